@@ -1,0 +1,62 @@
+# make setup   install what is missing; quick when nothing is
+# make run     set up, then reproduce, prove, fix and undo a fault in throw-away namespaces
+# make check   format, lint, strict types, docstrings, import rules, playbooks
+# make test    set up, then every test (root: real namespaces)
+# make bench   what things cost, side by side
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+PACKAGES := nftables iptables libnftables1 iproute2 conntrack python3-venv gcc python3-dev strace procps
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: setup packages run check format test bench man clean
+
+setup: packages $(STAMP)
+
+# dpkg-query answers in milliseconds; apt-get runs only for what it does not know.
+packages:
+	@missing=$$(for p in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing $$missing"; \
+	  $(SUDO) apt-get update -q && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -y --no-install-recommends $$missing; fi
+
+$(STAMP): pyproject.toml hatch_build.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+run: setup
+	$(SUDO) $(BIN)/remedy lab run tcp-invalid-reset
+	$(SUDO) $(BIN)/remedy scan --fail-on proven
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
+	  $(shell $(PYTHON) tests/host_side.py)
+	$(BIN)/yamllint --strict policies playbooks
+	$(BIN)/python tests/readme_help.py --check
+
+format:
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup
+	$(SUDO) $(BIN)/pytest
+
+bench: setup
+	$(SUDO) $(BIN)/python tests/bench/bench.py
+
+man: setup
+	mkdir -p build
+	$(BIN)/argparse-manpage --module remedies.cli.parser --function build --prog remedy \
+	  --project-name remedies --output build/remedy.1
+
+clean:
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,90 @@
+"""Advice as text. A fix returns data; here it becomes words.
+
+The short text is always there and costs nothing. The long one, with recipes to paste, is rendered
+by Jinja2 from ``templates/`` and only where somebody asks for it with ``-v``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from remedies.model import Advice, Plan
+
+Values = Mapping[str, Any]
+
+
+def texts(plan: Plan) -> dict[int, str]:
+    """Return the short text of every advice of a plan, by its position."""
+    return {position: advice_text(advice) for position, advice in enumerate(plan.advice)}
+
+
+def advice_text(advice: Advice, *, long: bool = False) -> str:
+    """Return the text of an advice; ``long`` adds what a person can paste.
+
+    An advice whose template this version does not know (a plan saved by a newer one) is shown as
+    its values, whole. Raises RemedyError where the long text is asked for and Jinja2 is missing.
+    """
+    short = _SHORT.get(advice.template, _values)(advice.values)
+    if not long or advice.template not in _LONG:
+        return short
+    return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
+
+
+def _bind(values: Values) -> str:
+    addresses = [_with_port(str(a), str(values["port"])) for a in values["addresses"]]
+    who = _who(values)
+    if not addresses:
+        return f"{who} should bind to the one address its clients ask, not to every address."
+    where = " or ".join(addresses)
+    why = "the address clients asked" if values["asked"] else "the one that its clients ask"
+    return (
+        f"Let {who} bind to {where} ({why}) instead of every address, or set IP_PKTINFO on its "
+        "socket and answer from the address asked. 'remedy plan -v' shows how."
+    )
+
+
+def _who(values: Values) -> str:
+    name = values["process"] or "the server"
+    known = {
+        "container": f"{name} (process {values['pid']}, in container {values['container']})",
+        "unit": f"{name} (process {values['pid']}, of {values['unit']})",
+        "process": f"{name} (process {values['pid']})",
+    }
+    return known.get(str(values["place"]), "the server")
+
+
+def _with_port(address: str, port: str) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _fix(values: Values) -> str:
+    resources = ", ".join(map(str, values["resources"]))
+    return (
+        f"remedy can do this by itself ({resources}): set 'mode: fix' for "
+        f"{values['condition']} in the policy."
+    )
+
+
+def _values(values: Values) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in values.items())
+
+
+_SHORT: dict[str, Callable[[Values], str]] = {"bind": _bind, "fix": _fix}
+_LONG = {"bind": "bind.txt.j2"}
+
+
+def _rendered(template: str, values: Values) -> str:
+    from remedies.errors import RemedyError
+
+    try:
+        import jinja2
+    except ImportError:
+        raise RemedyError("the long advice needs Jinja2", "pip install Jinja2") from None
+    environment = jinja2.Environment(  # noqa: S701  # plain text for a terminal, cleaned there
+        loader=jinja2.PackageLoader("remedies.cli"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(values)

@@ -1,0 +1,44 @@
+"""``remedy list``: every condition and fix there is."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "list conditions and fixes"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments: none."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print ids and titles."""
+    import json
+
+    from remedies import catalogue
+    from remedies.cli.terminal import Style
+
+    conditions = [(name, catalogue.condition(name)) for name in catalogue.condition_ids()]
+    fixes = [(name, catalogue.fix(name)) for name in catalogue.fix_ids()]
+    if args.json:
+        plain = {
+            "conditions": [
+                {"id": name, "title": c.TITLE, "severity": c.SEVERITY} for name, c in conditions
+            ],
+            "fixes": [
+                {"id": name, "title": f.TITLE, "risk": f.RISK, "answers": list(f.ANSWERS)}
+                for name, f in fixes
+            ],
+        }
+        print(json.dumps(plain, indent=2))
+        return 0
+    style = Style(args)
+    print(style("bold", "Conditions"))
+    for name, condition in conditions:
+        print(f"  {name:22} {condition.TITLE}")
+    print(style("bold", "Fixes"))
+    for name, fix in fixes:
+        answers = f" (for {', '.join(fix.ANSWERS)})" if fix.ANSWERS else " (by 'require' only)"
+        print(f"  {name:22} {fix.TITLE}{answers}")
+    print("\n'remedy explain ID' tells the whole of one.")
+    return 0

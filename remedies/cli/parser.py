@@ -1,0 +1,164 @@
+"""The argument parser: every option that holds everywhere, and the verbs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import NoReturn, Optional
+
+from remedies import __version__
+from remedies.errors import UsageError
+
+VERBS = (
+    "scan",
+    "plan",
+    "apply",
+    "rollback",
+    "status",
+    "verify",
+    "history",
+    "show",
+    "explain",
+    "list",
+    "policy",
+    "lab",
+    "doctor",
+    "completion",
+)
+"""In the order of the help: look, change, look back, learn, set up."""
+
+_TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backend")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError, with a guess at what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError; an unknown option or choice comes with the nearest known one."""
+        raise UsageError(message + self._meant(message), f"see '{self.prog} --help'")
+
+    def _meant(self, message: str) -> str:
+        import difflib
+
+        if "unrecognized arguments: " in message:
+            wrong = message.partition("unrecognized arguments: ")[2].split()[0]
+            known = [o for action in self._actions for o in action.option_strings]
+        elif "invalid choice: '" in message:
+            wrong = message.partition("invalid choice: '")[2].partition("'")[0]
+            known = [str(c) for action in self._actions for c in action.choices or ()]
+        else:
+            return ""
+        near = difflib.get_close_matches(wrong.partition("=")[0], known, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def duration(text: str) -> float:
+    """Return seconds of ``90s``, ``2m``, ``1h``, ``500ms`` or a bare number of seconds."""
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    number = text.rstrip("hms")
+    unit = text[len(number) :] or "s"
+    try:
+        seconds = float(number) * units[unit]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration (90s, 2m, 1h)") from None
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and a day")
+    return seconds
+
+
+def _everywhere() -> Parser:
+    """Return the options that hold before and after the verb. Unset ones leave no trace."""
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("options that hold everywhere")
+    group.add_argument(
+        "--policy",
+        action="append",
+        metavar="FILE|NAME",
+        help="policy file or shipped name; repeatable, later wins (default: default)",
+    )
+    group.add_argument(
+        "--netns", metavar="NS", help="work in this network namespace: name, path or process id"
+    )
+    group.add_argument("--state-dir", metavar="DIR", help="journal and lock (/var/lib/remedy)")
+    group.add_argument(
+        "--backend",
+        choices=("auto", "nftables", "iptables"),
+        help="where rules are written (default: what the policy says)",
+    )
+    group.add_argument(
+        "--lock-timeout",
+        type=duration,
+        metavar="TIME",
+        help="how long to wait for another writer (default: 10s)",
+    )
+    group.add_argument("--json", action="store_true", help="print JSON on standard output")
+    group.add_argument("--plain", action="store_true", help="no colour, no progress")
+    group.add_argument("--no-color", action="store_true", help="no colour")
+    group.add_argument("--no-input", action="store_true", help="never ask")
+    group.add_argument("-q", "--quiet", action="store_true", help="only the result")
+    group.add_argument("-v", "--verbose", action="count", help="more; -vv: tracebacks")
+    return common
+
+
+def build(only: Optional[str] = None) -> Parser:
+    """Return the parser, with every verb or only the one that is going to run."""
+    common = _everywhere()
+    parser = Parser(
+        prog="remedy",
+        description="Find, prove, fix and undo the Linux networking faults that kill "
+        "container traffic.",
+        epilog="Start with 'remedy scan'. 'remedy lab run tcp-invalid-reset' shows a fault, "
+        "its proof, its fix and the way back in throw-away namespaces.",
+        parents=[common],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"remedy {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
+    for name in (only,) if only else VERBS:
+        module = importlib.import_module(f"remedies.cli.{name}")
+        verb = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            parents=[common],
+            allow_abbrev=False,
+        )
+        module.arguments(verb)
+        verb.set_defaults(run=module.run)
+    return parser
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Parse a command line. Raises UsageError; exits only for --help and --version."""
+    verb = _verb_of(words)
+    if verb is None:
+        if not words:
+            words = ["--help"]
+        args = build().parse_args(words)
+        if not hasattr(args, "run"):
+            raise UsageError("no verb given", "see 'remedy --help'")
+        return args
+    return build(verb).parse_args(words)
+
+
+def _verb_of(words: list[str]) -> Optional[str]:
+    """Return the verb if it is one we know, so that only its module is imported."""
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in _TAKES_VALUE:
+            skip = True
+        elif not word.startswith("-"):
+            return word if word in VERBS else None
+        elif word in ("-h", "--help", "--version"):
+            return None
+    return None
+
+
+def warn(message: str) -> None:
+    """Say something beside the result."""
+    from remedies.cli.terminal import clean
+
+    print(f"remedy: {clean(message)}", file=sys.stderr)

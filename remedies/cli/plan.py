@@ -1,0 +1,59 @@
+"""``remedy plan``: what would change, as a diff. Writes nothing but the file it is told to."""
+
+from __future__ import annotations
+
+import argparse
+
+from remedies.cli.scan import watching
+
+HELP = "show what would change, as a diff; changes nothing"
+
+
+def pruning(parser: argparse.ArgumentParser) -> None:
+    """Add the option that plan and apply share."""
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="also remove fixes whose cause is gone (a restart of Docker hides it for seconds)",
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    watching(parser)
+    pruning(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="save the plan for 'remedy apply'")
+    parser.add_argument(
+        "--detailed-exitcode", action="store_true", help="exit 2 when changes are pending"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan and print; 8 where a wanted fix is refused, 2 for changes with --detailed-exitcode."""
+    import json
+
+    from remedies import planfile
+    from remedies.cli import session
+    from remedies.cli.advice import texts
+    from remedies.cli.parser import warn
+    from remedies.cli.render import plan_text
+    from remedies.cli.terminal import Style
+
+    here = session.start(args)
+    session.warn_unfinished(here)
+    plan, _ = session.make_plan(here, prune=args.prune)
+    for warning in plan.warnings:
+        warn(warning)
+    if args.output:
+        session.write_file(
+            args.output, json.dumps(planfile.plan_plain(plan, texts(plan)), indent=2) + "\n"
+        )
+    if args.json:
+        print(json.dumps(planfile.plan_plain(plan, texts(plan)), indent=2))
+    else:
+        print(plan_text(plan, Style(args), verbose=args.verbose))
+        if plan.changes and not args.quiet:
+            print(f"\nNext: 'remedy apply{f' {args.output}' if args.output else ''}'.")
+    if any(r.wanted for r in plan.refused):
+        return 8
+    return 2 if args.detailed_exitcode and plan.changes else 0

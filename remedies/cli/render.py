@@ -1,0 +1,109 @@
+"""Scans, plans and results as text for people. Returns text; verbs print it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from remedies.cli.advice import advice_text
+from remedies.cli.terminal import Style, clean
+from remedies.model import Advice, Change, Finding, Plan, Refusal, Scan
+
+MARKS = {"create": "+", "update": "~", "remove": "-"}
+_MARK_COLOUR = {"create": "green", "update": "yellow", "remove": "red"}
+
+
+def scan_text(scan: Scan, style: Style, *, verbose: int, show_all: Iterable[str] = ()) -> str:
+    """Return findings with their evidence, strongest first, then what could not be judged."""
+    lines = [_host_line(scan, style), ""]
+    for finding in scan.findings:
+        lines += _finding(finding, style, verbose)
+    for unknown in scan.unknown:
+        lines.append(f"{style.verdict('unknown')} {style('bold', unknown.condition)}")
+        lines += [f"          {clean(unknown.reason)}", ""]
+    for condition in show_all:
+        lines.append(f"{style.verdict('absent')} {condition}")
+    if not scan.findings and not scan.unknown:
+        lines.append("Nothing found.")
+    return "\n".join(lines).rstrip()
+
+
+def _host_line(scan: Scan, style: Style) -> str:
+    host = scan.host
+    where = "" if host.netns == "host" else f", namespace {host.netns}"
+    return style("dim", clean(f"{host.name}, kernel {host.kernel}{where}, {scan.time}"))
+
+
+def _finding(finding: Finding, style: Style, verbose: int) -> list[str]:
+    subject = style("dim", clean(finding.subject))
+    lines = [
+        f"{style.verdict(finding.verdict)} {style('bold', finding.condition)}  {subject}",
+        f"          {clean(finding.message)}",
+    ]
+    if finding.waived:
+        lines.append(f"          waived: {clean(finding.waived)}")
+    if finding.verdict != "mitigated" or verbose:
+        for item in finding.evidence:
+            note = f"  ({item.note})" if item.note else ""
+            text = clean(f"{item.source}: {item.key} {item.value}{note}")
+            lines.append(style("dim", f"          {text}"))
+    return [*lines, ""]
+
+
+def plan_text(plan: Plan, style: Style, *, verbose: int) -> str:
+    """Return findings, changes as diffs, advice, refusals, and a line that counts them."""
+    lines = [scan_text(plan.scan, style, verbose=verbose), ""]
+    lines += changes_text(plan.changes, style)
+    for advice in plan.advice:
+        lines += _advice(advice, style, verbose)
+    for refusal in plan.refused:
+        lines += _refusal(refusal, style)
+    lines.append(_count(plan.changes))
+    return "\n".join(lines)
+
+
+def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
+    """Return each change: its mark, address, fix, what it does, how it is undone, its diff."""
+    lines = []
+    for change in changes:
+        mark = style(_MARK_COLOUR[change.action], MARKS[change.action])
+        lines.append(f"{mark} {style('bold', clean(change.resource))}  by {change.fix}")
+        undone = {
+            "exact": "undone exactly by 'remedy rollback'",
+            "lossy": "undone by 'remedy rollback', but for what the kernel keeps",
+            "none": "cannot be undone",
+        }[change.reversibility]
+        lines.append(f"    {clean(change.impact)}; risk {change.risk}; {undone}")
+        body = "\n".join(line for line in change.diff.split("\n") if line[:3] not in ("---", "+++"))
+        lines += [f"    {line}" for line in style.diff(clean(body)).split("\n")]
+        lines += [f"    ! {clean(effect)}" for effect in change.effects]
+        lines.append("")
+    return lines
+
+
+def _advice(advice: Advice, style: Style, verbose: int) -> list[str]:
+    mark = style("cyan", "!")
+    title = f"{mark} {style('bold', clean(advice.title))}  advice of {advice.fix}"
+    text = clean(advice_text(advice, long=verbose > 0))
+    return [title, *(f"    {line}" for line in text.split("\n")), ""]
+
+
+def _refusal(refusal: Refusal, style: Style) -> list[str]:
+    mark = style("yellow", "!")
+    note = "" if refusal.wanted else " (another fix stands in, or none is asked for)"
+    return [
+        f"{mark} {style('bold', refusal.fix)}  refused{note}",
+        f"    {clean(refusal.reason)}",
+        "",
+    ]
+
+
+def _count(changes: tuple[Change, ...]) -> str:
+    if not changes:
+        return "Nothing to change."
+    words = {"create": "to create", "update": "to update", "remove": "to remove"}
+    counts = [
+        f"{n} {word}"
+        for action, word in words.items()
+        if (n := sum(c.action == action for c in changes))
+    ]
+    return ", ".join(counts) + "."

@@ -1,0 +1,201 @@
+"""``remedy rollback``: put back what was there before us, unless somebody changed it since."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from remedies.cli.apply import consenting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from remedies.cli.session import Session
+    from remedies.model import Change
+    from remedies.transaction.journal import Journal
+
+HELP = "undo a transaction (the last one by default), a fix, or everything"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("transaction", nargs="?", metavar="TXN", help="see 'remedy history'")
+    which.add_argument("--fix", metavar="ID", help="undo everything this fix has in force")
+    which.add_argument("--every", action="store_true", help="undo everything that is in force")
+    consenting(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite values that somebody changed since"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Roll back and print; 0, 1 for drift, 4 where something is stuck."""
+    from remedies.cli import session, writing
+    from remedies.transaction import lock
+    from remedies.transaction.journal import Journal
+
+    if args.dry_run:
+        here = session.start(args)
+        _print(args, _with_diffs(_all_changes(here)), "nothing", [], [])
+        return 0
+    writing.need_root("rollback")
+    here = session.start(args)
+    folder = writing.prepare(here)
+    with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
+        here = session.reread(here)
+        dead = [entry.id for entry in here.ledger.values() if entry.outcome is None]
+        here = writing.recover(here, journal)
+        if dead and not (args.transaction or args.fix or args.every):
+            _print(args, [], "rolled-back", dead, [])
+            return 0
+        return _roll_back(args, here, journal, dead)
+
+
+def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: list[str]) -> int:
+    from remedies.cli import writing
+    from remedies.cli.parser import warn
+    from remedies.errors import Drift
+    from remedies.transaction import undo
+    from remedies.transaction.host import HostResources
+
+    steps = list(_steps(here))
+    changes = _with_diffs([c for _, step in steps for c in step])
+    if not changes:
+        _print(args, [], "rolled-back" if dead else "nothing", dead, [])
+        return 0
+    if not args.json and not args.quiet:
+        _print_changes(args, changes)
+    writing.ask(args, "Undo this?")
+    store, done = HostResources(), list(dead)
+    drift: list[str] = []
+    stuck: list[str] = []
+    for undoes, step in steps:
+        begin = writing.begin(here, "rollback", step, undoes=undoes)
+        try:
+            result = undo.roll_back(store, journal, begin, force=args.force)
+        except Drift as error:
+            drift.append(str(error))
+            continue
+        done += undoes
+        stuck += result.stuck
+    outcome = "incomplete" if stuck else "refused" if drift else "rolled-back"
+    _print(args, changes if args.json else [], outcome, done, drift)
+    for line in stuck:
+        warn(f"stuck: {line}")
+    return 4 if stuck else 1 if drift else 0
+
+
+def _steps(here: Session) -> Iterator[tuple[tuple[str, ...], tuple[Change, ...]]]:
+    """Yield what to undo: the transactions it belongs to and the reversed changes."""
+    from remedies.errors import UsageError
+    from remedies.model import Change
+    from remedies.transaction.ledger import to_roll_back
+
+    args = here.args
+    if args.fix:
+        entries = [h for h in reversed(list(here.held.values())) if h.fix == args.fix]
+        if not entries:
+            fixes = sorted({h.fix for h in here.held.values()})
+            raise UsageError(f"no fix {args.fix!r} is in force",
+                             f"in force: {', '.join(fixes) or 'nothing'}")  # fmt: skip
+        reversed_changes = tuple(
+            Change(
+                fix=h.fix,
+                finding=None,
+                resource=h.resource,
+                action="remove" if h.base is None else "update",
+                before=h.ours,
+                after=h.base,
+                diff="",
+                reversibility=h.reversibility,
+                risk="low",
+                impact="what was there before comes back",
+            )
+            for h in entries
+        )
+        touched = {h.resource for h in entries}
+        undoes = tuple(
+            txn
+            for txn, changes in to_roll_back(here.ledger).items()
+            if touched & {c.resource for c in changes}
+        )
+        yield undoes, reversed_changes
+        return
+    left = to_roll_back(here.ledger)
+    if args.transaction:
+        if args.transaction not in left:
+            known = args.transaction in here.ledger
+            raise UsageError(
+                f"transaction {args.transaction!r} "
+                + ("has nothing in force" if known else "is not in the journal"),
+                "see 'remedy history'",
+            )
+        left = {args.transaction: left[args.transaction]}
+    elif not args.every:
+        left = dict(list(left.items())[:1])
+    for txn, changes in left.items():
+        yield (
+            (txn,),
+            tuple(
+                replace(c.reversed(), impact="what was there before comes back")
+                for c in reversed(changes)
+            ),
+        )
+
+
+def _all_changes(here: Session) -> list[Change]:
+    return [change for _, step in _steps(here) for change in step]
+
+
+def _with_diffs(changes: list[Change]) -> list[Change]:
+    from remedies.planning import diff
+    from remedies.transaction.host import HostResources
+
+    reads = HostResources()
+    return [replace(c, diff=diff(reads, c.resource, c.before, c.after)) for c in changes]
+
+
+def _print_changes(args: argparse.Namespace, changes: list[Change]) -> None:
+    from remedies.cli.render import changes_text
+    from remedies.cli.terminal import Style
+
+    print("\n".join(changes_text(changes, Style(args))))
+
+
+def _print(
+    args: argparse.Namespace,
+    changes: list[Change],
+    outcome: str,
+    transactions: list[str],
+    drift: list[str],
+) -> None:
+    import json
+
+    from remedies import codec
+    from remedies.cli.terminal import clean
+    from remedies.model import FORMAT_VERSION
+
+    if args.json:
+        plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": "rollback",
+            "transactions": transactions,
+            "outcome": outcome,
+            "changes": codec.encode(changes),
+            "drift": drift,
+        }
+        print(json.dumps(plain, indent=2))
+        return
+    if changes:
+        _print_changes(args, changes)
+    words = {
+        "rolled-back": f"Rolled back {', '.join(transactions)}.",
+        "nothing": "Nothing was changed." if changes else "Nothing is in force.",
+        "refused": "Not everything was rolled back.",
+        "incomplete": "The rollback is incomplete.",
+    }
+    print(words[outcome])
+    for line in drift:
+        print(f"  {clean(line)}")

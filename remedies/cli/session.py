@@ -1,0 +1,161 @@
+"""What verbs share: the host, the policy, the journal, and how they look at the kernel."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from remedies import engine
+from remedies.cli.parser import warn
+from remedies.errors import InputError, NotPermitted
+from remedies.facts import Facts
+from remedies.facts.host import read_host
+from remedies.model import Held, Host, Plan, Policy, Scan
+from remedies.probing import now, read_facts
+from remedies.transaction import state
+from remedies.transaction.journal import NAME, records
+from remedies.transaction.ledger import Transaction, in_force, transactions, unfinished
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one verb on one host and namespace."""
+
+    args: argparse.Namespace
+    host: Host
+    policy: Policy
+    ledger: dict[str, Transaction]
+    held: dict[str, Held]
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of this namespace's state."""
+        return state.folder(self.args.state_dir, self.host.netns)
+
+
+def load_policy(args: argparse.Namespace) -> Policy:
+    """Load the policy that the settings name, with ``--backend`` laid over it."""
+    from remedies import policy
+
+    cache = os.path.join(args.state_dir, "cache") if os.geteuid() == 0 else None
+    loaded = policy.load(tuple(args.policy or ("default",)), cache)
+    return replace(loaded, backend=args.backend) if args.backend else loaded
+
+
+def start(args: argparse.Namespace) -> Session:
+    """Read host, policy and journal. Without permission for the journal: none, with a warning."""
+    host = read_host()
+    session = Session(args=args, host=host, policy=load_policy(args), ledger={}, held={})
+    return reread(session)
+
+
+def reread(session: Session) -> Session:
+    """Return the session with the journal as it is now."""
+    try:
+        ledger = read_ledger(session.folder)
+    except NotPermitted as error:
+        warn(f"{error}; what is ours cannot be told from what is not")
+        ledger = {}
+    return replace(session, ledger=ledger, held=in_force(ledger))
+
+
+def read_ledger(folder: str) -> dict[str, Transaction]:
+    """Return every transaction of the journal in ``folder``."""
+    return transactions(records(os.path.join(folder, NAME)))
+
+
+def look(
+    session: Session,
+    *,
+    for_plan: bool,
+    window: Optional[float] = None,
+    kinds: Optional[Iterable[type[Any]]] = None,
+) -> Facts:
+    """Read the facts that a scan, or a plan, asks for."""
+    needs, topics = (
+        engine.needs_of_plan(session.policy)
+        if for_plan
+        else (engine.needs_of_scan(session.policy), frozenset())
+    )
+    return read_facts(
+        session.host,
+        needs if kinds is None else kinds,
+        window=session.args.window if window is None else window,
+        topics=topics,
+        ours=tuple(session.held),
+    )
+
+
+def with_ours(session: Session, addresses: tuple[str, ...]) -> Session:
+    """Return the session as it is once these resources are in force, before the journal says so."""
+    held = {
+        address: Held(resource=address, fix="", base=None, ours=None, transaction="")
+        for address in addresses
+    }
+    return replace(session, held={**session.held, **held})
+
+
+def judge(session: Session, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
+    """Detect, and lay the waivers over what is found; return the scan and the warnings."""
+    from remedies.policy import waivers
+
+    scanned = engine.scan(session.policy, facts)
+    findings, warnings = waivers.apply(scanned.findings, session.policy.waivers, now()[:10])
+    return replace(scanned, findings=findings), warnings
+
+
+def make_plan(session: Session, *, prune: bool) -> tuple[Plan, Facts]:
+    """Scan and plan on the host as it is."""
+    from remedies import planning
+    from remedies.transaction.host import HostResources
+
+    facts = look(session, for_plan=True)
+    scanned, warnings = judge(session, facts)
+    plan = planning.plan(
+        session.policy,
+        facts,
+        scanned,
+        session.held,
+        HostResources(),
+        prune=prune,
+        warnings=warnings,
+    )
+    return plan, facts
+
+
+def warn_unfinished(session: Session) -> None:
+    """Say so when a transaction's writer died: read-only verbs do not mend it."""
+    for entry in unfinished(session.ledger):
+        warn(f"transaction {entry.id} was never finished: 'remedy rollback' puts things back")
+
+
+def read_file(path: str) -> str:
+    """Return a file a person named; raise InputError that says what to do."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", "check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder", "give a file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not text", "give the file as it was saved") from None
+    except PermissionError:
+        raise NotPermitted(f"{path}: may not be read", "run as its owner") from None
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a file a person named, whole or not at all."""
+    folder = os.path.dirname(os.path.abspath(path))
+    part = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
+    try:
+        with open(part, "x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    except OSError as error:
+        if os.path.exists(part):
+            os.unlink(part)
+        raise InputError(f"{path}: cannot be written: {error.strerror}", "name another") from None

@@ -1,0 +1,93 @@
+"""Where a setting comes from: the flag, then the environment, then the file, then the default."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from remedies.cli.parser import duration
+from remedies.errors import ConfigError
+
+FILE = "/etc/remedy/remedy.yaml"
+
+DEFAULTS: dict[str, Any] = {
+    "policy": None,
+    "netns": None,
+    "state_dir": "/var/lib/remedy",
+    "backend": None,
+    "lock_timeout": 10.0,
+    "json": False,
+    "plain": False,
+    "no_color": False,
+    "no_input": False,
+    "quiet": False,
+    "verbose": 0,
+}
+_FROM_ENVIRONMENT = ("policy", "netns", "state_dir", "json", "plain", "lock_timeout")
+"""Nothing that approves or widens an action."""
+
+
+def fill(args: argparse.Namespace) -> None:
+    """Set every option that the command line left open. Raises ConfigError."""
+    file = _read_file()
+    for name, default in DEFAULTS.items():
+        if hasattr(args, name):
+            continue
+        value = default
+        if name in file:
+            value = file[name]
+        variable = "REMEDY_" + name.upper()
+        if name in _FROM_ENVIRONMENT and os.environ.get(variable):
+            value = _typed(name, os.environ[variable], f"environment: {variable}")
+        setattr(args, name, value)
+
+
+def _typed(name: str, value: object, where: str) -> object:
+    """Turn a value into the type of its option; raise ConfigError that says where it stands."""
+    try:
+        if name == "policy":
+            items = value if isinstance(value, list) else [value]
+            if not all(isinstance(item, str) for item in items):
+                raise ValueError
+            return items
+        if name == "lock_timeout":
+            return duration(str(value))
+        if name in ("json", "plain"):
+            known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+            return known[str(value).lower()]
+        if not isinstance(value, str):
+            raise ValueError
+    except (ValueError, KeyError, argparse.ArgumentTypeError):
+        raise ConfigError(f"{where}: {value!r} is no {name.replace('_', '-')}") from None
+    return value
+
+
+def _read_file() -> dict[str, object]:
+    """Return the settings of the configuration file; none where there is no file."""
+    try:
+        with open(FILE, encoding="utf-8") as file:
+            text = file.read(65536)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{FILE}: cannot be read: {error}") from None
+    import yaml  # only where the file exists
+
+    try:
+        plain = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{FILE}: not YAML: {line}") from None
+    if plain is None:
+        return {}
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{FILE}: expected keys and values")
+    settings = {}
+    for key, value in plain.items():
+        name = str(key).replace("-", "_")
+        if name not in _FROM_ENVIRONMENT:
+            known = ", ".join(n.replace("_", "-") for n in _FROM_ENVIRONMENT)
+            raise ConfigError(f"{FILE}: unknown key {key!r}", f"known: {known}")
+        settings[name] = _typed(name, value, f"{FILE}: {key}")
+    return settings

@@ -1,0 +1,55 @@
+"""``remedy verify``: whether the state is ours, and the fault gone."""
+
+from __future__ import annotations
+
+import argparse
+
+from remedies.cli.scan import watching
+
+HELP = "check that what is in force is ours and that the faults are gone"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    watching(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print status and scan; 2 for drift, an unfinished transaction or a fault still there."""
+    import json
+
+    from remedies import planfile
+    from remedies.cli import session, status
+    from remedies.cli.render import scan_text
+    from remedies.cli.terminal import Style
+
+    here = session.start(args)
+    found = status.entries(here)
+    scan, _ = session.judge(here, session.look(here, for_plan=False))
+    answered = {name for entry in found for name in _answers(entry.fix)}
+    faults = [
+        f
+        for f in scan.findings
+        if not f.waived
+        and (
+            f.verdict in ("active", "proven")
+            or (f.condition in answered and f.verdict == "exposed")
+        )
+    ]
+    if args.json:
+        print(
+            json.dumps(
+                {**planfile.scan_plain(scan), **status.plain(here, found, "verify")}, indent=2
+            )
+        )
+    else:
+        print(
+            status.text(here, found) + "\n\n" + scan_text(scan, Style(args), verbose=args.verbose)
+        )
+    return 2 if faults or status.is_bad(here, found) else 0
+
+
+def _answers(fix: str) -> tuple[str, ...]:
+    from remedies import catalogue
+
+    return catalogue.fix(fix).ANSWERS

@@ -1,0 +1,171 @@
+"""What this kernel, these libraries and these privileges allow: one check a question."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_PTRACE": 19}
+"""include/uapi/linux/capability.h"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer."""
+
+    name: str
+    state: str
+    """``yes``, ``no`` (a verb will fail), or ``optional`` (something is done another way)."""
+    detail: str
+    hint: str = ""
+
+
+def checks(state_dir: str) -> tuple[Check, ...]:
+    """Ask everything. Changes nothing."""
+    return tuple(
+        ask()
+        for ask in (
+            _root,
+            _capabilities,
+            _nf_tables,
+            _libnftables,
+            _conntrack,
+            _packet_socket,
+            _proc_sys,
+            _iptables,
+            _legacy,
+            _python_iptables,
+            _pidfd,
+            lambda: _state(state_dir),
+        )
+    )
+
+
+def _root() -> Check:
+    if os.geteuid() == 0:
+        return Check("root", "yes", "may change the host")
+    return Check("root", "optional", "not root: apply and rollback are refused", "run as root")
+
+
+def _capabilities() -> Check:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        line = next(line for line in status if line.startswith("CapEff:"))
+    effective = int(line.split()[1], 16)
+    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    if not missing:
+        return Check("capabilities", "yes", ", ".join(_CAPABILITIES))
+    return Check("capabilities", "optional", f"without {', '.join(missing)}", "run as root")
+
+
+def _socket(name: str, family: int, kind: int, protocol: int, what: str) -> Check:
+    try:
+        socket.socket(family, kind, protocol).close()
+    except OSError as error:
+        hint = "run as root" if error.errno in (errno.EPERM, errno.EACCES) else "not in this kernel"
+        return Check(name, "no", f"{what}: {error.strerror}", hint)
+    return Check(name, "yes", what)
+
+
+def _packet_socket() -> Check:
+    return _socket(
+        "packet socket", socket.AF_PACKET, socket.SOCK_DGRAM, 0, "hears the resets the host sends"
+    )
+
+
+def _nf_tables() -> Check:
+    from remedies.errors import RemedyError
+    from remedies.resources import nf_tables
+
+    try:
+        nf_tables.table_exists("inet", "remedy_doctor")
+    except RemedyError as error:
+        return Check("nf_tables", "optional", str(error), "policies use 'backend: iptables' here")
+    return Check("nf_tables", "yes", "the kernel answers")
+
+
+def _libnftables() -> Check:
+    import ctypes
+
+    try:
+        ctypes.CDLL("libnftables.so.1")
+    except OSError as error:
+        return Check("libnftables", "no", str(error), "apt-get install libnftables1")
+    try:
+        import nftables  # noqa: F401
+    except ImportError:
+        return Check("libnftables", "no", "the binding is missing", "pip install pip-nftables")
+    return Check("libnftables", "yes", "library and binding load")
+
+
+def _conntrack() -> Check:
+    path = "/proc/sys/net/netfilter/nf_conntrack_count"
+    if os.path.exists(path):
+        return Check("conntrack", "yes", "tracks, or can track, connections here")
+    return Check("conntrack", "optional", f"no {path}", "modprobe nf_conntrack, where NAT is used")
+
+
+def _proc_sys() -> Check:
+    path = "/proc/sys/net/netfilter"
+    if not os.path.isdir(path):
+        path = "/proc/sys/net"
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return Check("/proc/sys", "optional", f"{path} is read-only: tcp-be-liberal is refused",
+                     "run outside the container")  # fmt: skip
+    return Check("/proc/sys", "yes", f"{path} is mounted for writing")
+
+
+def _tool(name: str, tools: tuple[str, ...], what: str) -> Check:
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        return Check(name, "optional", f"no {', '.join(missing)}", "apt-get install iptables")
+    return Check(name, "yes", what)
+
+
+def _iptables() -> Check:
+    return _tool(
+        "iptables (nf_tables)",
+        ("iptables-nft-save", "iptables-nft-restore"),
+        "reads and writes rules of iptables-nft",
+    )
+
+
+def _legacy() -> Check:
+    return _tool(
+        "iptables (legacy)",
+        ("iptables-legacy-save", "iptables-legacy-restore"),
+        "reads and writes legacy tables; run only where one is loaded",
+    )
+
+
+def _python_iptables() -> Check:
+    import importlib.util
+
+    if importlib.util.find_spec("iptc") is None:
+        return Check("python-iptables", "optional",
+                     "not installed: legacy tables are written by iptables-legacy-restore",
+                     "pip install 'remedies[iptables]'")  # fmt: skip
+    return Check("python-iptables", "yes", "writes legacy tables, in a child process")
+
+
+def _pidfd() -> Check:
+    """Linux 5.6: pidfd_getfd, syscall 438 on every architecture."""
+    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    if release >= (5, 6):
+        return Check("pidfd_getfd", "yes", "can see whether a UDP server sets its reply's source")
+    return Check("pidfd_getfd", "optional", "needs Linux 5.6: UDP servers stay 'unknown'")
+
+
+def _state(state_dir: str) -> Check:
+    from remedies.errors import RemedyError
+    from remedies.transaction import state
+
+    if not os.path.exists(state_dir):
+        return Check("state directory", "yes", f"{state_dir} will be made at the first apply")
+    try:
+        state.check_private(state_dir)
+    except RemedyError as error:
+        return Check("state directory", "no", error.what, error.hint)
+    return Check("state directory", "yes", state_dir)

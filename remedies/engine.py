@@ -1,0 +1,77 @@
+"""From policy and facts to findings: what to read, and what it means. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from remedies import catalogue
+from remedies.errors import Unreadable
+from remedies.facts import Facts
+from remedies.facts.netfilter import Netfilter
+from remedies.model import VERDICTS, Finding, Policy, Rule, Scan, Unknown
+
+WATCH_ONLY = Rule(mode="advise", from_="exposed", fixes=())
+"""What holds for a condition that policy does not mention: say it, do nothing."""
+
+
+def rule_for(policy: Policy, condition: str) -> Rule:
+    """Return what policy says about a condition."""
+    return policy.rules.get(condition, WATCH_ONLY)
+
+
+def watched(policy: Policy) -> tuple[str, ...]:
+    """Return the conditions that policy does not switch off."""
+    return tuple(c for c in catalogue.condition_ids() if rule_for(policy, c).mode != "off")
+
+
+def needs_of_scan(policy: Policy) -> tuple[type[Any], ...]:
+    """Return the fact types that the conditions ask for."""
+    kinds: dict[type[Any], None] = {}
+    for name in watched(policy):
+        kinds.update(dict.fromkeys(catalogue.condition(name).NEEDS))
+    return tuple(kinds)
+
+
+def needs_of_plan(policy: Policy) -> tuple[tuple[type[Any], ...], frozenset[str]]:
+    """Return the fact types that conditions and guards ask for, and their topics."""
+    kinds = dict.fromkeys(needs_of_scan(policy))
+    topics: set[str] = set()
+    wanted = [f for name in watched(policy) for f in rule_for(policy, name).fixes]
+    wanted += [standing.fix for standing in policy.require]
+    for name in dict.fromkeys(wanted):
+        fix = catalogue.fix(name)
+        kinds.update(dict.fromkeys(fix.NEEDS))
+        topics.update(fix.TOPICS)
+    if wanted:
+        kinds[Netfilter] = None
+    return tuple(kinds), frozenset(topics)
+
+
+def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) -> Scan:
+    """Judge every condition that policy watches (or ``only`` these) on the facts."""
+    findings: list[Finding] = []
+    unknown: list[Unknown] = []
+    for name in watched(policy):
+        if only is not None and name not in only:
+            continue
+        condition = catalogue.condition(name)
+        params = {**condition.PARAMS, **rule_for(policy, name).params}
+        try:
+            findings.extend(condition.detect(facts, params))
+        except Unreadable as error:
+            unknown.append(Unknown(condition=name, reason=str(error)))
+    findings.sort(key=lambda f: (-VERDICTS.index(f.verdict), f.condition, f.subject))
+    return Scan(host=facts.host, time=facts.time, findings=tuple(findings), unknown=tuple(unknown))
+
+
+def acts(finding: Finding, rule: Rule) -> bool:
+    """Tell whether policy acts on a finding.
+
+    ``unknown`` is never acted on. A fault that somebody else covers needs nothing from us; one
+    that we cover keeps what covers it.
+    """
+    if finding.waived or finding.verdict == "unknown":
+        return False
+    if finding.verdict == "mitigated":
+        return (finding.mitigated_by or "").startswith("remedy ")
+    return VERDICTS.index(finding.verdict) >= VERDICTS.index(rule.from_)

@@ -1,0 +1,13 @@
+"""What can be done about it. One file per fix; the id is the file's name with dashes.
+
+A fix is a module with ``TITLE``, ``ANSWERS`` (condition ids), ``RISK`` (low, moderate, high),
+``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it wants probes to read beyond their
+minimum), ``PARAMS`` (name to default; None: must be given) and the pure functions
+
+``guard(finding, facts, terms) -> str | None``
+    the reason not to, or None. ``finding`` is None for a standing fix (``require``).
+``desired(finding, facts, terms) -> tuple[Wanted, ...] | Advice``
+    the resources as they shall be, or what a person should do.
+``impact(finding, facts, terms) -> str``
+    one line: what the change does to traffic and memory.
+"""

@@ -1,0 +1,273 @@
+"""The frozen values that flow from facts to journal. No I/O, no logic beyond identity.
+
+The words are those of ARCHITECTURE.md. Every value survives a round trip through
+:mod:`remedies.codec`, so what is shown, saved, reviewed and applied is one thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Optional
+
+FORMAT_VERSION = "1.0"
+
+VERDICTS = ("mitigated", "unknown", "exposed", "active", "proven")
+"""Every verdict, weakest claim first. ``mitigated`` satisfies every ``from`` of a policy."""
+
+SEVERITIES = ("low", "medium", "high", "critical")
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 (hex) of ``value`` as canonical JSON: sorted keys, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Host:
+    """Which machine and namespace a value was read on."""
+
+    name: str
+    machine_id: str
+    kernel: str
+    netns: str
+    """``host`` for the machine's own namespace, else ``<boot id>-<namespace cookie>``."""
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One raw observation: where it was read, its key, and the value as the kernel gave it."""
+
+    source: str
+    key: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One condition on one subject, with its verdict and the evidence for it."""
+
+    condition: str
+    subject: str
+    verdict: str
+    severity: str
+    message: str
+    evidence: tuple[Evidence, ...] = ()
+    mitigated_by: Optional[str] = None
+    """What covers the fault: ``remedy`` followed by a resource address, or another's rule."""
+    waived: Optional[str] = None
+    details: dict[str, str] = field(default_factory=dict)
+    """What a fix needs to know beyond the subject (an address, a port, a process)."""
+
+    @property
+    def id(self) -> str:
+        """Return the hash that stays the same from scan to scan for one condition and subject."""
+        return digest([self.condition, self.subject])[:16]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A condition that could not be judged, and why. Never read as "fine"."""
+
+    condition: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A resource as a fix wants it: canonical text, or None for absent."""
+
+    resource: str
+    state: Optional[str]
+    reversibility: str = "exact"
+    """``exact``, ``lossy`` or ``none``: what writing the before-value back restores."""
+    boot: bool = False
+    """A boot file: written after everything else."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What policy says about one use of a fix."""
+
+    backend: str = "nftables"
+    """``nftables`` or ``iptables``, resolved: never ``auto``."""
+    persist: bool = False
+    params: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a person should do, as data: a template's name and its values."""
+
+    fix: str
+    finding: Optional[str]
+    title: str
+    template: str
+    values: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A fix that policy asks for and that would do harm or cannot be done here, and why."""
+
+    fix: str
+    finding: Optional[str]
+    reason: str
+    wanted: bool = True
+    """Policy wants this *fixed* and nothing else stands in: the exit code becomes 8."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One resource, from what it is to what it shall be."""
+
+    fix: str
+    finding: Optional[str]
+    """The finding's id; None for a standing fix and for a removal."""
+    resource: str
+    action: str
+    """``create``, ``update`` or ``remove``."""
+    before: Optional[str]
+    after: Optional[str]
+    diff: str
+    reversibility: str
+    risk: str
+    impact: str
+    effects: tuple[str, ...] = ()
+    boot: bool = False
+    terms: Terms = field(default_factory=Terms)
+
+    def reversed(self) -> Change:
+        """Return the change that undoes this one; its diff is the reader's to make."""
+        action = {"create": "remove", "remove": "create"}.get(self.action, "update")
+        return Change(
+            fix=self.fix,
+            finding=self.finding,
+            resource=self.resource,
+            action=action,
+            before=self.after,
+            after=self.before,
+            diff="",
+            reversibility=self.reversibility,
+            risk=self.risk,
+            impact=self.impact,
+            boot=self.boot,
+            terms=self.terms,
+        )
+
+
+@dataclass(frozen=True)
+class Held:
+    """A resource of ours that the journal says is in force."""
+
+    resource: str
+    fix: str
+    base: Optional[str]
+    """What was there before we first wrote it."""
+    ours: Optional[str]
+    transaction: str
+    reversibility: str = "exact"
+    boot: bool = False
+
+
+@dataclass(frozen=True)
+class PolicyRef:
+    """Which policy a plan was made under."""
+
+    names: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found on one host at one time."""
+
+    host: Host
+    time: str
+    findings: tuple[Finding, ...]
+    unknown: tuple[Unknown, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scan plus what would change. Data: saved, reviewed, refused when stale."""
+
+    scan: Scan
+    policy: PolicyRef
+    changes: tuple[Change, ...]
+    advice: tuple[Advice, ...]
+    refused: tuple[Refusal, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Return the hash of what the plan does to which host."""
+        return digest(
+            [
+                self.scan.host.machine_id,
+                self.scan.host.netns,
+                self.policy.digest,
+                [[c.resource, c.before, c.after] for c in self.changes],
+            ]
+        )[:16]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What policy says about one condition."""
+
+    mode: str
+    """``fix``, ``advise`` or ``off``."""
+    from_: str
+    """The weakest verdict that is acted on."""
+    fixes: tuple[str, ...]
+    every: bool = False
+    """All of the fixes (``all:`` in YAML), not the first that is not refused."""
+    params: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A fix that policy requires whatever the detectors say."""
+
+    fix: str
+    params: dict[str, object]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """A finding that somebody has accepted until a date."""
+
+    condition: str
+    subject: str
+    """A shell-style pattern, matched against the finding's subject."""
+    until: str
+    """The last day it counts, ``YYYY-MM-DD``, judged in UTC."""
+    reason: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A compiled policy: plain data, every ``extends`` resolved."""
+
+    names: tuple[str, ...]
+    digest: str
+    """SHA-256 over every source byte and the tool's version."""
+    backend: str
+    """``auto``, ``nftables`` or ``iptables``."""
+    persist: bool
+    rules: dict[str, Rule]
+    require: tuple[Standing, ...] = ()
+    waivers: tuple[Waiver, ...] = ()
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where each value came from: dotted key to ``file:line``."""
+
+    def ref(self) -> PolicyRef:
+        """Return the short form that a plan carries."""
+        return PolicyRef(names=self.names, digest=self.digest)

@@ -1,0 +1,119 @@
+"""Network namespaces: one process works in one, entered before anything opens a socket.
+
+``setns`` and ``unshare`` come from libc through ctypes because :mod:`os` has them only from 3.12.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from remedies.errors import NotPermitted, UsageError
+
+RUN_DIR = "/run/netns"
+CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since Linux 5.14
+
+_SELF = "/proc/thread-self/ns/net"
+
+
+def _libc_call(name: str, *arguments: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def path_of(spec: str) -> str:
+    """Return the file that stands for a namespace given as name, path or pid.
+
+    Raises UsageError where there is no such namespace.
+    """
+    if "/" in spec:
+        path = spec
+    elif spec.isdigit() and os.path.exists(f"/proc/{spec}/ns/net"):
+        path = f"/proc/{spec}/ns/net"
+    else:
+        path = f"{RUN_DIR}/{spec}"
+    if not os.path.exists(path):
+        raise UsageError(
+            f"no network namespace {spec!r} (looked for {path})",
+            "give a name from 'ip netns list', a path, or a process id",
+        )
+    return path
+
+
+def enter(spec: str) -> None:
+    """Move this thread into a namespace for good.
+
+    Raises UsageError where there is none and NotPermitted without CAP_SYS_ADMIN.
+    """
+    path = path_of(spec)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise NotPermitted(f"cannot open network namespace {path}", "run as root") from error
+    try:
+        _libc_call("setns", descriptor, CLONE_NEWNET)
+    except OSError as error:
+        raise NotPermitted(
+            f"cannot enter network namespace {path}: {error.strerror}",
+            "run as root, and give a network namespace",
+        ) from error
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def inside(spec: str) -> Iterator[None]:
+    """Enter a namespace for the length of a ``with`` block; sockets made there stay there."""
+    home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(spec)
+        yield
+    finally:
+        _libc_call("setns", home, CLONE_NEWNET)
+        os.close(home)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[None]:
+    """Work in a new, empty namespace that is gone after the ``with`` block."""
+    home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _libc_call("unshare", CLONE_NEWNET)
+        yield
+    finally:
+        _libc_call("setns", home, CLONE_NEWNET)
+        os.close(home)
+
+
+def is_host() -> bool:
+    """Tell whether this is the machine's own namespace: that of process 1.
+
+    Where process 1 may not be looked at (no root), the answer is True: nothing was entered.
+    """
+    try:
+        return os.path.samestat(os.stat("/proc/1/ns/net"), os.stat(_SELF))
+    except PermissionError:
+        return True
+
+
+def key(boot_id: str) -> str:
+    """Return the name under which this namespace's state is kept.
+
+    ``host`` for the machine's own; else boot id and namespace cookie, because inodes and pids
+    are reused. Before Linux 5.14 there is no cookie and the inode has to do.
+    """
+    if is_host():
+        return "host"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            (cookie,) = struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))
+            return f"{boot_id[:8]}-{cookie}"
+        except OSError:
+            return f"{boot_id[:8]}-i{os.stat(_SELF).st_ino}"

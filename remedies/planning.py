@@ -1,0 +1,268 @@
+"""From findings to a plan: which fix, which resources, what differs. Pure but for its reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Optional, Protocol
+
+from remedies import catalogue
+from remedies.engine import acts, rule_for
+from remedies.errors import RemedyError, Unreadable
+from remedies.facts import Facts
+from remedies.facts.netfilter import Netfilter
+from remedies.model import (
+    Advice,
+    Change,
+    Finding,
+    Held,
+    Plan,
+    Policy,
+    Refusal,
+    Rule,
+    Scan,
+    Standing,
+    Terms,
+    Wanted,
+)
+
+
+class Reads(Protocol):
+    """How a plan looks at resources. It never writes one."""
+
+    def read(self, address: str) -> Optional[str]:
+        """Return the canonical text of what is there, None for absent."""
+
+    def same(self, address: str, one: Optional[str], other: Optional[str]) -> bool:
+        """Tell whether two canonical texts mean the same state."""
+
+    def text(self, address: str, state: Optional[str]) -> str:
+        """Return the state as its users write it."""
+
+
+def terms_for(policy: Policy, facts: Facts, params: Mapping[str, object], fix: str) -> Terms:
+    """Resolve ``backend: auto`` and ``persist`` for this host and namespace."""
+    backend = policy.backend
+    if backend == "auto":
+        netfilter = facts.known.get("netfilter")
+        has_nft = not isinstance(netfilter, Netfilter) or netfilter.nf_tables
+        backend = "nftables" if has_nft else "iptables"
+    return Terms(
+        backend=backend,
+        persist=policy.persist and facts.host.netns == "host",
+        params={**catalogue.fix(fix).PARAMS, **params},
+    )
+
+
+@dataclass
+class _Draft:
+    """What is collected while policy is walked through; becomes a Plan."""
+
+    wanted: dict[str, tuple[Wanted, str, Optional[Finding], Terms]]
+    advice: list[Advice]
+    refused: list[Refusal]
+    kept: set[str]
+    """Fixes that stay in force although nothing asks for them now."""
+
+
+def plan(
+    policy: Policy,
+    facts: Facts,
+    scanned: Scan,
+    held: Mapping[str, Held],
+    reads: Reads,
+    *,
+    prune: bool = False,
+    warnings: tuple[str, ...] = (),
+) -> Plan:
+    """Say what would change so that the host is as policy wants it.
+
+    ``held`` is what the journal says is in force; with ``prune`` a fix whose cause is gone is
+    removed too. Raises Unreadable when a resource that must be compared cannot be read.
+    """
+    draft = _Draft({}, [], [], set())
+    for standing in policy.require:
+        _require(draft, policy, facts, standing)
+    for finding in scanned.findings:
+        rule = rule_for(policy, finding.condition)
+        if not acts(finding, rule):
+            continue
+        if rule.mode == "advise":
+            _advise(draft, policy, facts, finding, rule)
+        elif rule.mode == "fix":
+            _choose(draft, policy, facts, finding, rule)
+    if not prune:
+        draft.kept |= _causes_gone(policy, scanned)
+    changes = [
+        change
+        for wanted, fix, finding, terms in draft.wanted.values()
+        if (change := _change(reads, facts, wanted, fix, finding, terms)) is not None
+    ]
+    changes += _removals(reads, draft, held)
+    changes.sort(key=lambda c: (c.boot, c.action == "remove"))
+    return Plan(
+        scan=scanned,
+        policy=policy.ref(),
+        changes=tuple(changes),
+        advice=tuple(draft.advice),
+        refused=tuple(draft.refused),
+        warnings=warnings,
+    )
+
+
+def refusal(fix: str, finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+    """Return why a fix must not be applied here, or None. A guard that cannot see refuses."""
+    try:
+        return catalogue.fix(fix).guard(finding, facts, terms)
+    except Unreadable as error:
+        return f"cannot tell whether it is safe: {error}"
+
+
+def _require(draft: _Draft, policy: Policy, facts: Facts, standing: Standing) -> None:
+    terms = terms_for(policy, facts, standing.params, standing.fix)
+    reason = refusal(standing.fix, None, facts, terms)
+    if reason is not None:
+        draft.refused.append(Refusal(fix=standing.fix, finding=None, reason=reason))
+    else:
+        _want(draft, standing.fix, None, facts, terms)
+
+
+def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
+    """Use the first fix that is not refused, or all of them where policy says ``all``."""
+    refused: list[Refusal] = []
+    used = False
+    for name in rule.fixes:
+        terms = terms_for(policy, facts, {}, name)
+        reason = refusal(name, finding, facts, terms)
+        if reason is not None:
+            refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
+            continue
+        _want(draft, name, finding, facts, terms)
+        used = True
+        if not rule.every:
+            break
+    stands_in = used and not rule.every
+    draft.refused += [replace(r, wanted=not stands_in) for r in refused]
+
+
+def _want(draft: _Draft, name: str, finding: Optional[Finding], facts: Facts, terms: Terms) -> None:
+    desired = catalogue.fix(name).desired(finding, facts, terms)
+    if isinstance(desired, Advice):
+        draft.advice.append(desired)
+        return
+    for wanted in desired:
+        draft.wanted.setdefault(wanted.resource, (wanted, name, finding, terms))
+
+
+def _advise(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
+    """Say what could be done: a fix's own advice, or that policy could let the tool do it."""
+    for name in rule.fixes:
+        terms = terms_for(policy, facts, {}, name)
+        fix = catalogue.fix(name)
+        reason = refusal(name, finding, facts, terms)
+        if reason is not None:
+            draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))
+            continue
+        desired = fix.desired(finding, facts, terms)
+        if not isinstance(desired, Advice):
+            desired = Advice(
+                fix=name,
+                finding=finding.id,
+                title=fix.TITLE,
+                template="fix",
+                values={"condition": finding.condition, "resources": [w.resource for w in desired]},
+            )
+        draft.advice.append(desired)
+        if not rule.every:
+            return
+
+
+def _causes_gone(policy: Policy, scanned: Scan) -> set[str]:
+    """Return the fixes that policy names for conditions of which nothing is found now."""
+    found = {f.condition for f in scanned.findings}
+    return {
+        fix
+        for name, rule in policy.rules.items()
+        if rule.mode == "fix" and name not in found
+        for fix in rule.fixes
+    }
+
+
+def _change(
+    reads: Reads,
+    facts: Facts,
+    wanted: Wanted,
+    fix: str,
+    finding: Optional[Finding],
+    terms: Terms,
+) -> Optional[Change]:
+    before = reads.read(wanted.resource)
+    if reads.same(wanted.resource, before, wanted.state):
+        return None
+    action = "create" if before is None else "remove" if wanted.state is None else "update"
+    module = catalogue.fix(fix)
+    return Change(
+        fix=fix,
+        finding=finding.id if finding else None,
+        resource=wanted.resource,
+        action=action,
+        before=before,
+        after=wanted.state,
+        diff=diff(reads, wanted.resource, before, wanted.state),
+        reversibility=wanted.reversibility,
+        risk=module.RISK,
+        impact=module.impact(finding, facts, terms),
+        boot=wanted.boot,
+        terms=terms,
+    )
+
+
+def _removals(reads: Reads, draft: _Draft, held: Mapping[str, Held]) -> list[Change]:
+    """Give back what is in force and no longer wanted, newest first."""
+    removals = []
+    for address, entry in reversed(list(held.items())):
+        if address in draft.wanted or entry.fix in draft.kept:
+            continue
+        before = reads.read(address)
+        if reads.same(address, before, entry.base):
+            continue
+        if not reads.same(address, before, entry.ours):
+            draft.refused.append(
+                Refusal(
+                    fix=entry.fix,
+                    finding=None,
+                    reason=f"{address} is no longer wanted, but somebody changed it since "
+                    f"{entry.transaction}; look at it, then 'remedy rollback --force'",
+                )
+            )
+            continue
+        removals.append(
+            Change(
+                fix=entry.fix,
+                finding=None,
+                resource=address,
+                action="remove" if entry.base is None else "update",
+                before=before,
+                after=entry.base,
+                diff=diff(reads, address, before, entry.base),
+                reversibility=entry.reversibility,
+                risk="low",
+                impact="policy no longer wants it: what was there before comes back",
+                boot=entry.boot,
+            )
+        )
+    return removals
+
+
+def diff(reads: Reads, address: str, before: Optional[str], after: Optional[str]) -> str:
+    """Return a unified diff of two states as their users write them."""
+    import difflib  # only a plan with changes pays for it
+
+    try:
+        old, new = reads.text(address, before), reads.text(address, after)
+    except RemedyError:
+        old, new = before or "", after or ""
+    lines = difflib.unified_diff(
+        old.splitlines(), new.splitlines(), f"{address} (now)", f"{address} (wanted)", lineterm=""
+    )
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""The only code that writes the host. One file per kind of state; the address names the kind.
+
+A driver is a module with these functions; ``path`` is the address behind the scheme
+(``net.netfilter.nf_conntrack_tcp_be_liberal``, ``inet/remedy_invalid_drop``,
+``mangle/REMEDY-INVALID``):
+
+``read(path) -> str | None``
+    the canonical text of what is there, None for absent; raises Unreadable.
+``write(path, state) -> None``
+    makes it so (None removes it), atomically where the kernel can; raises WriteFailed.
+    Must not assume what was there before: apply, undo and restore are the same call.
+``check(path, state) -> None``
+    the kernel's own dry run of ``write``; raises WriteFailed with the kernel's words.
+``same(path, one, other) -> bool``
+    whether two canonical texts mean the same state.
+``text(path, state) -> str``
+    the state as its users write it (nft syntax, iptables-save lines): what a diff shows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Optional, Protocol, cast
+
+from remedies.errors import InputError
+
+SCHEMES = ("sysctl", "nft", "iptables", "ip6tables", "file")
+
+
+class Driver(Protocol):
+    """What every module of this folder offers (see the folder's docstring)."""
+
+    def read(self, path: str) -> Optional[str]:
+        """Return the canonical text of what is there, None for absent."""
+
+    def write(self, path: str, state: Optional[str]) -> None:
+        """Make it so; None removes it."""
+
+    def check(self, path: str, state: Optional[str]) -> None:
+        """Ask the kernel whether ``write`` would work, changing nothing."""
+
+    def same(self, path: str, one: Optional[str], other: Optional[str]) -> bool:
+        """Tell whether two canonical texts mean the same state."""
+
+    def text(self, path: str, state: Optional[str]) -> str:
+        """Return the state as its users write it; empty for absent."""
+
+
+def split(address: str) -> tuple[str, str]:
+    """Split ``scheme:path``; raise InputError for a scheme that no driver serves."""
+    scheme, _, path = address.partition(":")
+    if scheme not in SCHEMES or not path:
+        raise InputError(
+            f"no resource has the address {address!r}", f"schemes: {', '.join(SCHEMES)}"
+        )
+    return scheme, path
+
+
+def driver(address: str) -> tuple[Driver, str]:
+    """Return the driver that serves an address, and the path behind its scheme."""
+    scheme, path = split(address)
+    module = importlib.import_module(f"remedies.resources.{scheme}")
+    return cast(Driver, module), path

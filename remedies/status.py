@@ -1,0 +1,55 @@
+"""What is in force, whether it still is what we wrote, and what our rules have counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional
+
+from remedies import resources
+from remedies.errors import RemedyError
+from remedies.model import Held
+
+
+@dataclass(frozen=True)
+class InForce:
+    """One resource that the journal says is ours."""
+
+    transaction: str
+    fix: str
+    resource: str
+    state: str
+    """``ours``, ``drifted``, ``gone``, or ``unknown`` where it could not be read."""
+    counters: dict[str, int] = field(default_factory=dict)
+    now: Optional[str] = None
+    """What is there, when that is not ours."""
+    reason: str = ""
+
+
+def in_force(held: Mapping[str, Held]) -> tuple[InForce, ...]:
+    """Read every resource that is in force and compare it with what we wrote."""
+    return tuple(_judge(entry) for entry in held.values())
+
+
+def _judge(entry: Held) -> InForce:
+    driver, path = resources.driver(entry.resource)
+    state, now, counters, reason = "ours", None, {}, ""
+    try:
+        now = driver.read(path)
+        if now is None and entry.ours is not None:
+            state = "gone"
+        elif not (now == entry.ours or driver.same(path, now, entry.ours)):
+            state = "drifted"
+        else:
+            counters = driver.counters(path)
+    except RemedyError as error:
+        state, reason = "unknown", str(error)
+    return InForce(
+        transaction=entry.transaction,
+        fix=entry.fix,
+        resource=entry.resource,
+        state=state,
+        counters=counters,
+        now=now if state == "drifted" else None,
+        reason=reason,
+    )

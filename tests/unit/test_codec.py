@@ -1,0 +1,102 @@
+"""The strict codec: what goes in comes out, and nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remedies import codec
+from remedies.errors import InputError
+from remedies.model import Change, Evidence, Finding, Rule, Terms
+
+TEXT = st.text(max_size=20)
+EVIDENCE = st.builds(Evidence, TEXT, TEXT, TEXT, TEXT)
+FINDINGS = st.builds(
+    Finding,
+    condition=TEXT,
+    subject=TEXT,
+    verdict=TEXT,
+    severity=TEXT,
+    message=TEXT,
+    evidence=st.lists(EVIDENCE, max_size=3).map(tuple),
+    mitigated_by=st.none() | TEXT,
+    waived=st.none() | TEXT,
+    details=st.dictionaries(TEXT, TEXT, max_size=3),
+)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(FINDINGS)
+def test_round_trip(finding: Finding) -> None:
+    text = codec.dumps(finding)
+    assert codec.decode(Finding, codec.loads(text, "f"), "f") == finding
+
+
+@given(PLAIN)
+def test_anything_else_is_refused_with_its_place(plain: object) -> None:
+    with pytest.raises(InputError, match=r"facts\.json"):
+        codec.decode(Finding, plain, "facts.json")
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
+def test_loads_returns_or_says_where(text: str) -> None:
+    try:
+        json.loads(text, parse_constant=int)  # int("NaN") is a ValueError
+    except ValueError:
+        with pytest.raises(InputError, match=r"plan\.json:\d+:\d+: not JSON"):
+            codec.loads(text, "plan.json")
+    else:
+        codec.loads(text, "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": 1, "a": 2}', "'a' occurs twice"),
+        ("[NaN]", "NaN is not a number"),
+        ("[" * 100_000, "nested too deep"),
+        ("[" * 70 + "]" * 70, "nested too deep"),
+        ("{", "p:1:2: not JSON"),
+    ],
+)
+def test_hostile_json(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        codec.loads(text, "p")
+
+
+def test_the_word_from_is_a_key() -> None:
+    rule = Rule(mode="fix", from_="active", fixes=("invalid-drop",))
+    assert codec.encode(rule)["from"] == "active"
+    assert codec.decode(Rule, codec.encode(rule), "r") == rule
+
+
+def test_unknown_missing_and_mistyped_keys_are_named() -> None:
+    good = codec.encode(Evidence("s", "k", "v"))
+    with pytest.raises(InputError, match=r"e: unknown key 'x'"):
+        codec.decode(Evidence, {**good, "x": 1}, "e")
+    with pytest.raises(InputError, match=r"e: the key 'value' is missing"):
+        codec.decode(Evidence, {"source": "s", "key": "k"}, "e")
+    with pytest.raises(InputError, match=r"e.value: expected str, found int"):
+        codec.decode(Evidence, {**good, "value": 1}, "e")
+
+
+def test_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "SIZE_LIMIT", 10)
+    with pytest.raises(InputError, match="more than 10 characters"):
+        codec.loads(json.dumps("x" * 20), "big")
+
+
+def test_a_change_reversed_twice_is_itself_but_for_words() -> None:
+    terms = Terms(params={"a": [1]})
+    change = Change(
+        "f", None, "sysctl:net.x", "create", None, "1", "", "exact", "low", "", (), True, terms
+    )
+    assert change.reversed().reversed() == change
+    assert (change.reversed().before, change.reversed().after) == ("1", None)
