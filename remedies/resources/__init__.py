@@ -13,6 +13,8 @@ A driver is a module with these functions; ``path`` is the address behind the sc
     the kernel's own dry run of ``write``; raises WriteFailed with the kernel's words.
 ``same(path, one, other) -> bool``
     whether two canonical texts mean the same state.
+``counters(path) -> dict[str, int]``
+    what our rules have counted, by a name for people; empty where nothing counts.
 ``text(path, state) -> str``
     the state as its users write it (nft syntax, iptables-save lines): what a diff shows.
 """
@@ -41,6 +43,9 @@ class Driver(Protocol):
 
     def same(self, path: str, one: Optional[str], other: Optional[str]) -> bool:
         """Tell whether two canonical texts mean the same state."""
+
+    def counters(self, path: str) -> dict[str, int]:
+        """Return what our rules have counted."""
 
     def text(self, path: str, state: Optional[str]) -> str:
         """Return the state as its users write it; empty for absent."""

@@ -1,0 +1,151 @@
+"""The flow table is nearly full: new connections are about to be dropped.
+
+What it detects
+    ``nf_conntrack_count`` at or above ``threshold_percent`` (80) of ``nf_conntrack_max`` in this
+    namespace, and which local UDP service owns most of the flows.
+
+Why it matters
+    When the table is full the kernel drops the first packet of every new connection and logs
+    *nf_conntrack: table full, dropping packet*. Established connections live on, so the host looks
+    healthy to whoever is already connected. A busy UDP service without NAT fills the table for
+    nothing: its flows need no tracking.
+
+Evidence
+    Count and maximum; over the window the counters ``drop`` (no room), ``early_drop`` (an
+    unassured flow gave way) and ``insert_failed``; the services that own the flows, counted in one
+    dump. ``active`` from the threshold on; severity ``critical`` from 90 % on or while packets are
+    dropped.
+
+False positives
+    A short burst (a port scan, a load test) that ends by itself: look at the trend.
+    ``insert_failed`` alone also counts clashes of two packets of one flow and is no sign of a full
+    table.
+
+References
+    Documentation/networking/nf_conntrack-sysctl.rst of the kernel; __nf_conntrack_alloc() in
+    net/netfilter/nf_conntrack_core.c; config/plugin/network_problem.sh of node-problem-detector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts import Facts
+from remedies.facts.counters import Counters
+from remedies.facts.flows import Flows, Share
+from remedies.facts.links import Links
+from remedies.facts.sockets import Process, Sockets
+from remedies.facts.sysctl import Sysctl
+from remedies.model import Evidence, Finding
+
+TITLE = "The connection tracking table is nearly full"
+SEVERITY = "high"
+NEEDS = (Sysctl, Counters, Flows, Links, Sockets)
+PARAMS: Mapping[str, object] = {"threshold_percent": 80}
+
+CONDITION = "conntrack-pressure"
+_CRITICAL_PERCENT = 90
+_COUNT = "net.netfilter.nf_conntrack_count"
+_MAX = "net.netfilter.nf_conntrack_max"
+_SHOWN = 5
+
+
+def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
+    """Return the finding, none below the threshold or where the kernel tracks nothing.
+
+    Raises Unreadable where count or maximum are there and could not be read.
+    """
+    count, most = _number(facts, _COUNT), _number(facts, _MAX)
+    if count is None or not most:
+        return ()
+    percent = 100 * count / most
+    threshold = params.get("threshold_percent", PARAMS["threshold_percent"])
+    if percent < float(str(threshold)):
+        return ()
+    counters = facts.get(Counters)
+    dropped = counters.delta("nf_conntrack.drop") or 0
+    shares = facts.get(Flows).shares
+    largest = _largest_local(facts, shares)
+    message = f"{count} of {most} flows are in use ({percent:.0f} %)"
+    if largest is not None:
+        share, owner = largest
+        name = owner.name if owner is not None else "a service"
+        message += f"; {name} on udp port {share.port} owns {share.flows}"
+    if dropped:
+        message += f"; {dropped} packets were dropped while we watched"
+    return (
+        Finding(
+            condition=CONDITION,
+            subject="nf_conntrack",
+            verdict="active",
+            severity="critical" if dropped or percent >= _CRITICAL_PERCENT else SEVERITY,
+            message=message,
+            evidence=_evidence(facts, count, most, counters, shares),
+            details=_details(largest),
+        ),
+    )
+
+
+def _number(facts: Facts, key: str) -> Optional[int]:
+    text = facts.get(Sysctl).get(key)
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise Unreadable(f"{key} is no number: {text!r}") from error
+
+
+def _largest_local(
+    facts: Facts, shares: tuple[Share, ...]
+) -> Optional[tuple[Share, Optional[Process]]]:
+    """Return the largest share that a local address is asked for, and the socket's owner."""
+    local = {item.address for item in facts.get(Links).addresses}
+    share = next((share for share in shares if share.destination in local), None)
+    if share is None:
+        return None
+    family = 6 if ":" in share.destination else 4
+    owners = (
+        item.owner
+        for item in facts.get(Sockets).wildcard
+        if item.port == share.port and family in item.serves and item.owner is not None
+    )
+    return share, next(owners, None)
+
+
+def _evidence(
+    facts: Facts, count: int, most: int, counters: Counters, shares: tuple[Share, ...]
+) -> tuple[Evidence, ...]:
+    found = [
+        Evidence("/proc/sys", _COUNT, str(count)),
+        Evidence("/proc/sys", _MAX, str(most)),
+    ]
+    for name in ("drop", "early_drop", "insert_failed"):
+        delta = counters.delta(f"nf_conntrack.{name}")
+        if delta is not None and facts.window > 0:
+            found.append(
+                Evidence("/proc/net/stat/nf_conntrack", name, f"+{delta}", f"in {facts.window:g} s")
+            )
+    found += [
+        Evidence(
+            "conntrack", f"{share.protocol} {share.destination}:{share.port}", str(share.flows)
+        )
+        for share in shares[:_SHOWN]
+    ]
+    found += [Evidence("conntrack", "not read", reason) for reason in facts.get(Flows).unread]
+    return tuple(found)
+
+
+def _details(largest: Optional[tuple[Share, Optional[Process]]]) -> dict[str, str]:
+    """Return the service that owns most, as the ``notrack`` fix would be told it."""
+    if largest is None:
+        return {}
+    share, owner = largest
+    details = {"protocol": share.protocol, "address": share.destination, "port": str(share.port)}
+    if owner is not None:
+        details.update(
+            process=owner.name, pid=str(owner.pid), unit=owner.unit, container=owner.container
+        )
+    return details

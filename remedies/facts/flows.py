@@ -1,0 +1,146 @@
+"""Conntrack flows, asked for narrowly and filtered in the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remedies.errors import Unreadable
+from remedies.facts import Asking
+
+if TYPE_CHECKING:
+    from remedies.netlink.conntrack import Entry, Way
+
+AFTER = ("sysctl", "counters", "tap")
+
+PRESSURE = 0.80
+"""How full the table is when shares are read, as a part of nf_conntrack_max."""
+SHARES_TOPIC = "flow-shares"
+"""A topic of :class:`~remedies.facts.Asking`: read shares however full the table is."""
+MOST_SHARES = 20
+
+
+@dataclass(frozen=True)
+class Tuple:
+    """One direction of a flow."""
+
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One tracked connection. ``reply`` is what the kernel expects to come back, after NAT."""
+
+    protocol: str
+    """``tcp`` or ``udp``."""
+    original: Tuple
+    reply: Tuple
+    seen_reply: bool
+    nat: bool
+    """SRC_NAT or DST_NAT is set."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of the table one local service owns."""
+
+    protocol: str
+    destination: str
+    port: int
+    flows: int
+
+
+@dataclass(frozen=True)
+class Flows:
+    """The flows that conditions ask about."""
+
+    unreplied: tuple[Flow, ...] = ()
+    """UDP flows without SEEN_REPLY, at most ``limit``."""
+    limit: int = 10_000
+    truncated: bool = False
+    shares: tuple[Share, ...] = ()
+    """Most flows first; read only when the table is fuller than the pressure threshold."""
+    count: int = 0
+    """Flows in this namespace's table (``nf_conntrack_count``)."""
+    unread: tuple[str, ...] = ()
+    """What could not be read, and why."""
+
+
+def flow_of(entry: Entry) -> Flow:
+    """Return a ctnetlink entry as the fact that conditions read."""
+    from remedies.netlink import conntrack
+
+    return Flow(
+        protocol=entry.protocol,
+        original=_tuple(entry.original),
+        reply=_tuple(entry.reply),
+        seen_reply=bool(entry.status & conntrack.IPS_SEEN_REPLY),
+        nat=bool(entry.status & (conntrack.IPS_SRC_NAT | conntrack.IPS_DST_NAT)),
+    )
+
+
+def _tuple(way: Way) -> Tuple:
+    return Tuple(way.source, way.source_port, way.destination, way.destination_port)
+
+
+def read(asking: Asking) -> Flows:
+    """Read unreplied UDP flows, and the shares where the table is nearly full.
+
+    An empty table is not walked, and where conntrack is not there nothing is asked: the request
+    itself would load its modules. Raises Unreadable where nf_conntrack_count cannot be read.
+    """
+    from remedies.facts import sysctl
+
+    try:
+        count = int(sysctl.value("net.netfilter.nf_conntrack_count"))
+        most = int(sysctl.value("net.netfilter.nf_conntrack_max"))
+    except FileNotFoundError:
+        return Flows()
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"nf_conntrack_count: {error}") from error
+    if count == 0:
+        return Flows()
+    unread: list[str] = []
+    unreplied, truncated = _unreplied(asking, unread)
+    full = most > 0 and count / most > PRESSURE
+    wanted = full or SHARES_TOPIC in asking.topics
+    return Flows(
+        unreplied=unreplied,
+        truncated=truncated,
+        shares=_shares(asking, unread) if wanted else (),
+        count=count,
+        unread=tuple(dict.fromkeys(unread)),
+    )
+
+
+def _unreplied(asking: Asking, unread: list[str]) -> tuple[tuple[Flow, ...], bool]:
+    """Return the flows, and whether there were more than the limit."""
+    from remedies.netlink import conntrack
+    from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
+
+    found: list[Flow] = []
+    try:
+        with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
+            for entry in conntrack.unreplied_udp(client):
+                if len(found) == Flows.limit:
+                    return tuple(found), True
+                found.append(flow_of(entry))
+    except OSError as error:
+        unread.append(str(conntrack.not_permitted(error)))
+    return tuple(found), False
+
+
+def _shares(asking: Asking, unread: list[str]) -> tuple[Share, ...]:
+    from remedies.netlink import conntrack
+    from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
+
+    try:
+        with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
+            most = conntrack.udp_shares(client)[:MOST_SHARES]
+    except OSError as error:
+        unread.append(str(conntrack.not_permitted(error)))
+        return ()
+    return tuple(Share("udp", address, port, flows) for address, port, flows in most)

@@ -1,0 +1,44 @@
+"""Which machine and namespace this is. Not a probe: everything else is read *on* a host."""
+
+from __future__ import annotations
+
+import os
+
+from remedies import netns
+from remedies.errors import Unreadable
+from remedies.model import Host
+
+MACHINE_ID = "/etc/machine-id"  # machine-id(5)
+BOOT_ID = "/proc/sys/kernel/random/boot_id"  # random(4)
+
+
+def read_host() -> Host:
+    """Return names and keys of the machine and of the namespace that this thread is in.
+
+    A machine without an id (a minimal image) has the empty one. Raises Unreadable where /proc
+    is not there: nothing can be told about a host then.
+    """
+    try:
+        boot_id = _line(BOOT_ID)
+        key = netns.key(boot_id)
+    except OSError as error:
+        raise Unreadable(
+            f"{error.filename or '/proc'}: {error.strerror}", "mount /proc and try again"
+        ) from error
+    try:
+        machine_id = _line(MACHINE_ID)
+    except OSError:
+        machine_id = ""
+    names = os.uname()
+    return Host(
+        name=names.nodename,
+        machine_id=machine_id,
+        kernel=names.release,
+        netns=key,
+        boot_id=boot_id,
+    )
+
+
+def _line(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.readline().strip()

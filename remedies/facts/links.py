@@ -1,0 +1,116 @@
+"""Links and local addresses, from rtnetlink (sysfs does not follow setns)."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts import Asking
+
+_SCOPES = {253: "link", 254: "host"}  # enum rt_scope_t, include/uapi/linux/rtnetlink.h
+
+
+@dataclass(frozen=True)
+class Link:
+    """One network interface."""
+
+    index: int
+    name: str
+    kind: str
+    """``bridge``, ``veth``, ``vlan`` ...; empty for hardware."""
+    up: bool
+    master: Optional[int] = None
+    loopback: bool = False
+
+
+@dataclass(frozen=True)
+class Address:
+    """One local address with its subnet."""
+
+    address: str
+    prefix: int
+    link: int
+    """Index of the link that carries it."""
+    scope: str
+    """``global``, ``link`` or ``host``."""
+
+    @property
+    def family(self) -> int:
+        """Return 4 or 6."""
+        return 6 if ":" in self.address else 4
+
+    @property
+    def subnet(self) -> tuple[int, int, int]:
+        """Return family, prefix and network bits: equal for addresses of one subnet.
+
+        Raises Unreadable where this is no address (a facts file that was edited).
+        """
+        family, width = (socket.AF_INET6, 128) if self.family == 6 else (socket.AF_INET, 32)
+        try:
+            number = int.from_bytes(socket.inet_pton(family, self.address), "big")
+            return self.family, self.prefix, number >> (width - self.prefix)
+        except (OSError, ValueError) as error:
+            raise Unreadable(f"no address with prefix: {self.address}/{self.prefix}") from error
+
+
+@dataclass(frozen=True)
+class Links:
+    """The interfaces and addresses of this namespace."""
+
+    links: tuple[Link, ...] = ()
+    addresses: tuple[Address, ...] = ()
+
+    def name(self, index: int) -> str:
+        """Return the name of link ``index``, or ``#index`` when there is none."""
+        return next((link.name for link in self.links if link.index == index), f"#{index}")
+
+    def reachable(self, family: int) -> tuple[Address, ...]:
+        """Return the addresses of family 4 or 6 that another machine or namespace can use.
+
+        Those on links that are up and no loopback, without IPv6's link-local ones: a reply to
+        such an address leaves by the link it came from.
+        """
+        usable = {link.index for link in self.links if link.up and not link.loopback}
+        return tuple(
+            item
+            for item in self.addresses
+            if item.link in usable
+            and item.family == family
+            and not (family == 6 and item.scope == "link")
+        )
+
+    def subnets(self, family: int) -> int:
+        """Return how many subnets of family 4 or 6 the reachable addresses stand in."""
+        return len({item.subnet for item in self.reachable(family)})
+
+
+def read(asking: Asking) -> Links:
+    """Read interfaces and addresses; raise Unreadable where rtnetlink does not answer."""
+    from remedies.netlink import route
+    from remedies.netlink.socket import NETLINK_ROUTE, Netlink
+
+    try:
+        with Netlink(NETLINK_ROUTE, asking.deadline()) as client:
+            links = route.links(client)
+            addresses = route.addresses(client)
+    except OSError as error:
+        raise Unreadable(f"links and addresses: {error.strerror}") from error
+    return Links(
+        links=tuple(
+            Link(
+                index=raw.number,
+                name=raw.name,
+                kind=raw.kind,
+                up=bool(raw.flags & route.IFF_UP),
+                master=raw.master,
+                loopback=bool(raw.flags & route.IFF_LOOPBACK),
+            )
+            for raw in links
+        ),
+        addresses=tuple(
+            Address(raw.address, raw.prefix, raw.link, _SCOPES.get(raw.scope, "global"))
+            for raw in addresses
+        ),
+    )

@@ -1,0 +1,51 @@
+"""Every NAT rule with the packets it matches, read only where somebody asks about notrack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remedies.errors import Unreadable
+from remedies.facts.netfilter import Netfilter, open_stores
+from remedies.netfilter.rule import PacketRule
+
+if TYPE_CHECKING:
+    from remedies.facts import Asking
+
+AFTER = ("netfilter",)
+TOPIC = "nat-rules"
+
+
+@dataclass(frozen=True)
+class Nat:
+    """NAT rules of nft, iptables-nft and iptables-legacy.
+
+    Read when ``netfilter`` saw a foreign notrack rule or the topic ``nat-rules`` is asked for;
+    otherwise ``asked`` is False and ``rules`` says nothing.
+    """
+
+    asked: bool
+    rules: tuple[PacketRule, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Rules or tables that could not be analysed, and why: an overlap with them is unknown."""
+
+
+def read(asking: Asking) -> Nat:
+    """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
+    earlier = asking.earlier(Netfilter)
+    foreign = earlier is not None and any(not rule.ours for rule in earlier.notracks)
+    if TOPIC not in asking.topics and not foreign:
+        return Nat(asked=False)
+    from remedies.netfilter.walk import NAT_ACTIONS, collect
+
+    stores, unread = open_stores(asking.deadline())
+    rules: list[PacketRule] = []
+    for store in stores:
+        for base in store.bases():
+            if base.type != "nat" or not base.rules:
+                continue
+            try:
+                rules.extend(collect(store, base, NAT_ACTIONS))
+            except Unreadable as error:
+                unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+    return Nat(asked=True, rules=tuple(rules), unread=tuple(unread))

@@ -1,0 +1,221 @@
+"""Nat hooks, INVALID drops and notrack rules in nft, iptables-nft and iptables-legacy."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from remedies.errors import Unreadable
+from remedies.netfilter.rule import PacketRule
+
+if TYPE_CHECKING:
+    from remedies.facts import Asking
+    from remedies.netfilter.stores import Base, Store
+
+CONNTRACK_PRIORITY = -200
+"""NF_IP_PRI_CONNTRACK (include/uapi/linux/netfilter_ipv4.h): notrack works before it, and the
+state is known after it."""
+
+_SOURCE_KINDS = {"snat", "masquerade", "redirect"}
+
+
+@dataclass(frozen=True)
+class Netfilter:
+    """What the rulesets hold of the few rules that our conditions turn on.
+
+    Read without listing a ruleset: raw netlink finds the chains and rules that could matter.
+    """
+
+    nf_tables: bool
+    """The kernel answers on nf_tables."""
+    iptables: str
+    """The variant whose rules live here: ``nft``, ``legacy``, ``both``, or ``none``."""
+    nat: tuple[str, ...] = ()
+    """Where addresses are rewritten, one line per base chain that holds or reaches a NAT rule."""
+    nat_actions: tuple[str, ...] = ()
+    """Which of ``dnat``, ``redirect``, ``snat``, ``masquerade`` occur in foreign rules that can
+    see TCP. Reading ends once ``dnat`` and one of the others have been seen."""
+    conntrack_used: bool = False
+    """Something other than us makes this namespace track connections."""
+    drops: tuple[PacketRule, ...] = ()
+    """INVALID drops, ours and foreign; only effective ones (see ``netfilter.invalid``). One that
+    stands in prerouting comes for input and for forward."""
+    notracks: tuple[PacketRule, ...] = ()
+    unread: tuple[str, ...] = ()
+    """What could not be read, and why."""
+    unread_notracks: tuple[str, ...] = ()
+    """Where a notrack rule may stand that could not be read, and why."""
+
+
+def open_stores(deadline: float) -> tuple[list[Store], list[str]]:
+    """Return the rule stores of this namespace, and why one that exists cannot be read.
+
+    Raises Unreadable where none may be read: without CAP_NET_ADMIN.
+    """
+    from remedies.netfilter.stores import Legacy, NfTables
+
+    stores: list[Store] = []
+    unread: list[str] = []
+    try:
+        stores.append(NfTables(deadline))
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise Unreadable("nf_tables may not be read", "run as root") from error
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT):
+            unread.append(f"nf_tables: {error.strerror}")
+    except Unreadable as error:
+        unread.append(str(error))
+    try:
+        stores.append(Legacy(deadline))
+    except Unreadable as error:
+        unread.append(str(error))
+    return stores, unread
+
+
+def read(asking: Asking) -> Netfilter:
+    """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
+    stores, unread = open_stores(asking.deadline())
+    reading = _Reading(unread=unread, unread_notracks=list(unread))
+    for store in stores:
+        for base in store.bases():
+            if base.rules or not base.accepts:
+                reading.base(store, base)
+    backends = {
+        store.backend(family, table)
+        for store in stores
+        for family, table in store.tables()
+        if store.chains(family, table)
+    }
+    return Netfilter(
+        nf_tables=any(type(store).__name__ == "NfTables" for store in stores),
+        iptables=_variant(backends),
+        nat=tuple(reading.nat),
+        nat_actions=tuple(reading.actions),
+        conntrack_used=bool(reading.nat) or _tracks(stores, reading),
+        drops=tuple(reading.drops),
+        notracks=tuple(reading.notracks),
+        unread=tuple(reading.unread),
+        unread_notracks=tuple(reading.unread_notracks),
+    )
+
+
+def _variant(backends: set[str]) -> str:
+    nft, legacy = "iptables-nft" in backends, "iptables-legacy" in backends
+    if nft and legacy:
+        return "both"
+    return "nft" if nft else "legacy" if legacy else "none"
+
+
+@dataclass
+class _Reading:
+    """What has been found so far."""
+
+    unread: list[str]
+    unread_notracks: list[str]
+    nat: list[str] = field(default_factory=list)
+    actions: dict[str, None] = field(default_factory=dict)
+    drops: list[PacketRule] = field(default_factory=list)
+    notracks: list[PacketRule] = field(default_factory=list)
+
+    def base(self, store: Store, base: Base) -> None:
+        """Ask one base chain what its hook and type can answer."""
+        if base.type == "nat":
+            self._nat(store, base)
+        elif base.priority < CONNTRACK_PRIORITY:
+            if base.hook in ("prerouting", "output"):
+                self._notracks(store, base)
+        elif base.hook in ("prerouting", "input", "forward"):
+            self._drops(store, base)
+
+    def _nat(self, store: Store, base: Base) -> None:
+        from remedies.netfilter import walk
+
+        place = f"{base.backend} {base.family} {base.table} {base.chain}"
+        try:
+            for chain, raw in walk.reachable(store, base, walk.NAT_WORDS):
+                if walk.ours(base.table, chain):
+                    continue
+                for step in store.decode(base.family, base.table, raw):
+                    if step.action not in walk.NAT_ACTIONS:
+                        continue
+                    if not self.nat or self.nat[-1] != place:
+                        self.nat.append(place)
+                    if not step.match.protocols or "tcp" in step.match.protocols:
+                        self.actions[step.action] = None
+                if self.nat and self.nat[-1] == place and self._answered():
+                    return
+        except Unreadable as error:
+            self.unread.append(f"{place}: {error}")
+
+    def _answered(self) -> bool:
+        return "dnat" in self.actions and not _SOURCE_KINDS.isdisjoint(self.actions)
+
+    def _notracks(self, store: Store, base: Base) -> None:
+        from remedies.netfilter import walk
+
+        try:
+            if any(True for _ in walk.reachable(store, base, walk.NOTRACK_WORDS)):
+                self.notracks.extend(walk.collect(store, base, ("notrack",)))
+        except Unreadable as error:
+            self.unread_notracks.append(
+                f"{base.backend} {base.family} {base.table} {base.chain}: {error}"
+            )
+
+    def _drops(self, store: Store, base: Base) -> None:
+        import dataclasses
+
+        from remedies.netfilter.invalid import effective
+
+        try:
+            for rule in effective(store, base):
+                hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
+                self.drops.extend(dataclasses.replace(rule, hook=hook) for hook in hooks)
+        except Unreadable as error:
+            self.unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+
+
+def _tracks(stores: list[Store], reading: _Reading) -> bool:
+    """Tell whether somebody else's rule makes the namespace track connections.
+
+    Flows in the table answer it at once, unless a rule of ours may be what put them there.
+    """
+    from remedies.netfilter import walk
+
+    chains = [
+        (store, family, table, chain)
+        for store in stores
+        for family, table in store.tables()
+        for chain in store.chains(family, table)
+    ]
+    own = any(walk.ours(table, chain) for _, _, table, chain in chains)
+    if not own and _flows():
+        return True
+    foreign = [entry for entry in chains if not walk.ours(entry[2], entry[3])]
+    try:
+        return any(True for _ in _tracking(foreign))
+    except Unreadable as error:
+        reading.unread.append(str(error))
+        return False
+
+
+def _tracking(chains: list[tuple[Store, str, str, str]]) -> Iterator[bytes]:
+    """Yield the rules that look as if they track and, decoded, do."""
+    from remedies.netfilter import walk
+
+    for store, family, table, chain in chains:
+        for raw in store.raw(family, table, chain):
+            if walk.mentions(raw, walk.TRACK_WORDS) and any(
+                step.conntrack for step in store.decode(family, table, raw)
+            ):
+                yield raw
+
+
+def _flows() -> bool:
+    """Tell whether the table holds a flow; the file is missing where conntrack is not loaded."""
+    try:
+        with open("/proc/sys/net/netfilter/nf_conntrack_count", encoding="ascii") as file:
+            return int(file.read()) > 0
+    except (OSError, ValueError):
+        return False

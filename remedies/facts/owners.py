@@ -1,0 +1,153 @@
+"""Who holds a socket, and whether it asked for IP_PKTINFO. Not a probe: ``sockets`` uses it.
+
+A socket's inode is found among the descriptors in /proc/PID/fd (proc_pid_fd(5)). The program's
+socket is then duplicated (pidfd_getfd(2), Linux 5.6, needs PTRACE_MODE_ATTACH) and asked with
+getsockopt(2): the program notices nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import socket
+import time
+from typing import NamedTuple, Optional
+
+from remedies.facts.sockets import Process
+
+_PIDFD_GETFD = 438  # include/uapi/asm-generic/unistd.h; the same number on every architecture
+_IP_PKTINFO = 8  # include/uapi/linux/in.h
+_IPV6_RECVPKTINFO = 49  # include/uapi/linux/in6.h
+_LONGEST_ARGV = 4096
+
+_CONTAINER = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
+
+
+class Seen(NamedTuple):
+    """What was found out about one socket."""
+
+    owner: Process
+    pktinfo: Optional[bool]
+    """None: not permitted to look, or this kernel cannot."""
+
+
+def look_up(wanted: dict[int, int], deadline: float) -> tuple[dict[int, Seen], tuple[str, ...]]:
+    """Find the sockets of ``wanted`` (inode to family, 4 or 6) among all processes' descriptors.
+
+    Returns what was found by inode, and why the rest was not. Of processes that share a socket
+    the one that comes first in /proc, the oldest as a rule, is its owner. Stops as soon as every
+    socket is found, or at ``deadline`` (monotonic seconds).
+    """
+    missing = {f"socket:[{inode}]": inode for inode in wanted}
+    seen: dict[int, Seen] = {}
+    unread: dict[str, None] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if not missing:
+            break
+        if time.monotonic() > deadline:
+            unread["owners of sockets: /proc took too long to walk"] = None
+            break
+        try:
+            held = _held(pid, missing)
+        except PermissionError:
+            unread["owners of some sockets: not permitted; run as root"] = None
+            continue
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended in between
+        if held:
+            seen.update(_describe(int(pid), {i: (fd, wanted[i]) for i, fd in held.items()}))
+    return seen, tuple(unread) if missing else ()
+
+
+def _held(pid: str, missing: dict[str, int]) -> dict[int, int]:
+    """Return inode and descriptor of the wanted sockets of a process; they are missing no more."""
+    held: dict[int, int] = {}
+    folder = f"/proc/{pid}/fd/"
+    for number in os.listdir(folder):
+        try:
+            inode = missing.pop(os.readlink(folder + number), None)
+        except FileNotFoundError:  # closed in between
+            continue
+        if inode is not None:
+            held[inode] = int(number)
+            if not missing:
+                break
+    return held
+
+
+def _describe(pid: int, held: dict[int, tuple[int, int]]) -> dict[int, Seen]:
+    """Return owner and PKTINFO of one process's sockets (inode to descriptor and family)."""
+    owner = process(pid)
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:  # before Linux 5.3, or it ended: the owner is known, the option is not
+        return {inode: Seen(owner, None) for inode in held}
+    try:
+        return {
+            inode: Seen(owner, _pktinfo(handle, descriptor, family))
+            for inode, (descriptor, family) in held.items()
+        }
+    finally:
+        os.close(handle)
+
+
+def _pktinfo(handle: int, descriptor: int, family: int) -> bool | None:
+    """Ask a process's socket for IP_PKTINFO and IPV6_RECVPKTINFO; None where that is refused."""
+    copy = _syscall(_PIDFD_GETFD, handle, descriptor, 0)
+    if copy < 0:
+        return None
+    number = socket.AF_INET6 if family == 6 else socket.AF_INET
+    with socket.socket(number, socket.SOCK_DGRAM, 0, fileno=copy) as duplicate:
+        try:
+            if duplicate.getsockopt(socket.IPPROTO_IP, _IP_PKTINFO):
+                return True
+            if family == 6:
+                return bool(duplicate.getsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO))
+        except OSError:
+            return None
+        return False
+
+
+_syscall = ctypes.CDLL(None).syscall
+
+
+def process(pid: int) -> Process:
+    """Return name, arguments, unit and container of a process; empty where it is gone."""
+    unit, container = placement(_content(pid, "cgroup"))
+    argv = _content(pid, "cmdline").split("\0")[:-1]
+    return Process(
+        pid=pid,
+        name=_content(pid, "comm").rstrip("\n"),
+        argv=tuple(argv),
+        unit=unit,
+        container=container,
+    )
+
+
+def _content(pid: int, name: str) -> str:
+    try:
+        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
+            return file.read(_LONGEST_ARGV)
+    except OSError:
+        return ""
+
+
+def placement(cgroups: str) -> tuple[str, str]:
+    """Return systemd unit and container id (12 digits) that a /proc/PID/cgroup names.
+
+    The unit is the innermost ``.service``, else the innermost ``.scope`` that is no container's.
+    Both cgroup versions are read: lines are ``number:controllers:path`` (cgroups(7)).
+    """
+    paths = [line.split(":", 2)[2] for line in cgroups.splitlines() if line.count(":") >= 2]
+    inside = next((found.group(1) for found in map(_CONTAINER.search, paths) if found), "")
+    parts = [
+        part
+        for path in paths
+        for part in reversed(path.split("/"))
+        if not (inside and inside in part)
+    ]
+    unit = next((part for part in parts if part.endswith(".service")), "")
+    if not unit and not inside:
+        unit = next((part for part in parts if part.endswith(".scope")), "")
+    return unit, inside[:12]

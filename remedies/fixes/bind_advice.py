@@ -1,0 +1,82 @@
+"""Tell a person which program to bind to which address.
+
+What it changes
+    Nothing: it is advice. It names the process, the unit or container it runs in, the port, and
+    the address or addresses to bind instead of the wildcard. Nobody can make another program bind
+    elsewhere from outside, and source NAT cannot repair its replies: each would be a flow of its
+    own, with another port.
+
+Safety
+    Binding to one address makes the service deaf on the others: clients that use them must be
+    told. A program with IP_PKTINFO support (an option, or a newer version) needs no binding.
+
+What rollback restores
+    Nothing was changed, so nothing is restored.
+
+References
+    ip(7): IP_PKTINFO. docker run(1): ``--publish ADDRESS:PORT:PORT/udp``. systemd.socket(5):
+    ListenDatagram=.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from remedies.facts import Facts
+from remedies.model import Advice, Finding, Terms, Wanted
+
+TITLE = "Bind the server to the address its clients ask"
+ANSWERS = ("udp-reply-source",)
+RISK = "low"
+NEEDS: tuple[type[object], ...] = ()
+TOPICS: tuple[str, ...] = ()
+PARAMS: dict[str, object] = {}
+
+TEMPLATE = "bind"
+
+
+def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+    """Return why there is nothing to advise on: no finding, or none that names a port."""
+    if finding is None:
+        return "bind-advice answers a finding; it cannot be required by itself"
+    if not finding.details.get("port"):
+        return f"{finding.subject} names no port to bind"
+    return None
+
+
+def desired(
+    finding: Optional[Finding], facts: Facts, terms: Terms
+) -> Union[tuple[Wanted, ...], Advice]:
+    """Return the advice, as data for the template ``bind``.
+
+    Its values: ``protocol``, ``port`` (text), ``family`` (``4`` or ``6``), ``addresses`` (a tuple:
+    the ones that clients asked, else every local one they could ask), ``asked`` (True: clients
+    were seen to ask these), ``process``, ``pid``, ``unit``, ``container`` (text, empty where not
+    known), and ``place``: ``container``, ``unit``, ``process`` or ``unknown``, the most useful of
+    these names.
+    """
+    if finding is None:
+        return ()
+    details = finding.details
+    values: dict[str, object] = {
+        key: details.get(key, "")
+        for key in ("protocol", "port", "family", "process", "pid", "unit", "container")
+    }
+    values["addresses"] = tuple(details.get("addresses", "").split())
+    values["asked"] = bool(details.get("asked"))
+    values["place"] = next(
+        (key for key in ("container", "unit", "process") if details.get(key)), "unknown"
+    )
+    who = details.get("process") or "the server"
+    return Advice(
+        fix="bind-advice",
+        finding=finding.id,
+        title=f"bind {who} ({finding.subject}) to one address",
+        template=TEMPLATE,
+        values=values,
+    )
+
+
+def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
+    """Return what advice does to traffic."""
+    return "none: advice changes nothing"

@@ -1,0 +1,227 @@
+"""The canonical states of what we own: nft tables and iptables chains, built purely.
+
+A fix builds a state here, a resource driver reads one, and the two are equal text when the state
+is in force. Two shapes:
+
+nft table
+    One JSON object a line in libnftables' own form (libnftables-json(5)): the table, its chains,
+    their rules; keys sorted, handles left out, counters without figures.
+
+iptables chain
+    ``iptables-save`` lines of our chain and the jumps to it, under a line that names the variant::
+
+        # iptables-nft
+        *mangle
+        :FORWARD
+        :INPUT
+        :REMEDY-INVALID -
+        -A FORWARD -j REMEDY-INVALID
+        -A INPUT -j REMEDY-INVALID
+        -A REMEDY-INVALID -p tcp -m conntrack --ctstate INVALID -j DROP
+        COMMIT
+
+    The built-in chains named are those that jump to ours. Where our chain is absent but the
+    nf_tables store has the table, its state lists the built-in chains that exist, so that
+    writing it back removes those that we alone caused to exist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from remedies.errors import InputError
+
+Expression = dict[str, object]
+"""One statement of a rule in libnftables' JSON, or ``comment(...)``."""
+
+NFT_PREFIX = "remedy_"
+"""What the names of our nft tables begin with: no other table is ever written."""
+
+CHAIN_PREFIX = "REMEDY-"
+"""What the names of our iptables chains begin with: no other chain is ever written."""
+
+VARIANTS = ("nft", "legacy")
+_STORES = {"# iptables-nft": "nft", "# iptables-legacy": "legacy"}
+
+
+@dataclass(frozen=True)
+class NftChain:
+    """A base chain of a table of ours; ``priority`` as the kernel counts it (filter is 0)."""
+
+    name: str
+    type: str
+    """``filter``, ``nat`` or ``route``."""
+    hook: str
+    priority: int
+    rules: tuple[tuple[Expression, ...], ...] = ()
+
+
+def match(left: Expression, right: object, op: str = "==") -> Expression:
+    """Return a comparison; ``right`` as libnftables prints it (name, number, set, range)."""
+    return {"match": {"left": left, "op": op, "right": right}}
+
+
+def meta(key: str, right: object, op: str = "==") -> Expression:
+    """Return a match on packet metadata: ``meta("l4proto", "tcp")``."""
+    return match({"meta": {"key": key}}, right, op)
+
+
+def payload(protocol: str, field: str, right: object, op: str = "==") -> Expression:
+    """Return a match on a header field: ``payload("udp", "dport", 5060)``."""
+    return match({"payload": {"field": field, "protocol": protocol}}, right, op)
+
+
+def ct_state(*states: str) -> Expression:
+    """Return a match on the conntrack state: any of ``states`` (kernel order: invalid first)."""
+    return match({"ct": {"key": "state"}}, states[0] if len(states) == 1 else list(states), "in")
+
+
+def prefix(address: str, length: int) -> Expression:
+    """Return a subnet, for the right side of a match."""
+    return {"prefix": {"addr": address, "len": length}}
+
+
+def port_range(first: int, last: int) -> Expression:
+    """Return a range of ports, both included, for the right side of a match."""
+    return {"range": [first, last]}
+
+
+def any_of(*values: object) -> Expression:
+    """Return an anonymous set, for the right side of a match; ``values`` in ascending order."""
+    return {"set": list(values)}
+
+
+def counter() -> Expression:
+    """Return a counter; its figures are no part of the state."""
+    return {"counter": None}
+
+
+def drop() -> Expression:
+    """Return the verdict that ends a packet."""
+    return {"drop": None}
+
+
+def notrack() -> Expression:
+    """Return the statement that keeps a packet out of conntrack."""
+    return {"notrack": None}
+
+
+def comment(text: str) -> Expression:
+    """Return a rule's comment, to be put anywhere among its expressions (128 bytes at most)."""
+    return {"comment": text}
+
+
+def nft_split(path: str) -> tuple[str, str]:
+    """Split ``inet/remedy_x`` into family and table.
+
+    Raises InputError for a family we do not use and for a table that is not ours.
+    """
+    family, _, table = path.partition("/")
+    plain = table[len(NFT_PREFIX) :].replace("_", "").isalnum() and table.isascii()
+    if family not in ("inet", "ip", "ip6") or not table.startswith(NFT_PREFIX) or not plain:
+        raise InputError(
+            f"nft:{path} is no table of ours", f"inet, ip or ip6, then /{NFT_PREFIX}NAME"
+        )
+    return family, table
+
+
+def nft_table(path: str, chains: tuple[NftChain, ...]) -> str:
+    """Return the canonical text of a table of ours; raise InputError where ``path`` is not."""
+    family, table = nft_split(path)
+    objects: list[dict[str, object]] = [{"table": {"family": family, "name": table}}]
+    for chain in chains:
+        base: dict[str, object] = {"type": chain.type, "hook": chain.hook, "prio": chain.priority}
+        base.update(family=family, table=table, name=chain.name, policy="accept")
+        objects.append({"chain": base})
+    for chain in chains:
+        for rule in chain.rules:
+            body: dict[str, object] = {"family": family, "table": table, "chain": chain.name}
+            for part in rule:
+                if "comment" in part:
+                    body["comment"] = part["comment"]
+            body["expr"] = [part for part in rule if "comment" not in part]
+            objects.append({"rule": body})
+    return nft_canonical(objects)
+
+
+def nft_canonical(objects: Iterable[dict[str, object]]) -> str:
+    """Return libnftables' objects of one table as canonical text.
+
+    Handles, counter figures and ``metainfo`` go; the table comes first, then its chains in the
+    kernel's order, then rules by chain, then whatever else somebody put into the table.
+    """
+    ranks = {"table": 0, "chain": 1, "rule": 2}
+    chains: dict[object, int] = {}
+    kept: list[tuple[int, int, str]] = []
+    for item in objects:
+        ((kind, body),) = item.items()
+        if kind == "metainfo" or not isinstance(body, dict):
+            continue
+        body = {key: value for key, value in body.items() if key != "handle"}
+        if kind == "chain":
+            chains.setdefault(body.get("name"), len(chains))
+        if isinstance(body.get("expr"), list):
+            body["expr"] = [{"counter": None} if "counter" in e else e for e in body["expr"]]
+        place = chains.get(body.get("chain"), 0) if kind == "rule" else 0
+        kept.append((ranks.get(kind, 3), place, json.dumps({kind: body}, sort_keys=True)))
+    kept.sort(key=lambda entry: entry[:2])
+    return "".join(line + "\n" for _, _, line in kept)
+
+
+def iptables_split(path: str) -> tuple[str, str]:
+    """Split ``mangle/REMEDY-X`` into table and chain.
+
+    Raises InputError for a table that iptables does not have and a chain that is not ours.
+    """
+    table, _, chain = path.partition("/")
+    plain = chain[len(CHAIN_PREFIX) :].replace("-", "").isalnum() and chain.isascii()
+    known = table in ("raw", "mangle", "nat", "filter", "security")
+    # XT_EXTENSION_MAXNAMELEN - 1 in include/uapi/linux/netfilter/x_tables.h
+    if not known or not chain.startswith(CHAIN_PREFIX) or not plain or len(chain) > 28:
+        raise InputError(f"iptables:{path} is no chain of ours", f"TABLE/{CHAIN_PREFIX}NAME")
+    return table, chain
+
+
+def iptables_chain(path: str, variant: str, hooks: tuple[str, ...], rules: tuple[str, ...]) -> str:
+    """Return the canonical text of a chain of ours in force.
+
+    ``path`` is ``mangle/REMEDY-INVALID``, ``variant`` one of :data:`VARIANTS`, ``hooks`` the
+    built-in chains that jump to ours, ``rules`` as iptables-save prints them without
+    ``-A CHAIN``. Raises InputError where ``path`` is not ours.
+    """
+    table, chain = iptables_split(path)
+    jumps = tuple(f"-A {hook} -j {chain}" for hook in sorted(set(hooks)))
+    return iptables_text(
+        variant,
+        table,
+        (*(f":{hook}" for hook in sorted(set(hooks))), f":{chain} -"),
+        (*jumps, *(f"-A {chain} {rule}" for rule in rules)),
+    )
+
+
+def iptables_text(variant: str, table: str, chains: tuple[str, ...], rules: tuple[str, ...]) -> str:
+    """Return one section of a canonical text: the variant's line, chains, rules, COMMIT."""
+    store = next(line for line, name in _STORES.items() if name == variant)
+    lines = (store, f"*{table}", *chains, *rules, "COMMIT")
+    return "".join(line + "\n" for line in lines)
+
+
+def iptables_sections(state: str | None) -> dict[str, tuple[str, ...]]:
+    """Split a canonical text into variant -> lines between ``*table`` and ``COMMIT``.
+
+    Raises InputError for a text that is none.
+    """
+    sections: dict[str, tuple[str, ...]] = {}
+    lines: list[str] = []
+    for line in (state or "").splitlines():
+        lines.append(line)
+        if line == "COMMIT":
+            if len(lines) < 3 or lines[0] not in _STORES or not lines[1].startswith("*"):
+                break
+            sections[_STORES[lines[0]]] = tuple(lines[2:-1])
+            lines = []
+    if lines:
+        raise InputError(f"not the state of an iptables chain: {lines[0]!r}")
+    return sections

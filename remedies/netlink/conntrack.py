@@ -1,0 +1,266 @@
+"""ctnetlink: the few flows a question needs, filtered in the kernel where it can.
+
+Messages and attributes are those of include/uapi/linux/netfilter/nfnetlink_conntrack.h, status
+bits those of nf_conntrack_common.h beside it. Nothing here changes an entry or its counters
+(IPCTNL_MSG_CT_GET_CTRZERO is never sent). Reading flows needs CAP_NET_ADMIN. Asking loads the
+``nf_conntrack_netlink`` module; callers ask only where conntrack is there already.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from remedies.errors import Unreadable
+from remedies.netlink.socket import Netlink, attribute, attributes, nested
+
+IPCTNL_MSG_CT_GET = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK in the high byte
+
+IPS_SEEN_REPLY = 1 << 1
+IPS_SRC_NAT = 1 << 4
+IPS_DST_NAT = 1 << 5
+
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_NAMES = {int(number): name for name, number in PROTOCOLS.items()}
+
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _FILTER, _STATUS_MASK = 1, 2, 3, 25, 26
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_IP_V4_SRC, _IP_V4_DST, _IP_V6_SRC, _IP_V6_DST = 1, 2, 3, 4
+_PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
+_FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
+_FILTER_PROTO_NUM = 1 << 3  # CTA_FILTER_F_CTA_PROTO_NUM, net/netfilter/nf_internals.h
+
+_REFUSED = (errno.EOPNOTSUPP, errno.EINVAL)
+_MOST_KEYS = 16_384
+
+
+_PROTO_HEADER = struct.pack("=HH", 5, _PROTO_NUM)
+_PORT_HEADER = struct.pack("=HH", 6, _PROTO_DST_PORT)
+
+
+class _Layout(NamedTuple):
+    """Offsets into a message, counted from its struct nfgenmsg."""
+
+    destination: int
+    end: int
+    protocol: int
+    port: int
+    """Of the destination port's attribute header."""
+
+
+# Where ctnetlink_fill_info() puts the original tuple of an IPv4 or IPv6 entry of a protocol with
+# ports: what the fast path needs. An entry that does not look so is parsed attribute by attribute.
+_LAYOUTS = {
+    int(socket.AF_INET): _Layout(24, 28, 36, 48),
+    int(socket.AF_INET6): _Layout(36, 52, 60, 72),
+}
+
+
+class Way(NamedTuple):
+    """One direction of a flow: addresses as text, ports as numbers."""
+
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+
+
+class Entry(NamedTuple):
+    """One tracked connection."""
+
+    protocol: str
+    original: Way
+    reply: Way
+    status: int
+    """IPS_* bits."""
+
+
+def _family_of(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _header(family: int) -> bytes:
+    """Return struct nfgenmsg: family, NFNETLINK_V0, resource 0."""
+    return struct.pack("=BBH", family, 0, 0)
+
+
+def _proto(number: int, *ports: int) -> bytes:
+    parts = [attribute(_PROTO_NUM, bytes([number]))]
+    parts += [
+        attribute(kind, struct.pack(">H", port))
+        for kind, port in zip((_PROTO_SRC_PORT, _PROTO_DST_PORT), ports)
+    ]
+    return nested(_TUPLE_PROTO, *parts)
+
+
+def _tuple(kind: int, protocol: int, way: Way) -> bytes:
+    family = _family_of(way.source)
+    kinds = (_IP_V4_SRC, _IP_V4_DST) if family == socket.AF_INET else (_IP_V6_SRC, _IP_V6_DST)
+    ends = (way.source, way.destination)
+    addresses = (attribute(k, socket.inet_pton(family, end)) for k, end in zip(kinds, ends))
+    return nested(
+        kind,
+        nested(_TUPLE_IP, *addresses),
+        _proto(protocol, way.source_port, way.destination_port),
+    )
+
+
+def _way(buffer: bytes) -> tuple[int, Way]:
+    """Return protocol number and direction of a CTA_TUPLE_*'s content."""
+    protocol, ports, ends = 0, [0, 0], ["", ""]
+    for kind, value in attributes(buffer):
+        if kind == _TUPLE_IP:
+            for end, address in attributes(value):
+                if len(address) == 4 and end in (_IP_V4_SRC, _IP_V4_DST):
+                    ends[end - _IP_V4_SRC] = socket.inet_ntop(socket.AF_INET, address)
+                elif len(address) == 16 and end in (_IP_V6_SRC, _IP_V6_DST):
+                    ends[end - _IP_V6_SRC] = socket.inet_ntop(socket.AF_INET6, address)
+        elif kind == _TUPLE_PROTO:
+            for part, number in attributes(value):
+                if part == _PROTO_NUM and number:
+                    protocol = number[0]
+                elif part in (_PROTO_SRC_PORT, _PROTO_DST_PORT) and len(number) == 2:
+                    ports[part - _PROTO_SRC_PORT] = int.from_bytes(number, "big")
+    return protocol, Way(ends[0], ports[0], ends[1], ports[1])
+
+
+def entry(payload: bytes) -> Entry | None:
+    """Return the entry that a message describes, None where it is neither TCP nor UDP.
+
+    Raises Unreadable where the message is malformed.
+    """
+    protocol, status = 0, 0
+    original = reply = Way("", 0, "", 0)
+    for kind, value in attributes(payload, 4):
+        if kind == _TUPLE_ORIG:
+            protocol, original = _way(value)
+        elif kind == _TUPLE_REPLY:
+            _, reply = _way(value)
+        elif kind == _STATUS and len(value) == 4:
+            status = int.from_bytes(value, "big")
+    name = _NAMES.get(protocol)
+    return None if name is None else Entry(name, original, reply, status)
+
+
+def _dump(client: Netlink, family: int, *narrow: bytes) -> Iterator[bytes]:
+    """Yield the messages of a dump; more than asked for where the kernel cannot narrow it.
+
+    A kernel that does not know an attribute either ignores or refuses it: the caller looks at
+    each entry anyway.
+    """
+    for parts in (narrow, ()):
+        try:
+            for _, payload in client.dump(IPCTNL_MSG_CT_GET, _header(family) + b"".join(parts)):
+                yield payload
+            return
+        except OSError as error:
+            if error.errno not in _REFUSED or not parts:
+                raise
+
+
+def unreplied_udp(client: Netlink) -> Iterator[Entry]:
+    """Yield the UDP entries that have seen no reply, as the kernel sends them.
+
+    One walk of the table for both families, narrowed to the status bit (CTA_STATUS_MASK, Linux
+    6.0): the walk itself costs most, so CTA_FILTER, which needs one per family, would not pay.
+    Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
+    """
+    narrow = (
+        attribute(_STATUS, struct.pack(">I", 0)),
+        attribute(_STATUS_MASK, struct.pack(">I", IPS_SEEN_REPLY)),
+    )
+    for payload in _dump(client, socket.AF_UNSPEC, *narrow):
+        if _service(payload) is not None:
+            found = entry(payload)
+            if found is not None and not found.status & IPS_SEEN_REPLY:
+                yield found
+
+
+def _all_udp(client: Netlink) -> Iterator[bytes]:
+    """Yield the messages of entries of both families, narrowed to UDP (CTA_FILTER, Linux 5.8)."""
+    narrow = (
+        nested(_TUPLE_ORIG, _proto(socket.IPPROTO_UDP)),
+        nested(
+            _FILTER,
+            attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _FILTER_PROTO_NUM)),
+            attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0)),
+        ),
+    )
+    for family in (socket.AF_INET, socket.AF_INET6):
+        yield from _dump(client, family, *narrow)
+
+
+def udp_shares(client: Netlink) -> list[tuple[str, int, int]]:
+    """Return destination, port and number of UDP entries of each service asked, most first.
+
+    Counted as they stream by. Beyond 16,384 services the rarest half is forgotten, so what is
+    left may be undercounted; a service that owns much of the table is not lost.
+    Raises what :func:`unreplied_udp` raises.
+    """
+    counts: dict[bytes, int] = {}
+    for payload in _all_udp(client):
+        key = _service(payload)
+        if key is None:
+            continue
+        counts[key] = counts.get(key, 0) + 1
+        if len(counts) > _MOST_KEYS:
+            kept = sorted(counts.items(), key=lambda item: -item[1])[: _MOST_KEYS // 2]
+            counts = dict(kept)
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        (
+            socket.inet_ntop(socket.AF_INET if len(key) == 6 else socket.AF_INET6, key[:-2]),
+            int.from_bytes(key[-2:], "big"),
+            count,
+        )
+        for key, count in most
+    ]
+
+
+def _service(payload: bytes) -> bytes | None:
+    """Return destination address and port of a UDP entry as bytes, None for another protocol."""
+    at = _LAYOUTS.get(payload[0]) if payload else None
+    if (
+        at is not None
+        and payload[at.protocol - 4 : at.protocol] == _PROTO_HEADER
+        and payload[at.port : at.port + 4] == _PORT_HEADER
+        and len(payload) >= at.port + 6
+    ):
+        if payload[at.protocol] != socket.IPPROTO_UDP:
+            return None
+        return payload[at.destination : at.end] + payload[at.port + 4 : at.port + 6]
+    found = entry(payload)
+    if found is None or found.protocol != "udp" or not found.original.destination:
+        return None
+    way = found.original
+    packed = socket.inet_pton(_family_of(way.destination), way.destination)
+    return packed + way.destination_port.to_bytes(2, "big")
+
+
+def flow_by_reply(client: Netlink, protocol: str, way: Way) -> Entry | None:
+    """Return the entry whose reply runs ``way``, None where there is none (default zone).
+
+    The kernel looks an exact tuple up in its hash; a flow that runs ``way`` as its original
+    direction is not an answer. Raises OSError and Unreadable.
+    """
+    ask = _header(_family_of(way.source)) + _tuple(_TUPLE_REPLY, PROTOCOLS[protocol], way)
+    try:
+        answers = client.request(IPCTNL_MSG_CT_GET, ask)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    for _, payload in answers:
+        found = entry(payload)
+        if found is not None and found.protocol == protocol and found.reply == way:
+            return found
+    return None
+
+
+def not_permitted(error: OSError) -> Unreadable:
+    """Return the reason that a report shows for a refused request."""
+    hint = "run as root" if error.errno in (errno.EPERM, errno.EACCES) else ""
+    return Unreadable(f"conntrack flows: {error.strerror}", hint)

@@ -1,0 +1,187 @@
+"""nf_tables over raw netlink: chains, rules of one chain, elements of one set.
+
+Numbers are those of include/uapi/linux/netfilter/nf_tables.h. Rules are handed on as the kernel
+sent them: who reads them decides first, by their bytes, which are worth decoding. A caller may
+leave an iterator early; the dump ends there. All numbers in attributes are big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.netlink.socket import (
+    NETLINK_NETFILTER,
+    Interrupted,
+    Message,
+    Netlink,
+    attribute,
+    attributes,
+)
+
+_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = 4, 7, 10, 13
+HEADER = 4  # struct nfgenmsg: family, version, resource id
+
+FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
+"""NFPROTO numbers of the families whose packets conntrack sees."""
+
+_NUMBERS = {name: number for number, name in FAMILIES.items()}
+_REPEATS = 4
+
+SET_INTERVAL, SET_MAP, SET_CONCAT = 0x4, 0x8, 0x80
+_ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One chain; ``hook`` and what follows only for base chains."""
+
+    family: str
+    table: str
+    name: str
+    use: int
+    """Rules in it plus jumps to it."""
+    hook: Optional[int] = None
+    """``enum nf_inet_hooks``: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting."""
+    priority: int = 0
+    type: str = ""
+    accepts: bool = True
+    """The policy is accept."""
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of a set or map: first and last key (as bytes), and what it maps to."""
+
+    first: bytes
+    last: bytes
+    data: bytes
+    """The attributes of NFTA_SET_ELEM_DATA; empty in a set."""
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _u32(value: bytes) -> int:
+    if len(value) != 4:
+        raise Unreadable(f"nf_tables: a number of {len(value)} bytes")
+    return int.from_bytes(value, "big")
+
+
+def _request(family: str, *names: bytes) -> bytes:
+    head = struct.pack("=BBH", _NUMBERS.get(family, 0), 0, 0)
+    return head + b"".join(attribute(n, name + b"\0") for n, name in enumerate(names, 1) if name)
+
+
+def _dump(kind: int, payload: bytes, deadline: float) -> Iterator[Message]:
+    with Netlink(NETLINK_NETFILTER, deadline) as client:
+        yield from client.dump(_SUBSYSTEM | kind, payload)
+
+
+def chains(deadline: float) -> list[Chain]:
+    """Return every chain of the families in :data:`FAMILIES`.
+
+    Raises OSError with the kernel's number (EPERM; EINVAL where nf_tables is missing) and
+    Unreadable when the answer is malformed or late.
+    """
+    with Netlink(NETLINK_NETFILTER, deadline) as client:
+        answers = client.table(_SUBSYSTEM | _GETCHAIN, _request(""))
+    return [_chain(body) for _, body in answers if len(body) >= HEADER and body[0] in FAMILIES]
+
+
+def _chain(body: bytes) -> Chain:
+    got = dict(attributes(body, HEADER))
+    hook, priority = None, 0
+    if 4 in got:  # NFTA_CHAIN_HOOK
+        inner = dict(attributes(got[4]))
+        hook = _u32(inner[1])
+        (priority,) = struct.unpack(">i", inner[2])
+    return Chain(
+        family=FAMILIES[body[0]],
+        table=_text(got.get(1, b"")),
+        name=_text(got.get(3, b"")),
+        use=_u32(got.get(6, bytes(4))),
+        hook=hook,
+        priority=priority,
+        type=_text(got.get(7, b"")),
+        accepts=got.get(5, b"\0\0\0\1") != bytes(4),  # NF_DROP is 0
+    )
+
+
+def rules(family: str, table: str, chain: str, deadline: float) -> Iterator[bytes]:
+    """Yield the rules of one chain in order, each as the message behind its header.
+
+    Where the ruleset changed meanwhile, ends in :class:`Interrupted`; :func:`all_rules` repeats.
+    """
+    for _, body in _dump(_GETRULE, _request(family, table.encode(), chain.encode()), deadline):
+        yield body
+
+
+def elements(family: str, table: str, name: str, limit: int, deadline: float) -> list[Element]:
+    """Return the elements of a set or map as key ranges.
+
+    Raises Unreadable where there are more than ``limit``, or one that stands for every key.
+    """
+    for _ in range(_REPEATS):
+        try:
+            raw = _raw_elements(family, table, name, limit, deadline)
+            break
+        except Interrupted:
+            continue
+    else:
+        raise Unreadable(f"set {name} of table {family} {table} kept changing", "try again")
+    return _ranges(raw, name)
+
+
+_Raw = tuple[bytes, Optional[bytes], bytes, int]  # key, key_end, data, flags
+
+
+def _raw_elements(family: str, table: str, name: str, limit: int, deadline: float) -> list[_Raw]:
+    found: list[_Raw] = []
+    request = _request(family, table.encode(), name.encode())
+    for _, body in _dump(_GETSETELEM, request, deadline):
+        listed = dict(attributes(body, HEADER)).get(3, b"")
+        for _, element in attributes(listed):
+            got = dict(attributes(element))
+            end = dict(attributes(got[10]))[1] if 10 in got else None
+            key = dict(attributes(got[1]))[1] if 1 in got else b""
+            found.append((key, end, got.get(2, b""), _u32(got.get(3, bytes(4)))))
+        if len(found) > 2 * limit:
+            raise Unreadable(f"set {name} of table {family} {table} has over {limit} elements")
+    return found
+
+
+def _ranges(raw: list[_Raw], name: str) -> list[Element]:
+    """Join the start and end elements of an interval set; an end is the first key not in it."""
+    if any(flags & _ELEMENT_CATCHALL for _, _, _, flags in raw):
+        raise Unreadable(f"set {name} has an element for every key")
+    ends = sorted(key for key, _, _, flags in raw if flags & _ELEMENT_INTERVAL_END)
+    starts = sorted(key for key, _, _, flags in raw if not flags & _ELEMENT_INTERVAL_END)
+    interval = bool(ends)
+    found = []
+    for key, end, data, flags in raw:
+        if flags & _ELEMENT_INTERVAL_END:
+            continue
+        last = key if end is None else end
+        if interval and end is None:
+            after = next((other for other in ends if other > key), None)
+            following = next((other for other in starts if other > key), None)
+            if following is not None and (after is None or following < after):
+                after = following
+            if after is None:
+                last = b"\xff" * len(key)
+            else:
+                last = (int.from_bytes(after, "big") - 1).to_bytes(len(key), "big")
+        found.append(Element(key, last, data))
+    return found
+
+
+def remaining(deadline: float) -> float:
+    """Return the seconds left until a deadline of the monotonic clock."""
+    return deadline - time.monotonic()

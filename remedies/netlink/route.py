@@ -1,0 +1,234 @@
+"""rtnetlink: links, addresses, default routes and routing rules of this namespace.
+
+Layouts are those of include/uapi/linux/{if_link,if_addr,rtnetlink,fib_rules}.h. Nothing here needs
+a privilege.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+from remedies.errors import Unreadable
+from remedies.netlink.socket import Netlink, attribute, attributes
+
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
+
+_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_INFO_KIND = 3, 10, 18, 29, 1
+_SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 4, 5, 6, 9, 15, 18
+_RTN_UNICAST = 1
+_FRA_PRIORITY, _FRA_TABLE = 6, 15
+
+_IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, change
+_IFADDR = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
+_RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, ..., type, flags
+_RULE = struct.Struct("=BBBBBxxBI")  # family, dst_len, src_len, tos, table, action, flags
+_NEXTHOP = struct.Struct("=HBBi")  # length, flags, weight, interface
+
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+# A kernel without IPv6 answers its dumps with IPv4 entries (rtnl_dump_all()), so each answer's
+# family is looked at.
+
+
+class RawLink(NamedTuple):
+    """One interface; ``kind`` is empty for hardware and loopback."""
+
+    number: int
+    """Interface index."""
+    name: str
+    kind: str
+    flags: int
+    """IFF_* bits."""
+    master: Optional[int]
+
+
+class RawAddress(NamedTuple):
+    """One local address."""
+
+    family: int
+    address: str
+    prefix: int
+    scope: int
+    """RT_SCOPE_*: 0 universe, 253 link, 254 host."""
+    link: int
+
+
+class RawDefault(NamedTuple):
+    """One default route; one entry of ``links`` per next hop."""
+
+    family: int
+    table: int
+    metric: int
+    links: tuple[int, ...]
+    gateway: Optional[str]
+    """Of the first next hop, None where it is on the link."""
+
+
+class RawRule(NamedTuple):
+    """One routing rule."""
+
+    family: int
+    priority: int
+    table: int
+    selective: bool
+    """It looks at more than the family: a prefix, a type of service, an interface, a mark ..."""
+
+
+def _fields(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
+    if len(payload) < layout.size:
+        raise Unreadable(f"rtnetlink: message of {len(payload)} bytes")
+    return layout.unpack_from(payload)
+
+
+def _number(value: bytes) -> int:
+    """Return a host-order integer of any width."""
+    return int.from_bytes(value, sys.byteorder)
+
+
+def _text(value: bytes) -> str:
+    return value.partition(b"\0")[0].decode(errors="replace")
+
+
+def _address(family: int, value: bytes) -> str | None:
+    if len(value) == (4 if family == socket.AF_INET else 16):
+        return socket.inet_ntop(family, value)
+    return None
+
+
+def link(payload: bytes) -> RawLink:
+    """Return the interface that a message describes; raise Unreadable where it is malformed."""
+    _, _, index, flags, _ = _fields(_IFINFO, payload)
+    name, kind, master = "", "", None
+    for number, value in attributes(payload, _IFINFO.size):
+        if number == _IFLA_IFNAME:
+            name = _text(value)
+        elif number == _IFLA_MASTER:
+            master = _number(value)
+        elif number == _IFLA_LINKINFO:
+            kind = next((_text(v) for n, v in attributes(value) if n == _IFLA_INFO_KIND), "")
+    return RawLink(index, name, kind, flags, master)
+
+
+def address(payload: bytes) -> RawAddress | None:
+    """Return the address that a message describes; raise Unreadable where it is malformed."""
+    family, prefix, _, scope, index = _fields(_IFADDR, payload)
+    peer = local = None
+    for number, value in attributes(payload, _IFADDR.size):
+        if number == _IFA_ADDRESS:
+            peer = _address(family, value)
+        elif number == _IFA_LOCAL:
+            local = _address(family, value)
+    # IFA_ADDRESS is the peer's on a point-to-point link; IFA_LOCAL, where there, is always ours.
+    mine = local or peer
+    return None if mine is None else RawAddress(family, mine, prefix, scope, index)
+
+
+def default_route(payload: bytes) -> RawDefault | None:
+    """Return the default route that a message describes, None for any other route.
+
+    Raises Unreadable where the message is malformed.
+    """
+    family, dst_len, _, _, table, _, _, kind, _ = _fields(_RTMSG, payload)
+    if dst_len or kind != _RTN_UNICAST:
+        return None
+    metric, links, gateway = 0, [], None
+    for number, value in attributes(payload, _RTMSG.size):
+        if number == _RTA_OIF:
+            links.append(_number(value))
+        elif number == _RTA_PRIORITY:
+            metric = _number(value)
+        elif number == _RTA_TABLE:
+            table = _number(value)
+        elif number in (_RTA_GATEWAY, _RTA_VIA):
+            gateway = _gateway(family, number, value)
+        elif number == _RTA_MULTIPATH:
+            hops = list(_hops(family, value))
+            links += [hop for hop, _ in hops]
+            gateway = hops[0][1] if hops else gateway
+    return RawDefault(family, table, metric, tuple(links), gateway)
+
+
+def _gateway(family: int, number: int, value: bytes) -> str | None:
+    """Return a next hop's address; RTA_VIA carries one of another family behind its number."""
+    if number == _RTA_VIA:
+        return _address(_number(value[:2]), value[2:])
+    return _address(family, value)
+
+
+def _hops(family: int, buffer: bytes) -> Iterator[tuple[int, Optional[str]]]:
+    """Yield interface and gateway of each struct rtnexthop of an RTA_MULTIPATH."""
+    offset = 0
+    while len(buffer) - offset >= _NEXTHOP.size:
+        length, _, _, interface = _NEXTHOP.unpack_from(buffer, offset)
+        if length < _NEXTHOP.size or length > len(buffer) - offset:
+            raise Unreadable(f"rtnetlink: next hop of length {length}")
+        gateway = None
+        for number, value in attributes(buffer[offset : offset + length], _NEXTHOP.size):
+            if number in (_RTA_GATEWAY, _RTA_VIA):
+                gateway = _gateway(family, number, value)
+        yield interface, gateway
+        offset += length + 3 & ~3
+
+
+def rule(payload: bytes) -> RawRule:
+    """Return the routing rule that a message describes; raise Unreadable where it is malformed."""
+    family, dst_len, src_len, tos, table, _, _ = _fields(_RULE, payload)
+    priority = 0
+    selective = bool(dst_len or src_len or tos)
+    for number, value in attributes(payload, _RULE.size):
+        if number == _FRA_PRIORITY:
+            priority = _number(value)
+        elif number == _FRA_TABLE:
+            table = _number(value)
+        elif number in _SELECTORS:
+            selective = True
+    return RawRule(family, priority, table, selective)
+
+
+_SELECTORS = frozenset((3, 10, 12, 17, 19, 20, 22, 23, 24))
+"""FRA_IIFNAME, FWMARK, TUN_ID, OIFNAME, L3MDEV, UID_RANGE, IP_PROTO, SPORT_RANGE, DPORT_RANGE."""
+
+
+def links(client: Netlink) -> list[RawLink]:
+    """Return every interface. Raises OSError and Unreadable, as the other readers here do."""
+    ask = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATS))
+    return [link(payload) for _, payload in client.table(RTM_GETLINK, ask)]
+
+
+def addresses(client: Netlink) -> list[RawAddress]:
+    """Return every local address of both families."""
+    found = [address(payload) for _, payload in client.table(RTM_GETADDR, _IFADDR.pack(*[0] * 5))]
+    return [item for item in found if item is not None]
+
+
+def default_routes(client: Netlink) -> list[RawDefault]:
+    """Return the default routes of every table. A strict client leaves other types in the kernel.
+
+    The kernel cannot filter by prefix, so a full routing table streams by once a family.
+    """
+    found: list[RawDefault] = []
+    for family in FAMILIES:
+        ask = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, _RTN_UNICAST, 0)
+        for _, payload in client.dump(RTM_GETROUTE, ask):
+            if payload[:2] != bytes((family, 0)):  # another family, or a prefix longer than 0
+                continue
+            route = default_route(payload)
+            if route is not None:
+                found.append(route)
+    return found
+
+
+def rules(client: Netlink) -> list[RawRule]:
+    """Return the routing rules of both families."""
+    found: list[RawRule] = []
+    for family in FAMILIES:
+        ask = _RULE.pack(family, 0, 0, 0, 0, 0, 0)
+        answers = [rule(payload) for _, payload in client.table(RTM_GETRULE, ask)]
+        found += [item for item in answers if item.family == family]
+    return found

@@ -1,0 +1,81 @@
+"""Writing our chain into the legacy store, under the xtables lock.
+
+With python-iptables where it is installed, in a child process of its own: the library takes no
+lock, keeps one table object across namespaces, and runs ldconfig and a compiler when imported.
+Without it, or where it cannot find its C libraries, with ``iptables-legacy-restore --noflush -w``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Optional
+
+from remedies.errors import Unreadable, WriteFailed
+from remedies.resources import program
+
+WAIT = 10
+"""Seconds to wait for the xtables lock."""
+
+UNUSABLE = 3
+"""The child's exit status where python-iptables is there but does not work."""
+
+Wanted = Optional[tuple[tuple[str, ...], tuple[str, ...]]]
+"""Jumps and rules (``-A CHAIN ...`` lines); None for absent."""
+
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from remedies.resources.iptc_child import main; sys.exit(main())"
+)
+
+
+def write(version: int, table: str, chain: str, wanted: Wanted) -> None:
+    """Replace or remove our chain and its jumps; raise WriteFailed or Unreadable.
+
+    ``version`` is 4 or 6. What other programs write to the table meanwhile stays, if they too
+    take the lock as iptables(8) does.
+    """
+    if not _with_library(version, table, chain, wanted):
+        _with_restore(version, table, chain, wanted)
+
+
+def _with_library(version: int, table: str, chain: str, wanted: Wanted) -> bool:
+    """Write through the child; False where python-iptables is missing or unusable."""
+    from importlib.util import find_spec
+
+    if find_spec("iptc") is None:
+        return False
+    order = {"version": version, "table": table, "chain": chain, "wait": WAIT}
+    if wanted is not None:
+        order.update(jumps=wanted[0], rules=wanted[1])
+    # Isolated (-I): neither the current folder nor PYTHONPATH may put an iptc.py before the
+    # real one, since this runs as root.
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        program.run([sys.executable, "-I", "-c", _CHILD, root], json.dumps(order))
+    except program.Failed as error:
+        if error.code == UNUSABLE:
+            return False
+        reason = error.what.partition(": ")[2]
+        raise WriteFailed(f"iptables-legacy {table} {chain}: {reason}", error.hint) from error
+    return True
+
+
+def _with_restore(version: int, table: str, chain: str, wanted: Wanted) -> None:
+    from remedies.resources.xtables import jumps_in, restore_text
+
+    name = "iptables" if version == 4 else "ip6tables"
+    try:
+        lines = program.run([f"{name}-legacy-save", "-t", table]).splitlines()
+        there = jumps_in(lines, chain)
+        if wanted is not None:
+            text = restore_text(table, chain, wanted[0], wanted[1], there)
+        elif any(line.startswith(f":{chain} ") for line in lines):
+            removed = "".join(f"-D{jump[2:]}\n" for jump in there)
+            text = f"*{table}\n{removed}-F {chain}\n-X {chain}\nCOMMIT\n"
+        else:
+            return
+        program.run([f"{name}-legacy-restore", "--noflush", "--wait", str(WAIT)], text)
+    except Unreadable as error:
+        raise WriteFailed(error.what, error.hint) from error

@@ -1,0 +1,159 @@
+"""The process that writes one legacy chain with python-iptables: an order on stdin, then exit.
+
+It inherits its namespace and imports ``iptc`` only there. The xtables lock (``/run/xtables.lock``,
+or ``XTABLES_LOCKFILE``, iptables/xshared.c) is held from before the table is read until it is
+committed, so no program that takes it can write in between. Only our chain and the jumps to it
+are touched. Exit status: 0 done, 1 refused (stderr says why), 3 python-iptables does not work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+UNUSABLE = 3
+LOCK_FILE = "/run/xtables.lock"
+
+
+class Refused(Exception):
+    """The order cannot be carried out; the message is the reason."""
+
+
+@contextlib.contextmanager
+def locked(seconds: int) -> Iterator[None]:
+    """Hold the xtables lock; raise Refused when it does not come free in ``seconds``."""
+    import fcntl
+    import signal
+
+    def late(*_: object) -> None:
+        raise Refused(f"another program has held {path} for {seconds} s; try again later")
+
+    path = os.environ.get("XTABLES_LOCKFILE") or LOCK_FILE
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        before = signal.signal(signal.SIGALRM, late)
+        signal.alarm(seconds)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def words_of(line: str) -> tuple[str, list[str]]:
+    """Return the chain of an ``-A CHAIN ...`` line, and the words after it."""
+    words = shlex.split(line)
+    return words[1], words[2:]
+
+
+def options(words: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
+    """Yield option, whether ``!`` stands before it, and its values, as iptables-save writes them.
+
+    ``! -i eth0`` gives ``("-i", True, ["eth0"])``.
+    """
+    index = 0
+    while index < len(words):
+        negated = words[index] == "!"
+        index += negated
+        option = words[index]
+        index += 1
+        values: list[str] = []
+        while index < len(words) and words[index] != "!" and not words[index].startswith("-"):
+            values.append(words[index])
+            index += 1
+        yield option, negated, values
+
+
+def fill(iptc: Any, rule: Any, words: list[str]) -> None:
+    """Put the words of a rule into an empty iptc rule; raise Refused for an unknown option."""
+    names = {"-p": "protocol", "-s": "src", "-d": "dst", "-i": "in_interface"}
+    names["-o"] = "out_interface"
+    module: Any = None
+    for option, negated, values in options(words):
+        sign = "!" if negated else ""
+        if option in names:
+            setattr(rule, names[option], sign + values[0])
+        elif option == "-m":
+            module = rule.create_match(values[0])
+        elif option == "-j":
+            module = iptc.Target(rule, values[0])
+            rule.target = module
+        elif option.startswith("--") and module is not None:
+            value: Any = (
+                sign + values[0] if len(values) == 1 else [*([sign] if sign else []), *values]
+            )
+            module.set_parameter(option[2:], value if values else sign)
+        else:
+            raise Refused(f"cannot write the option {option!r} with python-iptables")
+
+
+def carry_out(iptc: Any, order: dict[str, Any]) -> None:
+    """Replace or remove our chain and its jumps; one commit. Raises what iptc raises."""
+    six = order["version"] == 6
+    kind = iptc.Table6 if six else iptc.Table
+    # To tell a chain from a target, the library opens (and so registers) every table it knows.
+    kind.ALL = [order["table"]]
+    table = kind(order["table"], autocommit=False)
+    make_rule = iptc.Rule6 if six else iptc.Rule
+    name = order["chain"]
+    there = table.is_chain(name)
+    wanted = "rules" in order
+    if not wanted and not there:
+        return
+    if there:
+        drop_jumps(table, name)
+        table.flush_entries(name)
+    if not wanted:
+        table.delete_chain(name)
+    elif not there:
+        table.create_chain(name)
+    for line in order.get("rules", ()):
+        _, words = words_of(line)
+        rule = make_rule()
+        fill(iptc, rule, words)
+        iptc.Chain(table, name).append_rule(rule)
+    for line in order.get("jumps", ()):
+        owner, words = words_of(line)
+        rule = make_rule()
+        fill(iptc, rule, words)
+        iptc.Chain(table, owner).insert_rule(rule)
+    table.commit()
+
+
+def drop_jumps(table: Any, name: str) -> None:
+    """Delete every rule of the table whose target is our chain, and no other."""
+    for chain in table.chains:
+        entry = table.first_rule(chain.name)
+        found = []
+        while entry:
+            if table.get_target(entry) == name.encode():
+                found.append(entry)
+            entry = table.next_rule(entry)
+        for rule in [table.create_rule(entry, chain) for entry in found]:
+            chain.delete_rule(rule)
+
+
+def main() -> int:
+    """Read the order, take the lock, carry it out; return the exit status."""
+    order = json.load(sys.stdin)
+    try:
+        import iptc
+    except Exception as error:  # its import runs programs and loads libraries: anything can fail
+        sys.stderr.write(f"python-iptables: {error}\n")
+        return UNUSABLE
+    try:
+        with locked(order["wait"]):
+            carry_out(iptc, order)
+    except (Refused, OSError, ValueError, AttributeError, iptc.IPTCError) as error:
+        # libiptc's strerror() reaches the message as bytes
+        sys.stderr.write(str(error).replace(": b'", ": '") + "\n")
+        return 1
+    return 0

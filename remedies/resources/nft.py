@@ -1,0 +1,123 @@
+"""``nft:FAMILY/remedy_NAME``: one nftables table of ours, replaced as a whole.
+
+The canonical text is that of :mod:`remedies.netfilter.ours`. A write is one transaction of the
+kernel, ``add table; delete table; add table, chains, rules``: there is never a moment without
+the table, and it does not matter what was in it. No table but ours is ever read or written.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from remedies.errors import InputError, Unreadable, WriteFailed
+from remedies.netfilter.ours import nft_canonical, nft_split
+from remedies.resources import nf_tables
+
+
+def read(path: str) -> str | None:
+    """Return the canonical text of the table, None where there is none.
+
+    The kernel is asked by name first: libnftables is not loaded for a table that is not there.
+    Raises Unreadable, and InputError for a table that is not ours.
+    """
+    family, table = nft_split(path)
+    if not nf_tables.table_exists(family, table):
+        return None
+    from remedies.netfilter import libnftables
+
+    listing = libnftables.list_table(family, table)
+    return None if listing is None else nft_canonical(listing)
+
+
+def _commands(path: str, state: str | None) -> list[dict[str, Any]]:
+    """Return the transaction that leaves exactly ``state``; raise InputError for a bad one."""
+    family, table = nft_split(path)
+    name = {"table": {"family": family, "name": table}}
+    return [{"add": name}, {"delete": name}, *({"add": item} for item in _objects(path, state))]
+
+
+def _objects(path: str, state: str | None) -> list[dict[str, Any]]:
+    """Return the objects of a state; raise InputError where one is not of this table."""
+    family, table = nft_split(path)
+    objects = []
+    for line in (state or "").splitlines():
+        try:
+            item = json.loads(line)
+            ((kind, body),) = item.items()
+            owner = body["name"] if kind == "table" else body["table"]
+            ours = body["family"] == family and owner == table
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"nft:{path}: not the state of a table: {line[:80]!r}") from error
+        if not ours:
+            raise InputError(f"nft:{path}: the state names another table: {line[:80]!r}")
+        objects.append(item)
+    return objects
+
+
+def write(path: str, state: str | None) -> None:
+    """Replace the table by ``state``, or remove it, in one transaction: all of it or nothing.
+
+    Raises WriteFailed with nft's words, and InputError.
+    """
+    commands = _commands(path, state)
+    try:
+        if state is None and not nf_tables.table_exists(*nft_split(path)):
+            return
+    except Unreadable as error:
+        raise WriteFailed(error.what, error.hint) from error
+    from remedies.netfilter import libnftables
+
+    libnftables.run(commands)
+
+
+def check(path: str, state: str | None) -> None:
+    """Let nft and the kernel judge the write and change nothing; raise WriteFailed."""
+    from remedies.netfilter import libnftables
+
+    libnftables.check(_commands(path, state))
+
+
+def same(path: str, one: str | None, other: str | None) -> bool:
+    """Tell whether two texts mean the same table.
+
+    Texts that differ are compared as this machine's nft prints them after loading each in an
+    empty namespace: versions of nft print some matches differently.
+    """
+    if one == other or one is None or other is None:
+        return one == other
+    return _printed(path, one) == _printed(path, other)
+
+
+def _printed(path: str, state: str) -> str | None:
+    from remedies import netns
+
+    with netns.scratch():
+        try:
+            write(path, state)
+        except WriteFailed:
+            return state  # what cannot be loaded is the same as nothing but itself
+        return read(path)
+
+
+def counters(path: str) -> dict[str, int]:
+    """Return packets by chain, as our rules have counted them; raise Unreadable."""
+    from remedies.netfilter import libnftables
+
+    family, table = nft_split(path)
+    found: dict[str, int] = {}
+    for item in libnftables.list_table(family, table, stateless=False) or ():
+        rule = item.get("rule", {})
+        for part in rule.get("expr", ()):
+            if isinstance(part.get("counter"), dict):
+                name = f"packets {rule['chain']}"
+                found[name] = found.get(name, 0) + int(part["counter"]["packets"])
+    return found
+
+
+def text(path: str, state: str | None) -> str:
+    """Return the table as ``nft -s list table`` prints it; empty for None."""
+    nft_split(path)
+    from remedies.netfilter.nft_syntax import nft_text
+
+    return nft_text(state)

@@ -1,0 +1,180 @@
+"""The nft driver on a real kernel: what is written is what is there, and nothing else moves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pytest
+
+from remedies import netns as namespaces
+from remedies.errors import InputError, WriteFailed
+from remedies.fixes.invalid_drop import table
+from remedies.netfilter import ours
+from remedies.resources import nft
+
+PATH = "inet/remedy_invalid_drop"
+FOREIGN = """table inet mine {
+	chain input {
+		type filter hook input priority filter; policy accept;
+		tcp dport 22 counter packets 0 bytes 0 accept comment "keep"
+	}
+}
+"""
+
+
+class RunIn(Protocol):
+    def __call__(
+        self, ns: str, argv: list[str], *, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+Make = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_reaches_the_machines_own_rules() -> Iterator[None]:
+    """What a broken test would write outside its namespaces, it writes into one of nobody's."""
+    with namespaces.scratch():
+        yield
+
+
+def ruleset(run_in: RunIn, ns: str) -> str:
+    return run_in(ns, ["nft", "list", "ruleset"]).stdout
+
+
+def test_written_read_and_removed(netns: Make, run_in: RunIn) -> None:
+    ns = netns()
+    run_in(ns, ["nft", "-f", "-"], stdin=FOREIGN)
+    before = ruleset(run_in, ns)
+    with namespaces.inside(ns):
+        assert nft.read(PATH) is None
+        nft.check(PATH, table())
+        assert nft.read(PATH) is None, "a check changes nothing"
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table()
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table(), "a second write changes nothing"
+    shown = run_in(ns, ["nft", "-s", "list", "table", "inet", "remedy_invalid_drop"]).stdout
+    assert nft.text(PATH, table()) == shown
+    assert ruleset(run_in, ns).startswith(before)
+    with namespaces.inside(ns):
+        nft.write(PATH, None)
+        nft.write(PATH, None)
+        assert nft.read(PATH) is None
+    assert ruleset(run_in, ns) == before
+
+
+def test_every_construct_reads_back_and_renders_as_nft_prints_it(
+    netns: Make, run_in: RunIn
+) -> None:
+    path = "inet/remedy_probe"
+    state = ours.nft_table(
+        path,
+        (
+            ours.NftChain(
+                "prerouting",
+                "filter",
+                "prerouting",
+                -300,
+                (
+                    (
+                        ours.payload("ip", "daddr", "192.0.2.10"),
+                        ours.payload("udp", "dport", 5060),
+                        ours.counter(),
+                        ours.notrack(),
+                        ours.comment("remedy:x"),
+                    ),
+                    (
+                        ours.payload("ip", "saddr", ours.prefix("10.0.0.0", 8), "!="),
+                        ours.payload("udp", "sport", ours.port_range(5060, 5070)),
+                        ours.notrack(),
+                    ),
+                    (
+                        ours.payload("ip6", "daddr", ours.any_of("2001:db8::1", "2001:db8::2")),
+                        ours.payload("udp", "dport", ours.any_of(53, ours.port_range(60, 70))),
+                        ours.notrack(),
+                    ),
+                    (ours.meta("iifname", "docker0"), ours.counter()),
+                    (ours.ct_state("invalid", "new"), ours.counter()),
+                ),
+            ),
+            ours.NftChain("output", "filter", "output", -145),
+        ),
+    )
+    ns = netns()
+    with namespaces.inside(ns):
+        nft.write(path, state)
+        assert nft.read(path) == state
+    shown = run_in(ns, ["nft", "-s", "list", "table", "inet", "remedy_probe"]).stdout
+    assert nft.text(path, state) == shown
+
+
+def test_the_same_table_in_other_words_is_the_same(netns: Make) -> None:
+    twisted = table().replace('"right": "invalid"', '"right": ["invalid"]')
+    assert twisted != table()
+    with namespaces.inside(netns()):
+        assert nft.same(PATH, twisted, table())
+        assert not nft.same(PATH, twisted.replace('"drop"', '"accept"'), table())
+        assert not nft.same(PATH, None, table())
+        assert nft.same(PATH, None, None)
+        assert nft.read(PATH) is None, "the comparison left nothing here"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["add", "rule", "inet", "remedy_invalid_drop", "input", "accept"],
+        ["flush", "chain", "inet", "remedy_invalid_drop", "forward"],
+        ["add", "chain", "inet", "remedy_invalid_drop", "extra"],
+        ["add", "set", "inet", "remedy_invalid_drop", "s", "{ type mark; }"],
+        ["delete", "table", "inet", "remedy_invalid_drop"],
+    ],
+)
+def test_a_foreign_edit_is_seen_and_put_right(
+    netns: Make, run_in: RunIn, command: list[str]
+) -> None:
+    ns = netns()
+    with namespaces.inside(ns):
+        nft.write(PATH, table())
+        run_in(ns, ["nft", *command])
+        assert not nft.same(PATH, nft.read(PATH), table())
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table()
+
+
+def test_a_state_that_nft_refuses_changes_nothing(netns: Make) -> None:
+    bad = table().replace('"hook": "forward"', '"hook": "nowhere"')
+    with namespaces.inside(netns()):
+        nft.write(PATH, table())
+        with pytest.raises(WriteFailed, match="nft"):
+            nft.check(PATH, bad)
+        with pytest.raises(WriteFailed, match="nft"):
+            nft.write(PATH, bad)
+        assert nft.read(PATH) == table()
+
+
+@pytest.mark.parametrize(
+    "state", ['{"table": {"family": "inet", "name": "filter"}}\n', "[]\n", "x\n", '{"a": 1}\n']
+)
+def test_a_state_of_another_table_is_refused(netns: Make, run_in: RunIn, state: str) -> None:
+    ns = netns()
+    run_in(ns, ["nft", "-f", "-"], stdin=FOREIGN)
+    before = ruleset(run_in, ns)
+    with namespaces.inside(ns):
+        with pytest.raises(InputError, match="remedy_invalid_drop"):
+            nft.write(PATH, state)
+        with pytest.raises(InputError, match="no table of ours"):
+            nft.write("inet/mine", None)
+    assert ruleset(run_in, ns) == before
+
+
+def test_an_absent_table_is_answered_without_libnftables(netns: Make, run_in: RunIn) -> None:
+    code = (
+        "import sys; from remedies.resources import nft; "
+        f"assert nft.read({PATH!r}) is None; "
+        "assert not {'nftables', 'json.tool', 'subprocess'} & set(sys.modules), sys.modules"
+    )
+    run_in(netns(), [sys.executable, "-c", code])

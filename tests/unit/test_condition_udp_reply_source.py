@@ -1,0 +1,223 @@
+"""udp-reply-source: exposed by shape, proven by the mirrored pair, silent for the healthy twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remedies.conditions import udp_reply_source
+from remedies.errors import Unreadable
+from remedies.facts import Facts
+from remedies.facts.counters import Counters
+from remedies.facts.flows import Flow, Flows, Tuple
+from remedies.facts.links import Address, Link, Links
+from remedies.facts.sockets import Process, Sockets, UdpSocket
+from remedies.facts.sysctl import Sysctl
+from remedies.fixes import bind_advice
+from remedies.model import Advice, Finding, Host, Terms
+
+HOST = Host("box", "m", "6.1", "host", "b")
+LINKS = Links(
+    links=(
+        Link(1, "lo", "", up=True, loopback=True),
+        Link(2, "eth0", "", up=True),
+        Link(3, "docker0", "bridge", up=True),
+    ),
+    addresses=(
+        Address("127.0.0.1", 8, 1, "host"),
+        Address("10.21.17.99", 24, 2, "global"),
+        Address("172.17.0.1", 16, 3, "global"),
+        Address("2001:db8:1::1", 64, 2, "global"),
+        Address("2001:db8:2::1", 64, 3, "global"),
+    ),
+)
+SERVER = UdpSocket(
+    4,
+    "0.0.0.0",
+    56789,
+    77,
+    0,
+    pktinfo=False,
+    owner=Process(9, "sipd", ("sipd", "-f"), "sipd.service"),
+)
+SERVER6 = replace(SERVER, family=6, address="::", v6only=False)
+
+
+def unreplied(source: str, sport: int, destination: str, dport: int) -> Flow:
+    way = Tuple(source, sport, destination, dport)
+    back = Tuple(destination, dport, source, sport)
+    return Flow("udp", way, back, seen_reply=False, nat=False)
+
+
+PAIR = (
+    unreplied("172.17.0.2", 57275, "10.21.17.99", 56789),
+    unreplied("172.17.0.1", 56789, "172.17.0.2", 57275),
+)
+PAIR6 = (
+    unreplied("2001:db8:2::2", 57275, "2001:db8:1::1", 56789),
+    unreplied("2001:db8:2::1", 56789, "2001:db8:2::2", 57275),
+)
+
+
+def facts(
+    *sockets: UdpSocket, flows: tuple[Flow, ...] = (), links: Links = LINKS, unread: str = ""
+) -> Facts:
+    known = {
+        "links": links,
+        "sockets": Sockets(sockets),
+        "flows": Flows(unreplied=flows, unread=(unread,) if unread else ()),
+        "sysctl": Sysctl({"net.ipv4.ip_local_port_range": "32768 60999"}),
+        "counters": Counters({"Icmp.InDestUnreachs": 1}, {"Icmp.InDestUnreachs": 4}),
+    }
+    return Facts(HOST, "2026-01-01T00:00:00Z", 1.0, known)
+
+
+def detect(
+    *sockets: UdpSocket, flows: tuple[Flow, ...] = (), links: Links = LINKS, unread: str = ""
+) -> tuple[Finding, ...]:
+    return udp_reply_source.detect(facts(*sockets, flows=flows, links=links, unread=unread), {})
+
+
+def test_a_wildcard_server_without_pktinfo_is_exposed() -> None:
+    (found,) = detect(replace(SERVER, port=514))
+    assert (found.subject, found.verdict, found.severity) == (
+        "udp 0.0.0.0:514",
+        "exposed",
+        "medium",
+    )
+    assert "sipd (sipd.service)" in found.message
+    assert found.details["addresses"] == "10.21.17.99 172.17.0.1"
+    assert fnmatchcase(found.subject, "udp *:514*")
+
+
+def test_a_port_that_the_kernel_gives_out_is_exposed_with_low_severity() -> None:
+    (found,) = detect(SERVER)
+    assert (found.verdict, found.severity) == ("exposed", "low")
+
+
+@pytest.mark.parametrize(("server", "pair"), [(SERVER, PAIR), (SERVER6, PAIR), (SERVER6, PAIR6)])
+def test_the_mirrored_pair_is_the_proof(server: UdpSocket, pair: tuple[Flow, Flow]) -> None:
+    for flows in (pair, pair[::-1]):
+        (found,) = detect(server, flows=flows)
+        assert (found.verdict, found.severity) == ("proven", "high")
+        assert found.details["addresses"] == pair[0].original.destination
+        texts = [item.value for item in found.evidence if item.source == "conntrack"]
+        way = pair[0].original
+        assert texts[0] == (
+            f"udp src={way.source} dst={way.destination} sport=57275 dport=56789 [UNREPLIED]"
+        )
+        assert f"src={pair[1].original.source}" in texts[1]
+
+
+def test_a_proof_stands_without_the_socket_and_keeps_its_id() -> None:
+    (found,) = detect(flows=PAIR)
+    (before,) = detect(SERVER, flows=PAIR)
+    assert found.verdict == "proven"
+    assert found.id == before.id
+
+
+def test_a_proof_needs_no_second_subnet() -> None:
+    one = replace(
+        LINKS,
+        addresses=(Address("10.0.0.5", 24, 2, "global"), Address("10.0.0.6", 24, 2, "global")),
+    )
+    flows = (unreplied("10.0.0.9", 7, "10.0.0.6", 53), unreplied("10.0.0.5", 53, "10.0.0.9", 7))
+    assert detect(replace(SERVER, port=53), links=one) == ()
+    (found,) = detect(replace(SERVER, port=53), flows=flows, links=one)
+    assert found.verdict == "proven"
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        replace(SERVER, pktinfo=True),
+        replace(SERVER, device="eth0"),
+        replace(SERVER6, pktinfo=True),
+    ],
+)
+def test_the_healthy_twin_has_no_finding(healthy: UdpSocket) -> None:
+    assert detect(healthy) == ()
+
+
+def test_one_subnet_is_not_exposed() -> None:
+    assert detect(SERVER, links=replace(LINKS, addresses=LINKS.addresses[:2])) == ()
+
+
+def test_a_pair_that_is_answered_from_the_right_address_is_none() -> None:
+    right = unreplied("10.21.17.99", 56789, "172.17.0.2", 57275)
+    assert detect(flows=(PAIR[0], right)) == ()
+    foreign = unreplied("192.0.2.9", 56789, "172.17.0.2", 57275)
+    assert detect(flows=(PAIR[0], foreign)) == ()
+    assert detect(flows=(PAIR[0],)) == ()
+
+
+def test_a_socket_that_may_not_be_looked_at_is_unknown() -> None:
+    (found,) = detect(replace(SERVER, pktinfo=None, owner=None))
+    assert found.verdict == "unknown"
+    assert "a UDP server" in found.message
+
+
+def test_workers_on_one_port_are_one_server() -> None:
+    (found,) = detect(replace(SERVER, pktinfo=None), SERVER, replace(SERVER, device="eth0"))
+    assert found.verdict == "exposed"
+
+
+def test_refusals_and_what_was_not_read_are_shown() -> None:
+    (found,) = detect(SERVER, unread="conntrack flows: not permitted")
+    values = [item.value for item in found.evidence]
+    assert "+3" in values
+    assert "conntrack flows: not permitted" in values
+
+
+def test_an_unknown_fact_passes_on() -> None:
+    with pytest.raises(Unreadable):
+        udp_reply_source.detect(Facts(HOST, "", 0.0), {})
+
+
+addresses = st.sampled_from(("10.21.17.99", "172.17.0.1", "172.17.0.2", "192.0.2.9"))
+ports = st.integers(1, 3)
+
+
+@given(st.lists(st.builds(unreplied, addresses, ports, addresses, ports), max_size=12))
+def test_a_pair_always_has_two_local_ends_and_a_foreign_client(flows: list[Flow]) -> None:
+    local = {"10.21.17.99", "172.17.0.1"}
+    for request, reply in udp_reply_source.mirrored(flows, local):
+        assert {request.original.destination, reply.original.source} == local
+        assert request.original.source == reply.original.destination not in local
+        assert request.original.source_port == reply.original.destination_port
+        assert request.original.destination_port == reply.original.source_port
+
+
+def test_the_advice_names_process_unit_port_and_address() -> None:
+    asked = facts(SERVER, flows=PAIR)
+    (found,) = udp_reply_source.detect(asked, {})
+    assert bind_advice.guard(found, asked, Terms()) is None
+    advice = bind_advice.desired(found, asked, Terms())
+    assert isinstance(advice, Advice)
+    assert advice.template == "bind"
+    assert advice.finding == found.id
+    assert advice.values == {
+        "protocol": "udp",
+        "port": "56789",
+        "family": "4",
+        "process": "sipd",
+        "pid": "9",
+        "unit": "sipd.service",
+        "container": "",
+        "addresses": ("10.21.17.99",),
+        "asked": True,
+        "place": "unit",
+    }
+    assert bind_advice.impact(found, asked, Terms()).startswith("none")
+
+
+def test_the_advice_cannot_be_required_by_itself() -> None:
+    nothing = facts()
+    assert "finding" in (bind_advice.guard(None, nothing, Terms()) or "")
+    assert bind_advice.desired(None, nothing, Terms()) == ()
+    portless = Finding("udp-reply-source", "udp", "exposed", "low", "m")
+    assert "port" in (bind_advice.guard(portless, nothing, Terms()) or "")

@@ -1,0 +1,217 @@
+"""The pure parts of the probes: /proc texts, packets, and what facts answer."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remedies.errors import Unreadable
+from remedies.facts.counters import (
+    NETSTAT,
+    SNMP,
+    SNMP6,
+    Counters,
+    conntrack_rows,
+    paired_lines,
+    single_lines,
+)
+from remedies.facts.flows import Flow, Tuple
+from remedies.facts.links import Address, Link, Links
+from remedies.facts.owners import placement
+from remedies.facts.sockets import UdpSocket
+from remedies.facts.sysctl import NO_KEY, Sysctl
+from remedies.facts.tap import Reset, Tally, parse
+from remedies.netlink.conntrack import Way
+
+OLD = """entries  searched found new invalid ignore delete insert insert_failed drop early_drop
+00000010  00000000 00000000 00000000 0000000a 00000000 00000000 00000000 00000001 00000002 00000003
+00000010  00000000 00000000 00000000 00000010 00000000 00000000 00000000 00000000 00000000 00000000
+"""
+NEW = """entries  clashres found invalid chainlength insert insert_failed drop early_drop icmp_error
+00000010  00000000 00000000 0000001a 00000000 00000000 00000001 00000002 00000003 00000000
+"""
+
+
+@pytest.mark.parametrize("text", [OLD, NEW])
+def test_conntrack_columns_go_by_name_and_rows_are_summed(text: str) -> None:
+    assert conntrack_rows(text) == {
+        "nf_conntrack.invalid": 0x1A,
+        "nf_conntrack.insert_failed": 1,
+        "nf_conntrack.drop": 2,
+        "nf_conntrack.early_drop": 3,
+    }
+
+
+def test_a_row_that_is_not_hexadecimal_is_unreadable() -> None:
+    with pytest.raises(Unreadable, match="nf_conntrack"):
+        conntrack_rows("entries invalid\n0 zz\n")
+
+
+def test_snmp_values_go_by_the_heading_above_them() -> None:
+    text = "Icmp: InMsgs InDestUnreachs\nIcmp: 5 2\nTcp: MaxConn OutRsts\nTcp: -1 68\n"
+    assert paired_lines(text, SNMP) == {"Icmp.InDestUnreachs": 2, "Tcp.OutRsts": 68}
+    assert paired_lines("TcpExt: ListenDrops\nTcpExt: 9\n", NETSTAT) == {"TcpExt.ListenDrops": 9}
+
+
+def test_snmp6_has_one_value_a_line() -> None:
+    text = "Ip6InReceives  \t4\nIcmp6InDestUnreachs             \t7\n"
+    assert single_lines(text, SNMP6) == {"Icmp6.InDestUnreachs": 7}
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_counters_or_unreadable(text: str) -> None:
+    for read in (
+        conntrack_rows,
+        lambda t: paired_lines("Tcp: OutRsts\nTcp:" + t, SNMP),
+        lambda t: single_lines("Icmp6InDestUnreachs " + t, SNMP6),
+    ):
+        try:
+            assert all(isinstance(value, int) for value in read(text).values())
+        except Unreadable:
+            continue
+
+
+def test_a_delta_needs_both_readings() -> None:
+    counters = Counters({"a": 1, "b": 1}, {"a": 4})
+    assert counters.delta("a") == 3
+    assert counters.delta("b") is None
+
+
+def test_a_sysctl_that_is_not_there_is_not_one_that_could_not_be_read() -> None:
+    fact = Sysctl({"a.b": "1"}, {"c.d": NO_KEY, "e.f": "Permission denied"})
+    assert fact.get("a.b") == "1"
+    assert fact.get("c.d") is None
+    with pytest.raises(Unreadable, match="Permission denied"):
+        fact.get("e.f")
+    with pytest.raises(Unreadable, match="was not read"):
+        fact.get("g.h")
+
+
+LINKS = Links(
+    links=(
+        Link(1, "lo", "", up=True, loopback=True),
+        Link(2, "eth0", "", up=True),
+        Link(3, "docker0", "bridge", up=True),
+        Link(4, "eth1", "", up=False),
+    ),
+    addresses=(
+        Address("127.0.0.1", 8, 1, "host"),
+        Address("10.21.17.99", 24, 2, "global"),
+        Address("10.21.17.98", 24, 2, "global"),
+        Address("172.17.0.1", 16, 3, "global"),
+        Address("192.0.2.1", 24, 4, "global"),
+        Address("fe80::1", 64, 2, "link"),
+        Address("fe80::2", 64, 3, "link"),
+        Address("2001:db8::1", 64, 2, "global"),
+    ),
+)
+
+
+def test_subnets_leave_out_loopback_links_that_are_down_and_link_local_addresses() -> None:
+    assert LINKS.subnets(4) == 2
+    assert LINKS.subnets(6) == 1
+    assert [item.address for item in LINKS.reachable(6)] == ["2001:db8::1"]
+
+
+@pytest.mark.parametrize("prefix", [33, 255])
+def test_an_address_that_is_none_is_unreadable(prefix: int) -> None:
+    with pytest.raises(Unreadable, match="no address"):
+        _ = Address("10.0.0.1", prefix, 1, "global").subnet
+    with pytest.raises(Unreadable, match="no address"):
+        _ = Address("nonsense", 8, 1, "global").subnet
+
+
+@pytest.mark.parametrize(
+    ("family", "v6only", "device", "expected"),
+    [
+        (4, None, "", True),
+        (4, None, "eth0", False),
+        (6, False, "", True),
+        (6, None, "", True),
+        (6, True, "", False),
+    ],
+)
+def test_a_socket_spans_what_its_clients_can_use(
+    family: int, v6only: bool | None, device: str, expected: bool
+) -> None:
+    address = "0.0.0.0" if family == 4 else "::"
+    item = UdpSocket(family, address, 5, 1, 0, device=device, v6only=v6only)
+    assert item.spans(LINKS) is expected
+
+
+ID = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "expected"),
+    [
+        ("0::/system.slice/nginx.service\n", ("nginx.service", "")),
+        (f"0::/system.slice/docker-{ID}.scope\n", ("", ID[:12])),
+        (f"12:pids:/docker/{ID}\n1:name=systemd:/docker/{ID}\n", ("", ID[:12])),
+        (f"0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope", ("", ID[:12])),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", ("session-3.scope", "")),
+        (
+            "0::/user.slice/user-1.slice/user@1.service/app.slice/sip.service\n",
+            ("sip.service", ""),
+        ),
+        ("0::/\n", ("", "")),
+        ("nonsense", ("", "")),
+    ],
+)
+def test_unit_and_container_come_from_the_cgroup(cgroups: str, expected: tuple[str, str]) -> None:
+    assert placement(cgroups) == expected
+
+
+def reset(way: Way, ttl: int) -> bytes:
+    ports = struct.pack(">HH", way.source_port, way.destination_port) + bytes(16)
+    if ":" in way.source:
+        ends = (socket.inet_pton(socket.AF_INET6, e) for e in (way.source, way.destination))
+        return struct.pack(">IHBB", 6 << 28, 20, 6, ttl) + b"".join(ends) + ports
+    ends = (socket.inet_pton(socket.AF_INET, e) for e in (way.source, way.destination))
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 40, 0, 0, ttl, 6, 0)
+    return head + b"".join(ends) + ports
+
+
+OUT = Way("10.21.17.99", 47216, "10.21.17.1", 443)
+OUT6 = Way("2001:db8::99", 47216, "2001:db8::1", 443)
+
+
+@pytest.mark.parametrize("way", [OUT, OUT6])
+def test_a_packet_is_read_as_it_was_built(way: Way) -> None:
+    assert parse(reset(way, 61)) == (61, way)
+    assert parse(reset(way, 61)[:20]) is None
+
+
+@given(st.binary(max_size=140))
+def test_any_packet_is_read_or_left(packet: bytes) -> None:
+    parse(packet)
+
+
+def test_a_forwarded_reset_is_not_ours_and_a_bridged_copy_is_no_second_one() -> None:
+    flow = Flow("tcp", Tuple("172.17.0.2", 5, "a", 1), Tuple("a", 1, "b", 2), True, True)
+    asked: list[Way] = []
+
+    def owner(way: Way) -> Flow:
+        asked.append(way)
+        return flow
+
+    tally = Tally(lambda v6, interface: 64, owner)
+    for interface in ("docker0", "veth1", "docker0", "veth1"):
+        tally.take(reset(OUT, 64), interface)
+    tally.take(reset(OUT, 63), "eth0")
+    tally.take(b"", "eth0")
+    assert tally.resets() == (Reset(*OUT, count=2, flow=flow),)
+    assert (tally.heard(), tally.forwarded) == (2, 1)
+    assert asked == [Way("10.21.17.1", 443, "10.21.17.99", 47216)]
+
+
+def test_a_flood_of_tuples_is_counted_in_bounded_memory() -> None:
+    tally = Tally(lambda v6, interface: 64, lambda way: None)
+    for port in range(3000):
+        tally.take(reset(OUT._replace(source_port=port), 64), "eth0")
+    assert len(tally.resets()) == 1000
+    assert tally.heard() == 3000

@@ -1,0 +1,134 @@
+"""The canonical states of what we own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remedies.errors import InputError
+from remedies.netfilter import ours
+from remedies.netfilter.nft_syntax import nft_text, priority
+
+RULE = '-p tcp -m conntrack --ctstate INVALID -m comment --comment "remedy:x" -j DROP'
+
+
+def table() -> str:
+    rule = (
+        ours.meta("l4proto", "tcp"),
+        ours.ct_state("invalid"),
+        ours.counter(),
+        ours.drop(),
+        ours.comment("remedy:x"),
+    )
+    return ours.nft_table(
+        "inet/remedy_x",
+        (
+            ours.NftChain("input", "filter", "input", -10, (rule,)),
+            ours.NftChain("forward", "filter", "forward", -10, (rule,)),
+        ),
+    )
+
+
+def test_a_table_is_one_object_a_line_table_chains_rules() -> None:
+    kinds = [next(iter(json.loads(line))) for line in table().splitlines()]
+    assert kinds == ["table", "chain", "chain", "rule", "rule"]
+
+
+def test_a_comment_stands_beside_the_expressions() -> None:
+    rule = json.loads(table().splitlines()[-1])["rule"]
+    assert rule["comment"] == "remedy:x"
+    assert [next(iter(part)) for part in rule["expr"]] == ["match", "match", "counter", "drop"]
+
+
+def test_what_libnftables_lists_becomes_what_was_built() -> None:
+    listed: list[dict[str, object]] = [{"metainfo": {"version": "1.0.6"}}]
+    chains_and_rules = [json.loads(line) for line in table().splitlines()]
+    # newer versions list each chain's rules right behind it
+    order = [0, 1, 3, 2, 4]
+    for handle, index in enumerate(order, 1):
+        ((kind, body),) = chains_and_rules[index].items()
+        body = dict(reversed([*body.items(), ("handle", handle)]))
+        if "expr" in body:
+            body["expr"] = [
+                {"counter": {"packets": 7, "bytes": 9}} if "counter" in part else part
+                for part in body["expr"]
+            ]
+        listed.append({kind: body})
+    assert ours.nft_canonical(listed) == table()
+
+
+def test_rules_of_one_chain_keep_their_order() -> None:
+    rules = tuple((ours.payload("udp", "dport", port), ours.notrack()) for port in (3, 1, 2))
+    text = ours.nft_table("ip/remedy_x", (ours.NftChain("a", "filter", "output", -300, rules),))
+    found = [json.loads(line)["rule"] for line in text.splitlines() if '"rule"' in line]
+    assert [rule["expr"][0]["match"]["right"] for rule in found] == [3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "path", ["inet/filter", "arp/remedy_x", "inet/remedy_x; flush ruleset", "remedy_x", "inet/"]
+)
+def test_no_other_table_is_ours(path: str) -> None:
+    with pytest.raises(InputError, match="no table of ours"):
+        ours.nft_table(path, ())
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["mangle/INPUT", "broute/REMEDY-X", "mangle/REMEDY-", "mangle/REMEDY-X Y", "mangle/REMEDY-\n"],
+)
+def test_no_other_chain_is_ours(path: str) -> None:
+    with pytest.raises(InputError, match="no chain of ours"):
+        ours.iptables_split(path)
+
+
+def test_an_iptables_chain_reads_as_iptables_save_prints_it() -> None:
+    text = ours.iptables_chain("mangle/REMEDY-X", "nft", ("INPUT", "FORWARD"), (RULE,))
+    assert text == (
+        "# iptables-nft\n*mangle\n:FORWARD\n:INPUT\n:REMEDY-X -\n"
+        "-A FORWARD -j REMEDY-X\n-A INPUT -j REMEDY-X\n"
+        f"-A REMEDY-X {RULE}\nCOMMIT\n"
+    )
+
+
+@given(st.permutations(["INPUT", "FORWARD", "PREROUTING"]), st.sampled_from(ours.VARIANTS))
+def test_the_order_of_hooks_is_no_part_of_the_state(hooks: list[str], variant: str) -> None:
+    one = ours.iptables_chain("raw/REMEDY-X", variant, tuple(hooks), (RULE,))
+    other = ours.iptables_chain("raw/REMEDY-X", variant, tuple(sorted(hooks)), (RULE,))
+    assert one == other
+    sections = ours.iptables_sections(one)
+    assert list(sections) == [variant]
+    assert f"-A REMEDY-X {RULE}" in sections[variant]
+
+
+@pytest.mark.parametrize("state", ["x", "# iptables-nft\n", "*mangle\nCOMMIT\n", "# x\n*m\nCOMMIT"])
+def test_a_broken_state_is_refused(state: str) -> None:
+    with pytest.raises(InputError, match="not the state"):
+        ours.iptables_sections(state)
+
+
+@pytest.mark.parametrize(
+    ("value", "hook", "text"),
+    [
+        (-10, "input", "filter - 10"),
+        (0, "input", "filter"),
+        (-300, "prerouting", "raw"),
+        (-105, "prerouting", "dstnat - 5"),
+        (-105, "output", "-105"),
+        (11, "input", "11"),
+        (-145, "input", "mangle + 5"),
+    ],
+)
+def test_priorities_have_names(value: int, hook: str, text: str) -> None:
+    assert priority(value, hook) == text
+
+
+def test_what_is_not_ours_in_our_table_is_shown_too() -> None:
+    foreign = '{"set": {"family": "inet", "name": "s", "table": "remedy_x", "type": "mark"}}\n'
+    assert f"# {foreign.strip()}" in nft_text(table() + foreign)
+
+
+def test_absent_is_empty() -> None:
+    assert nft_text(None) == ""
