@@ -1,0 +1,129 @@
+"""Root's cache of compiled policies: one JSON file for each list of sources.
+
+An entry names every file it was compiled from with its digest, so a hit needs no YAML parser.
+It is used only while each of those files, the tool's version and the tool's own conditions, fixes
+and policy compiler are what they were. Whatever is wrong with an entry makes it a miss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import remedies
+from remedies import codec, model
+from remedies.errors import InputError
+from remedies.policy import sources as policy_sources
+from remedies.policy.sources import Place
+
+_FORMAT = 1
+_PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
+
+
+def catalogue() -> str:
+    """Return a digest that changes with the tool's version and what a policy is judged by.
+
+    Names, sizes and times of the files, not their bytes: that is for a checkout, where files change
+    under one version. In a zip they cannot, and the version has to do.
+    """
+    files = []
+    for part in ("conditions", "fixes", "policy"):
+        try:
+            with os.scandir(os.path.join(_PACKAGE, part)) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py"):
+                        status = entry.stat()
+                        files.append([part, entry.name, status.st_size, status.st_mtime_ns])
+        except NotADirectoryError:
+            break
+    return model.digest([remedies.__version__, sorted(files)])
+
+
+def read(folder: str, sources: Sequence[str]) -> Optional[model.Policy]:
+    """Return the policy compiled from exactly these sources as they are now; None is a miss.
+
+    Raises ConfigError for a source that root must not obey (see :func:`sources.read`).
+    """
+    entry = _entry(_path(folder, sources))
+    if entry is None or entry.get("format") != _FORMAT or entry.get("catalogue") != catalogue():
+        return None
+    try:
+        for path, label, is_shipped, digest in entry["sources"]:
+            if not os.path.exists(path):
+                return None
+            data = policy_sources.read(Place(path, label, is_shipped))
+            if policy_sources.digest(data) != digest:
+                return None
+        return codec.decode(model.Policy, entry["policy"], "cached policy")
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
+
+
+def write(
+    folder: str,
+    sources: Sequence[str],
+    policy: model.Policy,
+    compiled_from: Sequence[tuple[Place, str]],
+) -> None:
+    """Keep a compiled policy with the places and digests it was compiled from.
+
+    The entry appears whole or not at all. A folder that is not the caller's alone, or cannot be
+    written, gets no entry: the cache only saves time.
+    """
+    entry = {
+        "format": _FORMAT,
+        "catalogue": catalogue(),
+        "sources": [[p.path, p.label, p.shipped, digest] for p, digest in compiled_from],
+        "policy": codec.encode(policy),
+    }
+    path = _path(folder, sources)
+    draft = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not _private(os.lstat(folder), stat.S_ISDIR):
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(draft, flags, 0o600)
+    except OSError:
+        return
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(entry, file)
+        os.replace(draft, path)
+    except OSError:  # disk full: no entry, and no half of one left behind
+        os.unlink(draft)
+
+
+def _path(folder: str, sources: Sequence[str]) -> str:
+    """Return the entry's file; a relative source means another file in another directory."""
+    where = [[spec, os.path.abspath(spec)] for spec in sources]
+    return os.path.join(folder, f"{model.digest(where)[:32]}.json")
+
+
+def _private(status: os.stat_result, kind: Any) -> bool:
+    """Tell whether an entry or its folder is of this kind and the caller's alone to write."""
+    mine = status.st_uid == os.geteuid()
+    return bool(kind(status.st_mode)) and mine and not status.st_mode & 0o022
+
+
+def _entry(path: str) -> Optional[dict[str, Any]]:
+    """Return an entry that nobody else can have written, or None."""
+    try:
+        if not _private(os.lstat(os.path.dirname(path)), stat.S_ISDIR):
+            return None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if not _private(os.fstat(descriptor), stat.S_ISREG):
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            entry = codec.loads(file.read().decode(), path)
+    except (OSError, ValueError, InputError):
+        return None
+    finally:
+        os.close(descriptor)
+    return entry if isinstance(entry, dict) else None

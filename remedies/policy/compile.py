@@ -1,0 +1,219 @@
+"""Compiles policy sources: reads, validates and merges them into one plain :class:`model.Policy`.
+
+Every source comes after what it extends, each file once; later ones win. A plain value replaces the
+one before it, ``rules`` merge by condition and then by key, ``require`` and ``waivers`` add up,
+except that a fix required with the same parameters, and a waiver of the same condition and subject,
+take the place of the earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import remedies
+from remedies import model
+from remedies.errors import ConfigError
+from remedies.policy import references, sources, validation
+from remedies.policy.document import Document, Path, Problem, Problems, dotted, parse
+from remedies.policy.sources import Place
+
+BUILT_IN = "built-in default"
+"""The origin of what no source says."""
+
+_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A policy and the files it was made from, with their digests."""
+
+    policy: model.Policy
+    read: tuple[tuple[Place, str], ...]
+
+
+def compile_policy(specs: Sequence[str]) -> Compiled:
+    """Compile names and files into one policy. Raises ConfigError telling the first problem."""
+    try:
+        return compile_all(specs)
+    except Problems as found:
+        raise found.problems[0].error() from None
+
+
+def compile_all(specs: Sequence[str]) -> Compiled:
+    """Compile as :func:`compile_policy` does; raise :class:`Problems` telling all of them."""
+    gathered = _Gathered()
+    for spec in specs:
+        gathered.add(spec)
+    found: list[Problem] = []
+    valid: list[tuple[Document, dict[str, Any]]] = []
+    for document in gathered.documents:
+        values, wrong = validation.validate(document)
+        if values is not None:
+            wrong = references.check(document, values)
+            valid.append((document, values))
+        found += sorted(wrong, key=lambda problem: problem.line)
+    merged = _Merged()
+    for document, values in valid:
+        merged.add(document, values)
+    found = found or merged.incomplete()
+    if found:
+        raise Problems(found)
+    digests = [document.sha256 for document in gathered.documents]
+    return Compiled(
+        merged.policy(gathered.names, model.digest([remedies.__version__, digests])),
+        tuple((document.place, document.sha256) for document in gathered.documents),
+    )
+
+
+@dataclass
+class _Gathered:
+    """The documents in the order in which they are merged, and what the asked-for ones are called.
+
+    A file that two sources extend is there once, before both.
+    """
+
+    documents: list[Document] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def add(self, spec: str) -> None:
+        """Add a source given by a user, after everything it extends."""
+        document = self._add(sources.locate(spec), ())
+        self.names.append(str(document.data.get("name", spec)))
+
+    def _add(self, place: Place, below: tuple[Place, ...]) -> Document:
+        for document in self.documents:
+            if document.place.path == place.path:
+                return document
+        data = sources.read(place)
+        document = parse(place, data, sources.digest(data))
+        extends = document.data.get("extends")
+        if isinstance(extends, str) and extends:  # anything else is the schema's to refuse
+            self._add(self._parent(document, extends, below), (*below, place))
+        self.documents.append(document)
+        return document
+
+    def _parent(self, document: Document, extends: str, below: tuple[Place, ...]) -> Place:
+        try:
+            parent = sources.locate(extends, beside=document.place)
+        except ConfigError as error:
+            problem = document.problem(("extends",), error.what, error.hint)
+            raise Problems([problem]) from None
+        chain = [*below, document.place]
+        if parent.path in [place.path for place in chain]:
+            ring = " -> ".join([*(place.label for place in chain), parent.label])
+            what = f"policies extend each other: {ring}"
+            raise Problems([document.problem(("extends",), what, "remove one 'extends'")])
+        if len(chain) >= _DEPTH:
+            what = f"more than {_DEPTH} policies extend each other"
+            raise Problems([document.problem(("extends",), what, "merge some of them")])
+        return parent
+
+
+@dataclass
+class _Entry:
+    """A value of ``require`` or ``waivers`` and where it came from."""
+
+    values: dict[str, Any]
+    origin: str
+
+
+@dataclass
+class _Merged:
+    """What the documents so far say together."""
+
+    plain: dict[str, Any] = field(default_factory=lambda: {"backend": "auto", "persist": False})
+    rules: dict[str, dict[str, Any]] = field(default_factory=dict)
+    require: list[_Entry] = field(default_factory=list)
+    waivers: list[_Entry] = field(default_factory=list)
+    origins: dict[str, str] = field(
+        default_factory=lambda: {"backend": BUILT_IN, "persist": BUILT_IN}
+    )
+    places: dict[str, tuple[Document, Path]] = field(default_factory=dict)
+
+    def add(self, document: Document, values: dict[str, Any]) -> None:
+        """Merge one validated document over what is there."""
+        for key in ("backend", "persist"):
+            if key in values:
+                self.plain[key] = values[key]
+                self.origins[key] = _origin(document, (key,))
+        for condition, rule in values.get("rules", {}).items():
+            self.rules.setdefault(condition, {}).update(rule)
+            for key in rule:
+                path: Path = ("rules", condition, key)
+                self.origins[dotted(path)] = _origin(document, path)
+                self.places[dotted(path)] = (document, path)
+        for name, entries, same in (
+            ("require", self.require, ("fix", "params")),
+            ("waivers", self.waivers, ("condition", "subject")),
+        ):
+            for index, entry in enumerate(values.get(name, [])):
+                _put(entries, _Entry(entry, _origin(document, (name, index))), same)
+
+    def incomplete(self) -> list[Problem]:
+        """Return what the whole lacks: a rule that shall fix needs a fix."""
+        return [
+            self.places[f"rules.{name}.mode"][0].problem(
+                self.places[f"rules.{name}.mode"][1],
+                "mode is fix, and no fix is named",
+                "add 'fixes: [...]', or use 'mode: advise'",
+            )
+            for name, rule in self.rules.items()
+            if rule.get("mode") == "fix" and not references.fixes_of(rule)
+        ]
+
+    def policy(self, names: Sequence[str], digest: str) -> model.Policy:
+        """Return the whole as plain data."""
+        origins = dict(self.origins)
+        for name, entries in (("require", self.require), ("waivers", self.waivers)):
+            origins.update({f"{name}.{i}": entry.origin for i, entry in enumerate(entries)})
+        return model.Policy(
+            names=tuple(names),
+            digest=digest,
+            backend=self.plain["backend"],
+            persist=self.plain["persist"],
+            rules={name: _rule(rule) for name, rule in self.rules.items()},
+            require=tuple(_standing(entry.values) for entry in self.require),
+            waivers=tuple(_waiver(entry.values) for entry in self.waivers),
+            origins=origins,
+        )
+
+
+def _origin(document: Document, path: Path) -> str:
+    return f"{document.place.label}:{document.line(path)}"
+
+
+def _put(entries: list[_Entry], new: _Entry, same: tuple[str, ...]) -> None:
+    """Append an entry, or put it in the place of one that says the same thing."""
+    for index, old in enumerate(entries):
+        if all(old.values.get(key) == new.values.get(key) for key in same):
+            entries[index] = new
+            return
+    entries.append(new)
+
+
+def _rule(rule: dict[str, Any]) -> model.Rule:
+    return model.Rule(
+        mode=rule.get("mode", "advise"),
+        from_=rule.get("from", "exposed"),
+        fixes=tuple(references.fixes_of(rule)),
+        every=isinstance(rule.get("fixes"), dict),
+        params=rule.get("params", {}),
+    )
+
+
+def _standing(values: dict[str, Any]) -> model.Standing:
+    return model.Standing(
+        fix=values["fix"], params=values.get("params", {}), reason=values["reason"]
+    )
+
+
+def _waiver(values: dict[str, Any]) -> model.Waiver:
+    return model.Waiver(
+        condition=values["condition"],
+        subject=values["subject"],
+        until=values["until"].isoformat(),
+        reason=values["reason"],
+        owner=values["owner"],
+    )

@@ -1,0 +1,61 @@
+"""Writes a compiled policy as YAML that says where each value came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from remedies.model import Policy, Rule
+from remedies.policy.compile import BUILT_IN
+
+
+def to_yaml(policy: Policy) -> str:
+    """Return the policy as one policy file without ``extends``; each origin is a comment.
+
+    Compiled again, it says the same.
+    """
+    lines = ["---", "apiVersion: remedy/v1", f"name: {policy.names[-1]}"]
+    lines.append(_line("", "backend", policy.backend, policy.origins.get("backend")))
+    lines.append(_line("", "persist", policy.persist, policy.origins.get("persist")))
+    if policy.rules:
+        lines.append("rules:")
+    for condition, rule in policy.rules.items():
+        lines.append(f"  {condition}:")
+        for key, value in _rule(rule).items():
+            origin = policy.origins.get(f"rules.{condition}.{key}", BUILT_IN)
+            lines.append(_line("    ", key, value, origin))
+    standing = [{"fix": s.fix, "params": s.params, "reason": s.reason} for s in policy.require]
+    waivers = [dict(vars(waiver)) for waiver in policy.waivers]
+    lines += _entries(policy, "require", standing)
+    lines += _entries(policy, "waivers", waivers)
+    return "\n".join(lines) + "\n"
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    """Return a rule's keys as a file has them."""
+    fixes = list(rule.fixes)
+    values: dict[str, Any] = {
+        "mode": rule.mode,
+        "from": rule.from_,
+        "fixes": {"all": fixes} if rule.every else fixes,
+    }
+    return {**values, "params": rule.params} if rule.params else values
+
+
+def _entries(policy: Policy, name: str, entries: list[dict[str, Any]]) -> list[str]:
+    if not entries:
+        return []
+    lines = [f"{name}:"]
+    for index, entry in enumerate(entries):
+        lines.append(f"  # {policy.origins.get(f'{name}.{index}', BUILT_IN)}")
+        for position, (key, value) in enumerate(entry.items()):
+            lines.append(_line("  - " if position == 0 else "    ", key, value, None))
+    return lines
+
+
+def _line(indent: str, key: str, value: object, origin: str | None) -> str:
+    """Return one ``key: value  # origin`` line; any value fits on one line in flow style."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1 << 20, allow_unicode=False)
+    text = text.removesuffix("...\n").strip()
+    return f"{indent}{key}: {text}" + (f"  # {origin}" if origin else "")

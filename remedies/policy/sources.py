@@ -1,0 +1,112 @@
+"""Finds and reads policy sources: bytes and their digest, nothing about their meaning."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import Optional
+
+from remedies import shipped
+from remedies.errors import ConfigError, RemedyError
+
+MAX_BYTES = 1 << 20
+"""The longest policy file that is read; a real one has a few thousand bytes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source is, and what a person calls it."""
+
+    path: str
+    """Absolute."""
+    label: str
+    """As the user gave it; ``policies/NAME.yaml`` for a shipped one, wherever it is installed."""
+    shipped: bool
+
+
+def locate(spec: str, beside: Optional[Place] = None) -> Place:
+    """Return the place of a shipped name or a file; a relative file is beside ``beside``, or here.
+
+    A name wins over a file of the same name: ``./default`` is the file. Raises ConfigError.
+    """
+    if "/" not in spec:
+        try:
+            known = shipped.policies()
+        except RemedyError:  # a bundle: no names, files still work
+            known = {}
+        if spec in known:
+            return Place(known[spec], f"policies/{spec}.yaml", True)
+    else:
+        known = {}
+    if beside is None:
+        place = Place(os.path.abspath(spec), spec, False)
+    else:
+        path = os.path.join(os.path.dirname(beside.path), spec)
+        label = os.path.join(os.path.dirname(beside.label), spec)
+        place = Place(os.path.abspath(path), label, False)
+    if not os.path.exists(place.path):
+        raise ConfigError(*_absent(spec, place, known))
+    return place
+
+
+def _absent(spec: str, place: Place, known: dict[str, str]) -> tuple[str, str]:
+    """Return what is missing, and the nearest shipped name or all of them."""
+    if "/" in spec or spec.endswith((".yaml", ".yml")):
+        return f"{place.label}: no such policy file", "check the path"
+    import difflib  # lazy: only for a message
+
+    near = difflib.get_close_matches(spec, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"shipped policies: {', '.join(known)}"
+    return f"{spec}: neither a shipped policy nor a file", hint
+
+
+def read(place: Place) -> bytes:
+    """Return a source's bytes. Raises ConfigError where it must not or cannot be read.
+
+    Root takes no orders from a file that others may write. A shipped policy is as trustworthy as
+    the program beside it, whoever owns the checkout, so only other files are judged.
+    """
+    try:
+        # O_NONBLOCK: a FIFO must not hang the open; what is not a file is refused below.
+        descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(
+            f"{place.label}: cannot read the policy: {error.strerror}", "check path and mode"
+        ) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{place.label}: not a regular file", "give a policy file")
+        if os.geteuid() == 0 and not place.shipped:
+            _trusted(place, status)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_BYTES:
+        raise ConfigError(
+            f"{place.label}: larger than {MAX_BYTES >> 20} MiB", "a policy is a short file"
+        )
+    return data
+
+
+def _trusted(place: Place, status: os.stat_result) -> None:
+    """Refuse a file that somebody other than root can change."""
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != 0:
+        raise ConfigError(
+            f"{place.label}: owned by user {status.st_uid}, and root obeys only root's policies",
+            f"chown root {place.label}",
+        )
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"{place.label}: mode {mode:04o} lets others write the policy that root obeys",
+            f"chmod go-w {place.label}",
+        )
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 (hex) of a source."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,130 @@
+"""The playbooks, run by Ansible against one namespace that stands for a host."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from remedies import shipped
+
+BIN = os.path.dirname(sys.executable)
+
+NAT = """
+table ip world_nat {
+  chain post {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr 172.17.0.0/16 masquerade
+  }
+}
+"""
+POLICY = """\
+---
+apiVersion: remedy/v1
+name: playbooks
+rules:
+  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop]}
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One host with a NAT rule, and the control node's temporary folder."""
+
+    netns: str
+    folder: Path
+
+    def play(self, name: str, *options: str) -> tuple[dict[str, int], str]:
+        """Run a playbook; return Ansible's counts for the host and its output."""
+        settings = {
+            "remedy_command": os.path.join(BIN, "remedy"),
+            "remedy_policy": [str(self.folder / "policy.yaml")],
+            "remedy_netns": self.netns,
+            "remedy_state_dir": str(self.folder / "state"),
+            "remedy_become": False,
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+        }
+        inventory = self.folder / "inventory.yaml"
+        lines = [f"      {key}: {value!r}" for key, value in settings.items()]
+        inventory.write_text("\n".join(["all:", "  hosts:", "    gw:", *lines, ""]))
+        playbook = os.path.join(shipped.folder("playbooks"), f"{name}.yml")
+        done = subprocess.run(
+            [os.path.join(BIN, "ansible-playbook"), "-i", str(inventory), playbook, *options],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={
+                "PATH": os.environ["PATH"],
+                "LC_ALL": "C.UTF-8",
+                "HOME": str(self.folder),
+                "ANSIBLE_HOME": str(self.folder / "ansible"),
+                "ANSIBLE_REMOTE_TEMP": str(self.folder / "remote"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+        )
+        output = done.stdout + done.stderr
+        recap = re.search(r"^gw +: (.*)$", output, re.MULTILINE)
+        assert recap, output
+        counts = dict(pair.split("=") for pair in recap[1].split())
+        return {key: int(value) for key, value in counts.items()}, output
+
+    def ruleset(self) -> str:
+        """Return every nftables rule of the host, counters left out."""
+        argv = ["ip", "netns", "exec", self.netns, "nft", "-s", "list", "ruleset"]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def site(netns: Callable[..., str], tmp_path: Path) -> Site:
+    name = netns("play")
+    argv = ["ip", "netns", "exec", name, "nft", "-f", "-"]
+    subprocess.run(argv, input=NAT, text=True, check=True)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    policy.chmod(0o600)
+    return Site(name, tmp_path)
+
+
+def test_a_host_is_planned_applied_and_given_back(site: Site) -> None:
+    before = site.ruleset()
+
+    counts, output = site.play("plan")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
+    assert "remedy_invalid_drop" in output
+    counts, output = site.play("apply", "--check")
+    assert (counts["failed"], counts["changed"]) == (0, 1), output
+    assert site.ruleset() == before
+
+    counts, output = site.play("apply")
+    assert (counts["failed"], counts["changed"]) == (0, 1), output
+    applied = site.ruleset()
+    assert "table inet remedy_invalid_drop" in applied
+    counts, output = site.play("apply")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
+    counts, output = site.play("apply", "--check")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
+
+    counts, output = site.play("rollback", "--check")
+    assert (counts["failed"], counts["changed"]) == (0, 1), output
+    assert site.ruleset() == applied
+    counts, output = site.play("rollback", "-e", "remedy_fix=invalid-drop")
+    assert (counts["failed"], counts["changed"]) == (0, 1), output
+    assert site.ruleset() == before
+    counts, output = site.play("rollback", "-e", "remedy_every=true")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
+
+
+def test_a_host_that_remedy_fails_on_is_failed_and_unchanged(site: Site) -> None:
+    before = site.ruleset()
+    (site.folder / "policy.yaml").write_text(POLICY.replace("rules:", "ruels:"))
+    for playbook in ("plan", "apply"):
+        counts, output = site.play(playbook)
+        assert (counts["failed"], counts["changed"]) == (1, 0), output
+        assert "policy.yaml:4: ruels: unknown key; did you mean 'rules'?" in output
+    assert site.ruleset() == before
