@@ -87,6 +87,10 @@ class Wanted:
     """``exact``, ``lossy`` or ``none``: what writing the before-value back restores."""
     boot: bool = False
     """A boot file: written after everything else."""
+    effects: tuple[str, ...] = ()
+    """Addresses of what goes once the resource is written (``flow:...``): journaled, absent is
+    done, and outside stale checks and rollback.
+    """
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class Change:
     risk: str
     impact: str
     effects: tuple[str, ...] = ()
+    """See :class:`Wanted`."""
     boot: bool = False
     terms: Terms = field(default_factory=Terms)
 

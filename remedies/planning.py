@@ -26,6 +26,8 @@ from remedies.model import (
     Wanted,
 )
 
+_BLIND = "cannot tell whether it is safe"
+
 
 class Reads(Protocol):
     """How a plan looks at resources. It never writes one."""
@@ -64,6 +66,15 @@ class _Draft:
     kept: set[str]
     """Fixes that stay in force although nothing asks for them now."""
 
+    def refusal(
+        self, fix: str, finding: Optional[Finding], facts: Facts, terms: Terms
+    ) -> Optional[str]:
+        """Return why a fix is refused, or None; what cannot be judged is not given back either."""
+        reason = refusal(fix, finding, facts, terms)
+        if reason is not None and reason.startswith(_BLIND):
+            self.kept.add(fix)
+        return reason
+
 
 def plan(
     policy: Policy,
@@ -91,8 +102,7 @@ def plan(
             _advise(draft, policy, facts, finding, rule)
         elif rule.mode == "fix":
             _choose(draft, policy, facts, finding, rule)
-    if not prune:
-        draft.kept |= _causes_gone(policy, scanned)
+    draft.kept |= _kept(policy, scanned, prune)
     changes = [
         change
         for wanted, fix, finding, terms in draft.wanted.values()
@@ -115,12 +125,12 @@ def refusal(fix: str, finding: Optional[Finding], facts: Facts, terms: Terms) ->
     try:
         return catalogue.fix(fix).guard(finding, facts, terms)
     except Unreadable as error:
-        return f"cannot tell whether it is safe: {error}"
+        return f"{_BLIND}: {error}"
 
 
 def _require(draft: _Draft, policy: Policy, facts: Facts, standing: Standing) -> None:
     terms = terms_for(policy, facts, standing.params, standing.fix)
-    reason = refusal(standing.fix, None, facts, terms)
+    reason = draft.refusal(standing.fix, None, facts, terms)
     if reason is not None:
         draft.refused.append(Refusal(fix=standing.fix, finding=None, reason=reason))
     else:
@@ -133,7 +143,7 @@ def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
     used = False
     for name in rule.fixes:
         terms = terms_for(policy, facts, {}, name)
-        reason = refusal(name, finding, facts, terms)
+        reason = draft.refusal(name, finding, facts, terms)
         if reason is not None:
             refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
             continue
@@ -159,7 +169,7 @@ def _advise(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
     for name in rule.fixes:
         terms = terms_for(policy, facts, {}, name)
         fix = catalogue.fix(name)
-        reason = refusal(name, finding, facts, terms)
+        reason = draft.refusal(name, finding, facts, terms)
         if reason is not None:
             draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))
             continue
@@ -177,13 +187,19 @@ def _advise(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
             return
 
 
-def _causes_gone(policy: Policy, scanned: Scan) -> set[str]:
-    """Return the fixes that policy names for conditions of which nothing is found now."""
-    found = {f.condition for f in scanned.findings}
+def _kept(policy: Policy, scanned: Scan, prune: bool) -> set[str]:
+    """Return the fixes that stay although no finding asks for them.
+
+    Those of conditions that could not be judged; and, without ``prune``, those whose cause is
+    gone, since it may be gone for seconds only.
+    """
+    acting = {f.condition for f in scanned.findings if acts(f, rule_for(policy, f.condition))}
+    unjudged = {u.condition for u in scanned.unknown}
+    unjudged |= {f.condition for f in scanned.findings if f.verdict == "unknown"}
     return {
         fix
         for name, rule in policy.rules.items()
-        if rule.mode == "fix" and name not in found
+        if rule.mode == "fix" and name not in acting and (name in unjudged or not prune)
         for fix in rule.fixes
     }
 
@@ -199,7 +215,8 @@ def _change(
     before = reads.read(wanted.resource)
     if reads.same(wanted.resource, before, wanted.state):
         return None
-    action = "create" if before is None else "remove" if wanted.state is None else "update"
+    absent = reads.same(wanted.resource, before, None)
+    action = "create" if absent else "remove" if wanted.state is None else "update"
     module = catalogue.fix(fix)
     return Change(
         fix=fix,
@@ -212,6 +229,7 @@ def _change(
         reversibility=wanted.reversibility,
         risk=module.RISK,
         impact=module.impact(finding, facts, terms),
+        effects=wanted.effects,
         boot=wanted.boot,
         terms=terms,
     )
@@ -241,7 +259,7 @@ def _removals(reads: Reads, draft: _Draft, held: Mapping[str, Held]) -> list[Cha
                 fix=entry.fix,
                 finding=None,
                 resource=address,
-                action="remove" if entry.base is None else "update",
+                action="remove" if reads.same(address, entry.base, None) else "update",
                 before=before,
                 after=entry.base,
                 diff=diff(reads, address, before, entry.base),

@@ -36,12 +36,10 @@ def _judge(entry: Held) -> InForce:
     state, now, counters, reason = "ours", None, {}, ""
     try:
         now = driver.read(path)
-        if now is None and entry.ours is not None:
-            state = "gone"
-        elif not (now == entry.ours or driver.same(path, now, entry.ours)):
-            state = "drifted"
-        else:
+        if driver.same(path, now, entry.ours):
             counters = driver.counters(path)
+        else:
+            state = "gone" if driver.same(path, now, None) else "drifted"
     except RemedyError as error:
         state, reason = "unknown", str(error)
     return InForce(

@@ -12,11 +12,20 @@ MARKS = {"create": "+", "update": "~", "remove": "-"}
 _MARK_COLOUR = {"create": "green", "update": "yellow", "remove": "red"}
 
 
-def scan_text(scan: Scan, style: Style, *, verbose: int, show_all: Iterable[str] = ()) -> str:
+def scan_text(
+    scan: Scan,
+    style: Style,
+    *,
+    verbose: int,
+    evidence: bool = True,
+    show_all: Iterable[str] = (),
+) -> str:
     """Return findings with their evidence, strongest first, then what could not be judged."""
     lines = [_host_line(scan, style), ""]
     for finding in scan.findings:
-        lines += _finding(finding, style, verbose)
+        lines += _finding(
+            finding, style, evidence and (finding.verdict != "mitigated" or verbose > 0)
+        )
     for unknown in scan.unknown:
         lines.append(f"{style.verdict('unknown')} {style('bold', unknown.condition)}")
         lines += [f"          {clean(unknown.reason)}", ""]
@@ -33,7 +42,7 @@ def _host_line(scan: Scan, style: Style) -> str:
     return style("dim", clean(f"{host.name}, kernel {host.kernel}{where}, {scan.time}"))
 
 
-def _finding(finding: Finding, style: Style, verbose: int) -> list[str]:
+def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
     subject = style("dim", clean(finding.subject))
     lines = [
         f"{style.verdict(finding.verdict)} {style('bold', finding.condition)}  {subject}",
@@ -41,7 +50,7 @@ def _finding(finding: Finding, style: Style, verbose: int) -> list[str]:
     ]
     if finding.waived:
         lines.append(f"          waived: {clean(finding.waived)}")
-    if finding.verdict != "mitigated" or verbose:
+    if evidence:
         for item in finding.evidence:
             note = f"  ({item.note})" if item.note else ""
             text = clean(f"{item.source}: {item.key} {item.value}{note}")
@@ -51,7 +60,7 @@ def _finding(finding: Finding, style: Style, verbose: int) -> list[str]:
 
 def plan_text(plan: Plan, style: Style, *, verbose: int) -> str:
     """Return findings, changes as diffs, advice, refusals, and a line that counts them."""
-    lines = [scan_text(plan.scan, style, verbose=verbose), ""]
+    lines = [scan_text(plan.scan, style, verbose=verbose, evidence=verbose > 0), ""]
     lines += changes_text(plan.changes, style)
     for advice in plan.advice:
         lines += _advice(advice, style, verbose)

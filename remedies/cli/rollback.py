@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remedies.cli.apply import consenting
@@ -89,6 +88,8 @@ def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: 
 
 def _steps(here: Session) -> Iterator[tuple[tuple[str, ...], tuple[Change, ...]]]:
     """Yield what to undo: the transactions it belongs to and the reversed changes."""
+    from dataclasses import replace
+
     from remedies.errors import UsageError
     from remedies.model import Change
     from remedies.transaction.ledger import to_roll_back
@@ -150,6 +151,8 @@ def _all_changes(here: Session) -> list[Change]:
 
 
 def _with_diffs(changes: list[Change]) -> list[Change]:
+    from dataclasses import replace
+
     from remedies.planning import diff
     from remedies.transaction.host import HostResources
 

@@ -50,6 +50,8 @@ PARAMS: Mapping[str, object] = {}
 
 BE_LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 _SUBJECT = "tcp through NAT"
+_SHOWN = 3
+"""Proofs written out in full; the others are counted."""
 _HOOK_OF = {"snat": "input", "masquerade": "input", "redirect": "input", "dnat": "forward"}
 """Which hook an INVALID segment of such a flow takes: see the docstring, *What it detects*."""
 _SEVERITY_OF = {"proven": "critical", "active": "high", "exposed": "medium", "mitigated": "low"}
@@ -94,14 +96,25 @@ Proof = tuple[Reset, Flow]
 
 
 def _proofs(facts: Facts) -> tuple[Proof, ...]:
-    """Return the resets that answer the reply tuple of a flow whose addresses NAT rewrites."""
+    """Return the resets that answer the reply tuple of a flow whose addresses NAT rewrites.
+
+    Such a reset speaks for an address that the host only lends: had NAT been undone, the segment
+    would have gone to the flow's own end and nobody here would have answered.
+    """
     return tuple(
         (reset, reset.flow)
         for reset in facts.get(Tap).resets
-        if reset.flow is not None
-        and reset.flow.nat
-        and (reset.flow.original.source, reset.flow.original.source_port)
-        != (reset.flow.reply.destination, reset.flow.reply.destination_port)
+        if reset.flow is not None and reset.flow.nat and _rewritten(reset.flow)
+    )
+
+
+def _rewritten(flow: Flow) -> bool:
+    one, other = flow.original, flow.reply
+    return (one.source, one.source_port, one.destination, one.destination_port) != (
+        other.destination,
+        other.destination_port,
+        other.source,
+        other.source_port,
     )
 
 
@@ -177,7 +190,10 @@ def _evidence(
         Evidence(source=f"{d.hook} hook", key="drops INVALID", value=d.text, note=d.place)
         for d in netfilter.drops
     ]
-    for reset, flow in proofs:
+    if len(proofs) > _SHOWN:
+        count = Evidence("packet socket", "resets proven", str(len(proofs)), f"{_SHOWN} are shown")
+        evidence.append(count)
+    for reset, flow in proofs[:_SHOWN]:
         evidence.append(
             Evidence(
                 source="packet socket",

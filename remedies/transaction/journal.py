@@ -34,7 +34,7 @@ class Record:
     seq: int
     time: str
     kind: str
-    """``begin``, ``written``, ``undone``, ``end`` or ``torn``."""
+    """``begin``, ``written``, ``effect``, ``undone``, ``end`` or ``torn``."""
     txn: str
     prev: str
     hash: str = ""

@@ -65,7 +65,7 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
             begin = codec.decode(Begin, record.data, where)
             found[record.txn] = Transaction(id=record.txn, time=record.time, begin=begin)
             continue
-        if record.kind == "torn":
+        if record.kind in ("torn", "effect"):
             continue
         if record.txn not in found:
             raise InputError(f"{where}: transaction {record.txn!r} never began")

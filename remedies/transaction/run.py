@@ -66,6 +66,9 @@ def _write_all(
         try:
             put(store, change.resource, change.after)
             journal.append("written", txn, {"change": index})
+            for effect in change.effects:
+                store.write(effect, None)
+                journal.append("effect", txn, {"change": index, "effect": effect})
         except (RemedyError, OSError) as error:
             return f"{change.resource}: {error}"
         progress.append(index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -58,6 +59,19 @@ def test_before_values_are_on_disk_before_the_first_write(tmp_path: Path) -> Non
     with Journal(str(tmp_path)) as journal:
         apply(store, journal, begin(*TWO), fine)
     assert seen == [1, 1]
+
+
+def test_effects_follow_their_change_and_are_no_part_of_the_way_back(tmp_path: Path) -> None:
+    store = FakeStore(b="old", flow="there")
+    with Journal(str(tmp_path)) as journal:
+        apply(store, journal, begin(replace(TWO[0], effects=("flow",)), TWO[1]), fine)
+    assert store.writes == [("a", "1"), ("flow", None), ("b", "new")]
+    assert [
+        r.data["effect"] for r in records(str(tmp_path / "journal.jsonl")) if r.kind == "effect"
+    ]
+    assert "flow" not in ledger.in_force(transactions(tmp_path))
+    roll_back(store, tmp_path)
+    assert store.states == {"a": None, "b": "old", "flow": None}
 
 
 @pytest.mark.parametrize("broken", ["a", "b"])

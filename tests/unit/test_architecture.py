@@ -1,0 +1,126 @@
+"""The rules that keep it simple, held to by looking at the source and at a fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remedies import catalogue
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from host_side import host_side  # noqa: E402
+
+SOURCES = sorted(ROOT.glob("remedies/**/*.py"))
+CONDITION_HEADINGS = (
+    "What it detects",
+    "Why it matters",
+    "Evidence",
+    "False positives",
+    "References",
+)
+FIX_HEADINGS = ("What it changes", "Safety", "What rollback restores", "References")
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_no_file_grows_past_400_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_are_named_for_what_they_hold(path: Path) -> None:
+    assert path.stem not in ("utils", "util", "helpers", "common", "misc")
+
+
+@pytest.mark.parametrize("path", host_side(), ids=relative)
+def test_the_host_side_is_python_3_9(path: Path) -> None:
+    """Syntax of 3.9, and no ``X | Y`` where the decoder evaluates it: dataclass fields."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 9))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(
+            "dataclass" in ast.unparse(decorator) for decorator in node.decorator_list
+        ):
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign):
+                    assert not any(
+                        isinstance(part, ast.BitOr) for part in ast.walk(field.annotation)
+                    ), f"{node.name}: {ast.unparse(field)}: use Optional[...]"
+
+
+def fresh(code: str) -> set[str]:
+    """Return the modules that a fresh interpreter has imported after ``code``."""
+    script = f"import sys, io\n{code}\nsys.stderr.write('\\n'.join(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+    )
+    return set(result.stderr.splitlines())
+
+
+HEAVY = {"pydantic", "jinja2", "rich", "ansible_runner", "iptc", "shtab"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    modules = fresh("from remedies.cli import parser\nparser.build().format_help()")
+    assert not modules & (HEAVY | {"yaml", "subprocess", "dataclasses", "ctypes"})
+
+
+def test_planning_and_writing_import_nothing_heavy() -> None:
+    modules = fresh(
+        "import remedies.cli.session, remedies.cli.writing, remedies.cli.render\n"
+        "import remedies.planning, remedies.probing\n"
+        "from remedies import catalogue\n"
+        "[catalogue.condition(c).NEEDS for c in catalogue.condition_ids()]\n"
+        "[catalogue.fix(f).NEEDS for f in catalogue.fix_ids()]"
+    )
+    assert not modules & (HEAVY | {"yaml"})
+
+
+@pytest.mark.parametrize("name", catalogue.condition_ids())
+def test_a_condition_explains_itself(name: str) -> None:
+    module = catalogue.condition(name)
+    assert headings(module.__doc__) == CONDITION_HEADINGS
+    assert module.TITLE
+    assert module.SEVERITY in ("low", "medium", "high", "critical")
+
+
+@pytest.mark.parametrize("name", catalogue.fix_ids())
+def test_a_fix_explains_itself(name: str) -> None:
+    module = catalogue.fix(name)
+    assert headings(module.__doc__) == FIX_HEADINGS
+    assert module.TITLE
+    assert module.RISK in ("low", "moderate", "high")
+    assert set(module.ANSWERS) <= set(catalogue.condition_ids())
+
+
+def headings(docstring: str | None) -> tuple[str, ...]:
+    return tuple(re.findall(r"^([A-Z][A-Za-z ]+)$", docstring or "", re.MULTILINE))
+
+
+def test_no_shell_is_ever_asked_for() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "shell":
+                assert path.stem == "completion", f"{relative(path)}:{node.value.lineno}: shell="
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.system", "os.popen"):
+                pytest.fail(f"{relative(path)}:{node.lineno}: {ast.unparse(node)}")
+
+
+def test_architecture_names_every_file() -> None:
+    """A reader finds the file of each word: every folder and top module stands on the page."""
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in SOURCES:
+        name = path.relative_to(ROOT / "remedies").as_posix()
+        if "/" not in name and name not in ("__init__.py", "__main__.py"):
+            assert f"`{name}`" in page or f"  {name} " in page, f"{name} is not on the page"
+        if "/" in name:
+            assert f"{name.split('/')[0]}/" in page

@@ -1,0 +1,243 @@
+"""From findings to a plan: which fix is used, what is kept, what is given back, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import ModuleType
+from typing import Optional, Union
+
+import pytest
+from fake_store import FakeStore
+
+from remedies import catalogue, planning
+from remedies.errors import Unreadable
+from remedies.facts import Facts
+from remedies.model import (
+    Advice,
+    Finding,
+    Held,
+    Host,
+    Plan,
+    Policy,
+    Rule,
+    Scan,
+    Standing,
+    Terms,
+    Unknown,
+    Wanted,
+)
+
+HOST = Host("h", "m", "k", "host", "b")
+FACTS = Facts(HOST, "t", 0.0)
+FINDING = Finding("cond", "subject", "exposed", "high", "message")
+
+
+class FakeFix(ModuleType):
+    """A fix that wants what it is told to want."""
+
+    TITLE = "does something"
+    ANSWERS = ("cond",)
+    RISK = "low"
+    NEEDS: tuple[type, ...] = ()
+    TOPICS: tuple[str, ...] = ()
+    PARAMS: Mapping[str, object] = {"size": 1}
+
+    def __init__(self, name: str, *wanted: Wanted) -> None:
+        super().__init__(name)
+        self.wanted: Union[tuple[Wanted, ...], Advice] = wanted
+        self.reason: Optional[str] = None
+        self.blind = False
+        self.terms: Optional[Terms] = None
+
+    def guard(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+        if self.blind:
+            raise Unreadable("rules cannot be read")
+        return self.reason
+
+    def desired(
+        self, finding: Optional[Finding], facts: Facts, terms: Terms
+    ) -> Union[tuple[Wanted, ...], Advice]:
+        self.terms = terms
+        return self.wanted
+
+    def impact(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
+        return "little"
+
+
+FIXES: dict[str, FakeFix] = {}
+
+
+@pytest.fixture(autouse=True)
+def _fixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    FIXES.clear()
+    FIXES["first"] = FakeFix("first", Wanted("a", "1"))
+    FIXES["second"] = FakeFix("second", Wanted("b", "1"))
+    monkeypatch.setattr(catalogue, "fix", FIXES.__getitem__)
+
+
+def policy(mode: str = "fix", *, every: bool = False, **more: object) -> Policy:
+    rule = Rule(mode, "exposed", ("first", "second"), every)
+    base = Policy(("p",), "d", "nftables", False, {"cond": rule})
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+def plan(
+    policy: Policy,
+    *findings: Finding,
+    store: Optional[FakeStore] = None,
+    held: Optional[Mapping[str, Held]] = None,
+    prune: bool = False,
+) -> Plan:
+    scan = Scan(HOST, "t", findings, ())
+    return planning.plan(policy, FACTS, scan, held or {}, store or FakeStore(), prune=prune)
+
+
+def summary(made: Plan) -> list[tuple[str, str, Optional[str], Optional[str]]]:
+    return [(c.action, c.resource, c.before, c.after) for c in made.changes]
+
+
+HELD_A = {"a": Held("a", "first", None, "1", "t1")}
+
+
+def test_the_first_fix_that_is_not_refused_is_used() -> None:
+    made = plan(policy(), FINDING)
+    assert summary(made) == [("create", "a", None, "1")]
+    assert made.changes[0].finding == FINDING.id
+    assert made.changes[0].terms.params == {"size": 1}
+
+
+def test_a_refusal_falls_to_the_next_and_is_told() -> None:
+    FIXES["first"].reason = "asymmetric"
+    made = plan(policy(), FINDING)
+    assert summary(made) == [("create", "b", None, "1")]
+    assert [(r.fix, r.reason, r.wanted) for r in made.refused] == [("first", "asymmetric", False)]
+
+
+def test_a_guard_that_cannot_see_refuses() -> None:
+    FIXES["first"].blind = True
+    FIXES["second"].reason = "no"
+    made = plan(policy(), FINDING)
+    assert made.changes == ()
+    assert [(r.reason, r.wanted) for r in made.refused] == [
+        ("cannot tell whether it is safe: rules cannot be read", True),
+        ("no", True),
+    ]
+
+
+def test_all_asks_for_every_fix() -> None:
+    FIXES["second"].reason = "no"
+    made = plan(policy(every=True), FINDING)
+    assert summary(made) == [("create", "a", None, "1")]
+    assert [r.wanted for r in made.refused] == [True]
+
+
+@pytest.mark.parametrize("verdict", ["exposed", "active", "proven"])
+def test_from_is_the_weakest_verdict_acted_on(verdict: str) -> None:
+    rules = {"cond": Rule("fix", "active", ("first",))}
+    made = plan(policy(rules=rules), replace(FINDING, verdict=verdict))
+    assert bool(made.changes) == (verdict != "exposed")
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        replace(FINDING, verdict="unknown"),
+        replace(FINDING, waived="reason"),
+        replace(FINDING, verdict="mitigated", mitigated_by="kube-proxy's rule"),
+    ],
+)
+def test_nothing_is_done_about(finding: Finding) -> None:
+    assert plan(policy(), finding).changes == ()
+
+
+def test_what_we_cover_is_kept() -> None:
+    finding = replace(FINDING, verdict="mitigated", mitigated_by="remedy a")
+    assert plan(policy(), finding, store=FakeStore(a="1"), held=HELD_A).changes == ()
+
+
+def test_what_drifted_is_restored() -> None:
+    made = plan(policy(), FINDING, store=FakeStore(a="2"), held=HELD_A)
+    assert summary(made) == [("update", "a", "2", "1")]
+
+
+def test_a_gone_cause_keeps_the_fix_unless_pruned() -> None:
+    store = FakeStore(a="1")
+    assert plan(policy(), store=store, held=HELD_A).changes == ()
+    made = plan(policy(), store=store, held=HELD_A, prune=True)
+    assert summary(made) == [("remove", "a", "1", None)]
+
+
+def test_what_policy_no_longer_wants_is_given_back() -> None:
+    held = {"a": Held("a", "first", "0", "1", "t1")}
+    for mode in ("off", "advise"):
+        made = plan(policy(mode), store=FakeStore(a="1"), held=held)
+        assert summary(made) == [("update", "a", "1", "0")]
+
+
+def test_another_fix_in_its_place_is_made_before_the_old_one_goes() -> None:
+    FIXES["first"].reason = "asymmetric now"
+    finding = replace(FINDING, verdict="mitigated", mitigated_by="remedy a")
+    made = plan(policy(), finding, store=FakeStore(a="1"), held=HELD_A)
+    assert [c.action for c in made.changes] == ["create", "remove"]
+
+
+def test_a_removal_never_overwrites_a_third_party() -> None:
+    made = plan(policy("off"), store=FakeStore(a="theirs"), held=HELD_A)
+    assert made.changes == ()
+    assert "somebody changed it since t1" in made.refused[0].reason
+
+
+def test_a_required_fix_needs_no_finding_and_a_refusal_is_wanted() -> None:
+    standing = (Standing("first", {"size": 2}, "because"),)
+    made = plan(policy("off", require=standing))
+    assert summary(made) == [("create", "a", None, "1")]
+    assert (made.changes[0].finding, made.changes[0].terms.params) == (None, {"size": 2})
+    FIXES["first"].reason = "NAT"
+    made = plan(policy("off", require=standing))
+    assert [(r.finding, r.wanted) for r in made.refused] == [(None, True)]
+
+
+def test_advise_turns_a_fix_into_words() -> None:
+    made = plan(policy("advise"), FINDING)
+    assert made.changes == ()
+    assert [(a.template, a.values["resources"]) for a in made.advice] == [("fix", ["a"])]
+
+
+def test_a_fix_that_is_advice_counts_as_used() -> None:
+    FIXES["first"].wanted = Advice("first", FINDING.id, "title", "bind", {})
+    made = plan(policy(), FINDING)
+    assert [a.title for a in made.advice] == ["title"]
+    assert made.changes == ()
+
+
+def test_boot_files_come_last() -> None:
+    FIXES["first"].wanted = (Wanted("file", "x", boot=True), Wanted("a", "1"))
+    assert [c.resource for c in plan(policy(), FINDING).changes] == ["a", "file"]
+
+
+def test_nothing_is_persisted_outside_the_machines_own_namespace() -> None:
+    inner = replace(FACTS, host=replace(HOST, netns="b-1"))
+    assert planning.terms_for(policy(persist=True), FACTS, {}, "first").persist
+    assert not planning.terms_for(policy(persist=True), inner, {}, "first").persist
+
+
+def test_the_plan_id_follows_what_is_done() -> None:
+    one, other = plan(policy(), FINDING), plan(policy(), FINDING, store=FakeStore(a="0"))
+    assert one.id == plan(policy(), FINDING).id
+    assert one.id != other.id
+
+
+def test_unknown_conditions_are_no_absent_conditions() -> None:
+    """A condition that could not be judged keeps its fix: it may well still be needed."""
+    scan = Scan(HOST, "t", (), (Unknown("cond", "why"),))
+    made = planning.plan(policy(), FACTS, scan, HELD_A, FakeStore(a="1"), prune=True)
+    assert made.changes == ()
+
+
+def test_a_blind_guard_gives_nothing_back() -> None:
+    FIXES["first"].blind = True
+    standing = (Standing("first", {}, "because"),)
+    made = plan(policy("off", require=standing), store=FakeStore(a="1"), held=HELD_A)
+    assert made.changes == ()
+    assert made.refused[0].wanted
