@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         here = writing.recover(session.reread(here), journal)
         plan = _saved(args, here) if args.plan else session.make_plan(here, prune=args.prune)[0]
         try:
+            if args.plan:
+                _check_reasons(here, plan)
             return _apply(args, here, plan, journal)
         except StalePlan as error:
             _report(args, plan, "stale", reason=str(error))
@@ -64,7 +66,9 @@ def _dry_run(args: argparse.Namespace) -> int:
     if not args.plan:
         args.output, args.detailed_exitcode = None, False
         return plan.run(args)
-    saved = _saved(args, session.start(args))
+    here = session.start(args)
+    saved = _saved(args, here)
+    _check_reasons(here, saved)
     if not args.json:
         print(writing.plan_text(args, saved, Style(args)))
     else:
@@ -73,7 +77,7 @@ def _dry_run(args: argparse.Namespace) -> int:
 
 
 def _saved(args: argparse.Namespace, here: Session) -> Plan:
-    """Read a saved plan and make sure that it still speaks of this host as it is."""
+    """Read a saved plan and make sure that it speaks of this host."""
     from remedies import planfile
     from remedies.cli import session
     from remedies.errors import InputError
@@ -86,7 +90,6 @@ def _saved(args: argparse.Namespace, here: Session) -> Plan:
             f"(namespace {this.netns})",
             "make a plan here",
         )
-    _check_reasons(here, plan)
     return plan
 
 
