@@ -19,6 +19,7 @@ CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since Linux 5.14
 
 _SELF = "/proc/thread-self/ns/net"
+_FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
 
 def _libc_call(name: str, *arguments: int) -> None:
@@ -95,12 +96,14 @@ def scratch() -> Iterator[None]:
 def is_host() -> bool:
     """Tell whether this is the machine's own namespace: that of process 1.
 
-    Where process 1 may not be looked at (no root), the answer is True: nothing was entered.
+    Process 1 may not be looked at by everybody (ptrace(2), access mode checks: not without its
+    capabilities). Then the first namespace of the kernel counts: it alone has the sysctls that
+    are of the whole machine (net/core/sysctl_net_core.c, netns_core_table and net_core_table).
     """
     try:
         return os.path.samestat(os.stat("/proc/1/ns/net"), os.stat(_SELF))
     except PermissionError:
-        return True
+        return os.path.exists(_FIRST_ONLY)
 
 
 def key(boot_id: str) -> str:

@@ -2,8 +2,9 @@
 
 Messages and attributes are those of include/uapi/linux/netfilter/nfnetlink_conntrack.h, status
 bits those of nf_conntrack_common.h beside it. Nothing here changes an entry or its counters
-(IPCTNL_MSG_CT_GET_CTRZERO is never sent). Reading flows needs CAP_NET_ADMIN. Asking loads the
-``nf_conntrack_netlink`` module; callers ask only where conntrack is there already.
+(IPCTNL_MSG_CT_GET_CTRZERO is never sent) but :func:`delete`. Reading flows needs CAP_NET_ADMIN.
+Asking loads the ``nf_conntrack_netlink`` module; callers ask only where conntrack is there
+already.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import NamedTuple
 from remedies.errors import Unreadable
 from remedies.netlink.socket import Netlink, attribute, attributes, nested
 
-IPCTNL_MSG_CT_GET = (1 << 8) | 1  # NFNL_SUBSYS_CTNETLINK in the high byte
+_SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK in the high byte
+IPCTNL_MSG_CT_GET = _SUBSYSTEM | 1
+IPCTNL_MSG_CT_DELETE = _SUBSYSTEM | 2
 
 IPS_SEEN_REPLY = 1 << 1
 IPS_SRC_NAT = 1 << 4
@@ -26,7 +29,7 @@ IPS_DST_NAT = 1 << 5
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _NAMES = {int(number): name for name, number in PROTOCOLS.items()}
 
-_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _FILTER, _STATUS_MASK = 1, 2, 3, 25, 26
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ID, _FILTER, _STATUS_MASK = 1, 2, 3, 12, 25, 26
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_V4_SRC, _IP_V4_DST, _IP_V6_SRC, _IP_V6_DST = 1, 2, 3, 4
 _PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
@@ -246,18 +249,48 @@ def flow_by_reply(client: Netlink, protocol: str, way: Way) -> Entry | None:
     The kernel looks an exact tuple up in its hash; a flow that runs ``way`` as its original
     direction is not an answer. Raises OSError and Unreadable.
     """
-    ask = _header(_family_of(way.source)) + _tuple(_TUPLE_REPLY, PROTOCOLS[protocol], way)
-    try:
-        answers = client.request(IPCTNL_MSG_CT_GET, ask)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            return None
-        raise
-    for _, payload in answers:
+    for payload in _looked_up(client, _TUPLE_REPLY, protocol, way):
         found = entry(payload)
         if found is not None and found.protocol == protocol and found.reply == way:
             return found
     return None
+
+
+def delete(client: Netlink, protocol: str, original: Way) -> bool:
+    """Delete the one entry whose original direction runs ``original``; False where there is none.
+
+    The kernel's own look-up finds an entry by either direction, and without a tuple it would
+    delete everything (ctnetlink_del_conntrack()): so the entry is read first and deleted by its
+    tuple together with its id (CTA_ID), which another entry that took its place does not have.
+    Default zone. Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
+    """
+    for payload in _looked_up(client, _TUPLE_ORIG, protocol, original):
+        found = entry(payload)
+        if found is None or found.protocol != protocol or found.original != original:
+            continue
+        number = next((value for kind, value in attributes(payload, 4) if kind == _ID), None)
+        if number is None:
+            raise Unreadable("conntrack: an entry came without its id, so it was not deleted")
+        wanted = _tuple(_TUPLE_ORIG, PROTOCOLS[protocol], original) + attribute(_ID, number)
+        try:
+            client.request(IPCTNL_MSG_CT_DELETE, _header(_family_of(original.source)) + wanted)
+        except OSError as error:
+            if error.errno == errno.ENOENT:  # it ended in between
+                return False
+            raise
+        return True
+    return False
+
+
+def _looked_up(client: Netlink, kind: int, protocol: str, way: Way) -> Iterator[bytes]:
+    """Yield the message of the entry that has ``way`` as either direction; none where absent."""
+    ask = _header(_family_of(way.source)) + _tuple(kind, PROTOCOLS[protocol], way)
+    try:
+        for _, payload in client.request(IPCTNL_MSG_CT_GET, ask):
+            yield payload
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def not_permitted(error: OSError) -> Unreadable:

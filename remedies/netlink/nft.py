@@ -8,7 +8,6 @@ leave an iterator early; the dump ends there. All numbers in attributes are big-
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
@@ -33,7 +32,6 @@ FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 _NUMBERS = {name: number for number, name in FAMILIES.items()}
 _REPEATS = 4
 
-SET_INTERVAL, SET_MAP, SET_CONCAT = 0x4, 0x8, 0x80
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
 
 
@@ -100,8 +98,8 @@ def _chain(body: bytes) -> Chain:
     hook, priority = None, 0
     if 4 in got:  # NFTA_CHAIN_HOOK
         inner = dict(attributes(got[4]))
-        hook = _u32(inner[1])
-        (priority,) = struct.unpack(">i", inner[2])
+        hook = _u32(inner.get(1, b""))
+        priority = (_u32(inner.get(2, b"")) ^ 1 << 31) - (1 << 31)  # signed
     return Chain(
         family=FAMILIES[body[0]],
         table=_text(got.get(1, b"")),
@@ -149,8 +147,8 @@ def _raw_elements(family: str, table: str, name: str, limit: int, deadline: floa
         listed = dict(attributes(body, HEADER)).get(3, b"")
         for _, element in attributes(listed):
             got = dict(attributes(element))
-            end = dict(attributes(got[10]))[1] if 10 in got else None
-            key = dict(attributes(got[1]))[1] if 1 in got else b""
+            end = dict(attributes(got[10])).get(1, b"") if 10 in got else None
+            key = dict(attributes(got.get(1, b""))).get(1, b"")
             found.append((key, end, got.get(2, b""), _u32(got.get(3, bytes(4)))))
         if len(found) > 2 * limit:
             raise Unreadable(f"set {name} of table {family} {table} has over {limit} elements")
@@ -180,8 +178,3 @@ def _ranges(raw: list[_Raw], name: str) -> list[Element]:
                 last = (int.from_bytes(after, "big") - 1).to_bytes(len(key), "big")
         found.append(Element(key, last, data))
     return found
-
-
-def remaining(deadline: float) -> float:
-    """Return the seconds left until a deadline of the monotonic clock."""
-    return deadline - time.monotonic()

@@ -1,0 +1,130 @@
+"""Somebody's notrack rule takes packets away from NAT.
+
+What it detects
+    A notrack rule (``notrack``, ``-j CT --notrack``, ``-j NOTRACK``) that is not ours and that
+    matches packets which a NAT rule has to rewrite, or replies to them. ``proven``: both rules are
+    understood in full and some packet meets both. ``unknown``: conditions that are not modelled,
+    or rules that could not be read, decide.
+
+Why it matters
+    NAT works on tracked flows only. A published port, a redirect or a masquerade that a notrack
+    rule overlaps is silently not rewritten: requests reach the host instead of the container,
+    replies are thrown away, clients time out.
+
+Evidence
+    The two rules themselves, as their tools print them, with the packets that both see: protocol,
+    addresses, ports, interfaces and hooks, through jumps, sets and maps, for nft, iptables-nft
+    and iptables-legacy.
+
+False positives
+    A notrack rule beside NAT without common packets is no finding: one limited to an address of
+    the host, or to ports that no NAT rule is about. That such a packet comes is not shown, only
+    that NAT fails it. Rules that run only by other rules' marks are ``unknown``.
+
+References
+    iptables-extensions(8): CT; nft(8): NOTRACK STATEMENT; moby/moby#10270;
+    net/netfilter/nf_nat_core.c (nf_nat_inet_fn passes what has no conntrack entry)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts import Facts
+from remedies.facts.links import Links
+from remedies.facts.nat import Nat
+from remedies.facts.netfilter import Netfilter
+from remedies.model import Evidence, Finding
+from remedies.netfilter.overlap import overlap
+from remedies.netfilter.rule import PacketRule
+
+TITLE = "A notrack rule takes packets away from NAT"
+SEVERITY = "high"
+NEEDS = (Netfilter, Nat, Links)
+PARAMS: Mapping[str, object] = {}
+
+_SHOWN = 4  # NAT rules a finding names as evidence
+
+
+def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
+    """Return a finding for each foreign notrack rule that takes, or may take, packets from NAT.
+
+    Raises Unreadable where a notrack rule may stand in what could not be read.
+    """
+    netfilter = facts.get(Netfilter)
+    places: dict[tuple[str, str], list[PacketRule]] = {}
+    for rule in netfilter.notracks:
+        if not rule.ours:
+            places.setdefault((rule.place, rule.text), []).append(rule)
+    found = [_judge(rules, facts) for rules in places.values()]
+    findings = tuple(finding for finding in found if finding is not None)
+    if not findings and netfilter.unread_notracks:
+        raise Unreadable("; ".join(netfilter.unread_notracks))
+    return findings
+
+
+def _judge(notracks: list[PacketRule], facts: Facts) -> Optional[Finding]:
+    """Judge one rule, which several hooks may reach."""
+    nat, links = facts.get(Nat), facts.get(Links)
+    met: dict[str, list[tuple[PacketRule, str]]] = {"yes": [], "maybe": []}
+    for rule in nat.rules:
+        for notrack in notracks:
+            answer = overlap(notrack, rule, links)
+            if answer.answer in met and all(
+                rule.text != seen.text for seen, _ in met[answer.answer]
+            ):
+                met[answer.answer].append((rule, answer.reason))
+    if met["yes"]:
+        return _finding("proven", notracks[0], met["yes"])
+    if met["maybe"]:
+        return _finding("unknown", notracks[0], met["maybe"])
+    if nat.unread:
+        return _unread(notracks[0], nat.unread)
+    return None
+
+
+def _subject(rule: PacketRule) -> str:
+    return f"{rule.place}: {rule.text}"
+
+
+def _evidence(rule: PacketRule, note: str = "") -> Evidence:
+    return Evidence(source=rule.place, key=rule.action, value=rule.text, note=note)
+
+
+def _finding(verdict: str, notrack: PacketRule, met: list[tuple[PacketRule, str]]) -> Finding:
+    rule, reason = met[0]
+    claim = "keeps" if verdict == "proven" else "may keep"
+    others = f" and {len(met) - 1} more" if len(met) > 1 else ""
+    return Finding(
+        condition="notrack-breaks-nat",
+        subject=_subject(notrack),
+        verdict=verdict,
+        severity=SEVERITY if verdict == "proven" else "medium",
+        message=(
+            f"the notrack rule '{notrack.text}' ({notrack.place}) {claim} packets from the NAT "
+            f"rule '{rule.text}' ({rule.place}){others}: {reason}; narrow the notrack rule to the "
+            "addresses and ports of a service that no NAT rule serves"
+        ),
+        evidence=(
+            _evidence(notrack),
+            *(_evidence(nat, why) for nat, why in met[:_SHOWN]),
+        ),
+        details={"notrack": notrack.text, "nat": rule.text},
+    )
+
+
+def _unread(notrack: PacketRule, reasons: tuple[str, ...]) -> Finding:
+    return Finding(
+        condition="notrack-breaks-nat",
+        subject=_subject(notrack),
+        verdict="unknown",
+        severity="medium",
+        message=(
+            f"whether the notrack rule '{notrack.text}' ({notrack.place}) takes packets from NAT "
+            f"could not be told: {'; '.join(reasons)}"
+        ),
+        evidence=(_evidence(notrack),),
+        details={"notrack": notrack.text},
+    )

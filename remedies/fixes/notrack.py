@@ -1,0 +1,219 @@
+"""Keep one UDP or TCP service out of conntrack: exact protocol, ports, addresses and directions.
+
+What it changes
+    Two rules for each address and port: requests to the service (prerouting, by destination) and
+    its answers (output, by source) skip connection tracking. With nftables they stand in the table
+    ``inet remedy_notrack`` at priority raw; with iptables in the chain ``REMEDY-NOTRACK`` of the
+    raw table, which PREROUTING and OUTPUT jump to, for each IP version among the addresses.
+
+Safety
+    NAT does not see untracked packets. Refused, naming the rule, where a DNAT, REDIRECT, SNAT or
+    MASQUERADE rule could match the same packets or their replies, where NAT rules could not be
+    read, and for an address that is not this host's own. Never bare: address and port are both
+    required. Rules that accept by ``ct state established`` no longer match these packets, so the
+    service's port must be open by itself; an ICMP error about an untracked flow is INVALID, so an
+    INVALID drop must be limited to TCP, as ours is. Flows already tracked stay until they time out.
+
+What rollback restores
+    The table, or the chain and its jumps, is removed: from the next packet on the service is
+    tracked again. A legacy table, once registered, stays until the namespace ends: ``lossy``.
+
+References
+    iptables-extensions(8): CT; nft(8): NOTRACK STATEMENT; moby/moby#10270 (a notrack range that
+    broke published ports)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from remedies.errors import ConfigError
+from remedies.facts import Facts
+from remedies.facts.links import Links
+from remedies.facts.nat import Nat
+from remedies.facts.netfilter import Netfilter
+from remedies.model import Finding, Terms, Wanted
+from remedies.netfilter import ours
+from remedies.netfilter.overlap import overlap
+from remedies.netfilter.prefixes import parse, show
+from remedies.netfilter.rule import Match, PacketRule
+
+TITLE = "Keep one service's packets out of conntrack"
+ANSWERS: tuple[str, ...] = ()
+RISK = "moderate"
+NEEDS = (Netfilter, Nat, Links)
+TOPICS = ("nat-rules",)
+PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": None}
+
+TABLE = "inet/remedy_notrack"
+CHAIN = "raw/REMEDY-NOTRACK"
+PRIORITY = -300  # NF_IP_PRI_RAW (include/uapi/linux/netfilter_ipv4.h): before conntrack's -200
+PROTOCOLS = ("udp", "tcp")
+
+
+def service(params: Mapping[str, object]) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
+    """Return protocol, ports and addresses, sorted and in the kernel's spelling.
+
+    Raises ConfigError naming the parameter that is missing or not what it should be.
+    """
+    protocol = params.get("protocol")
+    if protocol not in PROTOCOLS:
+        raise _wrong("protocol", protocol, "udp or tcp")
+    ports = _listed("ports", params.get("ports"))
+    for port in ports:
+        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
+            raise _wrong("ports", port, "numbers from 1 to 65535")
+    addresses = {_address(value) for value in _listed("addresses", params.get("addresses"))}
+    return (
+        str(protocol),
+        tuple(sorted({port for port in ports if isinstance(port, int)})),
+        tuple(sorted(addresses, key=parse)),
+    )
+
+
+def _wrong(name: str, value: object, expected: str) -> ConfigError:
+    given = "is missing" if value is None else f"cannot be {value!r}"
+    return ConfigError(f"notrack: parameter '{name}' {given}", f"give {expected}")
+
+
+def _listed(name: str, value: object) -> Sequence[object]:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise _wrong(name, value, "a list with at least one entry")
+    return value
+
+
+def _address(value: object) -> str:
+    expected = "addresses of this host, such as 192.0.2.10"
+    try:
+        bits, first, size = parse(value if isinstance(value, str) else "")
+    except ValueError:
+        raise _wrong("addresses", value, expected) from None
+    if size != bits or first == 0:
+        raise _wrong("addresses", value, f"{expected}: no prefix, no wildcard")
+    return show((bits, first, size))
+
+
+def _rules(params: Mapping[str, object]) -> tuple[PacketRule, ...]:
+    """Return our rules as the overlap with NAT is judged on."""
+    protocol, ports, addresses = service(params)
+    made = []
+    for address in addresses:
+        for port in ports:
+            here, at = (address,), ((port, port),)
+            requests = Match((protocol,), destinations=here, destination_ports=at)
+            answers = Match((protocol,), sources=here, source_ports=at)
+            for hook, match in (("prerouting", requests), ("output", answers)):
+                made.append(
+                    PacketRule(
+                        backend="nft",
+                        family="ip6" if ":" in address else "ip",
+                        table="remedy_notrack",
+                        chain=hook,
+                        hook=hook,
+                        action="notrack",
+                        text=f"{protocol} {address} port {port}",
+                        match=match,
+                        owner="remedy",
+                    )
+                )
+    return tuple(made)
+
+
+def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+    """Return why the service must stay tracked, or None.
+
+    Raises ConfigError for wrong parameters and Unreadable where a fact is unknown.
+    """
+    _, _, addresses = service(terms.params)
+    links, nat = facts.get(Links), facts.get(Nat)
+    local = {address.address for address in links.addresses}
+    for address in addresses:
+        if address not in local:
+            return f"{address} is no address of this host"
+    for rule in nat.rules:
+        if rule.ours:
+            continue
+        for mine in _rules(terms.params):
+            answer = overlap(mine, rule, links)
+            if answer.answer != "no":
+                could = "matches" if answer.answer == "yes" else "could match"
+                return (
+                    f"the NAT rule '{rule.text}' ({rule.place}) {could} the traffic of "
+                    f"{mine.text}: {answer.reason}"
+                )
+    if not nat.asked or nat.unread:
+        return f"NAT rules could not be read: {'; '.join(nat.unread) or 'not asked for'}"
+    return None
+
+
+def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:
+    """Return our table, or our chain for each IP version among the addresses.
+
+    Raises ConfigError for wrong parameters and Unreadable where a fact is unknown.
+    """
+    protocol, ports, addresses = service(terms.params)
+    if terms.backend == "nftables":
+        return (Wanted(resource=f"nft:{TABLE}", state=_table(protocol, ports, addresses)),)
+    netfilter = facts.get(Netfilter)
+    legacy = netfilter.iptables == "legacy" or not netfilter.nf_tables
+    variant = "legacy" if legacy else "nft"
+    wanted = []
+    for scheme, bits in (("iptables", 32), ("ip6tables", 128)):
+        mine = [address for address in addresses if parse(address)[0] == bits]
+        if mine:
+            lines = _lines(protocol, ports, [f"{address}/{bits}" for address in mine])
+            wanted.append(
+                Wanted(
+                    resource=f"{scheme}:{CHAIN}",
+                    state=ours.iptables_chain(CHAIN, variant, ("PREROUTING", "OUTPUT"), lines),
+                    reversibility="lossy" if legacy else "exact",
+                )
+            )
+    return tuple(wanted)
+
+
+def _lines(protocol: str, ports: Sequence[int], prefixes: Sequence[str]) -> tuple[str, ...]:
+    """Return the chain's rules, as iptables-save prints them behind ``-A CHAIN``."""
+    proto = f"-p {protocol} -m {protocol}"
+    return tuple(
+        line
+        for prefix in prefixes
+        for port in ports
+        for line in (
+            f"-d {prefix} {proto} --dport {port} -j CT --notrack",
+            f"-s {prefix} {proto} --sport {port} -j CT --notrack",
+        )
+    )
+
+
+def _table(protocol: str, ports: Sequence[int], addresses: Sequence[str]) -> str:
+    def rules(address_field: str, port_field: str) -> tuple[tuple[ours.Expression, ...], ...]:
+        return tuple(
+            (
+                ours.payload("ip6" if ":" in address else "ip", address_field, address),
+                ours.payload(protocol, port_field, port),
+                ours.counter(),
+                ours.notrack(),
+            )
+            for address in addresses
+            for port in ports
+        )
+
+    return ours.nft_table(
+        TABLE,
+        (
+            ours.NftChain("prerouting", "filter", "prerouting", PRIORITY, rules("daddr", "dport")),
+            ours.NftChain("output", "filter", "output", PRIORITY, rules("saddr", "sport")),
+        ),
+    )
+
+
+def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
+    """Return what the rules do to traffic."""
+    protocol, ports, addresses = service(terms.params)
+    listed = ", ".join(str(port) for port in ports)
+    return (
+        f"new {protocol} packets of {', '.join(addresses)} port {listed} are no longer tracked: "
+        "no conntrack entries, no NAT, no 'ct state established' for them"
+    )

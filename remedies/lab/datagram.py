@@ -1,0 +1,65 @@
+"""Asking a UDP service and telling apart the ways in which the answer can fail to come."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+
+from remedies.lab.world import Outcome, World
+
+PATIENCE = 1.0
+"""Seconds to wait for an answer when nothing else tells that it will not come."""
+QUESTIONS = 2
+
+_ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
+_PACKET_HOST = 0  # include/uapi/linux/if_packet.h: addressed to this host
+
+
+def ask(world: World, role: str, family: int, address: str, port: int) -> Outcome:
+    """Ask ``address``:``port`` from a namespace, over a connected socket, ``QUESTIONS`` times.
+
+    Alive when each question is answered with itself. An answer that comes from another source
+    never reaches the socket; it is heard on ``eth0``, so nobody has to wait for the time-out.
+    """
+    with (
+        world.socket(role, socket.AF_PACKET, socket.SOCK_DGRAM) as ear,
+        world.socket(role, family, socket.SOCK_DGRAM) as client,
+    ):
+        ear.bind(("eth0", _ETH_P_ALL))
+        client.connect((address, port))
+        for number in range(1, QUESTIONS + 1):
+            question = f"question {number}".encode()
+            failure = _attempt(client, ear, question, address)
+            if failure:
+                return Outcome(False, f"datagram {number} to {address}:{port}: {failure}")
+    return Outcome(True, f"{QUESTIONS} of {QUESTIONS} datagrams to {address}:{port} answered")
+
+
+def _attempt(client: socket.socket, ear: socket.socket, question: bytes, address: str) -> str:
+    """Send one question; return why no answer came, or an empty string when it did."""
+    try:
+        client.send(question)
+        while True:
+            ready = select.select([client, ear], [], [], PATIENCE)[0]
+            if client in ready:
+                return "" if client.recv(65536) == question else "answered with something else"
+            if not ready:
+                return "no answer"
+            packet, origin = ear.recvfrom(65536)
+            source = _source(packet) if origin[2] == _PACKET_HOST and question in packet else ""
+            if source and source != address:
+                return f"the answer came from {source} and was refused"
+    except OSError as error:
+        if error.errno != errno.ECONNREFUSED:
+            raise
+        return "connection refused"
+
+
+def _source(packet: bytes) -> str:
+    """Return the source address of a UDP packet; empty for anything else."""
+    if packet[0] >> 4 == 4 and packet[9] == socket.IPPROTO_UDP:
+        return socket.inet_ntop(socket.AF_INET, packet[12:16])
+    if packet[0] >> 4 == 6 and packet[6] == socket.IPPROTO_UDP:
+        return socket.inet_ntop(socket.AF_INET6, packet[8:24])
+    return ""

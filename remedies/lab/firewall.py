@@ -1,0 +1,97 @@
+"""The rules other people write: NAT and notrack, by nft or by either iptables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remedies.lab.world import World
+
+
+@dataclass(frozen=True)
+class Firewall:
+    """The rules of a world's host, written with the tool that the world's options name."""
+
+    world: World
+
+    @property
+    def _ip(self) -> str:
+        return "ip" if self.world.options.family == 4 else "ip6"
+
+    def _iptables(self, table: str, *arguments: str) -> None:
+        kind = self.world.options.nat
+        tool = kind if self._ip == "ip" else kind.replace("ip", "ip6", 1)
+        self.world.run("host", [tool, "-w", "-t", table, *arguments])
+
+    def _nft(self, *lines: str) -> None:
+        self.world.run("host", ["nft", "-f", "-"], "\n".join(lines) + "\n")
+
+    def masquerade(self, subnet: str, bridge: str) -> None:
+        """Hide ``subnet`` behind the host on every way out but ``bridge``, as Docker does."""
+        if self.world.options.nat != "nft":
+            self._iptables(
+                "nat", "-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"
+            )
+            return
+        self._nft(
+            f"add table {self._ip} lab_nat",
+            f"add chain {self._ip} lab_nat postrouting"
+            " { type nat hook postrouting priority 100; policy accept; }",
+            f"add rule {self._ip} lab_nat postrouting"
+            f' {self._ip} saddr {subnet} oifname != "{bridge}" counter masquerade',
+        )
+
+    def publish(self, address: str, port: int, target: str) -> None:
+        """Send UDP for ``address``:``port`` on to ``target``, same port, as ``docker run -p``."""
+        if self.world.options.nat != "nft":
+            match = ["-d", address, "-p", "udp", "--dport", str(port)]
+            self._iptables("nat", "-A", "PREROUTING", *match, "-j", "DNAT", "--to", target)
+            return
+        self._nft(
+            f"add table {self._ip} lab_nat",
+            f"add chain {self._ip} lab_nat prerouting"
+            " { type nat hook prerouting priority -100; policy accept; }",
+            f"add rule {self._ip} lab_nat prerouting"
+            f" {self._ip} daddr {address} udp dport {port} counter dnat to {target}",
+        )
+
+    def published(self, port: int) -> tuple[str, ...]:
+        """Return what the rule of :meth:`publish` contains as its own tool prints it."""
+        if self.world.options.nat == "nft":
+            return (f"udp dport {port}", "dnat to")
+        return (f"--dport {port}", "-j DNAT")
+
+    def notrack(self, port: int, address: str = "") -> None:
+        """Stop tracking UDP to ``port`` and from it: of ``address``, or wherever it goes.
+
+        Without an address it is the careless rule: NAT could match the same traffic.
+        """
+        if self.world.options.nat != "nft":
+            for match in self._notrack_matches(port, address):
+                self._iptables("raw", "-A", *match, "-j", "CT", "--notrack")
+            return
+        lines = [f"add table {self._ip} lab_raw"]
+        for chain, side, end in (("prerouting", "dport", "daddr"), ("output", "sport", "saddr")):
+            scope = f"{self._ip} {end} {address} " if address else ""
+            lines += [
+                f"add chain {self._ip} lab_raw {chain}"
+                f" {{ type filter hook {chain} priority -300; policy accept; }}",
+                f"add rule {self._ip} lab_raw {chain} {scope}udp {side} {port} counter notrack",
+            ]
+        self._nft(*lines)
+
+    def track_again(self, port: int) -> None:
+        """Take the careless rule away, as its owner would."""
+        if self.world.options.nat != "nft":
+            for match in self._notrack_matches(port, ""):
+                self._iptables("raw", "-D", *match, "-j", "CT", "--notrack")
+            return
+        self._nft(f"delete table {self._ip} lab_raw")
+
+    @staticmethod
+    def _notrack_matches(port: int, address: str) -> tuple[list[str], ...]:
+        """Return chain and matches of the rules for what comes to ``port`` and what leaves it."""
+        to, from_ = (["-d", address], ["-s", address]) if address else ([], [])
+        return (
+            ["PREROUTING", *to, "-p", "udp", "--dport", str(port)],
+            ["OUTPUT", *from_, "-p", "udp", "--sport", str(port)],
+        )

@@ -1,0 +1,163 @@
+"""A container's download dies with "Connection reset by peer", and nobody reset it.
+
+A client in a container echoes data off a server, through the host's NAT. In the middle the
+server's network delivers one segment whose sequence number is far outside the window, as
+happens with reordering and long delays. Connection tracking calls it INVALID, so NAT is not
+undone for it; it arrives as if meant for the host itself; no socket there has the port; the host
+answers with a reset; and that reset carries the connection's own numbers: the server believes it.
+
+The healthy twin carries an acknowledgment that is late instead (2 MB below the window): Linux
+6.1 and later ignores it. On older kernels the twin carries nothing unusual.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from remedies.lab.segment import Ear, Position, forge
+from remedies.lab.story import Story
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import Outcome, World
+
+CONDITION = "tcp-invalid-reset"
+VERDICT = "proven"
+HEALTHY = "exposed"
+FIXES = ("invalid-drop", "tcp-be-liberal")
+
+PORT = 443
+CHUNK = 4096
+CHUNKS = 64
+PATIENCE = 2.0
+"""Seconds without progress after which the connection counts as dead."""
+ABOVE = 100_000_000
+"""How far above the window the bad segment lies (bytes)."""
+BELOW = 2_000_000
+IGNORES_LATE_ACK = (6, 1)
+"""Linux 6.1, 6e250dcbff1d "netfilter: conntrack: ignore overly delayed tcp packets"."""
+
+
+def build(world: World) -> None:
+    """Wire the container host; the fault needs nothing but NAT."""
+    container_host(world)
+
+
+def traffic(world: World) -> Outcome:
+    """Run one transfer with the segment that the world's options ask for in its middle."""
+    if not world.options.healthy:
+        return transfer(world, sequence=ABOVE)
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if release >= IGNORES_LATE_ACK:
+        return transfer(world, acknowledge=-BELOW)
+    return transfer(world)
+
+
+def transfer(world: World, sequence: int = 0, acknowledge: int = 0) -> Outcome:
+    """Echo ``CHUNKS`` chunks; halfway the server's side sends one segment that is off.
+
+    ``sequence`` and ``acknowledge`` say by how many bytes; both 0: no such segment. The
+    connection lived when every byte came back and both ends closed in order.
+    """
+    at = addresses(world)
+    echoed = 0
+    with (
+        Ear(world, "server", PORT) as ear,
+        world.socket("server", at.family, socket.SOCK_STREAM) as listener,
+        world.socket("client", at.family, socket.SOCK_STREAM) as client,
+    ):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((at.server, PORT))
+        listener.listen(1)
+        for end in (listener, client):
+            end.settimeout(PATIENCE)
+        try:
+            client.connect((at.server, PORT))
+            server, peer = listener.accept()
+            with server:
+                server.settimeout(PATIENCE)
+                for number in range(CHUNKS):
+                    if number == CHUNKS // 2 and (sequence or acknowledge):
+                        _send_stray(world, ear, (peer[0], peer[1]), sequence, acknowledge)
+                    _echo(client, server, os.urandom(CHUNK))
+                    echoed += CHUNK
+                    ear.listen()
+                client.shutdown(socket.SHUT_WR)
+                if server.recv(1) != b"":
+                    raise ConnectionError("more arrived than was sent")
+                server.shutdown(socket.SHUT_WR)
+                if client.recv(1) != b"":
+                    raise ConnectionError("more arrived than was sent")
+        except OSError as error:
+            ear.listen()
+            reason = error.strerror or str(error) or type(error).__name__
+            return Outcome(False, f"{_amount(echoed)}: {reason}", ear.resets)
+        ear.listen()
+        return Outcome(True, _amount(echoed), ear.resets)
+
+
+def _amount(echoed: int) -> str:
+    return f"{echoed // 1024} of {CHUNKS * CHUNK // 1024} KiB echoed"
+
+
+def _echo(client: socket.socket, server: socket.socket, chunk: bytes) -> None:
+    """Send a chunk there and back; raises ConnectionError where it comes back different."""
+    client.sendall(chunk)
+    server.sendall(_receive(server, len(chunk)))
+    if _receive(client, len(chunk)) != chunk:
+        raise ConnectionError("what came back is not what was sent")
+
+
+def _receive(end: socket.socket, length: int) -> bytes:
+    got = b""
+    while len(got) < length:
+        part = end.recv(length - len(got))
+        if not part:
+            raise ConnectionError("closed by the other end")
+        got += part
+    return got
+
+
+def _send_stray(
+    world: World, ear: Ear, peer: tuple[str, int], sequence: int, acknowledge: int
+) -> None:
+    """Send one segment of the server's, ``sequence`` and ``acknowledge`` bytes off."""
+    at = addresses(world)
+    position = Position(
+        ear.position.sequence + sequence,
+        ear.position.acknowledge + acknowledge,
+    )
+    payload = b"stray" if sequence else b""
+    with world.socket("server", at.family, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        raw.sendto(forge((at.server, PORT), peer, position, payload), (peer[0], 0))
+
+
+def story(story: Story) -> None:
+    """Show the reset, prove it, drop the invalid segment instead, and go back."""
+    before = story.dump()
+    story.dies("A transfer through NAT dies")
+    story.scan("The cause, proven while it happens", condition=CONDITION, verdict=VERDICT)
+    story.command("What would change", "plan", says=FIXES[:1])
+    story.unchanged("Looking changed nothing", before)
+    story.command(
+        "The fix, while transfers go on",
+        *("apply", "--yes"),
+        says=(FIXES[0], f"{CONDITION}: was {VERDICT}, now mitigated"),
+        during=True,
+    )
+    story.lives("The same transfer, the same stray segment")
+    fixed = story.dump()
+    story.command("Once more: nothing is left to do", "apply", "--yes", says=("Nothing to do",))
+    story.unchanged("So nothing has changed", fixed)
+    story.command("Undo it", "rollback", "--yes")
+    story.dies("Without the fix the transfer dies again")
+    story.unchanged("The host is what it was", before)
+
+
+def look(world: World) -> tuple[str, ...]:
+    """Return the counters and tables the fault shows in."""
+    enter = " ".join(world.entering("host"))
+    return (
+        f"{enter} nft list ruleset",
+        f"{enter} conntrack -L -p tcp",
+        f"{enter} cat /proc/net/stat/nf_conntrack",
+    )

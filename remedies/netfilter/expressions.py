@@ -1,0 +1,333 @@
+"""nf_tables rules decoded from the kernel's expressions, iptables-nft's included.
+
+The kernel runs a rule as a list of small expressions on registers (include/uapi/linux/netfilter/
+nf_tables.h): load a header field, compare it, look it up in a set, end with a verdict. The decoder
+follows the registers and narrows a Match by each comparison. A rule becomes several steps where a
+set of tuples or a verdict map makes alternatives of it. Whatever it does not know narrows the
+match as ``unmodelled``, by the expression's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.netfilter import xt
+from remedies.netfilter.fields import Field, apply, payload_field
+from remedies.netfilter.rule import Match
+from remedies.netfilter.step import Step, Terms
+from remedies.netlink.nft import HEADER, Element
+from remedies.netlink.socket import attributes
+
+Elements = Callable[[str], list[Element]]
+"""Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
+
+ALTERNATIVES = 512
+"""Steps that one rule may become; past that its match is unmodelled."""
+
+_META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
+_OTHER_META = {0: "length", 3: "mark", 10: "skuid", 11: "skgid", 17: "iifgroup", 19: "pkttype"}
+_CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
+_SILENT = {"counter", "log", "objref", "byteorder", "dup", "last", "flow_offload"}
+_LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}
+_NAT = {"masq": "masquerade", "redir": "redirect"}
+
+
+@dataclass(frozen=True)
+class _Branch:
+    terms: Terms
+    verdict: str = ""
+    chain: str = ""
+
+
+def comment_of(userdata: bytes) -> str:
+    """Return the comment in a rule's userdata (type 0, length, text), empty if there is none."""
+    if len(userdata) > 2 and userdata[0] == 0:
+        return userdata[2 : 2 + userdata[1]].rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
+def decode(body: bytes, family: str, elements: Elements) -> tuple[Step, ...]:
+    """Return the steps of one rule message; none for a rule that no packet can meet.
+
+    Raises Unreadable where the message is malformed.
+    """
+    got = dict(attributes(body, HEADER))
+    rule = _Rule(family, elements)
+    try:
+        for _, expression in attributes(got.get(4, b"")):
+            parts = dict(attributes(expression))
+            name = parts.get(1, b"").rstrip(b"\0").decode(errors="replace")
+            rule.execute(name, dict(attributes(parts.get(2, b""))))
+    except (struct.error, KeyError) as error:
+        raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
+    return rule.steps()
+
+
+def _number(got: dict[int, bytes], key: int, default: Optional[int] = None) -> int:
+    if key not in got and default is not None:
+        return default
+    (value,) = struct.unpack(">I", got[key])
+    return int(value)
+
+
+def _slot(register: int) -> int:
+    """Return the first 32-bit slot of a register: NFT_REG_1 to 4 hold 16 bytes, others 4."""
+    return (register - 1) * 4 if register < 8 else register - 8
+
+
+def _value(data: bytes) -> bytes:
+    return dict(attributes(data))[1]  # NFTA_DATA_VALUE
+
+
+def _verdict(data: bytes) -> tuple[str, str]:
+    """Return verdict and chain of NFTA_DATA_VERDICT."""
+    got = dict(attributes(dict(attributes(data))[2]))
+    (code,) = struct.unpack(">i", got[1])
+    return _CODES.get(code if code < 0 else code & 0xFF, ""), got.get(2, b"").rstrip(b"\0").decode(
+        errors="replace"
+    )
+
+
+class _Rule:
+    """The state of one rule while its expressions are followed."""
+
+    def __init__(self, family: str, elements: Elements) -> None:
+        self.family = family
+        self.elements = elements
+        self.fields: dict[int, Field] = {}
+        self.constants: dict[int, bytes] = {}
+        self.branches = [_Branch(Terms())]
+        self.action = self.to = ""
+        self.conntrack = False
+
+    def execute(self, name: str, got: dict[int, bytes]) -> None:
+        method = getattr(self, f"_do_{name}", None)
+        if method is not None:
+            method(got)
+        elif name in _NAT:
+            self.action, self.conntrack = _NAT[name], True
+            self.to = self._endpoint(got, None, 1)
+        elif name not in _SILENT:
+            # One that loads a register is judged where the register is compared.
+            if _LOADING.get(name) in got:
+                self._load(_number(got, _LOADING[name]), Field(name, 4))
+            else:
+                self._unknown(name)
+
+    def steps(self) -> tuple[Step, ...]:
+        found: list[Step] = []
+        for branch in self.branches:
+            verdict = branch.verdict
+            if self.action and self.action != "notrack":
+                verdict = "accept"
+            step = Step(
+                match=Match(),
+                verdict=verdict,
+                chain=branch.chain,
+                action=self.action,
+                to=self.to,
+                conntrack=self.conntrack,
+            )
+            found.extend(branch.terms.steps(step))
+        return tuple(found)
+
+    # what expressions load
+
+    def _load(self, register: int, field: Field) -> None:
+        slot = _slot(register)
+        self.fields[slot] = field
+        self.constants.pop(slot, None)
+
+    def _do_meta(self, got: dict[int, bytes]) -> None:
+        if 1 in got:  # with NFTA_META_SREG it sets, which matches nothing
+            key = _number(got, 2)
+            name = _META.get(key) or f"meta {_OTHER_META.get(key, key)}"
+            self._load(_number(got, 1), Field(name, 16 if key in (6, 7) else 4))  # IFNAMSIZ
+
+    def _do_payload(self, got: dict[int, bytes]) -> None:
+        if 1 in got:
+            base, offset, length = (_number(got, key) for key in (2, 3, 4))
+            known = self.branches[0].terms.match
+            self._load(_number(got, 1), payload_field(self.family, known, base, offset, length))
+
+    def _do_ct(self, got: dict[int, bytes]) -> None:
+        self.conntrack = True
+        if 1 in got:
+            key = _number(got, 2)
+            self._load(_number(got, 1), Field("state" if key == 0 else f"ct key {key}", 4))
+
+    def _do_fib(self, got: dict[int, bytes]) -> None:
+        # NFT_FIB_RESULT_ADDRTYPE is 3, NFTA_FIB_F_DADDR 2: the type of the destination.
+        plain = _number(got, 2) == 3 and _number(got, 3) == 2
+        self._load(_number(got, 1), Field("local" if plain else "fib", 4))
+
+    def _do_bitwise(self, got: dict[int, bytes]) -> None:
+        field = self.fields.get(_slot(_number(got, 1)))
+        if field is None:
+            return
+        mask = _value(got[4]) if 4 in got else b""
+        plain = mask and not any(_value(got[5]) if 5 in got else b"") and not field.mask
+        self._load(
+            _number(got, 2),
+            dataclasses.replace(field, mask=mask) if plain else Field(f"bits of {field.name}", 4),
+        )
+
+    def _do_immediate(self, got: dict[int, bytes]) -> None:
+        register = _number(got, 1)
+        if register == 0:
+            verdict, chain = _verdict(got[2])
+            self.branches = [
+                dataclasses.replace(branch, verdict=verdict, chain=chain)
+                for branch in self.branches
+            ]
+        else:
+            self.fields.pop(_slot(register), None)
+            self.constants[_slot(register)] = _value(got[2])
+
+    # what expressions demand
+
+    def _unknown(self, name: str) -> None:
+        for branch in self.branches:
+            branch.terms.unknown(name)
+
+    def _demand(self, slot: int, low: bytes, high: bytes, *, negate: bool) -> None:
+        field = self.fields.get(slot, Field("a computed value", 4))
+        for branch in self.branches:
+            apply(branch.terms, field, self.family, [(low, high)], negate=negate)
+
+    def _do_cmp(self, got: dict[int, bytes]) -> None:
+        slot, operator, data = _slot(_number(got, 1)), _number(got, 2), _value(got[3])
+        number, size = int.from_bytes(data, "big"), len(data)
+        zero, full = bytes(size), b"\xff" * size
+        if operator in (0, 1):  # eq, neq
+            self._demand(slot, data, data, negate=operator == 1)
+        elif operator in (2, 3):  # lt, lte
+            last = number - (operator == 2)
+            if last >= 0:
+                self._demand(slot, zero, last.to_bytes(size, "big"), negate=False)
+        elif number + (operator == 4) < 1 << 8 * size:  # gt, gte
+            first = number + (operator == 4)
+            self._demand(slot, first.to_bytes(size, "big"), full, negate=False)
+
+    def _do_range(self, got: dict[int, bytes]) -> None:
+        low, high = _value(got[3]), _value(got[4])
+        self._demand(_slot(_number(got, 1)), low, high, negate=_number(got, 2) == 1)
+
+    def _do_match(self, got: dict[int, bytes]) -> None:
+        name = got[1].rstrip(b"\0").decode(errors="replace")
+        self.conntrack = self.conntrack or xt.tracks(name)
+        family = self.family if self.family in ("ip", "ip6") else "ip"
+        for branch in self.branches:
+            xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family)
+
+    def _do_limit(self, _: dict[int, bytes]) -> None:
+        self._unknown("limit")
+
+    def _do_lookup(self, got: dict[int, bytes]) -> None:
+        slot = _slot(_number(got, 2))
+        name = got[1].rstrip(b"\0").decode(errors="replace")
+        maps, inverted = 3 in got, _number(got, 5, 0) == 1
+        verdicts = maps and _number(got, 3) == 0
+        try:
+            found = self.elements(name)
+        except Unreadable as error:
+            if verdicts:
+                raise
+            self._unknown(error.what)
+            return
+        fields = self._concatenation(slot, len(found[0].first)) if found else []
+        if maps and not verdicts:  # the value takes the place of the key, often the same register
+            self.fields.pop(_slot(_number(got, 3)), None)
+            self.constants.pop(_slot(_number(got, 3)), None)
+        if verdicts:
+            self._alternatives(fields, found, verdicts=True)
+        elif len(fields) > 1 and not inverted:
+            self._alternatives(fields, found, verdicts=False)
+        elif len(fields) > 1:
+            self._unknown(f"! set {name}")
+        elif not found:
+            if not inverted:
+                for branch in self.branches:
+                    branch.terms.match = None
+        else:
+            keys = [(item.first, item.last) for item in found]
+            for branch in self.branches:
+                apply(branch.terms, fields[0][0], self.family, keys, negate=inverted)
+
+    def _concatenation(self, slot: int, size: int) -> list[tuple[Field, int]]:
+        """Return the fields that a key of ``size`` bytes is made of, with their offsets in it."""
+        fields, at = [], 0
+        while at < size:
+            field = self.fields.get(slot + at // 4, Field("a computed value", size - at))
+            fields.append((field, at))
+            at += max(4, -(-field.size // 4) * 4) if field.size else size
+        return fields
+
+    def _alternatives(
+        self, fields: list[tuple[Field, int]], found: list[Element], *, verdicts: bool
+    ) -> None:
+        if len(found) * len(self.branches) > ALTERNATIVES:
+            if verdicts:
+                raise Unreadable(f"a verdict map of {len(found)} elements")
+            self._unknown(f"a set of {len(found)} tuples")
+            return
+        made = []
+        for branch in self.branches:
+            for item in found:
+                terms = Terms()
+                terms.match = branch.terms.match
+                for index, (field, at) in enumerate(fields):
+                    end = fields[index + 1][1] if index + 1 < len(fields) else len(item.first)
+                    used = min(end, at + field.size) if len(fields) > 1 else end
+                    keys = [(item.first[at:used], item.last[at:used])]
+                    apply(terms, field, self.family, keys, negate=False)
+                verdict, chain = _verdict(item.data) if verdicts else (branch.verdict, branch.chain)
+                made.append(_Branch(terms, verdict, chain))
+        self.branches = made
+
+    # what expressions do
+
+    def _do_notrack(self, _: dict[int, bytes]) -> None:
+        self.action = "notrack"
+
+    def _do_reject(self, _: dict[int, bytes]) -> None:
+        self.branches = [dataclasses.replace(b, verdict="reject") for b in self.branches]
+
+    def _do_queue(self, _: dict[int, bytes]) -> None:
+        self.branches = [dataclasses.replace(b, verdict="queue") for b in self.branches]
+
+    def _do_nat(self, got: dict[int, bytes]) -> None:
+        self.conntrack = True
+        self.action = "dnat" if _number(got, 1) == 1 else "snat"
+        self.to = self._endpoint(got, 3, 5)
+
+    def _endpoint(self, got: dict[int, bytes], address: Optional[int], port: int) -> str:
+        """Return address and port that constants give, empty where a map gives them."""
+
+        def constant(key: Optional[int], size: int) -> bytes:
+            if key is None or key not in got:
+                return b""
+            return self.constants.get(_slot(_number(got, key)), b"")[:size]
+
+        low, high = constant(port, 2), constant(port + 1, 2)
+        ports = None
+        if len(low) == 2:
+            ports = (int.from_bytes(low, "big"), int.from_bytes(high or low, "big"))
+        first = constant(address, 16)
+        last = constant(None if address is None else address + 1, 16)
+        return xt.endpoint(first if len(first) in (4, 16) else b"", last, ports)
+
+    def _do_target(self, got: dict[int, bytes]) -> None:
+        name = got[1].rstrip(b"\0").decode(errors="replace")
+        family = self.family if self.family in ("ip", "ip6") else "ip"
+        verdict, action, to = xt.target(name, _number(got, 2), got.get(3, b""), family)
+        self.conntrack = self.conntrack or xt.tracks(name)
+        if action:
+            self.action, self.to = action, to
+        if verdict:
+            self.branches = [dataclasses.replace(b, verdict=verdict) for b in self.branches]

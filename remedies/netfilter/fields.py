@@ -1,0 +1,173 @@
+"""Packet fields that nf_tables registers hold, and what a comparison with one demands."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from remedies.netfilter.prefixes import parse, show
+from remedies.netfilter.rule import Match
+from remedies.netfilter.step import ADDRESS_BITS, STATES, Terms, states_of
+
+Keys = Sequence[tuple[bytes, bytes]]
+"""Ranges of raw register contents, both ends included."""
+
+_UNTRACKED = 64  # NF_CT_STATE_UNTRACKED_BIT
+_RTN_LOCAL = 2  # include/uapi/linux/rtnetlink.h
+_ETHERTYPES = {0x0800: "ip", 0x86DD: "ip6"}
+_NFPROTO = {2: "ip", 10: "ip6"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a register holds."""
+
+    name: str
+    """``protocol``, ``source``, ``destination``, ``sport``, ``dport``, ``in``, ``out``, ``iif``,
+    ``oif``, ``state``, ``local``, ``nfproto``, ``etherproto``; anything else is not modelled."""
+    size: int
+    mask: bytes = b""
+    family: str = ""
+    """For an address: ``ip`` or ``ip6``."""
+
+
+def _family_of(family: str, known: Optional[Match]) -> str:
+    """Return the IP version that a rule of an ``inet`` table has been narrowed to, if any."""
+    if family in ADDRESS_BITS:
+        return family
+    for prefix in (*known.sources, *known.destinations) if known else ():
+        return "ip" if parse(prefix)[0] == 32 else "ip6"
+    return ""
+
+
+def payload_field(
+    family: str, known: Optional[Match], base: int, offset: int, length: int
+) -> Field:
+    """Return the field at ``offset`` of the link (0), network (1) or transport (2) header.
+
+    RFC 791 and RFC 8200 say where addresses and protocol lie; ports are the first two pairs of
+    bytes of every transport header that has them.
+    """
+    version = _family_of(family, known) or ("ip6" if length > 4 else "ip")
+    if base == 1 and version == "ip":
+        if (offset, length) == (9, 1):
+            return Field("protocol", 1)
+        if offset in (12, 16) and length <= 4:
+            return Field("source" if offset == 12 else "destination", length, family="ip")
+    elif base == 1:
+        if (offset, length) == (6, 1):
+            return Field("protocol", 1)
+        if offset in (8, 24) and length <= 16:
+            return Field("source" if offset == 8 else "destination", length, family="ip6")
+    elif base == 2 and offset in (0, 2) and length == 2:
+        return Field("sport" if offset == 0 else "dport", 2)
+    return Field(f"payload {base},{offset},{length}", length)
+
+
+def _name(value: bytes, last: bytes) -> str:
+    """Return an interface name; one without its final NUL, or a range, is a prefix (``eth*``)."""
+    if value != last:
+        return value.rstrip(b"\0").decode(errors="replace") + "*"
+    text = value.split(b"\0")[0].decode(errors="replace")
+    return text if b"\0" in value or len(value) >= 16 else f"{text}*"
+
+
+def _spans(keys: Keys, order: str = "big") -> list[tuple[int, int]]:
+    if order == "big":
+        return [(int.from_bytes(a, "big"), int.from_bytes(b, "big")) for a, b in keys]
+    return [(int.from_bytes(a, "little"), int.from_bytes(b, "little")) for a, b in keys]
+
+
+def apply(terms: Terms, field: Field, family: str, keys: Keys, *, negate: bool) -> None:
+    """Add "``field`` is (not) in one of these ranges" to ``terms``."""
+    name = field.name
+    if name in ("source", "destination"):
+        _addresses(terms, field, keys, negate=negate)
+    elif name == "state":
+        _states(terms, field, keys, negate=negate)
+    elif field.mask:
+        terms.unknown(f"bits of {name}")
+    elif name in ("sport", "dport"):
+        side = "source" if name == "sport" else "destination"
+        terms.ports(side, _spans([(a[:2], b[:2]) for a, b in keys]), negate=negate)
+    elif name == "protocol":
+        numbers = [
+            n
+            for low, high in _spans([(a[:1], b[:1]) for a, b in keys])
+            for n in range(low, high + 1)
+        ]
+        terms.protocol(numbers, negate=negate)
+    elif name in ("in", "out"):
+        terms.interfaces(name, [_name(low, high) for low, high in keys], negate=negate)
+    elif name in ("iif", "oif"):
+        _indices(terms, name, keys, negate=negate)
+    elif name == "local":
+        _local(terms, keys, negate=negate)
+    elif name in ("nfproto", "etherproto"):
+        _versions(terms, field, keys, negate=negate)
+    else:
+        terms.unknown(name)
+
+
+def _addresses(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
+    bits = ADDRESS_BITS[field.family]
+    if not field.mask and field.size * 8 == bits:
+        terms.spans(field.name, field.family, _spans(keys), negate=negate)
+        return
+    mask = int.from_bytes(field.mask, "big") if field.mask else (1 << field.size * 8) - 1
+    width = len(field.mask) * 8 if field.mask else field.size * 8
+    length = bin(mask).count("1")
+    if mask != ((1 << length) - 1) << (width - length) or any(a != b for a, b in keys):
+        terms.unknown(f"bits of {field.name}")
+        return
+    prefixes = [show((bits, low << (bits - width), length)) for low, _ in _spans(keys)]
+    terms.addresses(field.name, prefixes, negate=negate)
+
+
+def _states(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
+    values = [low for low, _ in _spans([(a[:4], b[:4]) for a, b in keys], sys.byteorder)]
+    if field.mask:
+        mask = int.from_bytes(field.mask, sys.byteorder)
+        if values == [0]:  # "state & mask == 0" is none of them, "!= 0" one of them
+            terms.states(states_of(mask, _UNTRACKED), negate=not negate)
+        else:
+            terms.unknown("ct state")
+        return
+    known = {**STATES, _UNTRACKED: "untracked"}
+    terms.states([known[v] for v in values if v in known], negate=negate)
+
+
+def _indices(terms: Terms, name: str, keys: Keys, *, negate: bool) -> None:
+    names = []
+    for index, _ in _spans(keys, sys.byteorder):
+        try:
+            names.append(socket.if_indextoname(index))
+        except (OSError, OverflowError):
+            names.append(f"#{index}")
+    terms.interfaces("in" if name == "iif" else "out", names, negate=negate)
+
+
+def _local(terms: Terms, keys: Keys, *, negate: bool) -> None:
+    types = {low for low, _ in _spans(keys, sys.byteorder)}
+    if types == {_RTN_LOCAL}:
+        terms.local(not negate)
+        return
+    if _RTN_LOCAL not in types and not negate:
+        terms.local(False)
+    terms.unknown("fib daddr type")
+
+
+def _versions(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
+    if field.name == "nfproto":
+        known, numbers = _NFPROTO, [low for low, _ in _spans([(a[:1], b[:1]) for a, b in keys])]
+    else:
+        known, numbers = _ETHERTYPES, [low for low, _ in _spans([(a[:2], b[:2]) for a, b in keys])]
+    named = {known[number] for number in numbers if number in known}
+    left = set(ADDRESS_BITS) - named if negate else named
+    if len(left) == 1:
+        terms.family(left.pop())
+    elif not left:
+        terms.match = None

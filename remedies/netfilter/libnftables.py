@@ -1,0 +1,127 @@
+"""libnftables through its Python binding: JSON in, JSON out, one context a call.
+
+A context keeps the namespace it was made in, because its netlink socket does, so none outlives a
+call. The binding (module ``nftables``) is imported on first use: most scans never need it.
+
+Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, without the
+``metainfo`` that every reply begins with. A list of commands is one transaction of the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from remedies.errors import RemedyError, Unreadable, WriteFailed
+
+SONAME = "libnftables.so.1"
+
+Command = dict[str, Any]
+
+
+class _Failed(Exception):
+    """libnftables refused a batch; the message is its first error line."""
+
+
+def _library() -> Any:
+    import ctypes
+
+    try:
+        return ctypes.CDLL(SONAME)
+    except OSError as error:
+        raise Unreadable(
+            f"libnftables cannot be loaded ({error})", "apt install libnftables1"
+        ) from error
+
+
+def _context(library: Any, *, stateless: bool, dry_run: bool) -> Any:
+    """Return a fresh binding object. The library is known to load: its ``__del__`` needs that."""
+    try:
+        import nftables
+    except ImportError as error:
+        raise Unreadable(
+            "the Python module 'nftables' is not installed", "apt install python3-nftables"
+        ) from error
+    nft = nftables.Nftables(SONAME)
+    nft.set_json_output(True)
+    nft.set_stateless_output(stateless)
+    if dry_run:
+        # The binding has no dry run; libnftables has: nft_ctx_set_dry_run(ctx, bool).
+        import ctypes
+
+        call = library.nft_ctx_set_dry_run
+        call.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+        call(nft._Nftables__ctx, True)
+    return nft
+
+
+def _words(error: str) -> str:
+    """Return the line of nft's message that says what is wrong, without the input's position."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    for line in lines:
+        if "Error:" in line:
+            return line.partition("Error:")[2].strip()
+    return lines[0] if lines else "no reason given"
+
+
+def _execute(commands: list[Command], *, stateless: bool = True, dry_run: bool = False) -> str:
+    import json
+
+    nft = _context(_library(), stateless=stateless, dry_run=dry_run)
+    batch = {"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]}
+    code, output, error = nft.cmd(json.dumps(batch))
+    if code != 0:
+        raise _Failed(_words(str(error)))
+    return str(output)
+
+
+def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[str, Any]]:
+    """Run commands that print (``list``) and return the objects printed, ``metainfo`` left out.
+
+    ``stateless`` leaves counter values out (``"counter": null``). Raises Unreadable with nft's
+    words, or when the binding or the library is missing.
+    """
+    import json
+
+    try:
+        output = _execute(commands, stateless=stateless)
+    except _Failed as error:
+        raise Unreadable(f"nft: {error}") from error
+    printed = json.loads(output)["nftables"] if output.strip() else []
+    return [item for item in printed if "metainfo" not in item]
+
+
+def list_table(family: str, name: str, *, stateless: bool = True) -> Optional[list[dict[str, Any]]]:
+    """Return the objects of one table (table, chains, rules, sets), None where there is none.
+
+    Raises Unreadable for every other reason: not permitted, no nf_tables, no library.
+    """
+    try:
+        listing = {"list": {"table": {"family": family, "name": name}}}
+        return run_json([listing], stateless=stateless)
+    except Unreadable as error:
+        # strerror(ENOENT) in the C locale, which this process never leaves.
+        if "No such file or directory" in error.what:
+            return None
+        raise
+
+
+def run(commands: list[Command]) -> None:
+    """Execute commands as one transaction; raise WriteFailed with nft's words."""
+    try:
+        _execute(commands)
+    except (_Failed, Unreadable) as error:
+        raise _write_failed(error) from error
+
+
+def check(commands: list[Command]) -> None:
+    """Let nft and the kernel judge commands and change nothing; raise WriteFailed if refused."""
+    try:
+        _execute(commands, dry_run=True)
+    except (_Failed, Unreadable) as error:
+        raise _write_failed(error) from error
+
+
+def _write_failed(error: Exception) -> WriteFailed:
+    if isinstance(error, RemedyError):
+        return WriteFailed(error.what, error.hint)
+    return WriteFailed(f"nft: {error}")

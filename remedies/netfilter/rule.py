@@ -1,0 +1,71 @@
+"""A rule of somebody's ruleset that matters to us, whichever tool wrote it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+PortRange = tuple[int, int]
+"""First and last port, both included."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """The packets a rule sees, along its whole path from the base chain. Empty means any.
+
+    Addresses are prefixes (``172.17.0.0/16``), interface names may end in ``*``. ``unmodelled``
+    names the matches that are not represented: they make the real match narrower, so a
+    disjoint answer stays true and an overlapping one becomes "maybe".
+    """
+
+    protocols: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    not_sources: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
+    not_destinations: tuple[str, ...] = ()
+    source_ports: tuple[PortRange, ...] = ()
+    destination_ports: tuple[PortRange, ...] = ()
+    in_interfaces: tuple[str, ...] = ()
+    not_in_interfaces: tuple[str, ...] = ()
+    out_interfaces: tuple[str, ...] = ()
+    not_out_interfaces: tuple[str, ...] = ()
+    destination_local: Optional[bool] = None
+    """``addrtype --dst-type LOCAL`` or ``fib daddr type local``: True, its opposite: False."""
+    states: tuple[str, ...] = ()
+    """Conntrack states, lower case."""
+    unmodelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PacketRule:
+    """One rule, where it stands, what it does, and which packets reach it."""
+
+    backend: str
+    """``nft``, ``iptables-nft`` or ``iptables-legacy``."""
+    family: str
+    """``ip``, ``ip6`` or ``inet``."""
+    table: str
+    chain: str
+    hook: str
+    """The hook it is reached from: prerouting, input, forward, output or postrouting."""
+    action: str
+    """``dnat``, ``redirect``, ``snat``, ``masquerade``, ``notrack`` or ``drop-invalid``."""
+    text: str
+    """The rule as its own tool prints it: what we name it by."""
+    match: Match = field(default_factory=Match)
+    to: str = ""
+    """Where NAT sends or takes the address and port (``172.17.0.2:53``), empty where unknown."""
+    after: tuple[Match, ...] = ()
+    """Packets that an earlier rule on the way takes first: they never get here."""
+    owner: str = ""
+    """``remedy``, ``docker``, ``kube-proxy``, ``ufw``, ``firewalld``, ``calico``; or empty."""
+
+    @property
+    def ours(self) -> bool:
+        """Tell whether remedy wrote it."""
+        return self.owner == "remedy"
+
+    @property
+    def place(self) -> str:
+        """Return where the rule stands, as a person would look it up."""
+        return f"{self.backend} {self.family} {self.table} {self.chain}"

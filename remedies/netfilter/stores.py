@@ -1,0 +1,264 @@
+"""The rule stores of a namespace behind one face: nf_tables and the legacy tables.
+
+A store lists base chains, streams the raw rules of one chain, and decodes the few that are worth
+it. iptables-nft's tables are nf_tables tables: they are told by their names.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional, Protocol
+
+from remedies.errors import Unreadable
+from remedies.netfilter import legacy, render
+from remedies.netfilter.step import Step
+from remedies.netlink import nft
+from remedies.netlink.socket import Interrupted
+
+HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+"""Names of ``enum nf_inet_hooks`` (include/uapi/linux/netfilter.h)."""
+
+XTABLES = ("raw", "mangle", "nat", "filter", "security")
+_PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
+_SET_LIMIT = 2048
+_REPEATS = 4
+_CT = b"\x07\0\1\0ct\0"  # NFTA_EXPR_NAME; a handle may spell the bare name
+_JUMPS = (b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # NFT_JUMP, NFT_GOTO
+_DROP = b"\x0c\0\2\0\x08\0\1\0\0\0\0\0"  # NFTA_DATA_VERDICT holding NFTA_VERDICT_CODE NF_DROP
+
+
+@dataclass(frozen=True)
+class Base:
+    """A chain that the kernel itself calls."""
+
+    backend: str
+    """``nft``, ``iptables-nft`` or ``iptables-legacy``."""
+    family: str
+    table: str
+    chain: str
+    hook: str
+    priority: int
+    type: str
+    """``filter``, ``nat`` or ``route``."""
+    accepts: bool
+    """The policy is accept."""
+    rules: int
+    """0 where it is empty; for nf_tables how many rules, for legacy tables how many bytes."""
+
+
+class Store(Protocol):
+    """Where rules live."""
+
+    def bases(self) -> tuple[Base, ...]:
+        """Return the base chains."""
+
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Return family and name of each table."""
+
+    def chains(self, family: str, table: str) -> tuple[str, ...]:
+        """Return the chains of a table that hold rules."""
+
+    def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
+        """Yield the rules of a chain, as the kernel gives them."""
+
+    def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
+        """Return the chains that a raw rule leads to."""
+
+    def narrow(self, family: str, rule: bytes) -> bool:
+        """Tell by a raw rule's bytes that it surely does not concern every TCP packet."""
+
+    def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
+        """Return what a raw rule means; raise Unreadable where that cannot be told."""
+
+    def text(self, family: str, table: str, chain: str, step: Step) -> str:
+        """Return a rule as its tool prints it."""
+
+    def backend(self, family: str, table: str) -> str:
+        """Return the backend that a table belongs to."""
+
+
+class NfTables:
+    """The nf_tables store of the namespace the process is in."""
+
+    def __init__(self, deadline: float) -> None:
+        """Read the chains. Raises OSError with the kernel's error number, and Unreadable."""
+        self._deadline = deadline
+        self._chains = nft.chains(deadline)
+
+        @functools.lru_cache(maxsize=256)
+        def elements(family: str, table: str, name: str) -> list[nft.Element]:
+            return nft.elements(family, table, name, _SET_LIMIT, deadline)
+
+        self._elements = elements
+        xtables = {
+            (chain.family, chain.table)
+            for chain in self._chains
+            if chain.hook is not None
+            and chain.family != "inet"
+            and chain.table in XTABLES
+            and chain.name == HOOKS[chain.hook].upper()
+        }
+        self._xtables = frozenset(xtables)
+
+    def bases(self) -> tuple[Base, ...]:
+        """Return the base chains."""
+        return tuple(
+            Base(
+                backend=self.backend(chain.family, chain.table),
+                family=chain.family,
+                table=chain.table,
+                chain=chain.name,
+                hook=HOOKS[chain.hook],
+                priority=chain.priority,
+                type=chain.type,
+                accepts=chain.accepts,
+                rules=chain.use,
+            )
+            for chain in self._chains
+            if chain.hook is not None and chain.hook < len(HOOKS)
+        )
+
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Return family and name of each table that has chains."""
+        return tuple(dict.fromkeys((chain.family, chain.table) for chain in self._chains))
+
+    def chains(self, family: str, table: str) -> tuple[str, ...]:
+        """Return the chains of a table that hold rules."""
+        return tuple(
+            chain.name
+            for chain in self._chains
+            if chain.use and (chain.family, chain.table) == (family, table)
+        )
+
+    def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
+        """Yield the rules of a chain; from the start again where they changed meanwhile.
+
+        Raises Unreadable when they keep changing. Rules already seen come again then.
+        """
+        for _ in range(_REPEATS):
+            try:
+                yield from nft.rules(family, table, chain, self._deadline)
+                return
+            except Interrupted:
+                continue
+            except OSError as error:
+                raise Unreadable(f"chain {family} {table} {chain}: {error.strerror}") from error
+        raise Unreadable(f"chain {family} {table} {chain} kept changing", "try again")
+
+    def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
+        """Return where a jump or goto leads, read off its bytes; a map is decoded."""
+        for code in _JUMPS:
+            at = rule.find(code)
+            if at >= 0:
+                start = at + len(code) + 4  # behind the header of NFTA_VERDICT_CHAIN
+                name = rule[start : rule.find(b"\0", start)]
+                return (name.decode(errors="replace"),)
+        if b"lookup" not in rule or b"immediate" in rule:
+            return ()
+        steps = self.decode(family, table, rule)
+        return tuple(dict.fromkeys(step.chain for step in steps if step.chain))
+
+    def narrow(self, family: str, rule: bytes) -> bool:
+        """Tell that a rule looks at header fields, unless it may drop by conntrack state.
+
+        ``ip protocol tcp ct state invalid drop`` looks at a header and still means every packet.
+        """
+        return b"payload" in rule and not (_CT in rule and _DROP in rule)
+
+    def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
+        """Return what a raw rule means, its sets read."""
+        from remedies.netfilter.expressions import decode
+
+        def elements(name: str) -> list[nft.Element]:
+            try:
+                return self._elements(family, table, name)
+            except OSError as error:
+                raise Unreadable(f"set {name}: {error.strerror}") from error
+
+        return decode(rule, family, elements)
+
+    def text(self, family: str, table: str, chain: str, step: Step) -> str:
+        """Return a rule in nft's syntax, or iptables' where that tool owns the table."""
+        if self.backend(family, table) == "iptables-nft":
+            return render.iptables(chain, step)
+        return render.nft(step)
+
+    def backend(self, family: str, table: str) -> str:
+        """Return ``iptables-nft`` for a table with that tool's name and base chains."""
+        return "iptables-nft" if (family, table) in self._xtables else "nft"
+
+
+class Legacy:
+    """The legacy tables of the namespace the process is in."""
+
+    def __init__(self, deadline: float) -> None:
+        """Read every table that exists. Raises Unreadable."""
+        self._tables = {}
+        for family in ("ip", "ip6"):
+            for name in legacy.tables(family):
+                if time.monotonic() > deadline:
+                    raise Unreadable("legacy tables took too long to read")
+                self._tables[family, name] = legacy.read(family, name)
+
+    def bases(self) -> tuple[Base, ...]:
+        """Return the built-in chains."""
+        return tuple(
+            Base(
+                backend="iptables-legacy",
+                family=family,
+                table=name,
+                chain=HOOKS[hook].upper(),
+                hook=HOOKS[hook],
+                priority=_PRIORITIES.get(name, -100),
+                type="nat" if name == "nat" else "filter",
+                accepts=legacy.accepts(table, hook),
+                rules=table.underflow[hook] - offset,
+            )
+            for (family, name), table in self._tables.items()
+            for hook, offset in table.hooks.items()
+        )
+
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Return family and name of each table."""
+        return tuple(self._tables)
+
+    def chains(self, family: str, table: str) -> tuple[str, ...]:
+        """Return the chains of a table that hold rules, and every user chain."""
+        found = self._tables[family, table]
+        filled = [h for h, offset in found.hooks.items() if offset != found.underflow[h]]
+        return (*(HOOKS[hook].upper() for hook in filled), *found.chains.values())
+
+    def _offset(self, table: legacy.Table, chain: str) -> Optional[int]:
+        for hook, offset in table.hooks.items():
+            if HOOKS[hook].upper() == chain:
+                return offset
+        return next((at for at, name in table.chains.items() if name == chain), None)
+
+    def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
+        """Yield the entries of a chain."""
+        found = self._tables[family, table]
+        offset = self._offset(found, chain)
+        return iter(()) if offset is None else legacy.rules(found, offset)
+
+    def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
+        """Return the chain that an entry's target is, if it is one."""
+        return legacy.targets(self._tables[family, table], rule)
+
+    def narrow(self, family: str, rule: bytes) -> bool:
+        """Tell that an entry has an address mask, or the ports of its first match are not all."""
+        return legacy.narrow(family, rule)
+
+    def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
+        """Return what an entry means."""
+        return legacy.decode(self._tables[family, table], rule)
+
+    def text(self, family: str, table: str, chain: str, step: Step) -> str:
+        """Return a rule as iptables-legacy-save prints it."""
+        return render.iptables(chain, step)
+
+    def backend(self, family: str, table: str) -> str:
+        """Return ``iptables-legacy``."""
+        return "iptables-legacy"

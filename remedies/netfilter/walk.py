@@ -1,0 +1,133 @@
+"""Walks through a rule store: which rules of a kind a packet can reach, and with which match.
+
+A rule's whole match is the conjunction of its own and of every jump on the way from the base chain;
+what earlier rules of those chains take first is kept beside it (``PacketRule.after``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from remedies.errors import Unreadable
+from remedies.netfilter.matching import conjoin
+from remedies.netfilter.owners import owner_of
+from remedies.netfilter.rule import Match, PacketRule
+from remedies.netfilter.step import Step
+from remedies.netfilter.stores import Base, Store
+
+NAT_ACTIONS = ("dnat", "redirect", "snat", "masquerade")
+
+NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")
+"""What the raw bytes of a rule that rewrites addresses hold: expression or target names (a short
+one with the head of its attribute, since a handle may spell it)."""
+
+NOTRACK_WORDS = (b"notrack", b"NOTRACK", b"CT\0")
+
+TRACK_WORDS = (
+    *NAT_WORDS,
+    b"\x07\0\1\0ct\0",
+    b"conn",
+    b"CONN",
+    b"state\0",
+    b"helper\0",
+    b"synproxy",
+    b"SYNPROXY",
+)
+"""What the raw bytes of a rule that may switch connection tracking on hold."""
+
+_DEPTH = 16  # NFT_JUMP_STACK_SIZE
+_PATHS = 20_000
+_EARLIER = 48
+
+
+def mentions(rule: bytes, words: tuple[bytes, ...]) -> bool:
+    """Tell whether any of ``words`` is in a raw rule."""
+    return any(word in rule for word in words)
+
+
+def ours(table: str, chain: str) -> bool:
+    """Tell whether a chain is remedy's own."""
+    return table.startswith("remedy_") or chain.startswith("REMEDY-")
+
+
+def reachable(store: Store, base: Base, words: tuple[bytes, ...]) -> Iterator[tuple[str, bytes]]:
+    """Yield chain and raw rule for each rule that a base chain reaches and that holds a word.
+
+    Every chain is read once. Raises Unreadable.
+    """
+    waiting, seen = [base.chain], {base.chain}
+    while waiting:
+        chain = waiting.pop()
+        for rule in store.raw(base.family, base.table, chain):
+            if mentions(rule, words):
+                yield chain, rule
+            for target in store.targets(base.family, base.table, rule):
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+
+
+@dataclass
+class _Walk:
+    store: Store
+    base: Base
+    actions: tuple[str, ...]
+    found: list[PacketRule] = field(default_factory=list)
+    visits: int = 0
+    cache: dict[str, list[Step]] = field(default_factory=dict)
+
+    def steps(self, chain: str) -> list[Step]:
+        if chain not in self.cache:
+            steps: list[Step] = []
+            for rule in self.store.raw(self.base.family, self.base.table, chain):
+                steps.extend(self.store.decode(self.base.family, self.base.table, rule))
+            self.cache[chain] = steps
+        return self.cache[chain]
+
+    def chain(self, path: tuple[str, ...], reach: Match, after: tuple[Match, ...]) -> None:
+        for step in self.steps(path[-1]):
+            self.visits += 1
+            if self.visits > _PATHS:
+                raise Unreadable(
+                    f"{self.base.backend} {self.base.family} {self.base.table}: "
+                    f"more than {_PATHS} ways through its chains"
+                )
+            met = conjoin(reach, step.match)
+            if met is None:
+                continue
+            if step.action in self.actions:
+                self.found.append(self.rule(path, step, met, after))
+            if step.verdict in ("jump", "goto") and step.chain not in path and len(path) < _DEPTH:
+                self.chain((*path, step.chain), met, after)
+            if step.verdict not in ("", "jump") and len(after) < _EARLIER:
+                after = (*after, step.match)
+
+    def rule(
+        self, path: tuple[str, ...], step: Step, match: Match, after: tuple[Match, ...]
+    ) -> PacketRule:
+        base = self.base
+        return PacketRule(
+            backend=base.backend,
+            family=base.family,
+            table=base.table,
+            chain=path[-1],
+            hook=base.hook,
+            action=step.action,
+            text=self.store.text(base.family, base.table, path[-1], step),
+            match=match,
+            to=step.to,
+            after=after,
+            owner=owner_of(base.table, path),
+        )
+
+
+def collect(store: Store, base: Base, actions: tuple[str, ...]) -> tuple[PacketRule, ...]:
+    """Return every rule with one of ``actions`` that packets at ``base`` can reach.
+
+    A rule that two ways lead to comes once for each. Raises Unreadable where a chain cannot be
+    decoded or holds too many ways.
+    """
+    walk = _Walk(store, base, actions)
+    walk.chain((base.chain,), Match(), ())
+    return tuple(walk.found)

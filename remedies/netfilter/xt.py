@@ -1,0 +1,162 @@
+"""The xtables matches and targets that our questions turn on, decoded from the kernel's structs.
+
+Both stores carry them: legacy tables as entries, nf_tables in its ``match`` and ``target``
+expressions. Layouts are those of include/uapi/linux/netfilter/xt_*.h on this machine's byte order,
+except addresses and NAT's ports, which are big-endian. A match that is not decoded here becomes
+``unmodelled`` by its name.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from remedies.errors import Unreadable
+from remedies.netfilter.step import Terms, states_of
+
+_HARMLESS = {"comment", "nfacct"}
+_UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h
+_STATE_ALIAS = 1 << 13  # XT_CONNTRACK_STATE_ALIAS: written as "-m state"
+_LOCAL = 1 << 2  # XT_ADDRTYPE_LOCAL
+_CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper"}
+_NAT = {"DNAT": "dnat", "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect"}
+_TERMINAL = {"REJECT": "reject", "NFQUEUE": "queue", "TPROXY": "accept", "SYNPROXY": "drop"}
+
+
+def tracks(name: str) -> bool:
+    """Tell whether a match or target of this name makes the kernel track connections."""
+    return name in _CONNTRACK or name in _NAT or name in ("CONNMARK", "NETMAP", "SYNPROXY")
+
+
+def narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) -> None:
+    """Add what one match demands; raise Unreadable where its struct is too short."""
+    try:
+        _narrow(terms, name, revision, info, family)
+    except (struct.error, IndexError) as error:
+        raise Unreadable(f"xt match {name} revision {revision} of {len(info)} bytes") from error
+
+
+def _narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) -> None:
+    if name in _HARMLESS:
+        return
+    if name in ("tcp", "udp"):
+        first, last, to_first, to_last = struct.unpack_from("=4H", info)
+        inverted = info[11] if name == "tcp" else info[8]
+        terms.ports("source", [(first, last)], negate=bool(inverted & 1))
+        terms.ports("destination", [(to_first, to_last)], negate=bool(inverted & 2))
+        if name == "tcp" and (info[8] or info[9]):  # option, flg_mask
+            terms.unknown("tcp flags or option")
+    elif name == "multiport" and revision == 1:
+        _multiport(terms, info)
+    elif name == "conntrack" and revision in (1, 2, 3):
+        _conntrack(terms, revision, info)
+    elif name == "state":
+        terms.states(states_of(struct.unpack_from("=I", info)[0], _UNTRACKED))
+    elif name == "addrtype":
+        _addrtype(terms, revision, info)
+    elif name == "iprange" and revision == 1:
+        _iprange(terms, info, family)
+    else:
+        terms.unknown(name)
+
+
+def _multiport(terms: Terms, info: bytes) -> None:
+    """Decode struct xt_multiport_v1: a flagged port opens a range that the next one ends."""
+    ports = struct.unpack_from("=15H", info, 2)
+    ranges, index = [], 0
+    while index < min(info[1], 15):
+        paired = bool(info[32 + index]) and index + 1 < 15
+        ranges.append((ports[index], ports[index + 1] if paired else ports[index]))
+        index += 2 if paired else 1
+    if info[0] == 2:  # XT_MULTIPORT_EITHER
+        terms.unknown("multiport --ports")
+    else:
+        side = "source" if info[0] == 0 else "destination"
+        terms.ports(side, ranges, negate=bool(info[47]))
+
+
+def _conntrack(terms: Terms, revision: int, info: bytes) -> None:
+    """Decode struct xt_conntrack_mtinfo1 to 3; only the state is modelled."""
+    flags, inverted = struct.unpack_from("=2H", info, 146)
+    mask = info[150] if revision == 1 else struct.unpack_from("=H", info, 150)[0]
+    if flags & 1:  # XT_CONNTRACK_STATE
+        names = states_of(mask, 64 if revision == 1 else _UNTRACKED)
+        if mask & (64 | 128) and revision > 1:  # the virtual states SNAT and DNAT
+            terms.unknown("ctstate SNAT/DNAT")
+        else:
+            terms.states(names, negate=bool(inverted & 1))
+    if flags & ~(1 | _STATE_ALIAS):
+        terms.unknown("conntrack")
+
+
+def _addrtype(terms: Terms, revision: int, info: bytes) -> None:
+    source, destination, third = struct.unpack_from("=2HI", info)
+    if revision == 0:
+        not_source, not_destination = bool(third), bool(struct.unpack_from("=I", info, 8)[0])
+        limits = 0
+    else:
+        not_source, not_destination = bool(third & 1), bool(third & 2)
+        limits = third & ~3
+    del not_source
+    if destination == _LOCAL:
+        terms.local(not not_destination)
+    if source or limits or destination not in (0, _LOCAL):
+        terms.unknown("addrtype")
+
+
+def _iprange(terms: Terms, info: bytes, family: str) -> None:
+    """Decode struct xt_iprange_mtinfo: four 16-byte addresses and a flag byte."""
+    size = 4 if family == "ip" else 16
+    bounds = [int.from_bytes(info[at : at + size], "big") for at in (0, 16, 32, 48)]
+    if info[64] & 1:
+        terms.spans("source", family, [(bounds[0], bounds[1])], negate=bool(info[64] & 16))
+    if info[64] & 2:
+        terms.spans("destination", family, [(bounds[2], bounds[3])], negate=bool(info[64] & 32))
+
+
+def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str, str]:
+    """Return verdict, action and destination (``to``) of an extension target.
+
+    All are empty for one that lets the packet go on (LOG, MARK, CT without notrack). Raises
+    Unreadable where its struct is too short.
+    """
+    try:
+        if name == "NOTRACK":
+            return "", "notrack", ""
+        if name == "CT":
+            return "", "notrack" if struct.unpack_from("=H", info)[0] & 1 else "", ""
+        if name in _NAT:
+            return "accept", _NAT[name], _nat_range(name, revision, info, family)
+        if name == "NETMAP":
+            return "accept", "dnat", ""
+    except (struct.error, IndexError) as error:
+        raise Unreadable(f"xt target {name} revision {revision} of {len(info)} bytes") from error
+    return _TERMINAL.get(name, ""), "", ""
+
+
+def _nat_range(name: str, revision: int, info: bytes, family: str) -> str:
+    """Decode nf_nat_ipv4_multi_range_compat (revision 0 of IPv4) or nf_nat_range."""
+    if family == "ip" and (revision == 0 or name in ("REDIRECT", "MASQUERADE")):
+        flags, first, last = struct.unpack_from("=I4s4s", info, 4)
+        low, high = struct.unpack_from(">2H", info, 16)
+    else:
+        size = 4 if family == "ip" else 16
+        (flags,) = struct.unpack_from("=I", info)
+        first, last = info[4 : 4 + size], info[20 : 20 + size]
+        low, high = struct.unpack_from(">2H", info, 36)
+    return endpoint(first if flags & 1 else b"", last, (low, high) if flags & 2 else None)
+
+
+def endpoint(first: bytes, last: bytes, ports: tuple[int, int] | None) -> str:
+    """Return ``address:port`` as iptables writes it; an empty ``first`` is no address."""
+    text = ""
+    if first:
+        version = socket.AF_INET if len(first) == 4 else socket.AF_INET6
+        text = socket.inet_ntop(version, first)
+        if last and last != first:
+            text += f"-{socket.inet_ntop(version, last)}"
+        if ports and len(first) == 16:
+            text = f"[{text}]"
+    if ports:
+        text += f":{ports[0]}" if ports[0] == ports[1] else f":{ports[0]}-{ports[1]}"
+    return text

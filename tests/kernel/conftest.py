@@ -1,0 +1,113 @@
+"""Fixtures of the tests that need a real kernel: namespaces of their own, and nothing skipped.
+
+Every test here needs root. As root a skip counts as a failure; without root the tests fail on
+CI (``CI=true``) and are skipped elsewhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol
+
+import pytest
+
+ROOT = os.geteuid() == 0
+_numbers = itertools.count(1)
+
+
+class RunIn(Protocol):
+    """Runs a command in a namespace and returns what it printed."""
+
+    def __call__(
+        self,
+        ns: str,
+        argv: Sequence[str],
+        *,
+        stdin: str | None = None,
+        check: bool = True,
+        timeout: float = 10.0,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+def run_command(
+    ns: str,
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    check: bool = True,
+    timeout: float = 10.0,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``argv`` in namespace ``ns``; with ``check`` a failure shows what it wrote."""
+    done = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{ns}", "--", *argv],
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=env,
+    )
+    if check and done.returncode != 0:
+        pytest.fail(
+            f"{' '.join(argv)} in {ns}: exit {done.returncode}\n{done.stdout}{done.stderr}",
+            pytrace=True,
+        )
+    return done
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop a kernel test that has no root: a failure on CI, a skip elsewhere."""
+    if ROOT:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("kernel tests need root, and on CI they must run", pytrace=False)
+    pytest.skip("needs root: it makes network namespaces")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where there is root: a skipped test proves nothing."""
+    report = yield
+    if ROOT and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped as root, which is not allowed here: {report.longrepr}"
+    return report
+
+
+@pytest.fixture
+def run_in() -> RunIn:
+    """Give ``run_in(ns, argv, stdin=, check=, timeout=, env=) -> CompletedProcess[str]``."""
+    return run_command
+
+
+@pytest.fixture
+def netns() -> Iterator[Callable[..., str]]:
+    """Give ``make(prefix="t") -> str``: a fresh namespace with ``lo`` up, removed at the end.
+
+    Links made in it go with it, except into another namespace that outlives it.
+    """
+    made: list[str] = []
+
+    def make(prefix: str = "t") -> str:
+        name = f"rt-{os.getpid()}-{prefix}{next(_numbers)}"
+        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
+        made.append(name)
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        return name
+
+    yield make
+    left = [
+        name
+        for name in reversed(made)
+        if os.path.exists(f"/run/netns/{name}")
+        and subprocess.run(["ip", "netns", "del", name], check=False).returncode != 0
+    ]
+    assert not left, f"namespaces not removed: {left}"

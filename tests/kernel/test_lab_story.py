@@ -1,0 +1,107 @@
+"""Every scenario's whole story, told by the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from remedies.lab import registry, scenarios
+
+CASES = [
+    pytest.param(name, nat, family, backend, id=f"{name}-{nat}-v{family}-{backend}")
+    for name in scenarios.names()
+    for nat, family, backend in (
+        ("nft", 4, "nftables"),
+        ("iptables-nft", 6, "iptables"),
+        ("iptables-legacy", 4, "iptables"),
+    )
+]
+
+
+def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "remedies", "lab", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("name", "nat", "family", "backend"), CASES)
+def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str) -> None:
+    variant = ("--nat", nat, "--family", str(family), "--backend", backend)
+    done = lab("run", name, *variant, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["outcome"] == "as-told"
+    assert told["failure"] is None
+    assert all(step["ok"] for step in told["steps"])
+    assert not [name for name in os.listdir("/run/netns") if told["world"] in name]
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_healthy_twin_calls_for_no_action(name: str) -> None:
+    done = lab("run", name, "--healthy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ended_in_the_middle_it_leaves_nothing(number: signal.Signals, code: int) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "remedies", "lab", "run", "tcp-invalid-reset"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with child:
+        assert child.stdout is not None
+        said = ""
+        while "  $ remedy" not in said:  # the first command has been started
+            said = child.stdout.readline()
+            assert said, child.communicate()
+        os.killpg(child.pid, number)
+        _, errors = child.communicate(timeout=20)
+    assert child.returncode == code
+    assert "Traceback" not in errors
+    world = said.partition("--netns rl-")[2][:4]
+    assert not [name for name in os.listdir("/run/netns") if f"rl-{world}-" in name]
+    assert not [name for name in os.listdir(registry.FOLDER) if name.startswith(world)]
+
+
+def test_unknown_scenario_is_a_usage_error() -> None:
+    done = lab("run", "tcp-invalid-rest")
+    assert done.returncode == 64
+    assert "did you mean tcp-invalid-reset?" in done.stderr
+
+
+def test_list_names_every_scenario_with_one_line() -> None:
+    done = lab("list")
+    assert done.returncode == 0
+    for name in scenarios.names():
+        assert name in done.stdout
+
+
+def test_up_prints_how_to_look_and_down_removes() -> None:
+    done = lab("up", "udp-reply-source", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    try:
+        assert all(os.path.exists(f"/run/netns/{name}") for name in shown["namespaces"].values())
+        attempt = subprocess.run(
+            shown["commands"][0].split(), capture_output=True, text=True, timeout=20, check=False
+        )
+        assert attempt.returncode == 1
+        assert attempt.stdout.startswith("dies: ")
+    finally:
+        taken = lab("down", shown["world"])
+    assert taken.returncode == 0
+    assert not any(os.path.exists(f"/run/netns/{name}") for name in shown["namespaces"].values())
+    assert lab("down", shown["world"]).returncode == 64

@@ -1,0 +1,156 @@
+"""A notrack rule over DNAT really takes the datagram away; one beside it does not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from remedies import netns as namespaces
+from remedies.conditions import notrack_breaks_nat
+from remedies.facts import Asking, Facts, nat, netfilter
+from remedies.facts.links import Address, Link, Links
+from remedies.fixes import notrack
+from remedies.model import Host, Terms
+
+HOST = Host("", "", "", "", "")
+SIDES = {
+    4: ("192.0.2.1", "192.0.2.10", "172.17.0.1", "172.17.0.2"),
+    6: ("2001:db8::1", "2001:db8::10", "fd17::1", "fd17::2"),
+}
+Make = Callable[..., str]
+RunIn = Callable[..., object]
+
+
+class World:
+    """A client, a host that publishes port 5353 of a container, and the container."""
+
+    def __init__(self, family: int, netns: Make, run_in: RunIn) -> None:
+        self.family, self.run = family, run_in
+        self.client_ip, self.uplink, self.bridge, self.container_ip = SIDES[family]
+        self.client, self.host, self.container = netns("c"), netns("h"), netns("k")
+        length = "24" if family == 4 else "64"
+        for ns in (self.client, self.host, self.container):
+            run_in(ns, ["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0"])
+        for inner, name, peer_ip, host_ip in (
+            (self.client, "eth0", self.client_ip, self.uplink),
+            (self.container, "docker0", self.container_ip, self.bridge),
+        ):
+            run_in(
+                self.host,
+                ["ip", "link", "add", name, "type", "veth", "peer", "name", "up0", "netns", inner],
+            )
+            for ns, device, address in ((self.host, name, host_ip), (inner, "up0", peer_ip)):
+                run_in(
+                    ns,
+                    [
+                        "ip",
+                        "addr",
+                        "add",
+                        f"{address}/{length}",
+                        "dev",
+                        device,
+                        *(["nodad"] if family == 6 else []),
+                    ],
+                )
+                run_in(ns, ["ip", "link", "set", device, "up"])
+        run_in(self.container, ["ip", "route", "add", "default", "via", self.bridge])
+        key = "net.ipv4.ip_forward" if family == 4 else "net.ipv6.conf.all.forwarding"
+        run_in(self.host, ["sysctl", "-qw", f"{key}=1"])
+
+    def rules(self, tool: str, *, notrack_port: int) -> None:
+        """Publish 5353 and keep ``notrack_port`` untracked, with one of the tools."""
+        to = f"[{self.container_ip}]:53" if self.family == 6 else f"{self.container_ip}:53"
+        if tool == "nft":
+            ip = "ip6" if self.family == 6 else "ip"
+            text = f"""
+table {ip} n {{
+  chain pre {{ type nat hook prerouting priority dstnat; policy accept;
+    {ip} daddr {self.uplink} udp dport 5353 dnat to {to}
+  }}
+  chain raw {{ type filter hook prerouting priority raw; policy accept;
+    udp dport {notrack_port} notrack
+  }}
+}}"""
+            self.run(self.host, ["nft", "-f", "-"], stdin=text)
+            return
+        v6 = "6" if self.family == 6 else ""
+        text = (
+            f"*raw\n-A PREROUTING -p udp --dport {notrack_port} -j CT --notrack\nCOMMIT\n"
+            f"*nat\n-A PREROUTING -d {self.uplink} -p udp --dport 5353 -j DNAT"
+            f" --to-destination {to}\nCOMMIT\n"
+        )
+        self.run(self.host, [f"ip{v6}tables-{tool.partition('-')[2]}-restore"], stdin=text)
+
+    def answered(self) -> bool:
+        """Tell whether a datagram to the published port reaches the container."""
+        version = socket.AF_INET6 if self.family == 6 else socket.AF_INET
+        with namespaces.inside(self.container):
+            server = socket.socket(version, socket.SOCK_DGRAM)
+            server.bind((self.container_ip, 53))
+        with namespaces.inside(self.client):
+            asking = socket.socket(version, socket.SOCK_DGRAM)
+            asking.connect((self.uplink, 5353))
+        with server, asking:
+            server.settimeout(0.2)
+            for _ in range(8):  # neighbour discovery may cost the first ones
+                try:
+                    asking.send(b"?")
+                    return server.recv(10) == b"?"
+                except ConnectionRefusedError:  # the host itself has no such socket
+                    return False
+                except socket.timeout:
+                    continue
+        return False
+
+    def facts(self) -> Facts:
+        """Return what the condition and the fix need."""
+        with namespaces.inside(self.host):
+            first = netfilter.read(Asking(host=HOST))
+            known: dict[str, object] = {"netfilter": first}
+            known["nat"] = nat.read(Asking(host=HOST, known=known))
+        known["links"] = Links(
+            links=(Link(1, "eth0", "veth", True), Link(2, "docker0", "veth", True)),
+            addresses=(
+                Address(self.uplink, 24 if self.family == 4 else 64, 1, "global"),
+                Address(self.bridge, 24 if self.family == 4 else 64, 2, "global"),
+            ),
+        )
+        return Facts(host=HOST, time="", window=0, known=known)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("tool", ["nft", "iptables-nft", "iptables-legacy"])
+def test_notrack_over_dnat_is_proven_and_real(
+    netns: Make, run_in: RunIn, family: int, tool: str
+) -> None:
+    world = World(family, netns, run_in)
+    world.rules(tool, notrack_port=5353)
+    assert not world.answered()
+    (finding,) = notrack_breaks_nat.detect(world.facts(), {})
+    assert finding.verdict == "proven"
+    assert "5353" in finding.message
+    assert finding.details["nat"] in finding.message
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("tool", ["nft", "iptables-nft", "iptables-legacy"])
+def test_notrack_beside_nat_is_not_accused(
+    netns: Make, run_in: RunIn, family: int, tool: str
+) -> None:
+    world = World(family, netns, run_in)
+    world.rules(tool, notrack_port=5060)
+    assert world.answered()
+    assert notrack_breaks_nat.detect(world.facts(), {}) == ()
+
+
+def test_the_fix_is_refused_over_dnat_and_allowed_beside_it(netns: Make, run_in: RunIn) -> None:
+    world = World(4, netns, run_in)
+    world.rules("nft", notrack_port=5060)
+    facts = world.facts()
+    params: dict[str, object] = {"protocol": "udp", "addresses": [world.uplink]}
+    refused = notrack.guard(None, facts, Terms(params={**params, "ports": [5353]}))
+    assert refused is not None
+    assert "dnat to 172.17.0.2:53" in refused
+    assert notrack.guard(None, facts, Terms(params={**params, "ports": [5060]})) is None

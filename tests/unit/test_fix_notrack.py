@@ -1,0 +1,130 @@
+"""The notrack fix: parameters, states and refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from remedies.errors import ConfigError
+from remedies.facts import Facts
+from remedies.facts.links import Address, Link, Links
+from remedies.facts.nat import Nat
+from remedies.facts.netfilter import Netfilter
+from remedies.fixes import notrack
+from remedies.model import Host, Terms
+from remedies.netfilter.rule import Match, PacketRule
+
+GOOD: dict[str, object] = {
+    "protocol": "udp",
+    "ports": [5061, 5060],
+    "addresses": ["192.0.2.10", "2001:DB8::A"],
+}
+LINKS = Links(
+    links=(Link(2, "eth0", "", True),),
+    addresses=(Address("192.0.2.10", 24, 2, "global"), Address("2001:db8::a", 64, 2, "global")),
+)
+
+
+def facts(nat: Nat, iptables: str = "nft") -> Facts:
+    known: dict[str, object] = {
+        "links": LINKS,
+        "nat": nat,
+        "netfilter": Netfilter(nf_tables=True, iptables=iptables),
+    }
+    return Facts(host=Host("", "", "", "", ""), time="", window=0, known=known)
+
+
+def dnat(port: int, owner: str = "docker") -> PacketRule:
+    match = Match(("udp",), destination_ports=((port, port),), destination_local=True)
+    text = f"-A DOCKER -p udp --dport {port} -j DNAT"
+    return PacketRule(
+        "iptables-nft", "ip", "nat", "DOCKER", "prerouting", "dnat", text, match, owner=owner
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("protocol", None),
+        ("protocol", "sctp"),
+        ("protocol", ["udp"]),
+        ("ports", None),
+        ("ports", []),
+        ("ports", 5060),
+        ("ports", ["5060"]),
+        ("ports", [0]),
+        ("ports", [65536]),
+        ("ports", [True]),
+        ("addresses", None),
+        ("addresses", []),
+        ("addresses", "192.0.2.10"),
+        ("addresses", ["192.0.2.0/24"]),
+        ("addresses", ["0.0.0.0"]),
+        ("addresses", ["::"]),
+        ("addresses", ["host"]),
+        ("addresses", [1]),
+    ],
+)
+def test_wrong_parameters_are_named(name: str, value: object) -> None:
+    params = {key: given for key, given in {**GOOD, name: value}.items() if given is not None}
+    with pytest.raises(ConfigError, match=f"notrack: parameter '{name}'"):
+        notrack.desired(None, facts(Nat(asked=True)), Terms(params=params))
+
+
+def test_nft_table_is_exact_in_both_directions() -> None:
+    (wanted,) = notrack.desired(None, facts(Nat(asked=True)), Terms(params=GOOD))
+    assert wanted.resource == "nft:inet/remedy_notrack"
+    objects = [json.loads(line) for line in (wanted.state or "").splitlines()]
+    rules = [item["rule"] for item in objects if "rule" in item]
+    assert len(rules) == 8
+    shown = {
+        (rule["chain"], *(e["match"]["right"] for e in rule["expr"] if "match" in e))
+        for rule in rules
+    }
+    assert ("prerouting", "192.0.2.10", 5060) in shown
+    assert ("output", "2001:db8::a", 5061) in shown
+    assert all("notrack" in rule["expr"][-1] for rule in rules)
+    assert {c["chain"]["prio"] for c in objects if "chain" in c} == {-300}
+
+
+@pytest.mark.parametrize(("variant", "reversibility"), [("nft", "exact"), ("legacy", "lossy")])
+def test_iptables_chain_for_each_version(variant: str, reversibility: str) -> None:
+    terms = Terms(backend="iptables", params=GOOD)
+    four, six = notrack.desired(None, facts(Nat(asked=True), variant), terms)
+    assert four.resource == "iptables:raw/REMEDY-NOTRACK"
+    assert six.resource == "ip6tables:raw/REMEDY-NOTRACK"
+    assert four.reversibility == reversibility
+    lines = (four.state or "").splitlines()
+    assert f"# iptables-{variant}" in lines
+    assert "-A PREROUTING -j REMEDY-NOTRACK" in lines
+    assert "-A OUTPUT -j REMEDY-NOTRACK" in lines
+    start = "-A REMEDY-NOTRACK"
+    assert f"{start} -d 192.0.2.10/32 -p udp -m udp --dport 5060 -j CT --notrack" in lines
+    assert f"{start} -s 192.0.2.10/32 -p udp -m udp --sport 5060 -j CT --notrack" in lines
+    assert f"{start} -d 2001:db8::a/128 -p udp -m udp --dport 5061 -j CT --notrack" in (
+        six.state or ""
+    )
+
+
+def test_no_chain_for_a_version_without_addresses() -> None:
+    terms = Terms(backend="iptables", params={**GOOD, "addresses": ["192.0.2.10"]})
+    wanted = notrack.desired(None, facts(Nat(asked=True)), terms)
+    assert [item.resource for item in wanted] == ["iptables:raw/REMEDY-NOTRACK"]
+
+
+def test_refusals_name_what_is_in_the_way() -> None:
+    terms = Terms(params=GOOD)
+    reason = notrack.guard(None, facts(Nat(asked=True, rules=(dnat(5060),))), terms)
+    assert reason is not None
+    assert "-A DOCKER -p udp --dport 5060 -j DNAT" in reason
+    assert notrack.guard(None, facts(Nat(asked=True, rules=(dnat(53),))), terms) is None
+    own = Nat(asked=True, rules=(dnat(5060, "remedy"),))
+    assert notrack.guard(None, facts(own), terms) is None
+    assert notrack.guard(None, facts(Nat(asked=False)), terms) is not None
+    unread = notrack.guard(None, facts(Nat(asked=True, unread=("nat: late",))), terms)
+    assert unread == "NAT rules could not be read: nat: late"
+    elsewhere = Terms(params={**GOOD, "addresses": ["192.0.2.11"]})
+    assert notrack.guard(None, facts(Nat(asked=True)), elsewhere) == (
+        "192.0.2.11 is no address of this host"
+    )

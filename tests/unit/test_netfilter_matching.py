@@ -1,0 +1,175 @@
+"""Conjunction and coverage of matches, against packets tried one by one."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Optional
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remedies.netfilter.matching import conjoin, covers, ports_except
+from remedies.netfilter.prefixes import contains, meet, of_range, outside, parse, show
+from remedies.netfilter.rule import Match
+
+
+@dataclass(frozen=True)
+class Packet:
+    protocol: str
+    source: str
+    destination: str
+    source_port: int
+    destination_port: int
+    in_interface: str
+    out_interface: str
+    local: bool
+    state: str
+
+
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.1")
+PREFIXES = ("10.0.0.0/8", "10.0.0.0/24", "10.0.0.1", "192.0.2.0/24", "0.0.0.0/0")
+NAMES = ("eth0", "eth1", "docker0", "lo")
+PATTERNS = (*NAMES, "eth*", "*")
+RANGES = ((53, 53), (50, 60), (0, 1023), (60, 5060), (5060, 5060))
+STATES = ("invalid", "new", "established")
+
+
+def few(values: tuple[object, ...]) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(st.sampled_from(values), max_size=2, unique=True).map(tuple)
+
+
+matches = st.builds(
+    Match,
+    protocols=few(("udp", "tcp")),
+    sources=few(PREFIXES),
+    not_sources=few(PREFIXES[1:4]),
+    destinations=few(PREFIXES),
+    not_destinations=few(PREFIXES[1:4]),
+    source_ports=few(RANGES),
+    destination_ports=few(RANGES),
+    in_interfaces=few(PATTERNS),
+    not_in_interfaces=few(PATTERNS[:5]),
+    out_interfaces=few(PATTERNS),
+    not_out_interfaces=few(PATTERNS[:5]),
+    destination_local=st.sampled_from((None, True, False)),
+    states=few(STATES),
+)
+packets = st.builds(
+    Packet,
+    protocol=st.sampled_from(("udp", "tcp")),
+    source=st.sampled_from(ADDRESSES),
+    destination=st.sampled_from(ADDRESSES),
+    source_port=st.sampled_from((53, 55, 1000, 5060, 40000)),
+    destination_port=st.sampled_from((53, 55, 1000, 5060, 40000)),
+    in_interface=st.sampled_from(NAMES),
+    out_interface=st.sampled_from(NAMES),
+    local=st.booleans(),
+    state=st.sampled_from(STATES),
+)
+
+
+def accepts(match: Match, packet: Packet) -> bool:
+    def inside(address: str, yes: tuple[str, ...], no: tuple[str, ...]) -> bool:
+        value = ipaddress.ip_address(address)
+        return (not yes or any(value in ipaddress.ip_network(p) for p in yes)) and not any(
+            value in ipaddress.ip_network(p) for p in no
+        )
+
+    def named(name: str, yes: tuple[str, ...], no: tuple[str, ...]) -> bool:
+        def fits(pattern: str) -> bool:
+            return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+        return (not yes or any(map(fits, yes))) and not any(map(fits, no))
+
+    def ported(port: int, ranges: tuple[tuple[int, int], ...]) -> bool:
+        return not ranges or any(a <= port <= b for a, b in ranges)
+
+    return (
+        (not match.protocols or packet.protocol in match.protocols)
+        and inside(packet.source, match.sources, match.not_sources)
+        and inside(packet.destination, match.destinations, match.not_destinations)
+        and ported(packet.source_port, match.source_ports)
+        and ported(packet.destination_port, match.destination_ports)
+        and named(packet.in_interface, match.in_interfaces, match.not_in_interfaces)
+        and named(packet.out_interface, match.out_interfaces, match.not_out_interfaces)
+        and match.destination_local in (None, packet.local)
+        and (not match.states or packet.state in match.states)
+    )
+
+
+@settings(max_examples=600)
+@given(matches, matches, packets)
+def test_conjunction_is_what_both_accept(one: Match, other: Match, packet: Packet) -> None:
+    met: Optional[Match] = conjoin(one, other)
+    both = accepts(one, packet) and accepts(other, packet)
+    assert both == (met is not None and accepts(met, packet))
+
+
+@settings(max_examples=600)
+@given(matches, matches, packets)
+def test_what_covers_accepts_whatever_the_other_accepts(
+    wide: Match, narrow: Match, packet: Packet
+) -> None:
+    if covers(wide, narrow) and accepts(narrow, packet):
+        assert accepts(wide, packet)
+
+
+@given(matches)
+def test_everything_covers_and_each_consistent_match_covers_itself(match: Match) -> None:
+    consistent = conjoin(match, Match())
+    if consistent is not None:
+        assert covers(Match(), consistent)
+        assert covers(consistent, consistent)
+
+
+def test_what_is_not_modelled_covers_nothing_and_adds_up() -> None:
+    odd = Match(unmodelled=("mark",))
+    assert not covers(odd, Match())
+    met = conjoin(odd, Match(protocols=("udp",), unmodelled=("limit",)))
+    assert met is not None
+    assert met.unmodelled == ("mark", "limit")
+
+
+def test_different_ip_versions_never_meet() -> None:
+    assert conjoin(Match(sources=("0.0.0.0/0",)), Match(destinations=("2001:db8::/32",))) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)).map(sorted)))
+def test_ports_except_is_the_complement(pairs: list[list[int]]) -> None:
+    ranges = [(a, b) for a, b in pairs]
+    rest = ports_except(ranges)
+    for port in {p for pair in ranges for p in (*pair, pair[0] - 1, pair[1] + 1)} | {0, 65535}:
+        if 0 <= port <= 65535:
+            inside = any(a <= port <= b for a, b in ranges)
+            assert inside != any(a <= port <= b for a, b in rest)
+
+
+networks = st.builds(
+    lambda number, length: str(ipaddress.ip_network((number, length), strict=False)),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 32),
+)
+
+
+@given(networks, networks)
+def test_prefixes_agree_with_ipaddress(one: str, other: str) -> None:
+    a, b = ipaddress.IPv4Network(one), ipaddress.IPv4Network(other)
+    assert contains(one, other) == b.subnet_of(a)
+    assert (meet(one, other) is not None) == a.overlaps(b)
+    assert ipaddress.ip_network(show(parse(one))) == a
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_range_to_prefixes_agrees_with_ipaddress(one: int, other: int) -> None:
+    first, last = sorted((one, other))
+    expected = ipaddress.summarize_address_range(
+        ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)
+    )
+    assert [ipaddress.ip_network(p) for p in of_range(32, first, last)] == list(expected)
+
+
+def test_outside_knows_when_holes_fill_a_prefix() -> None:
+    assert not outside("10.0.0.0/24", ["10.0.0.0/25", "10.0.0.128/25"])
+    assert outside("10.0.0.0/24", ["10.0.0.0/25", "10.0.0.192/26"])
+    assert outside("10.0.0.0/24", ["2001:db8::/32"])

@@ -1,0 +1,155 @@
+"""Which notrack rules take packets from which NAT rules, on a Docker host's addresses."""
+
+from __future__ import annotations
+
+import pytest
+
+from remedies.facts.links import Address, Link, Links
+from remedies.netfilter.overlap import overlap
+from remedies.netfilter.rule import Match, PacketRule
+
+LINKS = Links(
+    links=(Link(1, "lo", "", True), Link(2, "eth0", "", True), Link(3, "docker0", "bridge", True)),
+    addresses=(
+        Address("127.0.0.1", 8, 1, "host"),
+        Address("10.21.17.99", 24, 2, "global"),
+        Address("2001:db8::10", 64, 2, "global"),
+        Address("172.17.0.1", 16, 3, "global"),
+    ),
+)
+
+
+def rule(action: str, hook: str, match: Match, to: str = "", family: str = "ip") -> PacketRule:
+    return PacketRule("nft", family, "t", "c", hook, action, "text", match, to)
+
+
+def notrack(hook: str, **match: object) -> PacketRule:
+    return rule("notrack", hook, Match(("udp",), **match))  # type: ignore[arg-type]
+
+
+def port(first: int, last: int = 0) -> tuple[tuple[int, int], ...]:
+    return ((first, last or first),)
+
+
+MASQUERADE = rule(
+    "masquerade",
+    "postrouting",
+    Match(sources=("172.17.0.0/16",), not_out_interfaces=("docker0",)),
+)
+PUBLISHED = rule(
+    "dnat",
+    "prerouting",
+    Match(
+        ("udp",),
+        destination_ports=port(5353),
+        not_in_interfaces=("docker0",),
+        destination_local=True,
+    ),
+    "172.17.0.2:53",
+)
+PUBLISHED_OUTPUT = rule(
+    "dnat",
+    "output",
+    Match(
+        ("udp",),
+        not_destinations=("127.0.0.0/8",),
+        destination_ports=port(5353),
+        destination_local=True,
+    ),
+    "172.17.0.2:53",
+)
+REDIRECT = rule("redirect", "prerouting", Match(("udp",), destination_ports=port(53)), ":5300")
+SNAT = rule("snat", "postrouting", Match(out_interfaces=("eth0",)), "10.21.17.99")
+SIP_IN = notrack("prerouting", destinations=("10.21.17.99",), destination_ports=port(5060))
+SIP_OUT = notrack("output", sources=("10.21.17.99",), source_ports=port(5060))
+
+CASES = [
+    # the field guide's own: a local service beside a container network's masquerade
+    (SIP_IN, MASQUERADE, "no"),
+    (SIP_OUT, MASQUERADE, "no"),
+    (SIP_IN, PUBLISHED, "no"),
+    (SIP_OUT, PUBLISHED_OUTPUT, "no"),
+    # the published port itself
+    (notrack("prerouting", destination_ports=port(5353)), PUBLISHED, "yes"),
+    (notrack("prerouting", destination_ports=port(5000, 6000)), PUBLISHED, "yes"),
+    (notrack("prerouting"), PUBLISHED, "yes"),
+    (
+        notrack("prerouting", destinations=("10.21.17.99",), destination_ports=port(5353)),
+        PUBLISHED,
+        "yes",
+    ),
+    (
+        notrack("prerouting", destinations=("198.51.100.1",), destination_ports=port(5353)),
+        PUBLISHED,
+        "no",
+    ),
+    (
+        notrack("prerouting", in_interfaces=("docker0",), destination_ports=port(5353)),
+        PUBLISHED,
+        "no",
+    ),
+    (rule("notrack", "prerouting", Match(("tcp",), destination_ports=port(5353))), PUBLISHED, "no"),
+    (notrack("output", destination_ports=port(5353)), PUBLISHED, "no"),
+    (notrack("output", destination_ports=port(5353)), PUBLISHED_OUTPUT, "yes"),
+    # replies of what was sent to a container
+    (notrack("prerouting", source_ports=port(53)), PUBLISHED, "yes"),
+    (notrack("prerouting", sources=("172.17.0.0/16",)), PUBLISHED, "yes"),
+    (notrack("prerouting", source_ports=port(54)), PUBLISHED, "no"),
+    (notrack("output", source_ports=port(53)), PUBLISHED, "no"),
+    # a redirect is answered by this host
+    (notrack("output", source_ports=port(5300)), REDIRECT, "yes"),
+    (notrack("output", source_ports=port(53)), REDIRECT, "no"),
+    (notrack("prerouting", destination_ports=port(53)), REDIRECT, "yes"),
+    # masquerade: requests of containers, and what comes back to the host
+    (notrack("prerouting", destination_ports=port(53)), MASQUERADE, "yes"),
+    (notrack("prerouting", source_ports=port(53)), MASQUERADE, "yes"),
+    (notrack("prerouting"), MASQUERADE, "yes"),
+    (notrack("prerouting", in_interfaces=("docker0",)), MASQUERADE, "yes"),
+    (
+        notrack("prerouting", in_interfaces=("eth0",), destinations=("198.51.100.0/24",)),
+        MASQUERADE,
+        "no",
+    ),
+    (notrack("prerouting", in_interfaces=("eth0",), source_ports=port(53)), MASQUERADE, "yes"),
+    (notrack("prerouting", destinations=("10.21.17.99",)), MASQUERADE, "yes"),
+    (
+        notrack("prerouting", destinations=("10.21.17.99",), destination_ports=port(40000, 50000)),
+        MASQUERADE,
+        "maybe",
+    ),
+    (notrack("output", source_ports=port(5060)), MASQUERADE, "no"),
+    # source NAT of everything that leaves concerns the host's own packets
+    (notrack("output", destination_ports=port(53)), SNAT, "yes"),
+    (notrack("prerouting", destination_local=True, destination_ports=port(53)), SNAT, "no"),
+    # conditions that are not modelled
+    (
+        notrack("prerouting", destination_ports=port(5353), unmodelled=("meta mark",)),
+        PUBLISHED,
+        "maybe",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mine", "nat", "expected"), CASES)
+def test_overlap(mine: PacketRule, nat: PacketRule, expected: str) -> None:
+    answer = overlap(mine, nat, LINKS)
+    assert (answer.answer, bool(answer.reason)) == (expected, True), answer.reason
+
+
+def test_reason_names_the_dimension_and_both_values() -> None:
+    answer = overlap(notrack("prerouting", destination_ports=port(5060)), PUBLISHED, LINKS)
+    assert answer.reason == "different destination ports: 5060 and 5353"
+
+
+def test_different_ip_versions() -> None:
+    mine = rule("notrack", "prerouting", Match(("udp",)), family="ip6")
+    assert overlap(mine, PUBLISHED, LINKS).answer == "no"
+
+
+def test_what_an_earlier_rule_takes_is_no_overlap() -> None:
+    spared = PacketRule(
+        **{**vars(MASQUERADE), "after": (Match(("udp",), destination_ports=port(53)),)}
+    )
+    mine = notrack("prerouting", in_interfaces=("docker0",), destination_ports=port(53))
+    assert overlap(mine, MASQUERADE, LINKS).answer == "yes"
+    assert overlap(mine, spared, LINKS).answer == "no"
