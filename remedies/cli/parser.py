@@ -101,8 +101,11 @@ def _everywhere() -> Parser:
     return common
 
 
-def build(only: Optional[str] = None) -> Parser:
-    """Return the parser, with every verb or only the one that is going to run."""
+def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
+    """Return the parser, with every verb or only the one that is going to run.
+
+    A ``bare`` one knows the verbs without their arguments: all that the first help page shows.
+    """
     common = _everywhere()
     parser = Parser(
         prog="remedy",
@@ -121,11 +124,12 @@ def build(only: Optional[str] = None) -> Parser:
             name,
             help=module.HELP,
             description=module.HELP[0].upper() + module.HELP[1:] + ".",
-            parents=[common],
+            parents=[] if bare else [common],
             allow_abbrev=False,
         )
-        module.arguments(verb)
-        verb.set_defaults(run=module.run)
+        if not bare:
+            module.arguments(verb)
+            verb.set_defaults(run=module.run)
     return parser
 
 
@@ -135,10 +139,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     if verb is None:
         if not words:
             words = ["--help"]
-        args = build().parse_args(words)
-        if not hasattr(args, "run"):
-            raise UsageError("no verb given", "see 'remedy --help'")
-        return args
+        build(bare=True).parse_args(words)
+        raise UsageError("no verb given", "see 'remedy --help'")
     return build(verb).parse_args(words)
 
 

@@ -1,0 +1,86 @@
+"""Build an ordinary Docker host in a namespace, to measure on: rules, flows, UDP servers.
+
+``python ordinary.py NAME [RULES [FLOWS]]`` leaves the namespaces NAME and NAME-peer behind; the
+caller removes them.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+from remedies.netns import inside
+
+UPLINK, PEER = "10.21.17.99", "10.21.17.1"
+PORT = 5000
+
+
+def build(name: str, rules: int = 100, flows: int = 1000, *, tool: str = "iptables-nft") -> None:
+    """Make the namespaces: a bridge, an uplink, Docker-like rules, and tracked UDP flows.
+
+    One flow in a hundred has no reply.
+    """
+    peer = f"{name}-peer"
+    for namespace in (name, peer):
+        _run("ip", "netns", "add", namespace)
+        _run("ip", "-n", namespace, "link", "set", "lo", "up")
+    _run("ip", "-n", name, "link", "add", "up0", "type", "veth", "peer", "eth0", "netns", peer)
+    _run("ip", "-n", name, "link", "add", "docker0", "type", "bridge")
+    _run("ip", "-n", name, "addr", "add", "172.17.0.1/16", "dev", "docker0")
+    _run("ip", "-n", name, "addr", "add", f"{UPLINK}/24", "dev", "up0")
+    _run("ip", "-n", peer, "addr", "add", f"{PEER}/24", "dev", "eth0")
+    for namespace, link in ((name, "up0"), (name, "docker0"), (peer, "eth0")):
+        _run("ip", "-n", namespace, "link", "set", link, "up")
+    _run("ip", "netns", "exec", name, f"{tool}-restore", stdin=_rules(rules))
+    with inside(peer):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind((PEER, PORT))
+    with inside(name), server:
+        for number in range(flows):
+            _flow(server, answered=number % 100 != 0)
+
+
+def _flow(server: socket.socket, *, answered: bool) -> None:
+    """Make one UDP flow of its own source port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.sendto(b"?", (PEER, PORT))
+        _, source = server.recvfrom(16)
+        if answered:
+            server.sendto(b"!", source)
+            client.recv(16)
+
+
+def remove(name: str) -> None:
+    """Remove what :func:`build` made."""
+    for namespace in (name, f"{name}-peer"):
+        subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+
+
+def _rules(count: int) -> str:
+    nat = ["*nat", ":DOCKER - [0:0]", "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+           "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"]  # fmt: skip
+    filter_ = ["*filter", ":FORWARD DROP [0:0]", ":DOCKER - [0:0]",
+               "-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+               "-A FORWARD -o docker0 -j DOCKER",
+               "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT"]  # fmt: skip
+    published = min(20, count // 4)
+    for number in range(published):
+        target = f"172.17.0.{number + 2}"
+        port = 8000 + number
+        nat.append(f"-A DOCKER ! -i docker0 -p tcp -m tcp --dport {port} "
+                   f"-j DNAT --to-destination {target}:80")  # fmt: skip
+    for number in range(count - published - 6):
+        target = f"172.{18 + number // 65536}.{number // 256 % 256}.{number % 256}"
+        filter_.append(f"-A DOCKER -d {target}/32 ! -i docker0 -o docker0 -p tcp -m tcp "
+                       "--dport 80 -j ACCEPT")  # fmt: skip
+    return "\n".join([*nat, "COMMIT", *filter_, "COMMIT", ""])
+
+
+def _run(*argv: str, stdin: str = "") -> None:
+    subprocess.run(argv, input=stdin, text=True, check=True)
+
+
+if __name__ == "__main__":
+    build(sys.argv[1], *map(int, sys.argv[2:]))
