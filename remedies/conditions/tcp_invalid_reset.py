@@ -31,7 +31,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -42,6 +42,7 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding
+from remedies.netfilter.rule import PacketRule
 
 TITLE = "Segments outside the TCP window reset connections behind NAT"
 SEVERITY = "critical"
@@ -64,7 +65,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """
     netfilter = facts.get(Netfilter)
     proofs = _proofs(facts)
-    if not netfilter.nat_actions and not proofs:
+    if not netfilter.nat_uses and not proofs:
         if netfilter.unread:
             raise Unreadable("; ".join(netfilter.unread))
         return ()
@@ -127,19 +128,33 @@ def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
     ours = f"sysctl:{BE_LIBERAL}" in facts.ours
     if liberal and ours:
         return f"remedy sysctl:{BE_LIBERAL}"
-    hooks = {_HOOK_OF[action] for action in netfilter.nat_actions} or {"input", "forward"}
+    needed = {(use.family, _HOOK_OF[use.action]) for use in netfilter.nat_uses}
+    needed = needed or {("inet", "input"), ("inet", "forward")}
     own = [d for d in netfilter.drops if d.owner == "remedy"]
-    if hooks <= {d.hook for d in own}:
+    if _all_dropped(needed, own):
         return f"remedy {own[0].place}"
     if liberal:
         return f"{BE_LIBERAL} = 1"
-    if hooks <= {d.hook for d in netfilter.drops}:
-        return "; ".join(
-            dict.fromkeys(
-                f"{d.owner or 'a rule'} ({d.place})" for d in netfilter.drops if d.hook in hooks
-            )
-        )
+    if _all_dropped(needed, netfilter.drops):
+        hooks = {hook for _, hook in needed}
+        names = (f"{d.owner or 'a rule'} ({d.place})" for d in netfilter.drops if d.hook in hooks)
+        return "; ".join(dict.fromkeys(names))
     return None
+
+
+def _all_dropped(needed: Iterable[tuple[str, str]], drops: Iterable[PacketRule]) -> bool:
+    """Tell whether INVALID segments are dropped for every family on every hook they take."""
+    dropped = {
+        (family, rule.hook)
+        for rule in drops
+        for family in (("ip", "ip6") if rule.family == "inet" else (rule.family,))
+    }
+    wanted = {
+        (family, hook)
+        for each, hook in needed
+        for family in (("ip", "ip6") if each == "inet" else (each,))
+    }
+    return wanted <= dropped
 
 
 def _message(

@@ -22,6 +22,16 @@ _SOURCE_KINDS = {"snat", "masquerade", "redirect"}
 
 
 @dataclass(frozen=True)
+class NatUse:
+    """One way in which addresses of one family are rewritten."""
+
+    family: str
+    """``ip``, ``ip6``, or ``inet`` for both."""
+    action: str
+    """``dnat``, ``redirect``, ``snat`` or ``masquerade``."""
+
+
+@dataclass(frozen=True)
 class Netfilter:
     """What the rulesets hold of the few rules that our conditions turn on.
 
@@ -34,9 +44,9 @@ class Netfilter:
     """The variant whose rules live here: ``nft``, ``legacy``, ``both``, or ``none``."""
     nat: tuple[str, ...] = ()
     """Where addresses are rewritten, one line per base chain that holds or reaches a NAT rule."""
-    nat_actions: tuple[str, ...] = ()
-    """Which of ``dnat``, ``redirect``, ``snat``, ``masquerade`` occur in foreign rules that can
-    see TCP. Reading ends once ``dnat`` and one of the others have been seen."""
+    nat_uses: tuple[NatUse, ...] = ()
+    """What foreign rules that can see TCP do. Reading a base chain ends once ``dnat`` and one of
+    the others have been seen for its family."""
     conntrack_used: bool = False
     """Something other than us makes this namespace track connections."""
     drops: tuple[PacketRule, ...] = ()
@@ -92,7 +102,7 @@ def read(asking: Asking) -> Netfilter:
         nf_tables=any(type(store).__name__ == "NfTables" for store in stores),
         iptables=_variant(backends),
         nat=tuple(reading.nat),
-        nat_actions=tuple(reading.actions),
+        nat_uses=tuple(reading.uses),
         conntrack_used=bool(reading.nat) or _tracks(stores, reading),
         drops=tuple(reading.drops),
         notracks=tuple(reading.notracks),
@@ -115,7 +125,7 @@ class _Reading:
     unread: list[str]
     unread_notracks: list[str]
     nat: list[str] = field(default_factory=list)
-    actions: dict[str, None] = field(default_factory=dict)
+    uses: dict[NatUse, None] = field(default_factory=dict)
     drops: list[PacketRule] = field(default_factory=list)
     notracks: list[PacketRule] = field(default_factory=list)
 
@@ -143,14 +153,15 @@ class _Reading:
                     if not self.nat or self.nat[-1] != place:
                         self.nat.append(place)
                     if not step.match.protocols or "tcp" in step.match.protocols:
-                        self.actions[step.action] = None
-                if self.nat and self.nat[-1] == place and self._answered():
+                        self.uses[NatUse(base.family, step.action)] = None
+                if self.nat and self.nat[-1] == place and self._answered(base.family):
                     return
         except Unreadable as error:
             self.unread.append(f"{place}: {error}")
 
-    def _answered(self) -> bool:
-        return "dnat" in self.actions and not _SOURCE_KINDS.isdisjoint(self.actions)
+    def _answered(self, family: str) -> bool:
+        seen = {use.action for use in self.uses if use.family == family}
+        return "dnat" in seen and not _SOURCE_KINDS.isdisjoint(seen)
 
     def _notracks(self, store: Store, base: Base) -> None:
         from remedies.netfilter import walk

@@ -286,7 +286,7 @@ def test_conntrack_is_unused_where_only_ours_tracks(load: Load) -> None:
     assert fact.conntrack_used
     fact, _ = facts_of(load("nft", "table inet f {\n chain some { counter drop\n }\n}"))
     assert not fact.conntrack_used
-    assert (fact.nat, fact.nat_actions) == ((), ())
+    assert (fact.nat, fact.nat_uses) == ((), ())
 
 
 def test_legacy_is_not_loaded_by_asking(load: Load, run_in: Callable[..., object]) -> None:
@@ -312,7 +312,7 @@ DOCKER = table(
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_docker_nat_rules_with_their_whole_path(load: Load, variant: str) -> None:
     fact, rules = facts_of(load(RESTORE[variant, "ip"], DOCKER))
-    assert fact.nat_actions == ("dnat", "masquerade")
+    assert [use.action for use in fact.nat_uses] == ["dnat", "masquerade"]
     assert [line.rpartition(" ")[2] for line in fact.nat] == ["PREROUTING", "OUTPUT", "POSTROUTING"]
     assert fact.conntrack_used
     published = next(rule for rule in rules.rules if "5353" in rule.text)
@@ -339,7 +339,7 @@ def test_ipv6_nat_and_multiport(load: Load, variant: str) -> None:
         "-A POSTROUTING -o wg0 -j SNAT --to-source 2001:db8::7",
     )
     fact, rules = facts_of(load(RESTORE[variant, "ip6"], text))
-    assert set(fact.nat_actions) <= {"dnat", "redirect", "masquerade", "snat"}
+    assert {use.action for use in fact.nat_uses} <= {"dnat", "redirect", "masquerade", "snat"}
     dnat, redirect, masquerade, snat = rules.rules
     assert dnat.match.destinations == ("2001:db8::1",)
     assert dnat.match.destination_ports == ((53, 53), (5060, 5062))

@@ -1,0 +1,164 @@
+"""tcp-invalid-reset on facts as data: each verdict, each family, and who covers it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+import pytest
+
+from remedies.conditions import tcp_invalid_reset as condition
+from remedies.errors import Unreadable
+from remedies.facts import Facts
+from remedies.facts.counters import Counters
+from remedies.facts.flows import Flow, Tuple
+from remedies.facts.netfilter import NatUse, Netfilter
+from remedies.facts.sysctl import Sysctl
+from remedies.facts.tap import Reset, Tap
+from remedies.model import Finding, Host
+from remedies.netfilter.rule import PacketRule
+
+HOST = Host("h", "m", "k", "host", "b")
+MASQUERADE = Netfilter(True, "nft", ("ip nat POSTROUTING",), (NatUse("ip", "masquerade"),), True)
+FLOW = Flow(
+    "tcp",
+    Tuple("172.17.0.2", 40000, "10.21.17.1", 443),
+    Tuple("10.21.17.1", 443, "10.21.17.99", 40000),
+    seen_reply=True,
+    nat=True,
+)
+RESET = Reset("10.21.17.99", 40000, "10.21.17.1", 443, 1, FLOW)
+
+
+def facts(
+    netfilter: Netfilter = MASQUERADE,
+    *,
+    liberal: str = "0",
+    invalid: int = 0,
+    resets: int = 0,
+    tap: tuple[Reset, ...] = (),
+    ours: tuple[str, ...] = (),
+    window: float = 1.0,
+) -> Facts:
+    last = {"nf_conntrack.invalid": 7 + invalid, "Tcp.OutRsts": 3 + resets}
+    return Facts(
+        HOST,
+        "t",
+        window,
+        {
+            "netfilter": netfilter,
+            "sysctl": Sysctl({condition.BE_LIBERAL: liberal}),
+            "counters": Counters({"nf_conntrack.invalid": 7, "Tcp.OutRsts": 3}, last),
+            "tap": Tap(tap),
+        },
+        ours=ours,
+    )
+
+
+def drop(hook: str, family: str = "inet", owner: str = "") -> PacketRule:
+    return PacketRule("nft", family, "t", "c", hook, "drop-invalid", "drop", owner=owner)
+
+
+def dropping(*drops: PacketRule, uses: Optional[tuple[NatUse, ...]] = None) -> Netfilter:
+    return replace(MASQUERADE, drops=drops, nat_uses=uses or MASQUERADE.nat_uses)
+
+
+def one(found: Facts) -> Finding:
+    (finding,) = condition.detect(found, {})
+    return finding
+
+
+def test_no_nat_no_finding() -> None:
+    assert condition.detect(facts(Netfilter(True, "none")), {}) == ()
+
+
+def test_rules_that_cannot_be_read_are_not_fine() -> None:
+    with pytest.raises(Unreadable, match="legacy"):
+        condition.detect(facts(Netfilter(True, "none", unread=("legacy tables",))), {})
+
+
+@pytest.mark.parametrize(
+    ("invalid", "resets", "window", "verdict"),
+    [
+        (0, 0, 1.0, "exposed"),
+        (2, 0, 1.0, "exposed"),
+        (0, 1, 1.0, "exposed"),
+        (2, 1, 1.0, "active"),
+        (2, 1, 0.0, "exposed"),
+    ],
+)
+def test_active_needs_both_counters_and_a_window(
+    invalid: int, resets: int, window: float, verdict: str
+) -> None:
+    assert one(facts(invalid=invalid, resets=resets, window=window)).verdict == verdict
+
+
+def test_a_reset_for_a_tuple_that_nat_owns_is_proof() -> None:
+    finding = one(facts(tap=(RESET,)))
+    assert (finding.verdict, finding.severity) == ("proven", "critical")
+    assert "10.21.17.1:443 for a connection that NAT owns for 172.17.0.2" in finding.message
+
+
+@pytest.mark.parametrize(
+    "reset",
+    [
+        replace(RESET, flow=None),
+        replace(RESET, flow=replace(FLOW, nat=False)),
+        replace(RESET, flow=replace(FLOW, original=Tuple("10.21.17.99", 40000, "10.21.17.1", 443))),
+    ],
+)
+def test_other_resets_are_none(reset: Reset) -> None:
+    assert one(facts(tap=(reset,))).verdict == "exposed"
+
+
+def test_proof_outweighs_what_seems_to_cover_it() -> None:
+    assert one(facts(dropping(drop("input")), tap=(RESET,), liberal="1")).verdict == "proven"
+
+
+@pytest.mark.parametrize(
+    ("uses", "drops", "covered"),
+    [
+        ([("ip", "masquerade")], [("input", "ip")], True),
+        ([("ip", "masquerade")], [("input", "inet")], True),
+        ([("ip", "masquerade")], [("forward", "inet")], False),
+        ([("ip", "masquerade")], [("input", "ip6")], False),
+        ([("inet", "masquerade")], [("input", "ip")], False),
+        ([("inet", "masquerade")], [("input", "ip"), ("input", "ip6")], True),
+        ([("ip", "dnat")], [("forward", "ip")], True),
+        ([("ip", "dnat"), ("ip", "masquerade")], [("forward", "ip")], False),
+        ([("ip", "dnat"), ("ip", "masquerade")], [("forward", "ip"), ("input", "ip")], True),
+        ([("ip", "redirect")], [("input", "ip")], True),
+    ],
+)
+def test_a_drop_covers_its_family_on_its_hook(
+    uses: list[tuple[str, str]], drops: list[tuple[str, str]], covered: bool
+) -> None:
+    fact = dropping(
+        *(drop(hook, family, "ufw") for hook, family in drops),
+        uses=tuple(NatUse(*use) for use in uses),
+    )
+    finding = one(facts(fact))
+    assert finding.verdict == ("mitigated" if covered else "exposed")
+    assert ("ufw" in (finding.mitigated_by or "")) == covered
+
+
+def test_half_a_cover_is_told() -> None:
+    finding = one(facts(dropping(drop("forward", "ip", "kube-proxy"))))
+    assert finding.verdict == "exposed"
+    assert "kube-proxy drops INVALID on forward only" in finding.message
+
+
+def test_ours_is_named_first_and_begins_with_remedy() -> None:
+    own = [drop("input", owner="remedy"), drop("forward", owner="remedy")]
+    finding = one(facts(dropping(*own, drop("input", owner="ufw")), liberal="1"))
+    assert (finding.mitigated_by or "").startswith("remedy ")
+
+
+def test_be_liberal_is_ours_only_when_the_journal_says_so() -> None:
+    address = f"sysctl:{condition.BE_LIBERAL}"
+    assert one(facts(liberal="1")).mitigated_by == f"{condition.BE_LIBERAL} = 1"
+    assert one(facts(liberal="1", ours=(address,))).mitigated_by == f"remedy {address}"
+
+
+def test_the_id_does_not_follow_the_verdict() -> None:
+    assert one(facts()).id == one(facts(tap=(RESET,))).id
