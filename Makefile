@@ -38,7 +38,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
+	@$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
 	  $(shell $(PYTHON) tests/host_side.py)
 	$(BIN)/yamllint --strict policies playbooks
 	$(BIN)/python tests/readme_help.py --check
