@@ -14,6 +14,8 @@ from remedies.netns import inside
 
 UPLINK, PEER = "10.21.17.99", "10.21.17.1"
 PORT = 5000
+FLOWS_A_PORT = 20_000
+"""Fewer than there are ephemeral ports, so that no source port comes back."""
 
 
 def build(name: str, rules: int = 100, flows: int = 1000, *, tool: str = "iptables-nft") -> None:
@@ -33,19 +35,21 @@ def build(name: str, rules: int = 100, flows: int = 1000, *, tool: str = "iptabl
     for namespace, link in ((name, "up0"), (name, "docker0"), (peer, "eth0")):
         _run("ip", "-n", namespace, "link", "set", link, "up")
     _run("ip", "netns", "exec", name, f"{tool}-restore", stdin=_rules(rules))
-    with inside(peer):
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.bind((PEER, PORT))
-    with inside(name), server:
-        for number in range(flows):
-            _flow(server, answered=number % 100 != 0)
+    for first in range(0, flows, FLOWS_A_PORT):
+        port = PORT + first // FLOWS_A_PORT
+        with inside(peer):
+            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            server.bind((PEER, port))
+        with inside(name), server:
+            for number in range(first, min(first + FLOWS_A_PORT, flows)):
+                _flow(server, port, answered=number % 100 != 0)
 
 
-def _flow(server: socket.socket, *, answered: bool) -> None:
+def _flow(server: socket.socket, port: int, *, answered: bool) -> None:
     """Make one UDP flow of its own source port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(5)
-        client.sendto(b"?", (PEER, PORT))
+        client.sendto(b"?", (PEER, port))
         _, source = server.recvfrom(16)
         if answered:
             server.sendto(b"!", source)
