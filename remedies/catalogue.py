@@ -6,6 +6,7 @@ module is imported only when it is asked for.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ class Fix(Protocol):
         """Return one line: what the change does to traffic and memory."""
 
 
+@functools.lru_cache(maxsize=None)
 def _ids(folder: str) -> tuple[str, ...]:
     package = importlib.import_module(f"remedies.{folder}")
     return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(package.__path__)))
