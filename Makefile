@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml hatch_build.py
 
 run: setup
 	$(SUDO) $(BIN)/remedy lab run tcp-invalid-reset
-	$(SUDO) $(BIN)/remedy scan --fail-on proven
+	$(SUDO) $(BIN)/remedy scan || test $$? -eq 2
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -51,7 +51,7 @@ class Fix(Protocol):
         """Return one line: what the change does to traffic and memory."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _ids(folder: str) -> tuple[str, ...]:
     package = importlib.import_module(f"remedies.{folder}")
     return tuple(sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(package.__path__)))
