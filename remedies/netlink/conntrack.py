@@ -13,7 +13,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink.socket import Netlink, attribute, attributes, nested
@@ -34,11 +34,11 @@ _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_V4_SRC, _IP_V4_DST, _IP_V6_SRC, _IP_V6_DST = 1, 2, 3, 4
 _PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
-_FILTER_PROTO_NUM = 1 << 3  # CTA_FILTER_F_CTA_PROTO_NUM, net/netfilter/nf_internals.h
+# CTA_FILTER_F_*: IP_SRC, IP_DST, PROTO_NUM, PROTO_SRC_PORT, PROTO_DST_PORT (nf_internals.h)
+_BY_SOURCE, _BY_DESTINATION, _BY_PROTOCOL, _BY_SOURCE_PORT, _BY_DESTINATION_PORT = 1, 2, 8, 16, 32
 
 _REFUSED = (errno.EOPNOTSUPP, errno.EINVAL)
 _MOST_KEYS = 16_384
-
 
 _PROTO_HEADER = struct.pack("=HH", 5, _PROTO_NUM)
 _PORT_HEADER = struct.pack("=HH", 6, _PROTO_DST_PORT)
@@ -71,6 +71,18 @@ class Way(NamedTuple):
     destination_port: int
 
 
+class Match(NamedTuple):
+    """What a flow's original direction has to be; None: anything."""
+
+    source: Optional[str] = None
+    source_port: Optional[int] = None
+    destination: Optional[str] = None
+    destination_port: Optional[int] = None
+
+
+ANY = Match()
+
+
 class Entry(NamedTuple):
     """One tracked connection."""
 
@@ -90,25 +102,32 @@ def _header(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)
 
 
-def _proto(number: int, *ports: int) -> bytes:
-    parts = [attribute(_PROTO_NUM, bytes([number]))]
-    parts += [
-        attribute(kind, struct.pack(">H", port))
-        for kind, port in zip((_PROTO_SRC_PORT, _PROTO_DST_PORT), ports)
-    ]
-    return nested(_TUPLE_PROTO, *parts)
-
-
-def _tuple(kind: int, protocol: int, way: Way) -> bytes:
-    family = _family_of(way.source)
-    kinds = (_IP_V4_SRC, _IP_V4_DST) if family == socket.AF_INET else (_IP_V6_SRC, _IP_V6_DST)
-    ends = (way.source, way.destination)
-    addresses = (attribute(k, socket.inet_pton(family, end)) for k, end in zip(kinds, ends))
-    return nested(
-        kind,
-        nested(_TUPLE_IP, *addresses),
-        _proto(protocol, way.source_port, way.destination_port),
+def _tuple(kind: int, protocol: int, way: Way | Match) -> bytes:
+    """Return a CTA_TUPLE_* of what is set in ``way``."""
+    inside = []
+    ends = [end for end in (way.source, way.destination) if end is not None]
+    if ends:
+        v6 = _family_of(ends[0]) == socket.AF_INET6
+        kinds = (_IP_V6_SRC, _IP_V6_DST) if v6 else (_IP_V4_SRC, _IP_V4_DST)
+        inside.append(
+            nested(
+                _TUPLE_IP,
+                *(
+                    attribute(kind, socket.inet_pton(_family_of(end), end))
+                    for kind, end in zip(kinds, (way.source, way.destination))
+                    if end is not None
+                ),
+            )
+        )
+    ports = ((_PROTO_SRC_PORT, way.source_port), (_PROTO_DST_PORT, way.destination_port))
+    inside.append(
+        nested(
+            _TUPLE_PROTO,
+            attribute(_PROTO_NUM, bytes([protocol])),
+            *(attribute(kind, struct.pack(">H", n)) for kind, n in ports if n is not None),
+        )
     )
+    return nested(kind, *inside)
 
 
 def _way(buffer: bytes) -> tuple[int, Way]:
@@ -164,36 +183,74 @@ def _dump(client: Netlink, family: int, *narrow: bytes) -> Iterator[bytes]:
                 raise
 
 
+def _by_status(status: int, mask: int) -> tuple[bytes, bytes]:
+    """Return what narrows a dump to entries with these status bits (CTA_STATUS_MASK, Linux 6.0)."""
+    return (
+        attribute(_STATUS, struct.pack(">I", status)),
+        attribute(_STATUS_MASK, struct.pack(">I", mask)),
+    )
+
+
+def _by_tuple(protocol: str, match: Match) -> tuple[bytes, bytes]:
+    """Return what narrows a dump to a protocol and parts of a tuple (CTA_FILTER, Linux 5.8).
+
+    IPv6 addresses are left to the caller: the kernel's comparison of them is the wrong way round
+    (ctnetlink_filter_match_tuple(), ``!ipv6_addr_cmp()``, seen on 6.18).
+    """
+    if ":" in (match.source or match.destination or ""):
+        match = match._replace(source=None, destination=None)
+    flags = _BY_PROTOCOL
+    for flag, wanted in zip(
+        (_BY_SOURCE, _BY_SOURCE_PORT, _BY_DESTINATION, _BY_DESTINATION_PORT), match
+    ):
+        flags |= flag if wanted is not None else 0
+    return (
+        _tuple(_TUPLE_ORIG, PROTOCOLS[protocol], match),
+        nested(
+            _FILTER,
+            attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", flags)),
+            attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0)),
+        ),
+    )
+
+
+def flows(
+    client: Netlink, protocol: str, match: Match = ANY, *, status: int = 0, mask: int = 0
+) -> Iterator[Entry]:
+    """Yield the entries of ``tcp`` or ``udp`` that match, as the kernel sends them.
+
+    ``mask`` says which IPS_* bits count, ``status`` what they have to be. The kernel narrows the
+    dump where it can, one walk a family (an address in ``match`` spares the other one); every
+    entry is looked at once more here. Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
+    """
+    narrow = (*_by_tuple(protocol, match), *(_by_status(status, mask) if mask else ()))
+    address = match.source or match.destination
+    families = (_family_of(address),) if address else (socket.AF_INET, socket.AF_INET6)
+    for family in families:
+        for payload in _dump(client, family, *narrow):
+            found = entry(payload)
+            if (
+                found is not None
+                and found.protocol == protocol
+                and found.status & mask == status & mask
+                and _family_of(found.original.source) == family
+                and all(want in (None, got) for want, got in zip(match, found.original))
+            ):
+                yield found
+
+
 def unreplied_udp(client: Netlink) -> Iterator[Entry]:
     """Yield the UDP entries that have seen no reply, as the kernel sends them.
 
-    One walk of the table for both families, narrowed to the status bit (CTA_STATUS_MASK, Linux
-    6.0): the walk itself costs most, so CTA_FILTER, which needs one per family, would not pay.
+    One walk of the table for both families, narrowed to the status bit: the walk itself costs
+    most, so that :func:`flows`, which needs one per family, would not pay.
     Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
     """
-    narrow = (
-        attribute(_STATUS, struct.pack(">I", 0)),
-        attribute(_STATUS_MASK, struct.pack(">I", IPS_SEEN_REPLY)),
-    )
-    for payload in _dump(client, socket.AF_UNSPEC, *narrow):
+    for payload in _dump(client, socket.AF_UNSPEC, *_by_status(0, IPS_SEEN_REPLY)):
         if _service(payload) is not None:
             found = entry(payload)
             if found is not None and not found.status & IPS_SEEN_REPLY:
                 yield found
-
-
-def _all_udp(client: Netlink) -> Iterator[bytes]:
-    """Yield the messages of entries of both families, narrowed to UDP (CTA_FILTER, Linux 5.8)."""
-    narrow = (
-        nested(_TUPLE_ORIG, _proto(socket.IPPROTO_UDP)),
-        nested(
-            _FILTER,
-            attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", _FILTER_PROTO_NUM)),
-            attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0)),
-        ),
-    )
-    for family in (socket.AF_INET, socket.AF_INET6):
-        yield from _dump(client, family, *narrow)
 
 
 def udp_shares(client: Netlink) -> list[tuple[str, int, int]]:
@@ -204,14 +261,15 @@ def udp_shares(client: Netlink) -> list[tuple[str, int, int]]:
     Raises what :func:`unreplied_udp` raises.
     """
     counts: dict[bytes, int] = {}
-    for payload in _all_udp(client):
-        key = _service(payload)
-        if key is None:
-            continue
-        counts[key] = counts.get(key, 0) + 1
-        if len(counts) > _MOST_KEYS:
-            kept = sorted(counts.items(), key=lambda item: -item[1])[: _MOST_KEYS // 2]
-            counts = dict(kept)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for payload in _dump(client, family, *_by_tuple("udp", ANY)):
+            key = _service(payload)
+            if key is None:
+                continue
+            counts[key] = counts.get(key, 0) + 1
+            if len(counts) > _MOST_KEYS:
+                kept = sorted(counts.items(), key=lambda item: -item[1])[: _MOST_KEYS // 2]
+                counts = dict(kept)
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [
         (
@@ -243,17 +301,26 @@ def _service(payload: bytes) -> bytes | None:
     return packed + way.destination_port.to_bytes(2, "big")
 
 
-def flow_by_reply(client: Netlink, protocol: str, way: Way) -> Entry | None:
-    """Return the entry whose reply runs ``way``, None where there is none (default zone).
+def flow_by_tuple(client: Netlink, protocol: str, way: Way) -> Entry | None:
+    """Return the entry one of whose directions is ``way``, None where there is none.
 
-    The kernel looks an exact tuple up in its hash; a flow that runs ``way`` as its original
-    direction is not an answer. Raises OSError and Unreadable.
+    An exact look-up in the kernel's hash, default zone. Raises OSError and Unreadable.
     """
-    for payload in _looked_up(client, _TUPLE_REPLY, protocol, way):
+    for payload in _looked_up(client, protocol, way):
         found = entry(payload)
-        if found is not None and found.protocol == protocol and found.reply == way:
+        if (
+            found is not None
+            and found.protocol == protocol
+            and way in (found.original, found.reply)
+        ):
             return found
     return None
+
+
+def flow_by_reply(client: Netlink, protocol: str, way: Way) -> Entry | None:
+    """Return the entry whose reply runs ``way``: as :func:`flow_by_tuple`, that direction only."""
+    found = flow_by_tuple(client, protocol, way)
+    return found if found is not None and found.reply == way else None
 
 
 def delete(client: Netlink, protocol: str, original: Way) -> bool:
@@ -264,7 +331,7 @@ def delete(client: Netlink, protocol: str, original: Way) -> bool:
     tuple together with its id (CTA_ID), which another entry that took its place does not have.
     Default zone. Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
     """
-    for payload in _looked_up(client, _TUPLE_ORIG, protocol, original):
+    for payload in _looked_up(client, protocol, original):
         found = entry(payload)
         if found is None or found.protocol != protocol or found.original != original:
             continue
@@ -282,9 +349,9 @@ def delete(client: Netlink, protocol: str, original: Way) -> bool:
     return False
 
 
-def _looked_up(client: Netlink, kind: int, protocol: str, way: Way) -> Iterator[bytes]:
+def _looked_up(client: Netlink, protocol: str, way: Way) -> Iterator[bytes]:
     """Yield the message of the entry that has ``way`` as either direction; none where absent."""
-    ask = _header(_family_of(way.source)) + _tuple(kind, PROTOCOLS[protocol], way)
+    ask = _header(_family_of(way.source)) + _tuple(_TUPLE_ORIG, PROTOCOLS[protocol], way)
     try:
         for _, payload in client.request(IPCTNL_MSG_CT_GET, ask):
             yield payload

@@ -1,4 +1,4 @@
-"""sock_diag: unconnected UDP sockets on the wildcard address, chosen in the kernel.
+"""sock_diag: sockets chosen in the kernel: wildcard UDP ones, one by its tuple, all of a port.
 
 Requests and answers are those of include/uapi/linux/inet_diag.h. No privilege is needed; the
 kernel may load its ``udp_diag`` module, as it does for ss(8).
@@ -6,6 +6,7 @@ kernel may load its ``udp_diag`` module, as it does for ss(8).
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator
@@ -16,10 +17,16 @@ from remedies.netlink.socket import Netlink, attribute, attributes
 
 SOCK_DIAG_BY_FAMILY = 20  # include/uapi/linux/sock_diag.h
 
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+
 _UNCONNECTED = 1 << 7  # TCP_CLOSE, include/net/tcp_states.h: a UDP socket without a peer
+_EVERY_STATE = 0xFFFFFFFF
 _REQ_BYTECODE = 1
-_SKV6ONLY = 11
+_SKMEMINFO, _SKV6ONLY = 7, 11
 _S_COND = 7  # INET_DIAG_BC_S_COND: compare the local address
+_S_GE, _S_LE = 2, 3  # INET_DIAG_BC_S_GE, _LE: compare the local port with the next operation's
+_NO_COOKIE = bytes((0xFF,)) * 8  # INET_DIAG_NOCOOKIE, twice
+_JMP = 1
 _ANY_PORT = -1
 
 # struct inet_diag_msg: family, state, timer, retransmits; ports, addresses, interface, cookie;
@@ -41,13 +48,56 @@ class Wildcard(NamedTuple):
     """IPV6_V6ONLY; None for IPv4 and where the kernel does not say (before Linux 4.6)."""
 
 
-def _bytecode(family: int) -> bytes:
-    """Return the kernel-side test "local address is the wildcard" (inet_diag_bc_run())."""
+class Memory(NamedTuple):
+    """What a socket holds (SK_MEMINFO_*, include/uapi/linux/sock_diag.h); bytes but for drops."""
+
+    receive: int
+    receive_limit: int
+    send: int
+    send_limit: int
+    drops: int
+    """Packets it had no room for."""
+
+
+class Socket(NamedTuple):
+    """One TCP or UDP socket."""
+
+    family: int
+    """Of the socket: a ``::`` one that serves IPv4 is AF_INET6."""
+    state: int
+    """TCP_* of include/net/tcp_states.h: 1 established (UDP: has a peer), 7 closed, 10 listens."""
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    inode: int
+    """0 where no process holds it (TIME_WAIT)."""
+    uid: int
+    interface: int
+    timer: int
+    """0 none, 1 retransmission, 2 keep-alive or other, 3 TIME_WAIT, 4 zero-window probe."""
+    expires: int
+    """Milliseconds until the timer's end."""
+    retransmits: int
+    receive_queue: int
+    """Bytes waiting; for a listener: connections waiting."""
+    send_queue: int
+    """Bytes not acknowledged; for a listener: how many connections may wait."""
+    memory: Optional[Memory]
+    """None where it was not asked for."""
+
+
+def _bytecode(family: int, *, bound: bool = False) -> bytes:
+    """Return the kernel-side test "local address is the wildcard", or is not (``bound``).
+
+    inet_diag_bc_run() in net/ipv4/inet_diag.c: a jump to the end of the code is a match, one past
+    that by 4 is none. A check that succeeds may not jump past the end (inet_diag_bc_audit()), so
+    the opposite test has a second operation that always fails.
+    """
     size = 4 if family == socket.AF_INET else 16
     length = 4 + 8 + size
-    operation = struct.pack("=BBH", _S_COND, length, length + 4)  # past the end by 4: no match
+    operation = struct.pack("=BBH", _S_COND, length, length + 4)
     condition = struct.pack("=BBxxi", family, size * 8, _ANY_PORT) + bytes(size)
-    return operation + condition
+    never = struct.pack("=BBH", _JMP, 4, 8) if bound else b""
+    return operation + condition + never
 
 
 def wildcard(payload: bytes) -> Wildcard | None:
@@ -69,6 +119,96 @@ def wildcard(payload: bytes) -> Wildcard | None:
     return Wildcard(family, int.from_bytes(port, "big"), fields[14], fields[13], interface, v6only)
 
 
+def tcp_or_udp(payload: bytes) -> Socket:
+    """Return the socket that a message describes; raise Unreadable where it is malformed."""
+    if len(payload) < _MESSAGE.size:
+        raise Unreadable(f"sock_diag: message of {len(payload)} bytes")
+    fields = _MESSAGE.unpack_from(payload)
+    family, state, timer, retransmits = fields[:4]
+    size = 16 if family == socket.AF_INET6 else 4
+    ends = [
+        (
+            socket.inet_ntop(socket.AF_INET6 if size == 16 else socket.AF_INET, address[:size]),
+            int.from_bytes(port, "big"),
+        )
+        for address, port in ((fields[6], fields[4]), (fields[7], fields[5]))
+    ]
+    memory = None
+    for kind, value in attributes(payload, _MESSAGE.size):
+        if kind == _SKMEMINFO and len(value) >= 36:  # nine numbers since Linux 4.6
+            memory = Memory(*struct.unpack_from("=4I16xI", value))
+    return Socket(
+        family=family,
+        state=state,
+        local=ends[0],
+        remote=ends[1],
+        inode=fields[14],
+        uid=fields[13],
+        interface=fields[8],
+        timer=timer,
+        expires=fields[10],
+        retransmits=retransmits,
+        receive_queue=fields[11],
+        send_queue=fields[12],
+        memory=memory,
+    )
+
+
+def _request(family: int, protocol: str, identity: bytes, *, memory: bool = False) -> bytes:
+    """Return struct inet_diag_req_v2 for every state."""
+    extensions = 1 << (_SKMEMINFO - 1) if memory else 0
+    head = struct.pack("=BBBBI", family, PROTOCOLS[protocol], extensions, 0, _EVERY_STATE)
+    return head + identity
+
+
+def by_tuple(
+    client: Netlink, protocol: str, local: tuple[str, int], remote: tuple[str, int]
+) -> Optional[Socket]:
+    """Return the socket that a packet from ``remote`` to ``local`` would reach; None: none would.
+
+    The kernel answers from the look-up that packets take, so a listener or a wildcard socket is
+    an answer where no socket has that very peer: look at its ``remote``. Raises OSError (ENOENT
+    without udp_diag or tcp_diag in the kernel is told as None, too) and Unreadable.
+    """
+    family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+    first, second = local, remote
+    if protocol == "udp":  # udp_dump_one(): "src and dst are swapped for historical reasons"
+        first, second = remote, local
+    identity = struct.pack(">HH", first[1], second[1])
+    for address, _ in (first, second):
+        identity += socket.inet_pton(family, address).ljust(16, bytes(1))
+    identity += bytes(4) + _NO_COOKIE
+    try:
+        answers = client.request(SOCK_DIAG_BY_FAMILY, _request(family, protocol, identity))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return next((tcp_or_udp(payload) for _, payload in answers), None)
+
+
+def by_local_port(
+    client: Netlink, protocol: str, port: int, *, memory: bool = False
+) -> Iterator[Socket]:
+    """Yield the sockets of every state on a local port, IPv4 first, chosen in the kernel.
+
+    ``memory``: with :class:`Memory`. Raises OSError and Unreadable.
+    """
+    # Two tests, each a struct inet_diag_bc_op followed by one that holds the port: on success go
+    # on behind both, else past the end by 4, which is no match (inet_diag_bc_run()).
+    code = b"".join(
+        struct.pack("=BBH", test, 8, left + 4) + struct.pack("=BBH", 0, 0, port)
+        for test, left in ((_S_GE, 16), (_S_LE, 8))
+    )
+    narrow = attribute(_REQ_BYTECODE, code)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        ask = _request(family, protocol, bytes(48), memory=memory) + narrow
+        for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, ask):
+            found = tcp_or_udp(payload)
+            if found.family == family and found.local[1] == port:
+                yield found
+
+
 def wildcard_udp(client: Netlink) -> Iterator[Wildcard]:
     """Yield the wildcard UDP sockets without a peer, IPv4 first.
 
@@ -82,3 +222,45 @@ def wildcard_udp(client: Netlink) -> Iterator[Wildcard]:
             found = wildcard(payload)
             if found is not None and found.family == family:
                 yield found
+
+
+class Bound(NamedTuple):
+    """One UDP socket with a local address of its own; addresses packed, IPv4-mapped ones as IPv4.
+
+    A socket without a peer has port 0 there.
+    """
+
+    address: bytes
+    port: int
+    peer: bytes
+    peer_port: int
+    inode: int
+    family: int
+    """AF_INET or AF_INET6: of the socket, not of its addresses."""
+
+
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
+
+
+def bound_udp(client: Netlink) -> Iterator[Bound]:
+    """Yield the UDP sockets that have a local address, by bind or by connect, IPv4 first.
+
+    Raises OSError (ENOENT where the kernel has no udp_diag) and Unreadable.
+    """
+    for family in (socket.AF_INET, socket.AF_INET6):
+        ask = _request(family, "udp", bytes(48))
+        ask += attribute(_REQ_BYTECODE, _bytecode(family, bound=True))
+        for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, ask):
+            if len(payload) < _MESSAGE.size:
+                raise Unreadable(f"sock_diag: message of {len(payload)} bytes")
+            fields = _MESSAGE.unpack_from(payload)
+            if fields[0] == family:
+                local, remote = (_packed(family, address) for address in fields[6:8])
+                ports = (int.from_bytes(port, "big") for port in fields[4:6])
+                yield Bound(local, next(ports), remote, next(ports), fields[14], family)
+
+
+def _packed(family: int, address: bytes) -> bytes:
+    if family == socket.AF_INET:
+        return address[:4]
+    return address[12:] if address.startswith(_MAPPED) else address

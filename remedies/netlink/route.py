@@ -1,4 +1,4 @@
-"""rtnetlink: links, addresses, default routes and routing rules of this namespace.
+"""rtnetlink: links, addresses, default routes, routing rules, and which way a packet would go.
 
 Layouts are those of include/uapi/linux/{if_link,if_addr,rtnetlink,fib_rules}.h. Nothing here needs
 a privilege.
@@ -21,8 +21,10 @@ IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_INFO_KIND = 3, 10, 18, 29, 1
 _SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 4, 5, 6, 9, 15, 18
-_RTN_UNICAST = 1
+_RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 2, 3, 4, 5, 6
+_RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
+_RTN_UNICAST, RTN_LOCAL = 1, 2
+_LOOKUP_TABLE = 0x1000  # RTM_F_LOOKUP_TABLE: say which table the answer is from (Linux 4.4)
 _FRA_PRIORITY, _FRA_TABLE = 6, 15
 
 _IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, change
@@ -68,6 +70,19 @@ class RawDefault(NamedTuple):
     links: tuple[int, ...]
     gateway: Optional[str]
     """Of the first next hop, None where it is on the link."""
+
+
+class Route(NamedTuple):
+    """The way that one packet would take."""
+
+    kind: int
+    """RTN_*: 1 unicast, 2 local, 6 blackhole, 7 unreachable, 8 prohibit."""
+    table: int
+    link: int
+    """Index of the interface it leaves by; 0: none."""
+    gateway: Optional[str]
+    source: Optional[str]
+    """The source address that a socket without one of its own would send from."""
 
 
 class RawRule(NamedTuple):
@@ -152,6 +167,47 @@ def default_route(payload: bytes) -> RawDefault | None:
             links += [hop for hop, _ in hops]
             gateway = hops[0][1] if hops else gateway
     return RawDefault(family, table, metric, tuple(links), gateway)
+
+
+def route(payload: bytes) -> Route:
+    """Return the route that an answer describes; raise Unreadable where it is malformed."""
+    family, _, _, _, table, _, _, kind, _ = _fields(_RTMSG, payload)
+    link, gateway, source = 0, None, None
+    for number, value in attributes(payload, _RTMSG.size):
+        if number == _RTA_OIF:
+            link = _number(value)
+        elif number == _RTA_TABLE:
+            table = _number(value)
+        elif number in (_RTA_GATEWAY, _RTA_VIA):
+            gateway = _gateway(family, number, value)
+        elif number == _RTA_PREFSRC:
+            source = _address(family, value)
+    return Route(kind, table, link, gateway, source)
+
+
+def route_get(
+    client: Netlink,
+    destination: str,
+    source: Optional[str] = None,
+    in_interface: Optional[int] = None,
+) -> Route:
+    """Ask which way a packet to ``destination`` would go, as ``ip route get`` does.
+
+    ``source``: from this address; ``in_interface``: index of the link it arrives on, to be
+    forwarded (IPv4 then wants a source). Raises OSError with the kernel's refusal (ENETUNREACH:
+    no route; EHOSTUNREACH, EACCES, EINVAL: a route that refuses) and Unreadable.
+    """
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    width = 128 if family == socket.AF_INET6 else 32
+    ask = _RTMSG.pack(family, width, width if source else 0, 0, 0, 0, 0, 0, _LOOKUP_TABLE)
+    ask += attribute(_RTA_DST, socket.inet_pton(family, destination))
+    if source:
+        ask += attribute(_RTA_SRC, socket.inet_pton(family, source))
+    if in_interface:
+        ask += attribute(_RTA_IIF, struct.pack("=I", in_interface))
+    for _, payload in client.request(RTM_GETROUTE, ask):
+        return route(payload)
+    raise Unreadable(f"rtnetlink: no answer about the route to {destination}")
 
 
 def _gateway(family: int, number: int, value: bytes) -> str | None:

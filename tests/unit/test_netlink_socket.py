@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.errors import Unreadable
-from remedies.netlink import conntrack, diag, route, socket
+from remedies.netlink import conntrack, conntrack_stats, diag, route, socket
 
 PARSERS = (
     lambda data: list(socket.messages(data)),
@@ -19,7 +19,10 @@ PARSERS = (
     lambda data: socket.failure(socket.NLM_F_ACK_TLVS, data),
     conntrack.entry,
     conntrack._service,
+    conntrack_stats.cpu_counters,
     diag.wildcard,
+    diag.tcp_or_udp,
+    route.route,
     route.link,
     route.address,
     route.default_route,

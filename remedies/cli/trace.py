@@ -1,0 +1,191 @@
+"""``remedy trace``: resets and refusals of this host as they happen, and what they prove."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from remedies.cli.parser import duration
+
+if TYPE_CHECKING:
+    from remedies.cli.terminal import Style
+    from remedies.trace.event import Event, More, Summary
+
+HELP = "watch resets and refusals as they happen, and what they prove; exits 2 on a proof"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument(
+        "--for",
+        dest="seconds",
+        type=duration,
+        default=10.0,
+        metavar="TIME",
+        help="how long to watch (default: 10s); Ctrl-C ends it earlier",
+    )
+    parser.add_argument(
+        "--syn", action="store_true", help="also tell of connection attempts that are repeated"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
+    from remedies.cli.terminal import Style
+    from remedies.errors import NotPermitted, Unreadable
+    from remedies.trace.ending import Ending
+    from remedies.trace.event import Event
+    from remedies.trace.session import Session
+
+    style = Style(args)
+    try:
+        with Ending() as ending, Session(syn=args.syn) as session:
+            _begin(args)
+            for told in session.events(args.seconds, ending):
+                if isinstance(told, Event):
+                    _event(args, style, told)
+                else:
+                    _more(args, told)
+            summary = session.summary()
+    except Unreadable as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise NotPermitted("trace: a packet socket is not permitted", "run as root") from None
+        raise
+    _summary(args, style, summary)
+    if ending.signal is not None:
+        return 128 + ending.signal
+    return 2 if summary.proven else 0
+
+
+def _begin(args: argparse.Namespace) -> None:
+    import sys
+
+    if not args.quiet:
+        what = "resets, port unreachables" + (" and repeated SYNs" if args.syn else "")
+        print(f"listening for {what} for {args.seconds:g} s", file=sys.stderr, flush=True)
+
+
+def _line(kind: str, **values: Any) -> None:
+    """Print one line of JSON at once."""
+    import json
+
+    from remedies import codec
+
+    plain = {"format_version": "1.0", "kind": kind}
+    plain.update((name, codec.encode(value)) for name, value in values.items())
+    print(json.dumps(plain, separators=(",", ":")), flush=True)
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    """Return the keys that an event has in JSON."""
+    return {
+        "time": _utc(event.time),
+        "event": event.event,
+        "protocol": event.protocol,
+        "source": event.way.source,
+        "source_port": event.way.source_port,
+        "destination": event.way.destination,
+        "destination_port": event.way.destination_port,
+        "peer": event.peer,
+        "verdict": "proven" if event.meaning.condition else None,
+        "condition": event.meaning.condition,
+        "message": event.meaning.text,
+        "count": event.count,
+        "reason": event.reason,
+        "flow": event.flow,
+        "process": event.process,
+    }
+
+
+def _event(args: argparse.Namespace, style: Style, event: Event) -> None:
+    from remedies.cli.terminal import clean
+
+    if args.json:
+        _line("trace-event", **_fields(event))
+        return
+    import time
+
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+    text = f"{clock}.{int(event.time % 1 * 1000):03}  {clean(event.meaning.text)}"
+    if event.meaning.condition:
+        text += ": " + style("red", f"proven {event.meaning.condition}")
+    if event.reason:
+        text += f" (the kernel: {clean(event.reason)})"
+    print(text, flush=True)
+
+
+def _more(args: argparse.Namespace, more: More) -> None:
+    if args.json:
+        _line(
+            "trace-more",
+            time=_utc(more.time),
+            untold=more.untold,
+            packets=more.packets,
+            unexamined=more.unexamined,
+            lost=more.lost,
+        )
+        return
+    parts = (
+        (more.untold, "more events, not shown one by one"),
+        (more.unexamined, "packets of new tuples counted but not looked at"),
+        (more.lost, "packets lost"),
+    )
+    said = "; ".join(f"{number:,} {what}" for number, what in parts if number)
+    print(f"  ... in the last second {more.packets:,} packets: {said}", flush=True)
+
+
+def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
+    from remedies.cli.terminal import clean
+
+    if args.json:
+        _line(
+            "trace",
+            seconds=summary.seconds,
+            heard=summary.heard,
+            proven=summary.proven,
+            top=[_fields(event) for event in summary.top],
+            unexamined=summary.unexamined,
+            lost=summary.lost,
+            reasons=summary.reasons,
+            reasons_lost=summary.reasons_lost,
+            machine_drops=summary.machine_drops,
+            unread=summary.unread,
+        )
+        return
+    names = {
+        "reset": "resets sent",
+        "refused": "port unreachables received",
+        "refusal": "port unreachables sent",
+        "syn": "SYNs sent",
+        "forwarded": "passing through",
+    }
+    heard = ", ".join(f"{n:,} {names[event]}" for event, n in summary.heard.items())
+    print(f"\n{summary.seconds:.1f} s: {heard or 'nothing heard'}")
+    for condition, count in summary.proven.items():
+        print(f"{style('red', 'proven')} {condition}: {count:,} packets")
+    for event in summary.top:
+        if event.count > 1 and event.event != "syn":
+            print(f"  {event.count:,} times: {clean(event.meaning.text)}")
+    if summary.unexamined:
+        print(f"not looked at: {summary.unexamined:,} packets of a flood of new tuples")
+    print(f"lost: {summary.lost:,} packets, {summary.reasons_lost:,} of the kernel's reasons")
+    print(f"the kernel's reasons: {clean(summary.reasons)}")
+    if summary.machine_drops is not None:
+        print(f"dropped for want of a socket on the whole machine: {summary.machine_drops:,}")
+    for reason in summary.unread:
+        print(f"not read: {clean(reason)}")
+    if not args.quiet:
+        following = (
+            "'remedy plan' shows what would be changed"
+            if summary.proven
+            else ("'remedy scan' looks for what only waits to happen")
+        )
+        print(f"\nNext: {following}.")
+
+
+def _utc(seconds: float) -> str:
+    """Return RFC 3339, UTC, to the microsecond."""
+    import datetime
+
+    when = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return when.isoformat(timespec="microseconds").replace("+00:00", "Z")

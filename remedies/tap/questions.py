@@ -1,0 +1,90 @@
+"""What the tap asks conntrack about a packet, at once, because the flow may soon be gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts.flows import Flow, flow_of
+from remedies.netlink.conntrack import Way, flow_by_tuple, not_permitted
+from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
+
+_PATIENCE = 1.0
+_MOST_ADDRESSES = 64
+"""Local addresses that one refused datagram is asked about."""
+
+
+def turned(way: Way) -> Way:
+    """Return the opposite direction."""
+    return Way(way.destination, way.destination_port, way.source, way.source_port)
+
+
+def owner(flow: Flow, incoming: Way) -> Optional[str]:
+    """Return whose packet ``incoming`` was: the end of ``flow`` that NAT would have sent it to.
+
+    None where NAT changes nothing about it, so that it was for who got it.
+    """
+    reply = flow.reply
+    if (reply.source, reply.source_port, reply.destination, reply.destination_port) == incoming:
+        end = flow.original.source, flow.original.source_port
+    else:
+        end = flow.reply.source, flow.reply.source_port
+    same = end == (incoming.destination, incoming.destination_port)
+    return None if same or not flow.nat else end[0]
+
+
+class Questions:
+    """Exact look-ups in conntrack over one netlink socket, opened when first needed.
+
+    After one refusal nothing more is asked: :attr:`unread` says why.
+    """
+
+    def __init__(self) -> None:
+        """Ask nothing where conntrack is not there: the request would load its modules."""
+        self.open = os.path.exists("/proc/sys/net/netfilter/nf_conntrack_count")
+        self.unread: dict[str, None] = {}
+        self._client: Optional[Netlink] = None
+
+    def flow(self, protocol: str, way: Way) -> Optional[Flow]:
+        """Return the flow one of whose directions is ``way``; None: none, or none can be read."""
+        if not self.open:
+            return None
+        try:
+            if self._client is None:
+                self._client = Netlink(NETLINK_NETFILTER)
+            self._client.deadline = time.monotonic() + _PATIENCE
+            entry = flow_by_tuple(self._client, protocol, way)
+        except OSError as error:
+            refused = not_permitted(error)
+        except Unreadable as error:
+            refused = error
+        else:
+            return None if entry is None else flow_of(entry)
+        self.unread[str(refused)] = None
+        self.open = False
+        return None
+
+    def other_request(self, refused: Way, local: Iterable[str]) -> Optional[Flow]:
+        """Return the unreplied flow by which the client of a refused UDP reply had asked.
+
+        It runs from the client's port to the port that the reply came from, on a local address
+        other than the reply's: the pair is the proof of ``udp-reply-source``.
+        """
+        same_family = [a for a in sorted(local) if (":" in a) == (":" in refused.source)]
+        for address in same_family[:_MOST_ADDRESSES]:
+            if address == refused.source:
+                continue
+            asked = Way(refused.destination, refused.destination_port, address, refused.source_port)
+            flow = self.flow("udp", asked)
+            if flow is not None and not flow.seen_reply and flow.original.destination == address:
+                return flow
+        return None
+
+    def close(self) -> None:
+        """Close the socket; safe to repeat."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None

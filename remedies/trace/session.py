@@ -1,0 +1,221 @@
+"""One trace: hears, asks, and yields what it means as it happens. The reading part of the package.
+
+::
+
+    with Session(syn=False) as session:
+        for told in session.events(10.0, ending): ...
+        summary = session.summary()
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator
+from typing import Optional, Union
+
+from remedies.facts.sockets import Process
+from remedies.tap.listener import Listener
+from remedies.tap.packets import REFUSAL, REFUSED, RESET
+from remedies.tap.questions import Questions, turned
+from remedies.tap.tally import Entry
+from remedies.trace import meaning
+from remedies.trace.ending import Ending
+from remedies.trace.event import Event, Meaning, More, Summary
+from remedies.trace.holders import Holders
+from remedies.trace.pace import Pace
+from remedies.trace.reasons import Reasons
+
+_BLOCKS = 96  # 6 MiB: some 38,000 packets, most of a second at 50,000 packets a second
+_MOST_TUPLES = 4096
+_PER_SECOND = 1000.0
+"""New tuples a second, of each class, that conntrack and sock_diag are asked about."""
+_TOP = 20
+_MOST_PROOFS = 1000
+
+
+class Session:
+    """A trace of the namespace that the process is in when it begins."""
+
+    def __init__(self, *, syn: bool = False) -> None:
+        """Describe it: ``syn`` hears SYNs, too. Nothing is opened before the ``with`` block."""
+        self._syn = syn
+        self._begin = 0.0
+        self._tap: Optional[Listener] = None
+        self._reasons = Reasons()
+        self._questions = Questions()
+        self._holders = Holders()
+        self._pace = Pace()
+        self._events: dict[Entry, Event] = {}
+        self._proofs: dict[Entry, str] = {}
+        self._told = More(0.0)
+
+    def __enter__(self) -> Session:
+        """Begin to hear. Raises Unreadable where a packet socket may not be made."""
+        try:
+            self._tap = Listener(
+                syn=self._syn, blocks=_BLOCKS, limit=_MOST_TUPLES, rate=_PER_SECOND
+            )
+            self._begin = time.monotonic()
+            self._reasons.begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop hearing and remove what was made for it."""
+        try:
+            self._reasons.close()
+        finally:
+            if self._tap is not None:
+                self._tap.close()
+            self._questions.close()
+            self._holders.close()
+
+    def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, More]]:
+        """Yield what happens, as it happens; once a second what was not told one by one.
+
+        Ends after ``seconds`` or when ``ending`` says so; what was heard by then is yielded first.
+        """
+        tap = self._hearing()
+        poll = select.poll()
+        poll.register(tap.fileno(), select.POLLIN)
+        poll.register(ending.fileno(), select.POLLIN)
+        end, tick = self._begin + seconds, self._begin + 1.0
+        while ending.signal is None and (now := time.monotonic()) < end:
+            poll.poll(max(0.0, (min(end, tick) - now) * 1000))
+            yield from self._judged(tap.hear())
+            if time.monotonic() >= tick:
+                tick += 1.0
+                yield from self._beside()
+        yield from self._judged(tap.drain())
+        yield from self._beside()
+
+    def _hearing(self) -> Listener:
+        assert self._tap is not None  # noqa: S101  # inside the ``with`` block
+        return self._tap
+
+    def _judged(self, heard: Iterator[Entry]) -> Iterator[Event]:
+        """Yield what may be told of what was just heard.
+
+        The reasons are read after the packets: the kernel writes a reset's reason before it
+        sends it.
+        """
+        entries = list(heard)
+        self._reasons.read()
+        for entry in entries:
+            event = self._judge(entry)
+            proof = event.meaning.condition is not None
+            self._keep(entry, event)
+            if self._pace.allows(proof=proof):
+                yield event
+
+    def _judge(self, entry: Entry) -> Event:
+        """Ask what a packet is about and say what it means."""
+        heard, questions = entry.heard, self._questions
+        way, local = heard.way, self._hearing().origin.local()
+        reason: Optional[str] = None
+        process: Optional[Process] = None
+        peer = heard.destination
+        if heard.event == RESET:
+            entry.flow, reason = questions.flow("tcp", turned(way)), self._reasons.of(way)
+            complete = self._reasons.complete()
+            says = meaning.reset(way, entry.flow, local, reason, reasons_complete=complete)
+        elif heard.event == REFUSED:
+            peer = heard.source
+            if heard.protocol == "udp":
+                entry.flow = questions.other_request(way, local)
+                if entry.flow is not None:
+                    server = (way.source, way.source_port)
+                    process = self._holders.of(server, (way.destination, way.destination_port))
+            says = meaning.refused(way, peer, heard.protocol, entry.flow, process)
+        elif heard.event == REFUSAL:
+            connected: Optional[str] = None
+            if heard.protocol == "udp" and way.destination in local:
+                connected, process = self._holders.connected(way, local)
+            says = meaning.refusal(way, peer, heard.protocol, connected, process, local)
+        else:
+            if entry.flow is None:
+                entry.flow = questions.flow("tcp", turned(way))
+            says = meaning.retry(way, entry.flow, entry.count, entry.last - entry.first)
+        return _event(entry, peer, says, reason, process)
+
+    def _keep(self, entry: Entry, event: Event) -> None:
+        """Remember an event for the summary; of a flood the first ones and every proof."""
+        condition = event.meaning.condition
+        if condition is not None and (entry in self._proofs or len(self._proofs) < _MOST_PROOFS):
+            self._proofs[entry] = condition
+            self._events[entry] = event
+        elif entry in self._events or len(self._events) < _MOST_TUPLES:
+            self._events[entry] = event
+
+    def _beside(self) -> Iterator[More]:
+        """Yield one line about the last second, where there is anything to add."""
+        tap = self._hearing()
+        tally = tap.tally
+        packets = sum(tally.totals.values())
+        told = self._told
+        now = More(
+            time=time.time(),
+            untold=self._pace.renew(),
+            packets=packets,
+            unexamined=tally.unexamined,
+            lost=tap.lost(),
+        )
+        self._told = now
+        more = More(
+            time=now.time,
+            untold=now.untold,
+            packets=now.packets - told.packets,
+            unexamined=now.unexamined - told.unexamined,
+            lost=now.lost - told.lost,
+        )
+        if more.untold or more.unexamined or more.lost:
+            yield more
+
+    def summary(self) -> Summary:
+        """Return what the trace came to; call it inside the ``with`` block."""
+        tap = self._hearing()
+        lost = tap.lost()
+        proven: dict[str, int] = {}
+        for entry, condition in self._proofs.items():
+            proven[condition] = proven.get(condition, 0) + entry.count
+        kept = sorted(self._events, key=lambda e: (e not in self._proofs, -e.count, e.first))
+        return Summary(
+            seconds=round(time.monotonic() - self._begin, 3),
+            heard=dict(sorted(tap.tally.totals.items())),
+            proven=proven,
+            top=tuple(_counted(self._events[entry], entry) for entry in kept[:_TOP]),
+            unexamined=tap.tally.unexamined,
+            lost=lost,
+            reasons=self._reasons.source,
+            reasons_lost=self._reasons.lost(),
+            machine_drops=self._reasons.drops,
+            unread=tuple(
+                dict.fromkeys((*self._questions.unread, *tap.unread(), *self._holders.unread))
+            ),
+        )
+
+
+def _event(
+    entry: Entry, peer: str, says: Meaning, reason: Optional[str], process: Optional[Process]
+) -> Event:
+    return Event(
+        time=entry.first,
+        event=entry.heard.event,
+        protocol=entry.heard.protocol,
+        way=entry.heard.way,
+        peer=peer,
+        meaning=says,
+        count=entry.count,
+        reason=reason,
+        flow=entry.flow,
+        process=process,
+    )
+
+
+def _counted(event: Event, entry: Entry) -> Event:
+    import dataclasses
+
+    return dataclasses.replace(event, count=entry.count)

@@ -1,0 +1,149 @@
+"""What ``remedy trace`` costs while a host sends many resets: ``trace_flood.py [RATE [SECONDS]]``.
+
+A peer sends SYNs for a closed port, at a rate, for a bounded time, in throw-away namespaces; the
+host answers each with a reset. Prints what was sent, what the trace accounts for, its peak memory
+and the part of a processor it took: once for few tuples that repeat, once for a new one each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+from remedies.lab.segment import checksum
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import Options, World, child_environment
+from remedies.netns import inside
+
+BATCH = 250
+PORT = 9
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one flood came to."""
+
+    sent: int
+    """Resets, by the kernel's own count."""
+    seconds: float
+    summary: dict[str, int]
+    accounted: int
+    """Packets that the trace heard, counted without a look, or reports as lost."""
+    peak: float
+    """MB of resident memory."""
+    processor: float
+    """Processor seconds a second."""
+    lines: int
+    """Events told one by one."""
+
+
+def segment(source: str, destination: str, port: int) -> bytes:
+    """Return an IPv4 packet with a SYN from ``port`` for the closed port."""
+    ends = socket.inet_aton(source) + socket.inet_aton(destination)
+    part = struct.pack("!HHIIBBHHH", port, PORT, 1, 0, 5 << 4, 2, 512, 0, 0)
+    total = checksum(ends + struct.pack("!xBH", 6, len(part)) + part)
+    part = part[:16] + struct.pack("!H", total) + part[18:]
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(part), 0, 0x4000, 64, 6, 0)
+    head = head[:10] + struct.pack("!H", checksum(head + ends))
+    return head + ends + part
+
+
+def resets(world: World) -> int:
+    """Return how many resets the host has sent since it was made."""
+    with inside(world.namespace("host")), open("/proc/thread-self/net/snmp") as file:
+        names, values = (line.split() for line in file if line.startswith("Tcp:"))
+    return int(values[names.index("OutRsts")])
+
+
+def flood(world: World, rate: int, seconds: float, tuples: int) -> float:
+    """Send SYNs of so many tuples at a rate; return how long it took."""
+    at = addresses(world)
+    network = at.server.rpartition(".")[0]
+    packets = [
+        segment(f"{network}.{100 + number // 60_000}", at.uplink, 1024 + number % 60_000)
+        for number in range(tuples)
+    ]
+    # Their addresses are the server's neighbours: the host answers to the server.
+    mac = json.loads(world.run("server", ["ip", "-j", "link", "show", "eth0"]))[0]["address"]
+    world.ip(
+        "host",
+        *(
+            f"neigh replace {network}.{100 + number} lladdr {mac} dev eth0 nud permanent"
+            for number in range(1 + tuples // 60_000)
+        ),
+    )
+    host = json.loads(world.run("host", ["ip", "-j", "link", "show", "eth0"]))[0]["address"]
+    target = ("eth0", 0x0800, 0, 0, bytes.fromhex(host.replace(":", "")))
+    begin = time.monotonic()
+    with world.socket("server", socket.AF_PACKET, socket.SOCK_DGRAM) as sender:
+        for number in range(0, int(rate * seconds), BATCH):
+            for each in range(number, number + BATCH):
+                sender.sendto(packets[each % tuples], target)
+            ahead = begin + (number + BATCH) / rate - time.monotonic()
+            if ahead > 0:
+                select.select([], [], [], ahead)
+    return time.monotonic() - begin
+
+
+def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
+    """Trace the host while it is flooded; the trace is ended as by Ctrl-C."""
+    argv = [sys.executable, "-m", "remedies", "--netns", world.namespace("host")]
+    argv += ["trace", "--for", "5m", "--json"]
+    with (
+        tempfile.TemporaryFile("w+") as out,  # a pipe that nobody reads would hold the trace up
+        subprocess.Popen(
+            argv, stdout=out, stderr=subprocess.PIPE, text=True, env=child_environment()
+        ) as child,
+    ):
+        assert child.stderr is not None
+        try:
+            assert "listening" in child.stderr.readline()
+            before = resets(world)
+            took = flood(world, rate, seconds, tuples)
+            sent = resets(world) - before
+        finally:
+            child.send_signal(signal.SIGINT)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        *events, last = map(json.loads, out)
+    counted = last["heard"].get("reset", 0)
+    return Figures(
+        sent=sent,
+        seconds=took,
+        summary={
+            "heard": counted,
+            **{name: last[name] for name in ("unexamined", "lost", "reasons_lost")},
+        },
+        accounted=counted + last["unexamined"] + last["lost"],
+        peak=usage.ru_maxrss / 1024,
+        processor=(usage.ru_utime + usage.ru_stime) / last["seconds"],
+        lines=sum(1 for event in events if event["kind"] == "trace-event"),
+    )
+
+
+def main(rate: int = 50_000, seconds: float = 4.0) -> None:
+    """Print the figures of both floods."""
+    for name, tuples in (("64 tuples", 64), ("a tuple each", int(rate * seconds))):
+        with World("trace-flood", Options()) as world:
+            container_host(world)
+            figures = measure(world, rate, seconds, tuples)
+        print(
+            f"{name}: {figures.sent:,} resets sent in {figures.seconds:.1f} s "
+            f"({figures.sent / figures.seconds:,.0f} a second); {figures.summary}; "
+            f"accounted for {figures.accounted:,}; peak {figures.peak:.0f} MB; "
+            f"{figures.processor:.2f} of a processor; {figures.lines} lines"
+        )
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

@@ -1,0 +1,133 @@
+"""The private tracing instance: gone however its maker ended, and nobody else's is touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from remedies.netns import inside
+from remedies.trace import tracefs
+from remedies.trace.reasons import Reasons
+
+Make = Callable[..., str]
+
+
+def instances() -> set[str]:
+    """Return the names of the machine's tracing instances."""
+    root = tracefs.root()
+    try:
+        directory = os.open("instances", os.O_RDONLY | os.O_DIRECTORY, dir_fd=root)
+        return set(tracefs._names(directory))
+    finally:
+        os.close(root)
+
+
+def mounts() -> list[str]:
+    """Return where tracefs is mounted."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [line for line in file if " - tracefs " in line]
+
+
+@pytest.fixture
+def traced(netns: Make) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Give ``start(seconds) -> child``: a trace of an empty namespace that has begun."""
+    ns = netns("tr")
+    children: list[subprocess.Popen[str]] = []
+
+    def start(seconds: str = "30s") -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "remedies", "--netns", ns, "trace", "--for", seconds],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        children.append(child)
+        assert child.stderr is not None
+        assert "listening" in child.stderr.readline()
+        return child
+
+    yield start
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.communicate(timeout=10)
+
+
+def test_it_is_gone_after_a_normal_end(traced: Callable[..., subprocess.Popen[str]]) -> None:
+    before = mounts()
+    child = traced("500ms")
+    assert f"remedy-{child.pid}" in instances()
+    assert mounts() == before
+    out, _ = child.communicate(timeout=10)
+    assert child.returncode == 0
+    assert f"remedy-{child.pid}" not in instances()
+    assert "nothing heard" in out
+    assert "lost: 0 packets" in out
+    assert "Next: 'remedy scan'" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_it_is_gone_after_a_signal_and_the_summary_is_told(
+    traced: Callable[..., subprocess.Popen[str]], number: signal.Signals, code: int
+) -> None:
+    child = traced()
+    assert f"remedy-{child.pid}" in instances()
+    child.send_signal(number)
+    out, errors = child.communicate(timeout=10)
+    assert child.returncode == code
+    assert f"remedy-{child.pid}" not in instances()
+    assert "nothing heard" in out
+    assert errors == ""
+
+
+def test_after_sigkill_the_next_run_removes_it_and_leaves_a_living_ones(
+    traced: Callable[..., subprocess.Popen[str]],
+) -> None:
+    killed, living = traced(), traced()
+    killed.kill()
+    killed.wait(10)
+    assert {f"remedy-{killed.pid}", f"remedy-{living.pid}"} <= instances()
+    traced("0s").communicate(timeout=10)
+    left = instances()
+    assert f"remedy-{killed.pid}" not in left
+    assert f"remedy-{living.pid}" in left
+
+
+def test_one_whose_pid_means_another_process_by_now_is_removed() -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        root = tracefs.root()
+        try:
+            os.mkdir(f"instances/remedy-{stranger.pid}", dir_fd=root)
+            os.mkdir(f"instances/other-{stranger.pid}", dir_fd=root)
+            tracefs.sweep(root)
+            assert f"remedy-{stranger.pid}" not in instances()
+            assert f"other-{stranger.pid}" in instances()
+        finally:
+            os.rmdir(f"instances/other-{stranger.pid}", dir_fd=root)
+            os.close(root)
+            stranger.kill()
+
+
+def test_a_kernel_without_reasons_for_resets_counts_the_machines_drops(
+    netns: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reasons, "_choose", Reasons.count_drops)
+    reasons = Reasons()
+    try:
+        reasons.begin()
+        assert reasons.source == "tracefs: kfree_skb, of the whole machine"
+        with inside(netns("drop")), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x", ("127.0.0.1", 9))
+        reasons.read()
+        assert reasons.drops is not None
+        assert reasons.drops >= 1
+        assert not reasons.complete()
+    finally:
+        reasons.close()
+    assert f"remedy-{os.getpid()}" not in instances()

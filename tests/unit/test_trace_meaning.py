@@ -1,0 +1,188 @@
+"""What a packet proves, given flow, sockets and the kernel's reason; and the pace of telling."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from remedies.facts.flows import Flow, Tuple
+from remedies.facts.sockets import Process
+from remedies.netlink.conntrack import Way
+from remedies.tap.questions import owner, turned
+from remedies.trace import meaning, reasons
+from remedies.trace.pace import Pace
+
+CONTAINER, UPLINK, BRIDGE, SERVER = "172.17.0.2", "10.21.17.99", "172.17.0.1", "10.21.17.1"
+LOCAL = frozenset((UPLINK, BRIDGE, "127.0.0.1"))
+SERVED = Process(7, "udpd", unit="udpd.service")
+
+MASQUERADED = Flow(
+    "tcp", Tuple(CONTAINER, 5000, SERVER, 443), Tuple(SERVER, 443, UPLINK, 6000), True, True
+)
+PUBLISHED = Flow(
+    "tcp", Tuple(SERVER, 7000, UPLINK, 80), Tuple(CONTAINER, 8080, SERVER, 7000), True, True
+)
+PLAIN = Flow("tcp", Tuple(SERVER, 7000, UPLINK, 80), Tuple(UPLINK, 80, SERVER, 7000), True, False)
+REDIRECTED = Flow(
+    "tcp", Tuple(CONTAINER, 7000, SERVER, 80), Tuple(BRIDGE, 3128, CONTAINER, 7000), True, True
+)
+
+
+@pytest.mark.parametrize(
+    ("flow", "way", "end"),
+    [
+        (MASQUERADED, Way(UPLINK, 6000, SERVER, 443), CONTAINER),
+        (PUBLISHED, Way(UPLINK, 80, SERVER, 7000), CONTAINER),
+        (REDIRECTED, Way(SERVER, 80, CONTAINER, 7000), BRIDGE),
+        (PLAIN, Way(UPLINK, 80, SERVER, 7000), None),
+    ],
+)
+def test_the_owner_is_the_end_that_nat_would_have_sent_the_segment_to(
+    flow: Flow, way: Way, end: str | None
+) -> None:
+    assert owner(flow, turned(way)) == end
+
+
+@pytest.mark.parametrize("flow", [MASQUERADED, PUBLISHED])
+@pytest.mark.parametrize(("reason", "complete"), [("NO_SOCKET", True), (None, False)])
+def test_a_reset_for_a_flow_that_nat_owns_is_proof(
+    flow: Flow, reason: str | None, complete: bool
+) -> None:
+    way = Way(UPLINK, 6000, SERVER, 443) if flow is MASQUERADED else Way(UPLINK, 80, SERVER, 7000)
+    says = meaning.reset(way, flow, LOCAL, reason, reasons_complete=complete)
+    assert says.condition == "tcp-invalid-reset"
+    assert says.text.startswith(
+        f"reset sent to {SERVER}:{way.destination_port} for a flow that NAT owns for {CONTAINER}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flow", "way", "reason", "complete"),
+    [
+        (None, Way(UPLINK, 81, SERVER, 7000), "NO_SOCKET", True),
+        (PLAIN, Way(UPLINK, 80, SERVER, 7000), "TCP_ABORT_ON_CLOSE", True),
+        (REDIRECTED, Way(SERVER, 80, CONTAINER, 7000), None, False),  # the proxy's own reset
+        (REDIRECTED, Way(SERVER, 80, CONTAINER, 7000), None, True),
+        (MASQUERADED, Way(UPLINK, 6000, SERVER, 443), None, True),  # REJECT --with tcp-reset
+    ],
+)
+def test_a_reset_that_is_somebodys_will_is_no_proof(
+    flow: Flow | None, way: Way, reason: str | None, complete: bool
+) -> None:
+    assert meaning.reset(way, flow, LOCAL, reason, reasons_complete=complete).condition is None
+
+
+def test_a_reset_of_the_kernel_for_a_local_end_behind_nat_is_proof() -> None:
+    way = Way(SERVER, 80, CONTAINER, 7000)
+    says = meaning.reset(way, REDIRECTED, LOCAL, "NO_SOCKET", reasons_complete=True)
+    assert says.condition == "tcp-invalid-reset"
+
+
+def test_a_refused_answer_names_server_and_both_addresses() -> None:
+    request = Flow(
+        "udp",
+        Tuple(CONTAINER, 57275, UPLINK, 53),
+        Tuple(UPLINK, 53, CONTAINER, 57275),
+        False,
+        False,
+    )
+    way = Way(BRIDGE, 53, CONTAINER, 57275)
+    says = meaning.refused(way, CONTAINER, "udp", request, SERVED)
+    assert says.condition == "udp-reply-source"
+    assert says.text == (
+        f"{CONTAINER}:57275 asked {UPLINK}:53 and refused the answer, which udpd[7] "
+        f"(udpd.service) sent from {BRIDGE}:53"
+    )
+    proxy = Process(8, "docker-proxy")
+    assert meaning.refused(way, CONTAINER, "udp", request, proxy).condition == "udp-proxy-hairpin"
+    gone = meaning.refused(way, CONTAINER, "udp", None, SERVED)
+    assert gone.condition is None
+    assert "nothing takes it at" in gone.text
+
+
+def test_a_refusal_is_proof_where_the_server_has_connected_elsewhere() -> None:
+    way = Way(CONTAINER, 57275, UPLINK, 53)
+    says = meaning.refusal(way, CONTAINER, "udp", BRIDGE, SERVED, LOCAL)
+    assert says.condition == "udp-connected-server"
+    assert f"connected its socket to it from {BRIDGE}:53" in says.text
+    closed = meaning.refusal(way, CONTAINER, "udp", None, None, LOCAL)
+    assert closed.condition is None
+    beyond = way._replace(destination=SERVER)
+    assert "REJECT" in meaning.refusal(beyond, CONTAINER, "udp", None, None, LOCAL).text
+
+
+def test_ipv6_addresses_are_written_with_brackets_and_nat_is_named() -> None:
+    way = Way("2001:db8::9", 6000, "2001:db8::1", 443)
+    flow = Flow(
+        "tcp",
+        Tuple("fd00::2", 5000, "2001:db8::1", 443),
+        Tuple("2001:db8::1", 443, "2001:db8::9", 6000),
+        False,
+        True,
+    )
+    says = meaning.retry(way, flow, 3, 3.07)
+    assert says.text == (
+        "SYN to [2001:db8::1]:443 from 2001:db8::9 (NAT for fd00::2) sent 3 times in 3.1 s: "
+        "no answer"
+    )
+    assert says.condition is None
+
+
+def test_proofs_have_an_allowance_of_their_own() -> None:
+    pace = Pace(2)
+    assert [pace.allows(proof=False) for _ in range(4)] == [True, True, False, False]
+    assert [pace.allows(proof=True) for _ in range(3)] == [True, True, False]
+    assert pace.renew() == 3
+    assert pace.allows(proof=False)
+    assert pace.renew() == 0
+
+
+FORMAT = """name: kfree_skb
+\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;
+\tfield:__u8 saddr[28];\toffset:32;\tsize:28;\tsigned:0;
+\tfield:enum skb_drop_reason reason;\toffset:36;\tsize:4;\tsigned:0;
+
+print fmt: "reason: %s", __print_symbolic(REC->reason, { 2, "NOT_SPECIFIED" }, { 0x3, "NO_SOCKET" })
+"""
+
+
+def test_an_events_format_is_read_as_the_kernel_writes_it() -> None:
+    assert reasons.fields(FORMAT) == {"common_type", "saddr", "reason"}
+    assert reasons.number_of(FORMAT, "NO_SOCKET") == 3
+    assert reasons.number_of(FORMAT, "SOCKET_CLOSE") is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "way"),
+    [
+        ("src=10.0.0.1:80 dest=10.0.0.2:443", Way("10.0.0.1", 80, "10.0.0.2", 443)),
+        ("src=[2001:db8::1]:80 dest=[fd00::2]:443", Way("2001:db8::1", 80, "fd00::2", 443)),
+        ("src=[::ffff:10.0.0.1]:80 dest=[::ffff:10.0.0.2]:1", Way("10.0.0.1", 80, "10.0.0.2", 1)),
+    ],
+)
+def test_a_reasons_line_is_read(ends: str, way: Way) -> None:
+    line = f"tcp_send_reset: skbaddr=00000000a skaddr=0 {ends} state=UNKNOWN reason=NO_SOCKET"
+    assert reasons.parse(line) == (way, "NO_SOCKET")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "CPU:0 [LOST 12 EVENTS]",
+        "tcp_send_reset: src=nonsense dest=10.0.0.1:1 state=UNKNOWN reason=NO_SOCKET",
+        "tcp_send_reset: src=10.0.0.1:x dest=10.0.0.1:1 state=UNKNOWN reason=NO_SOCKET",
+    ],
+)
+def test_any_other_line_is_left(line: str) -> None:
+    assert reasons.parse(line) is None
+
+
+def test_addresses_are_spelled_as_everywhere_else() -> None:
+    odd = "tcp_send_reset: src=[2001:0db8::0001]:1 dest=[::1]:2 state=X reason=ERROR"
+    found = reasons.parse(odd)
+    assert found is not None
+    assert found[0].source == socket.inet_ntop(
+        socket.AF_INET6, socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+    )
