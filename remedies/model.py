@@ -145,6 +145,13 @@ class Change:
     """See :class:`Wanted`."""
     boot: bool = False
     terms: Terms = field(default_factory=Terms)
+    others: tuple[str, ...] = ()
+    """Ids of further findings that this one change answers."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Return the ids of every finding that the change answers."""
+        return (() if self.finding is None else (self.finding,)) + self.others
 
     def reversed(self) -> Change:
         """Return the change that undoes this one; its diff is the reader's to make."""
@@ -162,6 +169,7 @@ class Change:
             impact=self.impact,
             boot=self.boot,
             terms=self.terms,
+            others=self.others,
         )
 
 

@@ -26,7 +26,8 @@ from remedies.model import (
     Wanted,
 )
 
-_BLIND = "cannot tell whether it is safe"
+BLIND = "cannot tell whether it is safe"
+"""How the reason of a guard that cannot see begins."""
 
 
 class Reads(Protocol):
@@ -57,10 +58,28 @@ def terms_for(policy: Policy, facts: Facts, params: Mapping[str, object], fix: s
 
 
 @dataclass
+class _Wish:
+    """A resource as it is wanted, by which fix, and for what."""
+
+    wanted: Wanted
+    fix: str
+    findings: tuple[Finding, ...]
+    """Empty for a standing fix. The first speaks for the others."""
+    terms: Terms
+
+    def add(self, wanted: Wanted, findings: tuple[Finding, ...] = ()) -> None:
+        """Take in what another finding wants of the resource, where the fix adds up."""
+        merge = getattr(catalogue.fix(self.fix), "merge", None)
+        if merge is not None:
+            self.wanted = merge(self.wanted, wanted)
+        self.findings += findings
+
+
+@dataclass
 class _Draft:
     """What is collected while policy is walked through; becomes a Plan."""
 
-    wanted: dict[str, tuple[Wanted, str, Optional[Finding], Terms]]
+    wanted: dict[str, _Wish]
     advice: list[Advice]
     refused: list[Refusal]
     kept: set[str]
@@ -71,7 +90,7 @@ class _Draft:
     ) -> Optional[str]:
         """Return why a fix is refused, or None; what cannot be judged is not given back either."""
         reason = refusal(fix, finding, facts, terms)
-        if reason is not None and reason.startswith(_BLIND):
+        if reason is not None and reason.startswith(BLIND):
             self.kept.add(fix)
         return reason
 
@@ -103,10 +122,14 @@ def plan(
         elif rule.mode == "fix":
             _choose(draft, policy, facts, finding, rule)
     draft.kept |= _kept(policy, scanned, prune)
+    for address, wish in draft.wanted.items():
+        if not prune and address in held and held[address].fix == wish.fix:
+            wish.add(Wanted(resource=address, state=held[address].ours))
+    _persist(draft)
     changes = [
         change
-        for wanted, fix, finding, terms in draft.wanted.values()
-        if (change := _change(reads, facts, wanted, fix, finding, terms)) is not None
+        for wish in draft.wanted.values()
+        if (change := _change(reads, facts, wish)) is not None
     ]
     changes += _removals(reads, draft, held)
     changes.sort(key=lambda c: (c.boot, c.action == "remove"))
@@ -125,7 +148,7 @@ def refusal(fix: str, finding: Optional[Finding], facts: Facts, terms: Terms) ->
     try:
         return catalogue.fix(fix).guard(finding, facts, terms)
     except Unreadable as error:
-        return f"{_BLIND}: {error}"
+        return f"{BLIND}: {error}"
 
 
 def _require(draft: _Draft, policy: Policy, facts: Facts, standing: Standing) -> None:
@@ -160,8 +183,27 @@ def _want(draft: _Draft, name: str, finding: Optional[Finding], facts: Facts, te
     if isinstance(desired, Advice):
         draft.advice.append(desired)
         return
+    findings = () if finding is None else (finding,)
     for wanted in desired:
-        draft.wanted.setdefault(wanted.resource, (wanted, name, finding, terms))
+        wish = draft.wanted.get(wanted.resource)
+        if wish is None:
+            draft.wanted[wanted.resource] = _Wish(wanted, name, findings, terms)
+        elif wish.fix == name:
+            wish.add(wanted, findings)
+
+
+def _persist(draft: _Draft) -> None:
+    """Add the files that bring rules back at boot, for each fix that persists."""
+    lasting: dict[str, list[_Wish]] = {}
+    for wish in draft.wanted.values():
+        if wish.terms.persist and not wish.wanted.boot:
+            lasting.setdefault(wish.fix, []).append(wish)
+    for fix, wishes in lasting.items():
+        from remedies.netfilter.restore import boot_files  # only policies that persist pay for it
+
+        first = wishes[0]
+        for wanted in boot_files(fix, tuple(wish.wanted for wish in wishes)):
+            draft.wanted[wanted.resource] = _Wish(wanted, fix, first.findings, first.terms)
 
 
 def _advise(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
@@ -204,23 +246,19 @@ def _kept(policy: Policy, scanned: Scan, prune: bool) -> set[str]:
     }
 
 
-def _change(
-    reads: Reads,
-    facts: Facts,
-    wanted: Wanted,
-    fix: str,
-    finding: Optional[Finding],
-    terms: Terms,
-) -> Optional[Change]:
+def _change(reads: Reads, facts: Facts, wish: _Wish) -> Optional[Change]:
+    wanted, findings = wish.wanted, wish.findings
     before = reads.read(wanted.resource)
-    if reads.same(wanted.resource, before, wanted.state):
+    if reads.same(wanted.resource, before, wanted.state) and not any(
+        reads.read(effect) for effect in wanted.effects
+    ):
         return None
     absent = reads.same(wanted.resource, before, None)
     action = "create" if absent else "remove" if wanted.state is None else "update"
-    module = catalogue.fix(fix)
+    module = catalogue.fix(wish.fix)
     return Change(
-        fix=fix,
-        finding=finding.id if finding else None,
+        fix=wish.fix,
+        finding=findings[0].id if findings else None,
         resource=wanted.resource,
         action=action,
         before=before,
@@ -228,10 +266,11 @@ def _change(
         diff=diff(reads, wanted.resource, before, wanted.state),
         reversibility=wanted.reversibility,
         risk=module.RISK,
-        impact=module.impact(finding, facts, terms),
+        impact=module.impact(findings[0] if findings else None, facts, wish.terms),
         effects=wanted.effects,
         boot=wanted.boot,
-        terms=terms,
+        terms=wish.terms,
+        others=tuple(finding.id for finding in findings[1:]),
     )
 
 

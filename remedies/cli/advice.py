@@ -32,7 +32,7 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
 
 
 def _bind(values: Values) -> str:
-    addresses = [_with_port(str(a), str(values["port"])) for a in values["addresses"]]
+    addresses = [with_port(str(a), str(values["port"])) for a in values["addresses"]]
     who = _who(values)
     if not addresses:
         return f"{who} should bind to the one address its clients ask, not to every address."
@@ -41,6 +41,18 @@ def _bind(values: Values) -> str:
     return (
         f"Let {who} bind to {where} ({why}) instead of every address, or set IP_PKTINFO on its "
         "socket and answer from the address asked. 'remedy plan -v' shows how."
+    )
+
+
+def _proxy(values: Values) -> str:
+    port, inside = str(values["port"]), str(values["container_port"] or values["port"])
+    name = values["container_name"] or values["container_address"] or "the container"
+    asked = [f"{with_port(str(a), port)}:{inside}/udp" for a in values["addresses"]]
+    publish = f" (--publish {asked[0]})" if asked else ""
+    return (
+        f"Let containers of its network ask {name} itself, port {inside}; or publish port {port} "
+        f'on one address{publish}; or set "userland-proxy": false for Docker; or update Docker: '
+        "from 28.0.0 on its proxy answers from the address asked. 'remedy plan -v' shows how."
     )
 
 
@@ -54,7 +66,8 @@ def _who(values: Values) -> str:
     return known.get(str(values["place"]), "the server")
 
 
-def _with_port(address: str, port: str) -> str:
+def with_port(address: str, port: str) -> str:
+    """Return address and port as programs write them: IPv6 in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -70,8 +83,28 @@ def _values(values: Values) -> str:
     return "\n".join(f"{key}: {value}" for key, value in values.items())
 
 
-_SHORT: dict[str, Callable[[Values], str]] = {"bind": _bind, "fix": _fix}
-_LONG = {"bind": "bind.txt.j2"}
+_SHORT: dict[str, Callable[[Values], str]] = {"bind": _bind, "proxy": _proxy, "fix": _fix}
+_LONG = {"bind": "bind.txt.j2", "proxy": "proxy.txt.j2"}
+
+PROGRAMS = {
+    "dnsmasq": "dnsmasq",
+    "unbound": "unbound",
+    "named": "named",
+    "coredns": "coredns",
+    "kamailio": "kamailio",
+    "asterisk": "asterisk",
+    "freeradius": "freeradius",
+    "radiusd": "freeradius",
+    "syslog-ng": "syslog-ng",
+    "rsyslogd": "rsyslogd",
+    "chronyd": "chronyd",
+    "nc": "nc",
+    "nc.openbsd": "nc",
+    "nc.traditional": "nc",
+    "ncat": "nc",
+    "netcat": "nc",
+}
+"""Process names to the programs whose options ``templates/program.txt.j2`` knows."""
 
 
 def _rendered(template: str, values: Values) -> str:
@@ -87,4 +120,14 @@ def _rendered(template: str, values: Values) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(values)
+    environment.filters["with_port"] = with_port
+    environment.tests["v4"] = _is_v4
+    program = PROGRAMS.get(str(values.get("process")), "")
+    text = environment.get_template(template).render(
+        {"program": program, "known": bool(program), **values}
+    )
+    return text.strip()
+
+
+def _is_v4(address: str) -> bool:
+    return ":" not in address

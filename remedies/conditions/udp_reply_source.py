@@ -17,7 +17,12 @@ Evidence
       request, the second the reply that conntrack could not match to it.
     - ``exposed``: the socket, the subnets, and no IP_PKTINFO: seen on the program's own socket
       through pidfd_getfd(2), which does not disturb it.
+    - ``mitigated``: our redirect stands before its port, so that requests are addressed to the
+      address that answers come from.
     - ``unknown``: as exposed, but this user may not look at the socket.
+
+    docker-proxy has a condition of its own (``udp-proxy-hairpin``), and so has a server that
+    connects to its client (``udp-connected-server``): neither is reported here.
 
 False positives
     - A receiver that never answers (syslog, statsd) is ``exposed`` by its socket's shape: waive
@@ -37,146 +42,94 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Optional
+from collections.abc import Iterator, Mapping
+from typing import Optional
 
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
-from remedies.facts.flows import Flow, Flows
+from remedies.facts.flows import Flows
 from remedies.facts.links import Links
-from remedies.facts.sockets import Process, Sockets, UdpSocket
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.services import (
+    Service,
+    covering,
+    flow_evidence,
+    for_redirect,
+    process_details,
+    services,
+    who,
+)
+from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding
 
 TITLE = "A UDP server answers from another address than it was asked on"
 SEVERITY = "high"
-NEEDS = (Links, Sockets, Flows, Sysctl, Counters)
+NEEDS = (Links, Sockets, Flows, Sysctl, Counters, Netfilter)
 PARAMS: Mapping[str, object] = {}
 
 CONDITION = "udp-reply-source"
-_WILDCARD = {4: "0.0.0.0", 6: "[::]"}  # noqa: S104  # named, not bound
-
-
-class Pair(NamedTuple):
-    """A request and the reply that left from another address."""
-
-    request: Flow
-    reply: Flow
+WILDCARD = {4: "0.0.0.0", 6: "[::]"}  # noqa: S104  # named, not bound
 
 
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """Return one finding for each wildcard server that is exposed, unreadable or proven."""
-    links = facts.get(Links)
-    flows = facts.get(Flows)
-    pairs = _by_service(mirrored(flows.unreplied, {item.address for item in links.addresses}))
-    findings: list[Finding] = []
-    for (family, port), group in _groups(facts.get(Sockets).wildcard).items():
-        proofs = [pair for each in group[0].serves for pair in pairs.pop((each, port), [])]
-        if any(item.pktinfo for item in group):
-            continue
-        if not proofs and not any(item.spans(links) for item in group):
-            continue
-        findings.append(_finding(facts, family, port, group[0], proofs))
-    # A server that is gone, or has connected to its first client, still left its proof.
-    findings += [
-        _finding(facts, family, port, None, proofs) for (family, port), proofs in pairs.items()
+    found = (judge(facts, each, CONDITION) for each in services(facts) if not each.proxied)
+    return tuple(finding for finding in found if finding is not None)
+
+
+def judge(facts: Facts, service: Service, condition: str) -> Optional[Finding]:
+    """Return the finding on one service, None where nothing is wrong with it.
+
+    The condition is this one, or that of docker-proxy, which has the same fault.
+    """
+    links, server = facts.get(Links), service.server
+    if service.pktinfo:
+        return None
+    if not service.proofs and not (server is not None and server.spans(links)):
+        return None
+    covered = covering(facts, service.port, service.families)
+    verdict, severity, message = _verdict(facts, service, bool(covered))
+    evidence = [
+        *flow_evidence(facts.get(Flows), service.proofs),
+        *_refusals(facts, service.family),
+        *(() if server is None else _socket_evidence(server)),
+        *(Evidence(rule.resource, rule.interface, f"port {rule.port}") for rule in covered),
     ]
-    return tuple(findings)
-
-
-def mirrored(unreplied: Iterable[Flow], local: set[str]) -> Iterator[Pair]:
-    """Yield the mirrored pairs among UDP flows without a reply; ``local``: our addresses."""
-    flows = [flow for flow in unreplied if flow.protocol == "udp"]
-    asked: dict[tuple[str, int, int], Flow] = {}
-    for flow in flows:
-        way = flow.original
-        if way.destination in local and way.source not in local:
-            asked[way.source, way.source_port, way.destination_port] = flow
-    for flow in flows:
-        way = flow.original
-        request = asked.get((way.destination, way.destination_port, way.source_port))
-        if (
-            request is not None
-            and way.source in local
-            and way.source != request.original.destination
-        ):
-            yield Pair(request, flow)
-
-
-def _by_service(pairs: Iterable[Pair]) -> dict[tuple[int, int], list[Pair]]:
-    """Return pairs by family and port of the server."""
-    found: dict[tuple[int, int], list[Pair]] = {}
-    for pair in pairs:
-        way = pair.request.original
-        found.setdefault((6 if ":" in way.destination else 4, way.destination_port), []).append(
-            pair
-        )
-    return found
-
-
-def _groups(sockets: Iterable[UdpSocket]) -> dict[tuple[int, int], list[UdpSocket]]:
-    """Return sockets by family and port: several workers on one port are one server."""
-    found: dict[tuple[int, int], list[UdpSocket]] = {}
-    for item in sockets:
-        found.setdefault((item.family, item.port), []).append(item)
-    # The first speaks for its port: one that takes every interface, and that could be looked at.
-    for group in found.values():
-        group.sort(key=lambda item: (bool(item.device), item.pktinfo is None))
-    return found
-
-
-def _finding(
-    facts: Facts, family: int, port: int, server: Optional[UdpSocket], proofs: list[Pair]
-) -> Finding:
-    owner = None if server is None else server.owner
-    subject = f"udp {_WILDCARD[family]}:{port}"
-    who = _who(owner)
-    evidence = [*_flow_evidence(facts.get(Flows), proofs), *_refusals(facts, family)]
-    if server is not None:
-        evidence += _socket_evidence(server)
-    if proofs:
-        first = proofs[0]
-        verdict, severity = "proven", SEVERITY
-        message = (
-            f"{who} was asked on {first.request.original.destination} port {port} and answered "
-            f"from {first.reply.original.source}: a connected client drops that"
-        )
-    elif server is not None and server.pktinfo is None:
-        verdict, severity = "unknown", "low"
-        message = f"{who} listens on every address; whether it sets its reply's source is not known"
-    else:
-        verdict = "exposed"
-        severity = "low" if _ephemeral(facts, port) else "medium"
-        message = f"{who} listens on every address and lets the kernel pick its reply's source"
     return Finding(
-        condition=CONDITION,
-        subject=subject,
+        condition=condition,
+        subject=f"udp {WILDCARD[service.family]}:{service.port}",
         verdict=verdict,
         severity=severity,
         message=message,
         evidence=tuple(evidence),
-        details=_details(facts.get(Links), family, port, server, proofs),
+        mitigated_by=f"remedy {covered[0].resource}" if verdict == "mitigated" else None,
+        details={
+            **_details(links, service),
+            **for_redirect(links, service.families, service.proofs, covered),
+        },
     )
 
 
-def _who(owner: Optional[Process]) -> str:
-    if owner is None:
-        return "a UDP server"
-    place = f" in container {owner.container}" if owner.container else ""
-    place = place or (f" ({owner.unit})" if owner.unit else "")
-    return f"{owner.name}{place}"
-
-
-def _flow_evidence(flows: Flows, proofs: list[Pair]) -> Iterator[Evidence]:
-    for pair in proofs[:3]:
-        yield Evidence("conntrack", "request", _text(pair.request), "no reply seen")
-        yield Evidence("conntrack", "reply", _text(pair.reply), "another flow: no reply seen")
-    if len(proofs) > 3:
-        yield Evidence("conntrack", "pairs", str(len(proofs)), "three are shown")
-    for reason in flows.unread:
-        yield Evidence("conntrack", "not read", reason)
-    if flows.truncated:
-        yield Evidence("conntrack", "not read", f"more than {flows.limit} unreplied UDP flows")
+def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[str, str, str]:
+    """Return verdict, severity and message."""
+    server = service.server
+    name = who(None if server is None else server.owner)
+    if service.proofs:
+        first = service.proofs[0]
+        text = (
+            f"{name} was asked on {first.request.original.destination} port {service.port} and "
+            f"answered from {first.source}: a connected client drops that"
+        )
+        return "proven", SEVERITY, text
+    everywhere = f"{name} listens on every address"
+    if covered:
+        text = f"{everywhere}; requests are redirected to the one that its answers come from"
+        return "mitigated", "low", text
+    if server is not None and server.pktinfo is None:
+        return "unknown", "low", f"{everywhere}; whether it sets its reply's source is not known"
+    severity = "low" if _ephemeral(facts, service.port) else "medium"
+    return "exposed", severity, f"{everywhere} and lets the kernel pick its reply's source"
 
 
 def _refusals(facts: Facts, family: int) -> Iterator[Evidence]:
@@ -189,19 +142,10 @@ def _refusals(facts: Facts, family: int) -> Iterator[Evidence]:
         yield Evidence(source, f"{group} InDestUnreachs", f"+{delta}", note)
 
 
-def _text(flow: Flow) -> str:
-    """Return a flow's original tuple as conntrack(8) prints it."""
-    way = flow.original
-    return (
-        f"udp src={way.source} dst={way.destination} sport={way.source_port} "
-        f"dport={way.destination_port} [UNREPLIED]"
-    )
-
-
 def _socket_evidence(server: UdpSocket) -> list[Evidence]:
     set_ = {True: "set", False: "not set", None: "not known"}[server.pktinfo]
     option = "IP_PKTINFO" if server.family == 4 else "IP_PKTINFO, IPV6_RECVPKTINFO"
-    address = f"{_WILDCARD[server.family]}:{server.port}"
+    address = f"{WILDCARD[server.family]}:{server.port}"
     found = [Evidence("sock_diag", "local address", address), Evidence("getsockopt", option, set_)]
     if server.owner is not None:
         argv = " ".join(server.owner.argv) or server.owner.name
@@ -220,28 +164,21 @@ def _ephemeral(facts: Facts, port: int) -> bool:
     )
 
 
-def _details(
-    links: Links, family: int, port: int, server: Optional[UdpSocket], proofs: list[Pair]
-) -> dict[str, str]:
-    """Return what a fix asks for: see :mod:`remedies.fixes.bind_advice`."""
-    asked = dict.fromkeys(pair.request.original.destination for pair in proofs)
-    families = (family,) if server is None else server.serves
+def _details(links: Links, service: Service) -> dict[str, str]:
+    """Return what fixes ask for: see :mod:`remedies.fixes.bind_advice`."""
+    asked = dict.fromkeys(proof.request.original.destination for proof in service.proofs)
     reachable = dict.fromkeys(
         item.address
-        for each in families
+        for each in service.families
         if links.subnets(each) >= 2
         for item in links.reachable(each)
     )
-    details = {
+    return {
         "protocol": "udp",
-        "family": str(family),
-        "port": str(port),
+        "family": str(service.family),
+        "port": str(service.port),
         "addresses": " ".join(asked or reachable),
         "asked": " ".join(asked),
+        "server": "" if service.server is None else "wildcard",
+        **process_details(None if service.server is None else service.server.owner),
     }
-    owner = None if server is None else server.owner
-    if owner is not None:
-        details.update(
-            process=owner.name, pid=str(owner.pid), unit=owner.unit, container=owner.container
-        )
-    return details

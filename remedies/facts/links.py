@@ -66,6 +66,27 @@ class Links:
         """Return the name of link ``index``, or ``#index`` when there is none."""
         return next((link.name for link in self.links if link.index == index), f"#{index}")
 
+    def kind(self, index: int) -> str:
+        """Return what kind link ``index`` is; empty for hardware and where there is none."""
+        return next((link.kind for link in self.links if link.index == index), "")
+
+    def first(self, name: str, family: int) -> Optional[Address]:
+        """Return the first address of family 4 or 6 on a link: where REDIRECT sends packets.
+
+        In the kernel's order (nf_nat_redirect_ipv4() and _ipv6(), net/netfilter/nf_nat_redirect.c);
+        IPv6's link-local ones come last there. None where the link has none.
+        """
+        return next(
+            (
+                item
+                for item in self.addresses
+                if item.family == family
+                and self.name(item.link) == name
+                and not (family == 6 and item.scope == "link")
+            ),
+            None,
+        )
+
     def reachable(self, family: int) -> tuple[Address, ...]:
         """Return the addresses of family 4 or 6 that another machine or namespace can use.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
+from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.rule import PacketRule
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Netfilter:
     """INVALID drops, ours and foreign; only effective ones (see ``netfilter.invalid``). One that
     stands in prerouting comes for input and for forward."""
     notracks: tuple[PacketRule, ...] = ()
+    redirects: tuple[Redirect, ...] = ()
+    """Ours that are in force."""
     unread: tuple[str, ...] = ()
     """What could not be read, and why."""
     unread_notracks: tuple[str, ...] = ()
@@ -106,9 +109,18 @@ def read(asking: Asking) -> Netfilter:
         conntrack_used=bool(reading.nat) or _tracks(stores, reading),
         drops=tuple(reading.drops),
         notracks=tuple(reading.notracks),
+        redirects=_redirects(stores, reading),
         unread=tuple(reading.unread),
         unread_notracks=tuple(reading.unread_notracks),
     )
+
+
+def _redirects(stores: list[Store], reading: _Reading) -> tuple[Redirect, ...]:
+    try:
+        return redirects(stores)
+    except Unreadable as error:
+        reading.unread.append(str(error))
+        return ()
 
 
 def _variant(backends: set[str]) -> str:

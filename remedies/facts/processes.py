@@ -92,9 +92,17 @@ def _describe(pid: int, held: dict[int, tuple[int, int]]) -> dict[int, Seen]:
         os.close(handle)
 
 
+_syscall = ctypes.CDLL(None).syscall
+
+
+def copy_of(handle: int, descriptor: int) -> int:
+    """Return a copy of another process's descriptor (pidfd_getfd(2)), below 0 where refused."""
+    return int(_syscall(_PIDFD_GETFD, handle, descriptor, 0))
+
+
 def _pktinfo(handle: int, descriptor: int, family: int) -> bool | None:
     """Ask a process's socket for IP_PKTINFO and IPV6_RECVPKTINFO; None where that is refused."""
-    copy = _syscall(_PIDFD_GETFD, handle, descriptor, 0)
+    copy = copy_of(handle, descriptor)
     if copy < 0:
         return None
     number = socket.AF_INET6 if family == 6 else socket.AF_INET
@@ -107,9 +115,6 @@ def _pktinfo(handle: int, descriptor: int, family: int) -> bool | None:
         except OSError:
             return None
         return False
-
-
-_syscall = ctypes.CDLL(None).syscall
 
 
 def process(pid: int) -> Process:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.links import Links
 from remedies.facts.sysctl import Sysctl
 
+if TYPE_CHECKING:
+    from remedies.netlink.diag import Bound
+
 AFTER = ("links", "sysctl")
+
+MOST_CONNECTED = 200
 
 ANY = {int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}  # noqa: S104  # named, not bound
 
@@ -61,27 +67,49 @@ class UdpSocket:
 
 
 @dataclass(frozen=True)
+class BoundSocket:
+    """One UDP socket with a local address that others can reach."""
+
+    address: str
+    port: int
+    inode: int
+    peer: str = ""
+    """Whom it is connected to; empty: nobody, it is bound to its address."""
+    peer_port: int = 0
+    owner: Optional[Process] = None
+
+
+@dataclass(frozen=True)
 class Sockets:
     """UDP sockets that could answer from a wrong address."""
 
     wildcard: tuple[UdpSocket, ...] = ()
     """Unconnected, local address 0.0.0.0 or ::."""
+    bound: tuple[BoundSocket, ...] = ()
+    """Without a peer, on a port that a wildcard or connected socket has, too."""
+    connected: tuple[BoundSocket, ...] = ()
+    """With a peer: at most :data:`MOST_CONNECTED`, those on a bridge's address first. A server
+    that calls connect() is among them, and every client of the host itself."""
     unread: tuple[str, ...] = ()
 
 
 def read(asking: Asking) -> Sockets:
-    """Read the wildcard sockets, and owner and PKTINFO of those that somebody may ask about.
+    """Read the sockets, and owner and PKTINFO of those that somebody may ask about.
 
     Owners cost a walk through /proc, so they are looked up for sockets that span two subnets,
-    and for all where the flow table is nearly full (which service fills it?).
+    for connected ones on a bridge's address, and for all wildcard ones where the flow table is
+    nearly full (which service fills it?).
     Raises Unreadable where sock_diag does not answer.
     """
-    from remedies.netlink.diag import wildcard_udp
+    from remedies.netlink.diag import bound_udp, wildcard_udp
     from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 
+    links = asking.earlier(Links)
     try:
         with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
             raw = list(wildcard_udp(client))
+            ports = {item.port for item in raw}
+            bound, connected = _with_address(bound_udp(client), links, ports)
     except OSError as error:
         raise Unreadable(f"UDP sockets (sock_diag): {error.strerror}") from error
     found = [
@@ -96,23 +124,67 @@ def read(asking: Asking) -> Sockets:
         )
         for item in raw
     ]
-    links = asking.earlier(Links)
     every = links is None or _nearly_full(asking)
     wanted = {item.inode: item.family for item in found if every or (links and item.spans(links))}
+    wanted.update({item.inode: family for item, family in connected if family})
+    fact = Sockets(tuple(found), bound, tuple(item for item, _ in connected))
     if not wanted:
-        return Sockets(tuple(found))
+        return fact
     from remedies.facts import processes
 
     seen, unread = processes.look_up(wanted, asking.deadline())
-    return Sockets(
-        tuple(
+    owners = {inode: one.owner for inode, one in seen.items()}
+    return replace(
+        fact,
+        wildcard=tuple(
             replace(item, owner=seen[item.inode].owner, pktinfo=seen[item.inode].pktinfo)
             if item.inode in seen
             else item
             for item in found
         ),
-        unread,
+        connected=tuple(replace(item, owner=owners.get(item.inode)) for item in fact.connected),
+        unread=unread,
     )
+
+
+def _with_address(
+    raw: Iterable[Bound], links: Optional[Links], ports: set[int]
+) -> tuple[tuple[BoundSocket, ...], list[tuple[BoundSocket, int]]]:
+    """Return the bound sockets on ``ports``, and the connected ones.
+
+    Each connected one with its family (4 or 6) where it has a bridge's address, else 0.
+    """
+    if links is None:
+        return (), []
+    kinds = {
+        _packed(item.address): links.kind(item.link)
+        for family in (4, 6)
+        for item in links.reachable(family)
+    }
+    bound: list[BoundSocket] = []
+    connected: list[tuple[BoundSocket, int]] = []
+    for item in raw:
+        if item.address not in kinds:
+            continue
+        mine = BoundSocket(_text(item.address), item.port, item.inode)
+        if not item.peer_port:
+            bound.append(mine)
+            continue
+        family = 6 if item.family == socket.AF_INET6 else 4
+        mine = replace(mine, peer=_text(item.peer), peer_port=item.peer_port)
+        connected.append((mine, family if kinds[item.address] == "bridge" else 0))
+    connected.sort(key=lambda entry: not entry[1])
+    del connected[MOST_CONNECTED:]
+    ports = ports | {item.port for item, _ in connected}
+    return tuple(item for item in bound if item.port in ports), connected
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def _text(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def _device(index: int) -> str:

@@ -10,4 +10,9 @@ minimum), ``PARAMS`` (name to default; None: must be given) and the pure functio
     the resources as they shall be, or what a person should do.
 ``impact(finding, facts, terms) -> str``
     one line: what the change does to traffic and memory.
+
+A fix whose one resource serves several findings also has
+
+``merge(one, other) -> Wanted``
+    both states in one. What is in force already is merged in, too, unless the plan prunes.
 """

@@ -1,10 +1,11 @@
-"""Tell a person which program to bind to which address.
+"""Tell a person which program to bind to which address, and how.
 
 What it changes
     Nothing: it is advice. It names the process, the unit or container it runs in, the port, and
     the address or addresses to bind instead of the wildcard. Nobody can make another program bind
     elsewhere from outside, and source NAT cannot repair its replies: each would be a flow of its
-    own, with another port.
+    own, with another port. For docker-proxy it names the container, and what helps there:
+    publishing on one address, doing without the proxy, or Docker 28.0.0.
 
 Safety
     Binding to one address makes the service deaf on the others: clients that use them must be
@@ -26,13 +27,27 @@ from remedies.facts import Facts
 from remedies.model import Advice, Finding, Terms, Wanted
 
 TITLE = "Bind the server to the address its clients ask"
-ANSWERS = ("udp-reply-source",)
+ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
 RISK = "low"
 NEEDS: tuple[type[object], ...] = ()
 TOPICS: tuple[str, ...] = ()
 PARAMS: dict[str, object] = {}
 
-TEMPLATE = "bind"
+TEMPLATES = {"udp-proxy-hairpin": "proxy"}
+"""By condition; ``bind`` for the others."""
+
+_TEXTS = (
+    "protocol",
+    "port",
+    "family",
+    "process",
+    "pid",
+    "unit",
+    "container",
+    "container_name",
+    "container_address",
+    "container_port",
+)
 
 
 def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
@@ -47,32 +62,38 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
 def desired(
     finding: Optional[Finding], facts: Facts, terms: Terms
 ) -> Union[tuple[Wanted, ...], Advice]:
-    """Return the advice, as data for the template ``bind``.
+    """Return the advice, as data for the template ``bind`` or ``proxy``.
 
     Its values: ``protocol``, ``port`` (text), ``family`` (``4`` or ``6``), ``addresses`` (a tuple:
     the ones that clients asked, else every local one they could ask), ``asked`` (True: clients
     were seen to ask these), ``process``, ``pid``, ``unit``, ``container`` (text, empty where not
-    known), and ``place``: ``container``, ``unit``, ``process`` or ``unknown``, the most useful of
-    these names.
+    known), ``argv`` (a tuple), ``connects`` (True: the server connects to its client), and
+    ``place``: ``container``, ``unit``, ``process`` or ``unknown``, the most useful of these names.
+    For docker-proxy ``container_name``, ``container_address`` and ``container_port`` too.
     """
     if finding is None:
         return ()
     details = finding.details
-    values: dict[str, object] = {
-        key: details.get(key, "")
-        for key in ("protocol", "port", "family", "process", "pid", "unit", "container")
-    }
+    values: dict[str, object] = {key: details.get(key, "") for key in _TEXTS}
     values["addresses"] = tuple(details.get("addresses", "").split())
     values["asked"] = bool(details.get("asked"))
+    values["argv"] = tuple(word for word in details.get("argv", "").split("\n") if word)
+    values["connects"] = details.get("server") == "connected"
     values["place"] = next(
         (key for key in ("container", "unit", "process") if details.get(key)), "unknown"
     )
+    template = TEMPLATES.get(finding.condition, "bind")
     who = details.get("process") or "the server"
+    if template == "proxy":
+        whose = details.get("container_name") or details.get("container_address") or "the container"
+        title = f"publish UDP port {details['port']} of {whose} on one address"
+    else:
+        title = f"bind {who} ({finding.subject}) to one address"
     return Advice(
         fix="bind-advice",
         finding=finding.id,
-        title=f"bind {who} ({finding.subject}) to one address",
-        template=TEMPLATE,
+        title=title,
+        template=template,
         values=values,
     )
 

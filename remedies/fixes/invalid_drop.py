@@ -5,7 +5,9 @@ What it changes
     ``inet remedy_invalid_drop``, just before the filter chains; with iptables the chain
     ``REMEDY-INVALID``, which mangle INPUT and mangle FORWARD jump to. Both hooks, because the
     reply to a masqueraded client arrives as addressed to the host (input), and the reply to a
-    published or balanced service is passed on (forward). Both count what they drop.
+    published or balanced service is passed on (forward). Both count what they drop. Where policy
+    persists: files in /etc/remedy/boot and a unit that loads them at boot, after the firewalls
+    that empty rulesets when they start.
 
 Safety
     TCP only: an ICMP error about an untracked flow is INVALID too, and dropping it would break
@@ -16,8 +18,8 @@ Safety
 
 What rollback restores
     The table, or the chain and its jumps, is removed, with the built-in nf_tables chains that
-    only the jumps had brought into being. A legacy table, once registered, stays until the
-    namespace ends: ``lossy``.
+    only the jumps had brought into being; the boot files go. A legacy table, once registered,
+    stays until the namespace ends: ``lossy``.
 
 References
     moby/libnetwork#1090; kubernetes/kubernetes#74839 and #94861 (harm with several ways out);

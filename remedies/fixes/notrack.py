@@ -4,7 +4,9 @@ What it changes
     Two rules for each address and port: requests to the service (prerouting, by destination) and
     its answers (output, by source) skip connection tracking. With nftables they stand in the table
     ``inet remedy_notrack`` at priority raw; with iptables in the chain ``REMEDY-NOTRACK`` of the
-    raw table, which PREROUTING and OUTPUT jump to, for each IP version among the addresses.
+    raw table, which PREROUTING and OUTPUT jump to, for each IP version among the addresses. Where
+    policy persists: files in /etc/remedy/boot and a unit that loads them at boot, after the
+    firewalls that empty rulesets when they start.
 
 Safety
     NAT does not see untracked packets. Refused, naming the rule, where a DNAT, REDIRECT, SNAT or
@@ -15,8 +17,9 @@ Safety
     INVALID drop must be limited to TCP, as ours is. Flows already tracked stay until they time out.
 
 What rollback restores
-    The table, or the chain and its jumps, is removed: from the next packet on the service is
-    tracked again. A legacy table, once registered, stays until the namespace ends: ``lossy``.
+    The table, or the chain and its jumps, is removed, and the boot files go: from the next packet
+    on the service is tracked again. A legacy table, once registered, stays until the namespace
+    ends: ``lossy``.
 
 References
     iptables-extensions(8): CT; nft(8): NOTRACK STATEMENT; moby/moby#10270 (a notrack range that

@@ -100,7 +100,8 @@ def _left(left: dict[str, Any]) -> str:
     if kind == "payload" and "field" in body:
         return f"{body['protocol']} {body['field']}"
     if kind == "fib":
-        return f"fib {' . '.join(body['flags'])} {body['result']}"
+        flags = body["flags"]  # nft 1.1 prints a single one without a list
+        return f"fib {flags if isinstance(flags, str) else ' . '.join(flags)} {body['result']}"
     return json.dumps(left, sort_keys=True)
 
 

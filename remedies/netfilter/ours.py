@@ -108,6 +108,16 @@ def notrack() -> Expression:
     return {"notrack": None}
 
 
+def to_local() -> Expression:
+    """Return a match on packets to any unicast address of this host (``fib daddr type local``)."""
+    return match({"fib": {"flags": ["daddr"], "result": "type"}}, "local")
+
+
+def redirect() -> Expression:
+    """Return the statement that sends a packet to its incoming interface's first address."""
+    return {"redirect": None}
+
+
 def comment(text: str) -> Expression:
     """Return a rule's comment, to be put anywhere among its expressions (128 bytes at most)."""
     return {"comment": text}

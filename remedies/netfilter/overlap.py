@@ -48,7 +48,7 @@ def overlap(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
 def _ways(notrack: PacketRule, nat: PacketRule, links: Links) -> Iterator[Overlap]:
     if nat.hook in ("prerouting", "output"):
         if nat.hook == notrack.hook:
-            yield _same_packet(notrack, nat, links)
+            yield both_see(notrack, nat, links)
         yield from _destination_replies(notrack, nat, links)
     elif nat.hook == "postrouting":
         yield _leaving(notrack, nat, links)
@@ -56,7 +56,7 @@ def _ways(notrack: PacketRule, nat: PacketRule, links: Links) -> Iterator[Overla
             yield _source_replies(notrack, nat, links)
     elif nat.hook == "input":
         if notrack.hook == "prerouting":
-            yield _same_packet(notrack, nat, links)
+            yield both_see(notrack, nat, links)
         else:
             yield _judge(_reply_of(notrack.match), nat.match, "its replies", nat.after)
 
@@ -86,8 +86,11 @@ def _two_services(one: Match, other: Match) -> bool:
     return False
 
 
-def _same_packet(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
-    """Judge packets that pass both rules at one hook, or on their way to this host."""
+def both_see(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
+    """Judge packets that pass both rules at one hook, or on their way to this host.
+
+    Whatever the rules do: of a rule that redirects, its requests.
+    """
     found = _judge(
         notrack.match, nat.match, f"both see at {notrack.hook}", nat.after + notrack.after
     )

@@ -26,7 +26,7 @@ from typing import Optional, Protocol, cast
 
 from remedies.errors import InputError
 
-SCHEMES = ("sysctl", "nft", "iptables", "ip6tables", "file")
+SCHEMES = ("sysctl", "nft", "iptables", "ip6tables", "file", "flow")
 
 
 class Driver(Protocol):

@@ -1,22 +1,32 @@
-"""``file:PATH``: a drop-in file of ours, read at boot by sysctl.d(5) or modules-load.d(5).
+"""``file:PATH``: a file of ours, read at boot by sysctl.d(5), modules-load.d(5) or systemd.unit(5).
 
-Only regular files whose name contains ``remedy``, directly in one of :data:`FOLDERS`, with one
-name (a hard or symbolic link is refused: it could lead anywhere). A write is a new file, synced,
-renamed over the old one, and the folder synced; mode, owner and extended attributes of a file
-that was there stay. The canonical text is the content.
+Only regular files directly in one of :data:`FOLDERS`, with one name (a hard or symbolic link is
+refused: it could lead anywhere); in a folder that others use too the name contains ``remedy``. A
+write is a new file, synced, renamed over the old one, and the folder synced; mode, owner and
+extended attributes of a file that was there stay. A folder of :data:`MADE` is made for the first
+file and removed with the last. The canonical text is the content.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
 
 from remedies.errors import InputError, NotPermitted, RemedyError, Unreadable, WriteFailed
 
-FOLDERS = ("/etc/sysctl.d", "/etc/modules-load.d")
+MADE = {
+    "/etc/remedy/boot": "/etc",
+    "/etc/systemd/system/multi-user.target.d": "/etc/systemd/system",
+}
+"""Folders that are made when they are missing, and what must be there already."""
+OWN = "/etc/remedy/boot"
+"""Nobody else's: a file there may have any name."""
+FOLDERS = ("/etc/sysctl.d", "/etc/modules-load.d", "/etc/systemd/system", *MADE)
 MODE = 0o644
+FOLDER_MODE = 0o755
 LIMIT = 1 << 20
 """Bytes; a file longer than that is none of ours."""
 
@@ -27,7 +37,8 @@ ROOT = ""
 def split(path: str) -> tuple[str, str]:
     """Split a path into folder and name; raise InputError where we do not write."""
     folder, name = os.path.split(path)
-    if folder not in FOLDERS or "remedy" not in name or name.startswith(".") or "\0" in name:
+    ours = "remedy" in name or folder == OWN
+    if folder not in FOLDERS or not ours or name.startswith(".") or "\0" in name:
         raise InputError(
             f"file:{path} is no file of ours", f"*remedy* directly in {' or '.join(FOLDERS)}"
         )
@@ -35,13 +46,55 @@ def split(path: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _folder(folder: str) -> Iterator[int]:
+def _folder(folder: str, make: bool = False) -> Iterator[int]:
+    """Open a folder, without following links below what must be there; with ``make``, make it.
+
+    Raises Unreadable where somebody else could put something there.
+    """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(ROOT + folder, flags)
+    base = MADE.get(folder, folder)
+    descriptor = os.open(ROOT + base, flags)
     try:
+        _only_ours(descriptor, base)
+        for part in folder[len(base) :].split("/")[1:]:
+            if make:
+                _make(descriptor, part)
+            below = os.open(part, flags, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+            _only_ours(descriptor, folder)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _only_ours(descriptor: int, folder: str) -> None:
+    status = os.fstat(descriptor)
+    if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
+        raise Unreadable(f"{folder} can be written by others", f"chown root, chmod go-w {folder}")
+
+
+def _make(parent: int, name: str) -> None:
+    """Make a folder unless it is there; its name is on disk before anything is put into it."""
+    try:
+        os.mkdir(name, FOLDER_MODE, dir_fd=parent)
+    except FileExistsError:
+        return
+    os.chmod(name, FOLDER_MODE, dir_fd=parent)  # whatever the umask
+    os.fsync(parent)
+
+
+def _remove_empty(folder: str) -> None:
+    """Remove a folder that we may make, and those it was made with, while they are empty."""
+    base = MADE.get(folder, folder)
+    while folder != base:
+        try:
+            os.rmdir(ROOT + folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return
+            raise
+        folder = os.path.dirname(folder)
 
 
 @contextlib.contextmanager
@@ -93,7 +146,8 @@ def write(path: str, state: str | None) -> None:
     """Replace or remove the file; raise WriteFailed, NotPermitted, InputError."""
     folder, name = split(path)
     try:
-        with _folder(folder) as where, _existing(where, name, path) as old:
+        make = state is not None
+        with _folder(folder, make) as where, _existing(where, name, path) as old:
             # One fixed name: what a crash leaves is removed by the next write.
             spare = f".{name}.new"
             with contextlib.suppress(FileNotFoundError):
@@ -104,6 +158,8 @@ def write(path: str, state: str | None) -> None:
             elif old is not None:
                 os.unlink(name, dir_fd=where)
             os.fsync(where)
+        if state is None:
+            _remove_empty(folder)
     except Unreadable as error:
         raise WriteFailed(error.what, error.hint) from error
     except FileNotFoundError as error:
@@ -140,7 +196,8 @@ def _failure(path: str, error: OSError) -> RemedyError:
         return NotPermitted(f"{path}: {error.strerror}", "run as root")
     if isinstance(error, FileNotFoundError):
         folder = os.path.dirname(path)
-        return WriteFailed(f"{path}: there is no {folder}", "set 'persist: false' in the policy")
+        needed = MADE.get(folder, folder)
+        return WriteFailed(f"{path}: there is no {needed}", "set 'persist: false' in the policy")
     return WriteFailed(f"{path}: {error.strerror}")
 
 
@@ -148,11 +205,12 @@ def check(path: str, state: str | None) -> None:
     """Tell whether the file could be written, changing nothing; raise WriteFailed, NotPermitted."""
     folder, name = split(path)
     try:
-        with _folder(folder) as where, _existing(where, name, path):
-            if not os.access(".", os.W_OK, dir_fd=where):
-                read_only = os.fstatvfs(where).f_flag & os.ST_RDONLY
-                reason = "the file system is read-only" if read_only else "not permitted"
-                raise NotPermitted(f"{path}: {reason}", "run as root where /etc can be written")
+        try:
+            with _folder(folder) as where, _existing(where, name, path):
+                _check_writable(where, path)
+        except FileNotFoundError:
+            with _folder(MADE.get(folder, folder)) as where:  # where it would be made
+                _check_writable(where, path)
     except Unreadable as error:
         raise WriteFailed(error.what, error.hint) from error
     except FileNotFoundError as error:
@@ -160,6 +218,13 @@ def check(path: str, state: str | None) -> None:
             raise _failure(path, error) from error
     except OSError as error:
         raise _failure(path, error) from error
+
+
+def _check_writable(folder: int, path: str) -> None:
+    if not os.access(".", os.W_OK, dir_fd=folder):
+        read_only = os.fstatvfs(folder).f_flag & os.ST_RDONLY
+        reason = "the file system is read-only" if read_only else "not permitted"
+        raise NotPermitted(f"{path}: {reason}", "run as root where /etc can be written")
 
 
 def same(path: str, one: str | None, other: str | None) -> bool:

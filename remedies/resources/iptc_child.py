@@ -81,6 +81,8 @@ def fill(iptc: Any, rule: Any, words: list[str]) -> None:
         sign = "!" if negated else ""
         if option in names:
             setattr(rule, names[option], sign + values[0])
+            if option in ("-i", "-o"):
+                whole_names(rule)
         elif option == "-m":
             module = rule.create_match(values[0])
         elif option == "-j":
@@ -93,6 +95,17 @@ def fill(iptc: Any, rule: Any, words: list[str]) -> None:
             module.set_parameter(option[2:], value if values else sign)
         else:
             raise Refused(f"cannot write the option {option!r} with python-iptables")
+
+
+def whole_names(rule: Any) -> None:
+    """Let an IPv6 rule compare every bit of an interface name.
+
+    python-iptables 1.0.1 masks each byte with 1 there, so that ``-i br0`` matches ``br2`` too
+    (iptc/ip6tc.py, set_in_interface(); the kernel's ifname_compare_aligned()).
+    """
+    entry = getattr(rule.entry, "ipv6", None)
+    for side in ("iniface_mask", "outiface_mask") if entry is not None else ():
+        setattr(entry, side, getattr(entry, side).replace(b"\x01", b"\xff"))
 
 
 def carry_out(iptc: Any, order: dict[str, Any]) -> None:

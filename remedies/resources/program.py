@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from remedies.errors import Unreadable
 
+KEPT: set[int] = set()
+"""Descriptors that every program inherits: the writer's lock, held until the program has ended."""
+
 TIMEOUT = 30.0
 """Seconds one program may take; saving 50,000 rules takes less than one."""
 
@@ -35,6 +38,7 @@ def run(argv: Sequence[str], stdin: str = "", package: str = "iptables") -> str:
             text=True,
             timeout=TIMEOUT,
             check=False,
+            pass_fds=tuple(KEPT),
             env={**os.environ, "LC_ALL": "C"},
         )
     except FileNotFoundError as error:

@@ -15,10 +15,13 @@ from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flow, Flows, Tuple
 from remedies.facts.links import Address, Link, Links
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.services import mirrored
 from remedies.facts.sockets import Process, Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Host, Terms
+from remedies.netfilter.redirects import Redirect
 
 HOST = Host("box", "m", "6.1", "host", "b")
 LINKS = Links(
@@ -64,9 +67,14 @@ PAIR6 = (
 
 
 def facts(
-    *sockets: UdpSocket, flows: tuple[Flow, ...] = (), links: Links = LINKS, unread: str = ""
+    *sockets: UdpSocket,
+    flows: tuple[Flow, ...] = (),
+    links: Links = LINKS,
+    unread: str = "",
+    redirects: tuple[Redirect, ...] = (),
 ) -> Facts:
     known = {
+        "netfilter": Netfilter(True, "none", redirects=redirects),
         "links": links,
         "sockets": Sockets(sockets),
         "flows": Flows(unreplied=flows, unread=(unread,) if unread else ()),
@@ -178,6 +186,70 @@ def test_an_unknown_fact_passes_on() -> None:
         udp_reply_source.detect(Facts(HOST, "", 0.0), {})
 
 
+OURS = Redirect("nft:inet/remedy_udp_redirect", "inet", "docker0", 56789)
+
+
+def test_what_our_redirect_covers_is_mitigated_and_keeps_its_way() -> None:
+    (found,) = udp_reply_source.detect(facts(SERVER, redirects=(OURS,)), {})
+    assert (found.verdict, found.mitigated_by) == ("mitigated", f"remedy {OURS.resource}")
+    assert found.details["redirect"] == "docker0/172.17.0.1"
+    (other,) = udp_reply_source.detect(
+        facts(SERVER, redirects=(replace(OURS, port=53), replace(OURS, family="ip6"))), {}
+    )
+    assert (other.verdict, other.details["redirect"]) == ("exposed", "")
+
+
+def test_what_is_covered_keeps_its_way_while_its_bridge_is_away() -> None:
+    gone = replace(LINKS, links=LINKS.links[:2], addresses=LINKS.addresses[:2])
+    second = (Link(7, "br-1", "bridge", up=True),)
+    gone = replace(
+        gone,
+        links=gone.links + second,
+        addresses=(*gone.addresses, Address("172.18.0.1", 16, 7, "global")),
+    )
+    (found,) = udp_reply_source.detect(facts(SERVER, links=gone, redirects=(OURS,)), {})
+    assert (found.verdict, found.details["redirect"]) == ("mitigated", "docker0/0.0.0.0")
+
+
+def test_a_pair_in_spite_of_our_redirect_is_still_a_proof() -> None:
+    (found,) = udp_reply_source.detect(facts(SERVER, flows=PAIR, redirects=(OURS,)), {})
+    assert (found.verdict, found.mitigated_by) == ("proven", None)
+
+
+@pytest.mark.parametrize(
+    ("server", "pair", "way"),
+    [
+        (SERVER, PAIR, "docker0/172.17.0.1"),
+        (SERVER6, PAIR, "docker0/172.17.0.1"),
+        (SERVER6, PAIR6, "docker0/2001:db8:2::1"),
+    ],
+)
+def test_a_proof_names_the_way_in_and_the_stale_flows(
+    server: UdpSocket, pair: tuple[Flow, Flow], way: str
+) -> None:
+    (found,) = detect(server, flows=pair)
+    assert found.details["redirect"] == way
+    ways = [flow.original for flow in pair]
+    assert found.details["stale"].split() == [
+        f"udp/{w.source}/{w.source_port}/{w.destination}/{w.destination_port}" for w in ways
+    ]
+    assert found.details["server"] == "wildcard"
+
+
+def test_a_client_that_is_no_neighbour_has_no_known_way_in() -> None:
+    far = (
+        unreplied("192.0.2.7", 57275, "10.21.17.99", 56789),
+        unreplied("172.17.0.1", 56789, "192.0.2.7", 57275),
+    )
+    (found,) = detect(SERVER, flows=far)
+    assert (found.verdict, found.details["redirect"]) == ("proven", "")
+
+
+def test_docker_proxy_is_somebody_elses_condition() -> None:
+    proxy = replace(SERVER, owner=Process(9, "docker-proxy", ("docker-proxy",)))
+    assert detect(proxy, flows=PAIR) == ()
+
+
 addresses = st.sampled_from(("10.21.17.99", "172.17.0.1", "172.17.0.2", "192.0.2.9"))
 ports = st.integers(1, 3)
 
@@ -185,7 +257,9 @@ ports = st.integers(1, 3)
 @given(st.lists(st.builds(unreplied, addresses, ports, addresses, ports), max_size=12))
 def test_a_pair_always_has_two_local_ends_and_a_foreign_client(flows: list[Flow]) -> None:
     local = {"10.21.17.99", "172.17.0.1"}
-    for request, reply in udp_reply_source.mirrored(flows, local):
+    for request, reply, source in mirrored(flows, local):
+        assert reply is not None
+        assert source == reply.original.source
         assert {request.original.destination, reply.original.source} == local
         assert request.original.source == reply.original.destination not in local
         assert request.original.source_port == reply.original.destination_port
@@ -208,8 +282,13 @@ def test_the_advice_names_process_unit_port_and_address() -> None:
         "pid": "9",
         "unit": "sipd.service",
         "container": "",
+        "container_name": "",
+        "container_address": "",
+        "container_port": "",
         "addresses": ("10.21.17.99",),
         "asked": True,
+        "argv": ("sipd", "-f"),
+        "connects": False,
         "place": "unit",
     }
     assert bind_advice.impact(found, asked, Terms()).startswith("none")

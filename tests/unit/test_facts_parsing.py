@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,13 +16,10 @@ from remedies.facts.counters import (
     paired_lines,
     single_lines,
 )
-from remedies.facts.flows import Flow, Tuple
 from remedies.facts.links import Address, Link, Links
 from remedies.facts.processes import placement
 from remedies.facts.sockets import UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
-from remedies.facts.tap import Reset, Tally, parse
-from remedies.netlink.conntrack import Way
 
 OLD = """entries  searched found new invalid ignore delete insert insert_failed drop early_drop
 00000010  00000000 00000000 00000000 0000000a 00000000 00000000 00000000 00000001 00000002 00000003
@@ -164,54 +158,3 @@ ID = "0123456789abcdef" * 4
 )
 def test_unit_and_container_come_from_the_cgroup(cgroups: str, expected: tuple[str, str]) -> None:
     assert placement(cgroups) == expected
-
-
-def reset(way: Way, ttl: int) -> bytes:
-    ports = struct.pack(">HH", way.source_port, way.destination_port) + bytes(16)
-    if ":" in way.source:
-        ends = (socket.inet_pton(socket.AF_INET6, e) for e in (way.source, way.destination))
-        return struct.pack(">IHBB", 6 << 28, 20, 6, ttl) + b"".join(ends) + ports
-    ends = (socket.inet_pton(socket.AF_INET, e) for e in (way.source, way.destination))
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 40, 0, 0, ttl, 6, 0)
-    return head + b"".join(ends) + ports
-
-
-OUT = Way("10.21.17.99", 47216, "10.21.17.1", 443)
-OUT6 = Way("2001:db8::99", 47216, "2001:db8::1", 443)
-
-
-@pytest.mark.parametrize("way", [OUT, OUT6])
-def test_a_packet_is_read_as_it_was_built(way: Way) -> None:
-    assert parse(reset(way, 61)) == (61, way)
-    assert parse(reset(way, 61)[:20]) is None
-
-
-@given(st.binary(max_size=140))
-def test_any_packet_is_read_or_left(packet: bytes) -> None:
-    parse(packet)
-
-
-def test_a_forwarded_reset_is_not_ours_and_a_bridged_copy_is_no_second_one() -> None:
-    flow = Flow("tcp", Tuple("172.17.0.2", 5, "a", 1), Tuple("a", 1, "b", 2), True, True)
-    asked: list[Way] = []
-
-    def owner(way: Way) -> Flow:
-        asked.append(way)
-        return flow
-
-    tally = Tally(lambda v6, interface: 64, owner)
-    for interface in ("docker0", "veth1", "docker0", "veth1"):
-        tally.take(reset(OUT, 64), interface)
-    tally.take(reset(OUT, 63), "eth0")
-    tally.take(b"", "eth0")
-    assert tally.resets() == (Reset(*OUT, count=2, flow=flow),)
-    assert (tally.heard(), tally.forwarded) == (2, 1)
-    assert asked == [Way("10.21.17.1", 443, "10.21.17.99", 47216)]
-
-
-def test_a_flood_of_tuples_is_counted_in_bounded_memory() -> None:
-    tally = Tally(lambda v6, interface: 64, lambda way: None)
-    for port in range(3000):
-        tally.take(reset(OUT._replace(source_port=port), 64), "eth0")
-    assert len(tally.resets()) == 1000
-    assert tally.heard() == 3000

@@ -241,3 +241,58 @@ def test_a_blind_guard_gives_nothing_back() -> None:
     made = plan(policy("off", require=standing), store=FakeStore(a="1"), held=HELD_A)
     assert made.changes == ()
     assert made.refused[0].wanted
+
+
+OTHER = Finding("cond", "another subject", "exposed", "high", "message")
+
+
+def add_up(one: Wanted, other: Wanted) -> Wanted:
+    """Return both states, letter by letter, and both effects."""
+    state = "".join(sorted(set((one.state or "") + (other.state or ""))))
+    effects = tuple(dict.fromkeys(one.effects + other.effects))
+    return replace(one, state=state, effects=effects)
+
+
+class Adding(FakeFix):
+    """A fix whose one resource serves several findings: a letter for each subject."""
+
+    def desired(
+        self, finding: Optional[Finding], facts: Facts, terms: Terms
+    ) -> Union[tuple[Wanted, ...], Advice]:
+        letter = "" if finding is None else finding.subject[0]
+        return (Wanted("a", letter, effects=(f"flow:{letter}",)),)
+
+    merge = staticmethod(add_up)
+
+
+def test_a_fix_that_adds_up_makes_one_change_that_answers_every_finding() -> None:
+    FIXES["first"] = Adding("first")
+    made = plan(policy(), FINDING, OTHER)
+    assert summary(made) == [("create", "a", None, "as")]
+    assert made.changes[0].effects == ("flow:s", "flow:a")
+    assert made.changes[0].answers == (FINDING.id, OTHER.id)
+    assert made.changes[0].reversed().answers == (FINDING.id, OTHER.id)
+
+
+def test_a_fix_that_does_not_add_up_still_answers_every_finding() -> None:
+    made = plan(policy(), FINDING, OTHER)
+    assert summary(made) == [("create", "a", None, "1")]
+    assert made.changes[0].answers == (FINDING.id, OTHER.id)
+
+
+def test_what_is_in_force_is_added_unless_pruned() -> None:
+    FIXES["first"] = Adding("first")
+    held = {"a": Held("a", "first", None, "s", "t1")}
+    store = FakeStore(a="s")
+    assert summary(plan(policy(), OTHER, store=store, held=held)) == [("update", "a", "s", "as")]
+    pruned = plan(policy(), OTHER, store=store, held=held, prune=True)
+    assert summary(pruned) == [("update", "a", "s", "a")]
+
+
+def test_a_change_may_be_nothing_but_its_effects() -> None:
+    """Flows that pin the old path although the rule stands: they are all that is left to do."""
+    FIXES["first"] = Adding("first")
+    store = FakeStore(a="s")
+    assert plan(policy(), FINDING, store=store).changes == ()
+    store.write("flow:s", "present")
+    assert summary(plan(policy(), FINDING, store=store)) == [("update", "a", "s", "s")]

@@ -37,11 +37,20 @@ def test_each_is_valid_under_its_own_name(name: str) -> None:
     assert not policy.require, "no shipped policy can know what a site requires"
 
 
+UDP_CONDITIONS = {"udp-reply-source", "udp-connected-server", "udp-proxy-hairpin"}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_no_udp_service_is_touched_and_notrack_is_only_ever_required(name: str) -> None:
+def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str) -> None:
     rules = compile_policy((name,)).policy.rules
-    assert {c for c, rule in rules.items() if rule.mode == "fix"} <= {"tcp-invalid-reset"}
+    fixed = {c for c, rule in rules.items() if rule.mode == "fix"}
+    assert fixed <= {"tcp-invalid-reset", *(UDP_CONDITIONS if name == "docker-host" else ())}
     assert all("notrack" not in rule.fixes for rule in rules.values())
+    for condition in UDP_CONDITIONS:
+        rule = rules[condition]
+        redirects = "udp-redirect" in rule.fixes
+        assert redirects == (name == "docker-host")
+        assert not redirects or (rule.from_, rule.fixes[-1]) == ("proven", "bind-advice")
 
 
 def test_default_fixes_the_reset_fault_from_exposed() -> None:

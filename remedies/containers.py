@@ -1,0 +1,83 @@
+"""Names of containers, from the daemon that runs them where its socket answers.
+
+Docker Engine API, ``GET /containers/json``; podman's service answers the same. A path socket is
+reached from every network namespace (unix(7)).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+SOCKETS = ("/run/docker.sock", "/run/podman/podman.sock")
+PATIENCE = 1.0
+"""Seconds in which a daemon has to answer: a name is a comfort, not evidence."""
+
+_REQUEST = b"GET /containers/json HTTP/1.0\r\nHost: localhost\r\n\r\n"
+_MOST = 16 * 1024 * 1024
+"""Octets; a container takes about 1,500."""
+
+
+def names() -> dict[str, str]:
+    """Return id (12 digits) to name of the running containers; empty where no daemon answers."""
+    found: dict[str, str] = {}
+    for answer in answers():
+        for container, name in parse(answer).items():
+            found.setdefault(container, name)
+    return found
+
+
+def answers() -> Iterator[bytes]:
+    """Yield what each daemon that there is answers: an HTTP head and a JSON body.
+
+    One that the environment variable DOCKER_HOST names by a ``unix://`` path is asked first.
+    """
+    chosen = os.environ.get("DOCKER_HOST", "")
+    first = (chosen[len("unix://") :],) if chosen.startswith("unix://") else ()
+    for path in dict.fromkeys(first + SOCKETS):
+        try:
+            yield _ask(path)
+        except OSError:  # no daemon there, or not for this user
+            continue
+
+
+def _ask(path: str) -> bytes:
+    """Return all that a daemon answers in time."""
+    until = time.monotonic() + PATIENCE
+    answer = bytearray()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(PATIENCE)
+        client.connect(path)
+        client.sendall(_REQUEST)
+        while len(answer) < _MOST:
+            client.settimeout(max(0.001, until - time.monotonic()))
+            part = client.recv(65536)
+            if not part:
+                break
+            answer += part
+    return bytes(answer)
+
+
+def parse(answer: bytes) -> dict[str, str]:
+    """Return id (12 digits) to name of an HTTP answer; nothing of what is not as documented."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if head.split(b"\r\n", 1)[0].split(b" ")[1:2] != [b"200"]:
+        return {}
+    try:
+        containers = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    found = {}
+    for entry in containers if isinstance(containers, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        container, given = entry.get("Id"), entry.get("Names")
+        if isinstance(container, str) and isinstance(given, list) and given:
+            # A linked container has more names; its own holds one slash only.
+            own = [n for n in given if isinstance(n, str) and n.count("/") <= 1] or [""]
+            if own[0].lstrip("/"):
+                found[container[:12]] = own[0].lstrip("/")
+    return found

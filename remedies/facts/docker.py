@@ -1,0 +1,71 @@
+"""Which container has which address, asked of the daemon where a docker-proxy serves a UDP port."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from remedies.facts import Asking
+from remedies.facts.sockets import Sockets
+
+AFTER = ("sockets",)
+
+
+@dataclass(frozen=True)
+class Container:
+    """One running container."""
+
+    id: str
+    """12 hex digits."""
+    name: str
+    addresses: tuple[str, ...] = ()
+    """In its networks, IPv4 and IPv6."""
+
+
+@dataclass(frozen=True)
+class Docker:
+    """What the daemon says; empty where it was not asked or did not answer."""
+
+    containers: tuple[Container, ...] = ()
+
+
+def read(asking: Asking) -> Docker:
+    """Ask where some docker-proxy may answer from a wrong address; never raises."""
+    from remedies.facts.services import PROXY
+
+    sockets = asking.earlier(Sockets)
+    held = () if sockets is None else sockets.wildcard
+    if not any(s.owner is not None and s.owner.name == PROXY and not s.pktinfo for s in held):
+        return Docker()
+    from remedies.containers import answers
+
+    return Docker(tuple(found for answer in answers() for found in parse(answer)))
+
+
+def parse(answer: bytes) -> tuple[Container, ...]:
+    """Return the containers of an answer to GET /containers/json; nothing of any other answer.
+
+    Docker Engine API, "List containers": ``NetworkSettings.Networks``.
+    """
+    from remedies.containers import parse as names_of
+
+    names = names_of(answer)
+    listed = json.loads(answer.partition(b"\r\n\r\n")[2]) if names else ()
+    return tuple(
+        Container(container, names[container], _addresses(entry))
+        for entry in listed
+        if isinstance(entry, dict) and (container := str(entry.get("Id"))[:12]) in names
+    )
+
+
+def _addresses(entry: dict[str, Any]) -> tuple[str, ...]:
+    settings = entry.get("NetworkSettings")
+    networks = settings.get("Networks") if isinstance(settings, dict) else None
+    return tuple(
+        address
+        for network in (networks.values() if isinstance(networks, dict) else ())
+        if isinstance(network, dict)
+        for address in (network.get("IPAddress"), network.get("GlobalIPv6Address"))
+        if isinstance(address, str) and address
+    )

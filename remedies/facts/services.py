@@ -1,0 +1,230 @@
+"""UDP services as the facts show them: who serves a port, and what proves a wrong source. Pure.
+
+Not a probe: the UDP conditions share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+from remedies.facts import Facts
+from remedies.facts.flows import Flow, Flows
+from remedies.facts.links import Links
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.sockets import BoundSocket, Process, Sockets, UdpSocket
+from remedies.model import Evidence
+from remedies.netfilter.prefixes import contains
+from remedies.netfilter.redirects import Redirect
+
+PROXY = "docker-proxy"
+"""The program that answers for published ports (moby, cmd/docker-proxy)."""
+MOST_STALE = 100
+"""Proofs whose flows are named one by one; the driver finds the others itself."""
+AWAY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  # named, not bound
+"""Stands for the address of a link that is not there now."""
+
+
+class Proof(NamedTuple):
+    """A request to one local address that was, or is going to be, answered from another."""
+
+    request: Flow
+    reply: Optional[Flow]
+    """The answer as conntrack saw it: a flow of its own."""
+    source: str
+    """The local address that the answer comes from."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One port of one family, the socket that speaks for it, and the proofs against it."""
+
+    family: int
+    port: int
+    server: Optional[UdpSocket]
+    """None: gone, or not to be seen."""
+    proofs: tuple[Proof, ...] = ()
+    pktinfo: bool = False
+    """Some worker asks for IP_PKTINFO."""
+
+    @property
+    def proxied(self) -> bool:
+        """Tell whether docker-proxy serves it."""
+        owner = None if self.server is None else self.server.owner
+        return owner is not None and owner.name == PROXY
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """Return the families whose clients it serves."""
+        return (self.family,) if self.server is None else self.server.serves
+
+
+def services(facts: Facts) -> tuple[Service, ...]:
+    """Return every wildcard server, and every port that a proof is left of; raise Unreadable.
+
+    A proof against a socket that has connected to its client is not among them.
+    """
+    links, sockets = facts.get(Links), facts.get(Sockets)
+    local = {item.address for item in links.addresses}
+    taken = {(s.address, s.port, s.peer, s.peer_port) for s in sockets.connected}
+    pairs: dict[tuple[int, int], list[Proof]] = {}
+    for proof in mirrored(facts.get(Flows).unreplied, local):
+        way = proof.request.original
+        if (proof.source, way.destination_port, way.source, way.source_port) not in taken:
+            family = 6 if ":" in way.destination else 4
+            pairs.setdefault((family, way.destination_port), []).append(proof)
+    found = []
+    for (family, port), group in _groups(sockets.wildcard).items():
+        proofs = [p for each in group[0].serves for p in pairs.pop((each, port), [])]
+        pktinfo = any(item.pktinfo for item in group)
+        found.append(Service(family, port, group[0], tuple(proofs), pktinfo))
+    found += [Service(*key, server=None, proofs=tuple(proofs)) for key, proofs in pairs.items()]
+    return tuple(found)
+
+
+def mirrored(unreplied: Iterable[Flow], local: set[str]) -> Iterator[Proof]:
+    """Yield the mirrored pairs among UDP flows without a reply; ``local``: our addresses.
+
+    The first flow of a pair asks one local address, the second leaves from another one for the
+    same client and ports: it is the answer, which conntrack could not match to the request.
+    """
+    flows = [flow for flow in unreplied if flow.protocol == "udp"]
+    asked: dict[tuple[str, int, int], Flow] = {}
+    for flow in flows:
+        way = flow.original
+        if way.destination in local and way.source not in local:
+            asked[way.source, way.source_port, way.destination_port] = flow
+    for flow in flows:
+        way = flow.original
+        request = asked.get((way.destination, way.destination_port, way.source_port))
+        if (
+            request is not None
+            and way.source in local
+            and way.source != request.original.destination
+        ):
+            yield Proof(request, flow, way.source)
+
+
+def deaf(socket: BoundSocket, unreplied: Iterable[Flow], local: set[str]) -> Iterator[Proof]:
+    """Yield the requests that a connected socket's own client sends past it.
+
+    They go to another local address than the one the socket has now, and no NAT brings them back.
+    """
+    for flow in unreplied:
+        way = flow.original
+        if (
+            (way.source, way.source_port) == (socket.peer, socket.peer_port)
+            and way.destination_port == socket.port
+            and way.destination != socket.address
+            and way.destination in local
+            and not flow.nat
+        ):
+            yield Proof(flow, None, socket.address)
+
+
+def _groups(sockets: Iterable[UdpSocket]) -> dict[tuple[int, int], list[UdpSocket]]:
+    """Return sockets by family and port: several workers on one port are one server."""
+    found: dict[tuple[int, int], list[UdpSocket]] = {}
+    for item in sockets:
+        found.setdefault((item.family, item.port), []).append(item)
+    # The first speaks for its port: one that takes every interface, and that could be looked at.
+    for group in found.values():
+        group.sort(key=lambda item: (bool(item.device), item.pktinfo is None))
+    return found
+
+
+def covering(facts: Facts, port: int, families: Iterable[int]) -> tuple[Redirect, ...]:
+    """Return our redirects of a port that are in force for one of ``families``."""
+    netfilter = facts.known.get("netfilter")
+    if not isinstance(netfilter, Netfilter):
+        return ()
+    return tuple(
+        rule
+        for rule in netfilter.redirects
+        if rule.port == port and set(families) & set(rule.families)
+    )
+
+
+def for_redirect(
+    links: Links, families: Iterable[int], proofs: Iterable[Proof], covered: Iterable[Redirect]
+) -> dict[str, str]:
+    """Return the details of a finding that the fix ``udp-redirect`` asks for.
+
+    ``redirect``: ``LINK/ADDRESS`` for each interface that failing clients come in by, or that is
+    covered already, with the address that answers come from; the wildcard where the link of a
+    covered one is away (Docker makes its bridges anew at will). ``stale``: the flows that pin the
+    old path, as addresses of the driver ``flow`` without its scheme.
+    """
+    proofs = tuple(proofs)
+    ways = {f"{name}/{p.source}" for p in proofs if (name := _way_in(p, links))}
+    for rule in covered:
+        for family in set(families) & set(rule.families):
+            first = links.first(rule.interface, family)
+            ways.add(f"{rule.interface}/{AWAY[family] if first is None else first.address}")
+    stale: dict[str, None] = {}
+    for proof in proofs[:MOST_STALE]:
+        for flow in (proof.request, proof.reply):
+            if flow is not None:
+                way = flow.original
+                ends = (way.source, way.source_port, way.destination, way.destination_port)
+                stale["/".join(map(str, ("udp", *ends)))] = None
+    return {"redirect": " ".join(sorted(ways)), "stale": " ".join(stale)}
+
+
+def _way_in(proof: Proof, links: Links) -> str:
+    """Return the link that a client's requests come in by, empty where that is not known.
+
+    It is the one that its answers leave by, as long as the client is a neighbour on it.
+    """
+    client = proof.request.original.source
+    for item in links.addresses:
+        if item.address == proof.source and contains(f"{item.address}/{item.prefix}", client):
+            return links.name(item.link)
+    return ""
+
+
+def who(owner: Optional[Process]) -> str:
+    """Return a server's name for a message, with the container or unit it runs in."""
+    if owner is None:
+        return "a UDP server"
+    place = f" in container {owner.container}" if owner.container else ""
+    place = place or (f" ({owner.unit})" if owner.unit else "")
+    return f"{owner.name}{place}"
+
+
+def flow_evidence(flows: Flows, proofs: tuple[Proof, ...]) -> Iterator[Evidence]:
+    """Yield the proofs as conntrack(8) prints them, three at most, and what was not read."""
+    for proof in proofs[:3]:
+        yield Evidence("conntrack", "request", flow_text(proof.request), "no reply seen")
+        if proof.reply is not None:
+            note = "another flow: no reply seen"
+            yield Evidence("conntrack", "reply", flow_text(proof.reply), note)
+    if len(proofs) > 3:
+        yield Evidence("conntrack", "requests", str(len(proofs)), "three are shown")
+    for reason in flows.unread:
+        yield Evidence("conntrack", "not read", reason)
+    if flows.truncated:
+        yield Evidence("conntrack", "not read", f"more than {flows.limit} unreplied UDP flows")
+
+
+def flow_text(flow: Flow) -> str:
+    """Return a flow's original tuple as conntrack(8) prints it."""
+    way = flow.original
+    return (
+        f"udp src={way.source} dst={way.destination} sport={way.source_port} "
+        f"dport={way.destination_port} [UNREPLIED]"
+    )
+
+
+def process_details(owner: Optional[Process]) -> dict[str, str]:
+    """Return the details of a finding that name its process; empty where it is not known."""
+    if owner is None:
+        return {}
+    return {
+        "process": owner.name,
+        "pid": str(owner.pid),
+        "unit": owner.unit,
+        "container": owner.container,
+        "argv": "\n".join(owner.argv),
+    }

@@ -1,0 +1,338 @@
+"""udp-redirect on the kernel: the failing client's very next datagram is answered.
+
+Under each way to write NAT and each form of the redirect, v4 and v6: a client that failed goes on
+over the same socket, one that uses the bridge's own address is not disturbed, rollback makes a
+new client fail again, and the rules are what they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from remedies.lab import datagram
+from remedies.lab.firewall import Firewall
+from remedies.lab.ruleset import difference, dump
+from remedies.lab.scenarios import udp_proxy_hairpin
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import Options, World, child_environment
+
+PORT = 56789
+FORMS = [
+    pytest.param("nft", 4, "nftables", id="nft-v4"),
+    pytest.param("nft", 6, "nftables", id="nft-v6"),
+    pytest.param("iptables-legacy", 4, "nftables", id="nft-beside-legacy-v4"),
+    pytest.param("iptables-nft", 6, "nftables", id="nft-beside-iptables-nft-v6"),
+    pytest.param("iptables-nft", 4, "iptables", id="iptables-nft-v4"),
+    pytest.param("iptables-nft", 6, "iptables", id="iptables-nft-v6"),
+    pytest.param("iptables-legacy", 4, "iptables", id="iptables-legacy-v4"),
+    pytest.param("iptables-legacy", 6, "iptables", id="iptables-legacy-v6"),
+]
+
+
+def remedy(world: World, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """Run the command line against the world's host under docker-host; return its JSON."""
+    argv = [sys.executable, "-m", "remedies", *world.remedy, "--policy", "docker-host"]
+    window = () if arguments[0] == "rollback" else ("--window", "0s")
+    done = subprocess.run(
+        [*argv, *arguments, *window, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=child_environment(),
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def verdicts(world: World) -> dict[str, str]:
+    """Return the verdict of every UDP finding by condition."""
+    argv = [sys.executable, "-m", "remedies", *world.remedy, "scan", "--window", "0s", "--json"]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=False, env=child_environment()
+    )
+    found = json.loads(done.stdout)["findings"]
+    return {f["condition"]: f["verdict"] for f in found if f["condition"].startswith("udp-")}
+
+
+@dataclass
+class Client:
+    """One connected UDP socket in the container, and an ear for answers that it never gets."""
+
+    end: socket.socket
+    ear: socket.socket
+    address: str
+    number: int = 0
+
+    def ask(self) -> str:
+        """Send one datagram; return ``answered``, ``refused`` or why it was not."""
+        self.number += 1
+        line = f"question {self.number} of {self.end.getsockname()[1]}.".encode()
+        why = datagram._attempt(self.end, self.ear, line, self.address)
+        return ("refused" if "was refused" in why else why) or "answered"
+
+    def drain(self) -> None:
+        """Forget what was answered and heard so far."""
+        for one, size in ((self.end, 100), (self.ear, 1)):
+            while select.select([one], [], [], 0)[0]:
+                with contextlib.suppress(ConnectionRefusedError):
+                    one.recv(size)
+
+
+@contextlib.contextmanager
+def client(world: World, address: str, port: int = PORT) -> Iterator[Client]:
+    """Connect a socket of the container's to one of the host's addresses."""
+    with (
+        world.socket("client", addresses(world).family, socket.SOCK_DGRAM) as end,
+        world.socket("client", socket.AF_PACKET, socket.SOCK_DGRAM) as ear,
+    ):
+        ear.bind(("eth0", 3))  # ETH_P_ALL
+        end.connect((address, port))
+        yield Client(end, ear, address)
+
+
+@contextlib.contextmanager
+def serving(nat: str, family: int, backend: str | None = None) -> Iterator[World]:
+    """Make a world whose host serves the port on every address."""
+    with World("udp-reply-source", Options(nat, family, backend=backend)) as world:
+        container_host(world)
+        world.start(
+            "host", ["remedies.lab.udp_server", "::" if family == 6 else "0.0.0.0", "56789"]
+        )
+        yield world
+
+
+@pytest.mark.parametrize(("nat", "family", "backend"), FORMS)
+def test_the_very_next_datagram_is_answered(nat: str, family: int, backend: str) -> None:
+    with serving(nat, family, backend) as world:
+        at = addresses(world)
+        before = dump(world)
+        with (
+            client(world, at.uplink) as failing,
+            client(world, at.uplink) as second,
+            client(world, at.bridge) as neighbour,
+        ):
+            assert [failing.ask(), second.ask(), neighbour.ask()] == [
+                "refused",
+                "refused",
+                "answered",
+            ]
+            made = remedy(world, "apply", "--yes")
+            assert made["outcome"] == "applied"
+            after = {v["condition"]: v["after"] for v in made["verified"]}
+            assert after["udp-reply-source"] == "mitigated"
+            assert [failing.ask(), failing.ask()] == ["answered", "answered"]
+            assert [second.ask(), neighbour.ask()] == ["answered", "answered"]
+        with client(world, at.uplink) as third:
+            assert third.ask() == "answered"
+        assert remedy(world, "apply", "--yes")["outcome"] == "nothing"
+        remedy(world, "rollback", "--yes")
+        with client(world, at.uplink) as fourth:
+            assert fourth.ask() == "refused"
+        assert difference(before, dump(world)) == ""
+
+
+def test_effects_are_told_and_journaled_by_tuple() -> None:
+    with serving("nft", 4) as world, client(world, addresses(world).uplink) as failing:
+        failing.ask()
+        port = failing.end.getsockname()[1]
+        (change,) = [c for c in remedy(world, "plan")["changes"] if c["fix"] == "udp-redirect"]
+        assert change["effects"] == [
+            f"flow:udp/172.17.0.2/{port}/10.21.17.99/{PORT}",
+            f"flow:udp/172.17.0.1/{PORT}/172.17.0.2/{port}",
+            f"flow:udp/docker0/{PORT}",
+        ]
+        remedy(world, "apply", "--yes")
+        journal = world.run("host", ["find", f"{world.folder}/state", "-name", "journal*"])
+        with open(journal.split()[0], encoding="utf-8") as file:
+            assert f'"flow:udp/172.17.0.2/{port}/10.21.17.99/{PORT}"' in file.read()
+
+
+def test_a_client_that_comes_between_plan_and_apply_recovers_too(tmp_path: Any) -> None:
+    with serving("nft", 4) as world, client(world, addresses(world).uplink) as first:
+        first.ask()
+        saved = str(tmp_path / "plan.json")
+        remedy(world, "plan", "-o", saved)
+        with client(world, addresses(world).uplink) as late:
+            assert late.ask() == "refused"
+            assert remedy(world, "apply", saved, "--yes")["outcome"] == "applied"
+            assert [late.ask(), first.ask()] == ["answered", "answered"]
+
+
+def test_a_saved_plan_still_stands_when_its_proof_has_timed_out(tmp_path: Any) -> None:
+    with serving("nft", 4) as world, client(world, addresses(world).uplink) as first:
+        first.ask()
+        saved = str(tmp_path / "plan.json")
+        remedy(world, "plan", "-o", saved)
+        world.run("host", ["conntrack", "-D", "-p", "udp", "--dport", str(PORT)])
+        world.run("host", ["conntrack", "-D", "-p", "udp", "--sport", str(PORT)])
+        assert remedy(world, "apply", saved, "--yes")["outcome"] == "applied"
+        assert first.ask() == "answered"
+
+
+def test_a_second_service_is_added_to_the_one_table() -> None:
+    with serving("nft", 4) as world:
+        at = addresses(world)
+        world.start("host", ["remedies.lab.udp_server", "0.0.0.0", "5353"])
+        with client(world, at.uplink) as one, client(world, at.uplink, 5353) as other:
+            one.ask()
+            remedy(world, "apply", "--yes")
+            assert [one.ask(), other.ask()] == ["answered", "refused"]
+            made = remedy(world, "apply", "--yes")
+            assert [(c["fix"], c["action"]) for c in made["changes"]] == [
+                ("udp-redirect", "update")
+            ]
+            assert [one.ask(), other.ask()] == ["answered", "answered"]
+        listed = world.run("host", ["nft", "-s", "list", "table", "inet", "remedy_udp_redirect"])
+        assert [line.split("dport ")[1] for line in listed.splitlines() if "dport" in line] == [
+            "5353 counter redirect",
+            "56789 counter redirect",
+        ]
+
+
+def test_two_proofs_at_once_are_one_table_and_both_are_verified() -> None:
+    with serving("nft", 4) as world:
+        at = addresses(world)
+        world.start("host", ["remedies.lab.udp_server", "0.0.0.0", "5353"])
+        with client(world, at.uplink) as one, client(world, at.uplink, 5353) as other:
+            assert [one.ask(), other.ask()] == ["refused", "refused"]
+            made = remedy(world, "apply", "--yes")
+            udp = [v for v in made["verified"] if v["condition"] == "udp-reply-source"]
+            assert [v["after"] for v in udp] == ["mitigated", "mitigated"]
+            assert [one.ask(), other.ask()] == ["answered", "answered"]
+
+
+@pytest.mark.parametrize("nat", ["nft", "iptables-nft", "iptables-legacy"])
+def test_where_the_port_is_published_it_is_refused_naming_the_rule(nat: str) -> None:
+    """The rule came after the proof: an admin's DNAT that the redirect would take from."""
+    with serving(nat, 4) as world, client(world, addresses(world).uplink) as failing:
+        at = addresses(world)
+        assert failing.ask() == "refused"
+        Firewall(world).publish(at.uplink, PORT, at.client)
+        before = dump(world)
+        made = remedy(world, "plan")
+        (refused,) = [r for r in made["refused"] if r["fix"] == "udp-redirect"]
+        assert str(PORT) in refused["reason"]
+        assert "172.17.0.2" in refused["reason"]
+        assert not [c for c in made["changes"] if c["fix"] == "udp-redirect"]
+        assert [a["fix"] for a in made["advice"]] == ["bind-advice"]
+        assert difference(before, dump(world)) == ""
+
+
+def test_where_another_socket_serves_the_port_on_one_address_it_is_refused() -> None:
+    with (
+        World("udp-reply-source", Options()) as world,
+        world.socket("host", socket.AF_INET, socket.SOCK_DGRAM) as every,
+        world.socket("host", socket.AF_INET, socket.SOCK_DGRAM) as one,
+    ):
+        container_host(world)
+        for end in (every, one):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            end.settimeout(5)
+        every.bind(("0.0.0.0", PORT))
+        with client(world, "10.21.17.99") as failing:
+            failing.end.send(b"question")
+            _, peer = every.recvfrom(100)
+            every.sendto(b"answer", peer)
+            assert "udp-redirect" in fixes(remedy(world, "plan"))
+            one.bind(("10.21.17.99", PORT))
+            made = remedy(world, "plan")
+            (refused,) = [r for r in made["refused"] if r["fix"] == "udp-redirect"]
+            assert "a socket of its own serves 10.21.17.99" in refused["reason"]
+            assert "udp-redirect" not in fixes(made)
+
+
+def fixes(made: dict[str, Any]) -> list[str]:
+    """Return the fixes whose changes are in a plan."""
+    return [change["fix"] for change in made["changes"]]
+
+
+@pytest.mark.parametrize("nat", ["nft", "iptables-nft", "iptables-legacy"])
+def test_dockers_own_nat_leaves_the_bridge_out_and_is_no_obstacle(nat: str) -> None:
+    """As Docker writes it: DNAT for the published port, but not from the network's own bridge."""
+    with World("udp-proxy-hairpin", Options(nat, 4)) as world:
+        udp_proxy_hairpin.build(world)
+        at = addresses(world)
+        tell = ["-p", "udp", "--dport", "4000", "-j", "DNAT", "--to", "172.17.0.3:4000"]
+        if nat == "nft":
+            world.run(
+                "host",
+                ["nft", "-f", "-"],
+                "add chain ip lab_nat prerouting"
+                " { type nat hook prerouting priority -100; policy accept; }\n"
+                'add rule ip lab_nat prerouting iifname != "docker0" fib daddr type local '
+                "udp dport 4000 counter dnat to 172.17.0.3:4000\n",
+            )
+        else:
+            world.run("host", [nat, "-t", "nat", "-N", "DOCKER"])
+            local = ["-m", "addrtype", "--dst-type", "LOCAL", "-j", "DOCKER"]
+            world.run("host", [nat, "-t", "nat", "-A", "PREROUTING", *local])
+            world.run("host", [nat, "-t", "nat", "-A", "DOCKER", "!", "-i", "docker0", *tell])
+        before = dump(world)
+        with client(world, at.uplink, 4000) as failing:
+            assert failing.ask() == "refused"
+            made = remedy(world, "apply", "--yes")
+            assert "udp-redirect" in fixes(made)
+            assert [failing.ask(), failing.ask()] == ["answered", "answered"]
+        remedy(world, "rollback", "--yes")
+        assert difference(before, dump(world)) == ""
+
+
+def test_a_receiver_that_never_answers_is_exposed_and_left_alone() -> None:
+    with World("udp-reply-source", Options()) as world:
+        container_host(world)
+        world.start("host", ["remedies.lab.silent_server", "nobody", "514"])
+        with client(world, addresses(world).uplink, 514) as sender:
+            assert sender.ask() == "no answer"
+        assert verdicts(world) == {"udp-reply-source": "exposed"}
+        made = remedy(world, "plan")
+        assert "udp-redirect" not in fixes(made)
+        assert made["advice"] == []
+
+
+def test_a_server_with_pktinfo_is_healthy_for_both_ip_versions() -> None:
+    for family in (4, 6):
+        with World("udp-wildcard-v6", Options(family=family, healthy=True)) as world:
+            container_host(world)
+            world.start("host", ["remedies.lab.pktinfo_server", str(PORT)])
+            with client(world, addresses(world).uplink) as asking:
+                assert [asking.ask(), asking.ask()] == ["answered", "answered"]
+            assert verdicts(world) == {}
+
+
+def test_clients_that_never_pause_recover() -> None:
+    """Flows are deleted while they are in use: what comes in between must not pin the old path."""
+    with serving("nft", 4) as world, contextlib.ExitStack() as stack:
+        at = addresses(world)
+        asking = [stack.enter_context(client(world, at.uplink)) for _ in range(5)]
+        assert {one.ask() for one in asking} == {"refused"}
+        done = threading.Event()
+
+        def flood() -> None:
+            while not done.is_set():
+                for one in asking:
+                    with contextlib.suppress(ConnectionRefusedError):
+                        one.end.send(b"again")
+
+        sender = threading.Thread(target=flood)
+        sender.start()
+        try:
+            made = remedy(world, "apply", "--yes")
+        finally:
+            done.set()
+            sender.join()
+        assert {v["after"] for v in made["verified"]} == {"mitigated"}
+        for one in asking:
+            one.drain()
+        assert {one.ask() for one in asking} == {"answered"}

@@ -1,0 +1,141 @@
+"""Advice as text: short for everybody, long to paste, for every program we know."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import pytest
+
+from remedies.cli.advice import PROGRAMS, advice_text
+from remedies.model import Advice
+
+VALUES: dict[str, object] = {
+    "protocol": "udp",
+    "port": "5060",
+    "family": "4",
+    "process": "sipd",
+    "pid": "9",
+    "unit": "sipd.service",
+    "container": "",
+    "container_name": "",
+    "container_address": "",
+    "container_port": "",
+    "addresses": ("192.0.2.10", "2001:db8::10"),
+    "asked": True,
+    "argv": ("/usr/sbin/sipd", "-f", "sipd.conf"),
+    "connects": False,
+    "place": "unit",
+}
+
+
+def text(template: str = "bind", *, long: bool = True, **values: object) -> str:
+    advice = Advice("bind-advice", "id", "title", template, {**VALUES, **values})
+    return advice_text(advice, long=long)
+
+
+def test_the_short_text_names_process_place_and_addresses() -> None:
+    assert text(long=False) == (
+        "Let sipd (process 9, of sipd.service) bind to 192.0.2.10:5060 or [2001:db8::10]:5060 "
+        "(the address clients asked) instead of every address, or set IP_PKTINFO on its socket "
+        "and answer from the address asked. 'remedy plan -v' shows how."
+    )
+    assert "bind to the one address" in text(long=False, addresses=())
+    assert "the server" in text(long=False, process="", place="unknown")
+
+
+KNOWN = {
+    "dnsmasq": ("listen-address=192.0.2.10", "listen-address=2001:db8::10", "bind-interfaces"),
+    "unbound": ("interface: 192.0.2.10@5060", "interface-automatic: yes"),
+    "named": ("listen-on port 5060 { 192.0.2.10; };", "listen-on-v6 port 5060 { 2001:db8::10; };"),
+    "coredns": ("bind 192.0.2.10 2001:db8::10",),
+    "kamailio": ("listen=udp:192.0.2.10:5060", "listen=udp:[2001:db8::10]:5060"),
+    "asterisk": ("type=transport", "bind=192.0.2.10:5060", "bind=[2001:db8::10]:5060"),
+    "freeradius": ("type = auth", "ipaddr = 192.0.2.10", "ipv6addr = 2001:db8::10", "port = 5060"),
+    "syslog-ng": ('network(ip("192.0.2.10") port(5060) transport("udp"));', "ip-protocol(6)"),
+    "rsyslogd": ('input(type="imudp" address="192.0.2.10" port="5060")',),
+    "chronyd": ("bindaddress 192.0.2.10", "bindaddress 2001:db8::10"),
+    "nc": ("nc -u -l 192.0.2.10 5060",),
+}
+
+
+@pytest.mark.parametrize("program", KNOWN)
+def test_a_known_program_is_told_by_its_own_option(program: str) -> None:
+    said = text(process=program)
+    for line in KNOWN[program]:
+        assert line in said
+    assert "systemctl restart sipd.service" in said
+    assert "LISTEN-OPTION" not in said
+    assert "In your own code" not in said
+
+
+def test_every_known_program_has_its_part() -> None:
+    assert set(PROGRAMS.values()) == set(KNOWN)
+
+
+def test_freeradius_accounting_is_told_by_its_port() -> None:
+    assert "type = acct" in text(process="radiusd", port="1813")
+
+
+def test_an_unknown_unit_gets_an_override_with_its_own_command_line() -> None:
+    said = text()
+    assert "systemctl edit sipd.service" in said
+    assert "ExecStart=\n" in said
+    assert "ExecStart=/usr/sbin/sipd -f sipd.conf LISTEN-OPTION 192.0.2.10" in said
+    assert "systemctl edit sipd.socket" in said
+    assert "ListenDatagram=[2001:db8::10]:5060" in said
+
+
+def test_own_code_gets_a_recipe_in_four_languages_with_the_port() -> None:
+    said = text(place="process", unit="")
+    for recipe in (
+        "htons(5060)",
+        'server.bind(("::", 5060))',
+        'net.ListenPacket("udp4", ":5060")',
+        'UdpSocket::bind("0.0.0.0:5060")',
+    ):
+        assert recipe in said
+    assert "{{" not in said
+    assert "systemctl" not in said
+
+
+def test_a_container_on_the_hosts_network_gets_run_and_compose() -> None:
+    said = text(place="container", container="0123456789ab", unit="")
+    assert "--publish 192.0.2.10:5060:5060/udp" in said
+    assert '- "[2001:db8::10]:5060:5060/udp"' in said
+
+
+def test_a_connecting_server_is_told_why() -> None:
+    assert "connected its socket" in text(connects=True, process="nc")
+    assert "connected its socket" not in text(process="nc")
+
+
+def test_without_an_address_an_example_is_given() -> None:
+    assert "192.0.2.10" in text(addresses=())
+    assert "2001:db8::10" in text(addresses=(), family="6")
+
+
+def test_the_proxys_advice_is_about_docker() -> None:
+    values: dict[str, Any] = {
+        "container_name": "web",
+        "container_address": "172.18.0.2",
+        "container_port": "53",
+    }
+    short = text("proxy", long=False, process="docker-proxy", **values)
+    assert "28.0.0" in short
+    assert "--publish 192.0.2.10:5060:53/udp" in short
+    said = text("proxy", process="docker-proxy", **values)
+    assert "web:53   (now 172.18.0.2:53)" in said
+    assert '{ "userland-proxy": false }' in said
+    assert '- "192.0.2.10:5060:53/udp"' in said
+    assert "NAME:5060" in text("proxy", process="docker-proxy")
+
+
+def test_what_a_newer_version_saved_is_shown_whole() -> None:
+    assert "port: 5060" in advice_text(Advice("x", None, "t", "unheard-of", VALUES), long=True)
+
+
+def test_the_python_recipe_is_python() -> None:
+    said = text(place="process", unit="")
+    block = said.split("\nPython\n\n")[1].split("\n\nGo (")[0]
+    ast.parse("\n".join(line[4:] for line in block.splitlines()))

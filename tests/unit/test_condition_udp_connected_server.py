@@ -1,0 +1,118 @@
+"""udp-connected-server: proven by a connected socket and its own client's request past it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from remedies.conditions import udp_connected_server, udp_reply_source
+from remedies.facts import Facts
+from remedies.facts.counters import Counters
+from remedies.facts.flows import Flow, Flows, Tuple
+from remedies.facts.links import Address, Link, Links
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.sockets import BoundSocket, Process, Sockets
+from remedies.facts.sysctl import Sysctl
+from remedies.model import Finding, Host
+from remedies.netfilter.redirects import Redirect
+
+HOST = Host("box", "m", "6.1", "host", "b")
+LINKS = Links(
+    links=(Link(2, "eth0", "", up=True), Link(3, "docker0", "bridge", up=True)),
+    addresses=(
+        Address("10.21.17.99", 24, 2, "global"),
+        Address("172.17.0.1", 16, 3, "global"),
+        Address("2001:db8:1::1", 64, 2, "global"),
+        Address("2001:db8:2::1", 64, 3, "global"),
+    ),
+)
+NC = BoundSocket("172.17.0.1", 56789, 7, "172.17.0.2", 40000, Process(9, "nc", ("nc", "-u", "-l")))
+NC6 = replace(NC, address="2001:db8:2::1", peer="2001:db8:2::2")
+OURS = Redirect("nft:inet/remedy_udp_redirect", "inet", "docker0", 56789)
+
+
+def flow(source: str, sport: int, destination: str, dport: int, *, nat: bool = False) -> Flow:
+    way = Tuple(source, sport, destination, dport)
+    return Flow("udp", way, Tuple(destination, dport, source, sport), seen_reply=False, nat=nat)
+
+
+ASKED = flow("172.17.0.2", 40000, "10.21.17.99", 56789)
+ASKED6 = flow("2001:db8:2::2", 40000, "2001:db8:1::1", 56789)
+
+
+def facts(*sockets: BoundSocket, flows: tuple[Flow, ...], ours: tuple[Redirect, ...] = ()) -> Facts:
+    known = {
+        "links": LINKS,
+        "sockets": Sockets(connected=sockets),
+        "flows": Flows(unreplied=flows),
+        "netfilter": Netfilter(True, "none", redirects=ours),
+        "sysctl": Sysctl(),
+        "counters": Counters(),
+    }
+    return Facts(HOST, "2026-01-01T00:00:00Z", 1.0, known)
+
+
+def detect(
+    *sockets: BoundSocket, flows: tuple[Flow, ...] = (), ours: tuple[Redirect, ...] = ()
+) -> tuple[Finding, ...]:
+    return udp_connected_server.detect(facts(*sockets, flows=flows, ours=ours), {})
+
+
+@pytest.mark.parametrize(
+    ("socket", "asked", "subject", "way"),
+    [
+        (NC, ASKED, "udp 172.17.0.1:56789", "docker0/172.17.0.1"),
+        (NC6, ASKED6, "udp [2001:db8:2::1]:56789", "docker0/2001:db8:2::1"),
+    ],
+)
+def test_a_request_past_the_socket_is_the_proof(
+    socket: BoundSocket, asked: Flow, subject: str, way: str
+) -> None:
+    (found,) = detect(socket, flows=(asked,))
+    assert (found.verdict, found.subject) == ("proven", subject)
+    assert asked.original.destination in found.message
+    assert found.details["redirect"] == way
+    assert found.details["addresses"] == asked.original.destination
+    assert (found.details["server"], found.details["process"]) == ("connected", "nc")
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        flow("172.17.0.2", 40001, "10.21.17.99", 56789),  # another client
+        flow("172.17.0.2", 40000, "10.21.17.99", 56780),  # another port
+        flow("172.17.0.2", 40000, "172.17.0.1", 56789),  # asks where the socket is
+        flow("172.17.0.2", 40000, "192.0.2.1", 56789),  # asks somebody else
+        flow("172.17.0.2", 40000, "10.21.17.99", 56789, nat=True),  # is brought to the socket
+    ],
+)
+def test_nothing_else_is_a_proof(healthy: Flow) -> None:
+    assert detect(NC, flows=(healthy,)) == ()
+
+
+def test_a_connected_socket_by_itself_is_no_fault() -> None:
+    assert detect(NC) == ()
+
+
+def test_a_redirect_of_ours_on_its_link_covers_it() -> None:
+    (found,) = detect(NC, ours=(OURS,))
+    assert (found.verdict, found.mitigated_by) == ("mitigated", f"remedy {OURS.resource}")
+    assert found.details["redirect"] == "docker0/172.17.0.1"
+    assert detect(NC, ours=(replace(OURS, interface="br1"),)) == ()
+    (late,) = detect(NC, flows=(ASKED,), ours=(OURS,))
+    assert late.verdict == "proven"
+
+
+def test_clients_of_one_server_are_one_finding() -> None:
+    other = replace(NC, peer="172.17.0.3", inode=8)
+    asked = flow("172.17.0.3", 40000, "10.21.17.99", 56789)
+    (found,) = detect(NC, other, flows=(ASKED, asked))
+    assert len(found.details["stale"].split()) == 2
+
+
+def test_its_mirrored_pair_is_not_reported_twice() -> None:
+    answer = flow("172.17.0.1", 56789, "172.17.0.2", 40000)
+    seen = facts(NC, flows=(ASKED, answer))
+    assert udp_reply_source.detect(seen, {}) == ()
+    assert len(udp_connected_server.detect(seen, {})) == 1
