@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Optional
 
+from remedies.cli.parser import duration
 from remedies.cli.plan import pruning
 from remedies.cli.scan import watching
 
 if TYPE_CHECKING:
+    from remedies.cli.outcome import Ended
     from remedies.cli.session import Session
+    from remedies.cli.writing import Arming
     from remedies.model import Finding, Plan
+    from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
 
 HELP = "apply a plan (a saved one, or one made now); undo all of it when a step fails"
@@ -22,6 +26,12 @@ def consenting(parser: argparse.ArgumentParser) -> None:
         "-n", "--dry-run", action="store_true", help="show the diff and change nothing"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--change-id", default="", metavar="ID", help="the change ticket, for the journal"
+    )
+    parser.add_argument(
+        "-m", "--message", default="", metavar="TEXT", help="why, in your words, for the journal"
+    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +43,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="keep the change even if the fault is still there"
     )
+    parser.add_argument(
+        "--confirm-timeout",
+        type=duration,
+        metavar="TIME",
+        help="undo everything unless 'remedy confirm' comes in time, from any session, whatever "
+        "becomes of this one",
+    )
+    parser.add_argument(
+        "--confirm",
+        metavar="HOSTNAME",
+        help="apply even what can cut this session off, and keep it at once; the host's name says "
+        "that you mean this one",
+    )
+    wait = parser.add_mutually_exclusive_group()
+    wait.add_argument(
+        "--wait",
+        action="store_true",
+        default=None,
+        help="wait until it is confirmed (exit 0) or undone (exit 7); on a terminal that is the "
+        "default, and the question can be answered there",
+    )
+    wait.add_argument(
+        "--no-wait",
+        action="store_false",
+        dest="wait",
+        help="return at once (exit 0) and leave it waiting; the default off a terminal",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Apply and print; 0, 1, 3, 4, 5, 6 or 8 as cli.md says."""
+    """Apply and print; 0, 1, 3, 4, 5, 6, 7 or 8 as 'remedy --help' says."""
     from remedies.cli import session, writing
+    from remedies.cli.outcome import Ended, report
     from remedies.errors import StalePlan
     from remedies.transaction import lock
     from remedies.transaction.journal import Journal
@@ -47,20 +85,38 @@ def run(args: argparse.Namespace) -> int:
     writing.need_root("apply")
     here = session.start(args)
     folder = writing.prepare(here)
+    arming = writing.Arming(here)
     with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
         here = writing.recover(session.reread(here), journal)
         plan = _saved(args, here) if args.plan else session.make_plan(here, prune=args.prune)[0]
+        stale: Optional[StalePlan] = None
         try:
             if args.plan:
                 _check_reasons(here, plan)
-            return _apply(args, here, plan, journal)
+            ended = _apply(args, here, plan, journal, arming)
         except StalePlan as error:
-            _report(args, plan, "stale", reason=str(error))
-            raise
+            stale, ended = error, Ended(plan, "stale", reason=str(error))
+    # Told without the lock: a terminal that takes nothing must not keep the guard from its work.
+    if ended.until is not None and arming.guard is not None and waits(args):
+        ended = _await(args, here, ended, arming.guard)
+    report(args, ended)
+    if stale is not None:
+        raise stale
+    return ended.code
+
+
+def waits(args: argparse.Namespace) -> bool:
+    """Tell whether this session stays until the end: as told, else on a terminal."""
+    import sys
+
+    if args.wait is not None:
+        return bool(args.wait)
+    return not (args.no_input or args.json) and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _dry_run(args: argparse.Namespace) -> int:
     from remedies.cli import plan, session, writing
+    from remedies.cli.outcome import Ended, report
     from remedies.cli.terminal import Style
 
     if not args.plan:
@@ -72,7 +128,7 @@ def _dry_run(args: argparse.Namespace) -> int:
     if not args.json:
         print(writing.plan_text(args, saved, Style(args)))
     else:
-        _report(args, saved, "nothing")
+        report(args, Ended(saved, "nothing"))
     return 0
 
 
@@ -107,71 +163,94 @@ def _check_reasons(here: Session, plan: Plan) -> None:
         held = here.held.get(change.resource)
         if held is not None and change.after == held.base:
             continue
-        finding: Optional[Finding] = None
-        if change.finding is not None:
-            finding = found.get(change.finding)
-            if finding is None:
-                was = planned[change.finding]
+        # Judged on what the plan found: the flows that proved it then have timed out by now.
+        reasons: list[Optional[Finding]] = [planned[name] for name in change.answers] or [None]
+        for was in reasons:
+            if was is not None and was.id not in found:
                 raise StalePlan(
                     f"{was.condition} on {was.subject} moved: the plan found it {was.verdict}, "
                     "now it is absent",
                     "make a new plan",
                 )
-        reason = planning.refusal(change.fix, finding, facts, change.terms)
-        if reason is not None:
-            raise StalePlan(f"{change.fix} was possible and is refused now: {reason}",
-                            "make a new plan")  # fmt: skip
+            reason = planning.refusal(change.fix, was, facts, change.terms)
+            if reason is not None:
+                raise StalePlan(f"{change.fix} was possible and is refused now: {reason}",
+                                "make a new plan")  # fmt: skip
 
 
-def _apply(args: argparse.Namespace, here: Session, plan: Plan, journal: Journal) -> int:
+def _apply(
+    args: argparse.Namespace, here: Session, plan: Plan, journal: Journal, arming: Arming
+) -> Ended:
+    from remedies import codec
     from remedies.cli import writing
+    from remedies.cli.outcome import Ended
     from remedies.cli.terminal import Style
     from remedies.transaction import run as transaction
     from remedies.transaction.host import HostResources
 
-    refused = any(r.wanted for r in plan.refused)
     if not args.json and not args.quiet:
         print(writing.plan_text(args, plan, Style(args)))
     if not plan.changes:
-        _report(args, plan, "refused" if refused else "nothing")
-        return 8 if refused else 0
+        refused = any(r.wanted for r in plan.refused)
+        return Ended(plan, "refused" if refused else "nothing")
+    unasked = writing.default_confirm(here, plan) or 0.0
     writing.ask(args, "Apply these changes?")
     verified: list[dict[str, str]] = []
 
-    def verify() -> Optional[str]:
-        verified[:] = _verified(here, plan)
+    def verify() -> transaction.Checked:
+        verified[:], seen = _verified(here, plan)
         still = [v["condition"] for v in verified if v["after"] == "still"]
-        if still and not args.keep:
-            return f"the fault is still there: {', '.join(still)}"
-        return None
+        reason = f"the fault is still there: {', '.join(still)}" if still else None
+        record = {"verified": codec.encode(verified), "findings": codec.encode(tuple(seen))}
+        return transaction.Checked(None if args.keep else reason, record if verified else {})
 
-    begin = writing.begin(here, "apply", plan.changes, plan=plan)
-    result = transaction.apply(HostResources(), journal, begin, verify)
-    _report(
-        args,
+    wanted = args.confirm_timeout
+    result = transaction.apply(
+        HostResources(),
+        journal,
+        writing.begin(here, "apply", plan.changes, plan=plan),
+        verify,
+        arm=arming,
+        confirm=unasked if wanted is None else wanted,
+    )
+    return Ended(
         plan,
         result.outcome,
-        transaction=result.transaction,
-        verified=verified,
-        reason=result.reason,
-        stuck=result.stuck,
+        result.transaction,
+        tuple(verified),
+        result.reason,
+        result.stuck,
+        result.unrecorded,
+        result.pending.until if result.pending else None,
     )
-    return {"applied": 8 if refused else 0, "rolled-back": 3, "incomplete": 4}[result.outcome]
 
 
-def _verified(here: Session, plan: Plan) -> list[dict[str, str]]:
-    """Run the detectors again, on evidence newer than the writing."""
+def _await(args: argparse.Namespace, here: Session, ended: Ended, guard: Guard) -> Ended:
+    """Stay until the transaction is confirmed or undone."""
+    from dataclasses import replace
+
+    from remedies.cli import confirm
+
+    entry = confirm.await_end(args, here, ended.transaction or "", ended.until or "", guard)
+    if entry.outcome == "confirmed":
+        return replace(ended, until=None)
+    outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
+    return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
+
+
+def _verified(here: Session, plan: Plan) -> tuple[list[dict[str, str]], list[Finding]]:
+    """Run the detectors again, on evidence newer than the writing; return what they say and see."""
     from remedies.cli import session
 
-    answered = {c.finding for c in plan.changes if c.finding is not None}
+    answered = {name for change in plan.changes for name in change.answers}
     if not answered:
-        return []
+        return [], []
     here = session.with_ours(here, tuple(c.resource for c in plan.changes if c.after is not None))
     scan, _ = session.judge(here, session.look(here, for_plan=False))
     now = {f.id: f.verdict for f in scan.findings}
     unknown = {u.condition for u in scan.unknown}
     words = {"mitigated": "mitigated", "unknown": "not-observable"}
-    return [
+    verified = [
         {
             "finding": f.id,
             "condition": f.condition,
@@ -185,37 +264,4 @@ def _verified(here: Session, plan: Plan) -> list[dict[str, str]]:
         for f in plan.scan.findings
         if f.id in answered
     ]
-
-
-def _report(
-    args: argparse.Namespace,
-    plan: Plan,
-    outcome: str,
-    *,
-    transaction: Optional[str] = None,
-    verified: Optional[list[dict[str, str]]] = None,
-    reason: str = "",
-    stuck: tuple[str, ...] = (),
-) -> None:
-    """Print how it ended."""
-    import json
-
-    from remedies import codec, planfile
-    from remedies.cli import writing
-
-    if args.json:
-        plain = planfile.scan_plain(plan.scan, "apply")
-        plain.update(
-            transaction=transaction,
-            outcome=outcome,
-            reason=reason,
-            changes=codec.encode(plan.changes),
-            refused=codec.encode(plan.refused),
-            pending_confirm_until=None,
-            verified=verified or [],
-            stuck=list(stuck),
-        )
-        print(json.dumps(plain, indent=2))
-        return
-    for line in writing.outcome_lines(outcome, transaction, verified or [], reason, stuck):
-        print(line)
+    return verified, [f for f in scan.findings if f.id in answered]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from remedies.cli.session import Session
     from remedies.model import Change
     from remedies.transaction.journal import Journal
+    from remedies.transaction.ledger import Transaction
 
 HELP = "undo a transaction (the last one by default), a fix, or everything"
 
@@ -42,14 +43,53 @@ def run(args: argparse.Namespace) -> int:
     writing.need_root("rollback")
     here = session.start(args)
     folder = writing.prepare(here)
+    asked = _ask_about(args, here)
     with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
         here = session.reread(here)
         dead = [entry.id for entry in here.ledger.values() if entry.outcome is None]
+        entry = writing.waiting(here)
+        if entry is not None and entry.id in asked:
+            reject(here, journal, entry)
+            here = session.reread(here)
         here = writing.recover(here, journal)
-        if dead and not (args.transaction or args.fix or args.every):
+        if dead and not (args.fix or args.every) and args.transaction in (None, *dead):
             _print(args, [], "rolled-back", dead, [])
             return 0
         return _roll_back(args, here, journal, dead)
+
+
+def _ask_about(args: argparse.Namespace, here: Session) -> tuple[str, ...]:
+    """Ask whether the transaction that waits shall go, if it is among what is to be undone.
+
+    Without the lock: while nobody answers, its guard must be able to undo it. Return its id.
+    """
+    from remedies.cli import writing
+
+    entry = writing.waiting(here)
+    if entry is None or args.fix or args.transaction not in (None, entry.id):
+        return ()
+    if not args.json and not args.quiet:
+        _print_changes(args, _with_diffs([c.reversed() for c in reversed(entry.standing)]))
+    writing.ask(args, "Undo this?")
+    return (entry.id,)
+
+
+def reject(here: Session, journal: Journal, entry: Transaction) -> None:
+    """Undo a transaction that waits for its confirmation. Hold the lock.
+
+    Raises RemedyError where something is stuck, or the journal does not say that it was undone.
+    """
+    from remedies.cli import writing
+    from remedies.errors import RemedyError
+    from remedies.transaction import guard, undo
+    from remedies.transaction.host import HostResources
+
+    result = undo.recover(HostResources(), journal, entry, "rejected")
+    guard.nudge(here.folder, entry.id)
+    if result.stuck:
+        raise RemedyError(f"transaction {entry.id} cannot be undone: {'; '.join(result.stuck)}",
+                          "mend that first")  # fmt: skip
+    writing.recorded(result)
 
 
 def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: list[str]) -> int:
@@ -67,18 +107,20 @@ def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: 
     if not args.json and not args.quiet:
         _print_changes(args, changes)
     writing.ask(args, "Undo this?")
-    store, done = HostResources(), list(dead)
+    store, done, arming = HostResources(), list(dead), writing.Arming(here)
     drift: list[str] = []
     stuck: list[str] = []
     for undoes, step in steps:
         begin = writing.begin(here, "rollback", step, undoes=undoes)
         try:
-            result = undo.roll_back(store, journal, begin, force=args.force)
+            result = undo.roll_back(store, journal, begin, force=args.force, arm=arming)
         except Drift as error:
             drift.append(str(error))
             continue
         done += undoes
         stuck += result.stuck
+        writing.recorded(result)
+    writing.sweep(here)
     outcome = "incomplete" if stuck else "refused" if drift else "rolled-back"
     _print(args, changes if args.json else [], outcome, done, drift)
     for line in stuck:

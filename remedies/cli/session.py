@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from remedies import engine
+from remedies import codec, engine
 from remedies.cli.parser import warn
 from remedies.errors import InputError, NotPermitted
 from remedies.facts import Facts
@@ -16,7 +17,7 @@ from remedies.facts.host import read_host
 from remedies.model import Held, Host, Plan, Policy, Scan
 from remedies.probing import now, read_facts
 from remedies.transaction import state
-from remedies.transaction.journal import NAME, records
+from remedies.transaction.journal import NAME, latest, records
 from remedies.transaction.ledger import Transaction, in_force, transactions, unfinished
 
 
@@ -41,7 +42,10 @@ def load_policy(args: argparse.Namespace) -> Policy:
     from remedies import policy
 
     cache = os.path.join(args.state_dir, "cache") if os.geteuid() == 0 else None
-    loaded = policy.load(tuple(args.policy or ("default",)), cache)
+    if args.policy == ["-"]:
+        loaded = policy.from_compiled(next_document(), "standard input")
+    else:
+        loaded = policy.load(tuple(args.policy or ("default",)), cache)
     return replace(loaded, backend=args.backend) if args.backend else loaded
 
 
@@ -55,7 +59,7 @@ def start(args: argparse.Namespace) -> Session:
 def reread(session: Session) -> Session:
     """Return the session with the journal as it is now."""
     try:
-        ledger = read_ledger(session.folder)
+        ledger = transactions(latest(os.path.join(session.folder, NAME)))
     except NotPermitted as error:
         warn(f"{error}; what is ours cannot be told from what is not")
         ledger = {}
@@ -123,17 +127,28 @@ def make_plan(session: Session, *, prune: bool) -> tuple[Plan, Facts]:
         prune=prune,
         warnings=warnings,
     )
+    if plan.changes:
+        from remedies.cli import weighing
+
+        plan = replace(plan, warnings=plan.warnings + weighing.hints(session, plan))
     return plan, facts
 
 
 def warn_unfinished(session: Session) -> None:
-    """Say so when a transaction's writer died: read-only verbs do not mend it."""
+    """Say so when a transaction waits or its writer died: read-only verbs do not mend it."""
+    from remedies.transaction.guard import situation
+
     for entry in unfinished(session.ledger):
-        warn(f"transaction {entry.id} was never finished: 'remedy rollback' puts things back")
+        if situation(session.folder, entry, session.host.boot_id) == "pending":
+            warn(f"transaction {entry.id} waits for 'remedy confirm'")
+        else:
+            warn(f"transaction {entry.id} was never finished: 'remedy rollback' puts things back")
 
 
 def read_file(path: str) -> str:
-    """Return a file a person named; raise InputError that says what to do."""
+    """Return a file a person named (``-``: see below); raise InputError that says what to do."""
+    if path == "-":
+        return next_document()
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -147,13 +162,42 @@ def read_file(path: str) -> str:
         raise NotPermitted(f"{path}: may not be read", "run as its owner") from None
 
 
+def next_document() -> str:
+    """Return the next JSON document of standard input: each ``-`` on the command line takes one.
+
+    Raises InputError where there is none left, or what is there is no JSON.
+    """
+    import json
+
+    if not _DOCUMENTS:
+        _DOCUMENTS.append(sys.stdin.read(codec.SIZE_LIMIT + 1))
+    text = _DOCUMENTS[-1].lstrip()
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        raise InputError("standard input: no JSON document where '-' wants one",
+                         "give the policy first, then the plan") from None  # fmt: skip
+    _DOCUMENTS.append(text[end:])
+    return text[:end]
+
+
+_DOCUMENTS: list[str] = []
+"""What of standard input is not taken yet, last; empty while nothing was read."""
+
+
 def write_file(path: str, text: str) -> None:
     """Write a file a person named, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, data: bytes, mode: int = 0o666) -> None:
+    """Write a file a person named, whole or not at all; the umask cuts ``mode``."""
     folder = os.path.dirname(os.path.abspath(path))
     part = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
     try:
-        with open(part, "x", encoding="utf-8") as file:
-            file.write(text)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
         os.replace(part, path)
     except OSError as error:
         if os.path.exists(part):

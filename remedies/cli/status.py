@@ -6,6 +6,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from remedies.cli.outlook import Outlook
     from remedies.cli.session import Session
     from remedies.status import InForce
 
@@ -17,18 +20,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 2 for drift or an unfinished transaction."""
+    """Print the status; 2 for drift, harm or an unfinished transaction."""
     import json
 
-    from remedies.cli import session
+    from remedies.cli import outlook, session
 
     here = session.start(args)
     found = entries(here)
+    seen = outlook.look(here, found)
     if args.json:
-        print(json.dumps(plain(here, found), indent=2))
+        print(json.dumps(plain(here, found, seen), indent=2))
     else:
-        print(text(here, found))
-    return 2 if is_bad(here, found) else 0
+        print(text(here, found, seen))
+    return 2 if seen.bad or is_bad(here, found) else 0
 
 
 def entries(here: Session) -> tuple[InForce, ...]:
@@ -40,18 +44,28 @@ def entries(here: Session) -> tuple[InForce, ...]:
 
 def is_bad(here: Session, found: tuple[InForce, ...]) -> bool:
     """Tell whether something of ours is not as we left it, or was never finished."""
+    left = dict(_unfinished(here))
+    return bool(set(left.values()) - {"pending"}) or any(entry.state != "ours" for entry in found)
+
+
+def _unfinished(here: Session) -> Iterator[tuple[str, str]]:
+    """Yield every transaction that has no end, and how it stands (ledger.situation)."""
+    from remedies.transaction.guard import situation
     from remedies.transaction.ledger import unfinished
 
-    return bool(unfinished(here.ledger)) or any(entry.state != "ours" for entry in found)
+    for entry in unfinished(here.ledger):
+        yield entry.id, situation(here.folder, entry, here.host.boot_id)
 
 
-def plain(here: Session, found: tuple[InForce, ...], kind: str = "status") -> dict[str, Any]:
+def plain(
+    here: Session, found: tuple[InForce, ...], outlook: Outlook, kind: str = "status"
+) -> dict[str, Any]:
     """Return the status as plain JSON values."""
     from remedies import __version__, codec
     from remedies.model import FORMAT_VERSION
     from remedies.probing import now
-    from remedies.transaction.ledger import unfinished
 
+    left = dict(_unfinished(here))
     return {
         "format_version": FORMAT_VERSION,
         "kind": kind,
@@ -59,20 +73,51 @@ def plain(here: Session, found: tuple[InForce, ...], kind: str = "status") -> di
         "host": codec.encode(here.host),
         "time": now(),
         "in_force": codec.encode(found),
-        "unfinished": [entry.id for entry in unfinished(here.ledger)],
-        "pending_confirm": None,
-        "boot": [
-            {"resource": entry.resource, "state": entry.state}
-            for entry in found
-            if here.held[entry.resource].boot
-        ],
+        "unfinished": [name for name, why in left.items() if why != "pending"],
+        "pending_confirm": next(
+            (_pending(here, n) for n, w in left.items() if w == "pending"), None
+        ),
+        "boot": codec.encode(outlook.boot),
+        "harm": codec.encode(outlook.harm),
     }
 
 
-def text(here: Session, found: tuple[InForce, ...]) -> str:
+def _pending(here: Session, name: str) -> dict[str, Any]:
+    """Return what waits to be confirmed, until when, and the seconds left."""
+    from remedies.transaction.guard import clock
+
+    pending = here.ledger[name].pending
+    if pending is None:
+        return {}
+    left = max(0.0, round(pending.clock - clock(), 1))
+    return {"transaction": name, "until": pending.until, "seconds_left": left}
+
+
+_WORDS = {
+    "pending": ("pending   ", "undone at {until} unless 'remedy confirm' comes before"),
+    "unguarded": (
+        "unfinished",
+        "its guard died before it was confirmed: 'remedy confirm' until {until} keeps it, "
+        "'remedy rollback' puts things back",
+    ),
+    "expired": (
+        "unfinished",
+        "not confirmed until {until}: 'remedy rollback' puts things back, if its guard does not",
+    ),
+    "rebooted": (
+        "unfinished",
+        "the machine was restarted meanwhile: 'remedy rollback' closes it",
+    ),
+    "writing": ("unfinished", "it is being written, or its guard is about to put things back"),
+    "dead": ("unfinished", "its writer died: 'remedy rollback' puts things back"),
+}
+"""How an unfinished transaction stands, in a word and in a sentence."""
+
+
+def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     """Return the status as text."""
+    from remedies.cli import outlook as outlooks
     from remedies.cli.terminal import Style, clean
-    from remedies.transaction.ledger import unfinished
     from remedies.transaction.store import short
 
     style = Style(here.args)
@@ -88,9 +133,13 @@ def text(here: Session, found: tuple[InForce, ...]) -> str:
         if entry.reason:
             lines.append(f"         {clean(entry.reason)}")
         lines += [f"         {clean(name)}: {n}" for name, n in entry.counters.items()]
-    for dead in unfinished(here.ledger):
-        lines.append(f"{style('red', 'unfinished')} transaction {dead.id} of {clean(dead.time)}: "
-                     "its writer died; 'remedy rollback' puts things back")  # fmt: skip
+    for name, why in _unfinished(here):
+        colour = "yellow" if why == "pending" else "red"
+        told = here.ledger[name]
+        until = told.pending.until if told.pending else ""
+        lines.append(f"{style(colour, _WORDS[why][0])} transaction {name} of {clean(told.time)}: "
+                     + _WORDS[why][1].format(until=clean(until)))  # fmt: skip
+    lines += [clean(line) for line in outlooks.lines(outlook)]
     if not lines:
         return "Nothing of ours is in force."
     if any(entry.state in ("drifted", "gone") for entry in found):

@@ -11,16 +11,18 @@ from remedies import __version__
 from remedies.cli import session
 from remedies.cli.parser import warn
 from remedies.cli.render import plan_text as _plan_text
-from remedies.cli.terminal import Style, clean
-from remedies.errors import NotPermitted, RemedyError, UsageError
-from remedies.transaction import actor, state, undo
+from remedies.cli.terminal import Style
+from remedies.errors import Locked, NotPermitted, RemedyError, UsageError, WriteFailed
+from remedies.transaction import actor, guard, state, undo, undofile
 from remedies.transaction.host import HostResources
-from remedies.transaction.ledger import Begin, unfinished
+from remedies.transaction.ledger import Begin, checkpoint, to_roll_back, unfinished
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
-    from remedies.model import Change, Plan
+    from remedies.model import Change, Finding, Plan
     from remedies.transaction.journal import Journal
+    from remedies.transaction.ledger import Transaction
+    from remedies.transaction.store import Result
 
 
 def need_root(verb: str) -> None:
@@ -35,16 +37,93 @@ def prepare(here: Session) -> str:
 
 
 def recover(here: Session, journal: Journal) -> Session:
-    """Undo what a dead writer left behind, and say so."""
+    """Undo what a dead writer left behind or nobody confirmed, and say so.
+
+    Raises Locked where a transaction still waits for its confirmation. Hold the lock.
+    """
     for entry in unfinished(here.ledger):
-        result = undo.recover(HostResources(), journal, entry)
+        why = guard.situation(here.folder, entry, here.host.boot_id)
+        if why == "pending" and entry.pending is not None:
+            raise Locked(
+                f"transaction {entry.id} waits to be confirmed until {entry.pending.until}",
+                "'remedy confirm' keeps it, 'remedy rollback' undoes it now",
+            )
+        result = undo.recover(HostResources(), journal, entry, why)
+        guard.nudge(here.folder, entry.id)
         warn(f"transaction {entry.id} was never finished: it was undone now ({result.outcome})")
         if result.stuck:
             raise RemedyError(
                 f"transaction {entry.id} cannot be undone: {'; '.join(result.stuck)}",
                 "mend that first",
             )
-    return session.reread(here)
+        recorded(result)
+    here = sweep(here)
+    if journal.full:
+        journal.rotate(checkpoint(here.ledger))
+    return here
+
+
+def sweep(here: Session) -> Session:
+    """Remove what transactions that are over left beside the journal; return it read again."""
+    here = session.reread(here)
+    guard.sweep(here.folder)
+    undofile.sweep(here.folder, to_roll_back(here.ledger).keys())
+    return here
+
+
+def waiting(here: Session) -> Optional[Transaction]:
+    """Return the transaction that somebody could still confirm, if there is one."""
+    for entry in unfinished(here.ledger):
+        if guard.situation(here.folder, entry, here.host.boot_id) in ("pending", "unguarded"):
+            return entry
+    return None
+
+
+def recorded(result: Result) -> None:
+    """Raise RemedyError where the journal does not say what has become of a transaction."""
+    if result.unrecorded:
+        raise RemedyError(
+            f"transaction {result.transaction} was undone, but that is not on record: "
+            f"{result.unrecorded}",
+            "free space, then 'remedy rollback' closes it",
+        )
+
+
+class Arming:
+    """Arms the guard of one transaction, and keeps it for whoever wants to wait for its end."""
+
+    def __init__(self, here: Session) -> None:
+        """Remember the state folder."""
+        self._folder, self._namespace = here.folder, here.host.netns
+        self.guard: Optional[guard.Guard] = None
+
+    def __call__(self, txn: str, begin: Begin) -> guard.Guard:
+        """Arm; say so where the guard is weaker than it should be.
+
+        The way back without this tool is written down too.
+        """
+        if begin.kind == "apply":
+            try:
+                undofile.write(
+                    self._folder, txn, undofile.script(txn, self._namespace, begin.changes)
+                )
+            except OSError as error:
+                undofile.remove(self._folder, txn)
+                raise WriteFailed(f"{self._folder}: {error.strerror}", "free space") from error
+        self.guard = guard.arm(self._folder, txn)
+        if self.guard.note:
+            warn(self.guard.note)
+        return self.guard
+
+
+def default_confirm(here: Session, plan: Plan) -> Optional[float]:
+    """Return how long to wait for a confirmation that nobody asked for; None for not at all.
+
+    Raises UsageError where the plan can cut off whoever applies it and nobody has said so.
+    """
+    from remedies.cli import weighing
+
+    return weighing.confirm_time(here, plan)
 
 
 def ask(args: argparse.Namespace, question: str) -> None:
@@ -80,7 +159,20 @@ def begin(
         plan_id=plan.id if plan else "",
         policy=plan.policy.names if plan else (),
         undoes=undoes,
+        policy_digest=plan.policy.digest if plan else "",
+        login_uid=actor.login_uid(),
+        ssh_from=actor.ssh_from(),
+        change_id=here.args.change_id,
+        comment=here.args.message,
+        approver="" if here.args.yes else actor.user(),
+        findings=_answered(plan, changes) if plan else (),
     )
+
+
+def _answered(plan: Plan, changes: tuple[Change, ...]) -> tuple[Finding, ...]:
+    """Return the findings that the changes answer, evidence and all: what an auditor asks for."""
+    wanted = {name for change in changes for name in change.answers}
+    return tuple(finding for finding in plan.scan.findings if finding.id in wanted)
 
 
 def plan_text(args: argparse.Namespace, plan: Plan, style: Style) -> str:
@@ -88,32 +180,3 @@ def plan_text(args: argparse.Namespace, plan: Plan, style: Style) -> str:
     for warning in plan.warnings:
         warn(warning)
     return _plan_text(plan, style, verbose=args.verbose) + "\n"
-
-
-_OUTCOMES = {
-    "applied": "Applied",
-    "nothing": "Nothing to do: the host is as policy wants it.",
-    "refused": "Nothing was changed: what policy wants was refused.",
-    "rolled-back": "Failed and rolled back: the host is as before.",
-    "incomplete": "Failed, and the rollback is incomplete.",
-    "stale": "Nothing was changed: the plan is stale.",
-}
-
-
-def outcome_lines(
-    outcome: str,
-    transaction: Optional[str],
-    verified: list[dict[str, str]],
-    reason: str,
-    stuck: tuple[str, ...],
-) -> list[str]:
-    """Return the end of an apply as text."""
-    name = f" as transaction {transaction}." if outcome == "applied" else ""
-    lines = [_OUTCOMES[outcome] + name]
-    if reason:
-        lines.append(f"  {clean(reason)}")
-    lines += [f"  {v['condition']}: was {v['before']}, now {v['after']}" for v in verified]
-    lines += [f"  stuck: {clean(item)}" for item in stuck]
-    if outcome == "applied":
-        lines.append("Next: 'remedy status' watches it, 'remedy rollback' undoes it.")
-    return lines

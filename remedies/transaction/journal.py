@@ -1,29 +1,37 @@
 """The journal: one JSON record a line, append-only, each with the hash of the one before.
 
 A record is on disk (fsync of the file, and of the folder when the file is new) before
-:meth:`Journal.append` returns. A torn last line, left by a crash or a full disk, is never cut off:
-the next append ends it with a newline and a ``torn`` record that holds the fragment's hash.
+:meth:`Journal.append` returns. What a crash or a full disk leaves of a line was never
+acknowledged and is never cut off either: the next append ends it with ``#`` and a newline, and a
+``torn`` record holds the hash of everything that is torn there. Segments follow each other in one
+chain: ``journal.jsonl``, then ``journal-SEQ.jsonl`` named for their first record, a
+``checkpoint`` of what the segments before it leave in force.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.probing import now
+from remedies.transaction import points
 
-VERSION = 1
+VERSION = 2
 NAME = "journal.jsonl"
+"""The first segment. It also names the journal: what stands beside it belongs to it."""
 GENESIS = "0" * 64
-_TAIL = 1 << 20
-"""Bytes looked at from the end to find the last record; a record is far smaller."""
+SEGMENT = 1 << 20
+"""Bytes from which a segment is full. A transaction is never split over two."""
+_TORN = b"#"
+"""What a torn line ends with. No record does: one that lacks its newline alone is torn too."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,9 @@ class Record:
     seq: int
     time: str
     kind: str
-    """``begin``, ``written``, ``effect``, ``undone``, ``end`` or ``torn``."""
+    """``begin``, ``written``, ``effect``, ``verified``, ``pending``, ``confirming``, ``undone``,
+    ``end``, ``checkpoint`` or ``torn``.
+    """
     txn: str
     prev: str
     hash: str = ""
@@ -47,56 +57,100 @@ def _hash(plain: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def records(path: str) -> Iterator[Record]:
-    """Yield every record; a file that does not exist holds none.
-
-    Raises InputError naming ``path:line`` for a record that is not what was written, and
-    NotPermitted where the journal may not be read. A torn last line ends the journal quietly:
-    it was never acknowledged.
-    """
+def segments(path: str) -> list[str]:
+    """Return the segments that exist of the journal whose first is ``path``, oldest first."""
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)
     try:
-        with open(path, "rb") as lines:
-            yield from _checked(path, lines)
+        found = os.listdir(folder or ".")
     except FileNotFoundError:
-        return
+        return []
     except PermissionError as error:
         raise NotPermitted(
             f"cannot read the journal {path}: {error.strerror}", "run as root"
         ) from None
+    later = sorted(
+        n
+        for n in found
+        if n.startswith(f"{stem}-")
+        and n.endswith(suffix)
+        and n[len(stem) + 1 : -len(suffix)].isdigit()
+    )
+    return [os.path.join(folder, n) for n in ([name] if name in found else []) + later]
 
 
-def _checked(path: str, lines: Any) -> Iterator[Record]:
-    previous, expected = GENESIS, 1
-    fragment: Optional[tuple[str, bytes]] = None
+def records(path: str) -> Iterator[Record]:
+    """Yield every record of every segment; a journal that does not exist holds none.
+
+    Raises InputError naming ``file:line`` for a record that is not what was written, and
+    NotPermitted where the journal may not be read. A torn end is passed over quietly: it was
+    never acknowledged.
+    """
+    return _chained(segments(path), GENESIS, 1)
+
+
+def latest(path: str) -> Iterator[Record]:
+    """Yield the records from the newest checkpoint on; all of them where there is none.
+
+    What is in force and what is unfinished follows from these alone. The chain is checked within
+    them; :func:`records` checks all of it.
+    """
+    found = segments(path)
+    for index in range(len(found) - 1, 0, -1):
+        first = next(iter(_chained(found[index : index + 1], None, None)), None)
+        if first is not None and first.kind == "checkpoint":
+            return _chained(found[index:], first.prev, first.seq)
+    return _chained(found, GENESIS, 1)
+
+
+def _chained(
+    paths: Iterable[str], previous: Optional[str], expected: Optional[int]
+) -> Iterator[Record]:
+    """Yield the records of these segments, each checked against the one before it."""
+    for path in paths:
+        try:
+            with open(path, "rb") as lines:
+                for record in _checked(path, lines, previous, expected):
+                    previous, expected = record.hash, record.seq + 1
+                    yield record
+        except PermissionError as error:
+            raise NotPermitted(
+                f"cannot read the journal {path}: {error.strerror}", "run as root"
+            ) from None
+
+
+def _checked(
+    path: str, lines: Iterable[bytes], previous: Optional[str], expected: Optional[int]
+) -> Iterator[Record]:
+    torn: list[bytes] = []
+    where = path
     for number, line in enumerate(lines, 1):
-        where = f"{path}:{number}"
         if not line.endswith(b"\n"):
             return
+        here = f"{path}:{number}"
         try:
-            record, plain = _parse(line, where)
+            record, plain = _parse(line, here)
         except InputError:
-            if fragment is not None:
-                raise
-            fragment = (where, line[:-1])
+            where = where if torn else here
+            torn.append(line[:-1])
             continue
-        if fragment is not None:
-            _check_torn(fragment, record)
-            fragment = None
-        if _hash(plain) != record.hash or record.prev != previous or record.seq != expected:
+        if torn and (record.kind != "torn" or record.data.get("sha256") != _torn_hash(torn)):
+            raise InputError(f"{where}: not a journal record", "compare it with a copy")
+        torn = []
+        moved = record.prev != (previous or record.prev) or record.seq != (expected or record.seq)
+        if moved or _hash(plain) != record.hash:
             raise InputError(
-                f"{where}: record {record.seq} was altered or moved",
+                f"{here}: record {record.seq} was altered or moved",
                 "compare it with a copy: a journal that does not add up is not acted on",
             )
         previous, expected = record.hash, record.seq + 1
         yield record
-    if fragment is not None:
-        raise InputError(f"{fragment[0]}: not a journal record", "compare it with a copy")
-
-
-def _check_torn(fragment: tuple[str, bytes], record: Record) -> None:
-    where, text = fragment
-    if record.kind != "torn" or record.data.get("sha256") != hashlib.sha256(text).hexdigest():
+    if any(not line.endswith(_TORN) for line in torn):
         raise InputError(f"{where}: not a journal record", "compare it with a copy")
+
+
+def _torn_hash(lines: list[bytes]) -> str:
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
 def _parse(line: bytes, where: str) -> tuple[Record, dict[str, Any]]:
@@ -114,15 +168,22 @@ class Journal:
     """The journal of one namespace, open for appending. Hold the lock while you have it."""
 
     def __init__(self, folder: str) -> None:
-        """Open (or make, 0600) the journal in ``folder`` and close a torn tail."""
-        self.path = os.path.join(folder, NAME)
-        new = not os.path.exists(self.path)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o600)
-        if new:
-            _sync_folder(folder)
-        self._seq, self._last = 0, GENESIS
-        self._find_end()
+        """Open (or make, 0600) the newest segment in ``folder`` and close what is torn there.
+
+        Where a full disk has no room to close it, the first append tries again. Raises
+        NotPermitted where the segment cannot be opened, InputError for a damaged end.
+        """
+        self.folder = folder
+        there = segments(os.path.join(folder, NAME))
+        self.path = there[-1] if there else os.path.join(folder, NAME)
+        self._seq, self._last, self._doubtful = 0, GENESIS, True
+        self._descriptor = self._open()
+        try:
+            with contextlib.suppress(OSError):
+                self._find_end()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> Journal:
         """Return itself."""
@@ -132,52 +193,121 @@ class Journal:
         """Close the file."""
         os.close(self._descriptor)
 
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            new = not os.path.lexists(self.path)
+            descriptor = os.open(self.path, flags, 0o600)
+            if new:
+                _sync_folder(self.folder)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        return descriptor
+
     def append(self, kind: str, txn: str, data: Optional[dict[str, object]] = None) -> Record:
-        """Write one record and return it once it is on disk. Raises OSError as the kernel does."""
-        plain = {
+        """Write one record and return it once it is on disk. Raises OSError as the kernel does.
+
+        After an error nobody knows whether the record is on disk: the next append looks.
+        """
+        points.hit(f"before {kind}")
+        if self._doubtful:
+            self._find_end()
+        record = self._write(b"", kind, txn, codec.encode(data or {}))
+        points.hit(f"after {kind}")
+        return record
+
+    def _write(self, before: bytes, kind: str, txn: str, data: dict[str, object]) -> Record:
+        plain: dict[str, Any] = {
             "v": VERSION,
             "seq": self._seq + 1,
             "time": now(),
             "kind": kind,
             "txn": txn,
             "prev": self._last,
-            "data": codec.encode(data or {}),
+            "data": data,
         }
         plain["hash"] = _hash(plain)
-        line = json.dumps(plain, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
-        written = os.write(self._descriptor, line)
-        if written != len(line):
-            raise OSError(28, os.strerror(28), self.path)
+        line = before + json.dumps(plain, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+        self._doubtful = True
+        if os.write(self._descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         os.fsync(self._descriptor)
+        self._doubtful = False
         self._seq, self._last = self._seq + 1, plain["hash"]
         return codec.decode(Record, plain, self.path)
 
-    def _find_end(self) -> None:
-        size = os.fstat(self._descriptor).st_size
-        tail = os.pread(self._descriptor, min(size, _TAIL), max(0, size - _TAIL))
-        whole, _, fragment = tail.rpartition(b"\n")
-        lines = whole.split(b"\n") if whole else []
-        if size > _TAIL:
-            lines = lines[1:]
-        for line in reversed(lines):
-            try:
-                record, _ = _parse(line, self.path)
-            except InputError:
-                continue
-            self._seq, self._last = record.seq, record.hash
-            break
-        if fragment:
-            self._close_torn(fragment)
+    @property
+    def full(self) -> bool:
+        """Tell whether this segment has had enough."""
+        return os.fstat(self._descriptor).st_size >= SEGMENT
 
-    def _close_torn(self, fragment: bytes) -> None:
-        """End a torn line. One that lacks nothing but its newline is a record like any other."""
-        os.write(self._descriptor, b"\n")
-        with contextlib.suppress(InputError):
-            record, plain = _parse(fragment, self.path)
-            if _hash(plain) == record.hash and record.prev == self._last:
-                self._seq, self._last = record.seq, record.hash
-                return
-        self.append("torn", "", {"sha256": hashlib.sha256(fragment).hexdigest()})
+    def rotate(self, checkpoint: dict[str, object]) -> None:
+        """Begin a new segment with a ``checkpoint``: what this and the earlier ones leave behind.
+
+        Not within a transaction. Raises RemedyError or OSError, and the old segment goes on.
+        """
+        old, path = self._descriptor, self.path
+        stem, suffix = os.path.splitext(NAME)
+        self.path = os.path.join(self.folder, f"{stem}-{self._seq + 1:012}{suffix}")
+        try:
+            self._descriptor = self._open()
+        except RemedyError:
+            self.path = path
+            raise
+        os.close(old)
+        self.append("checkpoint", "", checkpoint)
+
+    def _find_end(self) -> None:
+        """Take up the chain at the last record, and close what is torn after it."""
+        self._seq, self._last = 0, GENESIS
+        torn: list[bytes] = []
+        cut = False
+        for path in reversed(segments(os.path.join(self.folder, NAME))):
+            with open(path, "rb") as file:
+                *lines, tail = file.read().split(b"\n")
+            if path == self.path and tail:
+                torn, cut = [tail + _TORN], True
+            found = _last_record(path, lines, torn)
+            if found is not None:
+                self._seq, self._last = found.seq, found.hash
+                break
+        self._doubtful = False
+        if torn:
+            self._write(_TORN + b"\n" if cut else b"", "torn", "", {"sha256": _torn_hash(torn)})
+
+
+class Unwritable(Journal):
+    """Stands for a journal that cannot be opened: no record can be made, and all else can go on."""
+
+    def __init__(self, folder: str) -> None:
+        """Remember where the journal would be."""
+        self.folder, self.path = folder, os.path.join(folder, NAME)
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def append(self, kind: str, txn: str, data: Optional[dict[str, object]] = None) -> Record:
+        """Raise OSError."""
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.path)
+
+
+def _last_record(path: str, lines: list[bytes], torn: list[bytes]) -> Optional[Record]:
+    """Return the last record of these lines; put the torn ones after it first in ``torn``."""
+    for number in range(len(lines), 0, -1):
+        try:
+            return _parse(lines[number - 1], f"{path}:{number}")[0]
+        except InputError:
+            if not lines[number - 1].endswith(_TORN):
+                raise
+            torn.insert(0, lines[number - 1])
+    return None
+
+
+def _unwritable(path: str, error: OSError) -> RemedyError:
+    return NotPermitted(
+        f"cannot write the journal {path}: {error.strerror}",
+        "nothing is changed without a journal: free space, or name another --state-dir",
+    )
 
 
 def _sync_folder(folder: str) -> None:

@@ -8,7 +8,7 @@ from typing import Optional
 
 from remedies import codec
 from remedies.errors import InputError
-from remedies.model import Change, Held
+from remedies.model import Change, Finding, Held
 from remedies.transaction.journal import Record
 
 
@@ -29,11 +29,47 @@ class Begin:
     policy: tuple[str, ...] = ()
     undoes: tuple[str, ...] = ()
     """The transactions that a rollback undoes."""
+    policy_digest: str = ""
+    login_uid: str = ""
+    """Who logged in, whatever sudo and su did since; empty where the kernel does not say."""
+    ssh_from: str = ""
+    """The address an SSH session came from."""
+    change_id: str = ""
+    comment: str = ""
+    approver: str = ""
+    """Who answered the question; empty with ``--yes``."""
+    findings: tuple[Finding, ...] = ()
+    """What the changes answer, with the evidence at the time of the plan."""
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Return the indices of the changes as they are written: boot files last."""
+        return tuple(sorted(range(len(self.changes)), key=lambda i: self.changes[i].boot))
 
     def plain(self) -> dict[str, object]:
         """Return the data of the journal's ``begin`` record."""
         encoded: dict[str, object] = codec.encode(self)
         return encoded
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the detectors said after the writing."""
+
+    verified: tuple[dict[str, str], ...] = ()
+    """Of each finding that was answered: ``finding``, ``condition``, ``before``, ``after``."""
+    findings: tuple[Finding, ...] = ()
+    """What they still saw, with newer evidence."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Until when a transaction waits to be confirmed."""
+
+    until: str
+    """RFC 3339, UTC: for people."""
+    clock: float
+    """The same moment in seconds of CLOCK_BOOTTIME, which nobody can set: what counts."""
 
 
 @dataclass
@@ -49,6 +85,26 @@ class Transaction:
     outcome: Optional[str] = None
     """None: it was never finished."""
     stuck: tuple[str, ...] = ()
+    ended: str = ""
+    """RFC 3339, UTC: when it ended; empty while it has not."""
+    verified: Verified = field(default_factory=Verified)
+    pending: Optional[Pending] = None
+    """Everything but the boot files is written, and that is how long it may wait."""
+    confirming: bool = False
+    """Somebody confirmed it: its boot files are being written."""
+    reason: str = ""
+    """Why it was undone."""
+
+    @property
+    def touched(self) -> tuple[int, ...]:
+        """Return the changes that may be in force, in order: those written, and the next one."""
+        done = set(self.written)
+        may = tuple(i for i in self.begin.order if i in done)
+        for index in self.begin.order:
+            if index not in done:
+                begun = self.pending is None or self.confirming
+                return (*may, index) if begun else may
+        return may
 
     @property
     def standing(self) -> tuple[Change, ...]:
@@ -67,24 +123,122 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
             continue
         if record.kind in ("torn", "effect"):
             continue
+        if record.kind == "checkpoint":
+            if not found:
+                found = {entry.id: entry for entry in _carried(record.data, where)}
+            continue
+        if record.kind == "verified":
+            if record.txn in found:
+                found[record.txn].verified = codec.decode(Verified, record.data, where)
+            continue
         if record.txn not in found:
             raise InputError(f"{where}: transaction {record.txn!r} never began")
         entry = found[record.txn]
         if record.kind == "end":
             entry.outcome = str(record.data.get("outcome"))
+            entry.ended = record.time
+            entry.reason = str(record.data.get("reason", ""))
             stuck = record.data.get("stuck")
             entry.stuck = tuple(map(str, stuck)) if isinstance(stuck, list) else ()
+            continue
+        if record.kind == "pending":
+            entry.pending = codec.decode(Pending, record.data, where)
+            entry.outcome, entry.confirming = None, False
+            continue
+        if record.kind == "confirming":
+            entry.confirming = True
             continue
         index = record.data.get("change")
         if not isinstance(index, int) or not 0 <= index < len(entry.begin.changes):
             raise InputError(f"{where}: it names no change of {record.txn}")
-        (entry.written if record.kind == "written" else entry.undone).append(index)
+        if record.kind == "written":
+            entry.undone = [i for i in entry.undone if i != index]
+            entry.written = [*(i for i in entry.written if i != index), index]
+        else:
+            entry.undone.append(index)
     return found
 
 
 def unfinished(found: dict[str, Transaction]) -> tuple[Transaction, ...]:
-    """Return the transactions whose writer died before it could say how they ended."""
+    """Return the transactions that the journal does not end."""
     return tuple(t for t in found.values() if t.outcome is None)
+
+
+def situation(entry: Transaction, boot_id: str, clock: float, guarded: bool) -> str:
+    """Say how an unfinished transaction stands now.
+
+    ``clock`` is CLOCK_BOOTTIME, ``guarded`` whether its guard lives. ``pending``: it waits for
+    its confirmation; ``unguarded``: it waits and nobody will undo it; ``expired``: nobody
+    confirmed it in time; ``rebooted``: the machine has started again since; ``writing``: its
+    writer is at work, or its guard about to undo it; ``dead``: neither is there.
+    """
+    if entry.begin.boot_id != boot_id:
+        return "rebooted"
+    if entry.pending is None:
+        return "writing" if guarded else "dead"
+    if clock >= entry.pending.clock:
+        return "expired"
+    return "pending" if guarded else "unguarded"
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What a checkpoint keeps of one transaction."""
+
+    id: str
+    time: str
+    begin: Begin
+    written: tuple[int, ...]
+    """Indices of what still stands of it."""
+    outcome: str
+    ended: str
+    reason: str = ""
+
+
+def checkpoint(found: dict[str, Transaction]) -> dict[str, object]:
+    """Return the data of a ``checkpoint``: the transactions in force, and the newest of all.
+
+    Nothing may be unfinished.
+    """
+    stacks = _stacks(found)
+    kept = []
+    for entry in found.values():
+        stands = tuple(
+            i
+            for i in entry.written
+            if i not in entry.undone
+            and (entry.id, entry.begin.changes[i]) in stacks[entry.begin.changes[i].resource]
+        )
+        if stands or entry is list(found.values())[-1]:
+            kept.append(
+                _Carried(
+                    entry.id,
+                    entry.time,
+                    entry.begin,
+                    stands,
+                    entry.outcome or "",
+                    entry.ended,
+                    entry.reason,
+                )
+            )
+    return {"transactions": codec.encode(tuple(kept))}
+
+
+def _carried(data: dict[str, object], where: str) -> list[Transaction]:
+    plain = data.get("transactions")
+    entries = codec.decode(tuple[_Carried, ...], plain, where)
+    return [
+        Transaction(
+            id=entry.id,
+            time=entry.time,
+            begin=entry.begin,
+            written=list(entry.written),
+            outcome=entry.outcome,
+            ended=entry.ended,
+            reason=entry.reason,
+        )
+        for entry in entries
+    ]
 
 
 def _stacks(found: dict[str, Transaction]) -> dict[str, list[tuple[str, Change]]]:

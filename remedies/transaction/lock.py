@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -13,9 +14,12 @@ from typing import Optional
 from remedies import codec
 from remedies.errors import InputError, Locked, NotPermitted
 from remedies.probing import now
+from remedies.resources import program
 from remedies.transaction.actor import command, user
 
 NAME = "lock"
+_WIDTH = 2048
+"""Bytes of what the holder says of itself, always as many: whoever reads it never sees half."""
 
 
 class _TimeUpError(Exception):
@@ -27,29 +31,44 @@ def _time_up(_signal: int, _frame: Optional[FrameType]) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: str, timeout: float) -> Iterator[None]:
+def held(folder: str, timeout: Optional[float], work: str = "") -> Iterator[None]:
     """Hold the writer's lock of ``folder`` for the length of a ``with`` block.
 
-    Waits ``timeout`` seconds at most; then raises Locked, naming the holder (pid, command, user,
-    since when). Must run in the main thread: the wait ends by SIGALRM, not by looking again.
+    Waits ``timeout`` seconds at most (None: for as long as it takes); then raises Locked, naming
+    the holder (pid, command, user, since when). ``work`` is what this one does, by default the
+    command line. Must run in the main thread: the wait ends by SIGALRM, not by looking again.
+
+    Programs started meanwhile hold the lock too, for as long as they run: it is not free before
+    the last program of a writer that was killed has ended.
     """
     path = os.path.join(folder, NAME)
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            descriptor = os.open(path, flags | os.O_RDONLY)  # undoing needs no more
     except OSError as error:
         raise NotPermitted(
             f"cannot open the lock {path}: {error.strerror}", "run as root"
         ) from error
     try:
         _wait(descriptor, timeout)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, codec.dumps(_card()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: it is held all the same, by nobody named
+            os.pwrite(descriptor, codec.dumps(_card(work)).ljust(_WIDTH).encode(), 0)
+        program.KEPT.add(descriptor)
         yield
     finally:
+        program.KEPT.discard(descriptor)
         os.close(descriptor)
 
 
-def _wait(descriptor: int, timeout: float) -> None:
+def _wait(descriptor: int, timeout: Optional[float]) -> None:
+    if timeout is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
@@ -67,13 +86,13 @@ def _wait(descriptor: int, timeout: float) -> None:
         signal.signal(signal.SIGALRM, previous)
 
 
-def _card() -> dict[str, object]:
-    return {"pid": os.getpid(), "command": command(), "user": user(), "since": now()}
+def _card(work: str) -> dict[str, object]:
+    return {"pid": os.getpid(), "command": work or command(), "user": user(), "since": now()}
 
 
 def _holder(descriptor: int) -> str:
     try:
-        who = codec.loads(os.pread(descriptor, 4096, 0).decode(errors="replace"), "lock")
+        who = codec.loads(os.pread(descriptor, _WIDTH, 0).decode(errors="replace"), "lock")
         return (
             f"another remedy is writing: pid {who['pid']}, {who['command']!r}, "
             f"user {who['user']}, since {who['since']}"

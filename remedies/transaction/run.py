@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Optional
 
-from remedies.errors import RemedyError, StalePlan
+from remedies import codec
+from remedies.errors import RemedyError, StalePlan, WriteFailed
 from remedies.model import Change
 from remedies.transaction.journal import Journal
-from remedies.transaction.ledger import Begin
-from remedies.transaction.store import Result, Store, new_id, put, short
-from remedies.transaction.undo import undo
+from remedies.transaction.ledger import Begin, Pending, Transaction
+from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
+from remedies.transaction.undo import undisturbed, undo
 
 
 def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:
@@ -25,51 +30,163 @@ def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What verification found."""
+
+    reason: Optional[str] = None
+    """Why everything must be undone; None where it need not."""
+    record: dict[str, object] = field(default_factory=dict)
+    """Data of the journal's ``verified`` record; none is made of nothing."""
+
+
 def apply(
     store: Store,
     journal: Journal,
     begin: Begin,
-    verify: Callable[[], Optional[str]],
+    verify: Callable[[], Checked],
+    *,
+    arm: Arm = arm_nothing,
+    confirm: float = 0.0,
 ) -> Result:
     """Write every change of ``begin``, or none.
 
-    ``verify`` is called when all is written; a reason it returns undoes everything. Raises
-    StalePlan or WriteFailed while nothing has been written yet. A signal (KeyboardInterrupt or
-    any other exception) undoes what was written and is raised again.
+    The guard is armed, and every before-value on disk, before the first write. ``verify`` is
+    called when all but the boot files is written; a reason it gives undoes everything. With
+    ``confirm`` (seconds) the transaction is left waiting for :func:`confirm_it`, which writes the
+    boot files; without, they are written now. Raises StalePlan or WriteFailed while nothing has
+    been written yet. A signal (KeyboardInterrupt or any other exception) undoes what was written
+    and is raised again.
     """
     check_fresh(store, begin.changes)
     for change in begin.changes:
         store.check(change.resource, change.after)
     txn = new_id()
-    journal.append("begin", txn, begin.plain())
-    progress: list[int] = []
+    guard = arm(txn, begin)
     try:
-        reason = _write_all(store, journal, txn, begin.changes, progress) or verify()
+        journal.append("begin", txn, begin.plain())
+    except OSError as error:
+        raise WriteFailed(f"{journal.path}: {error.strerror}", "nothing was changed") from error
+    writing = _Writing(store, journal, txn, begin.changes)
+    pending: Optional[Pending] = None
+    try:
+        with unstopped():
+            reason = writing.write(i for i in begin.order if not begin.changes[i].boot)
+            reason = reason or writing.verify(verify)
+            if reason is None and confirm:
+                pending = deadline(confirm)
+                reason = writing.note("pending", codec.encode(pending))
+            elif reason is None:
+                reason = writing.write(i for i in begin.order if begin.changes[i].boot)
+                reason = reason or writing.note("end", {"outcome": "applied"})
     except BaseException as error:
-        undo(store, journal, txn, begin.changes, f"interrupted: {type(error).__name__}", progress)
+        result = writing.undo(f"interrupted: {type(error).__name__}")
+        if not result.unrecorded:
+            guard.dismiss()
         raise
-    if reason is None:
-        journal.append("end", txn, {"outcome": "applied"})
-        return Result(transaction=txn, outcome="applied")
-    return undo(store, journal, txn, begin.changes, reason, progress)
+    done = Result(txn, "applied", pending=pending)
+    result = done if reason is None else writing.undo(reason)
+    if result.pending is not None:
+        guard.nudge()
+    elif not result.unrecorded:
+        guard.dismiss()
+    return result
 
 
-def _write_all(
-    store: Store,
-    journal: Journal,
-    txn: str,
-    changes: tuple[Change, ...],
-    progress: list[int],
-) -> Optional[str]:
-    """Write in order, noting each index in ``progress``; return the reason of the first failure."""
-    for index, change in enumerate(changes):
+def confirm_it(store: Store, journal: Journal, entry: Transaction, who: str) -> None:
+    """Keep a transaction that waits: write its boot files and end it.
+
+    Raises WriteFailed when a boot file cannot be written or the journal cannot say so; the boot
+    files are then as before and the transaction waits on.
+    """
+    writing = _Writing(store, journal, entry.id, entry.begin.changes)
+    boot = [i for i in entry.begin.order if entry.begin.changes[i].boot]
+    with undisturbed():
+        reason = writing.note("confirming", {"user": who}) or writing.write(boot)
+        reason = reason or writing.note("end", {"outcome": "confirmed", "user": who})
+        stuck = writing.put_back() if reason is not None else ()
+        if reason is not None:  # the end may be on disk although nobody was told so
+            writing.note("pending", codec.encode(entry.pending))
+    if reason is not None:
+        raise WriteFailed(
+            f"transaction {entry.id} is not confirmed: {'; '.join((reason, *stuck))}",
+            "mend that and confirm again, or it is reverted when its time is up",
+        )
+
+
+def deadline(seconds: float) -> Pending:
+    """Return the moment ``seconds`` from now."""
+    return Pending(
+        until=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds)),
+        clock=time.clock_gettime(time.CLOCK_BOOTTIME) + seconds,
+    )
+
+
+class _Writing:
+    """One transaction while it is being written. What fails is returned as the reason, in words."""
+
+    def __init__(
+        self, store: Store, journal: Journal, txn: str, changes: tuple[Change, ...]
+    ) -> None:
+        self._store, self._journal, self._txn, self._changes = store, journal, txn, changes
+        self._touched: list[int] = []
+        self._own: Optional[int] = None
+        """The change at work: what is there now that is not the old value is ours."""
+
+    def write(self, indices: Iterable[int]) -> Optional[str]:
+        for index in indices:
+            change = self._changes[index]
+            self._touched.append(index)
+            self._own = index
+            try:
+                put(self._store, change.resource, change.after)
+                self._journal.append("written", self._txn, {"change": index})
+                for effect in change.effects:
+                    self._store.write(effect, None)
+                    self._journal.append("effect", self._txn, {"change": index, "effect": effect})
+            except (RemedyError, OSError) as error:
+                return f"{change.resource}: {error}"
+            self._own = None
+        return None
+
+    def verify(self, verify: Callable[[], Checked]) -> Optional[str]:
+        checked = verify()
+        failed = self.note("verified", checked.record) if checked.record else None
+        return checked.reason or failed
+
+    def note(self, kind: str, data: dict[str, object]) -> Optional[str]:
         try:
-            put(store, change.resource, change.after)
-            journal.append("written", txn, {"change": index})
-            for effect in change.effects:
-                store.write(effect, None)
-                journal.append("effect", txn, {"change": index, "effect": effect})
-        except (RemedyError, OSError) as error:
-            return f"{change.resource}: {error}"
-        progress.append(index)
-    return None
+            self._journal.append(kind, self._txn, data)
+        except OSError as error:
+            return f"{self._journal.path}: {error.strerror}"
+        return None
+
+    def undo(self, reason: str) -> Result:
+        return undo(
+            self._store, self._journal, self._txn, self._changes, self._touched, reason,
+            own=self._own,
+        )  # fmt: skip
+
+    def put_back(self) -> tuple[str, ...]:
+        """Put back what this has written without ending the transaction; return what is stuck."""
+        stuck = []
+        for index in reversed(self._touched):
+            change = self._changes[index]
+            try:
+                put(self._store, change.resource, change.before)
+            except (RemedyError, OSError) as error:
+                stuck.append(f"{change.resource}: {error}")
+            else:
+                self.note("undone", {"change": index})
+        return tuple(stuck)
+
+
+@contextmanager
+def unstopped() -> Iterator[None]:
+    """Put off being stopped (Ctrl-Z): a stopped writer would hold the lock over half a change."""
+    held = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
 from remedies.errors import WriteFailed
+from remedies.transaction import points
+from remedies.transaction.ledger import Begin, Pending
 
 
 class Store(Protocol):
@@ -26,17 +29,48 @@ class Store(Protocol):
         """Make it so."""
 
 
+class Armed(Protocol):
+    """A guard that watches this process: see :mod:`remedies.transaction.guard`."""
+
+    def nudge(self) -> None:
+        """Let it look at the journal: the transaction waits for its confirmation now."""
+
+    def dismiss(self) -> None:
+        """End it: the journal says how the transaction ended."""
+
+
+Arm = Callable[[str, Begin], Armed]
+"""Puts a guard beside the transaction of this id; raises WriteFailed where that does not work."""
+
+
+class _Nobody:
+    def nudge(self) -> None:
+        pass
+
+    def dismiss(self) -> None:
+        pass
+
+
+def arm_nothing(_txn: str, _begin: Begin) -> Armed:
+    """Return a guard that is none: for a store that dies with this process."""
+    return _Nobody()
+
+
 @dataclass(frozen=True)
 class Result:
-    """How a transaction ended."""
+    """How a transaction ended, or that it waits."""
 
     transaction: str
     outcome: str
-    """``applied``, ``rolled-back`` or ``incomplete``."""
+    """``applied``, ``rolled-back``, ``reverted`` or ``incomplete``."""
     reason: str = ""
     """Why it was undone, in one line."""
     stuck: tuple[str, ...] = ()
     """What could not be undone, one line each."""
+    unrecorded: str = ""
+    """Why the journal does not say that it was undone; empty where it does."""
+    pending: Optional[Pending] = None
+    """It was applied and is undone again unless it is confirmed by then."""
 
 
 def new_id() -> str:
@@ -60,7 +94,9 @@ def put(store: Store, address: str, state: Optional[str], *, exact: bool = True)
     """
     if store.same(address, store.read(address), state):
         return
+    points.hit(f"before write {address}")
     store.write(address, state)
+    points.hit(f"after write {address}")
     found = store.read(address)
     if exact and not store.same(address, found, state):
         raise WriteFailed(f"wrote {short(state)} and read back {short(found)}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Optional
 
-from remedies.errors import Drift, RemedyError
+from remedies.errors import Drift
 from remedies.model import Change
+from remedies.transaction import undofile
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.store import Result, Store, new_id, put, short
+from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
 
 
 def undo(
@@ -18,48 +20,89 @@ def undo(
     journal: Journal,
     txn: str,
     changes: tuple[Change, ...],
+    touched: Sequence[int],
     reason: str,
-    progress: list[int],
     *,
-    crashed: bool = False,
+    own: Optional[int] = None,
+    outcome: str = "rolled-back",
+    gone: Callable[[Change], bool] = lambda _: False,
 ) -> Result:
-    """Put back every before-value, newest first, going on after an error.
+    """Put back the before-value of each change ``touched``, newest first, going on after an error.
 
-    ``progress`` holds the indices that were written and read back; the one after the last may
-    have been written too. What comes after that was never touched and is not touched now. A value
-    that is neither ours nor the old one is somebody else's and stays (``stuck``), except where
-    our own write has just gone wrong; after a crash nobody can tell that apart.
+    A value that is neither ours nor the old one is somebody else's and stays (``stuck``), except
+    at the index ``own``, where our own write has just gone wrong; after a crash nobody can tell
+    that apart. What is ``gone`` by itself is only recorded. A journal that cannot be written
+    holds nothing up: the result says that the end is ``unrecorded``, and whoever comes next finds
+    the transaction unfinished and its resources as they were.
     """
-    stuck = []
+    stuck, notes = [], _Notes(journal, txn)
     with undisturbed():
-        for index in range(min(len(progress), len(changes) - 1), -1, -1):
+        for index in reversed(touched):
             change = changes[index]
-            own = index not in progress and not crashed
             try:
-                _put_back(store, change, force=own)
-                journal.append("undone", txn, {"change": index})
-            except (RemedyError, OSError) as error:
+                if not gone(change):
+                    _put_back(store, change, force=index == own)
+            except Exception as error:  # the next change must be put back whatever a driver raises
                 stuck.append(f"{change.resource}: {error}")
-        outcome = "incomplete" if stuck else "rolled-back"
+                continue
+            notes.add("undone", {"change": index})
+        end = "incomplete" if stuck else outcome
+        notes.add("end", {"outcome": end, "reason": reason, "stuck": stuck})
+    if not stuck:
+        undofile.remove(journal.folder, txn)
+    return Result(txn, end, reason=reason, stuck=tuple(stuck), unrecorded=notes.failure)
+
+
+class _Notes:
+    """Records that are made if they can be made; ``failure`` says why the first could not."""
+
+    def __init__(self, journal: Journal, txn: str) -> None:
+        self._journal, self._txn = journal, txn
+        self.failure = ""
+
+    def add(self, kind: str, data: dict[str, object]) -> None:
         try:
-            journal.append("end", txn, {"outcome": outcome, "reason": reason, "stuck": stuck})
+            self._journal.append(kind, self._txn, data)
         except OSError as error:
-            stuck.append(f"{journal.path}: {error.strerror}: the end of {txn} is not on record")
-            outcome = "incomplete"
-    return Result(transaction=txn, outcome=outcome, reason=reason, stuck=tuple(stuck))
+            self.failure = self.failure or f"{self._journal.path}: {error.strerror}"
 
 
-def recover(store: Store, journal: Journal, entry: Transaction) -> Result:
-    """Finish a transaction whose writer died: undo an apply, and redo the rest of a rollback."""
+def recover(store: Store, journal: Journal, entry: Transaction, why: str) -> Result:
+    """Finish a transaction that its writer will not: ``why`` as :func:`ledger.situation` says.
+
+    An apply is undone (``reverted`` where it waited for its confirmation), a rollback is carried
+    to its end. After a reboot only boot files are there to be put back: everything else has gone
+    with the kernel that held it.
+    """
+
+    def gone(change: Change) -> bool:
+        return why == "rebooted" and not change.boot
+
+    changes = entry.begin.changes
     if entry.begin.kind == "rollback":
-        return _write_rest(store, journal, entry.id, entry.begin.changes, tuple(entry.written))
-    progress = [i for i in entry.written if i not in entry.undone]
+        left = [i for i in range(len(changes)) if i not in entry.written]
+        return _write(store, journal, entry.id, changes, left, gone=gone)
+    reasons = {
+        "rebooted": "the machine was restarted before it was confirmed",
+        "expired": "not confirmed in time",
+        "unguarded": "its guard died before it was confirmed",
+        "rejected": "rejected before it was confirmed",
+    }
     return undo(
-        store, journal, entry.id, entry.begin.changes, "its writer died", progress, crashed=True
+        store,
+        journal,
+        entry.id,
+        changes,
+        [i for i in entry.touched if i not in entry.undone],
+        reasons.get(why, "its writer died"),
+        outcome="reverted" if why in reasons and why != "rejected" else "rolled-back",
+        gone=gone,
     )
 
 
-def roll_back(store: Store, journal: Journal, begin: Begin, *, force: bool = False) -> Result:
+def roll_back(
+    store: Store, journal: Journal, begin: Begin, *, force: bool = False, arm: Arm = arm_nothing
+) -> Result:
     """Undo by compare-and-swap: ``begin.changes`` are the reversed changes, newest first.
 
     A value that is neither ours nor already the old one raises Drift with all three values,
@@ -70,35 +113,50 @@ def roll_back(store: Store, journal: Journal, begin: Begin, *, force: bool = Fal
         for change in begin.changes:
             _check_ours(store, change)
     txn = new_id()
+    guard = arm(txn, begin)
     journal.append("begin", txn, begin.plain())
-    return _write_rest(store, journal, txn, begin.changes, ())
+    result = _write(store, journal, txn, begin.changes, range(len(begin.changes)))
+    if not result.unrecorded:
+        guard.dismiss()
+    return result
 
 
-def _write_rest(
-    store: Store, journal: Journal, txn: str, changes: tuple[Change, ...], done: tuple[int, ...]
+def _write(
+    store: Store,
+    journal: Journal,
+    txn: str,
+    changes: tuple[Change, ...],
+    left: Sequence[int],
+    *,
+    gone: Callable[[Change], bool] = lambda _: False,
 ) -> Result:
-    stuck = []
+    """Carry a rollback to its end, going on after an error as :func:`undo` does."""
+    stuck, notes = [], _Notes(journal, txn)
     with undisturbed():
-        for index, change in enumerate(changes):
-            if index in done:
-                continue
+        for index in left:
+            change = changes[index]
             try:
-                put(store, change.resource, change.after, exact=change.reversibility == "exact")
-                journal.append("written", txn, {"change": index})
-            except (RemedyError, OSError) as error:
+                if not gone(change):
+                    put(store, change.resource, change.after, exact=change.reversibility == "exact")
+            except Exception as error:  # as in undo()
                 stuck.append(f"{change.resource}: {error}")
+                continue
+            notes.add("written", {"change": index})
         outcome = "incomplete" if stuck else "rolled-back"
-        journal.append("end", txn, {"outcome": outcome, "stuck": stuck})
-    return Result(transaction=txn, outcome=outcome, stuck=tuple(stuck))
+        notes.add("end", {"outcome": outcome, "stuck": stuck})
+    return Result(txn, outcome, stuck=tuple(stuck), unrecorded=notes.failure)
 
 
 def _check_ours(store: Store, change: Change) -> None:
     """Raise Drift unless the value is ours (``before`` of a reversed change) or already back."""
     found = store.read(change.resource)
     if not any(store.same(change.resource, found, v) for v in (change.after, change.before)):
+        from remedies.facts.owners import suspects
+
+        known = "".join(f"; {line}" for line in suspects(change.resource))
         raise Drift(
             f"{change.resource} was changed by somebody else: before us {short(change.after)}, "
-            f"ours {short(change.before)}, now {short(found)}",
+            f"ours {short(change.before)}, now {short(found)}{known}",
             "find out who did; 'remedy rollback --force' overwrites it",
         )
 
@@ -112,8 +170,9 @@ def _put_back(store: Store, change: Change, *, force: bool) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold signals back while undoing: half an undo helps nobody."""
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    """Hold signals back while undoing: half an undo helps nobody, nor does a stopped one."""
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
+    held |= {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from remedies.errors import InputError, RemedyError
-from remedies.transaction.journal import Journal, records
+from remedies.errors import InputError, NotPermitted, RemedyError
+from remedies.transaction.journal import NAME, Journal, latest, records, segments
 
 
 def filled(folder: Path, count: int = 3) -> Path:
@@ -38,15 +44,7 @@ def test_it_is_private_and_opened_again_it_goes_on(tmp_path: Path) -> None:
     assert len(list(records(str(path)))) == 4
 
 
-def test_a_record_that_lacks_only_its_newline_counts(tmp_path: Path) -> None:
-    path = filled(tmp_path)
-    path.write_bytes(path.read_bytes()[:-1])
-    with Journal(str(tmp_path)) as journal:
-        journal.append("begin", "after", {})
-    assert [r.seq for r in records(str(path))] == [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("cut", [2, 5, 40])
+@pytest.mark.parametrize("cut", [1, 2, 5, 40])
 def test_a_torn_tail_is_closed_and_nothing_is_cut_off(tmp_path: Path, cut: int) -> None:
     path = filled(tmp_path)
     whole = path.read_bytes()
@@ -106,19 +104,147 @@ def test_a_symlink_in_its_place_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.touch()
     os.symlink(target, tmp_path / "journal.jsonl")
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(NotPermitted, match="symbolic links"):
         Journal(str(tmp_path))
 
 
-def test_a_full_disk_raises_and_the_journal_stays_good() -> None:
-    with pytest.raises(OSError, match="No space left"), Full() as journal:
-        journal.append("begin", "t", {})
+def test_a_torn_tail_without_its_last_newline_only_is_torn_too(tmp_path: Path) -> None:
+    """Nobody was told that it is on disk, and whoever waited for it went another way since."""
+    path = filled(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [r.seq for r in records(str(path))] == [1, 2]
+    with Journal(str(tmp_path)) as journal:
+        assert journal.append("begin", "after", {}).seq == 4
+    assert [r.kind for r in records(str(path))] == ["begin", "begin", "torn", "begin"]
 
 
-class Full(Journal):
-    """A journal whose file is /dev/full: the kernel's own ENOSPC."""
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[int]:
+    """Let no file grow past 4 KiB (RLIMIT_FSIZE), as a full disk does: the kernel writes a part."""
+    previous = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, previous[1]))
+    yield 4096
+    resource.setrlimit(resource.RLIMIT_FSIZE, previous)
+    signal.signal(signal.SIGXFSZ, handler)
 
-    def __init__(self) -> None:
-        self.path = "/dev/full"
-        self._descriptor = os.open(self.path, os.O_WRONLY)
-        self._seq, self._last = 0, "0" * 64
+
+def test_a_full_disk_again_and_again_and_the_journal_stays_good(tmp_path: Path, small: int) -> None:
+    """Each attempt may leave a fragment; all of them are closed by one record in the end."""
+    path = filled(tmp_path)
+    filling = small - path.stat().st_size
+    with Journal(str(tmp_path)) as journal:
+        for _ in range(3):
+            with pytest.raises(OSError, match=r"No space left|File too large"):
+                journal.append("begin", "big", {"text": "x" * filling})
+    for _ in range(2):  # not even what closes the tail fits
+        with Journal(str(tmp_path)) as journal, pytest.raises(OSError, match=r"No space|too large"):
+            journal.append("begin", "t", {})
+    assert [r.seq for r in records(str(path))] == [1, 2, 3]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
+    before = path.read_bytes()
+    with Journal(str(tmp_path)) as journal:
+        journal.append("begin", "after", {})
+    assert path.read_bytes().startswith(before)
+    assert [r.kind for r in records(str(path))] == ["begin"] * 3 + ["torn", "begin"]
+
+
+def test_fragments_in_a_row_are_closed_together(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    with path.open("ab") as file:
+        file.write(b'{"v":2,"se#\n#\n{"v":2,"seq":4,"kind":"tor')
+    assert [r.seq for r in records(str(path))] == [1, 2, 3]
+    with Journal(str(tmp_path)) as journal:
+        journal.append("begin", "after", {})
+    assert [r.seq for r in records(str(path))] == [1, 2, 3, 4, 5]
+
+
+def test_a_record_whose_sync_failed_keeps_its_place_in_the_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be on disk or not: the next append looks instead of guessing."""
+
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = filled(tmp_path)
+    with Journal(str(tmp_path)) as journal:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", broken)
+            with pytest.raises(OSError, match="Input/output"):
+                journal.append("begin", "t", {})
+        journal.append("end", "t", {})
+    assert [r.seq for r in records(str(path))] == [1, 2, 3, 4, 5]
+
+
+def rotated(folder: Path) -> list[str]:
+    filled(folder)
+    with Journal(str(folder)) as journal:
+        journal.rotate({"transactions": []})
+        journal.append("begin", "t4", {"n": 4})
+        journal.rotate({"transactions": []})
+        journal.append("begin", "t5", {"n": 5})
+    return segments(str(folder / NAME))
+
+
+def test_segments_follow_each_other_in_one_chain(tmp_path: Path) -> None:
+    found = rotated(tmp_path)
+    assert [os.path.basename(p) for p in found] == [
+        "journal.jsonl",
+        "journal-000000000004.jsonl",
+        "journal-000000000006.jsonl",
+    ]
+    assert [r.seq for r in records(found[0])] == list(range(1, 8))
+    assert [r.seq for r in latest(found[0])] == [6, 7]
+    with Journal(str(tmp_path)) as journal:
+        assert journal.append("end", "t5").seq == 8
+
+
+def test_a_lost_segment_is_named(tmp_path: Path) -> None:
+    first, second, third = rotated(tmp_path)
+    os.unlink(second)
+    with pytest.raises(InputError, match=r"0006.jsonl:1: record 6 was altered or moved"):
+        list(records(first))
+    os.unlink(third)
+    assert [r.seq for r in records(first)] == [1, 2, 3]
+
+
+def test_a_segment_that_a_crash_left_empty_is_gone_on_with(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    (tmp_path / "journal-000000000004.jsonl").touch(mode=0o600)
+    assert [r.seq for r in latest(str(path))] == [1, 2, 3]
+    with Journal(str(tmp_path)) as journal:
+        assert journal.append("begin", "t4").seq == 4
+    assert [r.seq for r in latest(str(path))] == [1, 2, 3, 4]
+
+
+LINES = st.lists(
+    st.one_of(
+        st.integers(0, 3),
+        st.binary(min_size=1, max_size=40).filter(lambda b: b"\n" not in b),
+        st.just("rotate"),
+    ),
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(LINES)
+def test_whatever_a_crash_leaves_the_records_before_it_survive(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[object]
+) -> None:
+    """Appends, rotations and torn tails in any order: all that was acknowledged comes back."""
+    folder = tmp_path_factory.mktemp("journal")
+    path = str(folder / NAME)
+    told: list[str] = []
+    for step in steps:
+        if isinstance(step, bytes):
+            with open(segments(path)[-1] if segments(path) else path, "ab") as file:
+                file.write(step)
+            continue
+        with Journal(str(folder)) as journal:
+            if step == "rotate":
+                journal.rotate({"transactions": []})
+            else:
+                told.append(journal.append("begin", f"t{len(told)}", {"n": step}).txn)
+        assert [r.txn for r in records(path) if r.kind == "begin"] == told

@@ -16,7 +16,7 @@ from remedies.model import Change
 from remedies.transaction import ledger, undo
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.run import apply
+from remedies.transaction.run import Checked, apply
 from remedies.transaction.store import Result
 
 
@@ -32,8 +32,8 @@ def transactions(folder: Path) -> dict[str, Transaction]:
     return ledger.transactions(records(str(folder / "journal.jsonl")))
 
 
-def fine() -> None:
-    return None
+def fine() -> Checked:
+    return Checked()
 
 
 TWO = (change("a", None, "1"), change("b", "old", "new"))
@@ -102,7 +102,7 @@ def test_a_clamped_value_is_a_failure_and_is_put_back(tmp_path: Path) -> None:
 def test_a_failed_verification_undoes_everything(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
-        result = apply(store, journal, begin(*TWO), lambda: "the fault is still there")
+        result = apply(store, journal, begin(*TWO), lambda: Checked("the fault is still there"))
     assert (result.outcome, result.reason) == ("rolled-back", "the fault is still there")
     assert store.states == {"a": None, "b": "old"}
 
@@ -110,7 +110,7 @@ def test_a_failed_verification_undoes_everything(tmp_path: Path) -> None:
 def test_an_interruption_undoes_everything_and_goes_on(tmp_path: Path) -> None:
     store = FakeStore(b="old")
 
-    def interrupted() -> Optional[str]:
+    def interrupted() -> Checked:
         raise KeyboardInterrupt
 
     with Journal(str(tmp_path)) as journal, pytest.raises(KeyboardInterrupt):
@@ -123,9 +123,9 @@ def test_an_interruption_undoes_everything_and_goes_on(tmp_path: Path) -> None:
 def test_what_cannot_be_undone_is_said(tmp_path: Path) -> None:
     store = FakeStore(b="old")
 
-    def break_a() -> Optional[str]:
+    def break_a() -> Checked:
         store.broken = {"a"}
-        return "still there"
+        return Checked("still there")
 
     with Journal(str(tmp_path)) as journal:
         result = apply(store, journal, begin(*TWO), break_a)
@@ -174,7 +174,7 @@ def test_recovery_after_a_crash_at_each_write(
             return append(*args, **kwargs)  # type: ignore[arg-type]
 
         monkeypatch.setattr(journal, "append", dying)
-        monkeypatch.setattr("remedies.transaction.run.undo", lambda *_: None)
+        monkeypatch.setattr("remedies.transaction.run.undo", lambda *_, **__: Result("", ""))
         if step < 4:
             with pytest.raises(CrashError):
                 apply(store, journal, begin(*TWO), fine)
@@ -185,7 +185,7 @@ def test_recovery_after_a_crash_at_each_write(
     assert len(dead) == (1 if step < 4 else 0)
     with Journal(str(tmp_path)) as journal:
         for entry in dead:
-            assert undo.recover(store, journal, entry).outcome == "rolled-back"
+            assert undo.recover(store, journal, entry, "dead").outcome == "rolled-back"
     if dead:
         assert (store.states.get("a"), store.states["b"]) == (None, "old")
     assert ledger.unfinished(transactions(tmp_path)) == ()

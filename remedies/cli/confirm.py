@@ -1,0 +1,142 @@
+"""``remedy confirm``: keep a transaction that waits for it; from any session."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remedies.cli.session import Session
+    from remedies.transaction.guard import Guard
+    from remedies.transaction.journal import Journal
+    from remedies.transaction.ledger import Transaction
+
+HELP = "keep what 'apply --confirm-timeout' left waiting, and write its boot files"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument(
+        "transaction", nargs="?", metavar="TXN", help="keep this one (default: the one that waits)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Confirm and print; 0 where it is kept or nothing waits, 7 where it was undone already."""
+    from remedies.cli import session, writing
+    from remedies.transaction import lock
+    from remedies.transaction.journal import Journal
+
+    writing.need_root("confirm")
+    here = session.start(args)
+    folder = writing.prepare(here)
+    with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
+        here = session.reread(here)
+        entry = writing.waiting(here)
+        if entry is not None and args.transaction in (None, entry.id):
+            confirm(here, journal, entry)
+            code, outcome, name = 0, "confirmed", entry.id
+        else:
+            code, outcome, name = _too_late(writing.recover(here, journal), args.transaction)
+    _print(args, outcome, name)
+    return code
+
+
+def confirm(here: Session, journal: Journal, entry: Transaction) -> None:
+    """Keep a transaction that waits, and let its guard go. Hold the lock."""
+    from remedies.transaction import actor, guard
+    from remedies.transaction.host import HostResources
+    from remedies.transaction.run import confirm_it
+
+    confirm_it(HostResources(), journal, entry, actor.user())
+    guard.nudge(here.folder, entry.id)
+
+
+def _too_late(here: Session, wanted: str | None) -> tuple[int, str, str]:
+    """Return exit code, outcome and transaction where nothing waits (any more)."""
+    from remedies.errors import UsageError
+
+    if wanted is not None and wanted not in here.ledger:
+        raise UsageError(f"transaction {wanted!r} is not in the journal", "see 'remedy history'")
+    name = wanted or next(reversed(list(here.ledger)), "")
+    if name and here.ledger[name].outcome == "reverted":
+        return 7, "reverted", name
+    return 0, "nothing", wanted or ""
+
+
+def _print(args: argparse.Namespace, outcome: str, name: str) -> None:
+    import json
+
+    from remedies.model import FORMAT_VERSION
+
+    if args.json:
+        plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": "confirm",
+            "transaction": name or None,
+            "outcome": outcome,
+        }
+        print(json.dumps(plain, indent=2))
+        return
+    words = {
+        "confirmed": f"Confirmed: transaction {name} stays.",
+        "reverted": f"Too late: transaction {name} was undone, the host is as before it.",
+        "nothing": "Nothing waits to be confirmed.",
+    }
+    print(words[outcome])
+
+
+def await_end(
+    args: argparse.Namespace, here: Session, name: str, until: str, guard: Guard
+) -> Transaction:
+    """Return the transaction once it is confirmed or undone.
+
+    Asks on a terminal: ``y`` keeps it, ``n`` undoes it now; another session's answer, or none in
+    time, counts as well. Raises RemedyError where the guard was killed: nobody undoes it then.
+    """
+    import select
+    import sys
+
+    from remedies.cli.parser import warn
+    from remedies.errors import RemedyError
+    from remedies.transaction.guard import outcome_of
+
+    warn(f"applied as {name}: undone at {until} unless confirmed")
+    poll = select.poll()
+    poll.register(guard, select.POLLIN)
+    asking = not args.no_input and sys.stdin.isatty()
+    if asking:
+        poll.register(sys.stdin, select.POLLIN)
+        print("Keep these changes? [y/N] ", end="", file=sys.stderr, flush=True)
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if guard.fileno() in ready:
+            break
+        answer = sys.stdin.readline()
+        if answer:
+            _answer(args, here, name, keep=answer.strip().lower() in ("y", "yes"))
+        poll.unregister(sys.stdin)
+    entry = outcome_of(here.folder, name)
+    if entry is None or entry.outcome is None:
+        raise RemedyError(
+            f"the guard of transaction {name} was killed",
+            "'remedy confirm' keeps the change, 'remedy rollback' undoes it",
+        )
+    return entry
+
+
+def _answer(args: argparse.Namespace, here: Session, name: str, *, keep: bool) -> None:
+    """Do as the person says, unless the transaction has ended meanwhile."""
+    from remedies.cli import session, writing
+    from remedies.cli.rollback import reject
+    from remedies.transaction import lock
+    from remedies.transaction.journal import Journal
+
+    with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
+        entry = writing.waiting(session.reread(here))
+        if entry is None or entry.id != name:
+            return
+        if keep:
+            confirm(here, journal, entry)
+        else:
+            reject(here, journal, entry)

@@ -1,0 +1,178 @@
+"""Checks the whole chain of a journal and names what was done to it; never acts on it.
+
+:func:`remedies.transaction.journal.records` stops at the first record that does not add up, since
+nothing may be done from there on. An auditor wants all of it, by number: what was altered, removed,
+moved or replaced. One pass; records are handed on as they are read, as long as they add up.
+
+A chain proves order and wholeness up to its own head. Who can write the file can cut its tail off,
+or write all of it anew: that shows only against a head hash that was kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from remedies.errors import NotPermitted
+from remedies.transaction.journal import GENESIS, Record, segments
+
+_KEYS = {"v": int, "seq": int, "time": str, "kind": str, "txn": str, "prev": str, "hash": str}
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+"""The same text as the writer hashed, from one encoder: twice as fast over a long journal."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, with the number of the record it is about."""
+
+    record: int
+    what: str
+    where: str
+    """``file:line``."""
+
+    def __str__(self) -> str:
+        """Return it as one line."""
+        return f"record {self.record} {self.what} ({self.where})"
+
+
+@dataclass
+class Audit:
+    """What a walk over the journal found. Complete when the walk has ended."""
+
+    records: int = 0
+    head: str = GENESIS
+    """Hash of the last record; zeros for a journal that holds none."""
+    anchor: int = 0
+    """Number of the record whose hash is the anchored head; 0: it is none of them."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record]:
+    """Yield the records of the journal whose first segment is ``path`` until one is wrong.
+
+    Goes on to the end whatever it finds, and leaves in ``audit`` what it found. ``head`` is a
+    hash kept elsewhere. Raises NotPermitted where a segment may not be read.
+    """
+    chain = _Chain(audit, head)
+    for segment in segments(path):
+        try:
+            with open(segment, "rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    record = chain.take(line, f"{os.path.basename(segment)}:{number}")
+                    if record is not None and not chain.broken:
+                        yield record
+        except PermissionError as error:
+            raise NotPermitted(
+                f"cannot read the journal {segment}: {error.strerror}", "run as root"
+            ) from None
+    chain.end()
+
+
+def verify(path: str, head: Optional[str] = None) -> Audit:
+    """Check a whole journal, and that ``head``, a hash kept elsewhere, is one of its records."""
+    audit = Audit()
+    for _ in walk(path, audit, head):
+        pass
+    return audit
+
+
+class _Chain:
+    """The chain up to here: what must come next, and what is still to be explained."""
+
+    def __init__(self, audit: Audit, head: Optional[str]) -> None:
+        self.audit, self.head = audit, head
+        self.expected = 1
+        self.previous: Optional[str] = GENESIS
+        """None after a record that tells nothing of its own hash."""
+        self.seen: set[int] = set()
+        self.gaps: list[tuple[int, int, str]] = []
+        """From, to (not included), where: removed, or only moved, which the end tells."""
+        self.torn: list[tuple[bytes, str]] = []
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether something did not add up so far."""
+        return bool(self.audit.problems or self.gaps)
+
+    def take(self, line: bytes, where: str) -> Optional[Record]:
+        """Take in one line; return its record where it adds up in itself."""
+        plain = _plain(line) if line.endswith(b"\n") else None
+        if plain is None:
+            self.torn.append((line, where))
+            return None
+        claimed = plain.pop("hash")
+        true = hashlib.sha256(_canonical(plain).encode()).hexdigest()
+        self._settle_torn(plain)
+        if claimed != true:
+            self._wrong(self.expected, "was altered", where)
+            self.seen.add(self.expected)
+            self.expected, self.previous = self.expected + 1, None
+            return None
+        self._place(plain["seq"], plain["prev"], where)
+        self.previous = true
+        self.audit.records += 1
+        self.audit.head = true
+        if true == self.head:
+            self.audit.anchor = plain["seq"]
+        return Record(hash=true, **plain)
+
+    def _place(self, number: int, previous: str, where: str) -> None:
+        """Compare a record's number and link with what must come here."""
+        if number in self.seen:
+            self._wrong(number, "stands there twice", where)
+        elif number < self.expected:
+            self._wrong(number, f"was moved: it stands after record {self.expected - 1}", where)
+        elif number > self.expected:
+            self.gaps.append((self.expected, number, where))
+        elif self.previous is not None and previous != self.previous:
+            what = "was replaced" if number > 1 else "has something before it"
+            self._wrong(max(1, number - 1), what, where)
+        self.seen.add(number)
+        self.expected = number + 1
+
+    def _settle_torn(self, plain: dict[str, Any]) -> None:
+        """Lines that are no records: explained by a ``torn`` record, or garbled records."""
+        if not self.torn:
+            return
+        text = b"\n".join(line[:-1] for line, _ in self.torn)
+        data = plain["data"]
+        if plain["kind"] != "torn" or data.get("sha256") != hashlib.sha256(text).hexdigest():
+            self._garbled()
+        self.torn = []
+
+    def _garbled(self) -> None:
+        for _, where in self.torn:
+            self._wrong(self.expected, "cannot be read", where)
+            self.seen.add(self.expected)
+            self.expected, self.previous = self.expected + 1, None
+
+    def _wrong(self, record: int, what: str, where: str) -> None:
+        self.audit.problems.append(Problem(record, what, where))
+
+    def end(self) -> None:
+        """Tell removed records from moved ones, and a torn end from a garbled one."""
+        if any(not line.endswith(b"#\n") for line, _ in self.torn if line.endswith(b"\n")):
+            self._garbled()
+        for first, after, where in self.gaps:
+            missing = [n for n in range(first, min(after, first + 1000)) if n not in self.seen]
+            if missing:
+                many = f"to {missing[-1]} were removed"
+                self._wrong(missing[0], many if len(missing) > 1 else "was removed", where)
+        self.audit.problems.sort(key=lambda problem: problem.record)
+
+
+def _plain(line: bytes) -> Optional[dict[str, Any]]:
+    """Return a record's keys and values, or None where the line is no record."""
+    try:
+        plain = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(plain, dict) or plain.keys() != {*_KEYS, "data"}:
+        return None
+    if any(type(plain[key]) is not kind for key, kind in _KEYS.items()):
+        return None
+    return plain if isinstance(plain["data"], dict) else None

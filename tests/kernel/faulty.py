@@ -1,0 +1,213 @@
+"""Running the command line in a process of its own in which one named point goes wrong.
+
+``remedies.transaction.points.hit`` does nothing; here it is replaced, in a forked child that has
+entered the test's namespace, by something that kills, raises or notes. Boot files go to a folder
+of the test's (``remedies.resources.file.ROOT``), and the namespace passes for the machine's own,
+so that they are written at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, Optional
+
+from remedies import boot, cli, netns
+from remedies.resources import file, iptables_legacy
+from remedies.transaction import guard, points
+
+NAT = "table ip world { chain post { type nat hook postrouting priority srcnat; masquerade; }; }"
+POLICY = """\
+apiVersion: remedy/v1
+name: faulty
+backend: {backend}
+persist: true
+rules:
+  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fix}]}}
+"""
+KEY = "net/netfilter/nf_conntrack_tcp_be_liberal"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at the ``at``-th point of the writer, counted from 0."""
+
+    at: int
+    kind: str = "kill"
+    """``kill``: SIGKILL to the writer; ``both``: to its guard first; or the name of an errno."""
+    stays: bool = False
+    """Every point of the journal from there on fails, as on a disk that is full."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How one run ended: exit code (negative: the signal), output, and the points it passed."""
+
+    code: int
+    out: str
+    points: tuple[str, ...]
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Return what was printed, as JSON."""
+        plain: dict[str, Any] = json.loads(self.out[self.out.index("{") :])
+        return plain
+
+
+@dataclass(frozen=True)
+class Host:
+    """A namespace with NAT that stands for a host, and its folders."""
+
+    ns: str
+    folder: Path
+    backend: str = "nftables"
+    fix: str = "invalid-drop"
+    library: bool = False
+    """Write legacy tables with python-iptables, which takes ten times as long."""
+
+    @property
+    def state(self) -> Path:
+        """Return the state folder of this host."""
+        return self.folder / "state" / "host"
+
+    def prepare(self) -> Host:
+        """Write the policy, make the folders of boot files, and begin with NAT."""
+        policy = POLICY.format(backend=self.backend.partition("-")[0], fix=self.fix)
+        (self.folder / "policy.yaml").write_text(policy)
+        for name in file.FOLDERS:
+            (self.folder / "root" / name[1:]).mkdir(parents=True)
+        (self.folder / "root/run/systemd/system").mkdir(parents=True)
+        if self.backend == "iptables-legacy":
+            for program in ("iptables-legacy", "ip6tables-legacy"):
+                # Registers mangle too: a legacy table stays once it is there.
+                self.sh(program, "-t", "mangle", "-S")
+            self.sh("iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
+        elif self.backend == "iptables-nft":
+            self.sh("iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
+        else:
+            self.sh("nft", NAT)
+        return self
+
+    def sh(self, *argv: str) -> str:
+        """Run a program in the namespace."""
+        command = ["nsenter", f"--net=/run/netns/{self.ns}", *argv]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def dump(self) -> dict[str, str]:
+        """Return everything that a fix could have changed."""
+        found = {"nft": self.sh("nft", "-s", "list", "ruleset")}
+        if self.backend == "iptables-legacy":
+            for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+                lines = self.sh(program, "-t", "mangle").splitlines()
+                kept = (ln.split(" [")[0] for ln in lines if not ln.startswith("#"))
+                found[program] = "\n".join(kept)
+        found["key"] = self.sh("cat", f"/proc/sys/{KEY}")
+        for path in sorted((self.folder / "root").rglob("*")):
+            if path.is_file():
+                found[str(path)] = path.read_text()
+        return found
+
+    def run(self, *words: str, fault: Optional[Fault] = None, window: str = "0") -> Done:
+        """Run ``remedy WORDS`` here, with a fault or without."""
+        options = ["--state-dir", str(self.folder / "state")]
+        options += ["--policy", str(self.folder / "policy.yaml")]
+        if words[0] in ("apply", "plan", "verify"):
+            words = (*words, "--window", window)
+        out, told = self.folder / "out", self.folder / "points"
+        told.write_text("")
+        pid = os.fork()
+        if pid == 0:
+            _be_remedy(self, [words[0], *options, *words[1:]], out, told, fault)
+        _, status = os.waitpid(pid, 0)
+        return Done(
+            os.waitstatus_to_exitcode(status), out.read_text(), tuple(told.read_text().splitlines())
+        )
+
+    def guards(self) -> list[str]:
+        """Return the FIFOs of guards: one for each that lives or was killed."""
+        found = os.listdir(self.state) if self.state.exists() else []
+        return [name for name in found if name.startswith("guard-")]
+
+    def unguarded(self, seconds: float = 2.0) -> None:
+        """Wait until the last guard has done its work."""
+        eventually(lambda: not self.guards(), seconds, "a guard is at work still")
+
+
+def eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until something outside this process holds; fail after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+def _be_remedy(
+    host: Host, argv: list[str], out: Path, told: Path, fault: Optional[Fault]
+) -> NoReturn:
+    code = 99
+    try:
+        sys.stdout.flush()
+        null = os.open("/dev/null", os.O_RDONLY)
+        written = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number, target in ((0, null), (1, written), (2, written)):
+            os.dup2(target, number)
+        sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
+        sys.stderr = open(2, "w")  # noqa: SIM115
+        netns.enter(host.ns)
+        netns.is_host = lambda: True
+        file.ROOT = boot.ROOT = str(host.folder / "root")
+        if not host.library:
+            iptables_legacy._with_library = lambda *_: False
+        points.hit = _Hook(told, fault)
+        sys.argv = ["remedy", *argv]
+        code = cli.main(argv)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class _Hook:
+    """Stands for ``points.hit`` in the writer; its guard passes every point unharmed."""
+
+    def __init__(self, told: Path, fault: Optional[Fault]) -> None:
+        self.told = os.open(told, os.O_WRONLY | os.O_APPEND)
+        self.fault, self.pid, self.count = fault, os.getpid(), 0
+        self.guard = 0
+        arm = guard.arm
+
+        def noted(folder: str, txn: str) -> guard.Guard:
+            armed = arm(folder, txn)
+            self.guard = armed._pid
+            return armed
+
+        guard.arm = noted
+
+    def __call__(self, name: str) -> None:
+        if os.getpid() != self.pid:
+            return
+        os.write(self.told, f"{name}\n".encode())
+        number, self.count = self.count, self.count + 1
+        fault = self.fault
+        if fault is None or number < fault.at:
+            return
+        if number > fault.at and not (fault.stays and "write " not in name):
+            return
+        if fault.kind == "both" and self.guard:
+            os.kill(self.guard, signal.SIGKILL)
+            os.waitpid(self.guard, 0)
+        if fault.kind in ("kill", "both"):
+            os.kill(self.pid, signal.SIGKILL)
+        code = getattr(errno, fault.kind)
+        raise OSError(code, os.strerror(code))

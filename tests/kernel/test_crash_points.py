@@ -1,0 +1,159 @@
+"""A writer that dies, or is refused, at every point of a transaction: before or as planned."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from faulty import Fault, Host
+
+WORLDS = (
+    ("nftables", "invalid-drop"),
+    ("iptables-nft", "invalid-drop"),
+    ("iptables-legacy", "invalid-drop"),
+    ("nftables", "tcp-be-liberal"),
+)
+
+
+@pytest.fixture(params=WORLDS, ids=["-".join(world) for world in WORLDS])
+def host(request: pytest.FixtureRequest, netns: Callable[..., str], tmp_path: Path) -> Host:
+    backend, fix = request.param
+    return Host(netns("crash"), tmp_path, backend, fix).prepare()
+
+
+@pytest.fixture
+def one(netns: Callable[..., str], tmp_path: Path) -> Host:
+    """Give the host with the most kinds of state: a sysctl and two boot files."""
+    return Host(netns("crash"), tmp_path, "nftables", "tcp-be-liberal").prepare()
+
+
+def whole(host: Host) -> tuple[dict[str, str], dict[str, str], tuple[str, ...], tuple[str, ...]]:
+    """Return the host before and after, and the points of an apply and of a rollback."""
+    before = host.dump()
+    applied = host.run("apply", "--yes")
+    assert applied.code == 0, applied.out
+    after = host.dump()
+    assert after != before
+    undone = host.run("rollback", "--yes")
+    assert undone.code == 0, undone.out
+    assert host.dump() == before
+    return before, after, applied.points, undone.points
+
+
+def test_killed_at_every_point_of_apply(host: Host) -> None:
+    before, after, points, _ = whole(host)
+    assert points[0] == "before begin"
+    assert points[-1] == "after end"
+    for at, name in enumerate(points):
+        done = host.run("apply", "--yes", fault=Fault(at))
+        assert done.code == -signal.SIGKILL, (name, done.out)
+        host.unguarded()
+        now, status = host.dump(), host.run("status", "--json")
+        assert status.code == 0, (name, status.out)
+        assert status.json["unfinished"] == []
+        if name == "after end":
+            assert now == after
+            assert {e["state"] for e in status.json["in_force"]} == {"ours"}
+            assert host.run("rollback", "--yes").code == 0
+        else:
+            assert now == before, name
+            assert status.json["in_force"] == []
+
+
+def test_killed_beside_python_iptables(netns: Callable[..., str], tmp_path: Path) -> None:
+    """The library's own process is no point of ours: the lock is not free before it has ended."""
+    host = Host(netns("crash"), tmp_path, "iptables-legacy", library=True).prepare()
+    before, _, points, _ = whole(host)
+    for at in (i for i, name in enumerate(points) if name == "before written"):
+        assert host.run("apply", "--yes", fault=Fault(at)).code == -signal.SIGKILL
+        host.unguarded()
+        assert host.dump() == before
+
+
+def test_killed_with_its_guard_at_every_point_of_apply(host: Host) -> None:
+    before, after, points, _ = whole(host)
+    for at, name in enumerate(points):
+        done = host.run("apply", "--yes", fault=Fault(at, "both"))
+        assert done.code == -signal.SIGKILL, (name, done.out)
+        status = host.run("status", "--json")
+        began, ended = name != "before begin", name == "after end"
+        assert len(status.json["unfinished"]) == (began and not ended), name
+        assert status.code == (2 if began and not ended else 0), (name, status.out)
+        assert host.dump() == (after if ended else host.dump())
+        assert host.run("rollback", "--yes").code == 0
+        assert host.dump() == before, name
+        assert host.run("status").code == 0
+        assert host.guards() == []
+
+
+def test_killed_at_every_point_of_rollback(host: Host) -> None:
+    """At every other point the guard is killed too."""
+    before, after, _, points = whole(host)
+    for at, name in enumerate(points):
+        kind = ("kill", "both")[at % 2]
+        assert host.run("apply", "--yes").code == 0
+        assert host.dump() == after
+        done = host.run("rollback", "--yes", fault=Fault(at, kind))
+        assert done.code == -signal.SIGKILL, (name, done.out)
+        if kind == "kill":
+            host.unguarded()
+            assert host.run("status").code == 0, name
+            assert host.dump() == (after if name == "before begin" else before), name
+        assert host.run("rollback", "--yes").code == 0
+        assert host.dump() == before, name
+        assert host.guards() == []
+
+
+@pytest.mark.parametrize("kind", ["ENOSPC", "EIO", "EROFS", "EPERM"])
+def test_refused_at_every_point_of_apply(one: Host, kind: str) -> None:
+    """The point fails once, as a write of a resource does, and again and again, as a full disk."""
+    before, _, points, _ = whole(one)
+    for at, name in enumerate(points):
+        for stays in (False, True):
+            if stays and ("write " in name or kind != "ENOSPC"):
+                continue
+            done = one.run("apply", "--yes", fault=Fault(at, kind, stays))
+            one.unguarded()
+            told = one.run("status", "--json").json
+            assert done.code == (1 if name.endswith("begin") else 3), (name, stays, done.out)
+            assert one.dump() == before, (name, stays)
+            if name == "after end" and stays:
+                # The record was made and then nothing more: what it says is seen to be gone.
+                assert {e["state"] for e in told["in_force"]} == {"gone", "drifted"}
+                assert one.run("rollback", "--yes").code == 0
+            else:
+                assert (told["in_force"], told["unfinished"]) == ([], []), (name, stays)
+
+
+def test_a_state_directory_that_is_full(one: Host) -> None:
+    """A real file system with a few pages left: each record in turn is cut off, or does not fit."""
+    folder = one.state.parent
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "t", folder], check=True)
+    try:
+        before = one.dump()
+        assert one.run("apply", "--yes").code == 0
+        assert one.run("rollback", "--yes").code == 0
+        codes = []
+        for pages in range(9):
+            filler = folder / "filler"
+            free = os.statvfs(folder)
+            filler.write_bytes(b"x" * (free.f_bfree - pages) * free.f_bsize)
+            done = one.run("apply", "--yes")
+            codes.append(done.code)
+            one.unguarded()
+            if done.code != 0:
+                assert one.dump() == before, done.out
+            filler.unlink()
+            told = one.run("rollback", "--yes")
+            assert told.code == 0, told.out
+            assert one.dump() == before
+            assert one.run("status").code == 0
+        assert codes[-1] == 0
+        assert {3} <= set(codes) <= {0, 1, 3, 77}
+    finally:
+        subprocess.run(["umount", folder], check=True)
