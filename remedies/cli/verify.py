@@ -19,12 +19,13 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from remedies import planfile
-    from remedies.cli import session, status
+    from remedies.cli import outlook, session, status
     from remedies.cli.render import scan_text
     from remedies.cli.terminal import Style
 
     here = session.start(args)
     found = status.entries(here)
+    seen = outlook.look(here, found)
     scan, _ = session.judge(here, session.look(here, for_plan=False))
     answered = {name for entry in found for name in _answers(entry.fix)}
     faults = [
@@ -39,14 +40,16 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(
             json.dumps(
-                {**planfile.scan_plain(scan), **status.plain(here, found, "verify")}, indent=2
+                {**planfile.scan_plain(scan), **status.plain(here, found, seen, "verify")}, indent=2
             )
         )
     else:
         print(
-            status.text(here, found) + "\n\n" + scan_text(scan, Style(args), verbose=args.verbose)
+            status.text(here, found, seen)
+            + "\n\n"
+            + scan_text(scan, Style(args), verbose=args.verbose)
         )
-    return 2 if faults or status.is_bad(here, found) else 0
+    return 2 if faults or seen.bad or status.is_bad(here, found) else 0
 
 
 def _answers(fix: str) -> tuple[str, ...]:

@@ -1,0 +1,144 @@
+"""What status says beyond what is in force: harm that our own fixes do, and the next boot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
+
+from remedies import harm
+from remedies.errors import Unreadable
+from remedies.probing import read_facts
+
+if TYPE_CHECKING:
+    from remedies.cli.session import Session
+    from remedies.harm import Harm
+    from remedies.status import InForce
+
+WINDOW = 1.0
+"""Seconds to listen where a rule of ours has dropped something and could be doing harm."""
+
+
+@dataclass(frozen=True)
+class AtBoot:
+    """What becomes of one resource in force at the next boot."""
+
+    resource: str
+    decided_by: str
+    """``/etc/sysctl.d/99-zz-....conf:2``, or the unit that loads it; empty: nothing does."""
+    value: Optional[str]
+    """What a sysctl is set to; None where nothing sets it."""
+    ours: bool
+    """It comes back as it is in force."""
+    lasting: bool
+    """Boot files of ours are in force for it: then it has to be ours."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What comes of what is in force."""
+
+    boot: tuple[AtBoot, ...]
+    harm: tuple[Harm, ...]
+
+    @property
+    def bad(self) -> bool:
+        """Tell whether something does harm, or will not come back although it should."""
+        return bool(self.harm) or any(entry.lasting and not entry.ours for entry in self.boot)
+
+
+def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
+    """Look at both; where something cannot be looked at, nothing is said of it."""
+    return Outlook(at_boot(here, found), harms(here, found))
+
+
+def harms(here: Session, found: tuple[InForce, ...]) -> tuple[Harm, ...]:
+    """Return the harm that is seen; where it cannot be looked for, none."""
+    return (*_of_drops(here, found), *_of_guards(here))
+
+
+def _of_drops(here: Session, found: tuple[InForce, ...]) -> tuple[Harm, ...]:
+    from remedies.facts.oneway import Oneway
+
+    dropped = {e.resource for e in found if any(e.counters.values())}
+    dropping = [e for e in harm.drops_invalid(here.held) if e.resource in dropped]
+    if not dropping:
+        return ()
+    for window in (0.0, WINDOW):
+        facts = read_facts(here.host, (Oneway,), window=window)
+        try:
+            seen = facts.get(Oneway)
+        except Unreadable:
+            return ()
+        if not seen.suspects:
+            return ()
+    return harm.of_drops(dropping, seen)
+
+
+def _of_guards(here: Session) -> tuple[Harm, ...]:
+    from remedies import catalogue
+
+    in_use = []
+    for entry in here.held.values():
+        begun = here.ledger.get(entry.transaction)
+        change = next(
+            (c for c in begun.begin.changes if c.resource == entry.resource) if begun else iter(()),
+            None,
+        )
+        if change is not None and harm.untracks(entry):
+            in_use.append(harm.InUse(entry.fix, entry.resource, None, change.terms))
+    if not in_use:
+        return ()
+    fixes = [catalogue.fix(use.fix) for use in in_use]
+    facts = read_facts(
+        here.host,
+        {kind: None for fix in fixes for kind in fix.NEEDS},
+        topics=frozenset(topic for fix in fixes for topic in fix.TOPICS),
+        ours=tuple(here.held),
+    )
+    return harm.of_guards(in_use, facts)
+
+
+def at_boot(here: Session, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]:
+    """Return what decides each resource at the next boot; only the machine's own namespace has one.
+
+    Raises nothing: a sysctl.d that cannot be read leaves ``decided_by`` empty.
+    """
+    if here.host.netns != "host":
+        return ()
+    files = {e.resource: e.state for e in found if here.held[e.resource].boot}
+    return tuple(
+        _at_boot(here, entry, files) for entry in found if not here.held[entry.resource].boot
+    )
+
+
+def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
+    from remedies import boot
+    from remedies.netfilter import restore
+    from remedies.transaction.host import HostResources
+
+    ours = here.held[entry.resource].ours
+    lasting = any(here.held[name].fix == entry.fix for name in files)
+    scheme, _, key = entry.resource.partition(":")
+    if scheme == "sysctl":
+        try:
+            decision = boot.decides(key, boot.sources())
+        except OSError:
+            decision = None
+        value = None if decision is None else decision.value
+        by = "" if decision is None else f"{decision.path}:{decision.line}"
+        same = HostResources().same(entry.resource, value, ours)
+        return AtBoot(entry.resource, by, value, same, lasting)
+    needed = restore.needed(entry.fix, entry.resource)
+    loads = bool(needed) and all(files.get(name) == "ours" for name in needed)
+    return AtBoot(entry.resource, restore.unit(entry.fix) if loads else "", None, loads, lasting)
+
+
+def lines(outlook: Outlook) -> list[str]:
+    """Return what status prints of it."""
+    told = [f"harm     {item.resource}: {item.reason}" for item in outlook.harm]
+    for entry in outlook.boot:
+        by = entry.decided_by or "nothing"
+        what = f"sets it to {entry.value}" if entry.value is not None else "brings it back"
+        not_ours = "" if entry.ours else ", not as it is in force now"
+        told.append(f"boot     {entry.resource}: at the next boot {by} {what}{not_ours}")
+    return told

@@ -1,0 +1,59 @@
+"""A booted machine with the tool in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nftables
+from machine import Machine
+
+import remedies
+from remedies import policy
+
+REMEDY: Sequence[str] = ("env", "PYTHONPATH=/opt/remedy", "python3", "-B", "-m", "remedies")
+
+
+class Box:
+    """A booted machine with the tool in it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.run, self.write, self.reboot = machine.run, machine.write, machine.reboot
+
+    def remedy(self, *words: str, code: int = 0) -> str:
+        """Run a command line in it and check the exit code."""
+        return self.run(*REMEDY, "--policy", "/etc/test-policy.json", *words, code=code)
+
+    def json(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """Run a command line with --json and return what it printed."""
+        plain: dict[str, Any] = json.loads(self.remedy(*words, "--json", code=code))
+        return plain
+
+    def there(self, path: str) -> bool:
+        """Tell whether a file or folder is there."""
+        return self.run("sh", "-c", f'test -e "{path}" && echo yes || true') == "yes\n"
+
+    def policy(self, *fixes: str, **settings: Any) -> None:
+        """Write the policy: the default one, but lasting, and with these fixes in this order."""
+        base = policy.load(("default",))
+        if fixes:
+            rule = replace(base.rules["tcp-invalid-reset"], mode="fix", fixes=fixes)
+            base = replace(base, rules={**base.rules, "tcp-invalid-reset": rule})
+        wanted = replace(base, **{"persist": True, **settings})
+        self.write("/etc/test-policy.json", policy.to_compiled(wanted))
+
+
+def start(debian: Path) -> Box:
+    """Boot a machine that shows the package and the libnftables binding, read-only."""
+    package, binding = Path(remedies.__file__).parent, Path(nftables.__file__)
+    shown = {"/opt/remedy/remedies": package, f"/opt/remedy/{binding.name}": binding}
+    machine = Machine(debian, shown)
+    try:
+        return Box(machine.boot())
+    except BaseException:
+        machine.close()
+        raise

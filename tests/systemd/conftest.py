@@ -1,0 +1,54 @@
+"""Fixtures of the tests on whole hosts. They need root, debootstrap and systemd-nspawn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from box import Box, start
+from machine import root_folder
+
+ROOT = os.geteuid() == 0
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop a test that has no root: a failure on CI, a skip elsewhere."""
+    if ROOT:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("tests on whole hosts need root, and on CI they must run", pytrace=False)
+    pytest.skip("needs root: it boots a machine")
+
+
+@pytest.fixture(scope="session")
+def debian() -> Path:
+    """Give the Debian that every machine is laid over."""
+    return root_folder()
+
+
+@pytest.fixture
+def boot(debian: Path) -> Iterator[Callable[[], Box]]:
+    """Give ``boot() -> Box``: a machine of its own, gone after the test."""
+    made: list[Box] = []
+
+    def boot_one() -> Box:
+        made.append(start(debian))
+        return made[-1]
+
+    yield boot_one
+    for box in made:
+        box.machine.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where there is root: a skipped test proves nothing."""
+    report = yield
+    if ROOT and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped as root, which is not allowed here: {report.longrepr}"
+    return report

@@ -1,0 +1,171 @@
+"""Whole hosts with systemd as process 1: a Debian made once, and throw-away copies that boot.
+
+A copy is an overlay in memory over the one root folder, so a reboot finds what was written before
+it. Nothing waits for a time to pass: systemd-nspawn says when the boot is done (sd_notify(3)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+SUITE = "bookworm"
+PACKAGES = (
+    "dbus",
+    "iproute2",
+    "iptables",
+    "libnftables1",
+    "libpam-systemd",
+    "nftables",
+    "openssh-client",
+    "openssh-server",
+    "procps",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+)
+CACHE = Path("/var/tmp/remedy-tests-systemd")
+BOOT = 60.0
+"""Seconds a boot may take; it takes about two."""
+
+
+def mirror() -> str:
+    """Return where this machine's own packages of a Debian release come from."""
+    layout = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", layout, "Created-By: Packages"],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    entries = [line.split() for line in listed.splitlines()]
+    main = [entry for entry in entries if len(entry) == 3 and entry[1] == "main"]
+    main.sort(key=lambda entry: (entry[0] != SUITE, "-" in entry[0] or "/" in entry[0]))
+    assert main, "apt has no source of Debian's main component"
+    return main[0][2]
+
+
+def root_folder() -> Path:
+    """Return the Debian that every copy is laid over; make it where it is not there yet."""
+    digest = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
+    ready = CACHE / f"{SUITE}-{digest}"
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if ready.is_dir():
+            return ready
+        part = ready.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        include = "--include=" + ",".join(PACKAGES)
+        made = subprocess.run(
+            ["debootstrap", "--variant=minbase", include, SUITE, part, mirror()],
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stdout[-4000:] + made.stderr[-2000:]
+        # Each copy is a machine of its own (machine-id(5)): an empty file is filled at boot.
+        (part / "etc/machine-id").write_text("")
+        part.rename(ready)
+    return ready
+
+
+class Machine:
+    """One throw-away host, from :meth:`boot` to :meth:`close`."""
+
+    def __init__(self, root: Path, binds: dict[str, Path]) -> None:
+        """Lay a copy over ``root``; ``binds`` are files and folders shown in it, read-only."""
+        self.place = Path(tempfile.mkdtemp(prefix="remedy-machine-", dir="/var/tmp"))
+        self.root = self.place / "root"
+        self._binds = [f"--bind-ro={source}:{inside}" for inside, source in binds.items()]
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader = 0
+        self._notes = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        _mount("-t", "tmpfs", "-o", "size=1g", "tmpfs", str(self.place))
+        for name in ("upper", "work", "root"):
+            (self.place / name).mkdir()
+        layers = f"lowerdir={root},upperdir={self.place}/upper,workdir={self.place}/work"
+        _mount("-t", "overlay", "-o", layers, "overlay", str(self.root))
+        self._notes.bind(str(self.place / "notify"))
+
+    def boot(self) -> Machine:
+        """Start it and return once its default target is reached."""
+        with (self.place / "console").open("ab") as console:
+            self._nspawn = subprocess.Popen(
+                ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot",
+                 "--private-network", "--console=pipe", "--register=no", "--keep-unit",
+                 "--capability=all", "--system-call-filter=@known", "--notify-ready=yes",
+                 f"--machine={self.place.name.replace('_', '-')}", "--hostname=box", *self._binds],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                env={**os.environ, "NOTIFY_SOCKET": str(self.place / "notify")},
+            )  # fmt: skip
+        self._await_ready()
+        return self
+
+    def _await_ready(self) -> None:
+        end, ready, self._leader = time.monotonic() + BOOT, False, 0
+        while not (ready and self._leader):
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self._notes], [], [], left)[0]:
+                raise AssertionError(f"no boot in {BOOT:g} s\n{self.console()}")
+            for line in self._notes.recv(4096).decode().splitlines():
+                name, _, value = line.partition("=")
+                ready = ready or (name, value) == ("READY", "1")
+                if name == "X_NSPAWN_LEADER_PID":
+                    self._leader = int(value)
+
+    def console(self) -> str:
+        """Return the end of what it has printed."""
+        return (self.place / "console").read_text(errors="replace")[-4000:]
+
+    def argv(self, *words: str) -> list[str]:
+        """Return what runs a program in it as root."""
+        return ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w",
+                "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+                *words]  # fmt: skip
+
+    def run(
+        self, *words: str, stdin: str | None = None, code: int | None = 0, timeout: float = 60.0
+    ) -> str:
+        """Run a program in it and return what it printed; ``code`` None takes any exit code."""
+        done = subprocess.run(
+            self.argv(*words), input=stdin, capture_output=True, text=True, check=False,
+            timeout=timeout, stdin=subprocess.DEVNULL if stdin is None else None,
+        )  # fmt: skip
+        assert code in (None, done.returncode), (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of it, through its own eyes."""
+        self.run("tee", path, stdin=text)
+
+    def reboot(self, *options: str) -> None:
+        """Really end everything in it and start again; ``--force --force`` ends it as it is."""
+        assert self._nspawn is not None
+        self.run("systemctl", "--no-block", "reboot", *options, code=None)
+        # Without a unit to restart, nspawn ends with EXIT_FORCE_RESTART (133).
+        assert self._nspawn.wait(timeout=BOOT) == 133, self.console()
+        self.boot()
+
+    def close(self) -> None:
+        """End it and leave nothing behind."""
+        if self._nspawn is not None:
+            for number in (self._leader, self._nspawn.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    if number:
+                        os.kill(number, signal.SIGKILL)
+            self._nspawn.wait(timeout=30)
+        self._notes.close()
+        for path in (self.root, self.place):
+            subprocess.run(["umount", str(path)], check=True, timeout=30)
+        self.place.rmdir()
+
+
+def _mount(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, timeout=30)

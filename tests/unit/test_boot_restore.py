@@ -1,0 +1,137 @@
+"""The boot files of a fix: what they load, in what order, and that each fix has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+import pytest
+from fake_store import FakeStore
+
+from remedies import catalogue, planning
+from remedies.errors import InputError
+from remedies.facts import Facts
+from remedies.fixes import invalid_drop
+from remedies.model import Host, Policy, Scan, Standing, Wanted
+from remedies.netfilter import ours, restore
+from remedies.resources import file
+
+TABLE = Wanted(f"nft:{invalid_drop.TABLE}", invalid_drop.table())
+
+
+def chain(variant: str) -> str:
+    return ours.iptables_chain(
+        "mangle/REMEDY-INVALID", variant, ("INPUT", "FORWARD"), ("-p tcp -j DROP",)
+    )
+
+
+def by_path(wanted: tuple[Wanted, ...]) -> dict[str, str]:
+    assert all(w.boot and w.resource.startswith("file:") and w.state for w in wanted)
+    return {w.resource[5:]: str(w.state) for w in wanted}
+
+
+def test_a_table_is_replaced_whole_whether_it_is_there_or_not() -> None:
+    script = by_path(restore.boot_files("x", (TABLE,)))["/etc/remedy/boot/x.nft"]
+    lines = script.splitlines()
+    assert lines[1:4] == [
+        "table inet remedy_invalid_drop",
+        "delete table inet remedy_invalid_drop",
+        "table inet remedy_invalid_drop {",
+    ]
+    assert script.count("{") == script.count("}") == 3
+    assert "counter drop" in script
+
+
+def test_the_unit_runs_after_what_empties_rulesets_and_the_boot_wants_it() -> None:
+    files = by_path(restore.boot_files("x", (TABLE,)))
+    unit = files["/etc/systemd/system/remedy-restore@x.service"]
+    after = next(line for line in unit.splitlines() if line.startswith("After="))
+    for firewall in (*restore.FIREWALLS, "systemd-sysctl.service"):
+        assert firewall in after.split("=")[1].split()
+    assert "ExecStart=/usr/sbin/nft -f /etc/remedy/boot/x.nft" in unit.splitlines()
+    assert "python" not in unit
+    assert "Before=" not in unit, "it could close a circle with somebody's firewall"
+    wants = files["/etc/systemd/system/multi-user.target.d/remedy-x.conf"]
+    assert wants.splitlines()[1:] == ["[Unit]", "Wants=remedy-restore@x.service"]
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_jumps_are_removed_before_the_chain_is_restored(variant: str) -> None:
+    chains = (
+        Wanted("iptables:mangle/REMEDY-INVALID", chain(variant)),
+        Wanted("ip6tables:mangle/REMEDY-INVALID", chain(variant)),
+    )
+    files = by_path(restore.boot_files("x", chains))
+    assert files["/etc/remedy/boot/x.ipv4"].splitlines()[1:] == [
+        "*mangle",
+        ":REMEDY-INVALID - [0:0]",
+        "-A REMEDY-INVALID -p tcp -j DROP",
+        "-I FORWARD -j REMEDY-INVALID",
+        "-I INPUT -j REMEDY-INVALID",
+        "COMMIT",
+    ]
+    commands = [
+        line
+        for line in files["/etc/systemd/system/remedy-restore@x.service"].splitlines()
+        if line.startswith("ExecStart")
+    ]
+    assert commands == [
+        f"ExecStartPre=-/usr/sbin/iptables-{variant} -w -t mangle -D FORWARD -j REMEDY-INVALID",
+        f"ExecStartPre=-/usr/sbin/iptables-{variant} -w -t mangle -D INPUT -j REMEDY-INVALID",
+        f"ExecStartPre=-/usr/sbin/ip6tables-{variant} -w -t mangle -D FORWARD -j REMEDY-INVALID",
+        f"ExecStartPre=-/usr/sbin/ip6tables-{variant} -w -t mangle -D INPUT -j REMEDY-INVALID",
+        f"ExecStart=/usr/sbin/iptables-{variant}-restore -w --noflush /etc/remedy/boot/x.ipv4",
+        f"ExecStart=/usr/sbin/ip6tables-{variant}-restore -w --noflush /etc/remedy/boot/x.ipv6",
+    ]
+
+
+def test_no_two_fixes_share_a_file() -> None:
+    one, other = (set(by_path(restore.boot_files(fix, (TABLE,)))) for fix in ("a", "b"))
+    assert not one & other
+
+
+def test_what_the_driver_does_not_write_is_not_wanted() -> None:
+    for path in by_path(restore.boot_files("invalid-drop", (TABLE,))):
+        assert file.split(path)
+
+
+def test_what_has_no_rules_needs_no_files() -> None:
+    assert restore.boot_files("x", (Wanted("sysctl:net.a.b", "1"),)) == ()
+    assert restore.boot_files("x", (Wanted(f"nft:{invalid_drop.TABLE}", None),)) == ()
+
+
+def test_what_is_not_ours_is_refused() -> None:
+    with pytest.raises(InputError):
+        restore.boot_files("x", (Wanted("nft:inet/filter", "{}"),))
+
+
+class Fix(ModuleType):
+    """A fix that wants one table."""
+
+    TITLE = RISK = ""
+    PARAMS: Mapping[str, object] = {}
+
+    def guard(self, *_: object) -> None:
+        return None
+
+    def desired(self, *_: object) -> tuple[Wanted, ...]:
+        return (TABLE,)
+
+    def impact(self, *_: object) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(("persist", "netns"), [(True, "host"), (True, "b-1"), (False, "host")])
+def test_a_plan_holds_them_where_policy_persists_on_the_machine_itself(
+    monkeypatch: pytest.MonkeyPatch, persist: bool, netns: str
+) -> None:
+    monkeypatch.setattr(catalogue, "fix", lambda _: Fix("x"))
+    host = Host("h", "m", "k", netns, "b")
+    policy = Policy(("p",), "d", "nftables", persist, {}, (Standing("x", {}, ""),))
+    scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
+    made = planning.plan(policy, facts, scan, {}, FakeStore())
+    assert made.changes[0].resource == TABLE.resource
+    lasting = [c.resource for c in made.changes if c.boot]
+    assert lasting == [c.resource for c in made.changes[1:]]
+    assert len(lasting) == (3 if persist and netns == "host" else 0)
+    assert {c.fix for c in made.changes} == {"x"}

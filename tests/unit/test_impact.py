@@ -1,0 +1,199 @@
+"""Will this cut me off: rules of ours against a session, a new one like it, and DNS queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from remedies import impact
+from remedies.facts import Facts
+from remedies.facts.routes import DefaultRoute, Routes
+from remedies.facts.session import Connection, Session
+from remedies.fixes import invalid_drop, notrack
+from remedies.model import Change, Host, Plan, PolicyRef, Scan, Terms
+from remedies.netfilter import ours
+from remedies.netfilter.own_rules import rules_of
+
+HOST = Host("h", "m", "k", "host", "b")
+SSH = Connection("203.0.113.9", 50000, "192.0.2.1", 22, "SSH_CONNECTION", True, True, True)
+DROP = f"nft:{invalid_drop.TABLE}"
+CHAIN = "iptables:mangle/REMEDY-INVALID"
+
+
+def change(resource: str, after: str | None, *effects: str) -> Change:
+    return Change("x", None, resource, "create", None, after, "", "exact", "low", "little", effects)
+
+
+def plan(*changes: Change) -> Plan:
+    return Plan(Scan(HOST, "t", (), ()), PolicyRef(("p",), "d"), changes, (), ())
+
+
+def facts(
+    *connections: Connection, loose: bool | None = True, dns: str = "192.0.2.53", ways: int = 1
+) -> Facts:
+    links = [DefaultRoute(4, (f"eth{n}",), 254, n) for n in range(ways)]
+    session = Session(connections, (dns,), loose)
+    return Facts(HOST, "t", 0.0, {"session": session, "routes": Routes(tuple(links))})
+
+
+def judged(resource: str, after: str | None, seen: Facts) -> tuple[str, str]:
+    (found,) = impact.judge(plan(change(resource, after)), seen)
+    return found.severity, found.reason
+
+
+def drop_chain() -> str:
+    rules = (invalid_drop.LINE,)
+    return ours.iptables_chain("mangle/REMEDY-INVALID", "nft", ("INPUT", "FORWARD"), rules)
+
+
+BOTH = pytest.mark.parametrize(
+    ("resource", "state"), [(DROP, invalid_drop.table()), (CHAIN, drop_chain())]
+)
+
+
+@BOTH
+def test_a_tracked_session_is_not_harmed_by_an_invalid_drop(resource: str, state: str) -> None:
+    assert judged(resource, state, facts(SSH)) == ("none", "little")
+
+
+@BOTH
+def test_a_session_that_conntrack_cannot_pick_up_would_be_cut(resource: str, state: str) -> None:
+    unknown = replace(SSH, tracked=False, replied=None)
+    level, reason = judged(resource, state, facts(unknown, loose=False))
+    assert level == "severe"
+    assert "203.0.113.9:50000 -> 192.0.2.1:22" in reason
+    assert judged(resource, state, facts(unknown, loose=True))[0] == "mild"
+
+
+def test_half_a_connection_would_be_cut() -> None:
+    half = replace(SSH, replied=False)
+    assert judged(DROP, invalid_drop.table(), facts(half))[0] == "severe"
+
+
+def test_what_may_not_be_asked_is_not_called_fine() -> None:
+    blind = replace(SSH, tracked=None, replied=None)
+    assert judged(DROP, invalid_drop.table(), facts(blind))[0] == "mild"
+    unknown = Facts(HOST, "t", 0.0, unknown={"session": "too slow"})
+    assert judged(DROP, invalid_drop.table(), unknown)[0] == "mild"
+
+
+def test_several_ways_out_harm_only_what_is_forwarded() -> None:
+    level, reason = judged(DROP, invalid_drop.table(), facts(SSH, ways=2))
+    assert (level, "eth0, eth1" in reason) == ("mild", True)
+
+
+def test_no_session_no_harm() -> None:
+    assert judged(DROP, invalid_drop.table(), facts())[0] == "none"
+    assert judged("nft:inet/remedy_x", None, facts(SSH))[0] == "none"
+
+
+def notrack_state(backend: str, port: int, address: str = "192.0.2.1") -> tuple[str, str]:
+    params: dict[str, object] = {"protocol": "tcp", "ports": [port], "addresses": [address]}
+    seen = Facts(HOST, "t", 0.0, {"netfilter": _Netfilter()})
+    (wanted,) = notrack.desired(None, seen, Terms(backend=backend, params=params))
+    assert wanted.state
+    return wanted.resource, wanted.state
+
+
+class _Netfilter:
+    iptables = "nft"
+    nf_tables = True
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@pytest.mark.parametrize("live", [True, False])
+def test_taking_the_sessions_own_port_out_of_conntrack_is_severe(backend: str, live: bool) -> None:
+    level, reason = judged(*notrack_state(backend, 22), facts(replace(SSH, live=live)))
+    assert level == "severe"
+    assert "takes out of conntrack" in reason
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@pytest.mark.parametrize(("port", "address"), [(5060, "192.0.2.1"), (22, "192.0.2.2")])
+def test_another_port_or_address_is_not(backend: str, port: int, address: str) -> None:
+    assert judged(*notrack_state(backend, port, address), facts(SSH))[0] == "none"
+
+
+def table(hook: str, *rule: ours.Expression, type_: str = "filter") -> str:
+    chain = ours.NftChain(hook, type_, hook, 0, (rule,))
+    return ours.nft_table("inet/remedy_x", (chain,))
+
+
+SSH_PORT = ours.payload("tcp", "dport", 22)
+
+
+@pytest.mark.parametrize(
+    ("rule", "level"),
+    [
+        ((SSH_PORT, ours.drop()), "severe"),
+        ((ours.payload("tcp", "dport", ours.any_of(22, 80)), ours.drop()), "severe"),
+        ((ours.payload("tcp", "dport", ours.port_range(1, 100)), ours.drop()), "severe"),
+        ((ours.payload("tcp", "dport", 23), ours.drop()), "none"),
+        ((ours.payload("udp", "dport", 22), ours.drop()), "none"),
+        ((ours.payload("ip", "saddr", ours.prefix("203.0.113.0", 24)), ours.drop()), "severe"),
+        ((ours.payload("ip", "saddr", ours.prefix("198.51.100.0", 24)), ours.drop()), "none"),
+        ((SSH_PORT, ours.ct_state("new"), ours.drop()), "severe"),
+        ((SSH_PORT, {"redirect": None}), "severe"),
+        ((SSH_PORT, {"queue": None}), "severe"),
+        ((ours.meta("iifname", "docker0"), SSH_PORT, ours.drop()), "severe"),
+    ],
+)
+def test_any_rule_of_ours_is_laid_against_the_session(
+    rule: tuple[ours.Expression, ...], level: str
+) -> None:
+    assert judged("nft:inet/remedy_x", table("prerouting", *rule), facts(SSH))[0] == level
+    assert judged("nft:inet/remedy_x", table("forward", *rule), facts(SSH))[0] == "none"
+
+
+def test_a_drop_of_dns_is_severe_and_of_one_other_port_is_not() -> None:
+    for port, level in ((53, "severe"), (54, "none")):
+        rule = (ours.payload("udp", "dport", port), ours.drop())
+        assert judged("nft:inet/remedy_x", table("output", *rule), facts())[0] == level
+
+
+def test_sysctls_and_stale_flows() -> None:
+    assert judged("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "1", facts(SSH))[0] == "none"
+    assert judged("sysctl:net.ipv4.conf.all.rp_filter", "1", facts(SSH))[0] == "mild"
+    (found,) = impact.judge(plan(change(DROP, None, "flow:udp/x")), facts(SSH))
+    assert found.severity == "mild"
+
+
+def test_the_worst_comes_first_and_boot_files_do_not_count() -> None:
+    changes = (
+        change(DROP, invalid_drop.table()),
+        change("nft:inet/remedy_x", table("input", SSH_PORT, ours.drop())),
+        replace(change("file:/etc/x", "x"), boot=True),
+    )
+    found = impact.judge(plan(*changes), facts(SSH))
+    assert [i.severity for i in found] == ["severe", "none"]
+    assert impact.severity(found) == "severe"
+    assert impact.severity(()) == "none"
+
+
+@pytest.mark.parametrize(
+    ("connection", "remote"),
+    [
+        (SSH, True),
+        (replace(SSH, live=False), False),
+        (replace(SSH, peer="127.0.0.1"), False),
+        (replace(SSH, peer="::1"), False),
+        (replace(SSH, peer="192.0.2.1"), False),
+    ],
+)
+def test_remote_is_a_live_connection_from_elsewhere(connection: Connection, remote: bool) -> None:
+    assert impact.is_remote(facts(connection)) is remote
+
+
+def test_what_our_fixes_write_is_understood() -> None:
+    states = [
+        (DROP, invalid_drop.table()),
+        (CHAIN, drop_chain()),
+        notrack_state("nftables", 5060),
+        notrack_state("iptables", 5060),
+    ]
+    for resource, state in states:
+        for rule in rules_of(resource, state):
+            assert rule.action in ("drop", "notrack")
+            assert rule.match.unmodelled == ()
+            assert rule.hook in ("input", "forward", "prerouting", "output")
