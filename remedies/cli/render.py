@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from remedies.cli.advice import advice_text
 from remedies.cli.terminal import Style, clean
 from remedies.model import Advice, Change, Finding, Plan, Refusal, Scan
+from remedies.netfilter import flowpath
 
 MARKS = {"create": "+", "update": "~", "remove": "-"}
 _MARK_COLOUR = {"create": "green", "update": "yellow", "remove": "red"}
@@ -20,8 +21,21 @@ def scan_text(
     evidence: bool = True,
     show_all: Iterable[str] = (),
 ) -> str:
+    """Return the host, then what :func:`findings_text` returns."""
+    found = findings_text(scan, style, verbose=verbose, evidence=evidence, show_all=show_all)
+    return f"{_host_line(scan, style)}\n\n{found}"
+
+
+def findings_text(
+    scan: Scan,
+    style: Style,
+    *,
+    verbose: int,
+    evidence: bool = True,
+    show_all: Iterable[str] = (),
+) -> str:
     """Return findings with their evidence, strongest first, then what could not be judged."""
-    lines = [_host_line(scan, style), ""]
+    lines: list[str] = []
     for finding in scan.findings:
         lines += _finding(
             finding, style, evidence and (finding.verdict != "mitigated" or verbose > 0)
@@ -84,7 +98,7 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
         lines.append(f"    {clean(change.impact)}; risk {change.risk}; {undone}")
         body = "\n".join(line for line in change.diff.split("\n") if line[:3] not in ("---", "+++"))
         lines += [f"    {line}" for line in style.diff(clean(body)).split("\n")]
-        lines += [f"    ! {clean(effect)}" for effect in change.effects]
+        lines += [f"    ! {clean(flowpath.text(effect))}" for effect in change.effects]
         lines.append("")
     return lines
 

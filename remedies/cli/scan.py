@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from remedies.cli.parser import duration
+
+if TYPE_CHECKING:
+    from remedies.model import Scan
 
 HELP = "detect faults and show the evidence; changes nothing"
 _FROM = ("exposed", "active", "proven")
@@ -40,6 +43,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     files = parser.add_mutually_exclusive_group()
     files.add_argument("--save-facts", metavar="FILE", help="save what was read, for a bug report")
     files.add_argument("--facts", metavar="FILE", help="judge saved facts instead of this host")
+    files.add_argument(
+        "--all-netns",
+        action="store_true",
+        help="also every other network namespace: containers, and those with a name",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from remedies.cli.render import scan_text
     from remedies.cli.terminal import Style
 
+    if args.all_netns:
+        return _everywhere(args)
     here = session.start(args)
     session.warn_unfinished(here)
     if args.facts:
@@ -70,6 +80,33 @@ def run(args: argparse.Namespace) -> int:
         absent = [c for c in engine.watched(here.policy) if c not in seen] if args.show_all else []
         print(scan_text(scan, Style(args), verbose=args.verbose, show_all=absent))
         _next(args, [f.verdict for f in scan.findings if not f.waived])
+    return _code(args, scan)
+
+
+def _everywhere(args: argparse.Namespace) -> int:
+    """Scan every namespace and print; the exit code is the worst of them."""
+    import json
+
+    from remedies.cli import scan_all, session
+    from remedies.cli.parser import warn
+    from remedies.cli.terminal import Style
+    from remedies.errors import UsageError
+
+    if args.netns:
+        raise UsageError("--netns and --all-netns do not go together", "leave one of them out")
+    places = scan_all.scan_all(session.start(args))
+    for place in places:
+        for line in place.said:
+            warn(line if place.namespace.own else f"{place.title}: {line}")
+    if args.json:
+        print(json.dumps(scan_all.plain(places), indent=2))
+    else:
+        print(scan_all.text(places, Style(args), verbose=args.verbose))
+        _next(args, [f.verdict for p in places for f in p.scan.findings if not f.waived])
+    return max(_code(args, place.scan) for place in places)
+
+
+def _code(args: argparse.Namespace, scan: Scan) -> int:
     bad = [f for f in scan.findings if _counts(f.verdict, f.waived, args.fail_on)]
     vague = [*scan.unknown, *(f for f in scan.findings if f.verdict == "unknown")]
     return 2 if bad or (args.strict and vague) else 0

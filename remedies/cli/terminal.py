@@ -6,24 +6,11 @@ import argparse
 import os
 import sys
 
+from remedies.printable import clean
+
+__all__ = ["Style", "clean"]
+
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-
-
-def clean(text: str) -> str:
-    r"""Return ``text`` with control characters spelled out (``\x1b``); newline and tab stay.
-
-    Bidirectional overrides and other invisible format characters are spelled out too: a process
-    name must not be able to rewrite the line it stands in.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_spelled(character) for character in text)
-
-
-def _spelled(character: str) -> str:
-    if character in "\n\t" or character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode()
 
 
 class Style:

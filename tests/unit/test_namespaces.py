@@ -1,0 +1,218 @@
+"""Finding namespaces, visiting them in processes, and the names that a container daemon gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remedies import containers, namespaces, visits
+from remedies.namespaces import Namespace
+from remedies.visits import Visit, visit_all
+
+ID = "ab" * 32
+
+
+def answer(body: object, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.0 {status}\r\nServer: x\r\n\r\n{json.dumps(body)}".encode()
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process ends within five seconds; one that has been reaped already has."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], 5.0)[0])
+    finally:
+        os.close(handle)
+
+
+class TestFinding:
+    def test_this_namespace_comes_first(self) -> None:
+        found, _ = namespaces.find()
+        info = os.stat("/proc/self/ns/net")
+        assert (found[0].device, found[0].inode) == (info.st_dev, info.st_ino)
+        assert [n.own for n in found] == [True] + [False] * (len(found) - 1)
+        assert len({(n.device, n.inode) for n in found}) == len(found)
+
+    def test_names_that_stand_for_nothing_are_passed_over(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "stale").touch()
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "users").symlink_to("/proc/self/ns/user")
+        monkeypatch.setattr(namespaces, "NAMED", (str(tmp_path), str(tmp_path / "absent")))
+        found, _ = namespaces.find()
+        assert not any(n.name for n in found)
+
+    def test_a_name_elsewhere_is_its_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "mine").symlink_to("/proc/self/ns/net")
+        monkeypatch.setattr(namespaces, "NAMED", (str(tmp_path),))
+        found, _ = namespaces.find()
+        assert found[0].name == found[0].spec == f"{tmp_path}/mine"
+
+    def test_what_a_person_gives_to_netns(self) -> None:
+        assert Namespace(1, 4, ("/run/netns/blue", "/proc/7/ns/net"), "blue").spec == "blue"
+        assert Namespace(1, 4, ("/proc/7/ns/net",)).spec == "7"
+
+    def test_one_that_has_ended_is_not_entered(self) -> None:
+        gone = Namespace(1, 4, (f"/proc/{os.getpid()}/ns/net", "/proc/self/ns/nothing"))
+        assert not namespaces.stands(gone)
+        assert not namespaces.enter(gone)
+
+
+class TestVisits:
+    def test_results_come_in_order(self) -> None:
+        works = [lambda n=n: f"{n} {os.getpid()}" for n in range(9)]
+        done = visit_all(works, 10.0, at_once=4)
+        assert [d.text.split()[0] for d in done] == [str(n) for n in range(9)]
+        assert len({d.text.split()[1] for d in done} | {str(os.getpid())}) == 10
+
+    def test_much_is_carried_whole(self) -> None:
+        text = "\N{SNOWMAN}\0" * 1_000_000
+        assert visit_all([lambda: text], 10.0) == [Visit(text=text)]
+
+    def test_a_failure_is_one_visit_s_own(self) -> None:
+        def fails() -> str:
+            raise ValueError("no such thing")
+
+        def dies() -> str:
+            os.kill(os.getpid(), signal.SIGKILL)
+            return "never"
+
+        def empty() -> str:
+            raise RuntimeError
+
+        assert visit_all([fails, dies, lambda: "fine", empty], 10.0) == [
+            Visit(failure="no such thing"),
+            Visit(failure="its process was killed"),
+            Visit(text="fine"),
+            Visit(failure="RuntimeError"),
+        ]
+
+    def test_one_that_hangs_is_killed_with_what_it_started(self, tmp_path: Path) -> None:
+        pids = tmp_path / "pids"
+
+        def hangs() -> str:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            child = os.fork()
+            if child:
+                pids.write_text(f"{os.getpid()} {child}")
+            while True:
+                signal.pause()
+
+        done = visit_all([hangs, lambda: "fine"], 0.3)
+        assert done == [Visit(failure="took longer than 0.3 s"), Visit(text="fine")]
+        for pid in pids.read_text().split():
+            assert ended(int(pid))
+
+    def test_nothing_stays_after_an_interruption(self, tmp_path: Path) -> None:
+        def interrupts() -> str:
+            (tmp_path / str(os.getpid())).touch()
+            os.kill(os.getppid(), signal.SIGINT)
+            return hangs()
+
+        def hangs() -> str:
+            (tmp_path / str(os.getpid())).touch()
+            time.sleep(60)
+            return ""
+
+        with pytest.raises(KeyboardInterrupt):
+            visit_all([hangs, interrupts, hangs], 30.0)
+        assert all(ended(int(path.name)) for path in tmp_path.iterdir())
+
+    def test_one_that_says_too_much_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(visits, "_MOST", 1000)
+        done = visit_all([lambda: "x" * 3_000_000], 10.0)
+        assert done == [Visit(failure="found more than can be told")]
+
+    def test_nothing_to_do(self) -> None:
+        assert visit_all([], 1.0) == []
+
+
+class TestContainers:
+    def test_names_by_id(self) -> None:
+        listed = [
+            {"Id": ID, "Names": ["/web"]},
+            {"Id": "cd" * 32, "Names": ["/web/db", "/db"]},
+            {"Id": "ef" * 32, "Names": []},
+        ]
+        assert containers.parse(answer(listed)) == {ID[:12]: "web", ("cd" * 6): "db"}
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            b"",
+            b"HTTP/1.0",
+            answer([{"Id": ID, "Names": ["/web"]}], "500 Oops"),
+            answer({"message": "no"}),
+            answer([None, 5, {"Id": 5, "Names": ["/a"]}, {"Id": ID}, {"Id": ID, "Names": [7]}]),
+            b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000,
+            b"HTTP/1.0 200 OK\r\n\r\n[{",
+        ],
+    )
+    def test_anything_else_names_nothing(self, wrong: bytes) -> None:
+        assert containers.parse(wrong) == {}
+
+    @given(st.binary())
+    def test_no_bytes_break_it(self, data: bytes) -> None:
+        containers.parse(data)
+        containers.parse(b"HTTP/1.1 200 OK\r\n\r\n" + data)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A socket where a daemon would answer, and no other."""
+    path = str(tmp_path / "socket")
+    monkeypatch.setattr(containers, "SOCKETS", (str(tmp_path / "none"),))
+    monkeypatch.setattr(containers, "PATIENCE", 0.2)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(path)
+        listening.listen()
+        yield listening
+
+
+def test_a_daemon_is_asked(daemon: socket.socket) -> None:
+    heard = []
+
+    def serve() -> None:
+        connection, _ = daemon.accept()
+        with connection:
+            heard.append(connection.recv(4096))
+            for octet in answer([{"Id": ID, "Names": ["/web"]}]):
+                connection.send(bytes([octet]))
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        assert containers.names() == {ID[:12]: "web"}
+    finally:
+        server.join(5)
+    assert heard[0].startswith(b"GET /containers/json HTTP/1.0\r\n")
+
+
+def test_a_daemon_that_is_silent_costs_little(daemon: socket.socket) -> None:
+    began = time.monotonic()
+    assert containers.names() == {}
+    assert time.monotonic() - began < 5.0
+
+
+def test_no_daemon_names_nothing(daemon: socket.socket) -> None:
+    daemon.close()
+    assert containers.names() == {}
