@@ -1,0 +1,171 @@
+"""``remedy audit``: whether the journal is what was written, and a signature over its head."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remedies.transaction.audit import Audit
+
+HELP = "check the journal's hash chain, or sign its head; exit 65 where it was altered"
+NAMESPACE = "remedy-audit"
+"""What ``ssh-keygen -Y`` is told the signature is for, so that it counts nowhere else."""
+_ALTERED = 65
+_PROVES = (
+    "A signature proves that the holder of its key had a journal with this head. It does not prove "
+    "that what the journal says is true, nor that nothing was left out of it when it was written."
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument("action", choices=("verify", "sign"), help="check the chain; sign its head")
+    parser.add_argument("--head", metavar="HASH", help="verify: a head hash kept elsewhere")
+    parser.add_argument(
+        "--signed", metavar="FILE", help="verify: a signed statement, beside FILE.sig"
+    )
+    parser.add_argument(
+        "--allowed-signers", metavar="FILE", help="verify: whose keys count (ssh-keygen(1))"
+    )
+    parser.add_argument("--signer", metavar="NAME", help="verify: who must have signed")
+    parser.add_argument("--key", metavar="FILE", help="sign: the SSH key")
+    parser.add_argument("-o", "--output", metavar="FILE", help="sign: where the statement goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check or sign; 0 where the chain holds, 65 where it was altered or a signature is wrong."""
+    return _sign(args) if args.action == "sign" else _verify(args)
+
+
+def _audit(args: argparse.Namespace, head: str) -> tuple[str, Audit]:
+    import os
+
+    from remedies.facts.host import read_host
+    from remedies.transaction import audit, state
+    from remedies.transaction.journal import NAME
+
+    path = os.path.join(state.folder(args.state_dir, read_host().netns), NAME)
+    return path, audit.verify(path, head or None)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    import json
+
+    from remedies.cli.terminal import clean
+    from remedies.model import FORMAT_VERSION
+
+    head = _signed_head(args) if args.signed else args.head or ""
+    path, audit = _audit(args, head)
+    cut = bool(head) and not audit.anchor
+    if args.json:
+        plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": "audit",
+            "journal": path,
+            "records": audit.records,
+            "head": audit.head,
+            "anchored": bool(audit.anchor),
+            "problems": [
+                {"record": p.record, "what": p.what, "where": p.where} for p in audit.problems
+            ],
+        }
+        print(json.dumps(plain, indent=2))
+        return _ALTERED if audit.problems or cut else 0
+    for problem in audit.problems:
+        print(clean(f"altered: {problem}"))
+    if not audit.problems:
+        print(clean(f"{path}: {audit.records} records, the chain holds"))
+    print(f"head {audit.head}")
+    print(_anchor(audit, head))
+    return _ALTERED if audit.problems or cut else 0
+
+
+def _anchor(audit: Audit, head: str) -> str:
+    if not head:
+        return (
+            "not anchored: a tail cut off, or a chain written anew, would not show; "
+            "compare with a head kept elsewhere (--head)"
+        )
+    if audit.anchor:
+        return f"anchored: that head is record {audit.anchor} of {audit.records}"
+    return "altered: that head is not in the chain: its tail was cut off, or it was rewritten"
+
+
+def _sign(args: argparse.Namespace) -> int:
+    import json
+
+    from remedies.cli import session
+    from remedies.errors import InputError, UsageError
+    from remedies.facts.host import read_host
+    from remedies.probing import now
+
+    if not args.key or not args.output:
+        raise UsageError("audit sign takes a key and a file", "add --key FILE and -o FILE")
+    path, audit = _audit(args, "")
+    if audit.problems:
+        raise InputError(f"{path}: {audit.problems[0]}", "a journal that was altered is not signed")
+    host = read_host()
+    statement = {
+        "kind": NAMESPACE,
+        "host": host.name,
+        "machine_id": host.machine_id,
+        "netns": host.netns,
+        "records": audit.records,
+        "head": audit.head,
+        "time": now(),
+        "proves": _PROVES,
+    }
+    session.write_file(args.output, json.dumps(statement, indent=2) + "\n")
+    _ssh_keygen("sign", "-f", args.key, "-n", NAMESPACE, args.output)
+    print(f"signed {args.output}: {audit.records} records, head {audit.head}\n{_PROVES}")
+    return 0
+
+
+def _signed_head(args: argparse.Namespace) -> str:
+    """Return the head of a signed statement; raise InputError where statement or signature fail."""
+    from remedies import codec
+    from remedies.cli import session
+    from remedies.errors import InputError, UsageError
+
+    if not args.allowed_signers or not args.signer:
+        raise UsageError(
+            "a signature needs to be somebody's", "add --allowed-signers FILE and --signer NAME"
+        )
+    text = session.read_file(args.signed)
+    _ssh_keygen(
+        "verify",
+        "-f",
+        args.allowed_signers,
+        "-I",
+        args.signer,
+        "-n",
+        NAMESPACE,
+        "-s",
+        f"{args.signed}.sig",
+        text=text,
+    )
+    plain: Any = codec.loads(text, args.signed)
+    head = plain.get("head") if isinstance(plain, dict) else None
+    if not isinstance(head, str) or plain.get("kind") != NAMESPACE:
+        raise InputError(f"{args.signed}: no statement of 'remedy audit sign'")
+    return head
+
+
+def _ssh_keygen(action: str, *words: str, text: str = "") -> None:
+    import subprocess
+
+    from remedies.errors import InputError, RemedyError
+
+    argv = ["ssh-keygen", "-Y", action, *words]
+    try:
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=30, check=False
+        )
+    except OSError as error:
+        raise RemedyError(f"ssh-keygen: {error.strerror}", "install OpenSSH's client") from None
+    except subprocess.TimeoutExpired:
+        raise RemedyError("ssh-keygen did not end", "give a key that asks for nothing") from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[:200]
+        raise InputError(f"ssh-keygen -Y {action}: {said}", "check key, names and files")

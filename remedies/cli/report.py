@@ -1,0 +1,196 @@
+"""``remedy report``: one record of scan, plan and journal, in every format asked for."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn, Optional
+
+from remedies.cli.scan import watching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from remedies.cli.session import Session
+    from remedies.report.record import Chain, HostReport, Report
+
+HELP = "write an audit report, in several formats at once; changes nothing"
+_DAY = 86_400.0
+_UNITS = {"m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    watching(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        metavar="FORMAT:FILE",
+        help="html, markdown, json, jsonl, csv, junit, sarif, oscal, oscal-plan, prometheus or "
+        "nagios, and where to (- is standard output); repeatable (default: markdown:-)",
+    )
+    parser.add_argument(
+        "--since", metavar="WHEN", help="only transactions this recent: 30d, 12h, 4w or YYYY-MM-DD"
+    )
+    parser.add_argument(
+        "--txn", metavar="TXN", help="only this transaction, from the journal alone"
+    )
+    parser.add_argument(
+        "--no-scan", action="store_true", help="from the journal alone, without a fresh scan"
+    )
+    parser.add_argument("--head", metavar="HASH", help="a head hash kept elsewhere, to anchor to")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report; 0, whatever it says: 'remedy scan' is the verb that judges by exit code."""
+    import gc
+    import sys
+
+    # Years of journal are a million small values that live until the end: nothing to collect.
+    gc.disable()
+    wanted = [_output(text) for text in args.output or ["markdown:-"]]
+    if sum(file == "-" for _, file in wanted) > 1:
+        _usage("two outputs to standard output", "name a file for one of them")
+    since = since_when(args.since)
+    from remedies import report as reports
+
+    chosen = [(reports.load(name), file) for name, file in wanted]
+    report = make(args, since)
+    for form, file in chosen:
+        if file == "-":
+            for piece in form.render(report):
+                sys.stdout.write(piece)
+        else:
+            _save(file, form.render(report))
+    return 0
+
+
+def _output(text: str) -> tuple[str, str]:
+    name, colon, file = text.partition(":")
+    if not colon or not file:
+        _usage(f"-o {text!r} is no FORMAT:FILE", "for example html:report.html")
+    return name, file
+
+
+def _usage(what: str, hint: str) -> NoReturn:
+    from remedies.errors import UsageError
+
+    raise UsageError(what, hint)
+
+
+def since_when(text: Optional[str], today: Optional[float] = None) -> str:
+    """Return the time from which on, as RFC 3339 UTC; empty for no limit. Raises UsageError."""
+    import time
+
+    if not text:
+        return ""
+    if len(text) == 10 and text[4] == text[7] == "-" and text.replace("-", "").isdigit():
+        return f"{text}T00:00:00Z"
+    number, unit = text[:-1], text[-1:]
+    if not number.isdigit() or unit not in _UNITS or len(number) > 5:
+        _usage(f"--since {text!r} is no time", "30d, 12h, 4w or YYYY-MM-DD")
+    moment = (time.time() if today is None else today) - int(number) * _UNITS[unit]
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(0.0, moment)))
+
+
+def make(args: argparse.Namespace, since: str) -> Report:
+    """Return the report of this host: scanned now, or from its journal alone."""
+    import time
+
+    from remedies import __version__
+    from remedies.probing import now
+    from remedies.report.record import Actor, Report, Tool
+    from remedies.report.redact import fit
+    from remedies.transaction import actor
+
+    began = time.monotonic()
+    host = _host(args, since)
+    return fit(
+        Report(
+            tool=Tool("remedy", __version__),
+            made=now(),
+            by=Actor(
+                user=actor.user(),
+                login_uid=actor.login_uid(),
+                ssh_from=actor.ssh_from(),
+                command=actor.command(),
+            ),
+            hosts=(host,),
+            since=since,
+            seconds=round(time.monotonic() - began, 1),
+        )
+    )
+
+
+def _host(args: argparse.Namespace, since: str) -> HostReport:
+    from remedies.cli import session
+    from remedies.cli.advice import texts
+    from remedies.probing import now
+    from remedies.report import collect
+    from remedies.report.place import read_place
+
+    here, chain = _start(args)
+    session.warn_unfinished(here)
+    place = read_place(here.host)
+    if args.txn and args.txn not in here.ledger:
+        _usage(f"no transaction {args.txn!r}", "see 'remedy history'")
+    if args.txn or args.no_scan:
+        return collect.from_journal(
+            place, here.policy, here.ledger, now(), since=since, only=args.txn, chain=chain
+        )
+    plan, facts = session.make_plan(here, prune=False)
+    return collect.from_scan(
+        place, here.policy, facts, plan, here.ledger, texts(plan), since=since, chain=chain
+    )
+
+
+def _start(args: argparse.Namespace) -> tuple[Session, Optional[Chain]]:
+    """Read host, policy and all of the journal, in one pass that checks its chain too.
+
+    What stands after the first record that does not add up is left out, and said so.
+    """
+    import os
+    from dataclasses import replace
+
+    from remedies.cli import session
+    from remedies.cli.parser import warn
+    from remedies.errors import NotPermitted
+    from remedies.facts.host import read_host
+    from remedies.report.chain import described
+    from remedies.transaction import ledger as ledgers
+    from remedies.transaction.audit import Audit, walk
+    from remedies.transaction.journal import NAME
+
+    empty = session.Session(
+        args=args, host=read_host(), policy=session.load_policy(args), ledger={}, held={}
+    )
+    audit = Audit()
+    try:
+        found = ledgers.transactions(walk(os.path.join(empty.folder, NAME), audit, args.head))
+    except NotPermitted as error:
+        warn(f"{error}; the report is without the journal")
+        return empty, None
+    for problem in audit.problems[:5]:
+        warn(f"journal: {problem}; what comes after is left out")
+    here = replace(empty, ledger=found, held=ledgers.in_force(found))
+    return here, described(audit, args.head)
+
+
+def _save(path: str, pieces: Iterable[str]) -> None:
+    """Write a file a person named, whole or not at all, a piece at a time."""
+    import os
+
+    from remedies.errors import InputError
+
+    part = os.path.join(
+        os.path.dirname(os.path.abspath(path)), f".{os.path.basename(path)}.{os.getpid()}"
+    )
+    try:
+        with open(part, "x", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}", "name another") from None
+    finally:
+        if os.path.exists(part):
+            os.unlink(part)

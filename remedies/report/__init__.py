@@ -1,0 +1,47 @@
+"""Audit reports: one record, made from scan, plan and journal, and one file per format.
+
+``record`` holds the values, ``collect`` and ``deeds`` make them, ``redact`` makes them fit to
+leave the host. A format is a module of ``formats/`` with ``HELP`` (one line) and
+``render(report)``, a pure function of the record; it is found by looking into the folder, and
+imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Protocol, cast
+
+from remedies.errors import RemedyError, UsageError
+from remedies.report import formats as _formats
+from remedies.report.record import Report
+
+
+class Format(Protocol):
+    """What a module of ``formats/`` offers."""
+
+    HELP: str
+
+    def render(self, report: Report) -> Iterator[str]:
+        """Yield the text of a report in this format, in pieces of any length."""
+
+
+def formats() -> tuple[str, ...]:
+    """Return the name of every format, sorted."""
+    names = (m.name for m in pkgutil.iter_modules(_formats.__path__))
+    return tuple(sorted(name.replace("_", "-") for name in names))
+
+
+def load(name: str) -> Format:
+    """Return a format; raise UsageError where there is none, RemedyError where a library lacks."""
+    if name not in formats():
+        raise UsageError(f"no report format {name!r}", f"known: {', '.join(formats())}")
+    try:
+        module = importlib.import_module(f"remedies.report.formats.{name.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        raise RemedyError(
+            f"the format {name} needs the Python module {error.name}",
+            "pip install 'remedies[report]'",
+        ) from None
+    return cast(Format, module)

@@ -1,0 +1,296 @@
+"""From scan, plan and journal to the record of one host. Pure: everything read is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from remedies import catalogue, engine
+from remedies.facts import Facts
+from remedies.facts.links import Links
+from remedies.model import Finding, Plan, Policy, Waiver, digest
+from remedies.report.controls import controls
+from remedies.report.deeds import changed, deeds, series
+from remedies.report.past import past
+from remedies.report.record import (
+    Chain,
+    HostReport,
+    Interface,
+    Judgement,
+    Observation,
+    Place,
+    Waived,
+    order,
+)
+from remedies.transaction.ledger import Transaction
+
+Ledger = Mapping[str, Transaction]
+
+
+def from_scan(
+    place: Place,
+    policy: Policy,
+    facts: Facts,
+    plan: Plan,
+    ledger: Ledger,
+    texts: Mapping[int, str],
+    *,
+    since: str = "",
+    chain: Optional[Chain] = None,
+) -> HostReport:
+    """Return the record of a host that was just scanned; ``texts``: each advice's, by position."""
+    scan = plan.scan
+    judge = _Judge(policy, plan, ledger, texts)
+    found = [judge.finding(f, scan.time) for f in scan.findings]
+    found += [judge.unknown(u.condition, u.reason, scan.time) for u in scan.unknown]
+    seen = {j.condition for j in found}
+    found += [judge.rest(c, scan.time) for c in catalogue.condition_ids() if c not in seen]
+    return HostReport(
+        place=place,
+        time=scan.time,
+        scanned=True,
+        window=facts.window,
+        policy=plan.policy.names,
+        policy_digest=plan.policy.digest,
+        plan_id=plan.id if plan.changes else "",
+        judgements=tuple(sorted(found, key=order)),
+        planned=tuple(changed(c, "planned") for c in plan.changes),
+        deeds=deeds(ledger, since=since),
+        series=series(ledger, scan.findings, scan.time, since=since),
+        waivers=waivers(policy, scan.time[:10]),
+        interfaces=_interfaces(facts),
+        warnings=plan.warnings,
+        chain=chain,
+    )
+
+
+def from_journal(
+    place: Place,
+    policy: Policy,
+    ledger: Ledger,
+    time: str,
+    *,
+    since: str = "",
+    only: Optional[str] = None,
+    chain: Optional[Chain] = None,
+) -> HostReport:
+    """Return the record of a host from its journal alone, or of ``only`` one transaction."""
+    chosen = {t.id: t for t in ledger.values() if t.time >= since and only in (None, t.id)}
+    return HostReport(
+        place=place,
+        time=time,
+        scanned=False,
+        window=0.0,
+        policy=policy.names,
+        policy_digest=policy.digest,
+        plan_id="",
+        judgements=tuple(sorted(_judged_by_journal(chosen, ledger, policy), key=order)),
+        deeds=deeds(chosen),
+        series=series(chosen, (), time),
+        waivers=waivers(policy, time[:10]),
+        chain=chain,
+    )
+
+
+def waivers(policy: Policy, today: str) -> tuple[Waived, ...]:
+    """Return every waiver of a policy; one whose last day is over is ``expired``."""
+    return tuple(_waived(w, today) for w in policy.waivers)
+
+
+def _waived(waiver: Waiver, today: str) -> Waived:
+    return Waived(
+        condition=waiver.condition,
+        subject=waiver.subject,
+        until=waiver.until,
+        reason=waiver.reason,
+        owner=waiver.owner,
+        expired=waiver.until < today,
+    )
+
+
+def _interfaces(facts: Facts) -> tuple[Interface, ...]:
+    links = facts.known.get("links")
+    if not isinstance(links, Links):
+        return ()
+    kinds = {link.index: link for link in links.links}
+    return tuple(
+        Interface(kinds[a.link].name, kinds[a.link].kind, a.address, a.prefix)
+        for a in links.addresses
+        if a.link in kinds and not kinds[a.link].loopback
+    )
+
+
+class _Judge:
+    """Turns what a scan says into outcomes, with what policy, plan and journal add."""
+
+    def __init__(
+        self, policy: Policy, plan: Plan, ledger: Ledger, texts: Mapping[int, str]
+    ) -> None:
+        self.policy, self.plan, self.texts = policy, plan, texts
+        self.past = past(ledger.values())
+
+    def finding(self, finding: Finding, time: str) -> Judgement:
+        """Judge a finding: what stands, who covers it, who has accepted it."""
+        last = self.past.by_finding.get(finding.id) or self.past.standing.get(finding.condition)
+        advice = tuple(
+            f"{a.title}: {self.texts.get(i, '')}"
+            for i, a in enumerate(self.plan.advice)
+            if a.finding == finding.id
+        )
+        refused = tuple(
+            f"{r.fix}: {r.reason}" for r in self.plan.refused if r.finding == finding.id
+        )
+        before, after = _checked(last, finding.id)
+        return Judgement(
+            id=finding.id,
+            condition=finding.condition,
+            title=catalogue.condition(finding.condition).TITLE,
+            severity=finding.severity,
+            controls=controls(finding.condition),
+            subject=finding.subject,
+            outcome=self._outcome(finding, last),
+            verdict=finding.verdict,
+            message=finding.message,
+            time=time,
+            verdict_before=before,
+            verdict_after=after,
+            evidence=_observations(finding, time),
+            thresholds=self._thresholds(finding.condition),
+            mitigated_by=finding.mitigated_by,
+            waived=finding.waived,
+            policy=self._origin(finding.condition),
+            transaction=last.id if last else "",
+            advice=advice,
+            refused=refused,
+            details=finding.details,
+        )
+
+    def unknown(self, condition: str, reason: str, time: str) -> Judgement:
+        """Judge a condition that could not be judged: never as "fine"."""
+        return self._bare(condition, "unknown", "unknown", reason, time)
+
+    def rest(self, condition: str, time: str) -> Judgement:
+        """Judge a condition that no finding names: absent, or switched off."""
+        if engine.rule_for(self.policy, condition).mode == "off":
+            what = "switched off by policy"
+            return self._bare(condition, "not-applicable", "off", what, time)
+        last = self.past.by_condition.get(condition)
+        if last and last.outcome and last.id not in self.past.undone:
+            what = f"not found; transaction {last.id} is in force"
+            return self._bare(condition, "fixed", "absent", what, time, last)
+        return self._bare(condition, "pass", "absent", "not found", time)
+
+    def _bare(
+        self,
+        condition: str,
+        outcome: str,
+        verdict: str,
+        message: str,
+        time: str,
+        last: Optional[Transaction] = None,
+    ) -> Judgement:
+        module = catalogue.condition(condition)
+        before, after = _checked(last, None, condition)
+        return Judgement(
+            id=digest([condition, ""])[:16],
+            condition=condition,
+            title=module.TITLE,
+            severity=module.SEVERITY,
+            controls=controls(condition),
+            subject="",
+            outcome=outcome,
+            verdict=verdict,
+            message=message,
+            time=time,
+            verdict_before=before,
+            verdict_after=after,
+            thresholds=self._thresholds(condition),
+            policy=self._origin(condition),
+            transaction=last.id if last else "",
+        )
+
+    def _outcome(self, finding: Finding, last: Optional[Transaction]) -> str:
+        if finding.waived:
+            return "waived"
+        if finding.verdict == "unknown":
+            return "unknown"
+        if finding.verdict == "mitigated":
+            ours = (finding.mitigated_by or "").startswith("remedy ")
+            return "fixed" if ours else "pass"
+        if last is not None and last.id in self.past.undone:
+            return self.past.undone[last.id]
+        if any(change.finding == finding.id for change in self.plan.changes):
+            return "fail"
+        asked = [a.finding for a in self.plan.advice]
+        asked += [r.finding for r in self.plan.refused if r.wanted]
+        advised = engine.rule_for(self.policy, finding.condition).mode == "advise"
+        return "needs-human" if advised or finding.id in asked else "fail"
+
+    def _thresholds(self, condition: str) -> dict[str, str]:
+        params = {**catalogue.condition(condition).PARAMS}
+        params.update(engine.rule_for(self.policy, condition).params)
+        return {key: str(value) for key, value in sorted(params.items())}
+
+    def _origin(self, condition: str) -> str:
+        return origin(self.policy, condition)
+
+
+def origin(policy: Policy, condition: str) -> str:
+    """Return ``file:line`` where policy speaks of a condition; empty where it does not."""
+    return policy.origins.get(f"rules.{condition}.mode", "")
+
+
+def _observations(finding: Finding, time: str) -> tuple[Observation, ...]:
+    return tuple(
+        Observation(source=e.source, key=e.key, value=e.value, note=e.note, time=time)
+        for e in finding.evidence
+    )
+
+
+def _checked(
+    entry: Optional[Transaction], finding: Optional[str], condition: str = ""
+) -> tuple[str, str]:
+    """Return what the detector said before and right after a transaction."""
+    for item in entry.verified.verified if entry else ():
+        if finding == item.get("finding") or (
+            finding is None and condition == item.get("condition")
+        ):
+            return item.get("before", ""), item.get("after", "")
+    return "", ""
+
+
+def _judged_by_journal(chosen: Ledger, ledger: Ledger, policy: Policy) -> list[Judgement]:
+    """Return the last word of the journal on each finding that the transactions answered."""
+    found: dict[str, Judgement] = {}
+    undone = past(ledger.values()).undone
+    for entry in chosen.values():
+        for finding in entry.begin.findings:
+            before, after = _checked(entry, finding.id)
+            known = finding.condition in catalogue.condition_ids()
+            outcome = undone.get(entry.id) or _by_check(entry, after)
+            found[finding.id] = Judgement(
+                id=finding.id,
+                condition=finding.condition,
+                title=catalogue.condition(finding.condition).TITLE if known else finding.condition,
+                severity=finding.severity,
+                controls=controls(finding.condition),
+                subject=finding.subject,
+                outcome=outcome,
+                verdict=after or finding.verdict,
+                message=finding.message,
+                time=entry.time,
+                verdict_before=before or finding.verdict,
+                verdict_after=after,
+                evidence=_observations(finding, entry.time),
+                policy=origin(policy, finding.condition),
+                transaction=entry.id,
+                details=finding.details,
+            )
+    return list(found.values())
+
+
+def _by_check(entry: Transaction, after: str) -> str:
+    """Return the outcome of a transaction that stands, by what the detector said after it."""
+    if entry.outcome != "applied":
+        return "needs-human"
+    return {"absent": "fixed", "mitigated": "fixed", "still": "fail"}.get(after, "unknown")

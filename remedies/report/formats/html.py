@@ -1,0 +1,330 @@
+"""One HTML page that needs nothing else: no network, no script to be read.
+
+Jinja2 escapes every value. Beside that a content security policy in the page names the hashes of
+its own style and script, so that a browser runs nothing else even where an escape were forgotten.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from remedies.report.controls import CHANGE_CONTROL
+from remedies.report.marking import cut
+from remedies.report.path import Walk, path
+from remedies.report.picture import path_svg, plot_svg
+from remedies.report.record import (
+    OUTCOMES,
+    SEVERITIES,
+    Deed,
+    HostReport,
+    Judgement,
+    Report,
+    Series,
+    counts,
+    is_open,
+    order,
+)
+
+HELP = "one self-contained page for people: light, dark, print, phone"
+
+CARDS = 60
+"""Findings shown whole; the others stand in a table, one row each."""
+ALIKE = 3
+"""In a fleet, findings of one condition and outcome shown whole."""
+DEEDS = 200
+"""Transactions shown whole, the newest; every one has its row."""
+PLOTS = 24
+DIFF = 20_000
+"""Characters of one difference."""
+MARKS = {
+    "fail": "\u2715",
+    "needs-human": "!",
+    "reverted": "\u21ba",
+    "rolled-back": "\u21b6",
+    "unknown": "?",
+    "waived": "\u25c7",
+    "fixed": "\u2713",
+    "pass": "\u2713",
+    "not-applicable": "\u2013",
+}
+_QUIET = ("pass", "not-applicable")
+
+
+_Judged = tuple[HostReport, Judgement]
+
+
+@dataclass(frozen=True)
+class _Card:
+    judgement: Judgement
+    host: str
+    picture: Optional[Markup]
+    walks: tuple[Walk, ...]
+
+
+@dataclass(frozen=True)
+class _Plot:
+    series: Series
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    cells: tuple[str, ...]
+    outcomes: str
+
+
+def render(report: Report) -> Iterator[str]:
+    """Yield the page."""
+    environment = Environment(
+        loader=PackageLoader("remedies.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cut"] = cut
+    environment.filters["coloured"] = coloured
+    style, script = (_source(environment, name) for name in ("style.css", "page.js"))
+    environment.globals.update(
+        marks=MARKS,
+        many=len(report.hosts) != 1,
+        style=Markup(style),  # noqa: S704  # ours, from the package
+        style_hash=_hash(style),
+        script=Markup(script),  # noqa: S704  # ours, from the package
+        script_hash=_hash(script),
+    )
+    yield from environment.get_template("page.html.j2").generate(_values(report))
+
+
+def _source(environment: Environment, name: str) -> str:
+    loader = environment.loader
+    assert loader is not None  # noqa: S101  # given above
+    return loader.get_source(environment, name)[0].strip()
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def coloured(diff: str) -> Markup:
+    """Return a unified diff with its added and removed lines marked; the signs stay."""
+    kinds = {"+": "add", "-": "del", "@": "at"}
+    lines = [
+        Markup('<span class="{}">{}</span>').format(kinds[line[0]], line)
+        if line[:1] in kinds
+        else escape(line)
+        for line in cut(diff, DIFF).split("\n")
+        if line[:4] not in ("--- ", "+++ ")
+    ]
+    return Markup("\n").join(lines)
+
+
+def _values(report: Report) -> dict[str, Any]:
+    judged = [(h, j) for h in report.hosts for j in h.judgements]
+    judged.sort(key=lambda pair: order(pair[1]))
+    loud = [(h, j) for h, j in judged if j.outcome not in _QUIET]
+    quiet = [(h, j) for h, j in judged if j.outcome in _QUIET]
+    whole, listed = _whole(loud, ALIKE if len(report.hosts) != 1 else CARDS)
+    left = len(listed)
+    listed += quiet if len(report.hosts) == 1 else []
+    deeds = [(h.place.name, d) for h in report.hosts for d in h.deeds]
+    deeds.sort(key=lambda pair: (pair[1].time, pair[1].id), reverse=True)
+    found = counts(report)
+    values: dict[str, Any] = {
+        "title": _title(report),
+        "sentence": _sentence(report),
+        "tally": [(o, found[o]) for o in OUTCOMES if found[o]],
+        "facts": _facts(report),
+        "about": _about(report),
+        "warnings": _warnings(report),
+        "groups": _groups(whole),
+        "listed": [(h.place.name, j) for h, j in listed],
+        "listed_title": "The others" if left else "Nothing to do",
+        "planned": [(h.place.name, c) for h in report.hosts for c in h.planned][:CARDS],
+        "plots": _plots(report),
+        "deeds": deeds[:DEEDS],
+        "deed_rows": _deed_rows(deeds, len(report.hosts) != 1),
+        "deed_count": len(deeds),
+        "deeds_left": max(0, len(deeds) - DEEDS),
+        "change_control": CHANGE_CONTROL,
+        "waivers": list(dict.fromkeys(w for h in report.hosts for w in h.waivers)),
+        "chains": [(h.place.name, h.chain) for h in report.hosts if h.chain][:CARDS],
+        "unreached": report.unreached,
+        "made": report.made,
+        "by": report.by,
+        "tool": report.tool,
+        "ranks": {"": len(OUTCOMES), **{o: i for i, o in enumerate(OUTCOMES)}},
+        "cells": {"": "", **{o: _cell(o) for o in OUTCOMES}},
+    }
+    values.update(_fleet(report))
+    values["sections"] = _sections(values)
+    return values
+
+
+def _whole(loud: list[_Judged], alike: int) -> tuple[list[_Judged], list[_Judged]]:
+    """Return the findings to show whole, at most ``alike`` of a kind, and the others."""
+    whole: list[_Judged] = []
+    others: list[_Judged] = []
+    seen: dict[tuple[str, str], int] = {}
+    for host, judgement in loud:
+        kind = (judgement.condition, judgement.outcome)
+        seen[kind] = seen.get(kind, 0) + 1
+        fits = seen[kind] <= alike and len(whole) < CARDS
+        (whole if fits else others).append((host, judgement))
+    return whole, others
+
+
+def _warnings(report: Report) -> list[str]:
+    """Return each warning once, with how many hosts gave it."""
+    given: dict[str, int] = {}
+    for host in report.hosts:
+        for warning in host.warnings:
+            given[warning] = given.get(warning, 0) + 1
+    often = sorted(given, key=lambda warning: -given[warning])[:10]
+    return [f"{w} ({given[w]:,} hosts)" if given[w] > 1 else w for w in often]
+
+
+def _title(report: Report) -> str:
+    if len(report.hosts) == 1:
+        return report.hosts[0].place.name
+    return f"{len(report.hosts):,} hosts"
+
+
+def _sentence(report: Report) -> str:
+    """Return the summary in one sentence."""
+    judged = [j for h in report.hosts for j in h.judgements]
+    standing = sum(is_open(j) for j in judged)
+    proven = sum(is_open(j) and j.verdict == "proven" for j in judged)
+    unknown = sum(j.outcome == "unknown" for j in judged)
+    fixed = sum(j.outcome == "fixed" for j in judged)
+    parts = [_many(standing, "fault stands", "faults stand") if standing else "No fault stands"]
+    if proven:
+        parts[0] += f" ({proven:,} proven)"
+    if fixed:
+        parts.append(f"{fixed:,} kept away by a fix in force")
+    if unknown:
+        parts.append(_many(unknown, "condition", "conditions") + " could not be judged")
+    if report.unreached:
+        parts.append(_many(len(report.unreached), "host was", "hosts were") + " never reached")
+    return "; ".join(parts) + "."
+
+
+def _many(number: int, one: str, more: str) -> str:
+    return f"{number:,} {one if number == 1 else more}"
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    """Return what a reader asks first: when, by whom, of what."""
+    facts = [("Made (UTC)", report.made), ("By", _who(report)), ("Change", report.by.change_id)]
+    if len(report.hosts) == 1:
+        host = report.hosts[0]
+        watched = f"{host.time}, watched {host.window:g} s"
+        facts.append(("Looked at", watched if host.scanned else "the journal alone"))
+        facts.append(("Kernel", host.place.kernel))
+        facts.append(("Policy", ", ".join(host.policy)))
+    return [(name, value) for name, value in facts if value]
+
+
+def _who(report: Report) -> str:
+    by = report.by
+    parts = [by.user]
+    parts += [f"login uid {by.login_uid}"] if by.login_uid else []
+    parts += [f"from {by.ssh_from}"] if by.ssh_from else []
+    return ", ".join(parts)
+
+
+def _about(report: Report) -> list[tuple[str, str]]:
+    """Return what an auditor asks last: with what, where exactly, since when."""
+    facts = [("Command", report.by.command), ("Transactions since", report.since or "the first")]
+    facts.append(("Collected in", f"{report.seconds:g} s"))
+    for host in report.hosts if len(report.hosts) == 1 else ():
+        place = host.place
+        facts += [
+            ("Clock", place.clock),
+            ("Distribution", place.distribution),
+            ("Firewall tools", ", ".join(t for t in (place.nft, place.iptables) if t)),
+            ("Namespace", place.netns),
+            ("Machine id", place.machine_id),
+            ("Boot id", place.boot_id),
+            ("Policy digest", host.policy_digest),
+            ("Plan", host.plan_id),
+        ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _groups(judged: Iterable[_Judged]) -> list[tuple[str, list[_Card]]]:
+    """Return cards by severity, worst first."""
+    groups: dict[str, list[_Card]] = {}
+    for host, judgement in judged:
+        groups.setdefault(judgement.severity, []).append(_card(host, judgement))
+    return [(f"{s} severity", groups[s]) for s in SEVERITIES if s in groups]
+
+
+def _card(host: HostReport, judgement: Judgement) -> _Card:
+    way = path(judgement, host.interfaces)
+    drawn = Markup(path_svg(way)) if way else None  # noqa: S704  # picture escapes its texts
+    return _Card(judgement, host.place.name, drawn, way.walks if way else ())
+
+
+def _plots(report: Report) -> list[_Plot]:
+    newest = [s for h in report.hosts for s in h.series][-PLOTS:]
+    return [_Plot(s, Markup(plot_svg(s))) for s in newest]  # noqa: S704  # escapes its texts
+
+
+def _deed_rows(deeds: list[tuple[str, Deed]], many: bool) -> Markup:
+    """Return a table row for every transaction: built here, for there may be many thousands."""
+    rows = []
+    for host, deed in deeds:
+        fixes = ", ".join(dict.fromkeys(c.fix for c in deed.changes))
+        shown = (deed.id, f"{deed.kind} {fixes}", deed.outcome, deed.actor.user)
+        cells = [escape(cut(text, 80)) for text in (*shown, deed.actor.change_id)]
+        where = [escape(cut(host, 80))] if many else []
+        row = "</td><td>".join([*where, *cells])
+        rows.append(f'<tr><td class="figure">{escape(deed.time)}</td><td>{row}</td></tr>\n')
+    return Markup("".join(rows))  # noqa: S704  # every cell is escaped above
+
+
+def _fleet(report: Report) -> dict[str, Any]:
+    """Return the matrix: for each host the worst outcome of each condition."""
+    if len(report.hosts) == 1 and not report.unreached:
+        return {"fleet": [], "conditions": []}
+    conditions = sorted({j.condition for h in report.hosts for j in h.judgements})
+    rows = []
+    for host in report.hosts:
+        worst: dict[str, str] = {}
+        for judgement in host.judgements:
+            known = worst.get(judgement.condition, judgement.outcome)
+            worst[judgement.condition] = min(known, judgement.outcome, key=OUTCOMES.index)
+        cells = tuple(worst.get(condition, "") for condition in conditions)
+        rows.append(_Row(host.place.name, cells, " ".join(sorted(set(worst.values())))))
+    rows.sort(key=lambda row: sorted(OUTCOMES.index(c) for c in row.cells if c))
+    return {"fleet": rows, "conditions": conditions}
+
+
+def _cell(outcome: str) -> Markup:
+    return Markup('<span class="cell o-{}"><i aria-hidden="true">{}</i>{}</span>').format(
+        outcome, MARKS[outcome], outcome
+    )
+
+
+def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the anchors of the sections that are there."""
+    wanted = (
+        ("fleet", "Hosts and conditions", values["fleet"]),
+        ("findings", "Findings", True),
+        ("changes", "Planned changes", values["planned"]),
+        ("figures", "Counters", values["plots"]),
+        ("transactions", "Transactions", values["deeds"]),
+        ("waivers", "Waivers", values["waivers"]),
+        ("record", "How far to trust this", True),
+    )
+    return [(anchor, name) for anchor, name, there in wanted if there]

@@ -1,0 +1,41 @@
+"""One line for a monitoring system: the state, the worst findings, and figures to plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from remedies.report.record import OUTCOMES, Report, counts, is_open, order
+
+HELP = "one line, OK, WARNING, CRITICAL or UNKNOWN, with performance data"
+
+_CUT = 200
+
+
+def render(report: Report) -> Iterator[str]:
+    """Yield ``REMEDY STATE - what | figures``.
+
+    CRITICAL where a fault of severity critical or high stands; WARNING where another does;
+    UNKNOWN where something could not be judged or a host was not reached; else OK. The pipe and
+    line ends mean something to the reader and are taken out of what comes from hosts.
+    """
+    found = counts(report)
+    standing = sorted((j for h in report.hosts for j in h.judgements if is_open(j)), key=order)
+    if any(j.severity in ("critical", "high") for j in standing):
+        state = "CRITICAL"
+    elif standing:
+        state = "WARNING"
+    elif found["unknown"] or report.unreached:
+        state = "UNKNOWN"
+    else:
+        state = "OK"
+    what = [f"{j.condition} {j.verdict}" for j in standing[:3]]
+    what += [f"{len(standing) - 3} more"] if len(standing) > 3 else []
+    what += [f"{found['unknown']} not judged"] if found["unknown"] else []
+    what += [f"{len(report.unreached)} not reached"] if report.unreached else []
+    figures = " ".join(f"{outcome.replace('-', '_')}={found[outcome]}" for outcome in OUTCOMES)
+    text = ", ".join(what) or "nothing found"
+    yield f"REMEDY {state} - {_plain(text)[:_CUT]} | {figures}\n"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,71 @@
+"""Gauges for the textfile collector of node_exporter, in the Prometheus text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from remedies.report.record import OUTCOMES, Report
+
+HELP = "gauges for node_exporter's textfile collector"
+
+_CUT = 256
+"""Characters of a label: a hostile name must not fill a time-series database."""
+
+
+class _Gauges(Collector):
+    """One report as metrics."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield each family; labels hold no subject, whose values are without end."""
+        host = ("host", "netns")
+        judged = GaugeMetricFamily(
+            "remedy_judgements",
+            "Findings by condition, severity and outcome.",
+            labels=(*host, "condition", "severity", "outcome"),
+        )
+        scanned = GaugeMetricFamily(
+            "remedy_report_timestamp_seconds", "When the host was looked at.", labels=host
+        )
+        deeds = GaugeMetricFamily(
+            "remedy_transactions", "Transactions in the report.", labels=(*host, "outcome")
+        )
+        reached = GaugeMetricFamily(
+            "remedy_host_reached", "1 where the host answered.", labels=("host",)
+        )
+        for item in self.report.hosts:
+            labels = (_label(item.place.name), _label(item.place.netns))
+            tally: dict[tuple[str, str, str], int] = {}
+            for judgement in item.judgements:
+                key = (judgement.condition, judgement.severity, judgement.outcome)
+                tally[key] = tally.get(key, 0) + 1
+            for key, number in sorted(tally.items(), key=lambda e: OUTCOMES.index(e[0][2])):
+                judged.add_metric((*labels, *key), number)
+            scanned.add_metric(labels, datetime.fromisoformat(item.time).timestamp())
+            outcomes: dict[str, int] = {}
+            for deed in item.deeds:
+                outcomes[deed.outcome] = outcomes.get(deed.outcome, 0) + 1
+            for outcome, number in sorted(outcomes.items()):
+                deeds.add_metric((*labels, _label(outcome)), number)
+            reached.add_metric(labels[:1], 1)
+        for missing in self.report.unreached:
+            reached.add_metric((_label(missing.name),), 0)
+        yield from (judged, scanned, deeds, reached)
+
+
+def render(report: Report) -> Iterator[str]:
+    """Yield the exposition text; the library escapes the labels."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Gauges(report))
+    yield generate_latest(registry).decode()
+
+
+def _label(text: str) -> str:
+    return " ".join(text.split())[:_CUT]

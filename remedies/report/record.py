@@ -1,0 +1,304 @@
+"""The record of a report: frozen values that every format is rendered from.
+
+One :class:`Report` holds one host or a thousand; nothing in it is markup, and nothing in it knows
+of a format. Times are RFC 3339 in UTC. What comes from a host is already redacted and free of
+control characters (:mod:`remedies.report.redact`), and still hostile: escaping is each format's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+FORMAT_VERSION = "1.0"
+"""Of the JSON form; a minor bump only adds keys."""
+
+OUTCOMES = (
+    "fail",
+    "needs-human",
+    "reverted",
+    "rolled-back",
+    "unknown",
+    "waived",
+    "fixed",
+    "pass",
+    "not-applicable",
+)
+"""Every outcome of a judgement, what wants attention first."""
+
+OPEN = frozenset({"fail", "needs-human", "reverted", "rolled-back"})
+"""The outcomes in which the fault stands and nobody has accepted it."""
+
+SEVERITIES = ("critical", "high", "medium", "low")
+"""Worst first."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """What made the report."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who was at work, and why they say they were."""
+
+    user: str
+    """The account; with sudo, its caller."""
+    login_uid: str = ""
+    """The uid that logged in, which sudo and su do not change."""
+    ssh_from: str = ""
+    change_id: str = ""
+    comment: str = ""
+    approver: str = ""
+    """Who answered the question; empty where ``--yes`` was given."""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it was read."""
+
+    name: str
+    machine_id: str = ""
+    netns: str = "host"
+    boot_id: str = ""
+    kernel: str = ""
+    distribution: str = ""
+    nft: str = ""
+    iptables: str = ""
+    clock: str = ""
+    """``synchronised``, ``not synchronised`` or ``unknown``, as adjtimex(2) has it."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A local address and the interface that carries it: for the pictures."""
+
+    name: str
+    kind: str
+    address: str
+    prefix: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One piece of evidence: where it was read, when, and the raw value."""
+
+    source: str
+    key: str
+    value: str
+    note: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Waived:
+    """A waiver of policy, and whether it still counts and was used."""
+
+    condition: str
+    subject: str
+    until: str
+    reason: str
+    owner: str
+    expired: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One condition on one subject, judged: the unit that formats list, count and fail on."""
+
+    id: str
+    """Stable from report to report for one condition and subject."""
+    condition: str
+    title: str
+    severity: str
+    controls: tuple[str, ...]
+    """Control ids: ``NIST-800-53 CM-6`` and the like."""
+    subject: str
+    outcome: str
+    """One of :data:`OUTCOMES`."""
+    verdict: str
+    """The detector's verdict now: ``absent``, one of the model's, or ``off``."""
+    message: str
+    time: str
+    verdict_before: str = ""
+    """The detector's verdict before the transaction that answered it; empty without one."""
+    verdict_after: str = ""
+    """The detector's verdict right after it: ``absent``, ``mitigated``, ``still``..."""
+    evidence: tuple[Observation, ...] = ()
+    thresholds: dict[str, str] = field(default_factory=dict)
+    mitigated_by: Optional[str] = None
+    waived: Optional[str] = None
+    policy: str = ""
+    """Where policy speaks of it: ``file:line``."""
+    transaction: str = ""
+    """The last transaction that answered it."""
+    advice: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One resource as a plan would change it, or as a transaction did."""
+
+    resource: str
+    fix: str
+    finding: Optional[str]
+    action: str
+    before: Optional[str]
+    after: Optional[str]
+    diff: str
+    reversibility: str
+    risk: str
+    impact: str
+    boot: bool
+    """Written for the next boot; else it lasts until then."""
+    state: str
+    """``planned``, ``written``, ``undone`` or ``not written``."""
+    undo: str
+    """The command that takes it back."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the detector said of one finding before and after a transaction."""
+
+    finding: str
+    condition: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One transaction of the journal."""
+
+    id: str
+    kind: str
+    time: str
+    ended: str
+    seconds: Optional[float]
+    """From the first record to the last; None while it has not ended."""
+    outcome: str
+    """As the journal has it; ``unfinished`` where the writer died."""
+    confirmation: str
+    """``confirmed``, ``pending until TIME``, ``reverted``, or empty where none was asked for."""
+    reason: str
+    """Why it was undone; empty where it was not."""
+    actor: Actor
+    tool: str
+    plan_id: str
+    policy: tuple[str, ...]
+    policy_digest: str
+    boot_id: str
+    undoes: tuple[str, ...]
+    changes: tuple[Changed, ...]
+    stuck: tuple[str, ...]
+    checked: tuple[Checked, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A figure at one moment: ``before``, ``after`` (a transaction) or ``now``."""
+
+    time: str
+    moment: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """One counter's figures around a transaction."""
+
+    finding: str
+    condition: str
+    key: str
+    unit: str
+    transaction: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The journal's hash chain as it was found."""
+
+    records: int
+    head: str
+    """Hash of the last record: what an anchor holds."""
+    state: str
+    """``intact``, ``empty``, ``not read`` or what is wrong, naming the record."""
+    anchor: str = "not anchored"
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """Everything of one host and namespace."""
+
+    place: Place
+    time: str
+    scanned: bool
+    """False: from the journal alone."""
+    window: float
+    """Seconds that counters and packets were watched."""
+    policy: tuple[str, ...]
+    policy_digest: str
+    plan_id: str
+    judgements: tuple[Judgement, ...]
+    planned: tuple[Changed, ...] = ()
+    deeds: tuple[Deed, ...] = ()
+    series: tuple[Series, ...] = ()
+    waivers: tuple[Waived, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    warnings: tuple[str, ...] = ()
+    chain: Optional[Chain] = None
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A host that was asked for and never answered."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """One report: of one host, or of a fleet run."""
+
+    tool: Tool
+    made: str
+    by: Actor
+    hosts: tuple[HostReport, ...]
+    unreached: tuple[Unreached, ...] = ()
+    since: str = ""
+    """Only transactions from this time on; empty: all."""
+    seconds: float = 0.0
+    """How long collecting took."""
+
+
+def counts(report: Report) -> dict[str, int]:
+    """Return how many judgements came to each outcome, every outcome named."""
+    found = dict.fromkeys(OUTCOMES, 0)
+    for host in report.hosts:
+        for judgement in host.judgements:
+            found[judgement.outcome] += 1
+    return found
+
+
+def is_open(judgement: Judgement) -> bool:
+    """Tell whether the fault stands and nobody has accepted it."""
+    return judgement.outcome in OPEN
+
+
+def order(judgement: Judgement) -> tuple[int, int, str, str]:
+    """Return the key that sorts judgements: what wants attention first, then the worst."""
+    return (
+        OUTCOMES.index(judgement.outcome),
+        SEVERITIES.index(judgement.severity) if judgement.severity in SEVERITIES else 9,
+        judgement.condition,
+        judgement.subject,
+    )

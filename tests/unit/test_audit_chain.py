@@ -1,0 +1,222 @@
+"""The chain: whatever is done to a journal, the record is named by its number."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from remedies.cli import main
+from remedies.facts.host import read_host
+from remedies.transaction.audit import verify
+from remedies.transaction.journal import NAME, Journal, records
+
+
+def filled(folder: Path, number: int = 6) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with Journal(str(folder)) as journal:
+        for n in range(number):
+            journal.append("begin", f"t{n}", {"n": n})
+    return folder / NAME
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path: Path, plain: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(p, separators=(",", ":")) + "\n" for p in plain))
+
+
+def sealed(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with its hash made anew, as a forger would."""
+    body = {key: value for key, value in plain.items() if key != "hash"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return {**plain, "hash": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def found(path: Path, head: str | None = None) -> list[str]:
+    return [f"{p.record} {p.what}" for p in verify(str(path), head).problems]
+
+
+def test_an_untouched_journal_holds(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    audit = verify(str(path))
+    assert (audit.records, audit.problems) == (6, [])
+    assert audit.head == lines(path)[-1]["hash"]
+
+
+def test_no_journal_holds_nothing(tmp_path: Path) -> None:
+    audit = verify(str(tmp_path / NAME))
+    assert (audit.records, audit.head, audit.problems) == (0, "0" * 64, [])
+
+
+def test_an_altered_record(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    plain = lines(path)
+    plain[2]["data"]["n"] = 99
+    write(path, plain)
+    assert found(path) == ["3 was altered"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [((2,), "3 was removed"), ((1, 2, 3), "2 to 4 were removed"), ((0,), "1 was removed")],
+)
+def test_removed_records(tmp_path: Path, gone: tuple[int, ...], said: str) -> None:
+    path = filled(tmp_path)
+    write(path, [p for n, p in enumerate(lines(path)) if n not in gone])
+    assert found(path) == [said]
+
+
+def test_moved_records(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    one, two, three, *rest = lines(path)
+    write(path, [one, three, two, *rest])
+    assert found(path) == ["2 was moved: it stands after record 3"]
+
+
+def test_a_record_twice(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    one, two, *rest = lines(path)
+    write(path, [one, two, two, *rest])
+    assert found(path) == ["2 stands there twice"]
+
+
+def test_a_replaced_record_with_a_hash_that_fits(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    plain = lines(path)
+    plain[3] = sealed({**plain[3], "data": {"n": "forged"}})
+    write(path, plain)
+    assert found(path) == ["4 was replaced"]
+
+
+def test_a_garbled_record(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    text = path.read_text().splitlines()
+    text[1] = "not JSON"
+    path.write_text("\n".join(text) + "\n")
+    assert found(path) == ["2 cannot be read"]
+
+
+def test_a_torn_end_is_no_alteration(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    with path.open("a") as file:
+        file.write('{"v":2,"seq"')
+    assert found(path) == []
+    with Journal(str(tmp_path)) as journal:
+        journal.append("begin", "t", {})
+    assert found(path) == []
+
+
+def test_segments_are_one_chain(tmp_path: Path) -> None:
+    path = filled(tmp_path, 3)
+    with Journal(str(tmp_path)) as journal:
+        journal.rotate({"transactions": []})
+        journal.append("begin", "t", {})
+    assert verify(str(path)).records == 5
+    assert found(path) == []
+    path.unlink()
+    assert found(path) == ["1 to 3 were removed"]
+
+
+def test_a_cut_tail_shows_against_an_anchor_alone(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    plain = lines(path)
+    write(path, plain[:4])
+    assert found(path) == []
+    audit = verify(str(path), plain[-1]["hash"])
+    assert audit.anchor == 0
+    assert verify(str(path), plain[3]["hash"]).anchor == 4
+
+
+def test_a_rewritten_chain_shows_against_an_anchor_alone(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    head = lines(path)[-1]["hash"]
+    path.unlink()
+    with Journal(str(tmp_path)) as journal:
+        for n in range(6):
+            journal.append("begin", f"t{n}", {"n": n + 1})
+    assert found(path) == []
+    assert verify(str(path), head).anchor == 0
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_flipped_byte_is_found_at_its_record(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = filled(tmp_path_factory.mktemp("flip"))
+    text = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(text) - 2))
+    text[place] ^= 1 << data.draw(st.integers(0, 6))
+    number = path.read_bytes()[:place].count(b"\n") + 1
+    path.write_bytes(bytes(text))
+    problems = verify(str(path)).problems
+    assert problems
+    assert abs(problems[0].record - number) <= 1, "a flipped line end joins two records"
+
+
+def cli(folder: Path, *words: str) -> int:
+    return main(["audit", *words, "--state-dir", str(folder)])
+
+
+def state(folder: Path) -> Path:
+    return filled(folder / read_host().netns)
+
+
+def test_the_verb_says_what_and_by_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = state(tmp_path)
+    head = lines(path)[-1]["hash"]
+    assert cli(tmp_path, "verify") == 0
+    assert "not anchored" in capsys.readouterr().out
+    assert cli(tmp_path, "verify", "--head", head) == 0
+    assert "anchored: that head is record 6 of 6" in capsys.readouterr().out
+    assert cli(tmp_path, "verify", "--head", "f" * 64) == 65
+    assert "that head is not in the chain" in capsys.readouterr().out
+    plain = lines(path)
+    plain[2]["data"]["n"] = 99
+    write(path, plain)
+    assert cli(tmp_path, "verify") == 65
+    assert "altered: record 3 was altered (journal.jsonl:3)" in capsys.readouterr().out
+    assert cli(tmp_path, "verify", "--json") == 65
+    assert json.loads(capsys.readouterr().out)["problems"][0]["record"] == 3
+
+
+def test_a_signature_is_ssh_keygens_and_anchors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = state(tmp_path)
+    key, out, signers = tmp_path / "key", tmp_path / "head.json", tmp_path / "signers"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True, timeout=30
+    )
+    signers.write_text(f"auditor {key.with_suffix('.pub').read_text()}")
+    assert cli(tmp_path, "sign", "--key", str(key), "-o", str(out)) == 0
+    assert "does not prove that what the journal says is true" in capsys.readouterr().out
+    checked = ("--signed", str(out), "--allowed-signers", str(signers), "--signer", "auditor")
+    assert cli(tmp_path, "verify", *checked) == 0
+    assert "anchored: that head is record 6" in capsys.readouterr().out
+    write(path, lines(path)[:3])
+    assert cli(tmp_path, "verify", *checked) == 65
+    out.write_text(out.read_text().replace('"records": 6', '"records": 3'))
+    assert cli(tmp_path, "verify", *checked) == 65
+    assert "ssh-keygen -Y verify" in capsys.readouterr().err
+
+
+def test_what_is_passed_on_ends_where_it_stops_adding_up(tmp_path: Path) -> None:
+    from remedies.transaction.audit import Audit, walk
+
+    path = filled(tmp_path)
+    assert [r.seq for r in walk(str(path), Audit())] == [r.seq for r in records(str(path))]
+    plain = lines(path)
+    write(path, [*plain[:2], *plain[3:]])
+    assert [r.seq for r in walk(str(path), Audit())] == [1, 2]

@@ -1,0 +1,109 @@
+"""``remedy report``: several formats in one run, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from remedies.cli import main
+from remedies.cli.report import since_when
+from remedies.errors import UsageError
+from remedies.facts.host import read_host
+from remedies.model import Change
+from remedies.transaction.journal import NAME, Journal
+from remedies.transaction.ledger import Begin
+
+CHANGE = Change(
+    "invalid-drop", "f" * 16, "nft:inet/remedy_invalid_drop", "create", None, "t", "+t", "exact",
+    "moderate", "drops",
+)  # fmt: skip
+
+
+def state(folder: Path) -> Path:
+    place = folder / read_host().netns
+    place.mkdir(parents=True)
+    begin = Begin("apply", (CHANGE,), "0", "h", "m", "b", "root", "remedy apply --token X1Y2")
+    with Journal(str(place)) as journal:
+        journal.append("begin", "t1", begin.plain())
+        journal.append("written", "t1", {"change": 0})
+        journal.append("end", "t1", {"outcome": "applied"})
+    return place / NAME
+
+
+def run(folder: Path, *words: str) -> int:
+    return main(["report", "--no-scan", "--state-dir", str(folder), *words])
+
+
+def test_several_formats_from_one_record(tmp_path: Path) -> None:
+    state(tmp_path)
+    outputs = {form: tmp_path / f"report.{form}" for form in ("html", "json", "junit", "sarif")}
+    words = [word for form, file in outputs.items() for word in ("-o", f"{form}:{file}")]
+    assert run(tmp_path, *words) == 0
+    plain = json.loads(outputs["json"].read_text())
+    (host,) = plain["hosts"]
+    assert [d["id"] for d in host["deeds"]] == ["t1"]
+    assert host["chain"]["state"] == "intact"
+    assert host["chain"]["records"] == 3
+    for file in outputs.values():
+        assert "X1Y2" not in file.read_text()
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(
+        f.name for f in outputs.values()
+    )
+
+
+def test_markdown_to_standard_output_is_the_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state(tmp_path)
+    assert run(tmp_path) == 0
+    assert capsys.readouterr().out.startswith("# Audit report: ")
+
+
+def test_an_altered_journal_is_reported_up_to_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = state(tmp_path)
+    path.write_text(path.read_text().replace('"applied"', '"nothing"'))
+    assert run(tmp_path, "-o", "json:-") == 0
+    said = capsys.readouterr()
+    assert "record 3 was altered" in said.err
+    (host,) = json.loads(said.out)["hosts"]
+    assert host["chain"]["state"].startswith("record 3 was altered")
+    assert [d["outcome"] for d in host["deeds"]] == ["unfinished"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-o", "html"), "is no FORMAT:FILE"),
+        (("-o", "pdf:x"), "no report format 'pdf'"),
+        (("-o", "json:-", "-o", "csv:-"), "two outputs to standard output"),
+        (("--since", "soon"), "--since 'soon' is no time"),
+        (("--txn", "nope"), "no transaction 'nope'"),
+    ],
+)
+def test_what_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    state(tmp_path)
+    assert run(tmp_path, *words) == 64
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state(tmp_path)
+    assert run(tmp_path, "-o", f"json:{tmp_path}/none/report.json") == 65
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_since_is_a_span_or_a_date() -> None:
+    assert since_when("2026-11-01") == "2026-11-01T00:00:00Z"
+    assert since_when("30d", 30 * 86400 + 1) == "1970-01-01T00:00:01Z"
+    assert since_when("12h", 43200) == "1970-01-01T00:00:00Z"
+    assert since_when(None) == ""
+    with pytest.raises(UsageError):
+        since_when("30")

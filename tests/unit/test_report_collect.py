@@ -1,0 +1,213 @@
+"""Outcomes: what a finding comes to, with policy, plan, waiver and journal beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Optional
+
+import pytest
+
+from remedies.facts import Facts
+from remedies.model import (
+    Advice,
+    Change,
+    Evidence,
+    Finding,
+    Host,
+    Plan,
+    Policy,
+    PolicyRef,
+    Refusal,
+    Rule,
+    Scan,
+    Unknown,
+    Waiver,
+)
+from remedies.report import collect, deeds
+from remedies.report.record import HostReport, Judgement, Place
+from remedies.transaction.ledger import Begin, Pending, Transaction, Verified
+
+HOST = Host("h", "m", "6.18", "host", "b")
+TIME = "2026-11-20T18:00:00Z"
+POLICY = Policy(
+    names=("default",),
+    digest="d",
+    backend="auto",
+    persist=False,
+    rules={
+        "tcp-invalid-reset": Rule("fix", "exposed", ("invalid-drop",)),
+        "udp-proxy-hairpin": Rule("off", "exposed", ()),
+    },
+    waivers=(Waiver("udp-reply-source", "udp *", "2026-01-01", "why", "netops"),),
+    origins={"rules.tcp-invalid-reset.mode": "policies/default.yaml:25"},
+)
+RESET = Finding(
+    condition="tcp-invalid-reset",
+    subject="tcp through NAT",
+    verdict="proven",
+    severity="critical",
+    message="a reset",
+    evidence=(Evidence("/proc/net/snmp", "OutRsts", "+3", "moved in 2 s"),),
+)
+CHANGE = Change(
+    "invalid-drop", RESET.id, "nft:inet/remedy_invalid_drop", "create", None, "t", "+t", "exact",
+    "moderate", "drops",
+)  # fmt: skip
+
+
+def plan(
+    *findings: Finding,
+    changes: tuple[Change, ...] = (),
+    advice: tuple[Advice, ...] = (),
+    refused: tuple[Refusal, ...] = (),
+    unknown: tuple[Unknown, ...] = (),
+) -> Plan:
+    scan = Scan(HOST, TIME, findings, unknown)
+    return Plan(scan, PolicyRef(("default",), "d"), changes, advice, refused)
+
+
+def done(
+    txn: str,
+    kind: str = "apply",
+    outcome: Optional[str] = "applied",
+    undoes: tuple[str, ...] = (),
+) -> Transaction:
+    change = CHANGE if kind == "apply" else CHANGE.reversed()
+    begin = Begin(
+        kind, (change,), "0", "h", "m", "b", "root", "remedy apply", undoes=undoes,
+        findings=(RESET,) if kind == "apply" else (),
+    )  # fmt: skip
+    return Transaction(
+        id=txn,
+        time="2026-11-20T17:00:00Z",
+        begin=begin,
+        written=[0],
+        outcome=outcome,
+        ended="2026-11-20T17:00:02Z",
+    )
+
+
+def collected(of: Plan, *ledger: Transaction, texts: Optional[dict[int, str]] = None) -> HostReport:
+    facts = Facts(HOST, TIME, 1.0)
+    past = {entry.id: entry for entry in ledger}
+    return collect.from_scan(Place("h"), POLICY, facts, of, past, texts or {})
+
+
+def judged(of: Plan, *ledger: Transaction, condition: str = "tcp-invalid-reset") -> Judgement:
+    found = [j for j in collected(of, *ledger).judgements if j.condition == condition]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_fault_with_a_change_fails() -> None:
+    judgement = judged(plan(RESET, changes=(CHANGE,)))
+    assert (judgement.outcome, judgement.verdict) == ("fail", "proven")
+    assert judgement.policy == "policies/default.yaml:25"
+    assert "NIST-800-53 SC-7" in judgement.controls
+
+
+def test_a_fault_that_only_advice_answers_needs_a_human() -> None:
+    advice = Advice("bind-advice", RESET.id, "Bind", "bind")
+    of = plan(RESET, advice=(advice,))
+    judgement = collected(of, texts={0: "to one address"}).judgements[0]
+    assert judgement.outcome == "needs-human"
+    assert judgement.advice == ("Bind: to one address",)
+
+
+def test_what_policy_leaves_to_people_needs_a_human() -> None:
+    assert judged(plan(RESET)).outcome == "fail"
+    of = plan(replace(RESET, condition="notrack-breaks-nat"))
+    assert judged(of, condition="notrack-breaks-nat").outcome == "needs-human"
+
+
+def test_a_refused_fix_needs_a_human() -> None:
+    of = plan(RESET, refused=(Refusal("invalid-drop", RESET.id, "asymmetric routing"),))
+    assert judged(of).outcome == "needs-human"
+    assert judged(of).refused == ("invalid-drop: asymmetric routing",)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "by", "outcome"),
+    [
+        ("mitigated", "remedy nft:inet/remedy_invalid_drop", "fixed"),
+        ("mitigated", "kube-proxy (KUBE-FORWARD)", "pass"),
+        ("unknown", None, "unknown"),
+    ],
+)
+def test_who_covers_a_fault_decides(verdict: str, by: Optional[str], outcome: str) -> None:
+    assert judged(plan(replace(RESET, verdict=verdict, mitigated_by=by))).outcome == outcome
+
+
+def test_a_waiver_comes_first() -> None:
+    of = plan(replace(RESET, waived="why (netops, until 2027-01-01)"), changes=(CHANGE,))
+    assert judged(of).outcome == "waived"
+
+
+def test_what_is_off_is_not_applicable_and_what_is_not_found_passes() -> None:
+    assert judged(plan(), condition="udp-proxy-hairpin").outcome == "not-applicable"
+    assert judged(plan(), condition="conntrack-pressure").outcome == "pass"
+
+
+def test_what_could_not_be_judged_is_unknown() -> None:
+    of = plan(unknown=(Unknown("tcp-invalid-reset", "no permission"),))
+    assert (judged(of).outcome, judged(of).message) == ("unknown", "no permission")
+
+
+def test_a_condition_gone_with_our_fix_in_force_is_fixed() -> None:
+    judgement = judged(plan(), done("t1"))
+    assert (judgement.outcome, judgement.transaction) == ("fixed", "t1")
+
+
+def test_a_fault_that_came_back_says_how() -> None:
+    back = done("t2", "rollback", undoes=("t1",))
+    assert judged(plan(RESET), done("t1"), back).outcome == "rolled-back"
+    assert judged(plan(RESET), done("t1", outcome="reverted")).outcome == "reverted"
+    assert judged(plan(), done("t1"), back).outcome == "pass"
+
+
+def test_the_detector_before_and_after_is_told() -> None:
+    entry = done("t1")
+    verdicts = {"finding": RESET.id, "condition": RESET.condition, "before": "proven"}
+    after = replace(RESET, evidence=(Evidence("/proc/net/snmp", "OutRsts", "+0", "moved in 2 s"),))
+    entry.verified = Verified(({**verdicts, "after": "mitigated"},), (after,))
+    host = collected(plan(RESET), entry)
+    assert host.judgements[0].verdict_after == "mitigated"
+    (figures,) = host.series
+    assert [(r.moment, r.value) for r in figures.readings] == [
+        ("before", 3.0), ("after", 0.0), ("now", 3.0),
+    ]  # fmt: skip
+    assert figures.unit == "in 2 s"
+
+
+def test_expired_waivers_are_listed_as_such() -> None:
+    assert [w.expired for w in collected(plan()).waivers] == [True]
+
+
+def test_the_journal_alone() -> None:
+    entry = done("t1")
+    host = collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME)
+    (judgement,) = host.judgements
+    assert (judgement.outcome, judgement.verdict_before) == ("unknown", "proven")
+    assert not host.scanned
+    assert collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME, only="x").deeds == ()
+
+
+def test_only_transactions_since() -> None:
+    assert deeds.deeds({"t1": done("t1")}, since="2026-11-20T17:00:01Z") == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("applied", "confirmed"),
+        ("reverted", "reverted"),
+        (None, "pending until 2026-11-20T17:02:00Z"),
+    ],
+)
+def test_what_became_of_a_confirmation(outcome: Optional[str], words: str) -> None:
+    entry = done("t1", outcome=outcome)
+    entry.pending = Pending("2026-11-20T17:02:00Z", 1.0)
+    (deed,) = deeds.deeds({"t1": entry})
+    assert deed.confirmation == words
+    assert deed.outcome == outcome or deed.outcome == "unfinished"
+    assert deed.changes[0].undo == "remedy rollback t1"
