@@ -25,8 +25,10 @@ Evidence
     connects to its client (``udp-connected-server``): neither is reported here.
 
 False positives
-    - A receiver that never answers (syslog, statsd) is ``exposed`` by its socket's shape: waive
-      it.
+    - A receiver that never answers (syslog, statsd) has the same socket. One that is asked while
+      conntrack holds no answer of it, from any address, is silent and no finding; neither is one
+      on a port of such a protocol (parameter ``silent_ports``). One that nobody asks, on another
+      port, is ``exposed``: waive it.
     - A client's unconnected socket on a port that the kernel picked looks like a server's. Nothing
       outside the program tells them apart, so it is ``exposed`` too, with severity ``low`` where
       the port lies in ``net.ipv4.ip_local_port_range``.
@@ -66,7 +68,9 @@ from remedies.model import Evidence, Finding
 TITLE = "A UDP server answers from another address than it was asked on"
 SEVERITY = "high"
 NEEDS = (Links, Sockets, Flows, Sysctl, Counters, Netfilter)
-PARAMS: Mapping[str, object] = {}
+PARAMS: Mapping[str, object] = {"silent_ports": [162, 514, 2055, 4739, 6343, 8125]}
+"""``silent_ports``: SNMP traps, syslog, NetFlow, IPFIX, sFlow, statsd: received, never answered
+(IANA's port numbers; statsd's README)."""
 
 CONDITION = "udp-reply-source"
 WILDCARD = {4: "0.0.0.0", 6: "[::]"}  # noqa: S104  # named, not bound
@@ -74,11 +78,13 @@ WILDCARD = {4: "0.0.0.0", 6: "[::]"}  # noqa: S104  # named, not bound
 
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """Return one finding for each wildcard server that is exposed, unreadable or proven."""
-    found = (judge(facts, each, CONDITION) for each in services(facts) if not each.proxied)
+    found = (judge(facts, each, CONDITION, params) for each in services(facts) if not each.proxied)
     return tuple(finding for finding in found if finding is not None)
 
 
-def judge(facts: Facts, service: Service, condition: str) -> Optional[Finding]:
+def judge(
+    facts: Facts, service: Service, condition: str, params: Mapping[str, object] = PARAMS
+) -> Optional[Finding]:
     """Return the finding on one service, None where nothing is wrong with it.
 
     The condition is this one, or that of docker-proxy, which has the same fault.
@@ -90,6 +96,8 @@ def judge(facts: Facts, service: Service, condition: str) -> Optional[Finding]:
         return None
     covered = covering(facts, service.port, service.families)
     verdict, severity, message = _verdict(facts, service, bool(covered))
+    if verdict in ("exposed", "unknown") and _silent(service, params):
+        return None
     evidence = [
         *flow_evidence(facts.get(Flows), service.proofs),
         *_refusals(facts, service.family),
@@ -109,6 +117,12 @@ def judge(facts: Facts, service: Service, condition: str) -> Optional[Finding]:
             **for_redirect(links, service.families, service.proofs, covered),
         },
     )
+
+
+def _silent(service: Service, params: Mapping[str, object]) -> bool:
+    """Tell whether the server takes datagrams and answers none: then it has no wrong source."""
+    ports = params.get("silent_ports")
+    return service.asked > 0 or (isinstance(ports, list) and service.port in ports)
 
 
 def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[str, str, str]:

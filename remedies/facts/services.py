@@ -47,6 +47,8 @@ class Service:
     proofs: tuple[Proof, ...] = ()
     pktinfo: bool = False
     """Some worker asks for IP_PKTINFO."""
+    asked: int = 0
+    """Flows of clients that nobody has answered, from any address."""
 
     @property
     def proxied(self) -> bool:
@@ -74,13 +76,26 @@ def services(facts: Facts) -> tuple[Service, ...]:
         if (proof.source, way.destination_port, way.source, way.source_port) not in taken:
             family = 6 if ":" in way.destination else 4
             pairs.setdefault((family, way.destination_port), []).append(proof)
+    asked = _asked(facts.get(Flows).unreplied, local)
     found = []
     for (family, port), group in _groups(sockets.wildcard).items():
         proofs = [p for each in group[0].serves for p in pairs.pop((each, port), [])]
         pktinfo = any(item.pktinfo for item in group)
-        found.append(Service(family, port, group[0], tuple(proofs), pktinfo))
+        waiting = sum(asked.get((each, port), 0) for each in group[0].serves)
+        found.append(Service(family, port, group[0], tuple(proofs), pktinfo, waiting))
     found += [Service(*key, server=None, proofs=tuple(proofs)) for key, proofs in pairs.items()]
     return tuple(found)
+
+
+def _asked(unreplied: Iterable[Flow], local: set[str]) -> dict[tuple[int, int], int]:
+    """Return, by family and port, how many flows ask one of our addresses and have no answer."""
+    found: dict[tuple[int, int], int] = {}
+    for flow in unreplied:
+        way = flow.original
+        if way.destination in local and way.source not in local:
+            key = (6 if ":" in way.destination else 4, way.destination_port)
+            found[key] = found.get(key, 0) + 1
+    return found
 
 
 def mirrored(unreplied: Iterable[Flow], local: set[str]) -> Iterator[Proof]:

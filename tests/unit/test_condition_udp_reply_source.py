@@ -300,3 +300,29 @@ def test_the_advice_cannot_be_required_by_itself() -> None:
     assert bind_advice.desired(None, nothing, Terms()) == ()
     portless = Finding("udp-reply-source", "udp", "exposed", "low", "m")
     assert "port" in (bind_advice.guard(portless, nothing, Terms()) or "")
+
+
+def test_a_server_that_is_asked_and_answers_nobody_is_a_receiver() -> None:
+    asked = (unreplied("172.17.0.2", 40000, "10.21.17.99", SERVER.port),)
+    assert udp_reply_source.detect(facts(SERVER, flows=asked), udp_reply_source.PARAMS) == ()
+    elsewhere = (unreplied("172.17.0.2", 40000, "10.21.17.99", SERVER.port + 1),)
+    assert udp_reply_source.detect(facts(SERVER, flows=elsewhere), udp_reply_source.PARAMS)
+    leaving = (unreplied("10.21.17.99", 40000, "192.0.2.1", SERVER.port),)
+    assert udp_reply_source.detect(facts(SERVER, flows=leaving), udp_reply_source.PARAMS)
+
+
+@pytest.mark.parametrize("pktinfo", [False, None])
+def test_protocols_without_answers_are_known_by_their_port(pktinfo: bool | None) -> None:
+    syslog = replace(SERVER, port=514, pktinfo=pktinfo)
+    assert udp_reply_source.detect(facts(syslog), udp_reply_source.PARAMS) == ()
+    assert udp_reply_source.detect(facts(syslog), {"silent_ports": []})
+
+
+def test_proof_outweighs_the_port() -> None:
+    pair = (
+        unreplied("172.17.0.2", 57275, "10.21.17.99", 514),
+        unreplied("172.17.0.1", 514, "172.17.0.2", 57275),
+    )
+    syslog = replace(SERVER, port=514)
+    (finding,) = udp_reply_source.detect(facts(syslog, flows=pair), udp_reply_source.PARAMS)
+    assert finding.verdict == "proven"

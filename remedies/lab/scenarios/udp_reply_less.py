@@ -4,9 +4,8 @@ Syslog over UDP is one way: whichever address the kernel would answer from, nobo
 answer. This receiver acknowledges what it takes, and a container's client, connected to the host's
 uplink address, refuses every acknowledgment, for it comes from the bridge's.
 
-The healthy twin is the same socket without the answers. By its shape alone nobody can tell that it
-never answers, so it is reported as exposed; it is never proven, and a policy that redirects does
-so from proof only.
+The healthy twin is the same socket without the answers: it takes what it is sent, conntrack holds
+no answer of it from any address, and so it is not accused.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from remedies.lab.world import Outcome, World
 
 CONDITION = "udp-reply-source"
 VERDICT = "proven"
-HEALTHY = "exposed"
+HEALTHY = "absent"
 FIXES = ("bind-advice",)
 
 PORT = 514
