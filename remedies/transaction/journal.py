@@ -23,6 +23,7 @@ from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.probing import now
 from remedies.transaction import points
+from remedies.transaction.announce import anchor
 
 VERSION = 2
 NAME = "journal.jsonl"
@@ -214,6 +215,8 @@ class Journal:
             self._find_end()
         record = self._write(b"", kind, txn, codec.encode(data or {}))
         points.hit(f"after {kind}")
+        if kind == "end":
+            anchor(self.path, record.seq, record.hash)
         return record
 
     def _write(self, before: bytes, kind: str, txn: str, data: dict[str, object]) -> Record:
