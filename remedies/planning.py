@@ -123,7 +123,8 @@ def plan(
             _choose(draft, policy, facts, finding, rule)
     draft.kept |= _kept(policy, scanned, prune)
     for address, wish in draft.wanted.items():
-        if not prune and address in held and held[address].fix == wish.fix:
+        # A standing fix is exactly what policy lists; what findings asked for once may ask again.
+        if not prune and wish.findings and address in held and held[address].fix == wish.fix:
             wish.add(Wanted(resource=address, state=held[address].ours))
     _persist(draft)
     changes = [

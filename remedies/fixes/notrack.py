@@ -29,6 +29,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Optional
 
 from remedies.errors import ConfigError
@@ -174,6 +175,11 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
                 )
             )
     return tuple(wanted)
+
+
+def merge(one: Wanted, other: Wanted) -> Wanted:
+    """Return the first with the services of the second: a policy may require several."""
+    return replace(one, state=ours.union(one.state or "", other.state or ""))
 
 
 def _lines(protocol: str, ports: Sequence[int], prefixes: Sequence[str]) -> tuple[str, ...]:

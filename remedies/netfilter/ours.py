@@ -235,3 +235,17 @@ def iptables_sections(state: str | None) -> dict[str, tuple[str, ...]]:
     if lines:
         raise InputError(f"not the state of an iptables chain: {lines[0]!r}")
     return sections
+
+
+def union(one: str, other: str) -> str:
+    """Return the first of two states of one resource with the rules of the second, too.
+
+    The order is that of the first. Raises InputError where the two are of different stores.
+    """
+    first, second = one.splitlines(), other.splitlines()
+    if first[0] != second[0]:
+        raise InputError(f"states of two kinds: {first[0]!r} and {second[0]!r}")
+    more = [line for line in second if line not in first]
+    if first[0] not in _STORES:
+        return nft_canonical(json.loads(line) for line in (*first, *more))
+    return "".join(line + "\n" for line in (*first[:-1], *more, first[-1]))

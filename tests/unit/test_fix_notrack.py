@@ -128,3 +128,20 @@ def test_refusals_name_what_is_in_the_way() -> None:
     assert notrack.guard(None, facts(Nat(asked=True)), elsewhere) == (
         "192.0.2.11 is no address of this host"
     )
+
+
+@pytest.mark.parametrize(
+    ("backend", "iptables"),
+    [("nftables", "nft"), ("iptables", "nft"), ("iptables", "legacy")],
+)
+def test_several_services_add_up(backend: str, iptables: str) -> None:
+    found = facts(Nat(asked=True), iptables)
+    one, other, both = (
+        notrack.desired(None, found, Terms(backend, params={**GOOD, "ports": ports}))
+        for ports in ([5060], [5061], [5060, 5061])
+    )
+    for first, second, whole in zip(one, other, both):
+        merged = notrack.merge(first, second)
+        assert merged.resource == whole.resource
+        assert sorted((merged.state or "").splitlines()) == sorted((whole.state or "").splitlines())
+        assert notrack.merge(merged, second) == merged

@@ -296,3 +296,11 @@ def test_a_change_may_be_nothing_but_its_effects() -> None:
     assert plan(policy(), FINDING, store=store).changes == ()
     store.write("flow:s", "present")
     assert summary(plan(policy(), FINDING, store=store)) == [("update", "a", "s", "s")]
+
+
+def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:
+    fix = FIXES["first"]
+    fix.merge = lambda one, other: replace(one, state=f"{one.state}+{other.state}")  # type: ignore[attr-defined]
+    standing = (Standing("first", {"size": 2}, "because"), Standing("first", {"size": 3}, "too"))
+    made = plan(policy("off", require=standing), store=FakeStore(a="old"), held=HELD_A)
+    assert [c.after for c in made.changes] == ["1+1"]
