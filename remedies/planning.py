@@ -314,13 +314,20 @@ def _removals(reads: Reads, draft: _Draft, held: Mapping[str, Held]) -> list[Cha
 
 def diff(reads: Reads, address: str, before: Optional[str], after: Optional[str]) -> str:
     """Return a unified diff of two states as their users write them."""
-    import difflib  # only a plan with changes pays for it
-
     try:
         old, new = reads.text(address, before), reads.text(address, after)
     except RemedyError:
         old, new = before or "", after or ""
-    lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), f"{address} (now)", f"{address} (wanted)", lineterm=""
-    )
+    names = f"{address} (now)", f"{address} (wanted)"
+    if not old and new:  # most plans create something: that needs no comparison
+        added = new.splitlines()
+        head = (
+            f"--- {names[0]}",
+            f"+++ {names[1]}",
+            f"@@ -0,0 +1{f',{len(added)}' if len(added) > 1 else ''} @@",
+        )
+        return "\n".join([*head, *(f"+{line}" for line in added)])
+    import difflib  # milliseconds that only a plan that compares pays for
+
+    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from remedies import codec, engine
 from remedies.cli.parser import warn
@@ -17,8 +17,9 @@ from remedies.facts.host import read_host
 from remedies.model import Held, Host, Plan, Policy, Scan
 from remedies.probing import now, read_facts
 from remedies.transaction import state
-from remedies.transaction.journal import NAME, latest, records
-from remedies.transaction.ledger import Transaction, in_force, transactions, unfinished
+
+if TYPE_CHECKING:
+    from remedies.transaction.ledger import Transaction
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ def start(args: argparse.Namespace) -> Session:
 
 def reread(session: Session) -> Session:
     """Return the session with the journal as it is now."""
+    if not state.begun(session.folder):
+        return replace(session, ledger={}, held={})
+    # A host without a journal, which is most, need not pay for what reads it.
+    from remedies.transaction.journal import NAME, latest
+    from remedies.transaction.ledger import in_force, transactions
+
     try:
         ledger = transactions(latest(os.path.join(session.folder, NAME)))
     except NotPermitted as error:
@@ -68,6 +75,9 @@ def reread(session: Session) -> Session:
 
 def read_ledger(folder: str) -> dict[str, Transaction]:
     """Return every transaction of the journal in ``folder``."""
+    from remedies.transaction.journal import NAME, records
+    from remedies.transaction.ledger import transactions
+
     return transactions(records(os.path.join(folder, NAME)))
 
 
@@ -79,14 +89,14 @@ def look(
     kinds: Optional[Iterable[type[Any]]] = None,
 ) -> Facts:
     """Read the facts that a scan, or a plan, asks for."""
-    needs, topics = (
-        engine.needs_of_plan(session.policy)
-        if for_plan
-        else (engine.needs_of_scan(session.policy), frozenset())
-    )
+    topics: frozenset[str] = frozenset()
+    if kinds is None:
+        kinds = engine.needs_of_scan(session.policy)
+        if for_plan:
+            kinds, topics = engine.needs_of_plan(session.policy)
     return read_facts(
         session.host,
-        needs if kinds is None else kinds,
+        kinds,
         window=session.args.window if window is None else window,
         topics=topics,
         ours=tuple(session.held),
@@ -136,7 +146,10 @@ def make_plan(session: Session, *, prune: bool) -> tuple[Plan, Facts]:
 
 def warn_unfinished(session: Session) -> None:
     """Say so when a transaction waits or its writer died: read-only verbs do not mend it."""
+    if not session.ledger:
+        return
     from remedies.transaction.guard import situation
+    from remedies.transaction.ledger import unfinished
 
     for entry in unfinished(session.ledger):
         if situation(session.folder, entry, session.host.boot_id) == "pending":

@@ -15,6 +15,17 @@ def folder(root: str, key: str) -> str:
     return os.path.join(root, key)
 
 
+def begun(path: str) -> bool:
+    """Tell whether there may be a journal: the folder is there, or may not be looked for."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def prepare(root: str, key: str) -> str:
     """Make the folder of one namespace's state, 0700, and return it.
 

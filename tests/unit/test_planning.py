@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
@@ -304,3 +305,10 @@ def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:
     standing = (Standing("first", {"size": 2}, "because"), Standing("first", {"size": 3}, "too"))
     made = plan(policy("off", require=standing), store=FakeStore(a="old"), held=HELD_A)
     assert [c.after for c in made.changes] == ["1+1"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "x"), (None, "x\ny\n"), ("", "x\n\ny")])
+def test_a_diff_of_something_new_is_what_difflib_makes(before: str | None, after: str) -> None:
+    whole = difflib.unified_diff([], after.splitlines(), "a (now)", "a (wanted)", lineterm="")
+    made = planning.diff(FakeStore(), "a", before, after)
+    assert made == "\n".join(whole)
