@@ -8,7 +8,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
-PACKAGES := nftables iptables libnftables1 iproute2 conntrack python3-venv gcc python3-dev strace procps
+PACKAGES := nftables iptables libnftables1 iproute2 conntrack python3-venv gcc python3-dev strace procps \
+  openssh-client netcat-openbsd
+# The report's page is tested in a real browser. npm only where none is: Debian's brings 400 packages.
+PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
+# Whole hosts for tests/systemd.
+PACKAGES += debootstrap systemd-container
+# What the Docker daemon of the tests is linked with.
+PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0
+DOCKER := build/docker/.unpacked
+AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: setup packages run check format test bench man clean
@@ -39,7 +48,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
-	  $(shell $(PYTHON) tests/host_side.py)
+	  $(shell $(PYTHON) tests/unit/host_side.py)
 	$(BIN)/yamllint --strict policies playbooks
 	$(BIN)/python tests/readme_help.py --check
 
@@ -47,7 +56,18 @@ format:
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup
+$(AXE):
+	npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4
+
+# Unpacked, not installed: an installed docker.io starts a daemon where systemd runs.
+$(DOCKER):
+	mkdir -p build/docker/deb
+	cd build/docker/deb && apt-get download -q docker.io containerd runc busybox-static
+	for package in build/docker/deb/*.deb; do dpkg-deb --extract $$package build/docker || exit 1; done
+	rm -r build/docker/deb
+	touch $@
+
+test: setup $(AXE) $(DOCKER)
 	$(SUDO) $(BIN)/pytest
 
 bench: setup

@@ -30,7 +30,12 @@ def loads(text: str, where: str) -> Any:
             f"{where}: more than {SIZE_LIMIT} characters", "this is not one of our files"
         )
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
         raise InputError(
@@ -59,6 +64,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise _BadJsonError(f"{name} is not a number we accept")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):  # 1e999 is no constant, and overflows
+        _no_constant(text)
+    return value
 
 
 def _deeper_than(value: Any, limit: int) -> bool:
@@ -104,6 +116,8 @@ def decode(kind: type[T], plain: object, where: str) -> T:
 
 
 def _decode(kind: Any, plain: Any, where: str) -> Any:
+    if type(plain) is kind and kind in (str, int, bool):  # nearly all there is: the short way
+        return plain
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(cast("type[Any]", kind), plain, where)

@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 import socket
-from dataclasses import dataclass
+
+from remedies.values import dataclass
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_PTRACE": 19}
 """include/uapi/linux/capability.h"""

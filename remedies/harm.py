@@ -8,7 +8,6 @@ conntrack, where NAT for it has come to be since: its guard would refuse it now.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from remedies import planning
@@ -16,6 +15,7 @@ from remedies.facts import Facts
 from remedies.facts.oneway import Oneway
 from remedies.model import Finding, Held, Terms
 from remedies.netfilter.own_rules import rules_of
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

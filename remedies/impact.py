@@ -12,8 +12,6 @@ links it takes, so several default routes do not harm it; what is forwarded they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.routes import Routes
@@ -22,6 +20,7 @@ from remedies.model import Change, Plan
 from remedies.netfilter.matching import conjoin
 from remedies.netfilter.own_rules import rules_of
 from remedies.netfilter.rule import Match, PacketRule
+from remedies.values import dataclass
 
 NEEDS = (Session, Routes)
 SEVERITIES = ("none", "mild", "severe")

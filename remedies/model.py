@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
+
+from remedies.values import dataclass
 
 FORMAT_VERSION = "1.0"
 

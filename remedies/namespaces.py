@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from remedies.netns import CLONE_NEWNET, RUN_DIR
+from remedies.values import dataclass
 
 NAMED = (RUN_DIR, "/run/docker/netns")
 """Where names are bind-mounted: ip-netns(8) and most container engines; Docker's sandboxes, of

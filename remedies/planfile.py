@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from remedies import __version__, codec
@@ -17,6 +16,7 @@ from remedies.model import (
     Refusal,
     Scan,
 )
+from remedies.values import dataclass
 
 
 def scan_plain(scan: Scan, kind: str = "scan") -> dict[str, Any]:
@@ -48,6 +48,9 @@ def plan_plain(plan: Plan, texts: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
+ACTIONS = ("create", "update", "remove")
+REVERSIBILITIES = ("exact", "lossy", "none")
+
 _SCAN_KEYS = ("host", "time", "findings", "unknown")
 
 
@@ -78,7 +81,7 @@ def plan_from_json(text: str, where: str) -> Plan:
     plain["findings"] = _without(plain.get("findings"), "id", where)
     plain["advice"] = _without(plain.get("advice"), "text", where)
     for key in ("format_version", "kind", "tool"):
-        del plain[key]
+        plain.pop(key, None)
     scanned = {key: plain.pop(key) for key in _SCAN_KEYS if key in plain}
     scan = codec.decode(Scan, scanned, where)
     saved = codec.decode(_Saved, plain, where)
@@ -90,6 +93,11 @@ def plan_from_json(text: str, where: str) -> Plan:
         refused=saved.refused,
         warnings=saved.warnings,
     )
+    for change in plan.changes:
+        if change.action not in ACTIONS or change.reversibility not in REVERSIBILITIES:
+            words = f"{change.action!r}, {change.reversibility!r}"
+            raise InputError(f"{where}: a change is no action or reversibility we know: {words}",
+                             "make a new plan")  # fmt: skip
     if plan.id != saved.plan_id:
         raise InputError(f"{where}: it was edited: plan_id {saved.plan_id}, content {plan.id}",
                          "make a new plan")  # fmt: skip

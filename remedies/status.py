@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
 from remedies import resources
 from remedies.errors import RemedyError
 from remedies.model import Held
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import NoReturn
+
+from remedies.values import dataclass
 
 AT_ONCE = 64
 """Processes at a time. Most of a visit is waiting for a window to pass."""

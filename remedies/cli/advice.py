@@ -23,12 +23,20 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
     """Return the text of an advice; ``long`` adds what a person can paste.
 
     An advice whose template this version does not know (a plan saved by a newer one) is shown as
-    its values, whole. Raises RemedyError where the long text is asked for and Jinja2 is missing.
+    its values, whole. Raises RemedyError where the long text is asked for and Jinja2 is missing,
+    InputError where a value that the text needs is missing or of another kind.
     """
-    short = _SHORT.get(advice.template, _values)(advice.values)
-    if not long or advice.template not in _LONG:
-        return short
-    return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
+    try:
+        short = _SHORT.get(advice.template, _values)(advice.values)
+        if not long or advice.template not in _LONG:
+            return short
+        return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # of a saved plan
+        from remedies.errors import InputError
+
+        raise InputError(
+            f"the advice of {advice.fix} is not as expected ({error!r})", "make a new plan"
+        ) from error
 
 
 def _bind(values: Values) -> str:
@@ -123,9 +131,12 @@ def _rendered(template: str, values: Values) -> str:
     environment.filters["with_port"] = with_port
     environment.tests["v4"] = _is_v4
     program = PROGRAMS.get(str(values.get("process")), "")
-    text = environment.get_template(template).render(
-        {"program": program, "known": bool(program), **values}
-    )
+    try:
+        text = environment.get_template(template).render(
+            {"program": program, "known": bool(program), **values}
+        )
+    except jinja2.UndefinedError as error:
+        raise ValueError(str(error)) from error
     return text.strip()
 
 

@@ -138,7 +138,7 @@ def _saved(args: argparse.Namespace, here: Session) -> Plan:
     from remedies.cli import session
     from remedies.errors import InputError
 
-    plan = planfile.plan_from_json(session.read_file(args.plan), args.plan)
+    plan = planfile.plan_from_json(session.read_file(args.plan, "plan"), args.plan)
     made, this = plan.scan.host, here.host
     if (made.machine_id, made.netns) != (this.machine_id, this.netns):
         raise InputError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies import codec, planfile
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean
 from remedies.model import Plan
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from remedies import harm
 from remedies.errors import Unreadable
 from remedies.probing import read_facts
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session

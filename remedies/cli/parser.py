@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from remedies import __version__
 from remedies.errors import UsageError
@@ -14,14 +14,21 @@ VERBS = (
     "scan",
     "plan",
     "apply",
+    "confirm",
     "rollback",
     "status",
     "verify",
+    "trace",
     "history",
     "show",
+    "report",
+    "audit",
     "explain",
     "list",
     "policy",
+    "fleet",
+    "export",
+    "bundle",
     "lab",
     "doctor",
     "completion",
@@ -117,9 +124,14 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"remedy {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
+    # With prog given, argparse formats no usage here, which would import shutil for its width.
+    verbs = parser.add_subparsers(
+        dest="verb", metavar="VERB", title="verbs", parser_class=Parser, prog="remedy"
+    )
     for name in (only,) if only else VERBS:
-        module = importlib.import_module(f"remedies.cli.{name}")
+        module = _module(name)
+        if module is None:
+            continue
         verb = verbs.add_parser(
             name,
             help=module.HELP,
@@ -133,6 +145,16 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
     return parser
 
 
+def _module(name: str) -> Any:
+    """Return a verb's module; None for a verb of the control side in the single-file tool."""
+    try:
+        return importlib.import_module(f"remedies.cli.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"remedies.cli.{name}":
+            raise
+        return None
+
+
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse a command line. Raises UsageError; exits only for --help and --version."""
     verb = _verb_of(words)
@@ -141,6 +163,8 @@ def parse(words: list[str]) -> argparse.Namespace:
             words = ["--help"]
         build(bare=True).parse_args(words)
         raise UsageError("no verb given", "see 'remedy --help'")
+    if _module(verb) is None:
+        raise UsageError(f"the single-file tool has no verb {verb!r}", "install remedies with pip")
     return build(verb).parse_args(words)
 
 

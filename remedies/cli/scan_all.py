@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
 from remedies import codec, containers, engine, namespaces, planfile, visits
@@ -34,6 +34,7 @@ from remedies.facts.host import read_host
 from remedies.model import Scan, Unknown
 from remedies.namespaces import Namespace
 from remedies.probing import now
+from remedies.values import dataclass
 
 PATIENCE = 20.0
 """Seconds that one namespace may take beyond the window."""

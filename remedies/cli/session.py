@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional
 
 from remedies import codec, engine
@@ -17,6 +17,7 @@ from remedies.facts.host import read_host
 from remedies.model import Held, Host, Plan, Policy, Scan
 from remedies.probing import now, read_facts
 from remedies.transaction import state
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.transaction.ledger import Transaction
@@ -158,13 +159,19 @@ def warn_unfinished(session: Session) -> None:
             warn(f"transaction {entry.id} was never finished: 'remedy rollback' puts things back")
 
 
-def read_file(path: str) -> str:
-    """Return a file a person named (``-``: see below); raise InputError that says what to do."""
+def read_file(path: str, orders: str = "") -> str:
+    """Return a file a person named (``-``: see below); raise InputError that says what to do.
+
+    ``orders`` says what root will obey it as (``plan``): one that others can write is refused then.
+    No more is read than :func:`codec.loads` takes.
+    """
     if path == "-":
         return next_document()
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read()
+            if orders and os.geteuid() == 0:
+                _trusted(path, os.fstat(file.fileno()), orders)
+            return file.read(codec.SIZE_LIMIT + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", "check the path") from None
     except IsADirectoryError:
@@ -173,6 +180,16 @@ def read_file(path: str) -> str:
         raise InputError(f"{path}: not text", "give the file as it was saved") from None
     except PermissionError:
         raise NotPermitted(f"{path}: may not be read", "run as its owner") from None
+
+
+def _trusted(path: str, status: os.stat_result, what: str) -> None:
+    from remedies.errors import ConfigError
+    from remedies.policy import sources
+
+    try:
+        sources.trusted(path, path, status, what)
+    except ConfigError as error:
+        raise InputError(error.what, error.hint) from None
 
 
 def next_document() -> str:

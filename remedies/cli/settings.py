@@ -51,6 +51,8 @@ def _typed(name: str, value: object, where: str) -> object:
             if not all(isinstance(item, str) for item in items):
                 raise ValueError
             return items
+        if not isinstance(value, (str, int, float)):
+            raise ValueError
         if name == "lock_timeout":
             return duration(str(value))
         if name in ("json", "plain"):
@@ -59,14 +61,23 @@ def _typed(name: str, value: object, where: str) -> object:
         if not isinstance(value, str):
             raise ValueError
     except (ValueError, KeyError, argparse.ArgumentTypeError):
-        raise ConfigError(f"{where}: {value!r} is no {name.replace('_', '-')}") from None
+        raise ConfigError(f"{where}: {_shown(value)} is no {name.replace('_', '-')}") from None
     return value
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message; of YAML that refers to itself the text would not end."""
+    return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _read_file() -> dict[str, object]:
     """Return the settings of the configuration file; none where there is no file."""
     try:
         with open(FILE, encoding="utf-8") as file:
+            if os.geteuid() == 0:
+                from remedies.policy.sources import trusted  # only where the file exists
+
+                trusted(FILE, FILE, os.fstat(file.fileno()), "configuration")
             text = file.read(65536)
     except FileNotFoundError:
         return {}
@@ -76,7 +87,11 @@ def _read_file() -> dict[str, object]:
 
     try:
         plain = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # 2026-99-99; brackets by thousands
         line = " ".join(str(error).split())
         raise ConfigError(f"{FILE}: not YAML: {line}") from None
     if plain is None:
@@ -85,9 +100,9 @@ def _read_file() -> dict[str, object]:
         raise ConfigError(f"{FILE}: expected keys and values")
     settings = {}
     for key, value in plain.items():
-        name = str(key).replace("-", "_")
+        name = key.replace("-", "_") if isinstance(key, str) else ""
         if name not in _FROM_ENVIRONMENT:
             known = ", ".join(n.replace("_", "-") for n in _FROM_ENVIRONMENT)
-            raise ConfigError(f"{FILE}: unknown key {key!r}", f"known: {known}")
+            raise ConfigError(f"{FILE}: unknown key {_shown(key)}", f"known: {known}")
         settings[name] = _typed(name, value, f"{FILE}: {key}")
     return settings

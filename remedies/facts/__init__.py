@@ -15,11 +15,12 @@ A fact that is readable in part says so in a field of its own named ``unread`` (
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeVar, cast
 
 from remedies.errors import Unreadable
 from remedies.model import Host
+from remedies.values import dataclass
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from remedies.facts import Asking
 from remedies.facts.sockets import Sockets
+from remedies.values import dataclass
 
 AFTER = ("sockets",)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.netlink.conntrack import Entry, Way

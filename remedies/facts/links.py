@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.values import dataclass
 
 _SCOPES = {253: "link", 254: "host"}  # enum rt_scope_t, include/uapi/linux/rtnetlink.h
 

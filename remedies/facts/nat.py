@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
 from remedies.netfilter.rule import PacketRule
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.facts import Asking

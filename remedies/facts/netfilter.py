@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.rule import PacketRule
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.facts import Asking

@@ -12,15 +12,16 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Optional
 
+from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.flows import Flow, flow_of
 from remedies.netlink import conntrack
 from remedies.netlink.conntrack import IPS_SEEN_REPLY, Entry, Way
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.tap.ring import Packet, Ring
+from remedies.values import dataclass
 
 LIMIT = 32
 """Connections that are listened to: each costs the kernel an instruction a packet."""
@@ -84,10 +85,12 @@ def program(ports: tuple[int, ...]) -> bytes:
 
 
 def way_of(packet: bytes) -> Way:
-    """Return the direction of a TCP packet that :func:`program` let through."""
-    v4 = packet[0] >> 4 == 4
+    """Return the direction of a TCP packet; raise Unreadable where it is cut off."""
+    v4 = packet[:1] and packet[0] >> 4 == 4
     family, size, start = (socket.AF_INET, 4, 12) if v4 else (socket.AF_INET6, 16, 8)
     header = 4 * (packet[0] & 0xF) if v4 else 40
+    if len(packet) < max(header + 4, start + 2 * size):
+        raise Unreadable(f"a TCP packet of {len(packet)} bytes")
     ends = (packet[at : at + size] for at in (start, start + size))
     source, destination = (socket.inet_ntop(family, end) for end in ends)
     source_port, destination_port = struct.unpack_from(">HH", packet, header)
@@ -118,7 +121,7 @@ class _Watch:
         for packet in packets:
             try:
                 self._heard.add(way_of(packet.content))
-            except (struct.error, ValueError, OSError):
+            except Unreadable:
                 continue  # cut off: another packet of the connection will tell
 
     def finish(self) -> Oneway:

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from remedies.boot import assignments, normal
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

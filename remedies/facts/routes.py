@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.values import dataclass
 
 # What the kernel itself makes: local, main and, for IPv4, default (fib_default_rules_init(),
 # net/ipv4/fib_rules.c; fib6_rules_net_init(), net/ipv6/fib6_rules.c).

@@ -6,7 +6,6 @@ Not a probe: the UDP conditions share it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from remedies.facts import Facts
@@ -17,6 +16,7 @@ from remedies.facts.sockets import BoundSocket, Process, Sockets, UdpSocket
 from remedies.model import Evidence
 from remedies.netfilter.prefixes import contains
 from remedies.netfilter.redirects import Redirect
+from remedies.values import dataclass
 
 PROXY = "docker-proxy"
 """The program that answers for published ports (moby, cmd/docker-proxy)."""

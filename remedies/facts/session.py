@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.values import dataclass
 
 RESOLV_CONF = "/etc/resolv.conf"
 _MOST = 64

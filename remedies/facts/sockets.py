@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.links import Links
 from remedies.facts.sysctl import Sysctl
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.netlink.diag import Bound

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.values import dataclass
 
 NO_KEY = "no such key: its kernel module is not loaded"
 

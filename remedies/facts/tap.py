@@ -6,11 +6,11 @@ The hearing itself is :mod:`remedies.tap`, which ``remedy trace`` shares.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
 from remedies.facts.flows import Flow
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.tap.tally import Entry

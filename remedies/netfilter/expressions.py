@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -22,6 +21,7 @@ from remedies.netfilter.rule import Match
 from remedies.netfilter.step import Step, Terms
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
+from remedies.values import dataclass
 
 Elements = Callable[[str], list[Element]]
 """Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
@@ -63,9 +63,9 @@ def decode(body: bytes, family: str, elements: Elements) -> tuple[Step, ...]:
             parts = dict(attributes(expression))
             name = parts.get(1, b"").rstrip(b"\0").decode(errors="replace")
             rule.execute(name, dict(attributes(parts.get(2, b""))))
-    except (struct.error, KeyError) as error:
+        return rule.steps()
+    except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
-    return rule.steps()
 
 
 def _number(got: dict[int, bytes], key: int, default: Optional[int] = None) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.netfilter.prefixes import parse, show
 from remedies.netfilter.rule import Match
 from remedies.netfilter.step import ADDRESS_BITS, STATES, Terms, states_of
+from remedies.values import dataclass
 
 Keys = Sequence[tuple[bytes, bytes]]
 """Ranges of raw register contents, both ends included."""

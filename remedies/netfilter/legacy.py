@@ -13,13 +13,13 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
 from remedies.netfilter.prefixes import show
 from remedies.netfilter.rule import Match
 from remedies.netfilter.step import Step, Terms
+from remedies.values import dataclass
 
 _GET_INFO, _GET_ENTRIES = 64, 65
 _INFO_SIZE = 84  # struct ipt_getinfo
@@ -142,11 +142,19 @@ def _chains(family: str, entries: bytes) -> dict[int, str]:
     while at >= 0:
         start = at - head
         if start >= 0:
-            _, following = _HEAD.unpack_from(entries, start + _LAYOUTS[family].offsets)
+            _, following = _ends(entries, start + _LAYOUTS[family].offsets)
             label = entries[at + 30 : at + 60].split(b"\0")[0].decode(errors="replace")
             found[start + following] = label
         at = entries.find(b"ERROR\0", at + 60)
     return found
+
+
+def _ends(entries: bytes, at: int) -> tuple[int, int]:
+    """Return target_offset and next_offset of an entry; raise Unreadable where it is cut off."""
+    if at + _HEAD.size > len(entries):
+        raise Unreadable(f"a legacy table ends within an entry ({len(entries)} bytes)")
+    target, following = _HEAD.unpack_from(entries, at)
+    return target, following
 
 
 def rules(table: Table, offset: int) -> Iterator[bytes]:
@@ -155,14 +163,14 @@ def rules(table: Table, offset: int) -> Iterator[bytes]:
     ends = set(table.underflow.values())
     entries = table.entries
     while offset < len(entries) and offset not in ends:
-        target, following = _HEAD.unpack_from(entries, offset + layout.offsets)
+        target, following = _ends(entries, offset + layout.offsets)
         if following < layout.size or offset + following > len(entries):
             raise Unreadable(f"legacy table {table.name}: an entry of {following} bytes")
         if entries.startswith(b"ERROR\0", offset + target + 2):
             return
         after = offset + following
         last = after >= len(entries) or entries.startswith(
-            b"ERROR\0", after + _HEAD.unpack_from(entries, after + layout.offsets)[0] + 2
+            b"ERROR\0", after + _ends(entries, after + layout.offsets)[0] + 2
         )
         if last:
             return  # the implicit RETURN that ends a user chain
@@ -173,13 +181,15 @@ def rules(table: Table, offset: int) -> Iterator[bytes]:
 def accepts(table: Table, hook: int) -> bool:
     """Tell whether the policy of a hook's chain is accept."""
     entry = table.entries[table.underflow[hook] :]
-    (target, _) = _HEAD.unpack_from(entry, _LAYOUTS[table.family].offsets)
+    (target, _) = _ends(entry, _LAYOUTS[table.family].offsets)
     return entry[target + 32 : target + 36] == _INTS.pack(-2)
 
 
 def targets(table: Table, entry: bytes) -> tuple[str, ...]:
     """Return the chain that an entry leads to, if it leads to one."""
-    (target, _) = _HEAD.unpack_from(entry, _LAYOUTS[table.family].offsets)
+    (target, _) = _ends(entry, _LAYOUTS[table.family].offsets)
+    if len(entry) < target + 36:
+        raise Unreadable(f"legacy table {table.name}: an entry of {len(entry)} bytes")
     if entry[target + 2]:
         return ()
     (code,) = _INTS.unpack_from(entry, target + 32)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from remedies.errors import InputError
+
 _PRIORITIES = (
     ("raw", -300, ""),
     ("mangle", -150, ""),
@@ -25,9 +27,19 @@ _QUOTED = frozenset({"iif", "iifname", "oif", "oifname"})
 
 
 def nft_text(state: str | None) -> str:
-    """Return the canonical state of a table as ``nft -s list table`` prints it; empty for None."""
+    """Return the canonical state of a table as ``nft -s list table`` prints it; empty for None.
+
+    Raises InputError for a text that is no such state.
+    """
     if state is None:
         return ""
+    try:
+        return _text(state)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(f"not the state of an nft table: {state[:80]!r}") from error
+
+
+def _text(state: str) -> str:
     objects = [json.loads(line) for line in state.splitlines()]
     table = next(item["table"] for item in objects if "table" in item)
     out = [f"table {table['family']} {table['name']} {{"]

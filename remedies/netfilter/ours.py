@@ -29,9 +29,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from remedies.errors import InputError
+from remedies.values import dataclass
 
 Expression = dict[str, object]
 """One statement of a rule in libnftables' JSON, or ``comment(...)``."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from remedies.facts.links import Links
 from remedies.netfilter.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.netfilter.prefixes import contains, meet
 from remedies.netfilter.rule import Match, PacketRule, PortRange
+from remedies.values import dataclass
 
 EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default

@@ -7,8 +7,9 @@ PREROUTING still leads to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.netfilter.stores import Base, Store

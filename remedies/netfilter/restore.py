@@ -21,6 +21,7 @@ chains, and containers that it restarts must find the rules there.
 
 from __future__ import annotations
 
+from remedies.errors import InputError
 from remedies.model import Wanted
 from remedies.netfilter.nft_syntax import nft_text
 from remedies.netfilter.ours import iptables_sections, iptables_split, nft_split
@@ -108,7 +109,10 @@ def _script(path: str, state: str) -> str:
 def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the variant, the restore file's text, and the jumps as ``HOOK -j CHAIN``."""
     table, chain = iptables_split(path)
-    ((variant, lines),) = iptables_sections(state).items()
+    sections = iptables_sections(state)
+    if len(sections) != 1:
+        raise InputError(f"iptables:{path}: the state of {len(sections)} variants, not of one")
+    ((variant, lines),) = sections.items()
     rules = [line for line in lines if line.startswith(f"-A {chain} ")]
     jumps = [line[3:] for line in lines if line.startswith("-A ") and line not in rules]
     text = [f"*{table}", f":{chain} - [0:0]", *rules, *(f"-I {j}" for j in jumps), "COMMIT"]

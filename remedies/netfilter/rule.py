@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
+
+from remedies.values import dataclass
 
 PortRange = tuple[int, int]
 """First and last port, both included."""

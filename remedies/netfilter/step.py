@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from remedies.netfilter.matching import conjoin, ports_except
 from remedies.netfilter.prefixes import of_range
 from remedies.netfilter.rule import Match, PortRange
+from remedies.values import dataclass
 
 Span = tuple[int, int]
 """First and last value of a field, as numbers, both included."""

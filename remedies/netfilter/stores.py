@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
@@ -17,6 +16,7 @@ from remedies.netfilter import legacy, render
 from remedies.netfilter.step import Step
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
+from remedies.values import dataclass
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 """Names of ``enum nf_inet_hooks`` (include/uapi/linux/netfilter.h)."""

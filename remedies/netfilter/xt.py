@@ -32,7 +32,7 @@ def narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) -> 
     """Add what one match demands; raise Unreadable where its struct is too short."""
     try:
         _narrow(terms, name, revision, info, family)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise Unreadable(f"xt match {name} revision {revision} of {len(info)} bytes") from error
 
 
@@ -129,7 +129,7 @@ def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str
             return "accept", _NAT[name], _nat_range(name, revision, info, family)
         if name == "NETMAP":
             return "accept", "dnat", ""
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise Unreadable(f"xt target {name} revision {revision} of {len(info)} bytes") from error
     return _TERMINAL.get(name, ""), "", ""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -21,6 +20,7 @@ from remedies.netlink.socket import (
     attribute,
     attributes,
 )
+from remedies.values import dataclass
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = 4, 7, 10, 13
@@ -159,6 +159,8 @@ def _ranges(raw: list[_Raw], name: str) -> list[Element]:
     """Join the start and end elements of an interval set; an end is the first key not in it."""
     if any(flags & _ELEMENT_CATCHALL for _, _, _, flags in raw):
         raise Unreadable(f"set {name} has an element for every key")
+    if len({len(key) for key, _, _, _ in raw}) > 1:
+        raise Unreadable(f"set {name} has keys of several lengths")
     ends = sorted(key for key, _, _, flags in raw if flags & _ELEMENT_INTERVAL_END)
     starts = sorted(key for key, _, _, flags in raw if not flags & _ELEMENT_INTERVAL_END)
     interval = bool(ends)

@@ -111,9 +111,8 @@ def _text(value: bytes) -> str:
 
 
 def _address(family: int, value: bytes) -> str | None:
-    if len(value) == (4 if family == socket.AF_INET else 16):
-        return socket.inet_ntop(family, value)
-    return None
+    size = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}.get(family)
+    return socket.inet_ntop(family, value) if len(value) == size else None
 
 
 def link(payload: bytes) -> RawLink:

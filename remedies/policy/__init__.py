@@ -12,8 +12,9 @@ from typing import Optional
 
 import remedies
 from remedies import codec, model, shipped
-from remedies.errors import ConfigError
+from remedies.errors import ConfigError, InputError
 from remedies.policy import cache
+from remedies.policy import sources as policy_sources
 
 DEFAULT = ("default",)
 """The sources used where neither command line nor configuration names any."""
@@ -22,12 +23,13 @@ DEFAULT = ("default",)
 def load(sources: Sequence[str] = DEFAULT, cache_dir: Optional[str] = None) -> model.Policy:
     """Return the policy that these sources make together, later ones winning.
 
-    A source is the name of a shipped policy or a file. ``cache_dir`` is a folder of root's own
-    that keeps compiled policies (made if absent), or None for no cache. Raises ConfigError.
+    A source is the name of a shipped policy or a file: YAML, or NAME.json as
+    :func:`to_compiled` wrote it, which has to be the only one. ``cache_dir`` is a folder of root's
+    own that keeps compiled policies (made if absent), or None for no cache. Raises ConfigError.
     """
     sources = tuple(sources) or DEFAULT
     if len(sources) == 1:
-        ready = _shipped(sources[0])
+        ready = _compiled_file(sources[0]) or _shipped(sources[0])
         if ready is not None:
             return ready
     if cache_dir is not None:
@@ -48,6 +50,36 @@ def load(sources: Sequence[str] = DEFAULT, cache_dir: Optional[str] = None) -> m
     if cache_dir is not None:
         cache.write(cache_dir, sources, compiled.policy, compiled.read)
     return compiled.policy
+
+
+def _compiled_file(source: str) -> Optional[model.Policy]:
+    """Return the policy of a file NAME.json; None for any other source."""
+    if not source.endswith(".json"):
+        return None
+    place = policy_sources.locate(source)
+    return from_compiled(policy_sources.read(place).decode(errors="replace"), place.label)
+
+
+def from_compiled(text: str, where: str) -> model.Policy:
+    """Return a policy as :func:`to_compiled` wrote it.
+
+    Raises InputError for anything else, and for what another version of the tool compiled:
+    conditions and parameters may mean something else there.
+    """
+    entry = codec.loads(text, where)
+    if not isinstance(entry, dict) or set(entry) != {"tool", "policy"}:
+        raise InputError(f"{where}: not a compiled policy", "give YAML as a file instead")
+    if entry["tool"] != remedies.__version__:
+        raise InputError(
+            f"{where}: compiled by remedies {entry['tool']}, this is {remedies.__version__}",
+            "use the same version on both sides",
+        )
+    return codec.decode(model.Policy, entry["policy"], where)
+
+
+def to_compiled(policy: model.Policy) -> str:
+    """Return a policy as one line of JSON that :func:`from_compiled` reads."""
+    return codec.dumps({"tool": remedies.__version__, "policy": policy})
 
 
 def _shipped(name: str) -> Optional[model.Policy]:

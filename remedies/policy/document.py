@@ -212,6 +212,8 @@ def _mapping(node: MappingNode, path: Path, lines: dict[Path, int]) -> dict[str,
             raise _RefusedError(line, f"{dotted(path)}: a key must be text", "quote it")
         key = key_node.value
         here = (*path, key)
+        if not _is_text(key):
+            raise _RefusedError(line, f"{dotted(here)}: half of a character", "write all of it")
         if key in result:
             what = f"{dotted(here)}: the key is there twice, first in line {lines[here]}"
             raise _RefusedError(line, what, "remove one")
@@ -226,6 +228,8 @@ def _scalar(kind: str, text: str) -> Any:
         return None
     if kind == "bool" and text not in ("true", "false"):
         raise ValueError(text)
+    if kind == "str" and not _is_text(text):
+        raise ValueError(text)
     if kind == "int" and len(text) > 19:  # a longer one takes int() quadratic time
         raise ValueError(text)
     make: dict[str, Callable[[str], Any]] = {
@@ -236,3 +240,8 @@ def _scalar(kind: str, text: str) -> Any:
         "timestamp": datetime.date.fromisoformat,
     }
     return make[kind](text)
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether it can be written: no half of a surrogate pair, which an escape can make."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)

@@ -80,7 +80,7 @@ def read(place: Place) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{place.label}: not a regular file", "give a policy file")
         if os.geteuid() == 0 and not place.shipped:
-            _trusted(place, status)
+            trusted(place.path, place.label, status)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_BYTES + 1)
     finally:
@@ -92,18 +92,32 @@ def read(place: Place) -> bytes:
     return data
 
 
-def _trusted(place: Place, status: os.stat_result) -> None:
-    """Refuse a file that somebody other than root can change."""
+def trusted(path: str, label: str, status: os.stat_result, what: str = "policy") -> None:
+    """Refuse what root would obey and somebody else can change: a policy, a plan, the settings.
+
+    ``status`` is of the open file; a symbolic link to it must be root's own. A second name (hard
+    link) is refused: it may be where others write. Raises ConfigError.
+    """
     mode = stat.S_IMODE(status.st_mode)
+    link = os.lstat(path)
+    if stat.S_ISLNK(link.st_mode) and link.st_uid != 0:
+        raise ConfigError(
+            f"{label}: a link of user {link.st_uid}, and root follows only root's", "give the file"
+        )
     if status.st_uid != 0:
         raise ConfigError(
-            f"{place.label}: owned by user {status.st_uid}, and root obeys only root's policies",
-            f"chown root {place.label}",
+            f"{label}: owned by user {status.st_uid}, and root takes no {what} from others",
+            f"chown root {label}",
         )
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(
-            f"{place.label}: mode {mode:04o} lets others write the policy that root obeys",
-            f"chmod go-w {place.label}",
+            f"{label}: mode {mode:04o} lets others write the {what} that root obeys",
+            f"chmod go-w {label}",
+        )
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        raise ConfigError(
+            f"{label}: has {status.st_nlink} names (hard links), and others may own a folder of one",
+            "give a copy",
         )
 
 

@@ -14,12 +14,11 @@ it. Canonical texts are those of :mod:`remedies.netfilter.ours`; what they mean 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from remedies.errors import InputError, Unreadable, WriteFailed
 from remedies.netfilter.ours import iptables_sections, iptables_split, iptables_text
 from remedies.resources import nf_tables
 from remedies.resources.program import run
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.facts.flows import Flow
 from remedies.facts.sockets import Process
 from remedies.netlink.conntrack import Way
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

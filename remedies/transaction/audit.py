@@ -14,11 +14,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
 from remedies.errors import NotPermitted
 from remedies.transaction.journal import GENESIS, Record, segments
+from remedies.values import dataclass
 
 _KEYS = {"v": int, "seq": int, "time": str, "kind": str, "txn": str, "prev": str, "hash": str}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode

@@ -15,15 +15,17 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import field
+from typing import Any, BinaryIO, Optional
 
 from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.probing import now
 from remedies.transaction import points
 from remedies.transaction.announce import anchor
+from remedies.values import dataclass
 
 VERSION = 2
 NAME = "journal.jsonl"
@@ -110,7 +112,7 @@ def _chained(
     """Yield the records of these segments, each checked against the one before it."""
     for path in paths:
         try:
-            with open(path, "rb") as lines:
+            with _reading(path) as lines:
                 for record in _checked(path, lines, previous, expected):
                     previous, expected = record.hash, record.seq + 1
                     yield record
@@ -118,6 +120,30 @@ def _chained(
             raise NotPermitted(
                 f"cannot read the journal {path}: {error.strerror}", "run as root"
             ) from None
+
+
+def _reading(path: str) -> BinaryIO:
+    """Open a segment; raise NotPermitted for a link or what is no file: none is of our making."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        file = open(os.open(path, flags), "rb")  # noqa: SIM115
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _not_ours(path) from None
+    if not _is_ours(file.fileno()):
+        file.close()
+        raise _not_ours(path)
+    return file
+
+
+def _is_ours(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def _not_ours(path: str) -> RemedyError:
+    return NotPermitted(f"the journal {path} is a link, or no file", "look at it and remove it")
 
 
 def _checked(
@@ -203,6 +229,9 @@ class Journal:
                 _sync_folder(self.folder)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        if not _is_ours(descriptor):
+            os.close(descriptor)
+            raise _not_ours(self.path)
         return descriptor
 
     def append(self, kind: str, txn: str, data: Optional[dict[str, object]] = None) -> Record:
@@ -266,7 +295,7 @@ class Journal:
         torn: list[bytes] = []
         cut = False
         for path in reversed(segments(os.path.join(self.folder, NAME))):
-            with open(path, "rb") as file:
+            with _reading(path) as file:
                 *lines, tail = file.read().split(b"\n")
             if path == self.path and tail:
                 torn, cut = [tail + _TORN], True

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
 from remedies import codec
 from remedies.errors import InputError
 from remedies.model import Change, Finding, Held
 from remedies.transaction.journal import Record
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

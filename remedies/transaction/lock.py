@@ -55,6 +55,8 @@ def held(folder: str, timeout: Optional[float], work: str = "") -> Iterator[None
             f"cannot open the lock {path}: {error.strerror}", "run as root"
         ) from error
     try:
+        if os.fstat(descriptor).st_nlink > 1:
+            raise NotPermitted(f"the lock {path} has a second name", "look at it and remove it")
         _wait(descriptor, timeout)
         with contextlib.suppress(OSError):  # a full disk: it is held all the same, by nobody named
             os.pwrite(descriptor, codec.dumps(_card(work)).ljust(_WIDTH).encode(), 0)

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
 from remedies import codec
@@ -16,6 +16,7 @@ from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Pending, Transaction
 from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
 from remedies.transaction.undo import undisturbed, undo
+from remedies.values import dataclass
 
 
 def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Optional, Protocol
 
 from remedies.errors import WriteFailed
 from remedies.transaction import points
 from remedies.transaction.ledger import Begin, Pending
+from remedies.values import dataclass
 
 
 class Store(Protocol):

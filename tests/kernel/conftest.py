@@ -10,11 +10,17 @@ import itertools
 import os
 import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 ROOT = os.geteuid() == 0
+
+# docker-proxy comes unpacked, not installed: an installed docker.io starts a daemon.
+_UNPACKED = Path(__file__).resolve().parent.parent.parent / "build/docker/usr/sbin"
+os.environ["PATH"] += f"{os.pathsep}{_UNPACKED}"
+
 _numbers = itertools.count(1)
 
 

@@ -79,7 +79,8 @@ def test_with_a_read_only_proc_sys(world: World, remedy: Run, tmp_path: Path) ->
 
 AS_NOBODY = """\
 import importlib, os, pkgutil, sys
-import pydantic, yaml, encodings.ascii, encodings.idna, difflib, json, traceback, pydantic.deprecated
+import pydantic, pydantic.deprecated, yaml
+import difflib, encodings.ascii, encodings.idna, json, traceback
 import remedies
 for module in pkgutil.walk_packages(remedies.__path__, "remedies."):
     if not module.name.startswith(("remedies.__main__", "remedies.lab", "remedies.resources.iptc",

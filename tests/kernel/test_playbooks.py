@@ -41,13 +41,13 @@ class Site:
     def play(self, name: str, *options: str) -> tuple[dict[str, int], str]:
         """Run a playbook; return Ansible's counts for the host and its output."""
         settings = {
-            "remedy_command": os.path.join(BIN, "remedy"),
             "remedy_policy": [str(self.folder / "policy.yaml")],
             "remedy_netns": self.netns,
             "remedy_state_dir": str(self.folder / "state"),
             "remedy_become": False,
+            "remedy_window": "0s",
             "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
+            "ansible_python_interpreter": "/usr/bin/python3",
         }
         inventory = self.folder / "inventory.yaml"
         lines = [f"      {key}: {value!r}" for key, value in settings.items()]
@@ -64,7 +64,6 @@ class Site:
                 "LC_ALL": "C.UTF-8",
                 "HOME": str(self.folder),
                 "ANSIBLE_HOME": str(self.folder / "ansible"),
-                "ANSIBLE_REMOTE_TEMP": str(self.folder / "remote"),
                 "ANSIBLE_NOCOLOR": "1",
             },
         )
@@ -95,10 +94,12 @@ def test_a_host_is_planned_applied_and_given_back(site: Site) -> None:
     before = site.ruleset()
 
     counts, output = site.play("plan")
-    assert (counts["failed"], counts["changed"]) == (0, 0), output
-    assert "remedy_invalid_drop" in output
-    counts, output = site.play("apply", "--check")
     assert (counts["failed"], counts["changed"]) == (0, 1), output
+    assert "+table inet remedy_invalid_drop" in output
+    assert site.ruleset() == before
+    counts, output = site.play("apply", "--check", "--diff")
+    assert (counts["failed"], counts["changed"]) == (0, 1), output
+    assert "+table inet remedy_invalid_drop" in output
     assert site.ruleset() == before
 
     counts, output = site.play("apply")
@@ -110,6 +111,12 @@ def test_a_host_is_planned_applied_and_given_back(site: Site) -> None:
     counts, output = site.play("apply", "--check")
     assert (counts["failed"], counts["changed"]) == (0, 0), output
 
+    counts, output = site.play("scan")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
+    counts, output = site.play("report")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
+    counts, output = site.play("confirm")
+    assert (counts["failed"], counts["changed"]) == (0, 0), output
     counts, output = site.play("rollback", "--check")
     assert (counts["failed"], counts["changed"]) == (0, 1), output
     assert site.ruleset() == applied

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
 
-CONTROL = (
-    "remedies/lab/",
-    "remedies/cli/lab.py",
-    "remedies/cli/policy.py",
-    "remedies/cli/completion.py",
-    "remedies/policy/",
-)
-HOST_IN_CONTROL = (
-    "remedies/policy/__init__.py",
-    "remedies/policy/cache.py",
-    "remedies/policy/waivers.py",
-    "remedies/policy/sources.py",
-)
-"""What of ``policy/`` a compiled policy needs."""
+from remedies.fleet import contents  # noqa: E402
 
 
 def host_side() -> list[Path]:
-    """Return the files, sorted."""
-    found = []
-    for path in sorted(ROOT.glob("remedies/**/*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        if name in HOST_IN_CONTROL or not name.startswith(CONTROL):
-            found.append(path)
-    return found
+    """Return the files, sorted: those that the bundle carries, and what starts it."""
+    return [ROOT / "remedies" / name for name in contents.host_side(str(ROOT / "remedies"))]
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from host_side import host_side
 
 from remedies import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from host_side import host_side  # noqa: E402
 
 SOURCES = sorted(ROOT.glob("remedies/**/*.py"))
 CONDITION_HEADINGS = (

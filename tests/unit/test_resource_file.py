@@ -166,3 +166,56 @@ def test_what_is_no_text_or_too_long_is_unreadable(folder: Path) -> None:
     target.write_bytes(b"x" * (file.LIMIT + 1))
     with pytest.raises(Unreadable, match="longer than"):
         file.read(PATH)
+
+
+BOOT = "/etc/remedy/boot/x.nft"
+
+
+def test_our_own_folders_are_made_and_removed_with_the_last_file(folder: Path) -> None:
+    etc = folder.parent
+    file.check(BOOT, "a\n")
+    assert not (etc / "remedy").exists()
+    old = os.umask(0o077)
+    try:
+        file.write(BOOT, "a\n")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((etc / "remedy/boot").stat().st_mode) == 0o755
+    file.write("/etc/remedy/boot/y.nft", "b\n")
+    file.write(BOOT, None)
+    assert file.read("/etc/remedy/boot/y.nft") == "b\n"
+    (etc / "remedy/remedy.yaml").write_text("")
+    file.write("/etc/remedy/boot/y.nft", None)
+    assert [p.name for p in (etc / "remedy").iterdir()] == ["remedy.yaml"]
+    (etc / "remedy/remedy.yaml").unlink()
+    file.write(BOOT, "a\n")
+    file.write(BOOT, None)
+    assert not (etc / "remedy").exists()
+    file.write(BOOT, None)
+
+
+def test_a_folder_of_somebody_elses_is_never_made(folder: Path) -> None:
+    wants = "/etc/systemd/system/multi-user.target.d/remedy-x.conf"
+    for call in (file.check, file.write):
+        with pytest.raises(WriteFailed, match="there is no /etc/systemd/system"):
+            call(wants, "a\n")
+    (folder.parent / "systemd/system").mkdir(parents=True)
+    file.write(wants, "a\n")
+    file.write(wants, None)
+    assert list((folder.parent / "systemd/system").iterdir()) == []
+
+
+def test_a_link_in_the_way_to_our_own_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (folder.parent / "remedy").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(WriteFailed):
+        file.write(BOOT, "a\n")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_folder_that_others_write_is_refused(folder: Path) -> None:
+    folder.chmod(0o777)
+    for call in (file.check, file.write):
+        with pytest.raises(WriteFailed, match="can be written by others"):
+            call(PATH, "a = 1\n")
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,47 @@
+"""``remedy bundle``: the host side as one file that any Python from 3.9 on runs."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "write the single-file host tool: nothing to install on the hosts that run it"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="remedy.pyz", help="(default: remedy.pyz)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file and print its digest."""
+    import json
+    import os
+    import shlex
+
+    from remedies import __version__
+    from remedies.cli import session
+    from remedies.fleet import bundle
+    from remedies.model import FORMAT_VERSION
+
+    data = bundle.build()
+    digest = bundle.digest(data)
+    session.write_bytes(args.output, data, mode=0o755)
+    if args.json:
+        plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": "bundle",
+            "tool": {"name": "remedy", "version": __version__},
+            "file": args.output,
+            "bytes": len(data),
+            "sha256": digest,
+        }
+        print(json.dumps(plain, indent=2))
+        return 0
+    print(f"{digest}  {args.output}")
+    if not args.quiet:
+        name = os.path.basename(args.output)
+        print(f"\nNext: scp {shlex.quote(args.output)} HOST: && "
+              f"ssh HOST python3 {shlex.quote(name)} plan")  # fmt: skip
+    return 0

@@ -1,0 +1,46 @@
+"""``remedy export``: a plan and its rollback for tools of other people."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "write a plan and its rollback as playbooks with Ansible's own modules"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument("format", choices=("ansible",), help="for whom")
+    parser.add_argument("plan", metavar="PLAN", help="a plan saved with 'plan -o'")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="a new folder")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the playbooks and name them."""
+    import json
+    import os
+
+    from remedies import planfile
+    from remedies.cli import session
+    from remedies.errors import InputError
+    from remedies.fleet import export
+    from remedies.model import FORMAT_VERSION
+
+    plan = planfile.plan_from_json(session.read_file(args.plan), args.plan)
+    texts = export.playbooks(plan)
+    try:
+        os.makedirs(args.output, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{args.output}: cannot be made: {error.strerror}", "name another"
+        ) from None
+    paths = [os.path.join(args.output, name) for name in texts]
+    for path, text in zip(paths, texts.values()):
+        session.write_file(path, text)
+    if args.json:
+        plain = {"format_version": FORMAT_VERSION, "kind": "export", "files": paths}
+        print(json.dumps(plain, indent=2))
+        return 0
+    print("\n".join(paths))
+    if not args.quiet:
+        print(f"\nNext: 'ansible-playbook -i INVENTORY {paths[0]} --check --diff'.")
+    return 0

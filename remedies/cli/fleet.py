@@ -1,0 +1,92 @@
+"""The verb ``fleet``: the same on many hosts, through Ansible."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+HELP = "scan, plan, apply, confirm, roll back and report on many hosts, through Ansible"
+
+ACTIONS = {
+    "scan": "detect faults on every host",
+    "plan": "show what would change, hosts with the same change together; may save the plans",
+    "apply": "apply in batches; every host keeps the change only when it can be reached anew "
+    "and its fault is gone",
+    "confirm": "keep what waits on the hosts to be confirmed",
+    "rollback": "undo on every host",
+    "report": "show what is in force, drift, and faults that are still there",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions."""
+    common = argparse.ArgumentParser(add_help=False, parents=[parser])
+    _site(common)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    plain: dict[str, Any] = {"parents": [common], "add_help": False, "allow_abbrev": False}
+    verbs = {name: actions.add_parser(name, help=text, **plain) for name, text in ACTIONS.items()}
+    for name in ("scan", "plan", "report", "apply"):
+        verbs[name].add_argument("--window", metavar="TIME", help="how long to watch on each host")
+    verbs["plan"].add_argument(
+        "-o", "--output", metavar="DIR", help="save one plan a host, for 'fleet apply DIR'"
+    )
+    _rollout(verbs["apply"])
+    which = verbs["rollback"].add_mutually_exclusive_group()
+    which.add_argument("--run", dest="of_run", metavar="RUN", help="what this rollout applied")
+    which.add_argument("--fix", metavar="ID", help="everything this fix has in force")
+    which.add_argument("--every", action="store_true", help="everything that is in force")
+    for name in ("apply", "rollback"):
+        for option, text in (("--change-id", "the change ticket"), ("--message", "why")):
+            verbs[name].add_argument(option, metavar="TEXT", help=f"{text}, for every journal")
+        verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
+    for name in ("apply", "confirm", "rollback"):
+        verbs[name].add_argument("-y", "--yes", action="store_true", help="do not ask")
+    for name in ("apply", "rollback"):
+        verbs[name].add_argument(
+            "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
+        )
+
+
+def _site(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-i", "--inventory", action="append", default=[], metavar="INVENTORY",
+        help="file, script, folder, or names with a comma; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--limit", default="", metavar="PATTERN", help="only these hosts")
+    parser.add_argument(
+        "--ansible", default="", metavar="ARGS",
+        help="arguments for ansible-playbook, in one word: '--vault-password-file FILE -u admin'",
+    )  # fmt: skip
+    parser.add_argument("--forks", type=int, default=0, metavar="N", help="hosts at a time")
+
+
+def _rollout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plans", nargs="?", metavar="DIR", help="plans of 'fleet plan -o DIR'")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
+    parser.add_argument(
+        "--batch", default="100%", metavar="SIZES",
+        help="sizes of the batches, such as 1,10%%,50%%; the last one holds for the rest",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confirm-timeout", default="120s", metavar="TIME",
+        help="after which a host undoes by itself what was not confirmed (default: 120s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-fail", type=int, default=0, metavar="N",
+        help="hosts that may fail before the rollout stops (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-fail-percentage", type=float, default=0.0, metavar="P",
+        help="share of a batch that may fail before the rollout stops (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--undo", choices=("batch", "all", "none"), default="batch",
+        help="what is rolled back when it stops (default: batch)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action; the exit code is the worst of all hosts'."""
+    from remedies.cli import fleet_actions
+
+    return fleet_actions.run(args)

@@ -1,0 +1,226 @@
+"""What each action of ``remedy fleet`` does; it prints, :mod:`remedies.fleet` works."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+
+from remedies import codec
+from remedies.cli.fleet_view import View
+from remedies.cli.parser import duration
+from remedies.errors import InputError, RemedyError, UsageError
+from remedies.fleet import batches, rollout, rundir, runner, states
+from remedies.fleet.plans import Entry, Index
+from remedies.fleet.rundir import Run
+from remedies.fleet.runner import Site
+from remedies.fleet.states import Standing
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action that the command line names."""
+    if args.action == "apply":
+        return _resume(args) if args.resume else _apply(args)
+    actions = {"plan": _plan, "rollback": _rollback}
+    return actions.get(args.action, _simple)(args)
+
+
+def _ready(args: argparse.Namespace) -> tuple[Site, list[str]]:
+    """Return the inventories and the hosts that are meant."""
+    if not args.inventory:
+        raise UsageError("no inventory", "give one with -i")
+    extra = tuple(shlex.split(args.ansible))
+    site = Site(tuple(args.inventory), args.limit, args.forks, extra)
+    return replace(site, inventories=_absolute(site.inventories)), site.hosts()
+
+
+def _absolute(inventories: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(i if "," in i else os.path.abspath(i) for i in inventories)
+
+
+def _variables(args: argparse.Namespace) -> dict[str, object]:
+    """Return what the command line says beside the inventory; it counts more."""
+    given: dict[str, object] = {}
+    if args.policy:
+        given["remedy_policy"] = [
+            os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy
+        ]
+    if args.state_dir != "/var/lib/remedy":
+        given["remedy_state_dir"] = args.state_dir
+    for name in ("backend", "window", "fix", "change_id", "message"):
+        if getattr(args, name, None):
+            given[f"remedy_{name}"] = getattr(args, name)
+    if getattr(args, "every", False):
+        given["remedy_every"] = True
+    return given
+
+
+def _play(
+    args: argparse.Namespace,
+    name: str,
+    site: Site,
+    hosts: list[str],
+    variables: Mapping[str, object],
+    view: View,
+) -> dict[str, Standing]:
+    """Run one playbook whose record nobody keeps; return every host's word."""
+    found: dict[str, Standing] = {}
+
+    def tell(standing: Standing, _noted: bool) -> None:
+        found[standing.host] = standing
+        view.host(standing)
+
+    with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
+        runner.play(name, site, hosts, variables, os.path.join(folder, "ansible"), tell,
+                    check=bool(getattr(args, "dry_run", False)))  # fmt: skip
+    return {host: found[host] for host in hosts}
+
+
+def _simple(args: argparse.Namespace) -> int:
+    """Scan, report or confirm."""
+    site, hosts = _ready(args)
+    if args.action == "confirm":
+        _ask(args, f"Keep what waits on {len(hosts)} hosts?")
+    with View(args, len(hosts)) as view:
+        found = _play(args, args.action, site, hosts, _variables(args), view)
+    view.findings(found) if args.action in ("scan", "report") else view.states(found)
+    return states.worst(s.rc for s in found.values())
+
+
+def _plan(args: argparse.Namespace) -> int:
+    site, hosts = _ready(args)
+    variables = _variables(args)
+    if args.output:
+        variables["remedy_save"] = os.path.abspath(args.output)
+        _new_folder(args.output)
+    with View(args, len(hosts)) as view:
+        found = _play(args, "plan", site, hosts, variables, view)
+    entries = {h: _entry(s) for h, s in found.items() if "summary" in s.details}
+    without = {h: s.message for h, s in found.items() if h not in entries}
+    if args.output:
+        Index.of(entries, without).write(args.output)
+    view.plans(entries, found, args.output)
+    return states.worst(s.rc for s in found.values())
+
+
+def _entry(standing: Standing) -> Entry:
+    """Return what a host's word says of its plan."""
+    if "entry" in standing.details:
+        return codec.decode(Entry, standing.details["entry"], f"plan of {standing.host}")
+    lines = standing.details["summary"]
+    summary = tuple(map(str, lines)) if isinstance(lines, list) else ()
+    return Entry("", "", "", "", "", group=repr(summary), summary=summary)
+
+
+def _new_folder(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if os.listdir(path):
+            raise InputError(f"{path}: is not empty", "name a new folder")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made: {error.strerror}", "name another") from None
+
+
+def _apply(args: argparse.Namespace) -> int:
+    steps = batches.parse(args.batch)
+    seconds = duration(args.confirm_timeout)
+    site, hosts = _ready(args)
+    variables = {**_variables(args), "remedy_confirm_timeout": seconds}
+    if args.plans:
+        index = Index.read(args.plans)
+        absent = [host for host in hosts if host not in index.hosts]
+        if absent:
+            raise InputError(
+                f"{args.plans}: no plan for {', '.join(absent[:5])}",
+                "leave them out with --limit, or plan again",
+            )
+        hosts = [host for host in hosts if index.hosts[host].summary]
+        variables["remedy_plans"] = os.path.abspath(args.plans)
+    if args.dry_run:
+        with View(args, len(hosts)) as view:
+            found = _play(args, "apply", site, hosts, variables, view) if hosts else {}
+        view.states(found)
+        return states.worst(s.rc for s in found.values())
+    sizes = ", ".join(str(len(batch)) for batch in batches.split(hosts, steps))
+    _ask(args, f"Apply to {len(hosts)} hosts, in batches of {sizes}?")
+    asked = rundir.Asked(
+        inventories=site.inventories,
+        hosts=tuple(hosts),
+        batch=steps,
+        variables=variables,
+        forks=site.forks,
+        extra=site.extra,
+        folder=os.getcwd(),
+        undo=args.undo,
+        max_fail=args.max_fail,
+        max_fail_percentage=args.max_fail_percentage,
+    )
+    return _go(args, rundir.begin(_runs(args), asked), hosts)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    import time
+
+    if args.plans or args.inventory:
+        raise UsageError("--resume goes on as the run began", "leave out DIR and -i")
+    found = rundir.find(_runs(args), args.resume)
+    hosts = rollout.left(found)
+    _ask(args, f"Go on with {len(hosts)} hosts of {found.id}?")
+    seconds = rollout.unsettled(found)
+    if seconds:
+        print(f"remedy: {seconds:.0f} s until hosts that wait to be confirmed are settled",
+              file=sys.stderr)  # fmt: skip
+        time.sleep(seconds)
+    return _go(args, found, hosts)
+
+
+def _go(args: argparse.Namespace, run: Run, hosts: list[str]) -> int:
+    with View(args, len(hosts), run.id) as view:
+        ended = rollout.Rollout(run, view.host).go(hosts)
+    view.states(ended.standings, halted=ended.halted, folder=run.folder)
+    return ended.code
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    variables = _variables(args)
+    if args.of_run:
+        run_ = rundir.find(_runs(args), args.of_run)
+        which = {
+            host: s.transaction
+            for host, s in run_.standings().items()
+            if s.transaction and s.state in ("applied", "confirmed")
+        }
+        args.inventory = args.inventory or list(run_.asked.inventories)
+        args.ansible = args.ansible or shlex.join(run_.asked.extra)
+        variables["remedy_transactions"] = which
+    site, hosts = _ready(args)
+    if args.of_run:
+        hosts = [host for host in hosts if host in which]
+    if not args.dry_run:
+        _ask(args, f"Undo on {len(hosts)} hosts?")
+    with View(args, len(hosts)) as view:
+        found = _play(args, "rollback", site, hosts, variables, view) if hosts else {}
+    if args.of_run and not args.dry_run:
+        for standing in found.values():
+            run_.tell(replace(standing, transaction=which[standing.host]))
+    view.states(found)
+    return states.worst(s.rc for s in found.values())
+
+
+def _runs(args: argparse.Namespace) -> str:
+    return os.path.abspath(args.run_dir or rundir.default_folder())
+
+
+def _ask(args: argparse.Namespace, question: str) -> None:
+    """Return if the person agrees; raise UsageError where nobody can be asked."""
+    if args.yes or getattr(args, "dry_run", False):
+        return
+    if args.no_input or not sys.stdin.isatty():
+        raise UsageError("this changes hosts and nobody can be asked", "add --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise RemedyError("nothing was changed", "answer y to go on")

@@ -1,0 +1,179 @@
+"""What ``remedy fleet`` shows: progress host by host, then the whole; text or JSON Lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Optional
+
+from remedies.cli.terminal import Style, clean
+from remedies.fleet import plans, states
+from remedies.fleet.plans import Entry
+from remedies.fleet.rundir import counts
+from remedies.fleet.states import Standing
+from remedies.model import FORMAT_VERSION
+
+_COLOURS = {
+    "confirmed": "green",
+    "applied": "yellow",
+    "reverted": "yellow",
+    "unreachable": "red",
+    "needs-human": "red",
+}
+_NAMED = 8
+"""Hosts of a group that are named; the rest is counted."""
+
+
+class View:
+    """Prints one action's progress and result."""
+
+    def __init__(self, args: argparse.Namespace, total: int, run: str = "") -> None:
+        self._args, self._total, self._run, self._done = args, total, run, 0
+        self._style = Style(args)
+        self._bar: Any = None
+        quiet = args.quiet or args.plain or args.json
+        self._progress = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> View:
+        """Begin: with rich where it is installed, else a line a host."""
+        if self._args.json:
+            head = {"kind": f"fleet-{self._args.action}", "format_version": FORMAT_VERSION}
+            self._line({**head, "hosts": self._total, "run": self._run or None})
+        if self._progress and self._style.colour:
+            try:
+                from rich.console import Console
+                from rich.progress import Progress
+            except ImportError:
+                return self
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._args.action, total=self._total)
+        return self
+
+    def __exit__(
+        self,
+        _kind: Optional[type[BaseException]],
+        _error: Optional[BaseException],
+        _trace: Optional[TracebackType],
+    ) -> None:
+        """End the progress, whatever happened."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def host(self, standing: Standing) -> None:
+        """Show one host's word as it comes."""
+        self._done += 1
+        if self._args.json:
+            self._line(states.plain(standing))
+        elif self._bar is not None:
+            from rich.text import Text
+
+            self._bar.console.print(Text(self._told(standing)))
+            self._bar.advance(self._task)
+        elif self._progress:
+            print(f"[{self._done}/{self._total}] {self._told(standing)}", file=sys.stderr)
+
+    def _told(self, standing: Standing) -> str:
+        note = f": {standing.message}" if standing.message else ""
+        code = f" (exit {standing.rc})" if standing.rc else ""
+        return clean(f"{standing.host}  {standing.state}{code}{note}")
+
+    def _line(self, plain: Mapping[str, Any]) -> None:
+        print(json.dumps(plain, separators=(",", ":")), flush=True)
+
+    def states(self, found: Mapping[str, Standing], halted: str = "", folder: str = "") -> None:
+        """Show how every host stands: those that need a look by name, the rest counted."""
+        self._summary(found, halted=halted or None, folder=folder or None)
+        if self._args.json:
+            return
+        for standing in found.values():
+            if standing.rc or standing.state in ("applied", "reverted", "needs-human"):
+                mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
+                print(f"{mark} {self._style('bold', clean(standing.host))}  exit {standing.rc}"
+                      f"  {clean(standing.message)}".rstrip())  # fmt: skip
+        said = [f"{n} {state}" for state, n in counts(found.values()).items() if n]
+        print(f"{len(found)} hosts: {', '.join(said) or 'none'}.")
+        if halted:
+            print(f"Stopped: {clean(halted)}.")
+        if folder and not self._args.quiet:
+            print(f"\nThe run is kept in {folder}.")
+            if halted or any(s.rc for s in found.values()):
+                print(f"Next: 'remedy fleet apply --resume {self._run}' goes on with the rest.")
+
+    def plans(self, entries: Mapping[str, Entry], found: Mapping[str, Standing], out: str) -> None:
+        """Show groups of hosts with the same change, then those without a plan."""
+        grouped = plans.grouped(entries)
+        if self._args.json:
+            groups = [{"summary": list(lines), "hosts": names} for lines, names in grouped]
+            self._summary(found, groups=groups)
+            return
+        for lines, names in grouped:
+            print(f"{self._style('bold', _hosts(len(names)))}: {_named(names)}")
+            for line in lines or ("nothing to change",):
+                print(f"  {clean(line)}")
+        for host, standing in found.items():
+            if standing.rc:
+                print(f"{self._style('red', clean(host))}  exit {standing.rc}  "
+                      f"{clean(standing.message)}")  # fmt: skip
+        rest = sum(len(names) for lines, names in grouped[1:] if lines)
+        first = grouped[0] if grouped and grouped[0][0] else None
+        if first is not None:
+            more = f"; {rest} differ" if rest else ""
+            print(f"{_hosts(len(first[1]))}: {clean(', '.join(first[0]))}{more}.")
+        if out and not self._args.quiet:
+            print(f"\nNext: 'remedy fleet apply {out} -i INVENTORY' applies exactly these.")
+
+    def findings(self, found: Mapping[str, Standing]) -> None:
+        """Show each condition and the hosts that have it, worst verdict first."""
+        if self._args.json:
+            self._summary(found)
+            return
+        seen: dict[tuple[str, str], list[str]] = {}
+        for host, standing in found.items():
+            items = standing.details.get("findings")
+            for condition, _subject, verdict in items if isinstance(items, list) else []:
+                seen.setdefault((str(verdict), str(condition)), []).append(host)
+        order = ("proven", "active", "exposed", "unknown", "mitigated")
+        for (verdict, condition), hosts in sorted(
+            seen.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+        ):
+            names = list(dict.fromkeys(hosts))
+            print(f"{self._style.verdict(verdict)} {self._style('bold', clean(condition))}  "
+                  f"{_hosts(len(names))}: {_named(names)}")  # fmt: skip
+        for host, standing in found.items():
+            if standing.rc not in (0, 2):
+                print(f"{self._style('red', clean(host))}  exit {standing.rc}  "
+                      f"{clean(standing.message)}")  # fmt: skip
+        if self._args.action == "report":
+            kept = Counter(
+                str(resource)
+                for standing in found.values()
+                for resource in _list(standing.details.get("in_force"))
+            )
+            for resource, number in sorted(kept.items()):
+                print(f"in force  {clean(resource)}  {_hosts(number)}")
+        print(f"{_hosts(len(found))}, {sum(1 for s in found.values() if s.rc == 0)} without "
+              "anything to see to.")  # fmt: skip
+
+    def _summary(self, found: Mapping[str, Standing], **more: object) -> None:
+        if self._args.json:
+            code = states.worst(s.rc for s in found.values())
+            tail = {"kind": "summary", "hosts": counts(found.values()), "exit": code}
+            self._line({**tail, **more})
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _hosts(number: int) -> str:
+    return f"{number} host" if number == 1 else f"{number} hosts"
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(clean(name) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

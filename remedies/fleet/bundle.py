@@ -1,0 +1,129 @@
+"""Builds the single-file host tool: a zip that Python runs, with nothing to install beside it.
+
+It holds the host side, the binding of libnftables and the compiled shipped policies. Files are
+stored, sorted and dated 1980, so the same sources and the same Python make the same bytes; SSH
+compresses on the way. Beside each module lies its bytecode for the Python that built the bundle.
+Another version of Python passes over it and compiles the source (zipimport tries both in turn).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import marshal
+import os
+import zipfile
+
+import remedies
+from remedies import codec, shipped
+from remedies.errors import RemedyError
+from remedies.fleet import contents
+
+_PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
+_UNCHECKED_HASH = 1  # flags of a pyc that nobody compares with its source (PEP 552)
+_MARSHAL = 2  # the last version without references, whose use depends on what else is in memory
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 (hex) of a bundle."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def build() -> bytes:
+    """Return the bundle. Raises RemedyError where the binding or the policies are missing."""
+    files = {f"remedies/{name}": _read(name) for name in contents.bundled(_PACKAGE)}
+    files.update(_binding())
+    files["__main__.py"] = start_text("host_main").encode()
+    for name in [name for name in files if name != "__main__.py"]:
+        files[f"{name}c"] = _bytecode(name, files[name])
+    files.update(_policies())
+    buffer = io.BytesIO(b"#!/usr/bin/env python3\n")
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name, _DATE), files[name])
+    return buffer.getvalue()
+
+
+def cached(folder: str) -> tuple[str, str]:
+    """Return path and digest of a bundle kept in ``folder``, which is made if absent.
+
+    It is built again when a file of the package has changed. Raises RemedyError.
+    """
+    if not os.path.isdir(folder):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    shelf = os.path.join(folder, _key())
+    for name in os.listdir(shelf) if os.path.isdir(shelf) else []:
+        if name.endswith(".pyz"):
+            return os.path.join(shelf, name), name[: -len(".pyz")]
+    data = build()
+    path = os.path.join(shelf, f"{digest(data)}.pyz")
+    os.makedirs(shelf, mode=0o700, exist_ok=True)
+    draft = f"{path}.{os.getpid()}"
+    with open(draft, "xb") as file:
+        file.write(data)
+    os.replace(draft, path)
+    return path, digest(data)
+
+
+def start_text(name: str) -> str:
+    """Return the text of ``host_main`` or ``host_launch`` behind that of ``host_check``."""
+    parts = (_read(f"fleet/{part}.py").decode() for part in ("host_check", name))
+    return "\n".join(parts)
+
+
+def _key() -> str:
+    """Return what changes with the files that go in: their names, sizes and times."""
+    policies = [
+        [name, os.stat(path).st_mtime_ns] for name, path in sorted(shipped.policies().items())
+    ]
+    magic = importlib.util.MAGIC_NUMBER.hex()
+    plain = json.dumps([remedies.__version__, magic, contents.stamps(_PACKAGE), policies, _PACKAGE])
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _read(name: str) -> bytes:
+    """Return a file of the package as the import system reads it."""
+    with open(os.path.join(_PACKAGE, name), "rb") as file:
+        return file.read()
+
+
+def _bytecode(name: str, source: bytes) -> bytes:
+    """Return the pyc of a module; it names the path inside the bundle, none of this machine."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    flags = _UNCHECKED_HASH.to_bytes(4, "little")
+    head = importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source)
+    return head + marshal.dumps(code, _MARSHAL)
+
+
+def _binding() -> dict[str, bytes]:
+    """Return the files of the Python module ``nftables``: one, or Debian's package of two."""
+    found = importlib.util.find_spec("nftables")
+    if found is None or found.origin is None:
+        raise RemedyError(
+            "the Python module 'nftables' is not installed, and the bundle carries it",
+            "pip install pip-nftables",
+        )
+    folder, name = os.path.split(found.origin)
+    names = ["nftables.py"] if name == "nftables.py" else ["__init__.py", "nftables.py"]
+    inside = "" if name == "nftables.py" else "nftables/"
+    files = {}
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as file:
+            files[inside + name] = file.read()
+    return files
+
+
+def _policies() -> dict[str, bytes]:
+    """Return every shipped policy, compiled."""
+    from remedies import policy
+
+    return {
+        f"remedies/shipped_data/compiled/{name}.json": json.dumps(
+            {"tool": remedies.__version__, "policy": codec.encode(policy.load((name,)))}
+        ).encode()
+        for name in shipped.policies()
+    }

@@ -1,0 +1,64 @@
+"""What belongs to the host side: the files that the bundle carries, and that keep to Python 3.9."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+CONTROL = (
+    "fleet/",
+    "lab/",
+    "policy/",
+    "report/",
+    "cli/bundle.py",
+    "cli/completion.py",
+    "cli/export.py",
+    "cli/fleet.py",
+    "cli/fleet_actions.py",
+    "cli/fleet_view.py",
+    "cli/lab.py",
+    "cli/policy.py",
+    "cli/report.py",
+)
+"""The control side, as paths within the package."""
+HOST_IN_CONTROL = (
+    "fleet/host_check.py",
+    "fleet/host_launch.py",
+    "fleet/host_main.py",
+    "policy/__init__.py",
+    "policy/cache.py",
+    "policy/sources.py",
+    "policy/waivers.py",
+)
+"""What a compiled policy needs, and what starts the bundle."""
+_STARTS = "fleet/"
+"""In the bundle as its ``__main__.py``, not as modules."""
+
+
+def host_side(package: str) -> list[str]:
+    """Return the files of the host side in ``package`` (a folder), as sorted relative paths."""
+    return [name for name, _, _ in stamps(package)]
+
+
+def bundled(package: str) -> list[str]:
+    """Return those of :func:`host_side` that are modules in the bundle."""
+    return [name for name in host_side(package) if not name.startswith(_STARTS)]
+
+
+def stamps(package: str) -> list[tuple[str, int, int]]:
+    """Return the files of the host side, sorted, with size and time (ns) of each."""
+    return sorted(
+        found
+        for found in _sources(package, "")
+        if found[0] in HOST_IN_CONTROL or not found[0].startswith(CONTROL)
+    )
+
+
+def _sources(folder: str, inside: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                status = entry.stat()
+                yield inside + entry.name, status.st_size, status.st_mtime_ns
+            elif entry.name not in ("__pycache__", "shipped_data") and entry.is_dir():
+                yield from _sources(entry.path, f"{inside}{entry.name}/")

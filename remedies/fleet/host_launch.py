@@ -1,0 +1,105 @@
+"""What a controller runs on a host: ``python3 -c TEXT DIGEST FOLDER SIZE WORD...``.
+
+TEXT is that of ``host_check`` and this. With SIZE, as many bytes of standard input are the bundle:
+they are kept as FOLDER/DIGEST.pyz if they have that digest (SHA-256). Without, that file has to be
+there; exit code 86 asks for it. What is left of standard input is remedy's. The first line printed
+is ``remedy DIGEST``: what comes before it is the noise of the host's login scripts.
+
+Python 3.6 must be able to read this, for ``host_check`` to be heard.
+"""
+
+import hashlib
+import os
+import stat
+import sys
+import time
+
+WANTED = 86
+KEPT_FOR = 7 * 86400
+"""Seconds after which a bundle goes that was not used; a guard that runs from one lives a day."""
+
+
+class Refused(Exception):
+    """One line that says why remedy is not run."""
+
+
+def private(found: os.stat_result, right_kind: bool) -> bool:
+    """Tell whether this is of the right kind, and nobody else's to write."""
+    return right_kind and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def prepare(folder: str) -> None:
+    """Make FOLDER and the one above it, both 0700; raise Refused where others may write there."""
+    for part in (os.path.dirname(folder), folder):
+        os.makedirs(part, mode=0o700, exist_ok=True)
+        found = os.lstat(part)
+        if not private(found, stat.S_ISDIR(found.st_mode)):
+            raise Refused(f"{part} is a link, or not this user's, or others can write it; mend it")
+
+
+def receive(path: str, digest: str, size: int) -> None:
+    """Take the bundle from standard input and keep it; one that was not used for long goes."""
+    data = sys.stdin.buffer.read(size)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise Refused(f"the bundle arrived damaged ({len(data)} of {size} bytes); try again")
+    draft = f"{path}.{os.getpid()}"
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        if os.path.lexists(draft):
+            os.unlink(draft)
+    folder = os.path.dirname(path)
+    for name in os.listdir(folder):
+        other = os.path.join(folder, name)
+        if time.time() - os.lstat(other).st_mtime > KEPT_FOR:
+            os.unlink(other)
+
+
+def is_here(path: str, digest: str) -> bool:
+    """Tell whether the bundle is there, private and whole; note that it is used."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with os.fdopen(number, "rb") as file:
+        found = os.fstat(number)
+        if not private(found, stat.S_ISREG(found.st_mode)):
+            return False
+        if hashlib.sha256(file.read()).hexdigest() != digest:
+            return False
+        os.utime(number)
+    return True
+
+
+def start(digest: str, folder: str, size: int, *words: str) -> int:
+    """Run remedy from the bundle; return its exit code. Raises Refused."""
+    folder = os.path.expanduser(folder)
+    path = os.path.join(folder, digest + ".pyz")
+    try:
+        prepare(folder)
+        if size:
+            receive(path, digest, size)
+        if not is_here(path, digest):
+            return WANTED
+    except OSError as error:
+        raise Refused(f"nothing can be kept in {folder}: {error.strerror}; mend that") from error
+    sys.stdout.write(f"remedy {digest}\n")
+    sys.stdout.flush()
+    sys.argv = [path, *words]
+    sys.path.insert(0, path)
+
+    from remedies.cli import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(start(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:]))
+    except Refused as refused:
+        sys.stderr.write(f"remedy: {refused}\n")
+        sys.exit(1)

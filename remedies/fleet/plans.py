@@ -1,0 +1,146 @@
+"""Approved plans: a folder with one plan a host, the policies they were made under, and an index.
+
+The index has the digest of every file, so that what is applied is what was approved. Hosts with
+the same change form a group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from remedies import __version__, codec, model
+from remedies.errors import InputError
+from remedies.probing import now
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The plan of one host."""
+
+    file: str
+    sha256: str
+    policy: str
+    """The compiled policy it was made under, as a file of the folder."""
+    policy_sha256: str
+    plan_id: str
+    group: str
+    """The same for hosts on which the same would change."""
+    summary: tuple[str, ...]
+    """One line a change; empty where nothing would change."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is in the folder, and which hosts gave no plan."""
+
+    format_version: str
+    kind: str
+    tool: str
+    time: str
+    hosts: dict[str, Entry]
+    without: dict[str, str]
+    """Hosts that gave no plan, and why."""
+
+    @staticmethod
+    def of(hosts: Mapping[str, Entry], without: Mapping[str, str]) -> Index:
+        """Return the index of these hosts, made now."""
+        return Index(
+            model.FORMAT_VERSION, "fleet-plan", __version__, now(), dict(hosts), dict(without)
+        )
+
+    @staticmethod
+    def read(folder: str) -> Index:
+        """Return the index of a folder. Raises InputError."""
+        path = os.path.join(folder, INDEX)
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise InputError(f"{path}: {reason}", "make one with 'remedy fleet plan -o'") from None
+        index = codec.decode(Index, codec.loads(text, path), path)
+        if index.kind != "fleet-plan":
+            raise InputError(f"{path}: not an index of plans", "give the folder of 'fleet plan -o'")
+        for host, entry in index.hosts.items():
+            if any(os.path.isabs(n) or ".." in n.split("/") for n in (entry.file, entry.policy)):
+                raise InputError(f"{path}: {host}: names a file outside the folder")
+        return index
+
+    def write(self, folder: str) -> None:
+        """Write the index, whole or not at all."""
+        write_new(os.path.join(folder, INDEX), (codec.dumps(self) + "\n").encode())
+
+
+def save(folder: str, host: str, plan: str, policy: str) -> Entry:
+    """Write one host's plan (JSON, as the host gave it) and its policy; return its entry."""
+    plain = codec.loads(plan, f"plan of {host}")
+    plan_file = f"plans/{urllib.parse.quote(host, safe='')}.json"
+    policy_file = f"policies/{_sha256(policy)[:32]}.json"
+    for name, text in ((plan_file, plan), (policy_file, policy)):
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_new(path, text.encode())
+    changes = plain.get("changes") or []
+    return Entry(
+        file=plan_file,
+        sha256=_sha256(plan),
+        policy=policy_file,
+        policy_sha256=_sha256(policy),
+        plan_id=str(plain.get("plan_id")),
+        group=group(changes),
+        summary=summary(changes),
+    )
+
+
+def group(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is the same for two hosts on which the same would change."""
+    what = [[c.get("fix"), c.get("resource"), c.get("before"), c.get("after")] for c in changes]
+    return model.digest(what)[:16]
+
+
+def summary(changes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return one line for each change: ``+ nft:inet/remedy_x``, ``be_liberal 0 -> 1``."""
+    return tuple(_line(change) for change in changes)
+
+
+def _line(change: Mapping[str, Any]) -> str:
+    resource, before, after = (str(change.get(k)) for k in ("resource", "before", "after"))
+    if resource.startswith("sysctl:"):
+        return f"{resource.rpartition('.')[2]} {before.strip()} -> {after.strip()}"
+    mark = {"create": "+", "remove": "-"}.get(str(change.get("action")), "~")
+    return f"{mark} {resource}"
+
+
+def grouped(hosts: Mapping[str, Entry]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Return groups of hosts with their summary: the largest first, those without change last."""
+    groups: dict[str, list[str]] = {}
+    for host, entry in hosts.items():
+        groups.setdefault(entry.group, []).append(host)
+    found = [(hosts[names[0]].summary, sorted(names)) for names in groups.values()]
+    return sorted(found, key=lambda pair: (not pair[0], -len(pair[1]), pair[1]))
+
+
+def write_new(path: str, data: bytes) -> None:
+    """Write a file, whole or not at all, for its owner alone. Raises OSError."""
+    draft = f"{path}.{os.getpid()}"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError:
+        os.unlink(draft)
+        raise
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

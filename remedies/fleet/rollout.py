@@ -1,0 +1,155 @@
+"""A rollout: batch after batch, until all hosts are done or a batch goes wrong.
+
+A host that was never reached, whose plan is stale, or that refuses before anything is written is
+told of and left alone. One that was changed and did not come through counts against the batch.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from remedies.fleet import batches, runner
+from remedies.fleet.applying import GRACE
+from remedies.fleet.rundir import Run, counts
+from remedies.fleet.runner import Site
+from remedies.fleet.states import Standing, worst
+
+_REFUSED = (5, 8)
+"""Exit codes of a host that says no to a change, which says nothing about the others."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a rollout ended."""
+
+    standings: dict[str, Standing]
+    halted: str = ""
+    """Why it stopped before its end; empty where it did not."""
+
+    @property
+    def code(self) -> int:
+        """Return the exit code: the worst of all hosts'."""
+        return worst(standing.rc for standing in self.standings.values())
+
+
+class Rollout:
+    """One run on its way."""
+
+    def __init__(self, run: Run, tell: Callable[[Standing], None]) -> None:
+        self._run, self._tell = run, tell
+        asked = run.asked
+        self._site = Site(
+            asked.inventories, forks=asked.forks, extra=asked.extra, folder=asked.folder
+        )
+
+    def go(self, hosts: Sequence[str]) -> Ended:
+        """Apply to these hosts in batches; undo as asked when one goes wrong."""
+        asked, halted, failed = self._run.asked, "", 0
+        for batch in batches.split(hosts, asked.batch):
+            self._apply(batch)
+            standings = self._run.standings()
+            bad = [host for host in batch if counts_against(standings[host])]
+            failed += len(bad)
+            halted = self._why_halt(batch, bad, failed, standings)
+            if halted:
+                self._undo(batch)
+                break
+        ended = Ended(self._run.standings(), halted)
+        self._run.finish(
+            {"halted": halted, "exit": ended.code, "hosts": counts(ended.standings.values())}
+        )
+        return ended
+
+    def _apply(self, batch: Sequence[str]) -> None:
+        known = self._run.standings()
+        previous = {h: known[h].transaction for h in batch if known[h].transaction}
+        variables = {**self._run.asked.variables, "remedy_run": self._run.log}
+        if previous:
+            variables["remedy_previous"] = previous
+        folder = self._run.next_folder("apply")
+        runner.play("apply", self._site, batch, variables, folder, self._heard)
+
+    def _heard(self, standing: Standing, noted: bool) -> None:
+        """Note what Ansible says of a host, unless its worker has noted it, and better."""
+        if not noted:
+            said = self._run.standings()[standing.host]
+            if said.state == "applied" and standing.state == "unreachable":
+                standing = replace(standing, details={"touched": True})
+            self._run.tell(standing)
+        self._tell(standing)
+
+    def _why_halt(
+        self, batch: Sequence[str], bad: Sequence[str], failed: int, now: dict[str, Standing]
+    ) -> str:
+        asked = self._run.asked
+        allowed = failed <= asked.max_fail or (
+            len(bad) * 100 <= asked.max_fail_percentage * len(batch)
+        )
+        if bad and not allowed:
+            return f"{len(bad)} of {len(batch)} hosts of the batch failed: {', '.join(bad[:5])}"
+        if not bad and all(now[host].rc not in (0, *_REFUSED) for host in batch):
+            return f"no host of the batch came through: {', '.join(batch[:5])}"
+        return ""
+
+    def _undo(self, batch: Sequence[str]) -> None:
+        """Roll back what the run has in force on the batch, or on every host."""
+        asked, standings = self._run.asked, self._run.standings()
+        among = {"batch": batch, "all": asked.hosts, "none": ()}[asked.undo]
+        which = {
+            host: standings[host].transaction
+            for host in among
+            if standings[host].state in ("applied", "confirmed") and standings[host].transaction
+        }
+        if not which:
+            return
+        keep = ("remedy_netns", "remedy_state_dir", "remedy_lock_timeout", "remedy_become")
+        variables = {k: v for k, v in asked.variables.items() if k in keep}
+        variables["remedy_transactions"] = which
+
+        def heard(standing: Standing, _noted: bool) -> None:
+            said = standings[standing.host]
+            told = replace(
+                standing,
+                transaction=said.transaction,
+                message=standing.message or "undone: its batch went wrong",
+                rc=4 if standing.state == "needs-human" else standing.rc,
+            )
+            if standing.state == "untouched" and standing.rc == 0:  # its own timer was first
+                told = replace(told, state="reverted")
+            if standing.state == "unreachable":
+                told = replace(told, message=f"could not be undone: {standing.message}")
+            self._run.tell(told)
+            self._tell(told)
+
+        folder = self._run.next_folder("rollback")
+        runner.play("rollback", self._site, list(which), variables, folder, heard)
+
+
+def counts_against(standing: Standing) -> bool:
+    """Tell whether a host was changed and did not come through."""
+    return standing.state in ("reverted", "needs-human", "applied") or bool(
+        standing.details.get("touched")
+    )
+
+
+def left(run: Run) -> list[str]:
+    """Return the hosts that a resumed run still has to do: all that did not end well."""
+    spoken = {host: s for host, s in run.standings().items() if s.time}
+    done = {h for h, s in spoken.items() if s.rc == 0 and s.state in ("confirmed", "untouched")}
+    return [host for host in run.asked.hosts if host not in done]
+
+
+def unsettled(run: Run) -> float:
+    """Return seconds until every host that a killed controller left waiting is settled."""
+    timeout = run.asked.variables.get("remedy_confirm_timeout", 120)
+    ends = [
+        calendar.timegm(time.strptime(s.time, "%Y-%m-%dT%H:%M:%SZ"))
+        for s in run.standings().values()
+        if s.state == "applied" and s.time
+    ]
+    if not ends:
+        return 0.0
+    return max(0.0, max(ends) + float(str(timeout)) + GRACE - time.time())

@@ -1,0 +1,124 @@
+"""A run's folder: what was asked, and every word about every host, whoever is killed when.
+
+``run.json`` is written before the first host is touched, ``states.jsonl`` grows while it runs
+(controller and workers append to it), ``ansible/`` is Ansible's own record, ``summary.json`` comes
+last and is there only when the run came to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from remedies import __version__, codec, model
+from remedies.errors import InputError
+from remedies.fleet import states
+from remedies.fleet.plans import write_new
+from remedies.fleet.states import Standing
+from remedies.probing import now
+
+
+def default_folder() -> str:
+    """Return the folder that holds a user's runs."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(base, "remedy", "runs")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a rollout was asked to do."""
+
+    inventories: tuple[str, ...]
+    hosts: tuple[str, ...]
+    """In the order of the rollout."""
+    batch: tuple[str, ...]
+    variables: dict[str, object] = field(default_factory=dict)
+    """What the playbooks get."""
+    forks: int = 0
+    extra: tuple[str, ...] = ()
+    folder: str = "."
+    undo: str = "batch"
+    max_fail: int = 0
+    max_fail_percentage: float = 0.0
+    format_version: str = model.FORMAT_VERSION
+    kind: str = "fleet-run"
+    tool: str = __version__
+    time: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run and its folder."""
+
+    folder: str
+    asked: Asked
+
+    @property
+    def id(self) -> str:
+        """Return the name of the run."""
+        return os.path.basename(self.folder)
+
+    @property
+    def log(self) -> str:
+        """Return the file of words about hosts."""
+        return os.path.join(self.folder, "states.jsonl")
+
+    def standings(self) -> dict[str, Standing]:
+        """Return how every host of the run stands; one that was never told of is untouched."""
+        found = states.read(self.log)
+        return {host: found.get(host, Standing(host, "untouched")) for host in self.asked.hosts}
+
+    def tell(self, standing: Standing) -> None:
+        """Add a word about a host."""
+        states.append(self.log, standing)
+
+    def next_folder(self, name: str) -> str:
+        """Return a folder for Ansible's record of the next play."""
+        top = os.path.join(self.folder, "ansible")
+        os.makedirs(top, mode=0o700, exist_ok=True)
+        return os.path.join(top, f"{len(os.listdir(top)) + 1:03}-{name}")
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary."""
+        write_new(os.path.join(self.folder, "summary.json"), (codec.dumps(summary) + "\n").encode())
+
+
+def begin(top: str, asked: Asked) -> Run:
+    """Make the folder of a new run in ``top``. Raises InputError where that cannot be."""
+    from dataclasses import replace
+
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
+    run = Run(os.path.join(os.path.abspath(top), name), replace(asked, time=now()))
+    try:
+        os.makedirs(run.folder, mode=0o700)
+        write_new(os.path.join(run.folder, "run.json"), (codec.dumps(run.asked) + "\n").encode())
+    except OSError as error:
+        raise InputError(
+            f"{run.folder}: cannot be written: {error.strerror}", "name another with --run-dir"
+        ) from None
+    return run
+
+
+def find(top: str, name: str) -> Run:
+    """Return a run by its name in ``top``, or by its folder. Raises InputError."""
+    folder = name if "/" in name else os.path.join(top, name)
+    path = os.path.join(folder, "run.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError):
+        known = ", ".join(sorted(os.listdir(top))[-3:]) if os.path.isdir(top) else ""
+        raise InputError(f"{path}: no such run", f"the newest: {known or 'none'}") from None
+    return Run(os.path.abspath(folder), codec.decode(Asked, codec.loads(text, path), path))
+
+
+def counts(standings: Iterable[Standing]) -> dict[str, int]:
+    """Return how many hosts there are in each state."""
+    found = dict.fromkeys(states.STATES, 0)
+    for standing in standings:
+        found[standing.state] = found.get(standing.state, 0) + 1
+    return found

@@ -1,0 +1,197 @@
+"""The single-file host tool, on whatever Python this machine has, with nothing beside it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from remedies import catalogue, policy
+from remedies.errors import InputError
+from remedies.fleet import bundle, contents
+
+PYTHON = "/usr/bin/python3"
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "remedy.pyz"
+    path.write_bytes(bundle.build())
+    return path
+
+
+def run(pyz: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the bundle isolated: no site packages, no environment, no current folder."""
+    return subprocess.run(
+        [PYTHON, "-I", "-S", str(pyz), *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=pyz.parent,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
+
+
+def test_the_same_sources_make_the_same_bytes(pyz: Path) -> None:
+    again = subprocess.run(
+        [sys.executable, "-c", "import sys\nfrom remedies.fleet import bundle\n"
+         "sys.stdout.buffer.write(bundle.build())"],
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert again.stdout == pyz.read_bytes()
+    with zipfile.ZipFile(pyz) as archive:
+        entries = archive.infolist()
+    assert [e.filename for e in entries] == sorted(e.filename for e in entries)
+    assert {e.date_time for e in entries} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_no_path_of_this_machine_is_in_it(pyz: Path) -> None:
+    root = str(Path(bundle.__file__).parents[2]).encode()
+    assert root not in pyz.read_bytes()
+
+
+def test_conditions_and_fixes_are_found_inside_the_zip(pyz: Path) -> None:
+    done = run(pyz, "list", "--json")
+    assert done.returncode == 0, done.stderr
+    for name in (*catalogue.condition_ids(), *catalogue.fix_ids()):
+        assert f'"{name}"' in done.stdout
+    done = run(pyz, "explain", catalogue.condition_ids()[0])
+    assert done.returncode == 0, done.stderr
+    assert "What it detects" in done.stdout
+
+
+def test_it_runs_from_its_own_folder_by_a_relative_name(pyz: Path) -> None:
+    before = sorted(pyz.parent.iterdir())
+    done = subprocess.run(
+        [PYTHON, pyz.name, "scan", "--window", "0", "--state-dir", "state", "--policy",
+         "observe-only", "--json"],
+        capture_output=True, text=True, timeout=30, check=False, cwd=pyz.parent,
+    )  # fmt: skip
+    assert done.returncode in (0, 2), done.stderr
+    assert json.loads(done.stdout)["kind"] == "scan"
+    assert sorted(pyz.parent.iterdir()) == before, "it wrote something beside itself"
+
+
+def test_a_policy_travels_on_standard_input(pyz: Path) -> None:
+    text = policy.to_compiled(policy.load(("voip-gateway",)))
+    words = ("plan", "--policy", "-", "--window", "0", "--state-dir", "state", "--json")
+    done = run(pyz, *words, stdin=text)
+    assert done.returncode in (0, 8), done.stderr
+    assert json.loads(done.stdout)["policy"]["names"] == ["voip-gateway"]
+    newer = text.replace('"tool":"', '"tool":"9')
+    for wrong, said in (
+        ("", "no JSON document"), ("{}", "not a compiled policy"), (newer, "the same version"),
+    ):  # fmt: skip
+        done = run(pyz, *words, stdin=wrong)
+        assert done.returncode == 65
+        assert said in done.stderr
+
+
+def test_a_compiled_policy_may_be_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    whole = policy.load(("nat-gateway",))
+    path.write_text(policy.to_compiled(whole))
+    path.chmod(0o600)
+    assert policy.load((str(path),)) == whole
+    path.write_text('{"policy": {}}')
+    with pytest.raises(InputError, match="not a compiled policy"):
+        policy.load((str(path),))
+
+
+def test_verbs_of_the_control_side_are_not_in_it(pyz: Path) -> None:
+    done = run(pyz, "fleet", "plan")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "the single-file tool has no verb 'fleet'" in done.stderr
+    shown = run(pyz, "--help").stdout
+    assert "rollback" in shown
+    assert "fleet" not in shown
+
+
+def start(text: str, before: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the text of a start file on a Python that ``before`` has made another one."""
+    code = f"import sys\n{before}\nexec(compile(sys.argv.pop(1), 'start', 'exec'))"
+    return subprocess.run(
+        [PYTHON, "-I", "-S", "-c", code, text, *words],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["host_main", "host_launch"])
+def test_a_python_that_cannot_run_it_says_so_in_one_line(name: str) -> None:
+    text = bundle.start_text(name)
+    old = start(text, "sys.version_info = (3, 6, 9)")
+    assert (old.returncode, old.stdout, old.stderr.count("\n")) == (1, "", 1)
+    assert "is Python 3.6, and remedy needs 3.9 or newer" in old.stderr
+    minimal = start(text, "sys.modules['dataclasses'] = None")
+    assert (minimal.returncode, minimal.stdout, minimal.stderr.count("\n")) == (1, "", 1)
+    assert "not complete (no dataclasses)" in minimal.stderr
+    assert "apt install python3" in minimal.stderr
+
+
+def test_the_start_files_can_be_read_by_old_pythons() -> None:
+    ast.parse(bundle.start_text("host_launch"), feature_version=(3, 6))
+    tree = ast.parse(bundle.start_text("host_main"), feature_version=(3, 4))
+    new = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Nonlocal, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        assert not isinstance(node, new), "Python 2.7 cannot read this"
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "__future__"
+
+
+def launch(data: bytes, digest: str, folder: Path, size: int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [PYTHON, "-I", "-S", "-c", bundle.start_text("host_launch"), digest, str(folder),
+         str(size), "list", "--json"],
+        input=data, capture_output=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def test_a_host_keeps_the_bundle_and_checks_it_before_use(pyz: Path, tmp_path: Path) -> None:
+    data = pyz.read_bytes()
+    digest, folder = bundle.digest(data), tmp_path / "state" / "bundle"
+    assert launch(b"\n", digest, folder, 0).returncode == 86
+    done = launch(data, digest, folder, len(data))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"remedy {digest}\n".encode())
+    kept = folder / f"{digest}.pyz"
+    assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert launch(b"\n", digest, folder, 0).returncode == 0
+
+    kept.write_bytes(data + b"x")
+    assert launch(b"\n", digest, folder, 0).returncode == 86, "altered, and used"
+    damaged = launch(data[:-5], digest, folder, len(data))
+    assert damaged.returncode == 1
+    assert b"arrived damaged" in damaged.stderr
+    folder.chmod(0o777)
+    refused = launch(data, digest, folder, len(data))
+    assert refused.returncode == 1
+    assert b"others can write it" in refused.stderr
+    assert sorted(p.name for p in folder.iterdir()) == [kept.name]
+
+
+def test_a_link_in_the_way_is_refused(pyz: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(pyz.read_bytes()).hexdigest()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bundle").symlink_to(tmp_path / "elsewhere")
+    done = launch(b"\n", digest, tmp_path / "bundle", 0)
+    assert done.returncode == 1
+    assert b"is a link" in done.stderr
+
+
+def test_the_bundle_is_the_host_side_and_nothing_else(pyz: Path) -> None:
+    package = str(Path(bundle.__file__).parents[1])
+    with zipfile.ZipFile(pyz) as archive:
+        names = set(archive.namelist())
+    sources = {name for name in names if name.endswith(".py")}
+    host = {f"remedies/{name}" for name in contents.bundled(package)}
+    assert sources == host | {"__main__.py", "nftables.py"}
+    assert not any("/lab/" in name or "/report/" in name for name in names)
+    assert "remedies/shipped_data/compiled/default.json" in names

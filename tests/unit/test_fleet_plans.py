@@ -1,0 +1,88 @@
+"""Approved plans: what is saved is what is applied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remedies.errors import InputError
+from remedies.fleet import order, plans
+from remedies.fleet.plans import Index
+
+SYSCTL = {"fix": "f", "action": "update", "resource": "sysctl:net.netfilter.nf_be_liberal",
+          "before": "0", "after": "1"}  # fmt: skip
+TABLE = {"fix": "g", "action": "create", "resource": "nft:inet/x", "before": None, "after": "t"}
+
+
+def plan(*changes: dict[str, Any]) -> str:
+    return json.dumps({"kind": "plan", "plan_id": "p", "changes": list(changes)})
+
+
+def saved(folder: Path) -> None:
+    entries = {
+        "a/../b": plans.save(str(folder), "a/../b", plan(SYSCTL, TABLE), "{}"),
+        "two": plans.save(str(folder), "two", plan(SYSCTL), "{}"),
+        "three": plans.save(str(folder), "three", plan(SYSCTL), "{}"),
+        "done": plans.save(str(folder), "done", plan(), "{}"),
+    }
+    Index.of(entries, {"away": "not reached"}).write(str(folder))
+
+
+def test_hosts_with_the_same_change_are_together_the_largest_group_first(tmp_path: Path) -> None:
+    saved(tmp_path)
+    index = Index.read(str(tmp_path))
+    assert plans.grouped(index.hosts) == [
+        (("nf_be_liberal 0 -> 1",), ["three", "two"]),
+        (("nf_be_liberal 0 -> 1", "+ nft:inet/x"), ["a/../b"]),
+        ((), ["done"]),
+    ]
+    assert index.without == {"away": "not reached"}
+    found = order.approved(str(tmp_path), "a/../b")
+    assert found is not None
+    assert json.loads(found.plan)["changes"] == [SYSCTL, TABLE]
+    assert order.approved(str(tmp_path), "away") is None
+    assert {p.parent.parent for p in tmp_path.glob("*/*.json")} == {tmp_path}
+
+
+def test_what_was_altered_or_is_missing_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    path = tmp_path / "plans" / "two.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(InputError, match="not what was approved"):
+        order.approved(str(tmp_path), "two")
+    path.unlink()
+    with pytest.raises(InputError, match="No such file"):
+        order.approved(str(tmp_path), "two")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("plans/two.json", "../two.json"), ("plans/two.json", "/etc/shadow"),
+     ("fleet-plan", "plan"), ('"plan_id"', '"other"')],
+)  # fmt: skip
+def test_an_index_that_is_not_ours_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    saved(tmp_path)
+    index = tmp_path / "index.json"
+    index.write_text(index.read_text().replace(old, new))
+    with pytest.raises(InputError):
+        Index.read(str(tmp_path))
+
+
+def test_parameters_of_the_inventory_lie_over_the_policy(tmp_path: Path) -> None:
+    given = order.Order(params={"conntrack-pressure": {}})
+    compiled = json.loads(given.compiled_policy(str(tmp_path)))
+    assert compiled["policy"]["names"] == ["default", "remedy_params"]
+    assert compiled["policy"]["rules"]["conntrack-pressure"]["mode"] == "advise"
+
+
+def test_a_policy_file_is_found_beside_the_inventory(tmp_path: Path) -> None:
+    folder = tmp_path / "inventory"
+    folder.mkdir()
+    mine = folder / "mine.yaml"
+    mine.write_text("apiVersion: remedy/v1\nname: mine\n")
+    mine.chmod(0o600)
+    found = order.Order(policy=("mine.yaml",), beside=(str(tmp_path), str(folder)))
+    assert json.loads(found.compiled_policy(str(tmp_path)))["policy"]["names"] == ["mine"]

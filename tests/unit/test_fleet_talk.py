@@ -1,0 +1,167 @@
+"""The talk with a host, and what becomes of it when the host or the line does not play along."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remedies.fleet import applying, verbs
+from remedies.fleet.order import Approved, Order
+from remedies.fleet.states import Standing
+from remedies.fleet.talk import BUNDLE_WANTED, Host, Lost, Reply
+from remedies.fleet.verbs import Visit
+
+DIGEST = "d" * 64
+MARK = f"remedy {DIGEST}\n"
+POLICY = '{"tool":"x","policy":{}}'
+FINDING = {"id": "f", "condition": "c", "subject": "s", "verdict": "mitigated"}
+APPLIED = {"kind": "apply", "outcome": "applied", "transaction": "T2",
+           "pending_confirm_until": "2026-01-01T00:02:00Z", "changes": [{}],
+           "verified": [{"finding": "f"}]}  # fmt: skip
+VERIFIED = {"kind": "verify", "findings": [FINDING], "in_force": []}
+
+
+class Script:
+    """A host that answers each verb as it is told, and remembers what it was asked."""
+
+    def __init__(self, **answers: Any) -> None:
+        history = {"kind": "history", "transactions": [{"transaction": "T1", "kind": "apply"}]}
+        self.answers = {"history": history, "verify": VERIFIED,
+                        "confirm": {"kind": "confirm", "outcome": "confirmed"},
+                        "rollback": {"kind": "rollback", "outcome": "rolled-back"},
+                        **answers}  # fmt: skip
+        self.asked: list[list[str]] = []
+        self.stdin: list[bytes] = []
+
+    def __call__(self, command: str, stdin: bytes) -> Reply:
+        words = shlex.split(command)[8:]
+        self.asked.append(words)
+        self.stdin.append(stdin)
+        answer = self.answers[words[0]]
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Reply):
+            return answer
+        rc = answer.get("rc", 0)
+        plain = {key: value for key, value in answer.items() if key != "rc"}
+        return Reply(rc, MARK + json.dumps(plain), "")
+
+    def verbs(self) -> list[str]:
+        return [words[0] for words in self.asked]
+
+
+def visit(carrier: Script) -> Visit:
+    return Visit("h", Host(carrier, "/nonexistent", DIGEST, "/state/bundle"), Order())
+
+
+def apply(script: Script) -> tuple[Standing, list[Standing], list[float]]:
+    said: list[Standing] = []
+    waited: list[float] = []
+    asked = applying.Asked(60, Approved("{}", POLICY))
+    outcome = applying.apply(visit(script), asked, said.append, waited.append)
+    return outcome.standing, said, waited
+
+
+def test_a_change_is_looked_at_again_and_confirmed() -> None:
+    script = Script(apply=APPLIED)
+    last, said, waited = apply(script)
+    assert script.verbs() == ["history", "apply", "verify", "confirm"]
+    assert script.asked[1][-2:] == ["-", "--json"]
+    assert script.stdin[1] == f"{POLICY}\n{{}}\n".encode()
+    assert script.asked[3][1] == "T2"
+    assert (last.state, last.rc, last.transaction, last.changed) == ("confirmed", 0, "T2", True)
+    assert [(word.state, word.transaction) for word in said] == [
+        ("applied", None),
+        ("applied", "T2"),
+    ]
+    assert waited == []
+
+
+def test_nothing_to_do_is_not_a_change() -> None:
+    last, _, _ = apply(Script(apply={"kind": "apply", "outcome": "nothing"}))
+    assert (last.state, last.rc, last.changed) == ("untouched", 0, False)
+
+
+def test_a_fault_that_is_still_there_is_undone() -> None:
+    still = {**VERIFIED, "findings": [{**FINDING, "verdict": "active"}], "rc": 2}
+    script = Script(apply=APPLIED, verify=still)
+    last, _, _ = apply(script)
+    assert script.verbs()[-1] == "rollback"
+    assert "T2" in script.asked[-1]
+    assert (last.state, last.rc, last.changed) == ("reverted", 3, False)
+    assert last.message == "the fault is still there: c on s is active"
+
+
+def test_another_fault_of_the_host_does_not_count() -> None:
+    other = {**VERIFIED, "findings": [{**FINDING, "id": "other", "verdict": "proven"}], "rc": 2}
+    last, _, _ = apply(Script(apply=APPLIED, verify=other))
+    assert last.state == "confirmed"
+
+
+def test_what_did_not_stay_is_undone() -> None:
+    gone = {**VERIFIED, "in_force": [{"transaction": "T2", "resource": "r", "state": "gone"}]}
+    last, _, _ = apply(Script(apply=APPLIED, verify=gone))
+    assert (last.state, last.rc) == ("reverted", 3)
+
+
+def test_an_undo_that_fails_needs_a_human() -> None:
+    still = {**VERIFIED, "findings": [{**FINDING, "verdict": "active"}]}
+    stuck = {"kind": "rollback", "outcome": "incomplete", "rc": 4}
+    last, _, _ = apply(Script(apply=APPLIED, verify=still, rollback=stuck))
+    assert (last.state, last.rc) == ("needs-human", 4)
+
+
+def history(outcome: str) -> list[Any]:
+    old = {"transaction": "T1", "kind": "apply", "outcome": "applied"}
+    new = {"transaction": "T2", "kind": "apply", "outcome": outcome}
+    return [{"kind": "history", "transactions": [old]},
+            {"kind": "history", "transactions": [new, old]}]  # fmt: skip
+
+
+def test_a_line_that_breaks_is_waited_for_until_the_host_has_made_up_its_mind() -> None:
+    for outcome, state, rc in (
+        ("reverted", "reverted", 7), ("confirmed", "confirmed", 0), ("applied", "needs-human", 4),
+    ):  # fmt: skip
+        last, _, waited = apply(Script(apply=Lost("cut"), history=history(outcome)))
+        assert (last.state, last.rc, last.transaction) == (state, rc, "T2")
+        assert waited == [60 + applying.GRACE]
+    last, _, _ = apply(Script(apply=APPLIED, verify=Lost("cut"), history=history("reverted")))
+    assert (last.state, last.rc) == ("reverted", 7)
+    nothing = [history("")[0], history("")[0]]
+    last, _, _ = apply(Script(apply=Lost("cut"), history=nothing))
+    assert (last.state, last.rc) == ("untouched", 9)
+
+
+def test_a_host_that_stays_away_is_unreachable_and_was_touched() -> None:
+    gone = [history("")[0], Lost("gone")]
+    last, _, _ = apply(Script(apply=Lost("cut"), history=gone))
+    assert (last.state, last.rc, last.details) == ("unreachable", 9, {"touched": True})
+
+
+def test_refusals_leave_the_host_as_it_was() -> None:
+    for rc, outcome in ((5, "stale"), (8, "refused")):
+        last, _, _ = apply(Script(apply={"kind": "apply", "outcome": outcome, "rc": rc}))
+        assert (last.state, last.rc) == ("untouched", rc)
+    last, _, _ = apply(Script(apply=Reply(6, MARK, "remedy: another writer; wait\n")))
+    assert (last.state, last.rc, last.message) == ("untouched", 6, "another writer; wait")
+    last, _, _ = apply(Script(apply=Reply(70, MARK, "remedy: internal error\n")))
+    assert (last.state, last.rc) == ("needs-human", 70)
+
+
+@given(out=st.text(), err=st.text(), rc=st.integers(0, 255))
+def test_garbage_is_one_clean_line(out: str, err: str, rc: int) -> None:
+    if rc == BUNDLE_WANTED:
+        return
+    for before in ("", MARK):
+        reply = Reply(rc, before + out, err)
+        found = verbs.look(visit(Script(scan=reply)), "scan", policy=POLICY)
+        assert found.plain == {}
+        assert found.standing.rc != 0
+        assert found.standing.message
+        assert found.standing.message.isprintable()
