@@ -14,9 +14,9 @@ PACKAGES := nftables iptables libnftables1 iproute2 conntrack python3-venv gcc p
 PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
 # Whole hosts for tests/systemd.
 PACKAGES += debootstrap systemd-container
-# What the Docker daemon of the tests is linked with.
-PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0
-DOCKER := build/docker/.unpacked
+# What the daemons of the tests are linked with.
+PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
+DAEMONS := build/docker/.unpacked build/openssh/.unpacked
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -50,6 +50,7 @@ check: setup
 	@$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
 	  $(shell $(PYTHON) tests/unit/host_side.py)
 	$(BIN)/yamllint --strict policies playbooks
+	$(BIN)/ansible-lint --offline --profile production playbooks/*.yml
 	$(BIN)/python tests/readme_help.py --check
 
 format:
@@ -59,19 +60,22 @@ format:
 $(AXE):
 	npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4
 
-# Unpacked, not installed: an installed docker.io starts a daemon where systemd runs.
-$(DOCKER):
-	mkdir -p build/docker/deb
-	cd build/docker/deb && apt-get download -q docker.io containerd runc busybox-static
-	for package in build/docker/deb/*.deb; do dpkg-deb --extract $$package build/docker || exit 1; done
-	rm -r build/docker/deb
+# Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
+build/docker/.unpacked: UNPACK := docker.io containerd runc busybox-static
+build/openssh/.unpacked: UNPACK := openssh-server
+build/docker/.unpacked build/openssh/.unpacked:
+	rm -rf $(@D) && mkdir -p $(@D)/deb
+	cd $(@D)/deb && apt-get download -q $(UNPACK)
+	for package in $(@D)/deb/*.deb; do dpkg-deb --extract $$package $(@D) || exit 1; done
+	rm -r $(@D)/deb
 	touch $@
 
-test: setup $(AXE) $(DOCKER)
+test: setup $(AXE) $(DAEMONS)
 	$(SUDO) $(BIN)/pytest
 
 bench: setup
 	$(SUDO) $(BIN)/python tests/bench/bench.py
+	$(SUDO) $(BIN)/python tests/bench/fleet_speed.py
 
 man: setup
 	mkdir -p build

@@ -32,6 +32,10 @@ def main(sshd: str, folder: str, legacy: bool) -> None:
     mount("-t", "tmpfs", "-o", "mode=0700", "tmpfs", "/var/lib/remedy")
     privileges = Path("/run/sshd")
     privileges.mkdir(mode=0o755, exist_ok=True)
+    passwd = Path("/etc/passwd")
+    if "\nsshd:" not in passwd.read_text():  # an sshd that is only unpacked has no user yet
+        with passwd.open("a") as users:
+            users.write("sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
     if legacy:
         for name in ("iptables", "ip6tables"):
             for part in ("", "-save", "-restore"):
