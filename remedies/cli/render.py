@@ -41,7 +41,7 @@ def findings_text(
             finding, style, evidence and (finding.verdict != "mitigated" or verbose > 0)
         )
     for unknown in scan.unknown:
-        lines.append(f"{style.verdict('unknown')} {style('bold', unknown.condition)}")
+        lines.append(f"{style.verdict('unknown')} {style('bold', clean(unknown.condition))}")
         lines += [f"          {clean(unknown.reason)}", ""]
     for condition in show_all:
         lines.append(f"{style.verdict('absent')} {condition}")
@@ -58,8 +58,9 @@ def _host_line(scan: Scan, style: Style) -> str:
 
 def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
     subject = style("dim", clean(finding.subject))
+    verdict = style.verdict(clean(finding.verdict))
     lines = [
-        f"{style.verdict(finding.verdict)} {style('bold', finding.condition)}  {subject}",
+        f"{verdict} {style('bold', clean(finding.condition))}  {subject}",
         f"          {clean(finding.message)}",
     ]
     if finding.waived:
@@ -89,13 +90,13 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
     lines = []
     for change in changes:
         mark = style(_MARK_COLOUR[change.action], MARKS[change.action])
-        lines.append(f"{mark} {style('bold', clean(change.resource))}  by {change.fix}")
+        lines.append(f"{mark} {style('bold', clean(change.resource))}  by {clean(change.fix)}")
         undone = {
             "exact": "undone exactly by 'remedy rollback'",
             "lossy": "undone by 'remedy rollback', but for what the kernel keeps",
             "none": "cannot be undone",
         }[change.reversibility]
-        lines.append(f"    {clean(change.impact)}; risk {change.risk}; {undone}")
+        lines.append(f"    {clean(change.impact)}; risk {clean(change.risk)}; {undone}")
         body = "\n".join(line for line in change.diff.split("\n") if line[:3] not in ("---", "+++"))
         lines += [f"    {line}" for line in style.diff(clean(body)).split("\n")]
         lines += [f"    ! {clean(flowpath.text(effect))}" for effect in change.effects]
@@ -105,7 +106,7 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
 
 def _advice(advice: Advice, style: Style, verbose: int) -> list[str]:
     mark = style("cyan", "!")
-    title = f"{mark} {style('bold', clean(advice.title))}  advice of {advice.fix}"
+    title = f"{mark} {style('bold', clean(advice.title))}  advice of {clean(advice.fix)}"
     text = clean(advice_text(advice, long=verbose > 0))
     return [title, *(f"    {line}" for line in text.split("\n")), ""]
 
@@ -114,7 +115,7 @@ def _refusal(refusal: Refusal, style: Style) -> list[str]:
     mark = style("yellow", "!")
     note = "" if refusal.wanted else " (another fix stands in, or none is asked for)"
     return [
-        f"{mark} {style('bold', refusal.fix)}  refused{note}",
+        f"{mark} {style('bold', clean(refusal.fix))}  refused{note}",
         f"    {clean(refusal.reason)}",
         "",
     ]

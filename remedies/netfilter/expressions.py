@@ -295,8 +295,10 @@ class _Rule:
     def _do_notrack(self, _: dict[int, bytes]) -> None:
         self.action = "notrack"
 
-    def _do_reject(self, _: dict[int, bytes]) -> None:
-        self.branches = [dataclasses.replace(b, verdict="reject") for b in self.branches]
+    def _do_reject(self, got: dict[int, bytes]) -> None:
+        # NFTA_REJECT_TYPE is NFT_REJECT_TCP_RST (include/uapi/linux/netfilter/nf_tables.h)
+        verdict = "reset" if _number(got, 1, 0) == 1 else "reject"
+        self.branches = [dataclasses.replace(b, verdict=verdict) for b in self.branches]
 
     def _do_queue(self, _: dict[int, bytes]) -> None:
         self.branches = [dataclasses.replace(b, verdict="queue") for b in self.branches]

@@ -87,9 +87,10 @@ class _Trial:
                 if not covers(step.match, self.packet):
                     self.leaks = self.leaks or self.lets_by(step)
                     continue
-                if step.verdict == "drop":
+                # Rejected by an ICMP error the segment reaches no socket either; by a reset it kills.
+                if step.verdict in ("drop", "reject"):
                     return self.dropped(path, step)
-                if step.verdict in ("accept", "reject", "queue"):
+                if step.verdict in ("accept", "reset", "queue"):
                     return "stop"
                 if step.verdict in ("jump", "goto") and len(path) < _DEPTH:
                     end = self.chain((*path, step.chain))
@@ -101,7 +102,7 @@ class _Trial:
 
     def lets_by(self, step: Step) -> bool:
         """Tell whether a rule may accept an INVALID segment for an arbitrary port."""
-        if step.verdict not in ("accept", "jump", "goto", "queue", "return"):
+        if step.verdict not in ("accept", "jump", "goto", "queue", "reset", "return"):
             return False
         met = conjoin(step.match, self.packet)
         return met is not None and not met.destination_ports

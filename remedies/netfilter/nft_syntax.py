@@ -41,7 +41,7 @@ def nft_text(state: str | None) -> str:
 
 def _text(state: str) -> str:
     objects = [json.loads(line) for line in state.splitlines()]
-    table = next(item["table"] for item in objects if "table" in item)
+    table: dict[str, Any] = next((item["table"] for item in objects if "table" in item), {})
     out = [f"table {table['family']} {table['name']} {{"]
     parts = [
         _chain(item["chain"], [o["rule"] for o in objects if "rule" in o])

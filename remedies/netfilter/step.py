@@ -44,8 +44,8 @@ class Step:
 
     match: Match
     verdict: str = ""
-    """``accept``, ``drop``, ``return``, ``reject``, ``queue``, ``jump``, ``goto``; or empty: on to
-    the next rule."""
+    """``accept``, ``drop``, ``return``, ``reject`` (an ICMP error), ``reset`` (a TCP reset),
+    ``queue``, ``jump``, ``goto``; or empty: on to the next rule."""
     chain: str = ""
     """Where a jump or goto leads."""
     action: str = ""

@@ -20,6 +20,8 @@ _STATE_ALIAS = 1 << 13  # XT_CONNTRACK_STATE_ALIAS: written as "-m state"
 _LOCAL = 1 << 2  # XT_ADDRTYPE_LOCAL
 _CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper"}
 _NAT = {"DNAT": "dnat", "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect"}
+_TCP_RESET = {"ip": 7, "ip6": 6}
+"""IPT_TCP_RESET in ipt_REJECT.h, IP6T_TCP_RESET in ip6t_REJECT.h (include/uapi/linux/netfilter_*)."""
 _TERMINAL = {"REJECT": "reject", "NFQUEUE": "queue", "TPROXY": "accept", "SYNPROXY": "drop"}
 
 
@@ -129,6 +131,8 @@ def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str
             return "accept", _NAT[name], _nat_range(name, revision, info, family)
         if name == "NETMAP":
             return "accept", "dnat", ""
+        if name == "REJECT" and struct.unpack_from("=I", info)[0] == _TCP_RESET[family]:
+            return "reset", "", ""
     except (struct.error, IndexError, ValueError) as error:
         raise Unreadable(f"xt target {name} revision {revision} of {len(info)} bytes") from error
     return _TERMINAL.get(name, ""), "", ""

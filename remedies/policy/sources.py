@@ -116,7 +116,7 @@ def trusted(path: str, label: str, status: os.stat_result, what: str = "policy")
         )
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise ConfigError(
-            f"{label}: has {status.st_nlink} names (hard links), and others may own a folder of one",
+            f"{label}: has {status.st_nlink} names (hard links), and others may write by one",
             "give a copy",
         )
 

@@ -215,13 +215,11 @@ def test_a_drop_in_that_leads_elsewhere_is_refused(
         drop_ins.symlink_to(tmp_path / "elsewhere")
     else:
         drop_ins.chmod(0o777)
-    for attempt in (
-        lambda: file_resource.read(PATH),
-        lambda: file_resource.write(PATH, "ours\n"),
-        lambda: file_resource.write(PATH, None),
-    ):
+    with pytest.raises(RemedyError):
+        file_resource.read(PATH)
+    for state_ in ("ours\n", None):
         with pytest.raises(RemedyError):
-            attempt()
+            file_resource.write(PATH, state_)
     assert victim.read_text() == "precious"
 
 

@@ -1,0 +1,145 @@
+"""Every probe ends when its time is over and says so; none reads without a limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import remedies.facts
+from remedies import containers
+
+FIXED = {
+    "counters": "four files of /proc/net, a line or two for each protocol and CPU",
+    "sysctl": "nine values of /proc/sys",
+    "docker": "the daemon has a second of its own",
+    "tap": "the kernel's ring of packets, of a fixed size, for the window alone",
+}
+"""Probes that do not look at the clock while they read, and what bounds them."""
+
+PROBES = sorted(
+    name
+    for _, name, _ in pkgutil.iter_modules(remedies.facts.__path__)
+    if "(asking: Asking) ->" in (Path(remedies.facts.__path__[0]) / f"{name}.py").read_text()
+)
+
+PROGRAM = """\
+import importlib, json, sys, time
+from remedies import codec, netns
+from remedies.errors import Unreadable
+from remedies.facts import Asking, name_of
+from remedies.facts.host import read_host
+from remedies.probing import read_facts
+netns.enter(sys.argv[1])
+name, timeout = sys.argv[2], float(sys.argv[3])
+probe = importlib.import_module("remedies.facts." + name)
+known = {}
+for earlier in getattr(probe, "AFTER", ()):
+    kind = getattr(importlib.import_module("remedies.facts." + earlier), earlier.capitalize())
+    known.update(read_facts(read_host(), (kind,)).known)
+topics = frozenset((getattr(probe, "TOPIC", ""),))
+asking = Asking(host=read_host(), known=known, timeout=timeout, topics=topics)
+begun, said = time.monotonic(), ""
+try:
+    if hasattr(probe, "watch"):
+        watch = probe.watch(asking)
+        try:
+            fact = watch.finish()
+        finally:
+            watch.close()
+    else:
+        fact = probe.read(asking)
+    plain = codec.encode(fact)
+    said = " ".join(map(str, [*plain.get("unread", ()), *plain.get("unread_notracks", ())]))
+except Unreadable as error:
+    said = str(error)
+print(json.dumps({"said": said, "seconds": time.monotonic() - begun}))
+"""
+
+
+@pytest.fixture
+def busy(netns: Callable[..., str], run_in: Callable[..., Any]) -> str:
+    """Give a namespace with something for every probe to read: rules, and a flow without reply."""
+    ns = netns("probes")
+    run_in(ns, ["nft", "-f", "-"], stdin=(
+        "table ip nat {\n chain post {\n type nat hook postrouting priority 100;\n"
+        " masquerade\n }\n}\n"
+        "table inet f {\n chain in {\n type filter hook input priority 0;\n"
+        " ct state invalid drop\n }\n}\n"))  # fmt: skip
+    run_in(ns, ["ip", "address", "add", "192.0.2.1/24", "dev", "lo"])
+    run_in(ns, [sys.executable, "-c",
+                "import socket as o; s = o.socket(o.AF_INET, o.SOCK_DGRAM);"
+                "s.bind(('192.0.2.1', 0)); s.sendto(b'x', ('192.0.2.1', 9));"
+                "s.close()"])  # fmt: skip
+    return ns
+
+
+def probed(ns: str, name: str, timeout: float) -> dict[str, Any]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, ns, name, str(timeout)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, "SSH_CONNECTION": "192.0.2.1 40000 192.0.2.1 22"},
+        )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_there_are_probes() -> None:
+    assert len(PROBES) > 10
+    assert set(FIXED) <= set(PROBES)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_probe_whose_time_is_over_ends_and_says_so(busy: str, name: str) -> None:
+    good = probed(busy, name, 5.0)
+    assert "took too long" not in good["said"]
+    late = probed(busy, name, -1.0)
+    assert late["seconds"] < 3.0
+    if name not in FIXED:
+        assert "took too long" in late["said"], late
+
+
+def test_a_daemon_that_never_ends_its_answer_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "docker.sock"
+    monkeypatch.setattr(containers, "SOCKETS", ())
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    stop = threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def flood() -> None:
+            client, _ = server.accept()
+            with client:
+                client.sendall(b"HTTP/1.0 200 OK\r\n\r\n[")
+                try:
+                    while not stop.wait(0.05):
+                        client.sendall(b" " * 65536)
+                except OSError:  # it has left
+                    return
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        begun = time.monotonic()
+        try:
+            assert containers.names() == {}
+        finally:
+            stop.set()
+            thread.join()
+    assert time.monotonic() - begun < 3 * containers.PATIENCE
