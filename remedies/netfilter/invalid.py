@@ -87,7 +87,7 @@ class _Trial:
                 if not covers(step.match, self.packet):
                     self.leaks = self.leaks or self.lets_by(step)
                     continue
-                # Rejected by an ICMP error the segment reaches no socket either; by a reset it kills.
+                # An ICMP error keeps the segment from every socket, too; a reset is the fault.
                 if step.verdict in ("drop", "reject"):
                     return self.dropped(path, step)
                 if step.verdict in ("accept", "reset", "queue"):

@@ -21,7 +21,7 @@ _LOCAL = 1 << 2  # XT_ADDRTYPE_LOCAL
 _CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper"}
 _NAT = {"DNAT": "dnat", "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect"}
 _TCP_RESET = {"ip": 7, "ip6": 6}
-"""IPT_TCP_RESET in ipt_REJECT.h, IP6T_TCP_RESET in ip6t_REJECT.h (include/uapi/linux/netfilter_*)."""
+"""IPT_TCP_RESET, IP6T_TCP_RESET (ipt_REJECT.h, ip6t_REJECT.h in include/uapi/linux)."""
 _TERMINAL = {"REJECT": "reject", "NFQUEUE": "queue", "TPROXY": "accept", "SYNPROXY": "drop"}
 
 
