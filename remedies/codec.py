@@ -167,7 +167,10 @@ def _decode_dataclass(kind: type[Any], plain: Any, where: str) -> Any:
             raise InputError(
                 f"{where}: the key {key!r} is missing", "give the file as it was saved"
             )
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}", "give the file as it was saved") from None
 
 
 def _require(holds: bool, wanted: str, plain: object, where: str) -> None:

@@ -55,6 +55,11 @@ class UdpSocket:
     None: not permitted to look."""
     owner: Optional[Process] = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a family there is not: saved facts are a person's to edit."""
+        if self.family not in (4, 6):
+            raise ValueError(f"no IP version {self.family}")
+
     @property
     def serves(self) -> tuple[int, ...]:
         """Return the families whose clients reach it: a ``::`` socket takes IPv4 too."""

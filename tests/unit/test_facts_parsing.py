@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.errors import Unreadable
+from remedies import codec
+from remedies.errors import InputError, Unreadable
 from remedies.facts.counters import (
     NETSTAT,
     SNMP,
@@ -158,3 +159,9 @@ ID = "0123456789abcdef" * 4
 )
 def test_unit_and_container_come_from_the_cgroup(cgroups: str, expected: tuple[str, str]) -> None:
     assert placement(cgroups) == expected
+
+
+def test_a_socket_of_no_ip_version_is_refused_where_it_stands() -> None:
+    plain = codec.encode(UdpSocket(4, "0.0.0.0", 53, 1, 0))
+    with pytest.raises(InputError, match=r"facts\.sockets: no IP version 8"):
+        codec.decode(UdpSocket, {**plain, "family": 8}, "facts.sockets")
