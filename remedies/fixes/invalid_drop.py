@@ -134,5 +134,5 @@ def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the drop does to traffic."""
     return (
         "INVALID TCP segments are dropped instead of answered with a reset; "
-        "tracked connections, UDP and ICMP are not touched"
+        "tracked connections, UDP and ICMP are not touched; no flow is lost, no memory is used"
     )

@@ -224,5 +224,6 @@ def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     listed = ", ".join(str(port) for port in ports)
     return (
         f"new {protocol} packets of {', '.join(addresses)} port {listed} are no longer tracked: "
-        "no conntrack entries, no NAT, no 'ct state established' for them"
+        "no conntrack entries (each is memory saved), no NAT, no 'ct state established' for them; "
+        "no flow is lost"
     )

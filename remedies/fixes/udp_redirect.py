@@ -259,5 +259,6 @@ def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the redirect does to traffic."""
     return (
         "on these interfaces and ports, new UDP flows to any address of this host reach the "
-        "interface's own, and are answered from the one they asked; other traffic is not touched"
+        "interface's own, and are answered from the one they asked; other traffic is not touched, "
+        "no flow is lost but the stale ones that are named, no memory is used"
     )

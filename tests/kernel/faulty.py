@@ -34,6 +34,28 @@ persist: true
 rules:
   tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fix}]}}
 """
+REQUIRE = """\
+apiVersion: remedy/v1
+name: faulty
+backend: {backend}
+persist: true
+rules:
+  tcp-invalid-reset: {{mode: off}}
+require:
+  - fix: notrack
+    params: {{protocol: udp, ports: [5060], addresses: [192.0.2.10]}}
+    reason: test
+"""
+REDIRECT = """\
+apiVersion: remedy/v1
+name: faulty
+backend: {backend}
+persist: true
+rules:
+  tcp-invalid-reset: {{mode: off}}
+  udp-reply-source: {{mode: fix, from: proven, fixes: [udp-redirect]}}
+"""
+POLICIES = {"notrack": REQUIRE, "udp-redirect": REDIRECT}
 KEY = "net/netfilter/nf_conntrack_tcp_be_liberal"
 
 
@@ -73,6 +95,8 @@ class Host:
     fix: str = "invalid-drop"
     library: bool = False
     """Write legacy tables with python-iptables, which takes ten times as long."""
+    stir: Callable[[], object] = lambda: None
+    """Brings the fault about anew before each apply, where it does not stay by itself."""
 
     @property
     def state(self) -> Path:
@@ -81,11 +105,17 @@ class Host:
 
     def prepare(self) -> Host:
         """Write the policy, make the folders of boot files, and begin with NAT."""
-        policy = POLICY.format(backend=self.backend.partition("-")[0], fix=self.fix)
-        (self.folder / "policy.yaml").write_text(policy)
+        policy = POLICIES.get(self.fix, POLICY)
+        text = policy.format(backend=self.backend.partition("-")[0], fix=self.fix)
+        (self.folder / "policy.yaml").write_text(text)
         for name in file.FOLDERS:
             (self.folder / "root" / name[1:]).mkdir(parents=True)
         (self.folder / "root/run/systemd/system").mkdir(parents=True)
+        if self.fix == "udp-redirect":
+            return self  # a world of the lab's, with NAT of its own
+        if self.fix == "notrack":
+            self.sh("ip", "addr", "add", "192.0.2.10/32", "dev", "lo")
+            return self
         if self.backend == "iptables-legacy":
             for program in ("iptables-legacy", "ip6tables-legacy"):
                 # Registers mangle too: a legacy table stays once it is there.
@@ -122,6 +152,8 @@ class Host:
         options += ["--policy", str(self.folder / "policy.yaml")]
         if words[0] in ("apply", "plan", "verify"):
             words = (*words, "--window", window)
+        if words[0] == "apply":
+            self.stir()
         out, told = self.folder / "out", self.folder / "points"
         told.write_text("")
         pid = os.fork()

@@ -5,24 +5,41 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from faulty import Fault, Host
+
+from remedies.lab.scenarios import udp_reply_source
+from remedies.lab.world import Options, World
 
 WORLDS = (
     ("nftables", "invalid-drop"),
     ("iptables-nft", "invalid-drop"),
     ("iptables-legacy", "invalid-drop"),
     ("nftables", "tcp-be-liberal"),
+    ("nftables", "notrack"),
+    ("iptables-nft", "notrack"),
+    ("nftables", "udp-redirect"),
+    ("iptables-nft", "udp-redirect"),
 )
 
 
 @pytest.fixture(params=WORLDS, ids=["-".join(world) for world in WORLDS])
-def host(request: pytest.FixtureRequest, netns: Callable[..., str], tmp_path: Path) -> Host:
+def host(
+    request: pytest.FixtureRequest, netns: Callable[..., str], tmp_path: Path
+) -> Iterator[Host]:
     backend, fix = request.param
-    return Host(netns("crash"), tmp_path, backend, fix).prepare()
+    if fix != "udp-redirect":
+        yield Host(netns("crash"), tmp_path, backend, fix).prepare()
+        return
+    nat = "iptables-nft" if backend == "iptables-nft" else "nft"
+    with World("udp-reply-source", Options(nat)) as world:
+        udp_reply_source.build(world)
+        stir = partial(udp_reply_source.traffic, world)
+        yield Host(world.namespace("host"), tmp_path, backend, fix, stir=stir).prepare()
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def test_looking_writes_nothing(world: World, tmp_path: Path) -> None:
     """A system-call trace shows no file opened for writing outside the state directory."""
     host = Host(world, tmp_path)
     before = ruleset.dump(world)
-    for words in (["scan"], ["plan"], ["status"], ["verify"], ["history"]):
+    for words in (["scan"], ["plan"], ["status"], ["verify"], ["history"], ["report"]):
         trace = tmp_path / "trace"
         done = subprocess.run(
             ["strace", "-f", "-o", str(trace), "-e", "trace=openat,open,creat,rename,unlink,mkdir",
