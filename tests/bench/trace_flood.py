@@ -111,6 +111,7 @@ def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
             took = flood(world, rate, seconds, tuples)
             sent = resets(world) - before
         finally:
+            peak = _peak(child.pid)
             child.send_signal(signal.SIGINT)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -125,10 +126,20 @@ def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
             **{name: last[name] for name in ("unexamined", "lost", "reasons_lost")},
         },
         accounted=counted + last["unexamined"] + last["lost"],
-        peak=usage.ru_maxrss / 1024,
+        peak=peak,
         processor=(usage.ru_utime + usage.ru_stime) / last["seconds"],
         lines=sum(1 for event in events if event["kind"] == "trace-event"),
     )
+
+
+def _peak(pid: int) -> float:
+    """Return the most memory (MB) that a process has had since it was executed.
+
+    Not ru_maxrss: that counts what the process which forked it had.
+    """
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def main(rate: int = 50_000, seconds: float = 4.0) -> None:

@@ -82,10 +82,10 @@ class Client:
         why = datagram._attempt(self.end, self.ear, line, self.address)
         return ("refused" if "was refused" in why else why) or "answered"
 
-    def drain(self) -> None:
-        """Forget what was answered and heard so far."""
+    def drain(self, quiet: float = 0) -> None:
+        """Forget what was answered and heard so far, until nothing comes for ``quiet`` seconds."""
         for one, size in ((self.end, 100), (self.ear, 1)):
-            while select.select([one], [], [], 0)[0]:
+            while select.select([one], [], [], quiet)[0]:
                 with contextlib.suppress(ConnectionRefusedError):
                     one.recv(size)
 
@@ -334,5 +334,5 @@ def test_clients_that_never_pause_recover() -> None:
             sender.join()
         assert {v["after"] for v in made["verified"]} == {"mitigated"}
         for one in asking:
-            one.drain()
+            one.drain(quiet=0.2)
         assert {one.ask() for one in asking} == {"answered"}
