@@ -1,6 +1,6 @@
 """The command line: the only code that prints or exits. One file per verb.
 
-A verb is a module with ``HELP`` (one line), ``arguments(parser)`` and ``run(args) -> int``. It
+A verb is a module with ``arguments(parser)`` and ``run(args) -> int``, and a line in ``parser``. It
 imports at its top only what its arguments need, so that help and completion stay quick.
 """
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
 
-HELP = "apply a plan (a saved one, or one made now); undo all of it when a step fails"
-
 
 def consenting(parser: argparse.ArgumentParser) -> None:
     """Add the options that every writing verb has."""

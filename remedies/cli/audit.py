@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from remedies.transaction.audit import Audit
 
-HELP = "check the journal's hash chain, or sign its head; exit 65 where it was altered"
 NAMESPACE = "remedy-audit"
 """What ``ssh-keygen -Y`` is told the signature is for, so that it counts nowhere else."""
 _ALTERED = 65

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "write the single-file host tool: nothing to install on the hosts that run it"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

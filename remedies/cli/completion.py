@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "print a shell completion script"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from remedies.transaction.journal import Journal
     from remedies.transaction.ledger import Transaction
 
-HELP = "keep what 'apply --confirm-timeout' left waiting, and write its boot files"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

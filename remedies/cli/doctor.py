@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "show what this kernel, the libraries and your privileges allow"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments: none."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "explain a condition or a fix: what, why, evidence, safety, references"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-HELP = "scan, plan, apply, confirm, roll back and report on many hosts, through Ansible"
-
 ACTIONS = {
     "scan": "detect faults on every host",
     "plan": "show what would change, hosts with the same change together; may save the plans",

@@ -11,8 +11,6 @@ from remedies.lab import NATS
 if TYPE_CHECKING:
     from remedies.lab.world import Options
 
-HELP = "reproduce a fault in throw-away namespaces, fix it, and undo it"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's own arguments."""

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import Any, NoReturn, Optional
 
 from remedies import __version__
 from remedies.errors import UsageError
 
-VERBS = (
-    "scan",
-    "plan",
-    "apply",
-    "confirm",
-    "rollback",
-    "status",
-    "verify",
-    "trace",
-    "history",
-    "show",
-    "report",
-    "audit",
-    "explain",
-    "list",
-    "policy",
-    "fleet",
-    "export",
-    "bundle",
-    "lab",
-    "doctor",
-    "completion",
-)
-"""In the order of the help: look, change, look back, learn, set up."""
+VERBS = {
+    "scan": "detect faults and show the evidence; changes nothing",
+    "plan": "show what would change, as a diff; changes nothing",
+    "apply": "apply a plan (a saved one, or one made now); undo all of it when a step fails",
+    "confirm": "keep what 'apply --confirm-timeout' left waiting, and write its boot files",
+    "rollback": "undo a transaction (the last one by default), a fix, or everything",
+    "status": "show what is in force, its counters, drift and unfinished transactions",
+    "verify": "check that what is in force is ours and that the faults are gone",
+    "trace": "watch resets and refusals as they happen, and what they prove; exits 2 on a proof",
+    "history": "list the transactions of this host and namespace",
+    "show": "show one transaction: its changes, and how it ended",
+    "report": "write an audit report, in several formats at once; changes nothing",
+    "audit": "check the journal's hash chain, or sign its head; exit 65 where it was altered",
+    "explain": "explain a condition or a fix: what, why, evidence, safety, references",
+    "list": "list conditions and fixes",
+    "policy": "check policies, print their JSON Schema, show the effective one",
+    "fleet": "scan, plan, apply, confirm, roll back and report on many hosts, through Ansible",
+    "export": "write a plan and its rollback as playbooks with Ansible's own modules",
+    "bundle": "write the single-file host tool: nothing to install on the hosts that run it",
+    "lab": "reproduce a fault in throw-away namespaces, fix it, and undo it",
+    "doctor": "show what this kernel, the libraries and your privileges allow",
+    "completion": "print a shell completion script",
+}
+"""Every verb with its line of the first help page, which so imports none of them: look, change,
+look back, learn, set up."""
+
+_ZIPPED = not os.path.exists(__file__)
+"""This is the single-file host tool, which lacks the verbs of the control side."""
 
 _TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backend")
 
@@ -128,18 +133,20 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
     verbs = parser.add_subparsers(
         dest="verb", metavar="VERB", title="verbs", parser_class=Parser, prog="remedy"
     )
-    for name in (only,) if only else VERBS:
-        module = _module(name)
-        if module is None:
+    for name, line in VERBS.items():
+        if only not in (None, name):
+            continue
+        module = None if bare and not _ZIPPED else _module(name)
+        if module is None and (_ZIPPED or not bare):
             continue
         verb = verbs.add_parser(
             name,
-            help=module.HELP,
-            description=module.HELP[0].upper() + module.HELP[1:] + ".",
+            help=line,
+            description=line[0].upper() + line[1:] + ".",
             parents=[] if bare else [common],
             allow_abbrev=False,
         )
-        if not bare:
+        if module is not None and not bare:
             module.arguments(verb)
             verb.set_defaults(run=module.run)
     return parser

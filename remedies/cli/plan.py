@@ -6,8 +6,6 @@ import argparse
 
 from remedies.cli.scan import watching
 
-HELP = "show what would change, as a diff; changes nothing"
-
 
 def pruning(parser: argparse.ArgumentParser) -> None:
     """Add the option that plan and apply share."""

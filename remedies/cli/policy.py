@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     from remedies.policy.document import Problem
 
-HELP = "check policies, print their JSON Schema, show the effective one"
 
 _EXIT_BAD_POLICY = 78
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from remedies.cli.session import Session
     from remedies.report.record import Chain, HostReport, Report
 
-HELP = "write an audit report, in several formats at once; changes nothing"
 _DAY = 86_400.0
 _UNITS = {"m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 

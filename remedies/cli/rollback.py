@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from remedies.transaction.journal import Journal
     from remedies.transaction.ledger import Transaction
 
-HELP = "undo a transaction (the last one by default), a fix, or everything"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -10,7 +10,6 @@ from remedies.cli.parser import duration
 if TYPE_CHECKING:
     from remedies.model import Scan
 
-HELP = "detect faults and show the evidence; changes nothing"
 _FROM = ("exposed", "active", "proven")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "show one transaction: its changes, and how it ended"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

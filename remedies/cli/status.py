@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from remedies.cli.session import Session
     from remedies.status import InForce
 
-HELP = "show what is in force, its counters, drift and unfinished transactions"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments: none."""

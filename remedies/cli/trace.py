@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from remedies.cli.terminal import Style
     from remedies.trace.event import Event, More, Summary
 
-HELP = "watch resets and refusals as they happen, and what they prove; exits 2 on a proof"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

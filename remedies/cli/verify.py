@@ -6,8 +6,6 @@ import argparse
 
 from remedies.cli.scan import watching
 
-HELP = "check that what is in force is ours and that the faults are gone"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
