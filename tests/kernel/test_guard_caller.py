@@ -30,7 +30,7 @@ from remedies import planfile
 REMEDY = os.path.join(os.path.dirname(sys.executable), "remedy")
 LOGIN = str(Path(__file__).with_name("login.py"))
 PORT = 2222
-TIMEOUT = 1.5
+TIMEOUT = 4.0
 """Seconds that the plan waits for its confirmation."""
 
 
@@ -179,7 +179,7 @@ def survive(here: Site, case: Callable[[Site], None]) -> float:
     with here.connect(2) as session:
         eventually(lambda: here.rules() != before, 20, "nothing was applied")
         cut = time.monotonic()
-        eventually(lambda: (here.folder / "pid").exists(), 2, "no command runs")
+        eventually(lambda: (here.folder / "pid").exists(), 5, "no command runs")
         assert not here.welcomed(), "the rule cuts nobody"
         session.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -211,7 +211,7 @@ def test_the_login_comes_back_every_time(site: Callable[[int], Site]) -> None:
     """20 of 20: each of the five ends of a caller, four times, side by side."""
     cases = [case for case in CASES for _ in range(4)]
     sites = [site(number) for number in range(len(cases))]
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(7) as pool:
         took = list(pool.map(survive, sites, cases))
     assert len(took) == 20
     assert max(took) < TIMEOUT + 6
