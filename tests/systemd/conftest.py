@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from box import Box, start
-from machine import root_folder
+from debian import root_folder
 
 ROOT = os.geteuid() == 0
 

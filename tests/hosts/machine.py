@@ -1,4 +1,4 @@
-"""Whole hosts with systemd as process 1: a Debian made once, and throw-away copies that boot.
+"""Whole hosts with systemd as process 1: throw-away copies of a Debian (debian.py) that boot.
 
 A copy is an overlay in memory over the one root folder, so a reboot finds what was written before
 it. Nothing waits for a time to pass: systemd-nspawn says when the boot is done (sd_notify(3)).
@@ -7,11 +7,8 @@ it. Nothing waits for a time to pass: systemd-nspawn says when the boot is done 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,61 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SUITE = "bookworm"
-PACKAGES = (
-    "dbus",
-    "iproute2",
-    "iptables",
-    "libnftables1",
-    "libpam-systemd",
-    "nftables",
-    "openssh-client",
-    "openssh-server",
-    "procps",
-    "python3",
-    "systemd",
-    "systemd-sysv",
-)
-CACHE = Path("/var/tmp/remedy-tests-systemd")
 BOOT = 60.0
 """Seconds a boot may take; it takes about two."""
-
-
-def mirror() -> str:
-    """Return where this machine's own packages of a Debian release come from."""
-    layout = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
-    listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", layout, "Created-By: Packages"],
-        capture_output=True, text=True, check=True, timeout=60,
-    ).stdout  # fmt: skip
-    entries = [line.split() for line in listed.splitlines()]
-    main = [entry for entry in entries if len(entry) == 3 and entry[1] == "main"]
-    main.sort(key=lambda entry: (entry[0] != SUITE, "-" in entry[0] or "/" in entry[0]))
-    assert main, "apt has no source of Debian's main component"
-    return main[0][2]
-
-
-def root_folder() -> Path:
-    """Return the Debian that every copy is laid over; make it where it is not there yet."""
-    digest = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
-    ready = CACHE / f"{SUITE}-{digest}"
-    CACHE.mkdir(mode=0o700, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if ready.is_dir():
-            return ready
-        part = ready.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        include = "--include=" + ",".join(PACKAGES)
-        made = subprocess.run(
-            ["debootstrap", "--variant=minbase", include, SUITE, part, mirror()],
-            capture_output=True, text=True, check=False, timeout=600,
-        )  # fmt: skip
-        assert made.returncode == 0, made.stdout[-4000:] + made.stderr[-2000:]
-        # Each copy is a machine of its own (machine-id(5)): an empty file is filled at boot.
-        (part / "etc/machine-id").write_text("")
-        part.rename(ready)
-    return ready
 
 
 class Machine:

@@ -1,0 +1,69 @@
+"""Root folders of whole Debian releases, made once by debootstrap and then only read."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+SUITES = ("bullseye", "bookworm", "trixie")
+"""nft 0.9.8, iptables 1.8.7, Python 3.9; 1.0.6, 1.8.9, 3.11; 1.1.3, 1.8.11, 3.13."""
+PACKAGES = (
+    "dbus",
+    "iproute2",
+    "iptables",
+    "libnftables1",
+    "libpam-systemd",
+    "nftables",
+    "openssh-client",
+    "openssh-server",
+    "procps",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+)
+CACHE = Path("/var/tmp/remedy-tests-hosts")
+
+
+def mirror() -> str:
+    """Return where this machine's own packages of a Debian release come from."""
+    layout = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", layout, "Created-By: Packages"],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    entries = [line.split() for line in listed.splitlines()]
+    main = [entry for entry in entries if len(entry) == 3 and entry[1] == "main"]
+    # Updates and security archives hold no whole release.
+    main.sort(key=lambda entry: "-" in entry[0] or "/" in entry[0])
+    assert main, "apt has no source of Debian's main component"
+    return main[0][2]
+
+
+def root_folder(suite: str = "bookworm", extra: tuple[str, ...] = ()) -> Path:
+    """Return the root folder of a release with ``extra`` packages; make it where there is none.
+
+    Every copy is laid over it: nothing may write it.
+    """
+    packages = (*PACKAGES, *sorted(extra))
+    digest = hashlib.sha256(" ".join((suite, *packages)).encode()).hexdigest()[:12]
+    ready = CACHE / f"{suite}-{digest}"
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    with (CACHE / f"{ready.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if ready.is_dir():
+            return ready
+        part = ready.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        include = "--include=" + ",".join(packages)
+        made = subprocess.run(
+            ["debootstrap", "--variant=minbase", include, suite, part, mirror()],
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stdout[-4000:] + made.stderr[-2000:]
+        # Each copy is a machine of its own (machine-id(5)): an empty file is filled at boot.
+        (part / "etc/machine-id").write_text("")
+        part.rename(ready)
+    return ready
