@@ -7,11 +7,11 @@ names where (``FILE: changes[0].before``). Standard library only: it is on the f
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import typing
 from typing import Any, NoReturn, TypeVar, Union, cast
 
+from remedies import values
 from remedies.errors import InputError
 
 T = TypeVar("T")
@@ -99,10 +99,9 @@ def encode(value: object) -> Any:
     """
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    if dataclasses.is_dataclass(value):
-        return {
-            name.rstrip("_"): encode(getattr(value, name)) for name in value.__dataclass_fields__
-        }
+    fields = values.fields(type(value))
+    if fields is not None:
+        return {name.rstrip("_"): encode(getattr(value, name)) for name in fields}
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
     if isinstance(value, dict):
@@ -119,8 +118,9 @@ def _decode(kind: Any, plain: Any, where: str) -> Any:
     if type(plain) is kind and kind in (str, int, bool):  # nearly all there is: the short way
         return plain
     origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(cast("type[Any]", kind), plain, where)
+    fields = values.fields(kind)
+    if fields is not None:
+        return _decode_dataclass(kind, fields, plain, where)
     if origin is Union:
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
         return None if plain is None else _decode(inner[0], plain, where)
@@ -151,24 +151,24 @@ def _decode_tuple(options: tuple[Any, ...], plain: Any, where: str) -> tuple[Any
     )
 
 
-def _decode_dataclass(kind: type[Any], plain: Any, where: str) -> Any:
+def _decode_dataclass(kind: type[Any], names: dict[str, bool], plain: Any, where: str) -> Any:
     _require(isinstance(plain, dict), "an object", plain, where)
     if kind not in _HINTS:
         _HINTS[kind] = typing.get_type_hints(kind)
-    fields = {name.rstrip("_"): entry for name, entry in kind.__dataclass_fields__.items()}
+    known = {name.rstrip("_"): name for name in names}
     for key in plain:
-        if key not in fields:
-            raise InputError(f"{where}: unknown key {key!r}", f"known: {', '.join(fields)}")
-    values = {}
-    for key, entry in fields.items():
+        if key not in known:
+            raise InputError(f"{where}: unknown key {key!r}", f"known: {', '.join(known)}")
+    given = {}
+    for key, name in known.items():
         if key in plain:
-            values[entry.name] = _decode(_HINTS[kind][entry.name], plain[key], f"{where}.{key}")
-        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}")
+        elif not names[name]:
             raise InputError(
                 f"{where}: the key {key!r} is missing", "give the file as it was saved"
             )
     try:
-        return kind(**values)
+        return kind(**given)
     except ValueError as error:
         raise InputError(f"{where}: {error}", "give the file as it was saved") from None
 

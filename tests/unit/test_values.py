@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -18,8 +20,8 @@ VALUE = st.none() | st.integers() | st.text(max_size=3)
 def classes() -> tuple[Any, Any]:
     """Return the same class made by the standard decorator and by ours."""
     made = []
-    for decorator in (dataclasses.dataclass, values.dataclass):
-        namespace: dict[str, Any] = {"dataclass": decorator, "field": dataclasses.field}
+    for module in (dataclasses, values):
+        namespace: dict[str, Any] = {"dataclass": module.dataclass, "field": module.field}
         exec(SOURCE, namespace)
         made.append(namespace["Sample"])
     return made[0], made[1]
@@ -85,3 +87,44 @@ def test_hashable_where_the_fields_are() -> None:
     assert copy.deepcopy(one) == one
     with pytest.raises(TypeError):
         hash(OURS(1))
+
+
+def test_the_standard_module_is_imported_by_who_asks_for_it_alone() -> None:
+    code = (
+        "import sys\nfrom remedies.values import dataclass, field, replace\n"
+        "@dataclass(frozen=True)\nclass A:\n    a: int\n    b: dict = field(default_factory=dict)\n"
+        "one = replace(A(1), b={2: 3})\n"
+        "assert 'dataclasses' not in sys.modules and 'inspect' not in sys.modules\n"
+        "import dataclasses\nassert dataclasses.asdict(one) == {'a': 1, 'b': {2: 3}}\n"
+        "assert dataclasses.is_dataclass(A) and not hasattr(A, 'b')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_one_that_is_not_frozen_can_be_changed_and_not_hashed() -> None:
+    @values.dataclass
+    class Loose:
+        """A loose one."""
+
+        a: int
+        b: list[int] = values.field(default_factory=list)
+
+    one = Loose(1)
+    one.a = 2
+    one.b.append(3)
+    assert one == Loose(2, [3])
+    assert Loose(1).b == []
+    with pytest.raises(TypeError):
+        hash(one)
+
+
+def test_what_would_go_wrong_later_is_refused_where_the_class_is_made() -> None:
+    for body, said in (
+        ({"a": []}, "share"),
+        ({"a": dataclasses.field(default=1)}, "remedies.values"),
+    ):
+        wrong = type("Wrong", (), {"__annotations__": {"a": "object"}, **body})
+        with pytest.raises((TypeError, ValueError), match=said):
+            values.dataclass(wrong)
+    with pytest.raises(TypeError, match="inherited"):
+        values.dataclass(type("Heir", (OURS,), {"__annotations__": {"z": "int"}}))
