@@ -2,12 +2,13 @@
 
 It holds the host side, the binding of libnftables and the compiled shipped policies. Files are
 stored, sorted and dated 1980, so the same sources and the same Python make the same bytes; SSH
-compresses on the way. Beside each module lies its bytecode for the Python that built the bundle.
-Another version of Python passes over it and compiles the source (zipimport tries both in turn).
+compresses on the way. Ahead of the zip is the bytecode for the Python that built it
+(:mod:`remedies.packed`); another version of Python passes over it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -15,16 +16,18 @@ import json
 import marshal
 import os
 import zipfile
+from typing import Optional
 
 import remedies
-from remedies import codec, shipped
+from remedies import catalogue, codec, packed, shipped
 from remedies.errors import RemedyError
 from remedies.fleet import contents
 
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
 _UNCHECKED_HASH = 1  # flags of a pyc that nobody compares with its source (PEP 552)
-_MARSHAL = 2  # the last version without references, whose use depends on what else is in memory
+_BEFORE_PACKED = ("remedies/__init__.py", "remedies/packed.py")
+"""What is imported in Python's own way, and has its bytecode in Python's own form."""
 
 
 def digest(data: bytes) -> str:
@@ -36,11 +39,14 @@ def build() -> bytes:
     """Return the bundle. Raises RemedyError where the binding or the policies are missing."""
     files = {f"remedies/{name}": _read(name) for name in contents.bundled(_PACKAGE)}
     files.update(_binding())
-    files["__main__.py"] = start_text("host_main").encode()
-    for name in [name for name in files if name != "__main__.py"]:
+    head = packed.pack(files)
+    for name in _BEFORE_PACKED:
         files[f"{name}c"] = _bytecode(name, files[name])
+    for folder in catalogue.FOLDERS:
+        files[f"remedies/{folder}/{catalogue.INDEX}"] = catalogue.index(folder)
+    files["__main__.py"] = start_text("host_main").encode()
     files.update(_policies())
-    buffer = io.BytesIO(b"#!/usr/bin/env python3\n")
+    buffer = io.BytesIO(head)
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
@@ -56,12 +62,24 @@ def cached(folder: str) -> tuple[str, str]:
     if not os.path.isdir(folder):
         os.makedirs(folder, mode=0o700, exist_ok=True)
     shelf = os.path.join(folder, _key())
-    for name in os.listdir(shelf) if os.path.isdir(shelf) else []:
+    os.makedirs(shelf, mode=0o700, exist_ok=True)
+    found = _on(shelf)
+    if found is None:
+        with open(os.path.join(shelf, "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Ansible asks for many hosts at once: one builds
+            found = _on(shelf) or _shelved(build(), shelf)
+    return found
+
+
+def _on(shelf: str) -> Optional[tuple[str, str]]:
+    for name in os.listdir(shelf):
         if name.endswith(".pyz"):
             return os.path.join(shelf, name), name[: -len(".pyz")]
-    data = build()
+    return None
+
+
+def _shelved(data: bytes, shelf: str) -> tuple[str, str]:
     path = os.path.join(shelf, f"{digest(data)}.pyz")
-    os.makedirs(shelf, mode=0o700, exist_ok=True)
     draft = f"{path}.{os.getpid()}"
     with open(draft, "xb") as file:
         file.write(data)
@@ -96,7 +114,7 @@ def _bytecode(name: str, source: bytes) -> bytes:
     code = compile(source, name, "exec", dont_inherit=True)
     flags = _UNCHECKED_HASH.to_bytes(4, "little")
     head = importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source)
-    return head + marshal.dumps(code, _MARSHAL)
+    return head + marshal.dumps(code, packed.FORM)
 
 
 def _binding() -> dict[str, bytes]:

@@ -15,10 +15,10 @@ CONTROL = (
     "cli/export.py",
     "cli/fleet.py",
     "cli/fleet_actions.py",
+    "cli/fleet_report.py",
     "cli/fleet_view.py",
     "cli/lab.py",
     "cli/policy.py",
-    "cli/report.py",
 )
 """The control side, as paths within the package."""
 HOST_IN_CONTROL = (
@@ -29,8 +29,26 @@ HOST_IN_CONTROL = (
     "policy/cache.py",
     "policy/sources.py",
     "policy/waivers.py",
+    "report/__init__.py",
+    "report/chain.py",
+    "report/collect.py",
+    "report/controls.py",
+    "report/deeds.py",
+    "report/formats/__init__.py",
+    "report/formats/csv.py",
+    "report/formats/json.py",
+    "report/formats/jsonl.py",
+    "report/formats/markdown.py",
+    "report/formats/nagios.py",
+    "report/formats/sarif.py",
+    "report/marking.py",
+    "report/past.py",
+    "report/place.py",
+    "report/record.py",
+    "report/redact.py",
 )
-"""What a compiled policy needs, and what starts the bundle."""
+"""What starts the bundle, what a compiled policy needs, and a host's record of itself in the
+formats that need the standard library alone."""
 _STARTS = "fleet/"
 """In the bundle as its ``__main__.py``, not as modules."""
 

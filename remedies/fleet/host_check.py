@@ -17,9 +17,11 @@ if sys.version_info < (3, 9):  # noqa: UP036
 sys.dont_write_bytecode = True
 
 try:
-    import ctypes  # noqa: F401
-    import dataclasses  # noqa: F401
     import json  # noqa: F401
+    from importlib.util import find_spec
+
+    if find_spec("_ctypes") is None:  # Python was built without libffi
+        raise ImportError("no _ctypes", name="ctypes")
 except ImportError as error:
     # Debian's python3-minimal: a host where nobody has installed python3.
     sys.stderr.write(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remedies import catalogue, policy
+from remedies import catalogue, packed, policy
 from remedies.errors import InputError
 from remedies.fleet import bundle, contents
 
@@ -66,6 +66,26 @@ def test_conditions_and_fixes_are_found_inside_the_zip(pyz: Path) -> None:
     done = run(pyz, "explain", catalogue.condition_ids()[0])
     assert done.returncode == 0, done.stderr
     assert "What it detects" in done.stdout
+
+
+def test_a_host_makes_its_own_record_and_knows_no_rollouts(pyz: Path) -> None:
+    words = ("--policy", "observe-only", "--window", "0", "--state-dir", "state")
+    done = run(pyz, "report", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    plain = json.loads(done.stdout)
+    assert (plain["kind"], len(plain["hosts"])) == ("report", 1)
+    assert plain["hosts"][0]["place"]["distribution"]
+    for form in ("markdown", "csv", "jsonl", "nagios", "sarif"):
+        done = run(pyz, "report", *words, "-o", f"{form}:-")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+    for wrong in (("report", "--fleet", "x"), ("audit", "verify", "--fleet", "x", "--host", "h")):
+        done = run(pyz, *wrong)
+        assert done.returncode == 64
+        assert "the single-file tool knows no rollouts" in done.stderr
+    done = run(pyz, "report", "-o", "html:-")
+    assert done.returncode == 64
+    assert "no report format 'html'" in done.stderr
 
 
 def test_it_runs_from_its_own_folder_by_a_relative_name(pyz: Path) -> None:
@@ -130,10 +150,14 @@ def test_a_python_that_cannot_run_it_says_so_in_one_line(name: str) -> None:
     old = start(text, "sys.version_info = (3, 6, 9)")
     assert (old.returncode, old.stdout, old.stderr.count("\n")) == (1, "", 1)
     assert "is Python 3.6, and remedy needs 3.9 or newer" in old.stderr
-    minimal = start(text, "sys.modules['dataclasses'] = None")
-    assert (minimal.returncode, minimal.stdout, minimal.stderr.count("\n")) == (1, "", 1)
-    assert "not complete (no dataclasses)" in minimal.stderr
-    assert "apt install python3" in minimal.stderr
+    for before, missing in (
+        ("sys.modules['json'] = None", "json"),
+        ("import importlib.util as u; u.find_spec = lambda name: None", "ctypes"),
+    ):
+        minimal = start(text, before)
+        assert (minimal.returncode, minimal.stdout, minimal.stderr.count("\n")) == (1, "", 1)
+        assert f"not complete (no {missing})" in minimal.stderr
+        assert "apt install python3" in minimal.stderr
 
 
 def test_the_start_files_can_be_read_by_old_pythons() -> None:
@@ -146,9 +170,11 @@ def test_the_start_files_can_be_read_by_old_pythons() -> None:
             assert node.module != "__future__"
 
 
-def launch(data: bytes, digest: str, folder: Path, size: int) -> subprocess.CompletedProcess[bytes]:
+def launch(
+    data: bytes, digest: str, folder: Path, size: int, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [PYTHON, "-I", "-S", "-c", bundle.start_text("host_launch"), digest, str(folder),
+        [*before, PYTHON, "-I", "-S", "-c", bundle.start_text("host_launch"), digest, str(folder),
          str(size), "list", "--json"],
         input=data, capture_output=True, timeout=30, check=False,
     )  # fmt: skip
@@ -177,6 +203,77 @@ def test_a_host_keeps_the_bundle_and_checks_it_before_use(pyz: Path, tmp_path: P
     assert sorted(p.name for p in folder.iterdir()) == [kept.name]
 
 
+def for_another_python(data: bytes) -> bytes:
+    """Return the bundle as if another Python had built it."""
+    mark = f"# bytecode {packed.MAGIC} ".encode()
+    assert data.startswith(packed.SHEBANG + mark)
+    return data.replace(mark, b"# bytecode ffffffff ", 1)
+
+
+def test_bytecode_of_another_python_is_made_once_and_checked_before_use(
+    pyz: Path, tmp_path: Path
+) -> None:
+    data = for_another_python(pyz.read_bytes())
+    digest, folder = bundle.digest(data), tmp_path / "state" / "bundle"
+    first = launch(data, digest, folder, len(data))
+    assert first.returncode == 0, first.stderr
+    [made] = (path for path in folder.iterdir() if path.suffix != ".pyz")
+    whole = made.read_bytes()
+    assert made.name == f"{digest}.pyz.{packed.MAGIC}.{hashlib.sha256(whole).hexdigest()}"
+    assert made.stat().st_mode & 0o777 == 0o600
+    before = made.stat()
+
+    assert launch(b"\n", digest, folder, 0).stdout == first.stdout
+    assert made.stat().st_ino == before.st_ino, "made again"
+    for spoil in (lambda: made.write_bytes(b"x" + whole[1:]), lambda: made.chmod(0o666)):
+        spoil()
+        assert launch(b"\n", digest, folder, 0).stdout == first.stdout
+        assert made.read_bytes() == whole
+        assert made.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in folder.iterdir()) == sorted([f"{digest}.pyz", made.name])
+
+
+def test_a_host_that_cannot_keep_bytecode_runs_all_the_same(pyz: Path, tmp_path: Path) -> None:
+    data = for_another_python(pyz.read_bytes())
+    digest, folder = bundle.digest(data), tmp_path / "bundle"
+    assert launch(data, digest, folder, len(data)).returncode == 0
+    [made] = (path for path in folder.iterdir() if path.suffix != ".pyz")
+    made.unlink()
+    full = launch(b"\n", digest, folder, 0, before=("prlimit", "--fsize=100000"))
+    assert full.returncode == 0, full.stderr
+    assert full.stdout.startswith(b"remedy ")
+    assert [path.name for path in folder.iterdir()] == [f"{digest}.pyz"]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_modules_come_from_the_bytecode(pyz: Path, tmp_path: Path, other: bool) -> None:
+    path = tmp_path / "remedy.pyz"
+    path.write_bytes(for_another_python(pyz.read_bytes()) if other else pyz.read_bytes())
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from remedies import packed; packed.take_over(sys.argv[1])\n"
+        "from remedies import model, catalogue, shipped; import os; os.closerange(3, 100)\n"
+        "import remedies.cli.plan, nftables\n"
+        "print(type(model.__spec__.loader).__name__, model.__file__ == sys.argv[1] + "
+        "'/remedies/model.py', catalogue.fix_ids() != (), shipped.compiled('default') is not None)"
+    )
+    done = subprocess.run([PYTHON, "-I", "-S", "-c", code, str(path)],
+                          capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout == f"{'zipimporter' if other else 'Importer'} True True True\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["remedy.pyz"], "it wrote something"
+
+
+def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom remedies.fleet import bundle\nbuild = bundle.build\n"
+        "bundle.build = lambda: (print('built'), build())[1]\nbundle.cached(sys.argv[1])"
+    )
+    argv = [sys.executable, "-c", code, str(tmp_path)]
+    workers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sorted(worker.communicate(timeout=60)[0] for worker in workers) == ["", "", "built\n"]
+
+
 def test_a_link_in_the_way_is_refused(pyz: Path, tmp_path: Path) -> None:
     digest = hashlib.sha256(pyz.read_bytes()).hexdigest()
     (tmp_path / "elsewhere").mkdir()
@@ -193,5 +290,5 @@ def test_the_bundle_is_the_host_side_and_nothing_else(pyz: Path) -> None:
     sources = {name for name in names if name.endswith(".py")}
     host = {f"remedies/{name}" for name in contents.bundled(package)}
     assert sources == host | {"__main__.py", "nftables.py"}
-    assert not any("/lab/" in name or "/report/" in name for name in names)
+    assert not any("/lab/" in name or "/templates/" in name for name in names)
     assert "remedies/shipped_data/compiled/default.json" in names
