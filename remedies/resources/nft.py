@@ -72,10 +72,23 @@ def write(path: str, state: str | None) -> None:
 
 
 def check(path: str, state: str | None) -> None:
-    """Let nft and the kernel judge the write and change nothing; raise WriteFailed."""
+    """Let nft and the kernel judge the write and change nothing; raise WriteFailed.
+
+    Where there is no table yet none is deleted either: a table that one batch adds, deletes and
+    adds is shown to everybody until the kernel has dropped the batch (nft_deactivate_next() in
+    its nf_tables.h undoes the mark of the first addition).
+    """
+    commands = _commands(path, state)
+    try:
+        if not nf_tables.table_exists(*nft_split(path)):
+            commands = commands[2:]
+    except Unreadable as error:
+        raise WriteFailed(error.what, error.hint) from error
+    if not commands:
+        return
     from remedies.netfilter import libnftables
 
-    libnftables.check(_commands(path, state))
+    libnftables.check(commands)
 
 
 def same(path: str, one: str | None, other: str | None) -> bool:

@@ -13,7 +13,7 @@ from remedies import netns as namespaces
 from remedies.errors import InputError, WriteFailed
 from remedies.fixes.invalid_drop import table
 from remedies.netfilter import ours
-from remedies.resources import nft
+from remedies.resources import nf_tables, nft
 
 PATH = "inet/remedy_invalid_drop"
 FOREIGN = """table inet mine {
@@ -65,6 +65,51 @@ def test_written_read_and_removed(netns: Make, run_in: RunIn) -> None:
         nft.write(PATH, None)
         assert nft.read(PATH) is None
     assert ruleset(run_in, ns) == before
+
+
+STRANGE = """
+table inet remedy_invalid_drop {
+	set s { type ipv4_addr; flags interval; elements = { 10.0.0.0/8 }; }
+	map m { type ipv4_addr : verdict; elements = { 10.1.1.1 : jump other }; }
+	counter c { }
+	chain other { }
+	chain input {
+		type filter hook input priority 0; policy drop
+		ip saddr @s counter name c accept
+		ip daddr vmap @m
+	}
+}
+"""
+
+
+def test_what_somebody_else_has_put_into_the_table_comes_back(netns: Make, run_in: RunIn) -> None:
+    ns = netns()
+    run_in(ns, ["nft", "-f", "-"], stdin=STRANGE)
+    before = ruleset(run_in, ns)
+    with namespaces.inside(ns):
+        state = nft.read(PATH)
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table()
+        nft.check(PATH, state)
+        nft.write(PATH, state)
+        assert nft.read(PATH) == state
+    assert ruleset(run_in, ns) == before
+
+
+def test_a_check_shows_nobody_a_table(netns: Make) -> None:
+    """Whoever looks while the kernel judges a batch sees what is there: nothing."""
+    with namespaces.inside(netns()):
+        code = (
+            "from remedies.resources import nft; from remedies.fixes.invalid_drop import table\n"
+            f"for _ in range(300): nft.check({PATH!r}, table())"
+        )
+        checks = subprocess.Popen([sys.executable, "-c", code])
+        looks = 0
+        while checks.poll() is None:
+            assert not nf_tables.table_exists("inet", "remedy_invalid_drop"), looks
+            looks += 1
+        assert checks.returncode == 0
+        assert looks > 100
 
 
 def test_every_construct_reads_back_and_renders_as_nft_prints_it(
