@@ -25,9 +25,13 @@ XTABLES = ("raw", "mangle", "nat", "filter", "security")
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _SET_LIMIT = 2048
 _REPEATS = 4
-_CT = b"\x07\0\1\0ct\0"  # NFTA_EXPR_NAME; a handle may spell the bare name
 _JUMPS = (b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # NFT_JUMP, NFT_GOTO
-_DROP = b"\x0c\0\2\0\x08\0\1\0\0\0\0\0"  # NFTA_DATA_VERDICT holding NFTA_VERDICT_CODE NF_DROP
+_PAYLOAD = b"payload\0"
+_PROTOCOL = {
+    # NFTA_PAYLOAD_BASE, OFFSET and LEN of the byte that names the protocol: RFC 791, RFC 8200
+    family: b"\x08\0\2\0\0\0\0\1" + b"\x08\0\3\0\0\0\0" + at + b"\x08\0\4\0\0\0\0\1"
+    for family, at in (("ip", b"\x09"), ("ip6", b"\x06"))
+}
 
 
 @dataclass(frozen=True)
@@ -162,11 +166,16 @@ class NfTables:
         return tuple(dict.fromkeys(step.chain for step in steps if step.chain))
 
     def narrow(self, family: str, rule: bytes) -> bool:
-        """Tell that a rule looks at header fields, unless it may drop by conntrack state.
+        """Tell that a rule looks at header fields other than the protocol.
 
-        ``ip protocol tcp ct state invalid drop`` looks at a header and still means every packet.
+        ``ip protocol tcp`` looks at a header and still means every packet; iptables-nft 1.8.11
+        writes ``-p tcp`` so, older ones as ``meta l4proto tcp``.
         """
-        return b"payload" in rule and not (_CT in rule and _DROP in rule)
+        looks = rule.count(_PAYLOAD)
+        if not looks:
+            return False
+        protocols = _PROTOCOL.values() if family == "inet" else (_PROTOCOL[family],)
+        return looks > sum(rule.count(protocol) for protocol in protocols)
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what a raw rule means, its sets read."""
