@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
@@ -28,6 +28,13 @@ class Nat:
     rules: tuple[PacketRule, ...] = ()
     unread: tuple[str, ...] = ()
     """Rules or tables that could not be analysed, and why: an overlap with them is unknown."""
+
+    @property
+    def blind(self) -> Optional[str]:
+        """Return why a guard cannot rule out an overlap with NAT, None where it can."""
+        if self.asked and not self.unread:
+            return None
+        return f"NAT rules could not be read: {'; '.join(self.unread) or 'not asked for'}"
 
 
 def read(asking: Asking) -> Nat:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from dataclasses import field
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.rule import PacketRule
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
@@ -61,6 +60,15 @@ class Netfilter:
     """What could not be read, and why."""
     unread_notracks: tuple[str, ...] = ()
     """Where a notrack rule may stand that could not be read, and why."""
+
+    @property
+    def store(self) -> str:
+        """Return where an iptables rule of ours belongs: ``nft`` or ``legacy``.
+
+        With the rules that are there; where both variants have some, and where none does, in the
+        nf_tables store, whose tables go again with their last chain.
+        """
+        return "legacy" if self.iptables == "legacy" or not self.nf_tables else "nft"
 
 
 def open_stores(deadline: float) -> tuple[list[Store], list[str]]:
@@ -188,14 +196,13 @@ class _Reading:
             )
 
     def _drops(self, store: Store, base: Base) -> None:
-        import dataclasses
-
         from remedies.netfilter.invalid import effective
+        from remedies.values import replace
 
         try:
             for rule in effective(store, base):
                 hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
-                self.drops.extend(dataclasses.replace(rule, hook=hook) for hook in hooks)
+                self.drops.extend(replace(rule, hook=hook) for hook in hooks)
         except Unreadable as error:
             self.unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
 

@@ -20,9 +20,9 @@ iptables chain
         -A REMEDY-INVALID -p tcp -m conntrack --ctstate INVALID -j DROP
         COMMIT
 
-    The built-in chains named are those that jump to ours. Where our chain is absent but the
-    nf_tables store has the table, its state lists the built-in chains that exist, so that
-    writing it back removes those that we alone caused to exist.
+    The built-in chains named are those that jump to ours. Where our chain is absent from the
+    nf_tables store and its table is there, a section lists the built-in chains that exist, so
+    that writing it back removes those that we alone caused to exist.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ CHAIN_PREFIX = "REMEDY-"
 """What the names of our iptables chains begin with: no other chain is ever written."""
 
 VARIANTS = ("nft", "legacy")
+REVERSIBILITY = {"nft": "exact", "legacy": "lossy"}
+"""By variant: a legacy table, once registered, stays until its namespace ends."""
 _STORES = {"# iptables-nft": "nft", "# iptables-legacy": "legacy"}
 
 
@@ -160,9 +162,10 @@ def nft_canonical(objects: Iterable[dict[str, object]]) -> str:
     """Return libnftables' objects of one table as canonical text.
 
     Handles, counter figures and ``metainfo`` go; the table comes first, then its chains in the
-    kernel's order, then rules by chain, then whatever else somebody put into the table.
+    kernel's order, then whatever else somebody put into the table (sets, maps: rules name them,
+    and maps name chains), then rules by chain: written in this order, it loads.
     """
-    ranks = {"table": 0, "chain": 1, "rule": 2}
+    ranks = {"table": 0, "chain": 1, "rule": 3}
     chains: dict[object, int] = {}
     kept: list[tuple[int, int, str]] = []
     for item in objects:
@@ -173,9 +176,12 @@ def nft_canonical(objects: Iterable[dict[str, object]]) -> str:
         if kind == "chain":
             chains.setdefault(body.get("name"), len(chains))
         if isinstance(body.get("expr"), list):
-            body["expr"] = [{"counter": None} if "counter" in e else e for e in body["expr"]]
+            body["expr"] = [
+                {"counter": None} if "counter" in e and not isinstance(e["counter"], str) else e
+                for e in body["expr"]
+            ]  # a text is the name of a counter object
         place = chains.get(body.get("chain"), 0) if kind == "rule" else 0
-        kept.append((ranks.get(kind, 3), place, json.dumps({kind: body}, sort_keys=True)))
+        kept.append((ranks.get(kind, 2), place, json.dumps({kind: body}, sort_keys=True)))
     kept.sort(key=lambda entry: entry[:2])
     return "".join(line + "\n" for _, _, line in kept)
 
@@ -235,6 +241,12 @@ def iptables_sections(state: str | None) -> dict[str, tuple[str, ...]]:
     if lines:
         raise InputError(f"not the state of an iptables chain: {lines[0]!r}")
     return sections
+
+
+def iptables_in_force(state: str | None, chain: str) -> dict[str, tuple[str, ...]]:
+    """Return those sections of a canonical text that hold our chain; raise InputError."""
+    sections = iptables_sections(state)
+    return {name: lines for name, lines in sections.items() if f":{chain} -" in lines}
 
 
 def union(one: str, other: str) -> str:

@@ -13,6 +13,7 @@ import sys
 from typing import Optional
 
 from remedies.errors import Unreadable, WriteFailed
+from remedies.netfilter import script
 from remedies.resources import program
 
 WAIT = 10
@@ -63,17 +64,14 @@ def _with_library(version: int, table: str, chain: str, wanted: Wanted) -> bool:
 
 
 def _with_restore(version: int, table: str, chain: str, wanted: Wanted) -> None:
-    from remedies.resources.xtables import jumps_in, restore_text
-
     name = "iptables" if version == 4 else "ip6tables"
     try:
         lines = program.run([f"{name}-legacy-save", "-t", table]).splitlines()
-        there = jumps_in(lines, chain)
+        there = script.jumps_in(lines, chain)
         if wanted is not None:
-            text = restore_text(table, chain, wanted[0], wanted[1], there)
+            text = script.replacing(table, chain, *wanted, there)
         elif any(line.startswith(f":{chain} ") for line in lines):
-            removed = "".join(f"-D{jump[2:]}\n" for jump in there)
-            text = f"*{table}\n{removed}-F {chain}\n-X {chain}\nCOMMIT\n"
+            text = script.removing(table, chain, there)
         else:
             return
         program.run([f"{name}-legacy-restore", "--noflush", "--wait", str(WAIT)], text)

@@ -9,14 +9,21 @@ it. Canonical texts are those of :mod:`remedies.netfilter.ours`; what they mean 
   once (a jump's position is not part of the state);
 * no section with our chain in a store: chain and jumps are gone from that store;
 * of the built-in chains that our jumps alone caused to exist in the nf_tables store, those that
-  the text names stay; None says that the table was not there, and goes when nothing is left.
+  the text names stay; a text without a section of that store says that the table was not there,
+  and goes when nothing is left.
 """
 
 from __future__ import annotations
 
 from remedies.errors import InputError, Unreadable, WriteFailed
-from remedies.netfilter.ours import iptables_sections, iptables_split, iptables_text
-from remedies.resources import nf_tables
+from remedies.netfilter.ours import (
+    iptables_in_force,
+    iptables_sections,
+    iptables_split,
+    iptables_text,
+)
+from remedies.netfilter.script import jumps_in, replacing
+from remedies.resources import iptables_legacy, nf_tables
 from remedies.resources.program import run
 from remedies.values import dataclass
 
@@ -41,19 +48,21 @@ IPV6 = Family(6, "ip6tables", "ip6", "/proc/thread-self/net/ip6_tables_names")
 def read(family: Family, path: str) -> str | None:
     """Return the canonical text of our chain, None where neither chain nor nf_tables table is.
 
+    Where our chain is not in the nf_tables store, the built-in chains that are say so.
+
     Raises Unreadable, and InputError for a chain that is not ours.
     """
     table, chain = iptables_split(path)
     found = nf_tables.chains(family.nft, table)
     text = ""
     if found is not None and any(one.name == chain for one in found):
-        text += _in_force(family, "nft", table, chain)
+        text = _in_force(family, "nft", table, chain)
+    elif found is not None:
+        bases = sorted(f":{one.name}" for one in found if one.hook is not None)
+        text = iptables_text("nft", table, tuple(bases), ())
     if legacy_loaded(family, table):
         text += _in_force(family, "legacy", table, chain)
-    if text or found is None:
-        return text or None
-    bases = tuple(f":{name}" for name in sorted(one.name for one in found if one.hook is not None))
-    return iptables_text("nft", table, bases, ())
+    return text or None
 
 
 def legacy_loaded(family: Family, table: str) -> bool:
@@ -78,26 +87,17 @@ def _in_force(family: Family, variant: str, table: str, chain: str) -> str:
     return iptables_text(variant, table, (*hooks, f":{chain} -"), (*jumps, *rules))
 
 
-def jumps_in(lines: list[str], chain: str) -> list[str]:
-    """Return the lines of iptables-save that send packets to ``chain``."""
-    own = f"-A {chain} "
-    ways = (f" -j {chain}", f" -g {chain}")
-    return [line for line in lines if line.endswith(ways) and not line.startswith(own)]
-
-
 def write(family: Family, path: str, state: str | None) -> None:
     """Make it so in both stores; raise WriteFailed or InputError."""
     table, chain = iptables_split(path)
     sections = _checked(table, chain, state)
-    wanted = {name: lines for name, lines in sections.items() if f":{chain} -" in lines}
+    wanted = iptables_in_force(state, chain)
     try:
         for variant, lines in wanted.items():
             _put(family, variant, table, chain, lines)
         if "nft" not in wanted:
-            nf_tables.remove_chain(family.nft, table, chain, _bases(state, sections))
+            nf_tables.remove_chain(family.nft, table, chain, _bases(sections))
         if "legacy" not in wanted and legacy_loaded(family, table):
-            from remedies.resources import iptables_legacy
-
             iptables_legacy.write(family.version, table, chain, None)
     except Unreadable as error:
         raise WriteFailed(error.what, error.hint) from error
@@ -117,48 +117,24 @@ def _checked(table: str, chain: str, state: str | None) -> dict[str, tuple[str, 
     return iptables_sections(state)
 
 
-def _bases(state: str | None, sections: dict[str, tuple[str, ...]]) -> frozenset[str] | None:
+def _bases(sections: dict[str, tuple[str, ...]]) -> frozenset[str] | None:
     """Return the built-in chains to leave in the nf_tables store; None: not even the table."""
-    if state is None:
+    if "nft" not in sections:
         return None
-    return frozenset(line[1:] for line in sections.get("nft", ()) if line.startswith(":"))
+    return frozenset(line[1:] for line in sections["nft"] if line.startswith(":"))
 
 
 def _put(family: Family, variant: str, table: str, chain: str, lines: tuple[str, ...]) -> None:
     rules = tuple(line for line in lines if line.startswith(f"-A {chain} "))
-    jumps = tuple(jumps_in(list(lines), chain))
+    jumps = tuple(jumps_in(lines, chain))
     if variant == "legacy":
-        from remedies.resources import iptables_legacy
-
         iptables_legacy.write(family.version, table, chain, (jumps, rules))
         return
     current: list[str] = []
     if nf_tables.chain_exists(family.nft, table, chain):
         current = run([f"{family.program}-nft-save", "-t", table]).splitlines()
-    text = restore_text(table, chain, jumps, rules, jumps_in(current, chain))
+    text = replacing(table, chain, jumps, rules, jumps_in(current, chain))
     run_restore(family, "nft", text, "--wait")
-
-
-def restore_text(
-    table: str,
-    chain: str,
-    jumps: tuple[str, ...],
-    rules: tuple[str, ...],
-    there: list[str],
-) -> str:
-    """Return what replaces our chain in one transaction of ``iptables-restore --noflush``.
-
-    A ``:CHAIN`` line empties the chain or makes it; jumps come first in their chains, where no
-    other rule can end a packet before them, and only where they are missing from ``there``.
-    """
-    spare = list(there)
-    for jump in jumps:
-        if jump in spare:
-            spare.remove(jump)
-    removed = tuple("-D" + jump[2:] for jump in spare)
-    missing = tuple("-I" + jump[2:] for jump in jumps if jump not in there)
-    lines = (f"*{table}", f":{chain} - [0:0]", *rules, *removed, *missing, "COMMIT")
-    return "".join(line + "\n" for line in lines)
 
 
 def run_restore(family: Family, variant: str, text: str, *options: str) -> None:
@@ -175,15 +151,34 @@ def check(family: Family, path: str, state: str | None) -> None:
     In an empty namespace, because even a test run of the legacy program registers the table.
     """
     table, chain = iptables_split(path)
-    for variant, lines in _checked(table, chain, state).items():
-        if f":{chain} -" not in lines:
-            continue
+    _checked(table, chain, state)
+    for variant, lines in iptables_in_force(state, chain).items():
         from remedies import netns
 
+        if variant == "nft":
+            _listed(family, table)
         rules = tuple(line for line in lines if line.startswith(f"-A {chain} "))
-        text = restore_text(table, chain, tuple(jumps_in(list(lines), chain)), rules, [])
+        text = replacing(table, chain, tuple(jumps_in(lines, chain)), rules, [])
         with netns.scratch():
             run_restore(family, variant, text, "--test")
+
+
+def _listed(family: Family, table: str) -> None:
+    """Raise WriteFailed where this iptables could not read back what it writes into a table.
+
+    nft can give a table of iptables' names base chains of its own. iptables 1.8.9 and later list
+    the rest; 1.8.7 lists nothing, or crashes once two base chains share a hook.
+    """
+    program = f"{family.program}-nft-save"
+    try:
+        said = run([program, "-t", table])
+    except Unreadable as error:
+        raise WriteFailed(error.what, "set 'backend: nftables' in the policy") from error
+    if "' is incompatible" in said:
+        raise WriteFailed(
+            f"{program}: {said.splitlines()[0].strip('# ')}",
+            "somebody made this table with nft: set 'backend: nftables' in the policy",
+        )
 
 
 def same(family: Family, path: str, one: str | None, other: str | None) -> bool:
@@ -193,18 +188,12 @@ def same(family: Family, path: str, one: str | None, other: str | None) -> bool:
     compared as this iptables prints them after loading both in an empty namespace.
     """
     _, chain = iptables_split(path)
-    first, second = (_force_of(chain, state) for state in (one, other))
+    first, second = (iptables_in_force(state, chain) for state in (one, other))
     if first == second:
         return True
     if first.keys() != second.keys():
         return False
     return _printed(family, path, one) == _printed(family, path, other)
-
-
-def _force_of(chain: str, state: str | None) -> dict[str, tuple[str, ...]]:
-    """Return the sections that hold our chain."""
-    sections = iptables_sections(state)
-    return {name: lines for name, lines in sections.items() if f":{chain} -" in lines}
 
 
 def _printed(family: Family, path: str, state: str | None) -> str | None:
@@ -222,7 +211,7 @@ def counters(family: Family, path: str) -> dict[str, int]:
     """Return packets by rule of our chain, wherever it is; raise Unreadable."""
     table, chain = iptables_split(path)
     found: dict[str, int] = {}
-    for variant in iptables_sections(read(family, path)):
+    for variant in iptables_in_force(read(family, path), chain):
         lines = run([f"{family.program}-{variant}-save", "-c", "-t", table]).splitlines()
         for line in lines:
             figures, _, rule = line.partition(f" -A {chain} ")

@@ -206,6 +206,28 @@ def test_our_chain_in_the_wrong_store_moves(netns: Make, run_in: RunIn) -> None:
     assert "REMEDY" not in run_in(ns, ["iptables-legacy-save"]).stdout
 
 
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(("program", "driver"), DRIVERS)
+def test_a_change_of_variant_is_undone_to_what_was_before(
+    netns: Make, run_in: RunIn, world: str, program: str, driver: ModuleType
+) -> None:
+    ns = netns()
+    run_in(ns, [f"{program}-legacy-restore", "--noflush"], stdin="*mangle\nCOMMIT\n")
+    run_in(ns, [f"{program}-nft-restore", "--noflush"], stdin=WORLDS[world])
+    before = dump(run_in, ns)
+    with namespaces.inside(ns):
+        first = driver.read(PATH)
+        driver.write(PATH, wanted("legacy"))
+        once, second = dump(run_in, ns), driver.read(PATH)
+        assert driver.same(PATH, second, wanted("legacy"))
+        driver.write(PATH, wanted("nft"))
+        driver.write(PATH, second)
+        assert dump(run_in, ns) == once
+        assert driver.counters(PATH)
+        driver.write(PATH, first)
+    assert dump(run_in, ns) == before
+
+
 def test_both_stores_at_once_are_told_apart(netns: Make) -> None:
     both = wanted("nft") + wanted("legacy")
     with namespaces.inside(netns()):
