@@ -17,15 +17,15 @@ def run(args: argparse.Namespace) -> int:
     from remedies import codec
     from remedies.cli import session
     from remedies.cli.render import changes_text
-    from remedies.cli.terminal import Style, clean
+    from remedies.cli.terminal import Style, clean, local
     from remedies.errors import UsageError
     from remedies.facts.host import read_host
     from remedies.model import FORMAT_VERSION
     from remedies.transaction import state
 
-    found = session.read_ledger(state.folder(args.state_dir, read_host().netns))
-    entry = found.get(args.transaction)
-    if entry is None:
+    folder = state.folder(args.state_dir, read_host().netns)
+    entry = next(session.newest(folder, args.transaction), None)
+    if not args.transaction or entry is None:
         raise UsageError(f"no transaction {args.transaction!r}", "see 'remedy history'")
     outcome = entry.outcome or "unfinished"
     if args.json:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     begin = entry.begin
     print(f"{entry.id}: {begin.kind}, {outcome}")
-    print(clean(f"{entry.time} on {begin.host}, by {begin.user}: {begin.command}\n"))
+    print(clean(f"{local(entry.time)} on {begin.host}, by {begin.user}: {begin.command}\n"))
     print("\n".join(changes_text(begin.changes, Style(args))).rstrip())
     for line in entry.stuck:
         print(f"stuck: {clean(line)}")

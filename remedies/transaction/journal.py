@@ -17,7 +17,6 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import field
 from typing import Any, BinaryIO, Optional
 
 from remedies import codec
@@ -25,14 +24,18 @@ from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.probing import now
 from remedies.transaction import points
 from remedies.transaction.announce import anchor
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 VERSION = 2
 NAME = "journal.jsonl"
 """The first segment. It also names the journal: what stands beside it belongs to it."""
 GENESIS = "0" * 64
-SEGMENT = 1 << 20
-"""Bytes from which a segment is full. A transaction is never split over two."""
+SEGMENT = 1 << 18
+"""Bytes from which a segment is full. A transaction is never split over two.
+
+Every verb that asks what is in force reads one segment, so this is what a long journal costs it:
+about 350 records, 15 ms.
+"""
 _TORN = b"#"
 """What a torn line ends with. No record does: one that lacks its newline alone is torn too."""
 
@@ -104,6 +107,37 @@ def latest(path: str) -> Iterator[Record]:
         if first is not None and first.kind == "checkpoint":
             return _chained(found[index:], first.prev, first.seq)
     return _chained(found, GENESIS, 1)
+
+
+def newest_first(path: str, txn: str = "") -> Iterator[list[Record]]:
+    """Yield the records of each segment, in order, the newest segment first.
+
+    With ``txn``, only of the segments that mention this transaction; the others are not decoded.
+    The chain is checked within a segment, and from it to the one that was yielded before. Raises
+    as :func:`records` does.
+    """
+    found = segments(path)
+    after: Optional[Record] = None
+    for segment in reversed(found):
+        if txn and not _mentions(segment, txn):
+            after = None
+            continue
+        oldest = segment == found[0]
+        there = list(_chained([segment], GENESIS if oldest else None, 1 if oldest else None))
+        if there and after is not None and after.prev != there[-1].hash:
+            raise InputError(
+                f"{segment}: it does not end where record {after.seq} goes on",
+                "'remedy audit verify' says what is missing",
+            )
+        if there:
+            after = there[0]
+            yield there
+
+
+def _mentions(segment: str, txn: str) -> bool:
+    mark = f'"txn":{json.dumps(txn)}'.encode()
+    with _reading(segment) as file:
+        return mark in file.read()
 
 
 def _chained(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
 from typing import Optional
 
 from remedies import codec
 from remedies.errors import InputError
 from remedies.model import Change, Finding, Held
 from remedies.transaction.journal import Record
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,12 @@ class Begin:
     change_id: str = ""
     comment: str = ""
     approver: str = ""
-    """Who answered the question; empty with ``--yes``."""
+    """Who approved it, as ``--approved-by`` says; else who answered the question; empty with
+    ``--yes`` alone."""
     findings: tuple[Finding, ...] = ()
     """What the changes answer, with the evidence at the time of the plan."""
+    uid: str = ""
+    """The real user id of the writer, whatever ``user`` says sudo's caller was."""
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -95,6 +97,8 @@ class Transaction:
     """Somebody confirmed it: its boot files are being written."""
     reason: str = ""
     """Why it was undone."""
+    confirmed_by: str = ""
+    """Who kept it; empty where nobody was asked to."""
 
     @property
     def touched(self) -> tuple[int, ...]:
@@ -108,9 +112,22 @@ class Transaction:
         return may
 
     @property
+    def stands(self) -> tuple[int, ...]:
+        """Return the indices of the changes that this left in force, in the order of writing.
+
+        What it could neither finish nor undo is among them: somebody has to come back to it.
+        """
+        left = [i for i in self.written if i not in self.undone]
+        if self.outcome == "incomplete" and self.begin.kind == "apply":
+            names = {line.partition(": ")[0] for line in self.stuck}
+            begun = (i for i in self.touched if i not in self.written and i not in self.undone)
+            left += [i for i in begun if self.begin.changes[i].resource in names]
+        return tuple(left)
+
+    @property
     def standing(self) -> tuple[Change, ...]:
-        """Return the changes that this transaction left in force, in the order of writing."""
-        return tuple(self.begin.changes[i] for i in self.written if i not in self.undone)
+        """Return the changes of :attr:`stands`."""
+        return tuple(self.begin.changes[i] for i in self.stands)
 
 
 def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
@@ -139,6 +156,7 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
             entry.outcome = str(record.data.get("outcome"))
             entry.ended = record.time
             entry.reason = str(record.data.get("reason", ""))
+            entry.confirmed_by = str(record.data.get("user", ""))
             stuck = record.data.get("stuck")
             entry.stuck = tuple(map(str, stuck)) if isinstance(stuck, list) else ()
             continue
@@ -206,9 +224,8 @@ def checkpoint(found: dict[str, Transaction]) -> dict[str, object]:
     for entry in found.values():
         stands = tuple(
             i
-            for i in entry.written
-            if i not in entry.undone
-            and (entry.id, entry.begin.changes[i]) in stacks[entry.begin.changes[i].resource]
+            for i in entry.stands
+            if (entry.id, entry.begin.changes[i]) in stacks[entry.begin.changes[i].resource]
         )
         if stands or entry is list(found.values())[-1]:
             kept.append(

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.errors import InputError, NotPermitted, RemedyError
-from remedies.transaction.journal import NAME, Journal, latest, records, segments
+from remedies.transaction.journal import NAME, Journal, _hash, latest, records, segments
 
 
 def filled(folder: Path, count: int = 3) -> Path:
@@ -81,6 +81,56 @@ def test_a_deleted_and_a_moved_record_are_named(tmp_path: Path) -> None:
     path.write_text("\n".join([lines[1], lines[0]]) + "\n")
     with pytest.raises(InputError, match=r":1: record 2 was altered or moved"):
         list(records(str(path)))
+
+
+def forged(path: Path, number: int, **changed: object) -> None:
+    """Change one record and give it the hash that it then has."""
+    plain = json.loads(path.read_text().splitlines()[number]) | changed
+    tampered(path, number, {**plain, "hash": _hash(plain)})
+
+
+def test_a_record_with_a_hash_of_its_own_is_named_by_the_one_after_it(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    forged(path, 1, data={"n": 7})
+    with pytest.raises(InputError, match=r":3: record 3 was altered or moved"):
+        list(records(str(path)))
+
+
+def test_a_number_that_is_not_the_next_is_named(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    forged(path, 2, seq=4)
+    with pytest.raises(InputError, match=r":3: record 4 was altered or moved"):
+        list(records(str(path)))
+
+
+def test_what_is_torn_must_be_what_was_torn(tmp_path: Path) -> None:
+    """A record garbled after the fact does not pass for a torn one."""
+    path = filled(tmp_path)
+    path.write_bytes(path.read_bytes()[:-5])
+    with Journal(str(tmp_path)) as journal:
+        journal.append("begin", "after", {})
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2].replace('"n":2', '"n":3')
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r":3: not a journal record"):
+        list(records(str(path)))
+
+
+def test_a_new_segment_is_on_disk_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    path = filled(tmp_path, 1)
+    assert synced == [str(tmp_path), str(path)]
+    filled(tmp_path, 1)
+    assert synced == [str(tmp_path), str(path), str(path)]
 
 
 def test_garbage_between_records_is_named(tmp_path: Path) -> None:
@@ -198,6 +248,26 @@ def test_segments_follow_each_other_in_one_chain(tmp_path: Path) -> None:
     assert [r.seq for r in latest(found[0])] == [6, 7]
     with Journal(str(tmp_path)) as journal:
         assert journal.append("end", "t5").seq == 8
+
+
+def test_where_no_new_segment_can_be_made_the_old_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = filled(tmp_path), os.open
+
+    def full(name: str, flags: int, *mode: int) -> int:
+        if "journal-0" in str(name) and flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(name, flags, *mode)
+
+    with Journal(str(tmp_path)) as journal:
+        monkeypatch.setattr(os, "open", full)
+        with pytest.raises(NotPermitted, match="cannot write the journal"):
+            journal.rotate({"transactions": []})
+        assert journal.path == str(path)
+        assert journal.append("begin", "t4").seq == 4
+    assert segments(str(path)) == [str(path)]
+    assert [r.seq for r in records(str(path))] == [1, 2, 3, 4]
 
 
 def test_a_lost_segment_is_named(tmp_path: Path) -> None:

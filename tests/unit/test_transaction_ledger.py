@@ -11,6 +11,7 @@ from fake_store import FakeStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remedies import codec
 from remedies.errors import WriteFailed
 from remedies.model import Change
 from remedies.transaction import ledger, undo
@@ -99,6 +100,41 @@ def test_a_boot_file_that_cannot_be_written_leaves_it_waiting(tmp_path: Path) ->
         confirm_it(store, journal, entry, "root")
     (entry,) = read(tmp_path).values()
     assert (entry.outcome, len(entry.standing)) == ("confirmed", 3)
+
+
+def test_a_confirmation_whose_end_was_on_disk_and_not_acknowledged_waits_on(
+    tmp_path: Path,
+) -> None:
+    entry = waiting(tmp_path, FakeStore(a="0"))
+    with Journal(str(tmp_path)) as journal:
+        journal.append("confirming", entry.id, {"user": "root"})
+        journal.append("end", entry.id, {"outcome": "confirmed"})
+        journal.append("pending", entry.id, codec.encode(entry.pending))
+    (told,) = read(tmp_path).values()
+    assert (told.outcome, told.confirming, told.pending) == (None, False, entry.pending)
+    assert ledger.unfinished(read(tmp_path)) == (told,)
+
+
+def applied(folder: Path, store: FakeStore, *changes: Change) -> None:
+    with Journal(str(folder)) as journal:
+        assert apply(store, journal, begin(*changes), Checked).outcome == "applied"
+
+
+def test_what_an_apply_has_given_back_is_in_force_no_more(tmp_path: Path) -> None:
+    store = FakeStore(a="0")
+    for before, after in (("0", "1"), ("1", "2"), ("2", "0")):
+        applied(tmp_path, store, change("a", before, after))
+    assert ledger.in_force(read(tmp_path)) == {}
+    assert ledger.to_roll_back(read(tmp_path)) == {}
+
+
+def test_what_is_held_comes_back_as_the_first_change_of_it_does(tmp_path: Path) -> None:
+    """An exact change on top of a lossy one does not make the way to the base exact."""
+    store = FakeStore(a="0")
+    applied(tmp_path, store, replace(change("a", "0", "1"), reversibility="lossy"))
+    applied(tmp_path, store, change("a", "1", "2"))
+    (held,) = ledger.in_force(read(tmp_path)).values()
+    assert (held.base, held.ours, held.reversibility) == ("0", "2", "lossy")
 
 
 def test_what_waits_is_reverted_and_a_boot_file_of_somebody_else_is_let_be(tmp_path: Path) -> None:
