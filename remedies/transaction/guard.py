@@ -10,7 +10,9 @@ done. The writer's end of a socket pair closes: the writer is dead, however it d
 writes to its FIFO in the state folder: the transaction waits now, or was confirmed. Time is up.
 A transaction that its dead writer did not end is undone; one that waits is undone when nobody has
 confirmed it in time. Writer and guard never write at once: the guard acts under the writer's
-lock, which is free once the writer and every program it had started are gone.
+lock, which is free once the writer and every program it had started are gone. A writer that lives
+and makes no record any more (:data:`STALL`) is stopped or hung and is ended first (``holder``):
+neither it nor whoever else sits on the lock may keep the guard from its work.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ import socket
 import time
 from typing import NoReturn, Optional
 
-from remedies.errors import RemedyError, WriteFailed
+from remedies.errors import Locked, RemedyError, WriteFailed
+from remedies.model import Change
 from remedies.resources import program
-from remedies.transaction import ledger, lock, scope, undo
+from remedies.transaction import holder, ledger, lock, scope, undo
 from remedies.transaction.announce import announce
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import NAME, Journal, Unwritable, latest
@@ -36,6 +39,11 @@ from remedies.transaction.store import Result
 
 PATIENCE = 5.0
 """Seconds that a guard may take to report that it is in place; it needs a millisecond or two."""
+STALL = 60.0
+"""Seconds without a record after which a writer is taken for hung: twice what one program is
+given (program.TIMEOUT). The time in which it watches the host itself comes on top."""
+SITS = 60.0
+"""Seconds that somebody else may hold the lock of a transaction that has to be undone."""
 
 
 def clock() -> float:
@@ -112,14 +120,21 @@ class Guard:
         self._lifeline.close()
         clear(self._folder, self._txn)
 
+    def for_boot(self, changes: tuple[Change, ...]) -> None:
+        """Let the next boot undo ``changes`` too: see :mod:`remedies.transaction.bootguard`."""
+        from remedies.transaction import bootguard
+
+        bootguard.arm(self._folder, self._txn, changes)
+
     def fileno(self) -> int:
         """Return a descriptor that is readable once the guard has ended."""
         return self._lifeline.fileno()
 
 
-def arm(folder: str, txn: str) -> Guard:
+def arm(folder: str, txn: str, watching: float = 0.0) -> Guard:
     """Put a guard beside this process; return once it watches.
 
+    ``watching``: seconds that the writer may spend on looking at the host between two records.
     Raises WriteFailed where that does not work: nothing may be written then.
     """
     folder = os.path.abspath(folder)
@@ -130,7 +145,7 @@ def arm(folder: str, txn: str) -> Guard:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            _run(folder, txn, theirs)
+            _run(folder, txn, theirs, STALL + watching)
     except OSError as error:
         clear(folder, txn)
         raise WriteFailed(f"no guard could be started: {error.strerror}", "try again") from error
@@ -151,7 +166,7 @@ def arm(folder: str, txn: str) -> Guard:
     return guard
 
 
-def _run(folder: str, txn: str, lifeline: socket.socket) -> NoReturn:
+def _run(folder: str, txn: str, lifeline: socket.socket, stall: float) -> NoReturn:
     """Be the guard. Never returns: what the writer's callers would do is not for this process."""
     try:
         gc.freeze()  # the writer's files belong to the writer: nothing here may close them again
@@ -164,7 +179,7 @@ def _run(folder: str, txn: str, lifeline: socket.socket) -> NoReturn:
         except OSError as error:
             note = f"the guard has no unit of its own, so that a logout may end it: {error}"
         lifeline.send(b"!" + note.encode()[:1000])
-        _watch(folder, txn, lifeline, fifo)
+        _watch(folder, txn, lifeline, fifo, stall)
     except BaseException as error:
         announce(f"the guard of transaction {txn} failed: {type(error).__name__}: {error}; "
                  "'remedy rollback' puts things back")  # fmt: skip
@@ -216,14 +231,15 @@ def _end_on_term(fifo: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _watch(folder: str, txn: str, lifeline: socket.socket, fifo: int) -> None:
+def _watch(folder: str, txn: str, lifeline: socket.socket, fifo: int, stall: float) -> None:
     """Wait, look, and act once at most."""
     poll = select.poll()
     poll.register(fifo, select.POLLIN)
     poll.register(lifeline, select.POLLIN)
-    writer, due = True, None
+    writer, due = True, clock() + stall
+    known: Optional[tuple[object, ...]] = None
     while True:
-        ready = poll.poll(None if due is None else max(0.0, (due - clock()) * 1000 + 1))
+        ready = poll.poll(max(0.0, (due - clock()) * 1000 + 1))
         for descriptor, _ in ready:
             if descriptor == fifo:
                 os.read(fifo, 4096)
@@ -231,31 +247,68 @@ def _watch(folder: str, txn: str, lifeline: socket.socket, fifo: int) -> None:
                 writer = False
                 poll.unregister(lifeline)
         entry = _read(folder).get(txn)
-        if entry is None:
-            if writer:
-                continue
+        if entry is None and not writer:
             return
-        if entry.outcome is not None:
+        if entry is not None and entry.outcome is not None:
+            if not writer:
+                _tidy(folder, txn)
             return
-        due = entry.pending.clock if entry.pending is not None else None
-        over = _hurried or clock() >= due if due is not None else not writer
-        if over:
-            _act(folder, txn)
+        if entry is not None and entry.pending is not None:
+            due = entry.pending.clock
+            if _hurried or clock() >= due:
+                _act(folder, txn, "expired", SITS)
+                return
+        elif not writer:
+            _act(folder, txn, "dead", SITS)
             return
+        elif entry is None or _progress(entry) != known:  # no begin yet: nothing is written
+            known = None if entry is None else _progress(entry)
+            due = clock() + stall
+        elif clock() >= due:
+            _act(folder, txn, "hung", 0.0)
+            return
+
+
+def _tidy(folder: str, txn: str) -> None:
+    """Take away what a writer that died after the end has left; another one does it too."""
+    from remedies.transaction import bootguard
+
+    if bootguard.armed(folder, txn):
+        with contextlib.suppress(RemedyError), lock.held(folder, SITS, f"guard of {txn}"):
+            bootguard.disarm(folder, txn)
+
+
+def _progress(entry: Transaction) -> tuple[object, ...]:
+    """Return what is different after every record of a writer."""
+    return (len(entry.written), len(entry.undone), entry.verified)
 
 
 def _read(folder: str) -> dict[str, Transaction]:
     return ledger.transactions(latest(os.path.join(folder, NAME)))
 
 
-def _act(folder: str, txn: str) -> None:
+def _act(folder: str, txn: str, why: str, patience: float) -> None:
+    """Undo the transaction; whoever sits on the lock longer than ``patience`` seconds is ended."""
+    try:
+        _undo(folder, txn, why, patience)
+    except Locked as error:
+        entry = _read(folder).get(txn)
+        if entry is None or entry.outcome is not None:
+            return
+        holder.end(folder)
+        announce(f"transaction {txn} had to be undone, and was in the way: {error.what}; "
+                 "it made no record any more and was killed")  # fmt: skip
+        _undo(folder, txn, why, None)
+
+
+def _undo(folder: str, txn: str, why: str, patience: Optional[float]) -> None:
     """Undo the transaction under the lock, unless it has ended meanwhile, and say so loudly."""
-    with lock.held(folder, None, f"guard of {txn}"):
+    with lock.held(folder, patience, f"guard of {txn}"):
         entry = _read(folder).get(txn)
         if entry is None or entry.outcome is not None:
             return
         with _journal(folder) as journal:
-            why = "dead" if entry.pending is None else "expired"
+            why = "expired" if entry.pending is not None else why
             result = undo.recover(HostResources(), journal, entry, why)
     announce(_sentence(entry, result))
 

@@ -14,7 +14,7 @@ import pytest
 from faulty import Host, eventually
 
 from remedies.errors import Locked
-from remedies.transaction import lock
+from remedies.transaction import holder, lock
 
 REMEDY = os.path.join(os.path.dirname(sys.executable), "remedy")
 
@@ -87,3 +87,28 @@ def test_the_lock_is_held_until_the_last_program_of_a_killed_writer_has_ended(
     with lock.held(str(tmp_path), 5):
         pass
     eventually(lambda: writer.returncode == -signal.SIGKILL, 1, "not killed")
+
+
+def test_who_sits_on_the_lock_is_ended_and_who_waits_for_it_is_not(tmp_path: Path) -> None:
+    """The holder and its program, both stopped; not the one that waits for them."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    code = (
+        "from remedies.transaction import lock; from remedies.resources import program\n"
+        f"with lock.held({str(tmp_path)!r}, 0): program.run(['cat', {str(fifo)!r}])"
+    )
+    wait = (
+        "from remedies.transaction import lock\n"
+        f"with lock.held({str(tmp_path)!r}, None): print('held', flush=True)"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code])
+    with open(fifo, "w"):  # opens once cat is there
+        (child,) = Path(f"/proc/{writer.pid}/task/{writer.pid}/children").read_text().split()
+        waiter = subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE, text=True)
+        inode = (tmp_path / lock.NAME).stat().st_ino
+        eventually(lambda: waiter.pid in holder._waiting(inode), 20, "it does not wait")
+        for pid in (writer.pid, int(child)):
+            os.kill(pid, signal.SIGSTOP)
+        assert set(holder.end(str(tmp_path))) == {writer.pid, int(child)}
+        said, _ = waiter.communicate(timeout=20)
+    assert (writer.wait(), waiter.returncode, said) == (-signal.SIGKILL, 0, "held\n")
