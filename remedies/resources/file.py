@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from remedies.errors import InputError, NotPermitted, RemedyError, Unreadable, WriteFailed
+from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
 
 MADE = {
     "/etc/remedy/boot": "/etc",
@@ -27,6 +27,7 @@ OWN = "/etc/remedy/boot"
 FOLDERS = ("/etc/sysctl.d", "/etc/modules-load.d", "/etc/systemd/system", *MADE)
 MODE = 0o644
 FOLDER_MODE = 0o755
+_WITHOUT = "set 'persist: false' in the policy"
 LIMIT = 1 << 20
 """Bytes; a file longer than that is none of ours."""
 
@@ -43,6 +44,12 @@ def split(path: str) -> tuple[str, str]:
             f"file:{path} is no file of ours", f"*remedy* directly in {' or '.join(FOLDERS)}"
         )
     return folder, name
+
+
+def spare_of(path: str) -> str:
+    """Return the name that a file has while it is written; a crash may leave it."""
+    folder, name = os.path.split(path)
+    return f"{folder}/.{name}.new"
 
 
 @contextlib.contextmanager
@@ -149,7 +156,7 @@ def write(path: str, state: str | None) -> None:
         make = state is not None
         with _folder(folder, make) as where, _existing(where, name, path) as old:
             # One fixed name: what a crash leaves is removed by the next write.
-            spare = f".{name}.new"
+            spare = os.path.basename(spare_of(path))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(spare, dir_fd=where)
             if state is not None:
@@ -160,13 +167,8 @@ def write(path: str, state: str | None) -> None:
             os.fsync(where)
         if state is None:
             _remove_empty(folder)
-    except Unreadable as error:
-        raise WriteFailed(error.what, error.hint) from error
-    except FileNotFoundError as error:
-        if state is not None:
-            raise _failure(path, error) from error
-    except OSError as error:
-        raise _failure(path, error) from error
+    except (OSError, Unreadable) as error:
+        _fail(path, state, error)
 
 
 def _fill(folder: int, name: str, content: bytes, old: int | None) -> None:
@@ -191,14 +193,18 @@ def _fill(folder: int, name: str, content: bytes, old: int | None) -> None:
         raise
 
 
-def _failure(path: str, error: OSError) -> RemedyError:
+def _fail(path: str, state: str | None, error: OSError | Unreadable) -> None:
+    """Raise WriteFailed or NotPermitted; nothing where the folder of what shall go is gone, too."""
+    if isinstance(error, Unreadable):
+        raise WriteFailed(error.what, error.hint) from error
     if isinstance(error, PermissionError):
-        return NotPermitted(f"{path}: {error.strerror}", "run as root")
-    if isinstance(error, FileNotFoundError):
+        raise NotPermitted(f"{path}: {error.strerror}", "run as root") from error
+    if not isinstance(error, FileNotFoundError):
+        raise WriteFailed(f"{path}: {error.strerror}") from error
+    if state is not None:
         folder = os.path.dirname(path)
         needed = MADE.get(folder, folder)
-        return WriteFailed(f"{path}: there is no {needed}", "set 'persist: false' in the policy")
-    return WriteFailed(f"{path}: {error.strerror}")
+        raise WriteFailed(f"{path}: there is no {needed}", _WITHOUT) from error
 
 
 def check(path: str, state: str | None) -> None:
@@ -211,20 +217,15 @@ def check(path: str, state: str | None) -> None:
         except FileNotFoundError:
             with _folder(MADE.get(folder, folder)) as where:  # where it would be made
                 _check_writable(where, path)
-    except Unreadable as error:
-        raise WriteFailed(error.what, error.hint) from error
-    except FileNotFoundError as error:
-        if state is not None:
-            raise _failure(path, error) from error
-    except OSError as error:
-        raise _failure(path, error) from error
+    except (OSError, Unreadable) as error:
+        _fail(path, state, error)
 
 
 def _check_writable(folder: int, path: str) -> None:
     if not os.access(".", os.W_OK, dir_fd=folder):
-        read_only = os.fstatvfs(folder).f_flag & os.ST_RDONLY
-        reason = "the file system is read-only" if read_only else "not permitted"
-        raise NotPermitted(f"{path}: {reason}", "run as root where /etc can be written")
+        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+            raise WriteFailed(f"{path}: the file system is read-only", _WITHOUT)
+        raise NotPermitted(f"{path}: not permitted", "run as root")
 
 
 def same(path: str, one: str | None, other: str | None) -> bool:

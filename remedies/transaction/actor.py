@@ -18,6 +18,11 @@ def user() -> str:
         return str(os.getuid())
 
 
+def uid() -> str:
+    """Return the real user id of this process: what sudo made of the user."""
+    return str(os.getuid())
+
+
 def command() -> str:
     """Return the command line, cut to 200 characters."""
     return " ".join(["remedy", *sys.argv[1:]])[:200]

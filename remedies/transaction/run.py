@@ -6,17 +6,17 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import field
 from typing import Optional
 
 from remedies import codec
 from remedies.errors import RemedyError, StalePlan, WriteFailed
 from remedies.model import Change
+from remedies.transaction import bootguard
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Pending, Transaction
 from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
 from remedies.transaction.undo import undisturbed, undo
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 
 def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:
@@ -62,13 +62,14 @@ def apply(
     check_fresh(store, begin.changes)
     for change in begin.changes:
         store.check(change.resource, change.after)
+        _check_way_back(store, change)
     txn = new_id()
     guard = arm(txn, begin)
     try:
         journal.append("begin", txn, begin.plain())
     except OSError as error:
         raise WriteFailed(f"{journal.path}: {error.strerror}", "nothing was changed") from error
-    writing = _Writing(store, journal, txn, begin.changes)
+    writing = _Writing(store, journal, txn, begin)
     pending: Optional[Pending] = None
     try:
         with unstopped():
@@ -78,13 +79,15 @@ def apply(
                 pending = deadline(confirm)
                 reason = writing.note("pending", codec.encode(pending))
             elif reason is None:
-                reason = writing.write(i for i in begin.order if begin.changes[i].boot)
+                reason = writing.write_boot(guard.for_boot)
                 reason = reason or writing.note("end", {"outcome": "applied"})
     except BaseException as error:
         result = writing.undo(f"interrupted: {type(error).__name__}")
         if not result.unrecorded:
             guard.dismiss()
         raise
+    if reason is None:
+        bootguard.disarm(journal.folder, txn)
     done = Result(txn, "applied", pending=pending)
     result = done if reason is None else writing.undo(reason)
     if result.pending is not None:
@@ -94,25 +97,45 @@ def apply(
     return result
 
 
-def confirm_it(store: Store, journal: Journal, entry: Transaction, who: str) -> None:
+def confirm_it(
+    store: Store,
+    journal: Journal,
+    entry: Transaction,
+    who: str,
+    for_boot: Callable[[tuple[Change, ...]], None] = lambda _: None,
+) -> None:
     """Keep a transaction that waits: write its boot files and end it.
 
+    ``for_boot`` as in :class:`Armed`.
     Raises WriteFailed when a boot file cannot be written or the journal cannot say so; the boot
     files are then as before and the transaction waits on.
     """
-    writing = _Writing(store, journal, entry.id, entry.begin.changes)
-    boot = [i for i in entry.begin.order if entry.begin.changes[i].boot]
+    writing = _Writing(store, journal, entry.id, entry.begin)
     with undisturbed():
-        reason = writing.note("confirming", {"user": who}) or writing.write(boot)
+        reason = writing.note("confirming", {"user": who}) or writing.write_boot(for_boot)
         reason = reason or writing.note("end", {"outcome": "confirmed", "user": who})
         stuck = writing.put_back() if reason is not None else ()
         if reason is not None:  # the end may be on disk although nobody was told so
             writing.note("pending", codec.encode(entry.pending))
+        bootguard.disarm(journal.folder, entry.id)
     if reason is not None:
         raise WriteFailed(
             f"transaction {entry.id} is not confirmed: {'; '.join((reason, *stuck))}",
             "mend that and confirm again, or it is reverted when its time is up",
         )
+
+
+def _check_way_back(store: Store, change: Change) -> None:
+    """Raise WriteFailed where what is there now, of somebody else's making, could not come back."""
+    if change.before is None:
+        return
+    try:
+        store.check(change.resource, change.before)
+    except RemedyError as error:
+        raise WriteFailed(
+            f"{change.resource}: what is there now could not be put back: {error.what}",
+            "look at it and remove it yourself",
+        ) from error
 
 
 def deadline(seconds: float) -> Pending:
@@ -126,10 +149,9 @@ def deadline(seconds: float) -> Pending:
 class _Writing:
     """One transaction while it is being written. What fails is returned as the reason, in words."""
 
-    def __init__(
-        self, store: Store, journal: Journal, txn: str, changes: tuple[Change, ...]
-    ) -> None:
-        self._store, self._journal, self._txn, self._changes = store, journal, txn, changes
+    def __init__(self, store: Store, journal: Journal, txn: str, begin: Begin) -> None:
+        self._store, self._journal, self._txn = store, journal, txn
+        self._changes, self._order = begin.changes, begin.order
         self._touched: list[int] = []
         self._own: Optional[int] = None
         """The change at work: what is there now that is not the old value is ours."""
@@ -149,6 +171,15 @@ class _Writing:
                 return f"{change.resource}: {error}"
             self._own = None
         return None
+
+    def write_boot(self, for_boot: Callable[[tuple[Change, ...]], None]) -> Optional[str]:
+        boot = [i for i in self._order if self._changes[i].boot]
+        try:
+            if boot:
+                for_boot(self._changes)
+        except (RemedyError, OSError) as error:
+            return f"what a boot needs to undo this: {error}"
+        return self.write(boot)
 
     def verify(self, verify: Callable[[], Checked]) -> Optional[str]:
         checked = verify()

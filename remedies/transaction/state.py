@@ -34,6 +34,7 @@ def prepare(root: str, key: str) -> str:
     """
     path = folder(root, key)
     try:
+        _check_above(os.path.abspath(root))
         for part in (root, path):
             os.makedirs(part, mode=0o700, exist_ok=True)
             check_private(part)
@@ -48,6 +49,25 @@ def prepare(root: str, key: str) -> str:
             "free space there, or name another with --state-dir",
         ) from error
     return path
+
+
+def _check_above(path: str) -> None:
+    """Raise NotPermitted where somebody else could put another folder in the place of ``path``.
+
+    In a folder with the sticky bit, as /tmp has it, nobody renames what is another's (chmod(2)).
+    """
+    while path != "/":
+        path = os.path.dirname(path)
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            continue
+        shared = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
+        if shared or found.st_uid not in (0, os.geteuid()):
+            raise NotPermitted(
+                f"{path}, above the state directory, can be written by others",
+                "name another with --state-dir",
+            )
 
 
 def check_private(path: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Optional, Protocol
 
 from remedies.errors import WriteFailed
+from remedies.model import Change
 from remedies.transaction import points
 from remedies.transaction.ledger import Begin, Pending
 from remedies.values import dataclass
@@ -38,6 +39,9 @@ class Armed(Protocol):
     def dismiss(self) -> None:
         """End it: the journal says how the transaction ended."""
 
+    def for_boot(self, changes: tuple[Change, ...]) -> None:
+        """Let the next boot undo ``changes`` too, unless the journal has an end by then."""
+
 
 Arm = Callable[[str, Begin], Armed]
 """Puts a guard beside the transaction of this id; raises WriteFailed where that does not work."""
@@ -48,6 +52,9 @@ class _Nobody:
         pass
 
     def dismiss(self) -> None:
+        pass
+
+    def for_boot(self, changes: tuple[Change, ...]) -> None:
         pass
 
 
@@ -74,8 +81,12 @@ class Result:
 
 
 def new_id() -> str:
-    """Return a transaction id: UTC time to the second, and four random hex digits."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(2)
+    """Return a transaction id: UTC time to the second, and eight random hex digits.
+
+    A journal takes two transactions of one id for one: of ten in one second, with four digits, two
+    would share theirs once in 1500 times.
+    """
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
 
 
 def short(state: Optional[str]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Optional
 
-from remedies.errors import Drift
+from remedies.errors import Drift, RemedyError
 from remedies.model import Change
-from remedies.transaction import undofile
+from remedies.transaction import bootguard, undofile
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
@@ -48,6 +49,7 @@ def undo(
             notes.add("undone", {"change": index})
         end = "incomplete" if stuck else outcome
         notes.add("end", {"outcome": end, "reason": reason, "stuck": stuck})
+        bootguard.disarm(journal.folder, txn)
     if not stuck:
         undofile.remove(journal.folder, txn)
     return Result(txn, end, reason=reason, stuck=tuple(stuck), unrecorded=notes.failure)
@@ -71,15 +73,19 @@ def recover(store: Store, journal: Journal, entry: Transaction, why: str) -> Res
     """Finish a transaction that its writer will not: ``why`` as :func:`ledger.situation` says.
 
     An apply is undone (``reverted`` where it waited for its confirmation), a rollback is carried
-    to its end. After a reboot only boot files are there to be put back: everything else has gone
-    with the kernel that held it.
+    to its end. After a reboot only boot files are there to be put back, and what they have brought
+    back: everything else has gone with the kernel that held it.
     """
+    changes, rollback = entry.begin.changes, entry.begin.kind == "rollback"
+    files = any(changes[i].boot for i in (range(len(changes)) if rollback else entry.touched))
 
     def gone(change: Change) -> bool:
-        return why == "rebooted" and not change.boot
+        if why != "rebooted" or change.boot:
+            return False
+        ours = change.before if rollback else change.after
+        return not (files and store.same(change.resource, store.read(change.resource), ours))
 
-    changes = entry.begin.changes
-    if entry.begin.kind == "rollback":
+    if rollback:
         left = [i for i in range(len(changes)) if i not in entry.written]
         return _write(store, journal, entry.id, changes, left, gone=gone)
     reasons = {
@@ -87,6 +93,7 @@ def recover(store: Store, journal: Journal, entry: Transaction, why: str) -> Res
         "expired": "not confirmed in time",
         "unguarded": "its guard died before it was confirmed",
         "rejected": "rejected before it was confirmed",
+        "hung": "its writer made no record any more and was killed",
     }
     return undo(
         store,
@@ -95,7 +102,7 @@ def recover(store: Store, journal: Journal, entry: Transaction, why: str) -> Res
         changes,
         [i for i in entry.touched if i not in entry.undone],
         reasons.get(why, "its writer died"),
-        outcome="reverted" if why in reasons and why != "rejected" else "rolled-back",
+        outcome="reverted" if why in reasons and why not in ("rejected", "hung") else "rolled-back",
         gone=gone,
     )
 
@@ -115,6 +122,9 @@ def roll_back(
     txn = new_id()
     guard = arm(txn, begin)
     journal.append("begin", txn, begin.plain())
+    if any(change.boot for change in begin.changes):
+        with contextlib.suppress(RemedyError, OSError):  # undoing is worth more than its insurance
+            guard.for_boot(tuple(change.reversed() for change in reversed(begin.changes)))
     result = _write(store, journal, txn, begin.changes, range(len(begin.changes)))
     if not result.unrecorded:
         guard.dismiss()
@@ -144,6 +154,7 @@ def _write(
             notes.add("written", {"change": index})
         outcome = "incomplete" if stuck else "rolled-back"
         notes.add("end", {"outcome": outcome, "stuck": stuck})
+        bootguard.disarm(journal.folder, txn)
     return Result(txn, outcome, stuck=tuple(stuck), unrecorded=notes.failure)
 
 

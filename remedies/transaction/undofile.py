@@ -14,9 +14,9 @@ from collections.abc import Collection, Sequence
 from remedies import resources
 from remedies.errors import InputError
 from remedies.model import Change
-from remedies.netfilter.ours import iptables_sections, iptables_split, nft_split
+from remedies.netfilter.ours import iptables_in_force, iptables_split, nft_split
+from remedies.netfilter.script import jumps_in, removing, replacing
 from remedies.resources import file, nft, sysctl
-from remedies.resources.xtables import jumps_in, restore_text
 
 _PREFIX, _SUFFIX = "undo-", ".sh"
 _HEAD = """\
@@ -38,7 +38,12 @@ def script(txn: str, namespace: str, changes: Sequence[Change]) -> str:
     if namespace != "host":
         where = f"Run it in the network namespace {namespace}: nsenter --net=FILE sh ..."
     head = _HEAD.format(txn=txn, name=f"{_PREFIX}{txn}{_SUFFIX}", where=where)
-    return head + "".join(_undo(change) for change in reversed(changes)) + "\nexit $failed\n"
+    return head + steps(changes) + "\nexit $failed\n"
+
+
+def steps(changes: Sequence[Change]) -> str:
+    """Return the commands of a script that has ``try`` and ``put``, newest change first."""
+    return "".join(_undo(change) for change in reversed(changes))
 
 
 def _undo(change: Change) -> str:
@@ -78,19 +83,17 @@ def _nft(path: str, change: Change) -> str:
 def _xtables(program: str, path: str, change: Change) -> str:
     """Take our chain away as one transaction a store, or put back the one that was there."""
     table, chain = iptables_split(path)
-    before = iptables_sections(change.before)
+    before = iptables_in_force(change.before, chain)
+    after = iptables_in_force(change.after, chain)
     text = ""
-    for variant, lines in iptables_sections(change.after).items():
-        if f":{chain} -" not in lines:
-            continue
+    for variant in {**after, **before}:
         old = before.get(variant, ())
-        jumps = jumps_in(list(lines), chain)
-        if f":{chain} -" in old:
+        there = jumps_in(after.get(variant, ()), chain)
+        if old:
             rules = tuple(line for line in old if line.startswith(f"-A {chain} "))
-            orders = restore_text(table, chain, tuple(jumps_in(list(old), chain)), rules, jumps)
+            orders = replacing(table, chain, tuple(jumps_in(old, chain)), rules, there)
         else:
-            gone = "".join(f"-D{jump[2:]}\n" for jump in jumps)
-            orders = f"*{table}\n{gone}-F {chain}\n-X {chain}\nCOMMIT\n"
+            orders = removing(table, chain, there)
         text += _fed(f"try {program}-{variant}-restore --noflush -w", orders)
     return text
 

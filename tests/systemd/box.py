@@ -37,21 +37,29 @@ class Box:
         """Tell whether a file or folder is there."""
         return self.run("sh", "-c", f'test -e "{path}" && echo yes || true') == "yes\n"
 
-    def policy(self, *fixes: str, **settings: Any) -> None:
-        """Write the policy: the default one, but lasting, and with these fixes in this order."""
+    def policy(self, *fixes: str, every: bool = False, **settings: Any) -> None:
+        """Write the policy: the default one, but lasting, and with these fixes in this order.
+
+        The first that is not refused is used, or with ``every`` all of them.
+        """
         base = policy.load(("default",))
         if fixes:
-            rule = replace(base.rules["tcp-invalid-reset"], mode="fix", fixes=fixes)
+            rule = replace(base.rules["tcp-invalid-reset"], mode="fix", fixes=fixes, every=every)
             base = replace(base, rules={**base.rules, "tcp-invalid-reset": rule})
         wanted = replace(base, **{"persist": True, **settings})
         self.write("/etc/test-policy.json", policy.to_compiled(wanted))
 
 
-def start(debian: Path) -> Box:
-    """Boot a machine that shows the package and the libnftables binding, read-only."""
+def start(debian: Path, masked: Sequence[str] = ()) -> Box:
+    """Boot a machine that shows the package and the libnftables binding, read-only.
+
+    Units that are ``masked`` cannot start before they are unmasked.
+    """
     package, binding = Path(remedies.__file__).parent, Path(nftables.__file__)
     shown = {"/opt/remedy/remedies": package, f"/opt/remedy/{binding.name}": binding}
     machine = Machine(debian, shown)
+    for unit in masked:
+        (machine.root / "etc/systemd/system" / unit).symlink_to("/dev/null")
     try:
         return Box(machine.boot())
     except BaseException:

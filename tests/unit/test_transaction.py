@@ -17,7 +17,7 @@ from remedies.transaction import ledger, undo
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import Checked, apply
-from remedies.transaction.store import Result
+from remedies.transaction.store import Result, new_id
 
 
 def change(address: str, before: Optional[str], after: Optional[str]) -> Change:
@@ -153,6 +153,46 @@ def test_a_refused_dry_run_changes_nothing(tmp_path: Path) -> None:
     assert (store.writes, transactions(tmp_path)) == ([], {})
 
 
+def test_nothing_is_written_over_what_could_not_be_put_back(tmp_path: Path) -> None:
+    store = FakeStore(b="old")
+    check = store.check
+
+    def strict(address: str, state: Optional[str]) -> None:
+        check(address, state)
+        if state == "old":
+            raise WriteFailed("no such set")
+
+    store.check = strict  # type: ignore[method-assign]
+    with (
+        Journal(str(tmp_path)) as journal,
+        pytest.raises(WriteFailed, match="b: what is there now could not be put back: no such set"),
+    ):
+        apply(store, journal, begin(*TWO), fine)
+    assert (store.states, store.writes) == ({"b": "old"}, [])
+
+
+def test_what_can_neither_be_finished_nor_undone_is_in_force_until_it_is(tmp_path: Path) -> None:
+    store = FakeStore(b="old")
+    write = store.write
+
+    def halfway(address: str, state: Optional[str]) -> None:
+        write(address, state)
+        if address == "b":
+            store.broken.add("b")
+            raise WriteFailed("I/O error")
+
+    store.write = halfway  # type: ignore[method-assign]
+    with Journal(str(tmp_path)) as journal:
+        assert apply(store, journal, begin(*TWO), fine).outcome == "incomplete"
+    found = transactions(tmp_path)
+    assert [h.resource for h in ledger.in_force(found).values()] == ["b"]
+    assert store.states == {"a": None, "b": "new"}
+    carried = ledger._carried(ledger.checkpoint(found), "checkpoint")
+    assert [entry.stands for entry in carried] == [(1,)]
+    (changes,) = ledger.to_roll_back(found).values()
+    assert [c.resource for c in changes] == ["b"]
+
+
 class CrashError(BaseException):
     """Stands for the death of the process: nothing of ours may run after it."""
 
@@ -264,3 +304,7 @@ def test_any_sequence_rolled_back_is_as_before(
         roll_back(store, folder)
     assert {address: store.read(address) for address in "abc"} == before
     assert ledger.in_force(transactions(folder)) == {}
+
+
+def test_transactions_of_one_second_have_ids_of_their_own() -> None:
+    assert len({new_id() for _ in range(500)}) == 500
