@@ -13,10 +13,12 @@ One set of files for each fix, so that rolling one back never takes away what an
 
 A restore adds a jump to those that are there, so the unit removes ours first, each with a leading
 ``-``: there may be none (systemd.service(5)). The unit follows its firewalls in being restarted
-(``PartOf=``) and reloaded (``ReloadPropagatedFrom=``): what they empty comes back. It has no
-``Before=``: a firewall that waits for the network or for Docker would close a circle, and systemd
-breaks a circle by leaving out one of its units. Docker is not waited for: its rules are in other
-chains, and containers that it restarts must find the rules there.
+(``PartOf=``) and reloaded (``ReloadPropagatedFrom=``): what they empty comes back; firewalld alone
+it must not follow (:data:`FOLLOWED`). Where its data is gone it is passed over
+(``ConditionPathExists=``): systemd still knows it. It has no ``Before=``:
+a firewall that waits for the network or for Docker would close a circle, and systemd breaks a
+circle by leaving out one of its units. Docker is not waited for: its rules are in other chains,
+and containers that it restarts must find the rules there.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from __future__ import annotations
 from remedies.errors import InputError
 from remedies.model import Wanted
 from remedies.netfilter.nft_syntax import nft_text
-from remedies.netfilter.ours import iptables_sections, iptables_split, nft_split
+from remedies.netfilter.ours import iptables_in_force, iptables_split, nft_split
 
 DATA = "/etc/remedy/boot"
 UNITS = "/etc/systemd/system"
@@ -39,6 +41,13 @@ FIREWALLS = (
     "ip6tables.service",
 )
 """Units that empty or replace rulesets when they start."""
+FOLLOWED = tuple(name for name in FIREWALLS if name != "firewalld.service")
+"""firewalld.service has the others in its ``Conflicts=``: its restart stops them, so a unit that
+followed both would have to be stopped and started in one, which systemd refuses: nobody could
+restart firewalld any more. It leaves foreign nftables tables alone; of iptables it empties all."""
+_FIREWALLD_IS_DONE = "ExecStartPre=-/usr/bin/firewall-cmd --state --quiet"
+"""Waits where firewalld is starting: systemd takes it for started once it has its bus name, and it
+empties the iptables tables after that. Anywhere else this fails at once."""
 
 _PROGRAMS = "/usr/sbin"  # where Debian, Fedora and SUSE have them; Arch links it
 _FAMILY = {"iptables": "ipv4", "ip6tables": "ipv6"}
@@ -68,6 +77,7 @@ def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
     whose = _WHOSE.format(fix=fix)
     data: list[Wanted] = []
     commands: list[str] = []
+    waits: list[str] = []
     for resource in wanted:
         scheme, _, path = resource.resource.partition(":")
         if resource.state is None:
@@ -82,6 +92,7 @@ def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
             data.append(_file(name, whose + text))
             table, _ = iptables_split(path)
             program = f"{_PROGRAMS}/{scheme}-{variant}"
+            waits = [_FIREWALLD_IS_DONE]
             commands += [f"ExecStartPre=-{program} -w -t {table} -D {jump}" for jump in jumps]
             # -w takes what follows for seconds, unless that begins with a dash.
             commands.append(f"ExecStart={program}-restore -w --noflush {name}")
@@ -90,7 +101,7 @@ def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
     commands.sort(key=lambda line: line.startswith("ExecStart="))
     return (
         *data,
-        _file(f"{UNITS}/{unit(fix)}", whose + _unit(fix, commands)),
+        _file(f"{UNITS}/{unit(fix)}", whose + _unit(fix, [*waits, *commands], data)),
         _file(f"{WANTS}/remedy-{fix}.conf", f"{whose}[Unit]\nWants={unit(fix)}\n"),
     )
 
@@ -109,7 +120,7 @@ def _script(path: str, state: str) -> str:
 def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the variant, the restore file's text, and the jumps as ``HOOK -j CHAIN``."""
     table, chain = iptables_split(path)
-    sections = iptables_sections(state)
+    sections = iptables_in_force(state, chain)
     if len(sections) != 1:
         raise InputError(f"iptables:{path}: the state of {len(sections)} variants, not of one")
     ((variant, lines),) = sections.items()
@@ -119,16 +130,17 @@ def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
     return variant, "".join(line + "\n" for line in text), tuple(jumps)
 
 
-def _unit(fix: str, commands: list[str]) -> str:
-    firewalls = " ".join(FIREWALLS)
+def _unit(fix: str, commands: list[str], data: list[Wanted]) -> str:
+    after, followed = " ".join(FIREWALLS), " ".join(FOLLOWED)
     reloads = [f"ExecReload={line.partition('=')[2]}" for line in commands]
     return "\n".join(
         (
             "[Unit]",
             f"Description=Rules of remedy's fix {fix}",
-            f"After={firewalls} systemd-modules-load.service systemd-sysctl.service",
-            f"PartOf={firewalls}",
-            f"ReloadPropagatedFrom={firewalls}",
+            f"After={after} systemd-modules-load.service systemd-sysctl.service",
+            f"PartOf={followed}",
+            f"ReloadPropagatedFrom={followed}",
+            *(f"ConditionPathExists={w.resource.partition(':')[2]}" for w in data),
             "",
             "[Service]",
             "Type=oneshot",

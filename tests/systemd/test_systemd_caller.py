@@ -1,11 +1,13 @@
 """The confirm timer fires whatever becomes of the caller: a real sshd, a real login session.
 
-Four ways to lose the caller, five rounds of each: the change itself cuts the caller's SSH; the
-client vanishes; its session is killed with everything in it; it is logged out.
+Five ways to lose the caller, five rounds of each: the change itself cuts the caller's SSH; the
+client vanishes; its session is killed with everything in it; it is logged out; the machine is
+restarted, in turn with and without being shut down first.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -27,7 +29,10 @@ table ip theirs {
 """
 COMMAND = "echo ready $XDG_SESSION_ID; read go; exec {remedy} --policy /etc/test-policy.json \
 --plain apply --yes --window 0 {flags}"
-TIMER = "--confirm-timeout 1s --wait"
+TIMER = "--confirm-timeout 2s --wait"
+TIME_TO_LOOK = "--confirm-timeout 6s --wait"
+WAITS_LONG = "--confirm-timeout 10m --wait"
+JOURNAL = "/var/lib/remedy/host/journal*.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,7 @@ class Caller:
     """Somebody logged in over SSH, about to apply."""
 
     def __init__(self, box: Box, flags: str) -> None:
+        self.box, self._before = box, applied(box)
         command = COMMAND.format(remedy=" ".join(REMEDY), flags=flags)
         self.ssh = subprocess.Popen(
             box.machine.argv("ssh", "-tt", "root@127.0.0.1", command),
@@ -61,6 +67,28 @@ class Caller:
         assert self.ssh.stdin is not None
         self.ssh.stdin.write("go\n")
         self.ssh.stdin.flush()
+
+    def applies(self) -> None:
+        """Wait until the journal says that all is written.
+
+        The table alone says less: a batch that adds, deletes and adds it shows it to others from
+        its first step on, also when the kernel was only asked whether it would take it.
+        """
+        end = time.monotonic() + 60
+        while applied(self.box) == self._before:
+            assert time.monotonic() < end, "nothing was applied"
+
+
+def records(box: Box, *kinds: str) -> int:
+    """Return how many records of these kinds the journal has."""
+    wanted = [word for kind in kinds for word in ("-e", f'"kind":"{kind}"')]
+    counted = box.run("sh", "-c", f'cat {JOURNAL} | grep -c "$@"', "sh", *wanted, code=None)
+    return int(counted or 0)
+
+
+def applied(box: Box) -> int:
+    """Return how often something was applied: it waits, or it has ended."""
+    return records(box, "pending", "end")
 
 
 Login = Callable[..., Caller]
@@ -81,6 +109,7 @@ def login(box: Box) -> Iterator[Login]:
 
 
 def in_force(box: Box) -> bool:
+    """Tell whether our table is there; while something is being written, that says nothing."""
     return "table inet remedy_invalid_drop" in box.run("nft", "list", "tables")
 
 
@@ -102,7 +131,11 @@ def cuts(box: Box) -> bool:
 
 
 def is_settled(box: Box) -> None:
-    assert becomes(box, wanted=False, seconds=10)
+    """Wait until our table is gone and that is on record."""
+    assert becomes(box, wanted=False, seconds=60)
+    end = time.monotonic() + 60
+    while records(box, "end") < records(box, "begin"):
+        assert time.monotonic() < end, "it has no end"
     status = box.json("status")
     assert (status["in_force"], status["unfinished"]) == ([], [])
 
@@ -116,7 +149,7 @@ def nat(box: Box) -> Iterator[Callable[[], None]]:
         box.run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0")
 
     yield track
-    box.run("nft", "delete", "table", "ip", "theirs")
+    box.run("nft", "delete", "table", "ip", "theirs", code=None)  # a reboot took it
 
 
 @pytest.mark.parametrize("number", ROUNDS)
@@ -124,15 +157,15 @@ def test_a_change_that_cuts_its_own_caller_is_undone(
     box: Box, login: Login, nat: Callable[[], None], number: int
 ) -> None:
     """The session is older than conntrack, which picks nothing up: its segments are INVALID."""
-    caller = login()
+    caller = login(TIME_TO_LOOK)
     nat()
     caller.go()
-    assert becomes(box, wanted=True, seconds=20)
+    caller.applies()
     caller.go()  # something for the rule to drop
     assert cuts(box)
     is_settled(box)
     # The caller never knew: its connection lives on and brings it the end.
-    assert caller.ssh.wait(timeout=20) == 7
+    assert caller.ssh.wait(timeout=60) == 7
 
 
 def test_yes_alone_is_not_enough_for_what_cuts_the_caller_off(
@@ -160,16 +193,19 @@ def test_the_hosts_name_says_that_it_is_meant(
     caller = login(f"--confirm={box.run('hostname').strip()}")
     nat()
     caller.go()
-    assert becomes(box, wanted=True, seconds=20)
+    caller.applies()
     caller.go()  # something for the rule to drop
     assert cuts(box)
     assert box.json("status")["pending_confirm"] is None
     assert box.json("rollback", "--yes")["outcome"] == "rolled-back"
-    assert caller.ssh.wait(timeout=20) == 0
+    assert caller.ssh.wait(timeout=60) == 0
 
 
 def vanish(box: Box, caller: Caller) -> None:
-    caller.ssh.send_signal(signal.SIGKILL)
+    """Kill the client itself, which is a child of what entered the machine."""
+    entered = caller.ssh.pid
+    (client,) = Path(f"/proc/{entered}/task/{entered}/children").read_text().split()
+    os.kill(int(client), signal.SIGKILL)
 
 
 def kill(box: Box, caller: Caller) -> None:
@@ -192,7 +228,26 @@ def test_losing_the_caller_does_not_stop_the_timer(
     nat()
     caller = login()
     caller.go()
-    assert becomes(box, wanted=True, seconds=20)
+    caller.applies()
     lose(box, caller)
     is_settled(box)
-    assert caller.ssh.wait(timeout=20) not in (0, 7)
+    assert caller.ssh.wait(timeout=60) not in (0, 7)
+
+
+@pytest.mark.parametrize("number", ROUNDS)
+def test_a_reboot_while_it_waits_leaves_nothing(
+    box: Box, login: Login, nat: Callable[[], None], number: int
+) -> None:
+    """After an orderly one it is on record already; after a crash the next writer records it."""
+    crash = number % 2 == 1
+    nat()
+    caller = login(WAITS_LONG)
+    caller.go()
+    caller.applies()
+    box.reboot("--force", "--force") if crash else box.reboot()
+    assert caller.ssh.wait(timeout=60) not in (0, 7)
+    assert not in_force(box)
+    status = box.json("status", code=2 if crash else 0)
+    assert len(status["unfinished"]) == crash
+    assert "Too late" in box.remedy("confirm", code=7)
+    is_settled(box)

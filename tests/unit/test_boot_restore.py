@@ -12,7 +12,7 @@ from remedies import catalogue, planning
 from remedies.errors import InputError
 from remedies.facts import Facts
 from remedies.fixes import invalid_drop
-from remedies.model import Host, Policy, Scan, Standing, Wanted
+from remedies.model import Finding, Host, Policy, Rule, Scan, Standing, Wanted
 from remedies.netfilter import ours, restore
 from remedies.resources import file
 
@@ -55,6 +55,17 @@ def test_the_unit_runs_after_what_empties_rulesets_and_the_boot_wants_it() -> No
     assert wants.splitlines()[1:] == ["[Unit]", "Wants=remedy-restore@x.service"]
 
 
+def test_it_follows_every_firewall_but_the_one_that_stops_the_others() -> None:
+    """PartOf= firewalld and what it has in Conflicts= would make its restart impossible."""
+    lines = by_path(restore.boot_files("x", (TABLE,)))[
+        "/etc/systemd/system/remedy-restore@x.service"
+    ].splitlines()
+    for key in ("PartOf", "ReloadPropagatedFrom"):
+        (line,) = (line for line in lines if line.startswith(f"{key}="))
+        assert set(line.partition("=")[2].split()) == {*restore.FIREWALLS} - {"firewalld.service"}
+    assert "ConditionPathExists=/etc/remedy/boot/x.nft" in lines
+
+
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_jumps_are_removed_before_the_chain_is_restored(variant: str) -> None:
     chains = (
@@ -76,6 +87,7 @@ def test_jumps_are_removed_before_the_chain_is_restored(variant: str) -> None:
         if line.startswith("ExecStart")
     ]
     assert commands == [
+        "ExecStartPre=-/usr/bin/firewall-cmd --state --quiet",
         f"ExecStartPre=-/usr/sbin/iptables-{variant} -w -t mangle -D FORWARD -j REMEDY-INVALID",
         f"ExecStartPre=-/usr/sbin/iptables-{variant} -w -t mangle -D INPUT -j REMEDY-INVALID",
         f"ExecStartPre=-/usr/sbin/ip6tables-{variant} -w -t mangle -D FORWARD -j REMEDY-INVALID",
@@ -135,3 +147,28 @@ def test_a_plan_holds_them_where_policy_persists_on_the_machine_itself(
     assert lasting == [c.resource for c in made.changes[1:]]
     assert len(lasting) == (3 if persist and netns == "host" else 0)
     assert {c.fix for c in made.changes} == {"x"}
+
+
+def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalogue, "fix", Fix)
+    store = FakeStore()
+    store.unchecked = {"file:/etc/remedy/boot/x.nft"}
+    host = Host("h", "m", "k", "host", "b")
+    required = Policy(("p",), "d", "nftables", True, {}, (Standing("x", {}, ""),))
+    scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
+    made = planning.plan(required, facts, scan, {}, store)
+    assert made.changes == ()
+    (refused,) = made.refused
+    assert refused.wanted
+    assert refused.reason == (
+        "it cannot be made to last, as policy asks: "
+        "file:/etc/remedy/boot/x.nft: the kernel would refuse"
+    )
+    finding = Finding("cond", "subject", "exposed", "high", "message")
+    rule = Rule("fix", "exposed", ("x", "other"))
+    choosing = Policy(("p",), "d", "nftables", True, {"cond": rule})
+    made = planning.plan(choosing, facts, Scan(host, "t", (finding,), ()), {}, store)
+    assert {c.fix for c in made.changes} == {"other"}
+    assert [(r.fix, r.wanted) for r in made.refused] == [("x", False)]
