@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking, Facts, Watch, name_of
 from remedies.model import Host
+
+_NOTHING: Mapping[str, object] = {}
 
 
 def read_facts(
@@ -25,12 +27,17 @@ def read_facts(
     window: float = 0.0,
     topics: frozenset[str] = frozenset(),
     ours: tuple[str, ...] = (),
+    before: Mapping[str, object] = _NOTHING,
 ) -> Facts:
-    """Read every fact of ``kinds`` and what those build on, watching for ``window`` seconds."""
-    known: dict[str, object] = {}
+    """Read every fact of ``kinds`` and what those build on, watching for ``window`` seconds.
+
+    What is in ``before``, by name, was read a moment ago and is taken as it is.
+    """
+    known: dict[str, object] = dict(before)
     unknown: dict[str, str] = {}
     asking = Asking(host=host, window=window, known=known, topics=topics)
-    probes = _in_order({name_of(kind) for kind in kinds})
+    probes = _in_order({name_of(kind) for kind in kinds} - known.keys())
+    probes = {name: probe for name, probe in probes.items() if name not in known}
     late = _after_watches(probes)
     watches: dict[str, Watch[object]] = {}
     try:
@@ -94,7 +101,9 @@ def _after_watches(probes: dict[str, ModuleType]) -> list[str]:
     waiting: list[str] = []
     for name, probe in probes.items():
         for earlier in getattr(probe, "AFTER", ()):
-            if name not in waiting and (earlier in waiting or hasattr(probes[earlier], "watch")):
+            if name not in waiting and (
+                earlier in waiting or hasattr(probes.get(earlier), "watch")
+            ):
                 waiting.append(name)
     return waiting
 

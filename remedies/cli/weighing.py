@@ -5,22 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional
 
 from remedies import impact
-from remedies.errors import UsageError
+from remedies.errors import RemedyError, Unreadable, UsageError
 from remedies.probing import read_facts
+from remedies.values import replace
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
-    from remedies.model import Plan
+    from remedies.facts import Facts
+    from remedies.facts.oneway import Oneway
+    from remedies.model import Change, Plan
 
 CONFIRM = 120.0
 """Seconds to wait for a confirmation that nobody asked for."""
 
 
-def hints(here: Session, plan: Plan) -> tuple[str, ...]:
-    """Return the warnings of a plan: what it does to this session, and who would undo it."""
+def weigh(here: Session, plan: Plan, facts: Facts) -> Plan:
+    """Return a plan with the figures of each change, and with warnings.
+
+    What it costs goes into ``impact``; what it does to this session, and who would undo it, are
+    warnings. ``facts`` are those that it was made from.
+    """
+    from remedies import cost
+    from remedies.facts.owners import Owners
+
+    kinds = (*impact.NEEDS, Owners, *cost.NEEDS)
+    seen = read_facts(here.host, kinds, before=facts.known)
+    facts = replace(facts, known=seen.known)
+    oneway = _oneway(here, plan)
+    changes = tuple(
+        change
+        if change.boot or change.after is None
+        else replace(change, impact=f"{change.impact}; {_figures(change, facts, oneway)}")
+        for change in plan.changes
+    )
+    return replace(plan, changes=changes, warnings=plan.warnings + _hints(plan, seen))
+
+
+def _hints(plan: Plan, facts: Facts) -> tuple[str, ...]:
     from remedies.facts.owners import Owners, concerning
 
-    facts = read_facts(here.host, (*impact.NEEDS, Owners))
     said = [
         f"{i.resource}: {i.reason}" + ("; see --confirm-timeout" if i.severity == "severe" else "")
         for i in impact.judge(plan, facts)
@@ -31,6 +54,43 @@ def hints(here: Session, plan: Plan) -> tuple[str, ...]:
         if not change.boot and change.after is not None:
             said += [f"{change.resource}: {line}" for line in concerning(change.resource, owners)]
     return tuple(dict.fromkeys(said))
+
+
+def _figures(change: Change, facts: Facts, oneway: Optional[Oneway]) -> str:
+    from remedies import cost
+    from remedies.transaction.host import HostResources
+
+    reads = HostResources()
+    stale: list[str] = []
+    full, unknown = False, ""
+    for effect in change.effects:
+        try:
+            found = (reads.read(effect) or "").splitlines()
+        except RemedyError as error:
+            unknown = str(error)
+            break
+        stale += found
+        full = full or len(found) >= cost.COUNTED
+    return cost.text(cost.of(change, facts, stale, oneway=oneway, more=full, unknown=unknown))
+
+
+def _oneway(here: Session, plan: Plan) -> Optional[Oneway]:
+    """Look for connections that an INVALID drop would cut; listen only where there may be some."""
+    from remedies import cost
+    from remedies.netfilter.own_rules import rules_of
+
+    if not any(cost.drops_invalid(rules_of(c.resource, c.after)) for c in plan.changes):
+        return None
+    from remedies.facts.oneway import Oneway
+
+    for window in (0.0, here.args.window):
+        try:
+            seen = read_facts(here.host, (Oneway,), window=window).get(Oneway)
+        except Unreadable:
+            return None
+        if not seen.suspects:
+            break
+    return seen
 
 
 def confirm_time(here: Session, plan: Plan) -> Optional[float]:

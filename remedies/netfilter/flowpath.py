@@ -60,9 +60,18 @@ def text(address: str) -> str:
             f"deletes every other unreplied flow of hosts behind {named.link} with port "
             f"{named.port} of this host that still takes the old path"
         )
-    one = _end(named.source, named.source_port)
-    other = _end(named.destination, named.destination_port)
-    return f"deletes the unreplied flow udp {one} -> {other}"
+    return f"deletes the unreplied flow udp {ends(*named)}"
+
+
+def name(path: str) -> str:
+    """Return one flow for people, its path without ``flow:``; raise InputError."""
+    named = split(path)
+    return f"udp {ends(*named)}" if isinstance(named, Exact) else f"udp {path}"
+
+
+def ends(source: str, source_port: int, destination: str, destination_port: int) -> str:
+    """Return both ends of a flow for people."""
+    return f"{_end(source, source_port)} -> {_end(destination, destination_port)}"
 
 
 def _end(address: str, port: int) -> str:

@@ -11,6 +11,7 @@ import errno
 import socket
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Optional
 
 from remedies.errors import NotPermitted, Unreadable, WriteFailed
@@ -19,7 +20,8 @@ from remedies.netfilter.prefixes import contains
 from remedies.netlink import conntrack, route
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 
-PRESENT = "present"
+MOST = 1000
+"""Flows that a state names; what goes may be more."""
 _ANSWERED_OR_OURS = conntrack.IPS_SEEN_REPLY | conntrack.IPS_DST_NAT
 _PATIENCE = 5.0  # seconds that one dump may take
 _ROUNDS = 5
@@ -28,11 +30,17 @@ stale flow; each round finds those of the one before."""
 
 
 def read(path: str) -> Optional[str]:
-    """Return ``present`` where a stale flow is there, None where none is; raise Unreadable."""
+    """Return the stale flows that are there, an exact path a line; raise Unreadable.
+
+    None where there is none; the first :data:`MOST` where there are more.
+    """
     split(path)
     try:
         with _open() as client:
-            return PRESENT if next(_stale(client, path), None) is not None else None
+            found = [
+                f"udp/{'/'.join(map(str, way))}\n" for way in islice(_stale(client, path), MOST)
+            ]
+            return "".join(sorted(found)) or None
     except OSError as error:
         raise conntrack.not_permitted(error) from error
 
@@ -67,8 +75,8 @@ def check(path: str, state: Optional[str]) -> None:
 
 
 def same(path: str, one: Optional[str], other: Optional[str]) -> bool:
-    """Tell whether both say that it is there, or both that it is not."""
-    return one == other
+    """Tell whether both say that there is one, or both that there is none."""
+    return (one is None) == (other is None)
 
 
 def counters(path: str) -> dict[str, int]:
@@ -77,9 +85,9 @@ def counters(path: str) -> dict[str, int]:
 
 
 def text(path: str, state: Optional[str]) -> str:
-    """Return the address where the flow is there; empty for None."""
+    """Return the address of each flow that is there; empty for None."""
     split(path)
-    return "" if state is None else f"flow:{path}\n"
+    return "".join(f"flow:{line}\n" for line in (state or "").splitlines())
 
 
 def _open() -> Netlink:

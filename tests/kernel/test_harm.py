@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,6 @@ class Triangle:
                 run_in(ns, ["sysctl", "-qw", f"net.ipv4.conf.{link}.rp_filter=0"])
         run_in(self.host, ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
         run_in(self.client, ["ip", "route", "add", "10.0.2.0/24", "via", "10.0.1.1"])
-        run_in(self.client, ["ip", "route", "add", "10.0.9.0/24", "via", "10.0.1.1"])
         run_in(self.server, ["ip", "route", "add", "10.0.1.0/24", "via", "10.0.2.1"])
         run_in(self.host, ["nft", "-f", "-"], stdin=NAT)
 
@@ -114,6 +114,36 @@ def test_drops_that_hit_connections_in_good_health_are_harm(triangle: Triangle) 
     assert "SYN_SENT" in harm["reason"]
 
 
+def test_a_plan_names_the_connections_that_its_drop_would_cut(
+    netns: Callable[..., str], run_in: RunIn, tmp_path: Path
+) -> None:
+    """A dead server's entry is not among them; with no time to listen they are only counted."""
+    triangle = Triangle(netns, run_in, tmp_path)
+    triangle.answers_directly()
+    client, listener = triangle.connected()
+    with client, listener, namespaces.inside(triangle.client), socket.socket() as dead:
+        dead.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            dead.connect(("10.0.2.99", 80))
+        stop = threading.Event()
+        talking = threading.Thread(target=_talk, args=(client, stop))
+        talking.start()
+        try:
+            (drop,) = triangle.remedy("plan", "--window", "1")["changes"]
+            (blind,) = triangle.remedy("plan", "--window", "0")["changes"]
+        finally:
+            stop.set()
+            talking.join()
+        port = client.getsockname()[1]
+    assert f"loses 1 flow: tcp 10.0.1.2:{port} -> 10.0.2.2:80; takes" in drop["impact"]
+    assert "loses no flow; may lose up to 2 of TCP" in blind["impact"]
+
+
+def _talk(client: socket.socket, stop: threading.Event) -> None:
+    while not stop.wait(0.02):
+        client.send(b"x")
+
+
 def test_a_dead_server_is_no_harm(triangle: Triangle) -> None:
     """Entries without a reply, and a rule that has dropped something for a good reason."""
     triangle.answers_directly()
@@ -125,7 +155,7 @@ def test_a_dead_server_is_no_harm(triangle: Triangle) -> None:
     with namespaces.inside(triangle.client), socket.socket() as dead:
         dead.setblocking(False)
         with pytest.raises(BlockingIOError):
-            dead.connect(("10.0.9.9", 80))
+            dead.connect(("10.0.2.99", 80))
         status = triangle.remedy("status")
     assert status["harm"] == []
 

@@ -55,7 +55,7 @@ def test_one_flow_goes_by_its_exact_tuple(world: World) -> None:
     at = addresses(world)
     stale = send(world, "client", (at.client, 7000), (at.uplink, PORT))
     send(world, "client", (at.client, 7001), (at.uplink, PORT))
-    assert read(world, stale) == flow.PRESENT
+    assert read(world, stale) == f"{stale}\n"
     delete(world, stale)
     assert read(world, stale) is None
     assert flows(world) == 1
@@ -101,10 +101,10 @@ def test_behind_a_link_only_requests_past_the_redirect_and_their_answers_go(worl
         send(world, "client", (at.client, 7004), (at.server, PORT)),  # forwarded
         send(world, "server", (at.server, 7005), (at.uplink, PORT)),  # by another link
     ]
-    assert read(world, BEHIND) == flow.PRESENT
+    assert read(world, BEHIND) == "".join(f"{path}\n" for path in sorted(gone))
     delete(world, BEHIND)
     assert [read(world, path) for path in gone] == [None, None]
-    assert [read(world, path) for path in kept] == [flow.PRESENT] * len(kept)
+    assert [read(world, path) for path in kept] == [f"{path}\n" for path in kept]
     assert read(world, BEHIND) is None
 
 
@@ -133,14 +133,15 @@ def test_a_link_that_is_gone_has_no_flows(world: World) -> None:
 def test_a_flow_can_only_be_deleted(world: World) -> None:
     path = "udp/192.0.2.1/1/192.0.2.2/2"
     with pytest.raises(WriteFailed, match="only deleted"):
-        flow.write(path, flow.PRESENT)
+        flow.write(path, f"{path}\n")
     with pytest.raises(WriteFailed, match="only deleted"):
-        flow.check(path, flow.PRESENT)
+        flow.check(path, f"{path}\n")
     flow.check(path, None)
     with pytest.raises(InputError):
         flow.check("udp/nonsense", None)
     assert flow.same(path, None, None)
-    assert not flow.same(path, None, flow.PRESENT)
-    assert flow.text(path, flow.PRESENT) == f"flow:{path}\n"
+    assert not flow.same(path, None, f"{path}\n")
+    assert flow.same(path, "udp/192.0.2.1/9/192.0.2.2/2\n", f"{path}\n")
+    assert flow.text(path, f"{path}\n") == f"flow:{path}\n"
     assert flow.text(path, None) == ""
     assert flow.counters(path) == {}

@@ -8,6 +8,7 @@ import pytest
 
 from remedies import impact
 from remedies.facts import Facts
+from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop, notrack
@@ -90,15 +91,10 @@ def test_no_session_no_harm() -> None:
 
 def notrack_state(backend: str, port: int, address: str = "192.0.2.1") -> tuple[str, str]:
     params: dict[str, object] = {"protocol": "tcp", "ports": [port], "addresses": [address]}
-    seen = Facts(HOST, "t", 0.0, {"netfilter": _Netfilter()})
+    seen = Facts(HOST, "t", 0.0, {"netfilter": Netfilter(True, "nft")})
     (wanted,) = notrack.desired(None, seen, Terms(backend=backend, params=params))
     assert wanted.state
     return wanted.resource, wanted.state
-
-
-class _Netfilter:
-    iptables = "nft"
-    nf_tables = True
 
 
 @pytest.mark.parametrize("backend", ["nftables", "iptables"])

@@ -51,6 +51,14 @@ def reading(name: str) -> object:
     return read
 
 
+def test_what_was_read_before_is_not_read_again() -> None:
+    alpha = make("alpha", read=reading("alpha"), watch=reading("alpha watched"))
+    beta = make("beta", read=reading("beta"), AFTER=("alpha",))
+    facts = probing.read_facts(HOST, [alpha, beta], before={"alpha": "as it was"})
+    assert ORDER == ["beta"]
+    assert facts.known == {"alpha": "as it was", "beta": "beta after ['alpha']"}
+
+
 def test_a_probe_runs_after_what_it_builds_on() -> None:
     make("alpha", read=reading("alpha"))
     beta = make("beta", read=reading("beta"), AFTER=("alpha",))

@@ -1,0 +1,61 @@
+"""The figures of a plan are what happens: the flows that it names go, and no others."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from remedies.lab.scenarios import udp_reply_source
+from remedies.lab.topology import addresses
+from remedies.lab.world import Options, World, child_environment
+
+
+def remedy(world: World, *words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "remedies", *world.remedy, *words, "--policy", "docker-host",
+         "--json"],
+        capture_output=True, text=True, timeout=60, check=False, env=child_environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return dict(json.loads(done.stdout))
+
+
+def tracked(world: World) -> set[str]:
+    """Return the UDP flows of the host, as a plan names them."""
+    listed = world.run("host", ["conntrack", "-L", "-p", "udp"])
+    ways = re.findall(r"^udp .*?src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", listed, re.MULTILINE)
+    return {f"udp {source}:{sport} -> {target}:{dport}" for source, target, sport, dport in ways}
+
+
+def test_the_flows_that_a_plan_names_are_the_flows_that_go(tmp_path: Path) -> None:
+    """Those of the fault go; one on another port and one to the bridge itself stay."""
+    with World("udp-reply-source", Options()) as world:
+        udp_reply_source.build(world)
+        udp_reply_source.traffic(world)
+        at = addresses(world)
+        for target in ((at.uplink, 9999), (at.server, 9999)):
+            with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
+                end.sendto(b"x", target)
+        before = tracked(world)
+        plan = remedy(world, "plan", "--window", "0", "-o", str(tmp_path / "plan.json"))
+        redirect = next(c for c in plan["changes"] if c["fix"] == "udp-redirect")
+        told = re.search(r"loses (\d+) flows?: (.*?); takes", redirect["impact"])
+        assert told is not None, redirect["impact"]
+        named = set(told[2].split(", "))
+        assert (len(named), named <= before) == (int(told[1]), True)
+        remedy(world, "apply", str(tmp_path / "plan.json"), "--yes", "--window", "0")
+        assert before - tracked(world) == named
+        assert len(before - named) >= 2
+
+
+def test_a_change_that_loses_nothing_says_so() -> None:
+    with World("udp-reply-source", Options()) as world:
+        udp_reply_source.build(world)
+        changes = remedy(world, "plan", "--window", "0")["changes"]
+        (drop,) = (c for c in changes if c["fix"] == "invalid-drop")
+        assert re.search(r"loses no flow; takes at most \d KiB of kernel memory", drop["impact"])

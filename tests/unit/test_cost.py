@@ -1,0 +1,129 @@
+"""What a change costs, in figures."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from remedies import cost
+from remedies.facts import Facts
+from remedies.facts.flows import Flow, Tuple
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.oneway import Oneway
+from remedies.facts.slab import Slab, parse
+from remedies.facts.sysctl import Sysctl
+from remedies.fixes import invalid_drop, notrack
+from remedies.model import Change, Host, Terms
+from remedies.netfilter import ours
+
+HOST = Host("h", "m", "k", "host", "b")
+WAY = Tuple("10.0.1.2", 40000, "10.0.2.2", 80)
+HALF = Flow("tcp", WAY, WAY, seen_reply=False, nat=False)
+SLABINFO = """\
+slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables
+nf_conntrack_expect      0      0    208   39    2 : tunables    0    0    0
+{cache}        176    176    {size}   16    1 : tunables    0    0    0
+"""
+
+
+def change(resource: str, after: Optional[str], *effects: str) -> Change:
+    return Change("x", None, resource, "create", None, after, "", "exact", "low", "", effects)
+
+
+def facts(*, tracks: bool = True) -> Facts:
+    known = {
+        "netfilter": Netfilter(True, "nft", conntrack_used=tracks),
+        "slab": Slab(256, "/proc/slabinfo"),
+        "sysctl": Sysctl({"net.netfilter.nf_conntrack_max": "262144"}),
+    }
+    return Facts(HOST, "t", 0.0, known)
+
+
+DROP = change(f"nft:{invalid_drop.TABLE}", invalid_drop.table())
+CHAIN = change(
+    f"iptables:{invalid_drop.CHAIN}",
+    ours.iptables_chain(invalid_drop.CHAIN, "nft", ("INPUT", "FORWARD"), (invalid_drop.LINE,)),
+)
+SYSCTL = change("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "1")
+
+
+@pytest.mark.parametrize("made", [DROP, CHAIN])
+def test_a_few_rules_take_a_few_kibibytes_and_lose_nothing(made: Change) -> None:
+    found = cost.of(made, facts())
+    assert found.lost == ()
+    assert 4096 < found.memory < 16384
+    assert cost.text(found).startswith("loses no flow; takes at most ")
+
+
+def test_more_rules_take_more() -> None:
+    def table(*ports: int) -> int:
+        params: dict[str, object] = {
+            "protocol": "udp", "ports": list(ports), "addresses": ["192.0.2.1"],
+        }  # fmt: skip
+        (wanted,) = notrack.desired(None, facts(), Terms(params=params))
+        return cost.of(change(wanted.resource, wanted.state), facts()).memory
+
+    assert table(1, 2) - table(1) == 2 * 768
+
+
+def test_a_sysctl_takes_no_memory_and_a_removal_neither() -> None:
+    assert cost.text(cost.of(SYSCTL, facts())) == "loses no flow; takes no byte of kernel memory"
+    assert cost.of(change(DROP.resource, None), facts()).memory == 0
+
+
+@pytest.mark.parametrize("made", [DROP, CHAIN])
+def test_switching_tracking_on_costs_a_whole_table(made: Change) -> None:
+    found = cost.of(made, facts(tracks=False))
+    assert found.tracking == 262144 * (256 + cost.EXTENSIONS)
+    assert "switches connection tracking on, which may take at most 96 MiB" in cost.text(found)
+    assert cost.of(SYSCTL, facts(tracks=False)).tracking == 0
+
+
+def test_what_takes_flows_out_of_tracking_does_not_switch_it_on() -> None:
+    params: dict[str, object] = {"protocol": "udp", "ports": [1], "addresses": ["192.0.2.1"]}
+    (wanted,) = notrack.desired(None, facts(), Terms(params=params))
+    assert cost.of(change(wanted.resource, wanted.state), facts(tracks=False)).tracking == 0
+
+
+def test_stale_flows_are_counted_once_and_the_first_few_named() -> None:
+    paths = [f"udp/10.0.0.{n}/5000/10.0.0.1/53" for n in (2, 3, 4, 5, 2)]
+    found = cost.of(change("nft:inet/remedy_x", None), facts(), paths)
+    assert cost.text(found).startswith(
+        "loses 4 flows: udp 10.0.0.2:5000 -> 10.0.0.1:53, udp 10.0.0.3:5000 -> 10.0.0.1:53, "
+        "udp 10.0.0.4:5000 -> 10.0.0.1:53 and 1 more; "
+    )
+    found = cost.of(change("nft:inet/remedy_x", None), facts(), ["udp/fd00::2/5/fd00::1/53"])
+    assert cost.text(found).startswith("loses 1 flow: udp [fd00::2]:5 -> [fd00::1]:53; ")
+    found = cost.of(change("nft:inet/remedy_x", None), facts(), paths, more=True)
+    assert cost.text(found).startswith("loses at least 4 flows: ")
+
+
+def test_flows_that_cannot_be_counted_are_not_called_none() -> None:
+    found = cost.of(DROP, facts(), unknown="conntrack flows: Operation not permitted")
+    assert "no flow" not in cost.text(found)
+    assert "could not be told: conntrack flows: Operation not permitted" in cost.text(found)
+
+
+@pytest.mark.parametrize("made", [DROP, CHAIN])
+def test_half_a_connection_is_lost_to_an_invalid_drop_and_to_nothing_else(made: Change) -> None:
+    heard = Oneway(suspects=2, proven=(HALF,), listened=1.0)
+    assert cost.of(made, facts(), oneway=heard).lost == ("tcp 10.0.1.2:40000 -> 10.0.2.2:80",)
+    assert cost.of(made, facts(), oneway=heard).doubtful == 0
+    assert cost.of(SYSCTL, facts(), oneway=heard).lost == ()
+
+
+def test_where_nobody_listened_half_connections_are_doubtful() -> None:
+    told = cost.text(cost.of(DROP, facts(), oneway=Oneway(suspects=2)))
+    assert "; may lose up to 2 of TCP, of which conntrack has seen one direction only" in told
+
+
+@pytest.mark.parametrize("cache", ["nf_conntrack", "nf_conntrack_ffffffff81c4f5c0"])
+def test_the_size_of_an_entry_is_the_kernels_own(cache: str) -> None:
+    assert parse(SLABINFO.format(cache=cache, size=320)) == 320
+
+
+@pytest.mark.parametrize("text", ["", "nf_conntrack\n", "nf_conntrack 1 1 x\n", "kmalloc 1 1 8\n"])
+def test_without_the_cache_nothing_is_claimed(text: str) -> None:
+    assert parse(text) == 0
