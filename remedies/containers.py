@@ -6,6 +6,7 @@ reached from every network namespace (unix(7)).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -21,44 +22,55 @@ _MOST = 16 * 1024 * 1024
 """Octets; a container takes about 1,500."""
 
 
-def names() -> dict[str, str]:
-    """Return id (12 digits) to name of the running containers; empty where no daemon answers."""
+def names(unread: list[str]) -> dict[str, str]:
+    """Return id (12 digits) to name of the running containers; empty where no daemon answers.
+
+    ``unread`` takes why a daemon that is there did not answer.
+    """
     found: dict[str, str] = {}
-    for answer in answers():
+    for answer in answers(unread):
         for container, name in parse(answer).items():
             found.setdefault(container, name)
     return found
 
 
-def answers() -> Iterator[bytes]:
+def answers(unread: list[str]) -> Iterator[bytes]:
     """Yield what each daemon that there is answers: an HTTP head and a JSON body.
 
     One that the environment variable DOCKER_HOST names by a ``unix://`` path is asked first.
+    ``unread`` takes why one that is there did not answer, in time or at all.
     """
     chosen = os.environ.get("DOCKER_HOST", "")
     first = (chosen[len("unix://") :],) if chosen.startswith("unix://") else ()
     for path in dict.fromkeys(first + SOCKETS):
         try:
             yield _ask(path)
-        except OSError:  # no daemon there, or not for this user
-            continue
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            continue  # no daemon there
+        except socket.timeout:
+            unread.append(f"names of containers: {path} took too long to answer ({PATIENCE:g} s)")
+        except OSError as error:
+            unread.append(f"names of containers: {path}: {error.strerror or error}")
 
 
 def _ask(path: str) -> bytes:
-    """Return all that a daemon answers in time."""
+    """Return all that a daemon answers in time; raise OSError, EFBIG for more than is read."""
     until = time.monotonic() + PATIENCE
     answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(PATIENCE)
         client.connect(path)
         client.sendall(_REQUEST)
-        while len(answer) < _MOST:
-            client.settimeout(max(0.001, until - time.monotonic()))
+        while len(answer) <= _MOST:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise socket.timeout
+            client.settimeout(left)
             part = client.recv(65536)
             if not part:
-                break
+                return bytes(answer)
             answer += part
-    return bytes(answer)
+    raise OSError(errno.EFBIG, f"answers with more than {_MOST >> 20} MiB")
 
 
 def parse(answer: bytes) -> dict[str, str]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import field
 
 from remedies.netns import CLONE_NEWNET, RUN_DIR
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 NAMED = (RUN_DIR, "/run/docker/netns")
 """Where names are bind-mounted: ip-netns(8) and most container engines; Docker's sandboxes, of
@@ -121,7 +120,7 @@ def _namespace(key: Key, seen: _Found, *, own: bool) -> Namespace:
 
 def _containers(pids: list[int]) -> tuple[str, ...]:
     """Return the containers that processes belong to, by their cgroups."""
-    from remedies.facts.processes import placement
+    from remedies.facts.process import placement
 
     ids: dict[str, None] = {}
     for pid in pids:

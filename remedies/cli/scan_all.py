@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Optional
 
 from remedies import codec, containers, engine, namespaces, planfile, visits
@@ -34,7 +33,7 @@ from remedies.facts.host import read_host
 from remedies.model import Scan, Unknown
 from remedies.namespaces import Namespace
 from remedies.probing import now
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 PATIENCE = 20.0
 """Seconds that one namespace may take beyond the window."""
@@ -76,10 +75,11 @@ def scan_all(here: session.Session) -> tuple[Place, ...]:
     """
     engine.needs_of_scan(here.policy)  # imports every condition once, before the children
     found, unread = namespaces.find()
-    names = containers.names() if any(n.containers for n in found) else {}
+    unnamed: list[str] = []
+    names = containers.names(unnamed) if any(n.containers for n in found) else {}
     limit = float(here.args.window) + PATIENCE
     seen = visits.visit_all([_work(here, namespace) for namespace in found], limit)
-    for reason in unread:
+    for reason in (*unread, *unnamed):
         warn(reason)
     places = []
     for namespace, visit in zip(found, seen):

@@ -15,12 +15,11 @@ A fact that is readable in part says so in a field of its own named ``unread`` (
 from __future__ import annotations
 
 import time
-from dataclasses import field
 from typing import Any, Protocol, TypeVar, cast
 
 from remedies.errors import Unreadable
 from remedies.model import Host
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -53,6 +52,12 @@ class Facts:
         if name in self.known:
             return cast(T, self.known[name])
         raise Unreadable(self.unknown.get(name, f"{name} was not read"))
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Return why parts of the facts could not be read, each reason once."""
+        parts = (getattr(fact, "unread", ()) for fact in self.known.values())
+        return tuple(dict.fromkeys(reason for part in parts for reason in part))
 
 
 @dataclass(frozen=True)

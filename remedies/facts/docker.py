@@ -25,9 +25,11 @@ class Container:
 
 @dataclass(frozen=True)
 class Docker:
-    """What the daemon says; empty where it was not asked or did not answer."""
+    """What the daemon says; empty where it was not asked."""
 
     containers: tuple[Container, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Why a daemon that is there did not answer."""
 
 
 def read(asking: Asking) -> Docker:
@@ -40,7 +42,9 @@ def read(asking: Asking) -> Docker:
         return Docker()
     from remedies.containers import answers
 
-    return Docker(tuple(found for answer in answers() for found in parse(answer)))
+    unread: list[str] = []
+    found = tuple(each for answer in answers(unread) for each in parse(answer))
+    return Docker(found, tuple(unread))
 
 
 def parse(answer: bytes) -> tuple[Container, ...]:

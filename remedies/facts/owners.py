@@ -1,26 +1,21 @@
 """Other writers of the settings we write: who is here, and what each is known to do.
 
 Nobody announces that it owns a sysctl or a ruleset, so this is knowledge, not a query: a table
-of which program writes which setting and when (:data:`KNOWN`), and which of these programs are on
-this host (:class:`Owners`): told by the names of running processes in this network namespace, by
-enabled units, and by configuration files that set a key. No second process is started.
-
-Sources: kube-proxy, cmd/kube-proxy/app/conntrack.go (``setupConntrack``) and pkg/proxy/iptables
-(route_localnet); moby, libnetwork (``setup_ipforwarding.go``, ``setup_bridgenetfiltering.go``,
-``drivers/overlay/ostweaks_linux.go``); cilium and calico on rp_filter: cilium/cilium#20072,
-projectcalico/felix#2082; nftables.service and netfilter-persistent(8) as Debian ships them;
-ufw(8), IPT_SYSCTL; tuned.conf(5).
+of which program writes which setting and when (:mod:`remedies.facts.writers`), and which of these
+programs are on this host (:class:`Owners`): told by the names of running processes in this network
+namespace, by enabled units, and by configuration files. No second process is started.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.boot import assignments, normal
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.facts.writers import CNI, KNOWN, UFW_INIT
 from remedies.values import dataclass
 
 
@@ -54,132 +49,6 @@ class Owners:
     unread: tuple[str, ...] = ()
 
 
-class Known(NamedTuple):
-    """What one program is known to do with the resources of one pattern."""
-
-    writer: str
-    pattern: str
-    """A resource address; one ``*`` stands for anything."""
-    does: str
-    """Follows "WRITER (seen) ": when, and what."""
-    instead: str
-    """What to do about it."""
-
-
-_KUBE, _NETFILTER = "kube-proxy", "sysctl:net.netfilter.nf_conntrack_"
-_FLUSH = "empties the whole ruleset whenever it is started, reloaded or stopped"
-_AGAIN = "'remedy apply' puts ours back"
-
-KNOWN = (
-    Known(
-        _KUBE,
-        _NETFILTER + "tcp_be_liberal",
-        "sets it to 1 at each start where its conntrack.tcpBeLiberal is true, and adds an INVALID "
-        "drop of its own where it then finds 0",
-        "set conntrack.tcpBeLiberal in its configuration instead",
-    ),
-    Known(_KUBE, _NETFILTER + "max", "raises it at each start", "set conntrack.maxPerCore instead"),
-    Known(
-        _KUBE,
-        _NETFILTER + "tcp_timeout_*",
-        "sets it at each start",
-        "set conntrack.tcpEstablishedTimeout or tcpCloseWaitTimeout instead",
-    ),
-    Known(
-        _KUBE,
-        _NETFILTER + "udp_timeout*",
-        "sets it at each start where it is told to",
-        "set conntrack.udpTimeout or udpStreamTimeout instead",
-    ),
-    Known(
-        _KUBE,
-        "sysctl:net.ipv4.conf.all.route_localnet",
-        "sets it to 1 at each start in iptables mode",
-        "set iptables.localhostNodePorts instead",
-    ),
-    Known(
-        "dockerd",
-        "sysctl:net.ipv4.ip_forward",
-        "sets it to 1 at each start",
-        'set "ip-forward" in daemon.json instead',
-    ),
-    Known(
-        "dockerd",
-        "sysctl:net.ipv6.conf.*.forwarding",
-        "sets it to 1 when it makes an IPv6 network",
-        'set "ip-forward" in daemon.json instead',
-    ),
-    Known(
-        "dockerd",
-        "sysctl:net.bridge.*",
-        "sets it to 1 for networks without inter-container traffic",
-        "look at icc and userland-proxy in daemon.json",
-    ),
-    Known(
-        "dockerd",
-        "sysctl:net.ipv4.conf.*.route_localnet",
-        "sets it to 1 on its bridges without a userland proxy",
-        "look at userland-proxy in daemon.json",
-    ),
-    Known(
-        "dockerd",
-        "sysctl:net.ipv4.neigh.default.gc_thresh*",
-        "raises it for overlay networks",
-        "set a higher value than Docker's 8192, 49152 and 65536",
-    ),
-    Known(
-        "cilium-agent",
-        "sysctl:net.ipv4.conf.*.rp_filter",
-        "sets it to 0 on links of its own",
-        "leave its links alone",
-    ),
-    Known(
-        "calico-node",
-        "sysctl:net.ipv4.conf.*.rp_filter",
-        "sets it on links of its own",
-        "leave its links alone",
-    ),
-    Known(
-        "systemd-networkd",
-        "sysctl:net.ipv6.conf.*.accept_ra",
-        "sets it to 0 on links that it manages",
-        "set IPv6AcceptRA= in the link's .network file instead",
-    ),
-    Known(
-        "NetworkManager",
-        "sysctl:net.ipv6.conf.*.accept_ra",
-        "sets it to 0 on links that it manages",
-        "set ipv6.method of the connection instead",
-    ),
-    Known("nftables.service", "nft:*", _FLUSH, _AGAIN),
-    Known("nftables.service", "iptables:*", _FLUSH, _AGAIN),
-    Known("nftables.service", "ip6tables:*", _FLUSH, _AGAIN),
-    Known(
-        "netfilter-persistent",
-        "iptables:*",
-        "replaces the tables that its rules file names whenever it is started",
-        _AGAIN,
-    ),
-    Known(
-        "netfilter-persistent",
-        "ip6tables:*",
-        "replaces the tables that its rules file names whenever it is started",
-        _AGAIN,
-    ),
-    Known(
-        "firewalld",
-        "iptables:*",
-        "empties the iptables tables when it starts or reloads with its iptables backend",
-        _AGAIN,
-    ),
-    Known(
-        "firewalld",
-        "ip6tables:*",
-        "empties the iptables tables when it starts or reloads with its iptables backend",
-        _AGAIN,
-    ),
-)
-
 ROOT = ""
 """What stands before every path of configuration. Tests point it at a tree of their own."""
 
@@ -195,8 +64,11 @@ _COMMS = {
 }
 _WANTS = ("sysinit.target.wants", "multi-user.target.wants")
 _FLUSHERS = ("/etc/nftables.conf", "/etc/sysconfig/nftables.conf")
+_CNI_FOLDER = "/etc/cni/net.d"
 _LIMIT = 1 << 18
-"""Bytes read of one configuration file."""
+"""Characters read of one configuration file."""
+_PROFILES = 20
+"""tuned profiles that are followed: they include each other."""
 
 
 def read(asking: Asking) -> Owners:
@@ -211,6 +83,10 @@ def read(asking: Asking) -> Owners:
     if any(line.strip().lower() == "enabled=yes" for line in ufw.splitlines()):
         writers.append(Writer("ufw", "/etc/ufw/ufw.conf"))
         lines += _lines("ufw", "/etc/ufw/sysctl.conf", unread)
+        settings = _content("/etc/default/ufw", unread).splitlines()
+        if any(line.strip() == "MANAGE_BUILTINS=yes" for line in settings):
+            writers.append(Writer(UFW_INIT, "MANAGE_BUILTINS=yes in /etc/default/ufw"))
+    writers += _networks(unread)
     if any(writer.name == "tuned" for writer in writers):
         for path in _profiles(unread):
             lines += _lines("tuned", path, unread)
@@ -264,13 +140,29 @@ def _units(unread: list[str]) -> list[Writer]:
     return found
 
 
+def _networks(unread: list[str]) -> list[Writer]:
+    """Tell CNI plugins, which run for moments only, by the networks that they are given."""
+    try:
+        names = sorted(os.listdir(ROOT + _CNI_FOLDER))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        unread.append(f"{_CNI_FOLDER}: {error.strerror}")
+        return []
+    found = (name for name in names if name.endswith((".conf", ".conflist", ".json")))
+    return [Writer(CNI, f"{_CNI_FOLDER}/{name}") for name in found][:1]
+
+
 def _profiles(unread: list[str]) -> list[str]:
     """Return the files of tuned's active profiles and of those they include (tuned.conf(5))."""
     names = _content("/etc/tuned/active_profile", unread).split()
     paths: list[str] = []
     for name in names:
-        if "/" in name or len(paths) > 20:
+        if "/" in name:
             continue
+        if len(paths) >= _PROFILES:
+            unread.append(f"tuned profiles beyond the first {_PROFILES}")
+            break
         folders = ("/etc/tuned", "/etc/tuned/profiles", "/usr/lib/tuned", "/usr/lib/tuned/profiles")
         path = next((p for f in folders if os.path.exists(ROOT + (p := f"{f}/{name}/tuned.conf"))),
                     "")  # fmt: skip
@@ -288,12 +180,15 @@ def _content(path: str, unread: list[str]) -> str:
     """Return a small file's text, empty where there is none."""
     try:
         with open(ROOT + path, encoding="utf-8", errors="replace") as file:
-            return file.read(_LIMIT)
+            text = file.read(_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except OSError as error:
         unread.append(f"{path}: {error.strerror}")
         return ""
+    if len(text) > _LIMIT:
+        unread.append(f"{path}: longer than {_LIMIT >> 10} KiB, the rest")
+    return text[:_LIMIT]
 
 
 def _lines(writer: str, path: str, unread: list[str]) -> list[Line]:

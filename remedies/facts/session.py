@@ -93,7 +93,10 @@ def read(asking: Asking) -> Session:
     unread: list[str] = []
     found: dict[Ends, str] = {}
     claimed: dict[Ends, str] = {}
-    for pid in _lineage():
+    lineage = _lineage()
+    if len(lineage) == _MOST:
+        unread.append(f"ancestors of this process beyond the first {_MOST}")
+    for pid in lineage:
         ends = parse(_environment(pid).get("SSH_CONNECTION", ""))
         if ends is not None:
             claimed.setdefault(ends, "SSH_CONNECTION")
@@ -167,6 +170,8 @@ def _sockets(pid: int, unread: list[str]) -> list[Ends]:
             for name in os.listdir(folder)
             if os.readlink(f"{folder}/{name}").startswith("socket:")
         ]
+        if len(numbers) > _MOST:
+            unread.append(f"sockets of process {pid} beyond the first {_MOST}")
         if not numbers:
             return []
         handle = os.pidfd_open(pid)

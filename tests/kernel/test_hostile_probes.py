@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pkgutil
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from remedies import containers
 FIXED = {
     "counters": "four files of /proc/net, a line or two for each protocol and CPU",
     "sysctl": "nine values of /proc/sys",
-    "docker": "the daemon has a second of its own",
+    "docker": "each daemon has a second of its own: see below",
+    "slab": "one file, and no more than 256 KiB of it",
     "tap": "the kernel's ring of packets, of a fixed size, for the window alone",
 }
 """Probes that do not look at the clock while they read, and what bounds them."""
@@ -75,7 +78,9 @@ def busy(netns: Callable[..., str], run_in: Callable[..., Any]) -> str:
         "table ip nat {\n chain post {\n type nat hook postrouting priority 100;\n"
         " masquerade\n }\n}\n"
         "table inet f {\n chain in {\n type filter hook input priority 0;\n"
-        " ct state invalid drop\n }\n}\n"))  # fmt: skip
+        " ct state invalid drop\n }\n"
+        " chain pre {\n type filter hook prerouting priority -300;\n"
+        " ip daddr 192.0.2.1 udp dport 5060 notrack\n }\n}\n"))  # fmt: skip
     run_in(ns, ["ip", "address", "add", "192.0.2.1/24", "dev", "lo"])
     run_in(ns, [sys.executable, "-c",
                 "import socket as o; s = o.socket(o.AF_INET, o.SOCK_DGRAM);"
@@ -113,33 +118,99 @@ def test_a_probe_whose_time_is_over_ends_and_says_so(busy: str, name: str) -> No
         assert "took too long" in late["said"], late
 
 
-def test_a_daemon_that_never_ends_its_answer_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "docker.sock"
+@contextmanager
+def daemon(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[socket.socket, threading.Event], None],
+) -> Iterator[str]:
+    """Have a daemon at a socket of its own that ``answer`` speaks for; yield the socket's path."""
+    path = str(folder / "docker.sock")
     monkeypatch.setattr(containers, "SOCKETS", ())
     monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
     stop = threading.Event()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-        server.bind(str(path))
+        server.bind(path)
         server.listen()
 
-        def flood() -> None:
+        def serve() -> None:
             client, _ = server.accept()
-            with client:
+            with client, contextlib.suppress(OSError):  # it may leave before the end
                 client.sendall(b"HTTP/1.0 200 OK\r\n\r\n[")
-                try:
-                    while not stop.wait(0.05):
-                        client.sendall(b" " * 65536)
-                except OSError:  # it has left
-                    return
+                answer(client, stop)
 
-        thread = threading.Thread(target=flood)
+        thread = threading.Thread(target=serve)
         thread.start()
-        begun = time.monotonic()
         try:
-            assert containers.names() == {}
+            yield path
         finally:
             stop.set()
             thread.join()
+
+
+def drip(client: socket.socket, stop: threading.Event) -> None:
+    while not stop.wait(0.05):
+        client.sendall(b" ")
+
+
+def flood(client: socket.socket, stop: threading.Event) -> None:
+    while not stop.is_set():
+        client.sendall(b" " * 65536)
+
+
+def silence(client: socket.socket, stop: threading.Event) -> None:
+    stop.wait(60)
+
+
+@pytest.mark.parametrize("answer", [drip, silence])
+def test_a_daemon_that_never_ends_its_answer_is_left_and_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[socket.socket, threading.Event], None],
+) -> None:
+    unread: list[str] = []
+    begun = time.monotonic()
+    with daemon(tmp_path, monkeypatch, answer) as path:
+        assert containers.names(unread) == {}
     assert time.monotonic() - begun < 3 * containers.PATIENCE
+    assert unread == [f"names of containers: {path} took too long to answer (1 s)"]
+
+
+def test_a_daemon_that_says_too_much_is_left_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "_MOST", 1 << 20)
+    monkeypatch.setattr(containers, "PATIENCE", 30.0)
+    unread: list[str] = []
+    with daemon(tmp_path, monkeypatch, flood) as path:
+        assert containers.names(unread) == {}
+    assert unread == [f"names of containers: {path}: answers with more than 1 MiB"]
+
+
+def test_where_there_is_no_daemon_nothing_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "SOCKETS", (str(tmp_path / "none"),))
+    unread: list[str] = []
+    assert (containers.names(unread), unread) == ({}, [])
+
+
+def test_more_sockets_than_are_looked_at_are_counted(busy: str) -> None:
+    """Of a client with many connected UDP sockets; what the limit cuts off is said by the scan."""
+    from remedies import netns as namespaces
+    from remedies.facts.sockets import MOST_CONNECTED
+
+    with ExitStack() as opened, namespaces.inside(busy):
+        pair = ["ip", "link", "add", "d0", "up", "type", "veth", "peer", "d1"]
+        subprocess.run(pair, check=True)
+        subprocess.run(["ip", "address", "add", "192.0.2.9/24", "dev", "d0"], check=True)
+        subprocess.run(["ip", "link", "set", "d1", "up"], check=True)
+        for _ in range(MOST_CONNECTED + 7):
+            end = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            end.bind(("192.0.2.9", 0))
+            end.connect(("192.0.2.9", 9))
+        done = subprocess.run(
+            [sys.executable, "-m", "remedies", "--netns", busy, "scan", "--window", "0"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert f"not read: connected UDP sockets: 7 beyond the first {MOST_CONNECTED}" in done.stderr

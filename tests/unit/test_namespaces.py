@@ -201,7 +201,7 @@ def test_a_daemon_is_asked(daemon: socket.socket) -> None:
     server = threading.Thread(target=serve)
     server.start()
     try:
-        assert containers.names() == {ID[:12]: "web"}
+        assert containers.names([]) == {ID[:12]: "web"}
     finally:
         server.join(5)
     assert heard[0].startswith(b"GET /containers/json HTTP/1.0\r\n")
@@ -209,10 +209,10 @@ def test_a_daemon_is_asked(daemon: socket.socket) -> None:
 
 def test_a_daemon_that_is_silent_costs_little(daemon: socket.socket) -> None:
     began = time.monotonic()
-    assert containers.names() == {}
+    assert containers.names([]) == {}
     assert time.monotonic() - began < 5.0
 
 
 def test_no_daemon_names_nothing(daemon: socket.socket) -> None:
     daemon.close()
-    assert containers.names() == {}
+    assert containers.names([]) == {}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.facts import Asking, owners
-from remedies.facts.owners import KNOWN, Line, Owners, Writer, concerning
+from remedies.facts.owners import Line, Owners, Writer, concerning
+from remedies.facts.writers import KNOWN, Known
 from remedies.model import Host
 from remedies.resources import SCHEMES
 
@@ -51,7 +52,7 @@ def test_a_configuration_line_is_named() -> None:
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda k: f"{k.writer} {k.pattern}")
-def test_what_is_known_can_be_said(known: owners.Known) -> None:
+def test_what_is_known_can_be_said(known: Known) -> None:
     assert known.pattern.split(":")[0] in SCHEMES
     assert known.pattern.count("*") <= 1
     assert known.does[0].islower()
@@ -105,6 +106,43 @@ def test_ufw_counts_when_it_is_enabled(root: Path) -> None:
     put(root, "etc/ufw/ufw.conf", "ENABLED=yes\n")
     (said,) = concerning(LIBERAL, owners.read(ASKING))
     assert said == "ufw sets it to 0 (/etc/ufw/sysctl.conf:2): change it there"
+
+
+def test_ufw_takes_our_jumps_out_of_mangle_where_it_manages_the_built_in_chains(root: Path) -> None:
+    put(root, "etc/ufw/ufw.conf", "ENABLED=yes\n")
+    chain = "iptables:mangle/REMEDY-INVALID"
+    put(root, "etc/default/ufw", "# MANAGE_BUILTINS=yes\nMANAGE_BUILTINS=no\n")
+    assert concerning(chain, owners.read(ASKING)) == ()
+    put(root, "etc/default/ufw", "IPV6=yes\nMANAGE_BUILTINS=yes\n")
+    (said,) = concerning(chain, owners.read(ASKING))
+    assert said.startswith(
+        "ufw-init (MANAGE_BUILTINS=yes in /etc/default/ufw) empties the built-in"
+    )
+    assert concerning("iptables:raw/REMEDY-NOTRACK", owners.read(ASKING)) == ()
+
+
+def test_cni_plugins_are_told_by_their_networks(root: Path) -> None:
+    put(root, "etc/cni/net.d/README")
+    assert concerning("sysctl:net.ipv4.ip_forward", owners.read(ASKING)) == ()
+    put(root, "etc/cni/net.d/10-bridge.conflist", "{}")
+    put(root, "etc/cni/net.d/20-other.conf", "{}")
+    (said,) = concerning("sysctl:net.ipv4.ip_forward", owners.read(ASKING))
+    assert said.startswith("CNI plugins (/etc/cni/net.d/10-bridge.conflist) set it to 1")
+
+
+def test_a_file_too_long_to_read_is_named(root: Path) -> None:
+    put(root, "etc/ufw/ufw.conf", "ENABLED=yes\n" + "#" * (1 << 18))
+    assert owners.read(ASKING).unread == ("/etc/ufw/ufw.conf: longer than 256 KiB, the rest",)
+
+
+def test_profiles_that_include_too_many_others_are_cut_off_and_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "_processes", lambda *_: [Writer("tuned", "process 1")])
+    put(root, "etc/tuned/active_profile", "p0")
+    for number in range(30):
+        put(root, f"etc/tuned/p{number}/tuned.conf", f"[main]\ninclude=p{number + 1}\n")
+    assert owners.read(ASKING).unread == ("tuned profiles beyond the first 20",)
 
 
 def test_cloud_init_is_named_by_the_line_of_its_user_data(root: Path) -> None:
