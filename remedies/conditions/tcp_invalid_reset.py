@@ -5,8 +5,8 @@ What it detects
     from reaching the host's own TCP. ``exposed``: NAT is in use, ``nf_conntrack_tcp_be_liberal``
     is 0, and no effective INVALID drop stands on the hooks that such a segment takes (input where
     sources are rewritten or ports redirected, forward where destinations are). ``active``: both
-    the INVALID counter and the count of sent resets moved while scan watched. ``proven``: a reset
-    left for a tuple that a NAT flow owns.
+    the INVALID counter and the count of sent resets moved while scan watched. ``proven``: the
+    host answered with a reset for a tuple that a NAT flow owns.
 
 Why it matters
     NAT is not undone for an INVALID segment, so it is addressed to the host itself, where no
@@ -19,6 +19,12 @@ Evidence
     ctnetlink; the NAT rules and INVALID drops in force.
 
 False positives
+    A firewall's ``REJECT --reject-with tcp-reset`` of what it forwards sends the same reset for
+    the same tuple, and is somebody's will. It is told apart by who computes the checksum; where
+    that does not show TCP, by the INVALID counter, since what is forwarded so is valid (what is
+    rejected as it arrives for the host itself is this fault, whoever answers). Nothing is proven
+    while that counter stands still: a container's own reset whose time to live a rule sets anew
+    looks like one made here.
     ``invalid`` also counts bad checksums, scans and ICMP errors, so ``active`` is a strong hint
     and no proof. Since Linux 6.1 a segment below the window is ignored, not INVALID; one above it
     still is. A drop on forward alone (kube-proxy's) does not help where sources are rewritten:
@@ -51,6 +57,9 @@ PARAMS: Mapping[str, object] = {}
 
 BE_LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 _SUBJECT = "tcp through NAT"
+_EACH = 2
+"""How often conntrack says INVALID for one reset: of the segment, and of the reset itself, which
+opens no connection (net/netfilter/nf_conntrack_proto_tcp.c, tcp_new())."""
 _SHOWN = 3
 """Proofs written out in full; the others are counted."""
 _HOOK_OF = {"snat": "input", "masquerade": "input", "redirect": "input", "dnat": "forward"}
@@ -102,11 +111,17 @@ def _proofs(facts: Facts) -> tuple[Proof, ...]:
     Such a reset speaks for an address that the host only lends: had NAT been undone, the segment
     would have gone to the flow's own end and nobody here would have answered.
     """
-    return tuple(
+    candidates = tuple(
         (reset, reset.flow)
         for reset in facts.get(Tap).resets
         if reset.flow is not None and reset.flow.nat and _rewritten(reset.flow)
     )
+    invalid = facts.get(Counters).delta("nf_conntrack.invalid")
+    sure = tuple(pair for pair in candidates if pair[0].answers)
+    others = sum(reset.count for reset, _ in candidates if not reset.answers)
+    if invalid == 0:
+        return ()
+    return candidates if invalid is not None and invalid >= _EACH * others else sure
 
 
 def _rewritten(flow: Flow) -> bool:
@@ -163,9 +178,12 @@ def _message(
     if proofs:
         reset, flow = proofs[0]
         more = f" (and {len(proofs) - 1} more)" if len(proofs) > 1 else ""
+        answered = flow.reply.source, flow.reply.source_port
+        way_back = answered == (reset.destination, reset.destination_port)
+        end = flow.original.source if way_back else flow.reply.source
         return (
             f"the host sent a reset to {_at(reset.destination, reset.destination_port)} for a "
-            f"connection that NAT owns for {flow.original.source}{more}"
+            f"connection that NAT owns for {end}{more}"
         )
     if covered_by:
         return f"TCP is rewritten here, and INVALID segments are kept away by {covered_by}"
@@ -188,7 +206,7 @@ def _evidence(
     value = facts.get(Sysctl).values.get(BE_LIBERAL)
     evidence.append(
         Evidence(
-            source="/proc/sys/" + BE_LIBERAL.replace(".", "/"),
+            source="/proc/sys",
             key=BE_LIBERAL,
             value="absent" if value is None else value,
         )
@@ -199,8 +217,8 @@ def _evidence(
     ):
         moved = facts.get(Counters).delta(f"{file}.{column}")
         if moved is not None and facts.window > 0:
-            note = f"moved in {facts.window:g} s"
-            evidence.append(Evidence(source=source, key=column, value=str(moved), note=note))
+            note = f"in {facts.window:g} s"
+            evidence.append(Evidence(source=source, key=column, value=f"+{moved}", note=note))
     evidence += [
         Evidence(source=f"{d.hook} hook", key="drops INVALID", value=d.text, note=d.place)
         for d in netfilter.drops

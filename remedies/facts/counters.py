@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from remedies.errors import Unreadable
 from remedies.facts import Asking
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 # /proc/net is the namespace of the process's first thread; this one is of the thread that asks.
 PROC_NET = "/proc/thread-self/net"

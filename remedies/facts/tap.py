@@ -35,6 +35,9 @@ class Reset:
     A flow that NAT rewrites is named only where the end that the segment was really for is not
     here: a reset of a local program leaves by the same addresses as its own flow's.
     """
+    answers: Optional[bool] = None
+    """TCP made it as its answer to a segment; False: a firewall's REJECT did, or a socket that
+    ended its connection; None: it cannot be told (see :mod:`remedies.tap.origin`)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class _Listening:
         self.close()
         return Tap(
             resets=tuple(
-                Reset(*e.heard.way, count=e.count, flow=e.flow)
+                Reset(*e.heard.way, count=e.count, flow=e.flow, answers=e.answers)
                 for e in tally.entries()
                 if e.group == RESET
             ),
@@ -148,8 +151,10 @@ class _Listening:
         if heard.event == RESET:
             incoming = turned(heard.way)
             flow = self._questions.flow("tcp", incoming)
-            if flow is not None and owner(flow, incoming) in local:
-                flow = None
+            if flow is not None and flow.nat:
+                end = owner(flow, incoming)
+                # Without an end elsewhere the reset speaks for who got the segment, as it should.
+                flow = None if end is None or end in local else flow
         elif heard.event == REFUSED and heard.protocol == "udp":
             flow = self._questions.other_request(heard.way, local)
         entry.flow = flow

@@ -65,8 +65,8 @@ class Listener:
 
     def _take(self, packets: Iterable[Packet]) -> Iterator[Entry]:
         tally = self.tally
-        for content, outgoing, link, time in packets:
-            made = key(content, outgoing)
+        for content, outgoing, link, time, summed in packets:
+            made = key(content, outgoing, summed)
             if made is None:
                 self.malformed += 1
                 continue
@@ -77,6 +77,8 @@ class Listener:
                     continue
                 heard = spell(made)
                 entry = Entry(heard, self.origin.group(heard, link), time)
+                if entry.group == RESET:
+                    entry.answers = self.origin.answers(heard, link)
                 tally.add(made, entry)
             more = tally.take(entry, link, time)
             if entry.group == SYN:

@@ -16,7 +16,8 @@ from remedies.netlink.conntrack import Way
 RESET, SYN, REFUSED, REFUSAL = "reset", "syn", "refused", "refusal"
 """A reset sent; a SYN sent; a datagram of ours refused by its receiver; a refusal sent."""
 
-_EVENTS = {82: RESET, 81: RESET, 83: SYN, 70: REFUSED, 65: REFUSAL}  # R, Q, S, F, A
+_EVENTS = dict(zip(b"RQrqSFA", (RESET, RESET, RESET, RESET, SYN, REFUSED, REFUSAL)))
+_UNSUMMED = b"rq"
 _PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 
 
@@ -34,15 +35,18 @@ class Heard(NamedTuple):
     """``tcp`` or ``udp``: of the packet, or of the datagram that was refused."""
     way: Way
     """Direction of the packet, or of the datagram that was refused."""
+    summed: bool = True
+    """A reset's checksum was in it when it was heard: see :meth:`tap.origin.Origin.answers`."""
 
 
-def key(packet: bytes, outgoing: bool) -> Optional[bytes]:
+def key(packet: bytes, outgoing: bool, summed: bool = True) -> Optional[bytes]:
     """Return event, TTL, protocol, addresses and ports as bytes; None where they are cut short.
 
-    ``packet`` begins with its IP header. A SYN's sequence number is part of its key: the same
-    number again is a retry. The first byte is the packet's class, for which the tally has an
-    allowance: a reset with ACK answers a SYN, or comes from a socket; one without ACK answers a
-    segment in the middle of a connection (RFC 9293, 3.10.7.1), so that a port scan cannot hide it.
+    ``packet`` begins with its IP header; ``summed``: its checksum is in it. A SYN's sequence number
+    is part of its key: the same number again is a retry. The first byte is the packet's class, for
+    which the tally has an allowance: a reset with ACK answers a SYN, or comes from a socket; one
+    without ACK answers a segment in the middle of a connection (RFC 9293, 3.10.7.1), so that a
+    port scan cannot hide it.
     """
     first = packet[0] if packet else 0
     if first >> 4 == 4:
@@ -56,9 +60,9 @@ def key(packet: bytes, outgoing: bool) -> Optional[bytes]:
             return None
         flags = packet[start + 13]
         if flags & 0x04:
-            return (
-                (b"Q" if flags & 0x10 else b"R") + ttl + protocol + ends + packet[start : start + 4]
-            )
+            class_ = b"Q" if flags & 0x10 else b"R"
+            class_ = class_ if summed else class_.lower()
+            return class_ + ttl + protocol + ends + packet[start : start + 4]
         return b"S" + ttl + protocol + ends + packet[start : start + 8]
     quoted = packet[start + 8 :]  # behind the ICMP header
     first = quoted[0] if quoted else 0
@@ -89,4 +93,5 @@ def spell(made: bytes) -> Heard:
     ]
     ports = struct.unpack_from(">HH", made, 3 + size * len(ends))
     way = Way(ends[-2], ports[0], ends[-1], ports[1])
-    return Heard(event, made[1], ends[0], ends[1], _PROTOCOLS[made[2]], way)
+    summed = made[0] not in _UNSUMMED
+    return Heard(event, made[1], ends[0], ends[1], _PROTOCOLS[made[2]], way, summed)

@@ -7,7 +7,6 @@ include/uapi/linux/if_packet.h.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import select
@@ -29,6 +28,7 @@ _ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _V3 = 263, 5, 6, 10, 2
 _FRAME = 1 << 11  # of no meaning in V3, but checked
 _USER = 1  # TP_STATUS_USER
+_UNSUMMED = 8  # TP_STATUS_CSUMNOTREADY
 _OUTGOING = 4
 
 # struct tpacket_block_desc: version, offset to private data, status, packets, offset to first
@@ -49,6 +49,8 @@ class Packet(NamedTuple):
     """Index of the interface."""
     time: float
     """Seconds since 1970."""
+    summed: bool = True
+    """Its checksum is in it; False: the device is still to put it in (CHECKSUM_PARTIAL)."""
 
 
 class Ring:
@@ -89,12 +91,13 @@ class Ring:
                 return
             at = base + offset
             for _ in range(packets):
-                forward, seconds, nanos, size, _, _, _, net, _, _, link, _, kind = (
+                forward, seconds, nanos, size, _, status, _, net, _, _, link, _, kind = (
                     _PACKET.unpack_from(memory, at)
                 )
                 start = at + net
                 content = memory[start : start + size]
-                yield Packet(content, kind == _OUTGOING, link, seconds + nanos / 1e9)
+                summed = not status & _UNSUMMED
+                yield Packet(content, kind == _OUTGOING, link, seconds + nanos / 1e9, summed)
                 at += forward
             self._taken += packets
             _STATUS.pack_into(memory, base + 8, 0)  # TP_STATUS_KERNEL: it may be filled again
@@ -139,6 +142,8 @@ def _prepare(tap: socket.socket, program: bytes, blocks: int) -> mmap.mmap:
 
     Raises OSError.
     """
+    import ctypes  # costs 3 ms that a process which listens to nothing need not pay
+
     buffer = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))  # struct sock_fprog
     tap.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
@@ -158,6 +163,8 @@ def _prepare(tap: socket.socket, program: bytes, blocks: int) -> mmap.mmap:
 
 def _bind_to_all(tap: socket.socket) -> None:
     """Bind to every interface (index 0), which :meth:`socket.socket.bind` has no name for."""
+    import ctypes
+
     # struct sockaddr_ll: family, protocol in network order, index, and what bind() ignores
     address = struct.pack("=HHi", socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0) + bytes(12)
     libc = ctypes.CDLL(None, use_errno=True)

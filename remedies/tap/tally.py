@@ -12,7 +12,7 @@ from remedies.tap.packets import Heard
 class Entry:
     """Packets of one key."""
 
-    __slots__ = ("_by_link", "count", "first", "flow", "group", "heard", "last")
+    __slots__ = ("_by_link", "answers", "count", "first", "flow", "group", "heard", "last")
 
     def __init__(self, heard: Heard, group: str, first: float) -> None:
         """Begin with none."""
@@ -23,6 +23,8 @@ class Entry:
         self.count = 0
         self.flow: Optional[Flow] = None
         """What its listener found in conntrack about it."""
+        self.answers: Optional[bool] = None
+        """Of a reset: see :meth:`remedies.tap.origin.Origin.answers`."""
         self._by_link: dict[int, int] = {}
 
     def again(self, link: int, time: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies.facts.flows import Flow
-from remedies.facts.sockets import Process
+from remedies.facts.process import Process
 from remedies.netlink.conntrack import Way
 from remedies.values import dataclass
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.facts.sockets import Process
+from remedies.facts.process import Process
 from remedies.netlink import diag
 from remedies.netlink.conntrack import Way
 from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Optional
 
 from remedies.facts.flows import Flow
-from remedies.facts.sockets import Process
+from remedies.facts.process import Process
 from remedies.netlink.conntrack import Way
 from remedies.tap.questions import owner, turned
 from remedies.trace.event import Meaning
@@ -39,20 +39,22 @@ def reset(
     reason: Optional[str],
     *,
     reasons_complete: bool,
+    answers: Optional[bool] = None,
 ) -> Meaning:
     """Judge a reset that left ``way``; ``flow`` runs the segment that provoked it.
 
     The reset answers for a flow that it has no part in where NAT would have sent the segment on:
     to an end elsewhere, or to a local one while the kernel itself says NO_SOCKET. Where the
-    kernel gives reasons for all its resets and gave none for this one, a firewall's REJECT sent
-    it, which is somebody's will and no fault.
+    kernel gives reasons for all its resets and gave none for this one, or where the packet itself
+    shows that it is no answer of TCP's (``answers``), a firewall's REJECT sent it, which is
+    somebody's will and no fault.
     """
     target = f"reset sent to {at(way.destination, way.destination_port)}"
     end = None if flow is None else owner(flow, turned(way))
     if end is None:
         return Meaning(f"{target} from {at(way.source, way.source_port)}")
     text = f"{target} for a flow that NAT owns for {end}"
-    if reason is None and reasons_complete:
+    if (reason is None and reasons_complete) or (answers is False and end not in local):
         return Meaning(f"{text}; the kernel's TCP did not send it: a firewall's REJECT does that")
     if end in local and reason != "NO_SOCKET":
         return Meaning(f"{text}, which is here: its own program may have sent it")

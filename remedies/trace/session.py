@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Optional, Union
 
-from remedies.facts.sockets import Process
+from remedies.facts.process import Process
 from remedies.tap.listener import Listener
 from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.questions import Questions, turned
@@ -121,7 +121,9 @@ class Session:
         if heard.event == RESET:
             entry.flow, reason = questions.flow("tcp", turned(way)), self._reasons.of(way)
             complete = self._reasons.complete()
-            says = meaning.reset(way, entry.flow, local, reason, reasons_complete=complete)
+            says = meaning.reset(
+                way, entry.flow, local, reason, reasons_complete=complete, answers=entry.answers
+            )
         elif heard.event == REFUSED:
             peer = heard.source
             if heard.protocol == "udp":
@@ -216,6 +218,6 @@ def _event(
 
 
 def _counted(event: Event, entry: Entry) -> Event:
-    import dataclasses
+    from remedies.values import replace
 
-    return dataclasses.replace(event, count=entry.count)
+    return replace(event, count=entry.count)

@@ -27,19 +27,21 @@ FLOW = Flow(
     seen_reply=True,
     nat=True,
 )
-RESET = Reset("10.21.17.99", 40000, "10.21.17.1", 443, 1, FLOW)
+RESET = Reset("10.21.17.99", 40000, "10.21.17.1", 443, 1, FLOW, answers=True)
 
 
 def facts(
     netfilter: Netfilter = MASQUERADE,
     *,
     liberal: str = "0",
-    invalid: int = 0,
+    invalid: Optional[int] = None,
     resets: int = 0,
     tap: tuple[Reset, ...] = (),
     ours: tuple[str, ...] = (),
     window: float = 1.0,
 ) -> Facts:
+    if invalid is None:
+        invalid = 2 * len(tap)
     last = {"nf_conntrack.invalid": 7 + invalid, "Tcp.OutRsts": 3 + resets}
     return Facts(
         HOST,
@@ -49,7 +51,7 @@ def facts(
             "netfilter": netfilter,
             "sysctl": Sysctl({condition.BE_LIBERAL: liberal}),
             "counters": Counters({"nf_conntrack.invalid": 7, "Tcp.OutRsts": 3}, last),
-            "tap": Tap(tap),
+            "tap": Tap(tap, heard=sum(reset.count for reset in tap)),
         },
         ours=ours,
     )
@@ -99,6 +101,13 @@ def test_a_reset_for_a_tuple_that_nat_owns_is_proof() -> None:
     assert "10.21.17.1:443 for a connection that NAT owns for 172.17.0.2" in finding.message
 
 
+def test_a_published_connection_is_told_by_its_own_end() -> None:
+    outside, inside = Tuple("10.21.17.1", 5000, "10.21.17.99", 80), "172.17.0.2"
+    flow = Flow("tcp", outside, Tuple(inside, 8080, "10.21.17.1", 5000), seen_reply=True, nat=True)
+    reset = Reset("10.21.17.99", 80, "10.21.17.1", 5000, 1, flow, answers=True)
+    assert f"that NAT owns for {inside}" in one(facts(tap=(reset,))).message
+
+
 @pytest.mark.parametrize(
     "reset",
     [
@@ -109,6 +118,27 @@ def test_a_reset_for_a_tuple_that_nat_owns_is_proof() -> None:
 )
 def test_other_resets_are_none(reset: Reset) -> None:
     assert one(facts(tap=(reset,))).verdict == "exposed"
+
+
+@pytest.mark.parametrize(
+    ("answers", "invalid", "resets", "verdict"),
+    [
+        (True, 1, 0, "proven"),
+        (True, 0, 2, "exposed"),
+        (False, 4, 0, "proven"),
+        (False, 3, 2, "active"),
+        (False, 0, 0, "exposed"),
+        (None, 4, 2, "proven"),
+        (None, 3, 1, "active"),
+        (None, 0, 2, "exposed"),
+    ],
+)
+def test_what_is_not_surely_tcps_answer_needs_invalid_segments_enough(
+    answers: Optional[bool], invalid: int, resets: int, verdict: str
+) -> None:
+    """Two for each reset: REJECT of a connection in order leaves the counter as it is."""
+    seen = replace(RESET, answers=answers, count=2)
+    assert one(facts(tap=(seen,), invalid=invalid, resets=resets)).verdict == verdict
 
 
 def test_proof_outweighs_what_seems_to_cover_it() -> None:

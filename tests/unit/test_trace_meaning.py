@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from remedies.facts.flows import Flow, Tuple
-from remedies.facts.sockets import Process
+from remedies.facts.process import Process
 from remedies.netlink.conntrack import Way
 from remedies.tap.questions import owner, turned
 from remedies.trace import meaning, reasons
@@ -71,6 +71,12 @@ def test_a_reset_that_is_somebodys_will_is_no_proof(
     flow: Flow | None, way: Way, reason: str | None, complete: bool
 ) -> None:
     assert meaning.reset(way, flow, LOCAL, reason, reasons_complete=complete).condition is None
+
+
+def test_a_reject_is_told_where_the_kernel_gives_no_reasons() -> None:
+    way = Way(UPLINK, 6000, SERVER, 443)
+    says = meaning.reset(way, MASQUERADED, LOCAL, None, reasons_complete=False, answers=False)
+    assert (says.condition, "REJECT" in says.text) == (None, True)
 
 
 def test_a_reset_of_the_kernel_for_a_local_end_behind_nat_is_proof() -> None:
