@@ -36,7 +36,8 @@ from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows, Share
 from remedies.facts.links import Links
-from remedies.facts.sockets import Process, Sockets
+from remedies.facts.process import Process
+from remedies.facts.sockets import Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding
 

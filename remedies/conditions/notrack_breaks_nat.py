@@ -4,7 +4,8 @@ What it detects
     A notrack rule (``notrack``, ``-j CT --notrack``, ``-j NOTRACK``) that is not ours and that
     matches packets which a NAT rule has to rewrite, or replies to them. ``proven``: both rules are
     understood in full and some packet meets both. ``unknown``: conditions that are not modelled,
-    or rules that could not be read, decide.
+    or rules that could not be read, decide. ``mitigated``: the notrack rule is about services of
+    this host alone, and each has a socket bound to the very address.
 
 Why it matters
     NAT works on tracked flows only. A published port, a redirect or a masquerade that a notrack
@@ -17,9 +18,12 @@ Evidence
     and iptables-legacy.
 
 False positives
+    A cache that takes a service's address on the host itself, as Kubernetes' NodeLocal DNSCache
+    does, keeps those packets from NAT on purpose: that is ``mitigated``, and needs nothing.
     A notrack rule beside NAT without common packets is no finding: one limited to an address of
     the host, or to ports that no NAT rule is about. That such a packet comes is not shown, only
-    that NAT fails it. Rules that run only by other rules' marks are ``unknown``.
+    that NAT fails it. Rules that run only by other rules' marks are ``unknown``, but for
+    kube-proxy's masquerade: it marks what its rules for a service match, which are judged.
 
 References
     iptables-extensions(8): CT; nft(8): NOTRACK STATEMENT; moby/moby#10270;
@@ -36,13 +40,15 @@ from remedies.facts import Facts
 from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.served import Served, ends_of
 from remedies.model import Evidence, Finding
 from remedies.netfilter.overlap import overlap
-from remedies.netfilter.rule import PacketRule
+from remedies.netfilter.rule import Match, PacketRule
+from remedies.values import replace
 
 TITLE = "A notrack rule takes packets away from NAT"
 SEVERITY = "high"
-NEEDS = (Netfilter, Nat, Links)
+NEEDS = (Netfilter, Nat, Links, Served)
 PARAMS: Mapping[str, object] = {}
 
 _SHOWN = 4  # NAT rules a finding names as evidence
@@ -72,10 +78,16 @@ def _judge(notracks: list[PacketRule], facts: Facts) -> Optional[Finding]:
     for rule in nat.rules:
         for notrack in notracks:
             answer = overlap(notrack, rule, links)
+            if answer.answer == "maybe" and _by_mark(rule):
+                continue
             if answer.answer in met and all(
                 rule.text != seen.text for seen, _ in met[answer.answer]
             ):
                 met[answer.answer].append((rule, answer.reason))
+    if met["yes"] or met["maybe"]:
+        by = _served(notracks, facts)
+        if by:
+            return _mitigated(notracks[0], met["yes"] + met["maybe"], by)
     if met["yes"]:
         return _finding("proven", notracks[0], met["yes"])
     if met["maybe"]:
@@ -83,6 +95,43 @@ def _judge(notracks: list[PacketRule], facts: Facts) -> Optional[Finding]:
     if nat.unread:
         return _unread(notracks[0], nat.unread)
     return None
+
+
+def _by_mark(nat: PacketRule) -> bool:
+    """Tell whether it is kube-proxy's masquerade of what bears its mark (KUBE-POSTROUTING).
+
+    It marks what its rules for a service match, and those are judged one by one. A guard does not
+    rely on that: nothing keeps others from setting the mark.
+    """
+    plain = replace(nat.match, unmodelled=()) == Match()
+    return nat.owner == "kube-proxy" and nat.hook == "postrouting" and plain
+
+
+def _served(notracks: list[PacketRule], facts: Facts) -> str:
+    """Return the sockets that take all that the rule keeps from NAT; empty where some is not."""
+    served = facts.known.get("served")
+    ends = {end for rule in notracks for end in ends_of(rule)}
+    exact = all(ends_of(rule) for rule in notracks)
+    if not exact or not isinstance(served, Served) or not ends <= set(served.ends):
+        return ""
+    return ", ".join(sorted(f"{end.protocol} {end.address} port {end.port}" for end in ends))
+
+
+def _mitigated(notrack: PacketRule, met: list[tuple[PacketRule, str]], by: str) -> Finding:
+    rule, _ = met[0]
+    return Finding(
+        condition="notrack-breaks-nat",
+        subject=_subject(notrack),
+        verdict="mitigated",
+        severity="low",
+        message=(
+            f"the notrack rule '{notrack.text}' ({notrack.place}) keeps packets from the NAT rule "
+            f"'{rule.text}' ({rule.place}), and a socket of this host takes them: {by}"
+        ),
+        evidence=(_evidence(notrack), *(_evidence(nat, why) for nat, why in met[:_SHOWN])),
+        mitigated_by=f"a socket bound to {by}",
+        details={"notrack": notrack.text, "nat": rule.text},
+    )
 
 
 def _subject(rule: PacketRule) -> str:

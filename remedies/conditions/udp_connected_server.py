@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
+from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.flows import Flows
 from remedies.facts.links import Links
@@ -55,7 +56,10 @@ PARAMS: Mapping[str, object] = {}
 
 
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
-    """Return one finding for each address and port whose connected sockets are proven deaf."""
+    """Return one finding for each address and port whose connected sockets are proven deaf.
+
+    Raises Unreadable where there are such sockets, and the flows that could prove it are unread.
+    """
     local = {item.address for item in facts.get(Links).addresses}
     unreplied = [flow for flow in facts.get(Flows).unreplied if flow.protocol == "udp"]
     places: dict[tuple[str, int], list[BoundSocket]] = {}
@@ -65,6 +69,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     for sockets in places.values():
         proofs = tuple(proof for each in sockets for proof in deaf(each, unreplied, local))
         found.append(_finding(facts, sockets, proofs))
+    unread = facts.get(Flows).unread
+    if places and unread and not any(found):
+        raise Unreadable(unread[0])
     return tuple(finding for finding in found if finding is not None)
 
 

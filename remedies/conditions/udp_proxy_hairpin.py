@@ -30,13 +30,13 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from remedies.conditions import udp_reply_source
 from remedies.facts import Facts
 from remedies.facts.docker import Container, Docker
 from remedies.facts.services import Service, services
 from remedies.model import Evidence, Finding
+from remedies.values import replace
 
 TITLE = "docker-proxy answers a container from another address than it was asked on"
 SEVERITY = "high"

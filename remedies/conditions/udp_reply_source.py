@@ -32,7 +32,8 @@ False positives
     - A client's unconnected socket on a port that the kernel picked looks like a server's. Nothing
       outside the program tells them apart, so it is ``exposed`` too, with severity ``low`` where
       the port lies in ``net.ipv4.ip_local_port_range``.
-    - A program that picks its reply's source without IP_PKTINFO (one more socket per address).
+    - A program that answers by a socket of its own for each address (ntpd) is no finding as long
+      as every address has one; neither are the kernel's own sockets (VXLAN, WireGuard, NFS).
     - Two hosts that send to each other's fixed port without ever answering, over different
       addresses.
     - The pair outlives its fault by ``nf_conntrack_udp_timeout`` (30 s).
@@ -68,9 +69,9 @@ from remedies.model import Evidence, Finding
 TITLE = "A UDP server answers from another address than it was asked on"
 SEVERITY = "high"
 NEEDS = (Links, Sockets, Flows, Sysctl, Counters, Netfilter)
-PARAMS: Mapping[str, object] = {"silent_ports": [162, 514, 2055, 4739, 6343, 8125]}
-"""``silent_ports``: SNMP traps, syslog, NetFlow, IPFIX, sFlow, statsd: received, never answered
-(IANA's port numbers; statsd's README)."""
+PARAMS: Mapping[str, object] = {"silent_ports": [68, 162, 514, 546, 2055, 4739, 6343, 8125]}
+"""``silent_ports``: DHCP's client, SNMP traps, syslog, DHCPv6's client, NetFlow, IPFIX, sFlow,
+statsd: received, never answered (IANA's port numbers; statsd's README)."""
 
 CONDITION = "udp-reply-source"
 WILDCARD = {4: "0.0.0.0", 6: "[::]"}  # noqa: S104  # named, not bound
@@ -93,6 +94,8 @@ def judge(
     if service.pktinfo:
         return None
     if not service.proofs and not (server is not None and server.spans(links)):
+        return None
+    if not service.proofs and _bound_everywhere(facts, service):
         return None
     covered = covering(facts, service.port, service.families)
     verdict, severity, message = _verdict(facts, service, bool(covered))
@@ -117,6 +120,13 @@ def judge(
             **for_redirect(links, service.families, service.proofs, covered),
         },
     )
+
+
+def _bound_everywhere(facts: Facts, service: Service) -> bool:
+    """Tell whether each address that clients can ask has a socket of its own, as with ntpd."""
+    links = facts.get(Links)
+    own = {item.address for item in facts.get(Sockets).bound if item.port == service.port}
+    return all(item.address in own for each in service.families for item in links.reachable(each))
 
 
 def _silent(service: Service, params: Mapping[str, object]) -> bool:

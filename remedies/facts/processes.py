@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import socket
 import time
 from typing import NamedTuple, Optional
 
-from remedies.facts.sockets import Process
+from remedies.facts.process import Process, process
 
 _PIDFD_GETFD = 438  # include/uapi/asm-generic/unistd.h; the same number on every architecture
+_FIRST = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _IP_PKTINFO = 8  # include/uapi/linux/in.h
 _IPV6_RECVPKTINFO = 49  # include/uapi/linux/in6.h
-_LONGEST_ARGV = 4096
-
-_CONTAINER = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 
 class Seen(NamedTuple):
@@ -58,6 +55,14 @@ def look_up(wanted: dict[int, int], deadline: float) -> tuple[dict[int, Seen], t
         if held:
             seen.update(_describe(int(pid), {i: (fd, wanted[i]) for i, fd in held.items()}))
     return seen, tuple(unread) if missing else ()
+
+
+def sees_all() -> bool:
+    """Tell whether /proc shows every process of the machine: in its first PID namespace."""
+    try:
+        return os.readlink("/proc/self/ns/pid") == _FIRST
+    except OSError:
+        return False
 
 
 def _held(pid: str, missing: dict[str, int]) -> dict[int, int]:
@@ -115,44 +120,3 @@ def _pktinfo(handle: int, descriptor: int, family: int) -> bool | None:
         except OSError:
             return None
         return False
-
-
-def process(pid: int) -> Process:
-    """Return name, arguments, unit and container of a process; empty where it is gone."""
-    unit, container = placement(_content(pid, "cgroup"))
-    argv = _content(pid, "cmdline").split("\0")[:-1]
-    return Process(
-        pid=pid,
-        name=_content(pid, "comm").rstrip("\n"),
-        argv=tuple(argv),
-        unit=unit,
-        container=container,
-    )
-
-
-def _content(pid: int, name: str) -> str:
-    try:
-        with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:
-            return file.read(_LONGEST_ARGV)
-    except OSError:
-        return ""
-
-
-def placement(cgroups: str) -> tuple[str, str]:
-    """Return systemd unit and container id (12 digits) that a /proc/PID/cgroup names.
-
-    The unit is the innermost ``.service``, else the innermost ``.scope`` that is no container's.
-    Both cgroup versions are read: lines are ``number:controllers:path`` (cgroups(7)).
-    """
-    paths = [line.split(":", 2)[2] for line in cgroups.splitlines() if line.count(":") >= 2]
-    inside = next((found.group(1) for found in map(_CONTAINER.search, paths) if found), "")
-    parts = [
-        part
-        for path in paths
-        for part in reversed(path.split("/"))
-        if not (inside and inside in part)
-    ]
-    unit = next((part for part in parts if part.endswith(".service")), "")
-    if not unit and not inside:
-        unit = next((part for part in parts if part.endswith(".scope")), "")
-    return unit, inside[:12]

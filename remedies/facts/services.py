@@ -12,7 +12,8 @@ from remedies.facts import Facts
 from remedies.facts.flows import Flow, Flows
 from remedies.facts.links import Links
 from remedies.facts.netfilter import Netfilter
-from remedies.facts.sockets import BoundSocket, Process, Sockets, UdpSocket
+from remedies.facts.process import Process
+from remedies.facts.sockets import BoundSocket, Sockets, UdpSocket
 from remedies.model import Evidence
 from remedies.netfilter.prefixes import contains
 from remedies.netfilter.redirects import Redirect
@@ -65,6 +66,7 @@ class Service:
 def services(facts: Facts) -> tuple[Service, ...]:
     """Return every wildcard server, and every port that a proof is left of; raise Unreadable.
 
+    The kernel's own sockets are none: its tunnels keep to the address they were asked on.
     A proof against a socket that has connected to its client is not among them.
     """
     links, sockets = facts.get(Links), facts.get(Sockets)
@@ -78,7 +80,8 @@ def services(facts: Facts) -> tuple[Service, ...]:
             pairs.setdefault((family, way.destination_port), []).append(proof)
     asked = _asked(facts.get(Flows).unreplied, local)
     found = []
-    for (family, port), group in _groups(sockets.wildcard).items():
+    servers = (item for item in sockets.wildcard if not item.kernel)
+    for (family, port), group in _groups(servers).items():
         proofs = [p for each in group[0].serves for p in pairs.pop((each, port), [])]
         pktinfo = any(item.pktinfo for item in group)
         waiting = sum(asked.get((each, port), 0) for each in group[0].serves)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.links import Links
+from remedies.facts.process import Process
 from remedies.facts.sysctl import Sysctl
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
     from remedies.netlink.diag import Bound
@@ -21,20 +21,6 @@ AFTER = ("links", "sysctl")
 MOST_CONNECTED = 200
 
 ANY = {int(socket.AF_INET): "0.0.0.0", int(socket.AF_INET6): "::"}  # noqa: S104  # named, not bound
-
-
-@dataclass(frozen=True)
-class Process:
-    """Who holds a socket."""
-
-    pid: int
-    name: str
-    """comm, at most 15 bytes."""
-    argv: tuple[str, ...] = ()
-    unit: str = ""
-    """systemd unit from the cgroup path, or empty."""
-    container: str = ""
-    """Container id (12 hex digits) from the cgroup path, or empty."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +40,8 @@ class UdpSocket:
     """It asks for IP_PKTINFO (or IPV6_RECVPKTINFO): it can answer from the right address.
     None: not permitted to look."""
     owner: Optional[Process] = None
+    kernel: bool = False
+    """No process of the machine holds it: it is the kernel's own, of VXLAN, WireGuard or NFS."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a family there is not: saved facts are a person's to edit."""
@@ -115,7 +103,7 @@ def read(asking: Asking) -> Sockets:
         with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
             raw = list(wildcard_udp(client))
             ports = {item.port for item in raw}
-            bound, connected = _with_address(bound_udp(client), links, ports)
+            bound, connected, more = _with_address(bound_udp(client), links, ports)
     except OSError as error:
         raise Unreadable(f"UDP sockets (sock_diag): {error.strerror}") from error
     found = [
@@ -133,35 +121,37 @@ def read(asking: Asking) -> Sockets:
     every = links is None or _nearly_full(asking)
     wanted = {item.inode: item.family for item in found if every or (links and item.spans(links))}
     wanted.update({item.inode: family for item, family in connected if family})
-    fact = Sockets(tuple(found), bound, tuple(item for item, _ in connected))
+    cut = (f"connected UDP sockets: {more} beyond the first {MOST_CONNECTED}",) if more else ()
+    fact = Sockets(tuple(found), bound, tuple(item for item, _ in connected), cut)
     if not wanted:
         return fact
     from remedies.facts import processes
 
     seen, unread = processes.look_up(wanted, asking.deadline())
     owners = {inode: one.owner for inode, one in seen.items()}
+    nobodys = wanted.keys() - seen.keys() if processes.sees_all() and not unread else set()
     return replace(
         fact,
         wildcard=tuple(
             replace(item, owner=seen[item.inode].owner, pktinfo=seen[item.inode].pktinfo)
             if item.inode in seen
-            else item
+            else replace(item, kernel=item.inode in nobodys)
             for item in found
         ),
         connected=tuple(replace(item, owner=owners.get(item.inode)) for item in fact.connected),
-        unread=unread,
+        unread=cut + unread,
     )
 
 
 def _with_address(
     raw: Iterable[Bound], links: Optional[Links], ports: set[int]
-) -> tuple[tuple[BoundSocket, ...], list[tuple[BoundSocket, int]]]:
-    """Return the bound sockets on ``ports``, and the connected ones.
+) -> tuple[tuple[BoundSocket, ...], list[tuple[BoundSocket, int]], int]:
+    """Return the bound sockets on ``ports``, the connected ones, and how many more are connected.
 
     Each connected one with its family (4 or 6) where it has a bridge's address, else 0.
     """
     if links is None:
-        return (), []
+        return (), [], 0
     kinds = {
         _packed(item.address): links.kind(item.link)
         for family in (4, 6)
@@ -180,9 +170,10 @@ def _with_address(
         mine = replace(mine, peer=_text(item.peer), peer_port=item.peer_port)
         connected.append((mine, family if kinds[item.address] == "bridge" else 0))
     connected.sort(key=lambda entry: not entry[1])
+    more = max(0, len(connected) - MOST_CONNECTED)
     del connected[MOST_CONNECTED:]
     ports = ports | {item.port for item, _ in connected}
-    return tuple(item for item in bound if item.port in ports), connected
+    return tuple(item for item in bound if item.port in ports), connected, more
 
 
 def _packed(address: str) -> bytes:

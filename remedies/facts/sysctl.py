@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 NO_KEY = "no such key: its kernel module is not loaded"
 

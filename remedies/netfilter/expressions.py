@@ -9,7 +9,6 @@ match as ``unmodelled``, by the expression's name.
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from collections.abc import Callable
 from typing import Optional
@@ -21,7 +20,7 @@ from remedies.netfilter.rule import Match
 from remedies.netfilter.step import Step, Terms
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 Elements = Callable[[str], list[Element]]
 """Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
@@ -174,7 +173,7 @@ class _Rule:
         plain = mask and not any(_value(got[5]) if 5 in got else b"") and not field.mask
         self._load(
             _number(got, 2),
-            dataclasses.replace(field, mask=mask) if plain else Field(f"bits of {field.name}", 4),
+            replace(field, mask=mask) if plain else Field(f"bits of {field.name}", 4),
         )
 
     def _do_immediate(self, got: dict[int, bytes]) -> None:
@@ -182,8 +181,7 @@ class _Rule:
         if register == 0:
             verdict, chain = _verdict(got[2])
             self.branches = [
-                dataclasses.replace(branch, verdict=verdict, chain=chain)
-                for branch in self.branches
+                replace(branch, verdict=verdict, chain=chain) for branch in self.branches
             ]
         else:
             self.fields.pop(_slot(register), None)
@@ -298,10 +296,10 @@ class _Rule:
     def _do_reject(self, got: dict[int, bytes]) -> None:
         # NFTA_REJECT_TYPE is NFT_REJECT_TCP_RST (include/uapi/linux/netfilter/nf_tables.h)
         verdict = "reset" if _number(got, 1, 0) == 1 else "reject"
-        self.branches = [dataclasses.replace(b, verdict=verdict) for b in self.branches]
+        self.branches = [replace(b, verdict=verdict) for b in self.branches]
 
     def _do_queue(self, _: dict[int, bytes]) -> None:
-        self.branches = [dataclasses.replace(b, verdict="queue") for b in self.branches]
+        self.branches = [replace(b, verdict="queue") for b in self.branches]
 
     def _do_nat(self, got: dict[int, bytes]) -> None:
         self.conntrack = True
@@ -332,4 +330,4 @@ class _Rule:
         if action:
             self.action, self.to = action, to
         if verdict:
-            self.branches = [dataclasses.replace(b, verdict=verdict) for b in self.branches]
+            self.branches = [replace(b, verdict=verdict) for b in self.branches]

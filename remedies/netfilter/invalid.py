@@ -12,9 +12,7 @@ reset either.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.netfilter.matching import conjoin, covers
@@ -22,6 +20,7 @@ from remedies.netfilter.owners import owner_of
 from remedies.netfilter.rule import Match, PacketRule
 from remedies.netfilter.step import Step
 from remedies.netfilter.stores import Base, Store
+from remedies.values import dataclass, replace
 
 _DEPTH = 16
 _PARTIAL = 512
@@ -161,5 +160,5 @@ def effective(store: Store, base: Base) -> tuple[PacketRule, ...]:
     chains = _Chains(store, base)
     found = [rule for rule in (_trial(store, base, chains, f) for f in families) if rule]
     if len(found) == 2 and found[0].text == found[1].text and found[0].chain == found[1].chain:
-        return (dataclasses.replace(found[0], family="inet"),)
+        return (replace(found[0], family="inet"),)
     return tuple(found)

@@ -11,14 +11,13 @@ conditions that are not modelled decide. Reasons name the dimension that keeps t
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from remedies.facts.links import Links
 from remedies.netfilter.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.netfilter.prefixes import contains, meet
 from remedies.netfilter.rule import Match, PacketRule, PortRange
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default
@@ -33,6 +32,11 @@ class Overlap:
 
     answer: str
     reason: str
+
+    def told(self, rule: PacketRule, what: str) -> str:
+        """Return a guard's refusal: the NAT rule has packets in common with ``what`` of ours."""
+        could = "matches" if self.answer == "yes" else "could match"
+        return f"the NAT rule '{rule.text}' ({rule.place}) {could} {what}: {self.reason}"
 
 
 def overlap(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
@@ -69,8 +73,12 @@ def _judge(one: Match, other: Match, what: str, after: tuple[Match, ...] = ()) -
         return Overlap("no", "one is about a service's source port, the other its destination port")
     if any(covers(earlier, met) for earlier in after):
         return Overlap("no", "an earlier rule takes those packets")
-    if met.unmodelled:
-        return Overlap("maybe", f"{what}, depending on {', '.join(met.unmodelled)}")
+    unknown = met.unmodelled
+    for earlier in after:  # a rule that is not understood in full may take them first
+        if earlier.unmodelled and covers(replace(earlier, unmodelled=()), met):
+            unknown = (*unknown, *earlier.unmodelled)
+    if unknown:
+        return Overlap("maybe", f"{what}, depending on {', '.join(dict.fromkeys(unknown))}")
     return Overlap("yes", f"{what}: {describe(met)}")
 
 
@@ -132,7 +140,7 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
 def _source_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     """Judge replies to packets whose source was rewritten: they come to the new address."""
     match = notrack.match
-    backwards = dataclasses.replace(
+    backwards = replace(
         _reply_of(match), sources=(), not_sources=(), source_ports=(), destination_local=None
     )
     found = _judge(backwards, nat.match, "replies to what it rewrites", nat.after)
@@ -185,7 +193,7 @@ def _destination_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> 
         unmodelled=match.unmodelled,
     )
     seen = notrack.match
-    ported = dataclasses.replace(seen, destination_ports=())
+    ported = replace(seen, destination_ports=())
     found = _judge(ported, answer, "replies to what it rewrites", notrack.after)
     if found.answer != "no":
         found = _by_reply_port(seen.destination_ports, match.source_ports, found)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import field
 from typing import Optional
 
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 PortRange = tuple[int, int]
 """First and last port, both included."""

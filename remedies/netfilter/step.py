@@ -6,13 +6,12 @@ condition at a time, so that a decoder only says "this field lies in these range
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 from remedies.netfilter.matching import conjoin, ports_except
 from remedies.netfilter.prefixes import of_range
 from remedies.netfilter.rule import Match, PortRange
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 Span = tuple[int, int]
 """First and last value of a field, as numbers, both included."""
@@ -150,4 +149,4 @@ class Terms:
 
     def steps(self, base: Step) -> tuple[Step, ...]:
         """Return the rule with these conditions: none where no packet can meet them."""
-        return () if self.match is None else (dataclasses.replace(base, match=self.match),)
+        return () if self.match is None else (replace(base, match=self.match),)

@@ -7,7 +7,6 @@ what earlier rules of those chains take first is kept beside it (``PacketRule.af
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from remedies.errors import Unreadable
 from remedies.netfilter.matching import conjoin
@@ -15,6 +14,7 @@ from remedies.netfilter.owners import owner_of
 from remedies.netfilter.rule import Match, PacketRule
 from remedies.netfilter.step import Step
 from remedies.netfilter.stores import Base, Store
+from remedies.values import dataclass, field
 
 NAT_ACTIONS = ("dnat", "redirect", "snat", "masquerade")
 

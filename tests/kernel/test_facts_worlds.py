@@ -61,7 +61,7 @@ class World(NamedTuple):
 
 @pytest.fixture
 def world(netns: Make, run_in: Run) -> World:
-    """Build the world of field guide A1 and A2: host with bridge, uplink and masquerade."""
+    """Build a host with bridge, uplink and masquerade."""
     made = World(netns("c"), netns("h"), netns("s"))
 
     def ip(ns: str, *words: str) -> None:

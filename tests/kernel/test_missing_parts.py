@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import glob
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faulty import Host
 
 from remedies.lab import ruleset
 from remedies.lab.scenarios import tcp_invalid_reset
@@ -125,6 +128,37 @@ def test_without_root_nothing_is_written(world: World, verb: str) -> None:
 
 
 def test_a_namespace_cannot_be_entered_without_root(world: World) -> None:
-    done = as_nobody(world, "--netns", world.namespace("host"), "status")
-    assert done.returncode == 77
-    assert "network namespace" in done.stderr
+    for namespace in (world.namespace("host"), str(os.getpid())):
+        done = as_nobody(world, "--netns", namespace, "status")
+        assert done.returncode == 77
+        assert "network namespace" in done.stderr
+
+
+def test_what_the_journal_says_is_not_nothing_where_it_may_not_be_read(
+    world: World, remedy: Run, tmp_path: Path
+) -> None:
+    assert remedy('exec "$@"', "sh", "apply", "--yes", "--window", "0").returncode == 0
+    state = ("--state-dir", str(tmp_path / "state"))
+    for verb in (["status"], ["verify", "--window", "0"], ["history"], ["rollback", "-n"]):
+        done = as_nobody(world, *state, *verb)
+        assert (done.returncode, done.stdout) == (77, ""), (verb, done.stderr)
+        assert "cannot read the journal" in done.stderr
+    scan = as_nobody(world, *state, "scan", "--window", "0")
+    assert (scan.returncode, "what is ours cannot be told" in scan.stderr) == (0, True)
+
+
+def test_without_systemd_a_policy_that_persists_is_refused_when_planned(
+    netns: Callable[..., str], tmp_path: Path
+) -> None:
+    host = Host(netns("boot"), tmp_path).prepare()
+    shutil.rmtree(tmp_path / "root/etc/systemd")
+    before = host.dump()
+    for verb in (("plan",), ("apply", "--yes")):
+        done = host.run(*verb)
+        assert done.code == 8
+        assert "it cannot be made to last" in done.out
+        assert "there is no /etc/systemd/system; set 'persist: false' in the policy" in " ".join(
+            done.out.split()
+        )
+    assert host.dump() == before
+    assert host.run("rollback", "--yes").code == 0

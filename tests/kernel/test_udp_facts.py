@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from remedies.facts import netfilter
+from remedies.conditions import udp_reply_source
+from remedies.facts import netfilter, processes
 from remedies.facts.host import read_host
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sockets import Sockets
@@ -213,3 +214,32 @@ def test_the_hairpin_names_the_container(tmp_path: Path, monkeypatch: pytest.Mon
     (found,) = [f for f in json.loads(done.stdout)["findings"] if "udp" in f["condition"]]
     assert (found["condition"], found["verdict"]) == ("udp-proxy-hairpin", "proven")
     assert "docker-proxy of container web (its port 4000)" in found["message"]
+
+
+def test_a_socket_of_the_kernels_own_is_told_from_one_that_may_not_be_looked_at(
+    bridged: str, run_in: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_in(bridged, ["ip", "link", "add", "vx0", "type", "vxlan", "id", "1", "dstport", "4789"])
+    run_in(bridged, ["ip", "link", "set", "vx0", "up"])
+    with open_in(bridged, (("0.0.0.0", 5060), None)):
+        # As on a host of its own: some machines hide a process or two even from root.
+        look_up = processes.look_up
+        monkeypatch.setattr(processes, "look_up", lambda *words: (look_up(*words)[0], ()))
+        monkeypatch.setattr(processes, "_FIRST", os.readlink("/proc/self/ns/pid"))
+        found = {item.port: item for item in read_sockets(bridged).wildcard if item.family == 4}
+        assert (found[4789].kernel, found[4789].owner) == (True, None)
+        assert not found[5060].kernel
+        monkeypatch.setattr(processes, "_FIRST", "pid:[1]")  # as in a container's PID namespace
+        assert not any(item.kernel for item in read_sockets(bridged).wildcard)
+        monkeypatch.undo()
+        monkeypatch.setattr(processes, "look_up", lambda *_: ({}, ("not permitted",)))
+        assert not any(item.kernel for item in read_sockets(bridged).wildcard)
+
+
+def test_a_server_with_a_socket_for_each_address_is_no_finding(bridged: str) -> None:
+    addresses = ("0.0.0.0", "172.17.0.1", "10.21.17.99")
+    for number, verdicts in ((2, ["exposed"]), (3, [])):
+        held = open_in(bridged, *(((address, 123), None) for address in addresses[:number]))
+        with held, inside(bridged):
+            seen = read_facts(read_host(), udp_reply_source.NEEDS)
+        assert [f.verdict for f in udp_reply_source.detect(seen, {})] == verdicts

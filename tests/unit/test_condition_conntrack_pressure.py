@@ -10,7 +10,8 @@ from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows, Share
 from remedies.facts.links import Address, Link, Links
-from remedies.facts.sockets import Process, Sockets, UdpSocket
+from remedies.facts.process import Process
+from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
 from remedies.model import Finding, Host
 

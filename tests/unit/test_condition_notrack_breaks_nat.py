@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from remedies.conditions import notrack_breaks_nat
@@ -84,3 +86,20 @@ def test_one_finding_for_a_rule_that_two_hooks_reach() -> None:
     twice = notrack(53)
     again = PacketRule(**{**vars(twice), "hook": "output"})
     assert len(detect(twice, again)) == 1
+
+
+def test_kube_proxy_hides_only_what_its_services_are_asked_for() -> None:
+    """What it marks has met a rule of its own for a service, and that one is judged by itself."""
+    marked = Match(unmodelled=("meta mark",))
+    hiding = PacketRule(
+        "nft", "ip", "n", "post", "postrouting", "masquerade", "masquerade", after=(marked,)
+    )
+    sip = replace(notrack(5060), hook="output")
+    (others,) = detect(sip, nat=Nat(True, (hiding,)))
+    assert (others.verdict, "meta mark" in others.message) == ("unknown", True)
+    kube = replace(hiding, owner="kube-proxy")
+    assert detect(sip, nat=Nat(True, (kube,))) == ()
+    named = replace(kube, match=Match(("udp",), unmodelled=("set",)))
+    assert detect(sip, nat=Nat(True, (named,)))[0].verdict == "unknown"
+    service = replace(DNAT, owner="kube-proxy")
+    assert detect(notrack(53), nat=Nat(True, (service, kube)))[0].verdict == "proven"

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from remedies.conditions import udp_connected_server, udp_reply_source
+from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flow, Flows, Tuple
 from remedies.facts.links import Address, Link, Links
 from remedies.facts.netfilter import Netfilter
-from remedies.facts.sockets import BoundSocket, Process, Sockets
+from remedies.facts.process import Process
+from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Host
 from remedies.netfilter.redirects import Redirect
@@ -93,6 +95,15 @@ def test_nothing_else_is_a_proof(healthy: Flow) -> None:
 
 def test_a_connected_socket_by_itself_is_no_fault() -> None:
     assert detect(NC) == ()
+
+
+def test_flows_that_may_not_be_read_leave_it_unknown() -> None:
+    seen = facts(NC, flows=())
+    blind = {**seen.known, "flows": Flows(unread=("conntrack flows: not permitted",))}
+    with pytest.raises(Unreadable, match="not permitted"):
+        udp_connected_server.detect(replace(seen, known=blind), {})
+    nobody = {**blind, "sockets": Sockets()}
+    assert udp_connected_server.detect(replace(seen, known=nobody), {}) == ()
 
 
 def test_a_redirect_of_ours_on_its_link_covers_it() -> None:

@@ -14,7 +14,8 @@ from remedies.facts.docker import Container, Docker, parse
 from remedies.facts.flows import Flow, Flows, Tuple
 from remedies.facts.links import Address, Link, Links
 from remedies.facts.netfilter import Netfilter
-from remedies.facts.sockets import Process, Sockets, UdpSocket
+from remedies.facts.process import Process
+from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Host, Terms

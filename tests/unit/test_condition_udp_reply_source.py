@@ -16,8 +16,9 @@ from remedies.facts.counters import Counters
 from remedies.facts.flows import Flow, Flows, Tuple
 from remedies.facts.links import Address, Link, Links
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.process import Process
 from remedies.facts.services import mirrored
-from remedies.facts.sockets import Process, Sockets, UdpSocket
+from remedies.facts.sockets import BoundSocket, Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Host, Terms
@@ -326,3 +327,22 @@ def test_proof_outweighs_the_port() -> None:
     syslog = replace(SERVER, port=514)
     (finding,) = udp_reply_source.detect(facts(syslog, flows=pair), udp_reply_source.PARAMS)
     assert finding.verdict == "proven"
+
+
+def test_a_socket_for_each_address_answers_from_the_right_one() -> None:
+    each = tuple(BoundSocket(a, 56789, 80 + n) for n, a in enumerate(("10.21.17.99", "172.17.0.1")))
+    found = facts(SERVER)
+    every = replace(found, known={**found.known, "sockets": Sockets((SERVER,), each)})
+    assert udp_reply_source.detect(every, {}) == ()
+    some = replace(found, known={**found.known, "sockets": Sockets((SERVER,), each[:1])})
+    (finding,) = udp_reply_source.detect(some, {})
+    assert finding.verdict == "exposed"
+    both = replace(found, known={**found.known, "sockets": Sockets((SERVER6,), each)})
+    (finding,) = udp_reply_source.detect(both, {})
+    assert finding.verdict == "exposed", "IPv6 has no such sockets"
+
+
+def test_the_kernels_own_sockets_are_no_servers() -> None:
+    own = replace(SERVER, port=4789, owner=None, pktinfo=None, kernel=True)
+    assert udp_reply_source.detect(facts(own), {}) == ()
+    assert udp_reply_source.detect(facts(replace(own, kernel=False)), {})[0].verdict == "unknown"

@@ -18,7 +18,7 @@ from remedies.facts.counters import (
     single_lines,
 )
 from remedies.facts.links import Address, Link, Links
-from remedies.facts.processes import placement
+from remedies.facts.process import placement
 from remedies.facts.sockets import UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
 

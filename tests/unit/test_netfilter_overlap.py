@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from remedies.facts.links import Address, Link, Links
@@ -64,7 +66,7 @@ SIP_IN = notrack("prerouting", destinations=("10.21.17.99",), destination_ports=
 SIP_OUT = notrack("output", sources=("10.21.17.99",), source_ports=port(5060))
 
 CASES = [
-    # the field guide's own: a local service beside a container network's masquerade
+    # a local service beside a container network's masquerade
     (SIP_IN, MASQUERADE, "no"),
     (SIP_OUT, MASQUERADE, "no"),
     (SIP_IN, PUBLISHED, "no"),
@@ -153,3 +155,17 @@ def test_what_an_earlier_rule_takes_is_no_overlap() -> None:
     mine = notrack("prerouting", in_interfaces=("docker0",), destination_ports=port(53))
     assert overlap(mine, MASQUERADE, LINKS).answer == "yes"
     assert overlap(mine, spared, LINKS).answer == "no"
+
+
+MARKED = Match(unmodelled=("meta mark",))
+
+
+def test_an_earlier_rule_that_is_not_understood_may_take_the_packets() -> None:
+    sip = notrack("output", sources=("10.21.17.99",), source_ports=port(5060))
+    everything = rule("masquerade", "postrouting", Match())
+    assert overlap(sip, everything, LINKS).answer == "yes"
+    after = replace(everything, after=(MARKED,))
+    found = overlap(sip, after, LINKS)
+    assert (found.answer, "meta mark" in found.reason) == ("maybe", True)
+    other = replace(everything, after=(replace(MARKED, protocols=("tcp",)),))
+    assert overlap(sip, other, LINKS).answer == "yes"

@@ -1,0 +1,120 @@
+"""Notrack rules beside NAT that break nothing, as Kubernetes and its networks write them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from remedies import snapshot
+from remedies.conditions import notrack_breaks_nat as condition
+from remedies.facts.host import read_host
+from remedies.netns import inside
+from remedies.probing import read_facts
+
+SERVICE, LOCAL = "10.96.0.10", "169.254.20.10"
+RAW = "".join(
+    f"-A PREROUTING -d {address}/32 -p {protocol} -m {protocol} --dport 53 -j CT --notrack\n"
+    f"-A OUTPUT -s {address}/32 -p {protocol} -m {protocol} --sport 53 -j CT --notrack\n"
+    f"-A OUTPUT -d {address}/32 -p {protocol} -m {protocol} --dport 53 -j CT --notrack\n"
+    for address in (LOCAL, SERVICE)
+    for protocol in ("udp", "tcp")
+)
+NAT = ":KUBE-SERVICES - [0:0]\n:KUBE-SEP - [0:0]\n" + "".join(
+    f"-A {hook} -j KUBE-SERVICES\n" for hook in ("PREROUTING", "OUTPUT")
+) + "".join(
+    f"-A KUBE-SERVICES -d {SERVICE}/32 -p {protocol} -m {protocol} --dport 53 -j KUBE-SEP\n"
+    f"-A KUBE-SEP -p {protocol} -m {protocol} -j DNAT --to-destination 10.244.0.7:53\n"
+    for protocol in ("udp", "tcp")
+)  # fmt: skip
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def node(request: pytest.FixtureRequest, load: Callable[[str, str], str]) -> Iterator[str]:
+    text = f"*raw\n{RAW}COMMIT\n*nat\n{NAT}COMMIT\n"
+    ns = load(f"iptables-{request.param}-restore", text)
+    with inside(ns):
+        lines = ["link add nodelocaldns type bridge", "link set nodelocaldns up"]
+        lines += [f"addr add {address}/32 dev nodelocaldns" for address in (SERVICE, LOCAL)]
+        subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+        yield ns
+
+
+@contextlib.contextmanager
+def cache(*addresses: str) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for address in addresses:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                end = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                end.bind((address, 53))
+                if kind == socket.SOCK_STREAM:
+                    end.listen()
+        yield
+
+
+def verdicts() -> set[str]:
+    facts = read_facts(read_host(), condition.NEEDS)
+    assert snapshot.from_json(snapshot.to_json(facts), "facts") == facts
+    return {finding.verdict for finding in condition.detect(facts, {})}
+
+
+def test_what_a_socket_of_the_host_takes_is_not_missed_by_nat(node: str) -> None:
+    with cache(SERVICE, LOCAL):
+        assert verdicts() == {"mitigated"}
+
+
+@pytest.mark.parametrize("addresses", [(), (LOCAL,), ("0.0.0.0",)])
+def test_without_a_socket_on_that_address_nat_is_missed(
+    node: str, addresses: tuple[str, ...]
+) -> None:
+    with cache(*addresses):
+        assert "proven" in verdicts()
+
+
+KUBE_PROXY = """\
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-POSTROUTING - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-SERVICES -d 10.96.0.10/32 -p udp -m udp --dport 53 -j DNAT --to-destination 10.244.0.7:53
+COMMIT
+"""
+CALICO = """\
+*raw
+:cali-PREROUTING - [0:0]
+:cali-OUTPUT - [0:0]
+-A PREROUTING -j cali-PREROUTING
+-A OUTPUT -j cali-OUTPUT
+-A cali-PREROUTING -p udp -m multiport --dports 4789 -m addrtype --dst-type LOCAL -j CT --notrack
+-A cali-OUTPUT -p udp -m multiport --dports 4789 -m addrtype --src-type LOCAL -j CT --notrack
+COMMIT
+"""
+SIP = """\
+*raw
+-A PREROUTING -d 192.0.2.10/32 -p udp -m udp --dport 5060 -j CT --notrack
+-A OUTPUT -s 192.0.2.10/32 -p udp -m udp --sport 5060 -j CT --notrack
+COMMIT
+"""
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+@pytest.mark.parametrize("rules", [CALICO, SIP], ids=["calico-vxlan", "sip"])
+def test_beside_kube_proxys_own_masquerade(
+    load: Callable[[str, str], str], variant: str, rules: str
+) -> None:
+    with inside(load(f"iptables-{variant}-restore", rules + KUBE_PROXY)):
+        assert verdicts() == set()
+
+
+def test_a_services_own_port_is_missed(load: Callable[[str, str], str]) -> None:
+    broad = SIP.replace("-d 192.0.2.10/32 ", "").replace("5060", "53")
+    with inside(load("iptables-nft-restore", broad + KUBE_PROXY)):
+        assert verdicts() == {"proven"}
