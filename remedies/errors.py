@@ -13,7 +13,7 @@
     +-- WriteFailed        1   one resource could not be written, or did not read back
     +-- Drift              1   a rollback would overwrite a value that is no longer ours
 
-The number is the exit code that ``cli`` uses (cli.md, "Exit codes").
+The number is the exit code that ``cli`` uses (README.md has them all).
 """
 
 from __future__ import annotations

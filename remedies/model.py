@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import field
 from typing import Optional
 
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 FORMAT_VERSION = "1.0"
 
@@ -149,11 +148,19 @@ class Change:
     terms: Terms = field(default_factory=Terms)
     others: tuple[str, ...] = ()
     """Ids of further findings that this one change answers."""
+    also: tuple[Terms, ...] = ()
+    """Terms of further uses of the fix that policy requires and that this one change serves."""
 
     @property
     def answers(self) -> tuple[str, ...]:
         """Return the ids of every finding that the change answers."""
         return (() if self.finding is None else (self.finding,)) + self.others
+
+    @property
+    def uses(self) -> tuple[tuple[Optional[str], Terms], ...]:
+        """Return each finding's id (None: policy requires it) with its terms: what guards judge."""
+        named: tuple[Optional[str], ...] = self.answers or (None,)
+        return (*((name, self.terms) for name in named), *((None, terms) for terms in self.also))
 
     def reversed(self) -> Change:
         """Return the change that undoes this one; its diff is the reader's to make."""
@@ -172,6 +179,7 @@ class Change:
             boot=self.boot,
             terms=self.terms,
             others=self.others,
+            also=self.also,
         )
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 import struct
@@ -23,6 +22,8 @@ _FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
 
 def _libc_call(name: str, *arguments: int) -> None:
+    import ctypes  # costs 3 ms that a process which stays where it is need not pay
+
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
@@ -36,8 +37,9 @@ def path_of(spec: str) -> str:
     """
     if "/" in spec:
         path = spec
-    elif spec.isdigit() and os.path.exists(f"/proc/{spec}/ns/net"):
-        path = f"/proc/{spec}/ns/net"
+    elif spec.isdigit() and os.path.exists(f"/proc/{spec}"):
+        # Whether it is there may only be asked with ptrace's permission: opening it tells.
+        return f"/proc/{spec}/ns/net"
     else:
         path = f"{RUN_DIR}/{spec}"
     if not os.path.exists(path):
@@ -58,6 +60,8 @@ def enter(spec: str) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError as error:
         raise NotPermitted(f"cannot open network namespace {path}", "run as root") from error
+    except OSError as error:  # the process has just ended
+        raise UsageError(f"no network namespace {spec!r}: {path}: {error.strerror}") from error
     try:
         _libc_call("setns", descriptor, CLONE_NEWNET)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Scans and plans as JSON, the way cli.md has it; and a saved plan read back."""
+"""Scans and plans as JSON; and a saved plan read back."""
 
 from __future__ import annotations
 

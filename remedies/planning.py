@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Optional, Protocol
 
 from remedies import catalogue
 from remedies.engine import acts, rule_for
-from remedies.errors import RemedyError, Unreadable
+from remedies.errors import NotPermitted, RemedyError, Unreadable, WriteFailed
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.model import (
@@ -25,6 +24,7 @@ from remedies.model import (
     Terms,
     Wanted,
 )
+from remedies.values import dataclass, replace
 
 BLIND = "cannot tell whether it is safe"
 """How the reason of a guard that cannot see begins."""
@@ -41,6 +41,9 @@ class Reads(Protocol):
 
     def text(self, address: str, state: Optional[str]) -> str:
         """Return the state as its users write it."""
+
+    def check(self, address: str, state: Optional[str]) -> None:
+        """Raise WriteFailed where the state could not be written; nothing is changed."""
 
 
 def terms_for(policy: Policy, facts: Facts, params: Mapping[str, object], fix: str) -> Terms:
@@ -66,9 +69,11 @@ class _Wish:
     findings: tuple[Finding, ...]
     """Empty for a standing fix. The first speaks for the others."""
     terms: Terms
+    also: tuple[Terms, ...] = ()
+    """Terms of further standing uses."""
 
     def add(self, wanted: Wanted, findings: tuple[Finding, ...] = ()) -> None:
-        """Take in what another finding wants of the resource, where the fix adds up."""
+        """Take in what another use wants of the resource, where the fix adds up."""
         merge = getattr(catalogue.fix(self.fix), "merge", None)
         if merge is not None:
             self.wanted = merge(self.wanted, wanted)
@@ -79,6 +84,7 @@ class _Wish:
 class _Draft:
     """What is collected while policy is walked through; becomes a Plan."""
 
+    reads: Reads
     wanted: dict[str, _Wish]
     advice: list[Advice]
     refused: list[Refusal]
@@ -110,7 +116,7 @@ def plan(
     ``held`` is what the journal says is in force; with ``prune`` a fix whose cause is gone is
     removed too. Raises Unreadable when a resource that must be compared cannot be read.
     """
-    draft = _Draft({}, [], [], set())
+    draft = _Draft(reads, {}, [], [], set())
     for standing in policy.require:
         _require(draft, policy, facts, standing)
     for finding in scanned.findings:
@@ -154,11 +160,9 @@ def refusal(fix: str, finding: Optional[Finding], facts: Facts, terms: Terms) ->
 
 def _require(draft: _Draft, policy: Policy, facts: Facts, standing: Standing) -> None:
     terms = terms_for(policy, facts, standing.params, standing.fix)
-    reason = draft.refusal(standing.fix, None, facts, terms)
+    reason = _want(draft, standing.fix, None, facts, terms)
     if reason is not None:
         draft.refused.append(Refusal(fix=standing.fix, finding=None, reason=reason))
-    else:
-        _want(draft, standing.fix, None, facts, terms)
 
 
 def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
@@ -167,11 +171,10 @@ def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
     used = False
     for name in rule.fixes:
         terms = terms_for(policy, facts, {}, name)
-        reason = draft.refusal(name, finding, facts, terms)
+        reason = _want(draft, name, finding, facts, terms)
         if reason is not None:
             refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
             continue
-        _want(draft, name, finding, facts, terms)
         used = True
         if not rule.every:
             break
@@ -179,11 +182,20 @@ def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
 
 
-def _want(draft: _Draft, name: str, finding: Optional[Finding], facts: Facts, terms: Terms) -> None:
+def _want(
+    draft: _Draft, name: str, finding: Optional[Finding], facts: Facts, terms: Terms
+) -> Optional[str]:
+    """Take one use of a fix into the draft; return why it is refused, None where it is taken."""
+    reason = draft.refusal(name, finding, facts, terms)
+    if reason is not None:
+        return reason
     desired = catalogue.fix(name).desired(finding, facts, terms)
     if isinstance(desired, Advice):
         draft.advice.append(desired)
-        return
+        return None
+    if terms.persist and (reason := _cannot_last(draft.reads, name, desired)) is not None:
+        draft.kept.add(name)  # what is in force without its boot files is no worse than before
+        return reason
     findings = () if finding is None else (finding,)
     for wanted in desired:
         wish = draft.wanted.get(wanted.resource)
@@ -191,6 +203,26 @@ def _want(draft: _Draft, name: str, finding: Optional[Finding], facts: Facts, te
             draft.wanted[wanted.resource] = _Wish(wanted, name, findings, terms)
         elif wish.fix == name:
             wish.add(wanted, findings)
+            wish.also += () if findings else (terms,)
+    return None
+
+
+def _cannot_last(reads: Reads, fix: str, desired: tuple[Wanted, ...]) -> Optional[str]:
+    """Return why the boot files of a fix could not be written here, None where they could."""
+    from remedies.netfilter.restore import boot_files  # only policies that persist pay for it
+
+    for wanted in (*desired, *boot_files(fix, desired)):
+        if not wanted.boot:
+            continue
+        try:
+            now = reads.read(wanted.resource)
+            if not reads.same(wanted.resource, now, wanted.state):
+                reads.check(wanted.resource, wanted.state)
+        except (Unreadable, WriteFailed) as error:
+            return f"it cannot be made to last, as policy asks: {error}"
+        except NotPermitted:
+            return None  # whoever may apply the plan may write them, or is told so then
+    return None
 
 
 def _persist(draft: _Draft) -> None:
@@ -200,11 +232,13 @@ def _persist(draft: _Draft) -> None:
         if wish.terms.persist and not wish.wanted.boot:
             lasting.setdefault(wish.fix, []).append(wish)
     for fix, wishes in lasting.items():
-        from remedies.netfilter.restore import boot_files  # only policies that persist pay for it
+        from remedies.netfilter.restore import boot_files
 
         first = wishes[0]
         for wanted in boot_files(fix, tuple(wish.wanted for wish in wishes)):
-            draft.wanted[wanted.resource] = _Wish(wanted, fix, first.findings, first.terms)
+            draft.wanted[wanted.resource] = _Wish(
+                wanted, fix, first.findings, first.terms, first.also
+            )
 
 
 def _advise(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
@@ -257,6 +291,8 @@ def _change(reads: Reads, facts: Facts, wish: _Wish) -> Optional[Change]:
     absent = reads.same(wanted.resource, before, None)
     action = "create" if absent else "remove" if wanted.state is None else "update"
     module = catalogue.fix(wish.fix)
+    impacts = [module.impact(findings[0] if findings else None, facts, wish.terms)]
+    impacts += (module.impact(None, facts, terms) for terms in wish.also)
     return Change(
         fix=wish.fix,
         finding=findings[0].id if findings else None,
@@ -267,11 +303,12 @@ def _change(reads: Reads, facts: Facts, wish: _Wish) -> Optional[Change]:
         diff=diff(reads, wanted.resource, before, wanted.state),
         reversibility=wanted.reversibility,
         risk=module.RISK,
-        impact=module.impact(findings[0] if findings else None, facts, wish.terms),
+        impact="; ".join(dict.fromkeys(impacts)),
         effects=wanted.effects,
         boot=wanted.boot,
         terms=wish.terms,
         others=tuple(finding.id for finding in findings[1:]),
+        also=wish.also,
     )
 
 

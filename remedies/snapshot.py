@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from remedies import codec
 from remedies.errors import InputError
 from remedies.facts import Facts
+from remedies.facts.flows import Tuple
+from remedies.facts.links import Address
 from remedies.model import FORMAT_VERSION
+from remedies.netfilter.prefixes import parse
+from remedies.netfilter.rule import Match
+from remedies.values import fields
 
 KIND = "facts"
 
@@ -58,4 +64,27 @@ def _decode(name: str, plain: object, where: str) -> object:
         )
     except (ImportError, AttributeError):
         raise InputError(f"{place}: no such probe") from None
-    return codec.decode(kind, plain, place)
+    fact: object = codec.decode(kind, plain, place)
+    for text in _addresses(fact):
+        try:
+            parse(text)
+        except ValueError as error:
+            raise InputError(f"{place}: {error}", "give the file as it was saved") from None
+    return fact
+
+
+def _addresses(value: object) -> Iterator[str]:
+    """Yield every address and prefix in a fact: saved facts are a person's to edit."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _addresses(item)
+    elif isinstance(value, Address):
+        yield f"{value.address}/{value.prefix}"
+    elif isinstance(value, Tuple):
+        yield from (value.source, value.destination)
+    elif isinstance(value, Match):
+        yield from (*value.sources, *value.not_sources)
+        yield from (*value.destinations, *value.not_destinations)
+    else:
+        for name in fields(type(value)) or ():
+            yield from _addresses(getattr(value, name))

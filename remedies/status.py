@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Optional
 
 from remedies import resources
 from remedies.errors import RemedyError
 from remedies.model import Held
-from remedies.values import dataclass
+from remedies.values import dataclass, field
 
 
 @dataclass(frozen=True)

@@ -103,15 +103,13 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
     """Return our table, or our chain for IPv4 and for IPv6; raise Unreadable."""
     if terms.backend == "nftables":
         return (Wanted(resource=f"nft:{TABLE}", state=table()),)
-    netfilter = facts.get(Netfilter)
-    legacy = netfilter.iptables == "legacy" or not netfilter.nf_tables
-    variant = "legacy" if legacy else "nft"
+    store = facts.get(Netfilter).store
     hooks = tuple(hook.upper() for hook in HOOKS)
     return tuple(
         Wanted(
             resource=f"{scheme}:{CHAIN}",
-            state=ours.iptables_chain(CHAIN, variant, hooks, (LINE,)),
-            reversibility="lossy" if legacy else "exact",
+            state=ours.iptables_chain(CHAIN, store, hooks, (LINE,)),
+            reversibility=ours.REVERSIBILITY[store],
         )
         for scheme in ("iptables", "ip6tables")
     )
@@ -134,5 +132,5 @@ def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the drop does to traffic."""
     return (
         "INVALID TCP segments are dropped instead of answered with a reset; "
-        "tracked connections, UDP and ICMP are not touched; no flow is lost, no memory is used"
+        "tracked connections, UDP and ICMP are not touched"
     )

@@ -29,7 +29,6 @@ References
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Optional
 
 from remedies.errors import ConfigError
@@ -37,11 +36,13 @@ from remedies.facts import Facts
 from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.slab import KNOWN
 from remedies.model import Finding, Terms, Wanted
 from remedies.netfilter import ours
 from remedies.netfilter.overlap import overlap
 from remedies.netfilter.prefixes import parse, show
 from remedies.netfilter.rule import Match, PacketRule
+from remedies.values import replace
 
 TITLE = "Keep one service's packets out of conntrack"
 ANSWERS: tuple[str, ...] = ()
@@ -141,14 +142,8 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
         for mine in _rules(terms.params):
             answer = overlap(mine, rule, links)
             if answer.answer != "no":
-                could = "matches" if answer.answer == "yes" else "could match"
-                return (
-                    f"the NAT rule '{rule.text}' ({rule.place}) {could} the traffic of "
-                    f"{mine.text}: {answer.reason}"
-                )
-    if not nat.asked or nat.unread:
-        return f"NAT rules could not be read: {'; '.join(nat.unread) or 'not asked for'}"
-    return None
+                return answer.told(rule, f"the traffic of {mine.text}")
+    return nat.blind
 
 
 def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:
@@ -159,9 +154,7 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
     protocol, ports, addresses = service(terms.params)
     if terms.backend == "nftables":
         return (Wanted(resource=f"nft:{TABLE}", state=_table(protocol, ports, addresses)),)
-    netfilter = facts.get(Netfilter)
-    legacy = netfilter.iptables == "legacy" or not netfilter.nf_tables
-    variant = "legacy" if legacy else "nft"
+    store = facts.get(Netfilter).store
     wanted = []
     for scheme, bits in (("iptables", 32), ("ip6tables", 128)):
         mine = [address for address in addresses if parse(address)[0] == bits]
@@ -170,8 +163,8 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
             wanted.append(
                 Wanted(
                     resource=f"{scheme}:{CHAIN}",
-                    state=ours.iptables_chain(CHAIN, variant, ("PREROUTING", "OUTPUT"), lines),
-                    reversibility="lossy" if legacy else "exact",
+                    state=ours.iptables_chain(CHAIN, store, ("PREROUTING", "OUTPUT"), lines),
+                    reversibility=ours.REVERSIBILITY[store],
                 )
             )
     return tuple(wanted)
@@ -224,6 +217,6 @@ def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     listed = ", ".join(str(port) for port in ports)
     return (
         f"new {protocol} packets of {', '.join(addresses)} port {listed} are no longer tracked: "
-        "no conntrack entries (each is memory saved), no NAT, no 'ct state established' for them; "
-        "no flow is lost"
+        f"no conntrack entries (each saves about {KNOWN} bytes), no NAT, no 'ct state established' "
+        "for them"
     )

@@ -67,6 +67,5 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
 def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the setting does to traffic."""
     return (
-        "conntrack passes TCP segments outside the window in this namespace; "
-        "live connections go on, no memory"
+        "conntrack passes TCP segments outside the window in this namespace; live connections go on"
     )

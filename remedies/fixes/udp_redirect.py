@@ -148,14 +148,8 @@ def _published(
                 continue
             met = both_see(mine, rule, links)
             if met.answer != "no":
-                could = "matches" if met.answer == "yes" else "could match"
-                return (
-                    f"the NAT rule '{rule.text}' ({rule.place}) {could} requests to port {port} "
-                    f"by {name}: {met.reason}"
-                )
-    if not nat.asked or nat.unread:
-        return f"NAT rules could not be read: {'; '.join(nat.unread) or 'not asked for'}"
-    return None
+                return met.told(rule, f"requests to port {port} by {name}")
+    return nat.blind
 
 
 def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:
@@ -183,13 +177,12 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
             }
         wanted = [Wanted(f"nft:{path}", _table(path, ways)) for path, ways in places.items()]
     else:
-        netfilter = facts.get(Netfilter)
-        legacy = netfilter.iptables == "legacy" or not netfilter.nf_tables
+        store = facts.get(Netfilter).store
         wanted = [
             Wanted(
                 f"{'iptables' if family == 4 else 'ip6tables'}:{CHAIN}",
-                _chain("legacy" if legacy else "nft", ways),
-                reversibility="lossy" if legacy else "exact",
+                _chain(store, ways),
+                reversibility=ours.REVERSIBILITY[store],
             )
             for family, ways in sorted(families.items())
         ]
@@ -221,12 +214,12 @@ def _table(path: str, ways: Iterable[Way]) -> str:
     return ours.nft_table(path, (chain,))
 
 
-def _chain(variant: str, ways: Iterable[Way]) -> str:
+def _chain(store: str, ways: Iterable[Way]) -> str:
     lines = tuple(
         f"-i {name} -p udp -m udp --dport {port} -m addrtype --dst-type LOCAL -j REDIRECT"
         for name, port in sorted(ways)
     )
-    return ours.iptables_chain(CHAIN, variant, ("PREROUTING",), lines)
+    return ours.iptables_chain(CHAIN, store, ("PREROUTING",), lines)
 
 
 def merge(one: Wanted, other: Wanted) -> Wanted:
@@ -236,8 +229,8 @@ def merge(one: Wanted, other: Wanted) -> Wanted:
     if scheme == "nft":
         state = _table(path, ways)
     else:
-        (variant,) = ours.iptables_sections(one.state)
-        state = _chain(variant, ways)
+        (store,) = ours.iptables_sections(one.state)
+        state = _chain(store, ways)
     effects = tuple(dict.fromkeys(one.effects + other.effects))
     return Wanted(one.resource, state, one.reversibility, one.boot, effects)
 
@@ -259,6 +252,5 @@ def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the redirect does to traffic."""
     return (
         "on these interfaces and ports, new UDP flows to any address of this host reach the "
-        "interface's own, and are answered from the one they asked; other traffic is not touched, "
-        "no flow is lost but the stale ones that are named, no memory is used"
+        "interface's own, and are answered from the one they asked; other traffic is not touched"
     )

@@ -220,20 +220,29 @@ def flows(
     """Yield the entries of ``tcp`` or ``udp`` that match, as the kernel sends them.
 
     ``mask`` says which IPS_* bits count, ``status`` what they have to be. The kernel narrows the
-    dump where it can, one walk a family (an address in ``match`` spares the other one); every
-    entry is looked at once more here. Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
+    dump where it can; every entry is looked at once more here. A walk of the table costs more than
+    what it yields: an address spares the walk of the other family, and bits alone are asked for in
+    one walk, whose other protocols are dropped unread. Raises OSError (EPERM without
+    CAP_NET_ADMIN) and Unreadable.
     """
-    narrow = (*_by_tuple(protocol, match), *(_by_status(status, mask) if mask else ()))
+    bits = _by_status(status, mask) if mask else ()
     address = match.source or match.destination
-    families = (_family_of(address),) if address else (socket.AF_INET, socket.AF_INET6)
-    for family in families:
+    if mask and match == ANY:
+        walks = [(int(socket.AF_UNSPEC), bits)]
+    else:
+        families = [_family_of(address)] if address else [socket.AF_INET, socket.AF_INET6]
+        walks = [(int(family), (*_by_tuple(protocol, match), *bits)) for family in families]
+    number = PROTOCOLS[protocol]
+    for family, narrow in walks:
         for payload in _dump(client, family, *narrow):
+            if _protocol(payload) not in (number, None):
+                continue
             found = entry(payload)
             if (
                 found is not None
                 and found.protocol == protocol
                 and found.status & mask == status & mask
-                and _family_of(found.original.source) == family
+                and family in (socket.AF_UNSPEC, _family_of(found.original.source))
                 and all(want in (None, got) for want, got in zip(match, found.original))
             ):
                 yield found
@@ -279,6 +288,14 @@ def udp_shares(client: Netlink) -> list[tuple[str, int, int]]:
         )
         for key, count in most
     ]
+
+
+def _protocol(payload: bytes) -> int | None:
+    """Return the protocol number of an entry that looks as they do, None for any other."""
+    at = _LAYOUTS.get(payload[0]) if payload else None
+    if at is None or payload[at.protocol - 4 : at.protocol] != _PROTO_HEADER:
+        return None
+    return payload[at.protocol] if len(payload) > at.protocol else None
 
 
 def _service(payload: bytes) -> bytes | None:

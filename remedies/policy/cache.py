@@ -82,7 +82,8 @@ def write(
     path = _path(folder, sources)
     draft = f"{path}.{os.getpid()}"
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        for part in (os.path.dirname(folder), folder):  # what lies above gets the umask's mode
+            os.makedirs(part, mode=0o700, exist_ok=True)
         if not _private(os.lstat(folder), stat.S_ISDIR):
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

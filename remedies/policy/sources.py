@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies import shipped
 from remedies.errors import ConfigError, RemedyError
+from remedies.values import dataclass
 
 MAX_BYTES = 1 << 20
 """The longest policy file that is read; a real one has a few thousand bytes."""
@@ -83,6 +83,10 @@ def read(place: Place) -> bytes:
             trusted(place.path, place.label, status)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"{place.label}: cannot read the policy: {error.strerror}", "give a policy file"
+        ) from error
     finally:
         os.close(descriptor)
     if len(data) > MAX_BYTES:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 
 from remedies.model import Finding, Waiver
+from remedies.values import replace
 
 
 def expired(waiver: Waiver, today: str) -> bool:
@@ -43,5 +43,5 @@ def _judged(finding: Finding, waivers: list[Waiver]) -> Finding:
     for waiver in waivers:
         if waiver.condition == finding.condition and fnmatchcase(finding.subject, waiver.subject):
             text = f"{waiver.reason} ({waiver.owner}, until {waiver.until})"
-            return dataclasses.replace(finding, waived=text)
+            return replace(finding, waived=text)
     return finding

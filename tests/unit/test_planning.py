@@ -11,11 +11,12 @@ from typing import Optional, Union
 import pytest
 from fake_store import FakeStore
 
-from remedies import catalogue, planning
+from remedies import catalogue, codec, planning
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.model import (
     Advice,
+    Change,
     Finding,
     Held,
     Host,
@@ -305,6 +306,19 @@ def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:
     standing = (Standing("first", {"size": 2}, "because"), Standing("first", {"size": 3}, "too"))
     made = plan(policy("off", require=standing), store=FakeStore(a="old"), held=HELD_A)
     assert [c.after for c in made.changes] == ["1+1"]
+    (change,) = made.changes
+    assert [(name, terms.params) for name, terms in change.uses] == [
+        (None, {"size": 2}),
+        (None, {"size": 3}),
+    ]
+    back = codec.decode(Change, codec.encode(change.reversed()), "plan")
+    assert back.uses == change.uses
+
+
+def test_a_finding_and_what_is_required_are_each_judged_again() -> None:
+    required = Standing("first", {"size": 2}, "because")
+    (change,) = plan(policy(require=(required, required)), FINDING).changes
+    assert [name for name, _ in change.uses] == [FINDING.id, None]
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "x"), (None, "x\ny\n"), ("", "x\n\ny")])

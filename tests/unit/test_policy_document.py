@@ -1,7 +1,6 @@
 """YAML into plain values: every line kept, nothing executed, nothing expanded without limit."""
 
 import datetime
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -100,18 +99,14 @@ def test_what_no_policy_may_contain(text: str | bytes, message: str) -> None:
 def test_a_billion_laughs_are_refused_at_the_first_alias() -> None:
     lines = ["a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    begun = time.monotonic()
     assert refusal("\n".join(lines)).startswith("p.yaml:2: the alias *a0 is not allowed")
-    assert time.monotonic() - begun < 1
 
 
 @pytest.mark.parametrize(
     "text", ["a:\n" + "- x\n" * 250_000, "a: [" + "1," * 500_000 + "]", "- " * 500_000]
 )
-def test_the_longest_file_is_refused_in_a_moment(text: str) -> None:
-    begun = time.monotonic()
+def test_the_longest_file_is_refused(text: str) -> None:
     assert "; " in refusal(text)
-    assert time.monotonic() - begun < 5
 
 
 @settings(max_examples=300, deadline=1000)
