@@ -6,11 +6,14 @@ import errno
 import select
 import socket
 
+from remedies.lab.topology import addresses
 from remedies.lab.world import Outcome, World
 
 PATIENCE = 1.0
 """Seconds to wait for an answer when nothing else tells that it will not come."""
 QUESTIONS = 2
+PORT = 56789
+"""Of the services that have no well-known port."""
 
 _ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
 _PACKET_HOST = 0  # include/uapi/linux/if_packet.h: addressed to this host
@@ -34,6 +37,18 @@ def ask(world: World, role: str, family: int, address: str, port: int) -> Outcom
             if failure:
                 return Outcome(False, f"datagram {number} to {address}:{port}: {failure}")
     return Outcome(True, f"{QUESTIONS} of {QUESTIONS} datagrams to {address}:{port} answered")
+
+
+def ask_uplink(world: World, port: int = PORT) -> Outcome:
+    """Ask the host's uplink address, from the container."""
+    at = addresses(world)
+    return ask(world, "client", at.family, at.uplink, port)
+
+
+def look(world: World) -> tuple[str, ...]:
+    """Return the commands that show the host's UDP flows and sockets."""
+    enter = " ".join(world.entering("host"))
+    return (f"{enter} conntrack -L -p udp", f"{enter} ss -uanp")
 
 
 def _attempt(client: socket.socket, ear: socket.socket, question: bytes, address: str) -> str:

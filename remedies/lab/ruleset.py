@@ -8,9 +8,12 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
+from typing import TYPE_CHECKING
 
-from remedies.lab.world import World
 from remedies.netns import inside
+
+if TYPE_CHECKING:
+    from remedies.lab.world import World
 
 Dump = dict[str, str]
 """Source (``nft``, ``iptables-legacy-save``, a sysctl key) to its text."""

@@ -52,32 +52,42 @@ def traffic(world: World) -> Outcome:
     return transfer(world)
 
 
-def transfer(world: World, sequence: int = 0, acknowledge: int = 0) -> Outcome:
+def transfer(
+    world: World, sequence: int = 0, acknowledge: int = 0, *, published: bool = False
+) -> Outcome:
     """Echo ``CHUNKS`` chunks; halfway the server's side sends one segment that is off.
 
-    ``sequence`` and ``acknowledge`` say by how many bytes; both 0: no such segment. The
-    connection lived when every byte came back and both ends closed in order.
+    ``sequence`` and ``acknowledge`` say by how many bytes; both 0: no such segment. With
+    ``published`` the server is in the container, and the client asks the host's address from
+    outside: some rule has to lead there. The connection lived when every byte came back and both
+    ends closed in order.
     """
     at = addresses(world)
     echoed = 0
+    serving, asking = ("client", "server") if published else ("server", "client")
+    address, asked = (at.client, at.uplink) if published else (at.server, at.server)
     with (
-        Ear(world, "server", PORT) as ear,
-        world.socket("server", at.family, socket.SOCK_STREAM) as listener,
-        world.socket("client", at.family, socket.SOCK_STREAM) as client,
+        Ear(world, serving, PORT) as ear,
+        world.socket(serving, at.family, socket.SOCK_STREAM) as listener,
+        world.socket(asking, at.family, socket.SOCK_STREAM) as client,
     ):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((at.server, PORT))
+        listener.bind((address, PORT))
         listener.listen(1)
         for end in (listener, client):
             end.settimeout(PATIENCE)
         try:
-            client.connect((at.server, PORT))
+            client.connect((asked, PORT))
             server, peer = listener.accept()
             with server:
                 server.settimeout(PATIENCE)
                 for number in range(CHUNKS):
                     if number == CHUNKS // 2 and (sequence or acknowledge):
-                        _send_stray(world, ear, (peer[0], peer[1]), sequence, acknowledge)
+                        with world.socket(
+                            serving, at.family, socket.SOCK_RAW, socket.IPPROTO_TCP
+                        ) as raw:
+                            stray = _stray(ear, address, (peer[0], peer[1]), sequence, acknowledge)
+                            raw.sendto(stray, (peer[0], 0))
                     _echo(client, server, os.urandom(CHUNK))
                     echoed += CHUNK
                     ear.listen()
@@ -117,18 +127,13 @@ def _receive(end: socket.socket, length: int) -> bytes:
     return got
 
 
-def _send_stray(
-    world: World, ear: Ear, peer: tuple[str, int], sequence: int, acknowledge: int
-) -> None:
-    """Send one segment of the server's, ``sequence`` and ``acknowledge`` bytes off."""
-    at = addresses(world)
+def _stray(ear: Ear, address: str, peer: tuple[str, int], sequence: int, acknowledge: int) -> bytes:
+    """Return one segment of the server's, ``sequence`` and ``acknowledge`` bytes off."""
     position = Position(
         ear.position.sequence + sequence,
         ear.position.acknowledge + acknowledge,
     )
-    payload = b"stray" if sequence else b""
-    with world.socket("server", at.family, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
-        raw.sendto(forge((at.server, PORT), peer, position, payload), (peer[0], 0))
+    return forge((address, PORT), peer, position, b"stray" if sequence else b"")
 
 
 def story(story: Story) -> None:

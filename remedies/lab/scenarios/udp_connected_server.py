@@ -14,6 +14,7 @@ import os
 import select
 import socket
 
+from remedies.lab import datagram
 from remedies.lab.datagram import PATIENCE, QUESTIONS
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
@@ -24,8 +25,10 @@ VERDICT = "proven"
 HEALTHY = "absent"
 FIXES = ("udp-redirect", "bind-advice")
 
-PORT = 56789
+PORT = datagram.PORT
 POLICY = ("--policy", "docker-host")
+
+look = datagram.look
 
 
 def build(world: World) -> None:
@@ -110,9 +113,3 @@ def story(story: Story) -> None:
     story.person("netcat is started anew", again)
     story.dies("Without the redirect the next client fails again")
     story.unchanged("The host is what it was", before)
-
-
-def look(world: World) -> tuple[str, ...]:
-    """Return the flows and the socket the fault shows in."""
-    enter = " ".join(world.entering("host"))
-    return (f"{enter} conntrack -L -p udp", f"{enter} ss -unp")

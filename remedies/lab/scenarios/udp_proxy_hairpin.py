@@ -10,7 +10,7 @@ the proxy, or update Docker. In the healthy twin the port was published on the u
 
 from __future__ import annotations
 
-from remedies.lab.datagram import ask
+from remedies.lab.datagram import ask_uplink
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Outcome, World
@@ -46,8 +46,7 @@ def build(world: World) -> None:
 
 def traffic(world: World) -> Outcome:
     """Ask the published port of the host's uplink address twice, from the first container."""
-    at = addresses(world)
-    return ask(world, "client", at.family, at.uplink, PORT)
+    return ask_uplink(world, PORT)
 
 
 def story(story: Story) -> None:

@@ -14,7 +14,8 @@ import os
 import select
 import socket
 
-from remedies.lab.datagram import PATIENCE, QUESTIONS, ask
+from remedies.lab import datagram
+from remedies.lab.datagram import PATIENCE, QUESTIONS
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Outcome, World
@@ -25,6 +26,8 @@ HEALTHY = "absent"
 FIXES = ("bind-advice",)
 
 PORT = 514
+
+look = datagram.look
 
 
 def build(world: World) -> None:
@@ -45,7 +48,7 @@ def traffic(world: World) -> Outcome:
     """Send twice from the container; await the acknowledgment, or (healthy) only the taking."""
     at = addresses(world)
     if not world.options.healthy:
-        return ask(world, "client", at.family, at.uplink, PORT)
+        return datagram.ask_uplink(world, PORT)
     path = _ear(world)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
@@ -72,9 +75,3 @@ def story(story: Story) -> None:
     story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
     story.command("What to do about it", "plan", says=(*FIXES, addresses(world).uplink))
     story.unchanged("Looking changed nothing", before)
-
-
-def look(world: World) -> tuple[str, ...]:
-    """Return the flows and the socket the fault shows in."""
-    enter = " ".join(world.entering("host"))
-    return (f"{enter} conntrack -L -p udp", f"{enter} ss -ulnp")

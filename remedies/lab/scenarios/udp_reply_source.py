@@ -13,17 +13,20 @@ bound so from the start.
 
 from __future__ import annotations
 
-from remedies.lab.datagram import ask
+from remedies.lab import datagram
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import World
 
 CONDITION = "udp-reply-source"
 VERDICT = "proven"
 HEALTHY = "absent"
 FIXES = ("bind-advice",)
 
-PORT = 56789
+PORT = datagram.PORT
+
+traffic = datagram.ask_uplink
+look = datagram.look
 
 
 def build(world: World) -> None:
@@ -35,12 +38,6 @@ def build(world: World) -> None:
 
 def _serve(world: World, address: str) -> None:
     world.start("host", ["remedies.lab.udp_server", address, str(PORT)])
-
-
-def traffic(world: World) -> Outcome:
-    """Ask the host's uplink address twice, from the container."""
-    at = addresses(world)
-    return ask(world, "client", at.family, at.uplink, PORT)
 
 
 def story(story: Story) -> None:
@@ -60,9 +57,3 @@ def story(story: Story) -> None:
     story.person(f"The server's owner takes the advice: bind {address}", take_advice)
     story.lives("The same question")
     story.unchanged("The host's rules were never touched", before)
-
-
-def look(world: World) -> tuple[str, ...]:
-    """Return the flows and the socket the fault shows in."""
-    enter = " ".join(world.entering("host"))
-    return (f"{enter} conntrack -L -p udp", f"{enter} ss -ulnp")

@@ -12,17 +12,20 @@ server asks for IP_PKTINFO and answers from the address it was asked on.
 
 from __future__ import annotations
 
-from remedies.lab.datagram import ask
+from remedies.lab import datagram
 from remedies.lab.story import Story
-from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.topology import container_host
+from remedies.lab.world import World
 
 CONDITION = "udp-reply-source"
 VERDICT = "proven"
 HEALTHY = "absent"
 FIXES = ("udp-redirect", "bind-advice")
 
-PORT = 56789
+PORT = datagram.PORT
+
+traffic = datagram.ask_uplink
+look = datagram.look
 POLICY = ("--policy", "docker-host")
 
 
@@ -33,12 +36,6 @@ def build(world: World) -> None:
         world.start("host", ["remedies.lab.pktinfo_server", str(PORT)])
     else:
         world.start("host", ["remedies.lab.udp_server", "::", str(PORT)])
-
-
-def traffic(world: World) -> Outcome:
-    """Ask the host's uplink address twice, from the container."""
-    at = addresses(world)
-    return ask(world, "client", at.family, at.uplink, PORT)
 
 
 def story(story: Story) -> None:
@@ -60,9 +57,3 @@ def story(story: Story) -> None:
     story.command("Undo it", "rollback", "--yes")
     story.dies("Without the redirect a new client fails again")
     story.unchanged("The host is what it was", before)
-
-
-def look(world: World) -> tuple[str, ...]:
-    """Return the flows and the socket the fault shows in."""
-    enter = " ".join(world.entering("host"))
-    return (f"{enter} conntrack -L -p udp", f"{enter} ss -ulnp")
