@@ -22,6 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("verify", "sign"), help="check the chain; sign its head")
     parser.add_argument("--head", metavar="HASH", help="verify: a head hash kept elsewhere")
     parser.add_argument(
+        "--fleet", metavar="RUN", help="verify: the head that this rollout has kept of --host"
+    )
+    parser.add_argument("--host", metavar="NAME", help="verify: the host's name in the inventory")
+    parser.add_argument(
+        "--run-dir", metavar="DIR", help="verify: where runs are (~/.local/state/remedy/runs)"
+    )
+    parser.add_argument(
         "--signed", metavar="FILE", help="verify: a signed statement, beside FILE.sig"
     )
     parser.add_argument(
@@ -54,7 +61,7 @@ def _verify(args: argparse.Namespace) -> int:
     from remedies.cli.terminal import clean
     from remedies.model import FORMAT_VERSION
 
-    head = _signed_head(args) if args.signed else args.head or ""
+    head = _head(args)
     path, audit = _audit(args, head)
     cut = bool(head) and not audit.anchor
     if args.json:
@@ -78,6 +85,41 @@ def _verify(args: argparse.Namespace) -> int:
     print(f"head {audit.head}")
     print(_anchor(audit, head))
     return _ALTERED if audit.problems or cut else 0
+
+
+def _head(args: argparse.Namespace) -> str:
+    """Return the head to anchor to; empty for none. Raises UsageError, InputError."""
+    import re
+
+    from remedies.errors import UsageError
+
+    given = [f"--{name}" for name in ("head", "signed", "fleet") if getattr(args, name)]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} both name a head", "leave one out")
+    if args.host and not args.fleet:
+        raise UsageError("--host is for --fleet", "name the rollout with --fleet RUN")
+    if args.signed:
+        return _signed_head(args)
+    if args.fleet:
+        return _kept_head(args)
+    head: str = args.head or ""
+    if head and not re.fullmatch("[0-9a-f]{64}", head):
+        raise UsageError(f"--head {head!r} is no head hash", "give its 64 hexadecimal digits")
+    return head
+
+
+def _kept_head(args: argparse.Namespace) -> str:
+    from remedies.errors import UsageError
+
+    try:
+        from remedies.cli.fleet_report import head
+    except ModuleNotFoundError as error:
+        if error.name != "remedies.cli.fleet_report":
+            raise
+        raise UsageError(
+            "the single-file tool knows no rollouts", "give the head itself with --head"
+        ) from None
+    return head(args)
 
 
 def _anchor(audit: Audit, head: str) -> str:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from remedies.cli.session import Session
-    from remedies.report.record import Chain, HostReport, Report
+    from remedies.report import Format
+    from remedies.report.record import Actor, Chain, HostReport, Report, Tool
 
 _DAY = 86_400.0
 _UNITS = {"m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
@@ -26,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="FORMAT:FILE",
         help="html, markdown, json, jsonl, csv, junit, sarif, oscal, oscal-plan, prometheus or "
-        "nagios, and where to (- is standard output); repeatable (default: markdown:-)",
+        "nagios, and where to (- is standard output); repeatable (default: markdown:-, or json:- "
+        "with --json)",
     )
     parser.add_argument(
         "--since", metavar="WHEN", help="only transactions this recent: 30d, 12h, 4w or YYYY-MM-DD"
@@ -38,30 +40,52 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--no-scan", action="store_true", help="from the journal alone, without a fresh scan"
     )
     parser.add_argument("--head", metavar="HASH", help="a head hash kept elsewhere, to anchor to")
+    parser.add_argument(
+        "--fleet",
+        metavar="RUN",
+        help="of every host of this rollout of 'remedy fleet apply', by its name or folder, with "
+        "the hosts never reached",
+    )
+    parser.add_argument(
+        "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the report; 0, whatever it says: 'remedy scan' is the verb that judges by exit code."""
     import gc
-    import sys
+    import time
 
     # Years of journal are a million small values that live until the end: nothing to collect.
     gc.disable()
-    wanted = [_output(text) for text in args.output or ["markdown:-"]]
-    if sum(file == "-" for _, file in wanted) > 1:
-        _usage("two outputs to standard output", "name a file for one of them")
+    began = time.monotonic()
+    chosen = outputs(args.output or ["json:-" if args.json else "markdown:-"])
     since = since_when(args.since)
+    report = _of_fleet(args) if args.fleet else _of_host(args, since)
+    write(sealed(report, began), chosen)
+    return 0
+
+
+def outputs(words: Iterable[str]) -> list[tuple[Format, str]]:
+    """Return the formats and files that ``-o`` names. Raises UsageError; writes nothing."""
     from remedies import report as reports
 
-    chosen = [(reports.load(name), file) for name, file in wanted]
-    report = make(args, since)
+    wanted = [_output(text) for text in words]
+    if sum(file == "-" for _, file in wanted) > 1:
+        _usage("two outputs to standard output", "name a file for one of them")
+    return [(reports.load(name), file) for name, file in wanted]
+
+
+def write(report: Report, chosen: Iterable[tuple[Format, str]]) -> None:
+    """Write a report in every format, each file whole or not at all. Raises InputError."""
+    import sys
+
     for form, file in chosen:
         if file == "-":
             for piece in form.render(report):
                 sys.stdout.write(piece)
         else:
             _save(file, form.render(report))
-    return 0
 
 
 def _output(text: str) -> tuple[str, str]:
@@ -92,33 +116,55 @@ def since_when(text: Optional[str], today: Optional[float] = None) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(0.0, moment)))
 
 
-def make(args: argparse.Namespace, since: str) -> Report:
-    """Return the report of this host: scanned now, or from its journal alone."""
-    import time
-
+def tool() -> Tool:
+    """Return what makes the report."""
     from remedies import __version__
-    from remedies.probing import now
-    from remedies.report.record import Actor, Report, Tool
-    from remedies.report.redact import fit
+    from remedies.report.record import Tool
+
+    return Tool("remedy", __version__)
+
+
+def maker() -> Actor:
+    """Return who makes the report."""
+    from remedies.report.record import Actor
     from remedies.transaction import actor
 
-    began = time.monotonic()
-    host = _host(args, since)
-    return fit(
-        Report(
-            tool=Tool("remedy", __version__),
-            made=now(),
-            by=Actor(
-                user=actor.user(),
-                login_uid=actor.login_uid(),
-                ssh_from=actor.ssh_from(),
-                command=actor.command(),
-            ),
-            hosts=(host,),
-            since=since,
-            seconds=round(time.monotonic() - began, 1),
-        )
+    return Actor(
+        user=actor.user(),
+        login_uid=actor.login_uid(),
+        uid=actor.uid(),
+        ssh_from=actor.ssh_from(),
+        command=actor.command(),
     )
+
+
+def sealed(report: Report, began: float) -> Report:
+    """Return a report fit to leave the host, with its time; ``began`` is of time.monotonic()."""
+    import time
+    from dataclasses import replace
+
+    from remedies.probing import now
+    from remedies.report.redact import fit
+
+    return replace(fit(report), made=now(), seconds=round(time.monotonic() - began, 1))
+
+
+def _of_fleet(args: argparse.Namespace) -> Report:
+    """Return the report of a rollout."""
+    try:
+        from remedies.cli.fleet_report import of_run
+    except ModuleNotFoundError as error:
+        if error.name != "remedies.cli.fleet_report":
+            raise
+        _usage("the single-file tool knows no rollouts", "install remedies with pip")
+    return of_run(args)
+
+
+def _of_host(args: argparse.Namespace, since: str) -> Report:
+    """Return the report of this host: scanned now, or from its journal alone."""
+    from remedies.report.record import Report
+
+    return Report(tool(), "", maker(), (_host(args, since),), since=since)
 
 
 def _host(args: argparse.Namespace, since: str) -> HostReport:
@@ -179,12 +225,17 @@ def _save(path: str, pieces: Iterable[str]) -> None:
     """Write a file a person named, whole or not at all, a piece at a time."""
     import os
 
+    from remedies.cli.session import is_device
     from remedies.errors import InputError
 
     part = os.path.join(
         os.path.dirname(os.path.abspath(path)), f".{os.path.basename(path)}.{os.getpid()}"
     )
     try:
+        if is_device(path):
+            with open(path, "w", encoding="utf-8", newline="") as device:
+                device.writelines(pieces)
+            return
         with open(part, "x", encoding="utf-8", newline="") as file:
             file.writelines(pieces)
         os.replace(part, path)

@@ -21,4 +21,5 @@ def described(audit: Audit, head: Optional[str]) -> Chain:
         anchor = f"anchored at record {audit.anchor}" + (f", {later} after it" if later else "")
     else:
         anchor = "the anchored head is not in the chain: its tail was cut off, or it was rewritten"
-    return Chain(records=audit.records, head=audit.head, state=state, anchor=anchor)
+    holds = not audit.problems and (head is None or bool(audit.anchor))
+    return Chain(audit.records, audit.head, state, anchor, holds)

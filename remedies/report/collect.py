@@ -291,6 +291,6 @@ def _judged_by_journal(chosen: Ledger, ledger: Ledger, policy: Policy) -> list[J
 
 def _by_check(entry: Transaction, after: str) -> str:
     """Return the outcome of a transaction that stands, by what the detector said after it."""
-    if entry.outcome != "applied":
+    if entry.outcome not in ("applied", "confirmed"):
         return "needs-human"
     return {"absent": "fixed", "mitigated": "fixed", "still": "fail"}.get(after, "unknown")

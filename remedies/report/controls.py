@@ -4,9 +4,15 @@ NIST SP 800-53 revision 5: CM-3 (configuration change control), CM-6 (configurat
 SC-5 (denial-of-service protection), SC-7 (boundary protection), SI-2 (flaw remediation). CIS
 Controls version 8: 4.4 (implement and manage a firewall on servers).
 
-A control stands here only where the condition is evidence for or against it. No recommendation of
-a CIS benchmark and no rule of a STIG tests for any of these faults, so none is claimed; what a
-transaction records is evidence for CM-3, and is marked so in the report.
+A control stands here only where the condition is evidence for or against it: SC-7 where packets
+pass the host's boundary with addresses that NAT should have changed, SI-2 where the flaw is in
+somebody's program, SC-5 where a table can be filled from outside. What a transaction records is
+evidence for CM-3, and is marked so in the report.
+
+Recommendations of CIS benchmarks and rules of STIGs ask for settings, and one of these faults is
+what such a setting prevents: docker-proxy answers nobody where it is switched off (CIS Docker
+Benchmark 1.6.0, 2.16; DISA Docker Enterprise 2.x STIG, V-235791). A finding says that it runs; no
+finding does not say that it is off. For the other conditions none is claimed.
 """
 
 from __future__ import annotations
@@ -21,6 +27,12 @@ _BY_CONDITION = {
     "tcp-invalid-reset": (f"{_NIST}CM-6", f"{_NIST}SC-7", f"{_NIST}SI-2", _FIREWALL),
     "notrack-breaks-nat": (f"{_NIST}CM-6", f"{_NIST}SC-7", _FIREWALL),
     "conntrack-pressure": (f"{_NIST}CM-6", f"{_NIST}SC-5"),
+    "udp-proxy-hairpin": (
+        f"{_NIST}CM-6",
+        f"{_NIST}SI-2",
+        "CIS-Docker-1.6.0 2.16",
+        "STIG-Docker-Enterprise-2.x V-235791",
+    ),
 }
 _OTHERS = (f"{_NIST}CM-6", f"{_NIST}SI-2")
 

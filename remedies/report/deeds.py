@@ -68,13 +68,16 @@ def _confirmation(entry: Transaction) -> str:
         return ""
     if entry.outcome is None:
         return f"pending until {entry.pending.until}"
-    return "confirmed" if entry.outcome == "applied" else entry.outcome
+    if entry.outcome not in ("applied", "confirmed"):
+        return entry.outcome
+    return f"confirmed by {entry.confirmed_by}" if entry.confirmed_by else "confirmed"
 
 
 def _actor(begin: Begin) -> Actor:
     return Actor(
         user=begin.user,
         login_uid=begin.login_uid,
+        uid=begin.uid,
         ssh_from=begin.ssh_from,
         change_id=begin.change_id,
         comment=begin.comment,
@@ -112,9 +115,14 @@ def changed(change: Change, state: str, transaction: str = "") -> Changed:
 def _between(begin: str, end: str) -> Optional[float]:
     """Return the seconds between two RFC 3339 times, or None where one is none."""
     try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
-    except (ValueError, TypeError):
+        return (_moment(end) - _moment(begin)).total_seconds()
+    except ValueError:
         return None
+
+
+def _moment(time: str) -> datetime:
+    """Read an RFC 3339 time in UTC; Python 3.9 does not know its ``Z``."""
+    return datetime.fromisoformat(time.replace("Z", "+00:00"))
 
 
 def series(

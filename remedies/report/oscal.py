@@ -16,7 +16,7 @@ from typing import Any
 
 from remedies.report.controls import CHANGE_CONTROL, nist
 from remedies.report.marking import cut, prose
-from remedies.report.record import HostReport, Judgement, Report, is_open
+from remedies.report.record import HostReport, Judgement, Report, Unreached, answer, is_open
 
 VERSION = "1.2.1"
 _SPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562: the OID namespace
@@ -75,12 +75,13 @@ def _uuid(report: Report, *words: str) -> str:
 
 
 def _metadata(report: Report, title: str) -> Plain:
+    facts = {"tool": f"{report.tool.name} {report.tool.version}", "rollout": report.run}
     return {
         "title": title,
         "last-modified": report.made,
         "version": report.made,
         "oscal-version": VERSION,
-        "props": [_prop("tool", f"{report.tool.name} {report.tool.version}")],
+        "props": [_prop(name, value) for name, value in facts.items() if value],
     }
 
 
@@ -109,18 +110,44 @@ def _result(report: Report) -> Plain:
     result: Plain = {
         "uuid": _uuid(report, "result", report.made),
         "title": "Networking faults found, fixed and left",
-        "description": f"{len(report.hosts)} hosts, {len(judged)} judgements.",
+        "description": f"{len(report.hosts)} hosts, {len(judged)} judgements; "
+        f"{len(report.unreached)} hosts never reached.",
         "start": min((h.time for h in report.hosts), default=report.made),
         "end": report.made,
         "reviewed-controls": _reviewed(_controls(report)),
     }
-    if report.hosts:
-        items = [_inventory(report, host) for host in report.hosts]
+    items = [_inventory(report, host) for host in report.hosts]
+    items += [_absent(report, missing) for missing in report.unreached]
+    if items:
         result["local-definitions"] = {"inventory-items": items}
-    if judged:
-        result["observations"] = [_observation(report, h, j) for h, j in judged]
+    observations = [_observation(report, h, j) for h, j in judged]
+    observations += [_unseen(report, missing) for missing in report.unreached]
+    if observations:
+        result["observations"] = observations
         result["findings"] = _findings(report, judged)
     return result
+
+
+def _absent(report: Report, missing: Unreached) -> Plain:
+    return {
+        "uuid": _uuid(report, "unreached", missing.name),
+        "description": prose(missing.name) or "-",
+        "props": [_prop("reached", "no")],
+    }
+
+
+def _unseen(report: Report, missing: Unreached) -> Plain:
+    """Return the observation that a host could not be observed."""
+    subject = {"subject-uuid": _uuid(report, "unreached", missing.name), "type": "inventory-item"}
+    return {
+        "uuid": _uuid(report, "unseen", missing.name),
+        "title": "Host never reached",
+        "description": prose(missing.reason) or "-",
+        "methods": ["TEST"],
+        "subjects": [subject],
+        "collected": report.made,
+        "props": [_prop("outcome", "unknown")],
+    }
 
 
 def _inventory(report: Report, host: HostReport) -> Plain:
@@ -131,6 +158,8 @@ def _inventory(report: Report, host: HostReport) -> Plain:
         "machine-id": place.machine_id,
         "netns": place.netns,
         "policy-digest": host.policy_digest,
+        "rollout": host.rollout.state if host.rollout else "",
+        "journal-head": host.chain.head if host.chain else "",
     }
     return {
         "uuid": _subject(report, host),
@@ -149,6 +178,7 @@ def _observed(report: Report, host: HostReport, judgement: Judgement) -> str:
 
 
 def _observation(report: Report, host: HostReport, judgement: Judgement) -> Plain:
+    deed = answer(host, judgement)
     props = {
         "condition": judgement.condition,
         "subject": judgement.subject,
@@ -156,6 +186,9 @@ def _observation(report: Report, host: HostReport, judgement: Judgement) -> Plai
         "verdict": judgement.verdict,
         "severity": judgement.severity,
         "transaction": judgement.transaction,
+        "performed-by": deed.actor.user if deed else "",
+        "approved-by": deed.actor.approver if deed else "",
+        "change-id": deed.actor.change_id if deed else "",
         "waived": judgement.waived or "",
     }
     observation: Plain = {
@@ -181,7 +214,9 @@ def _observation(report: Report, host: HostReport, judgement: Judgement) -> Plai
 
 
 def _findings(report: Report, judged: list[tuple[HostReport, Judgement]]) -> list[Plain]:
-    by_control: dict[str, list[tuple[HostReport, Judgement]]] = {}
+    by_control: dict[str, list[tuple[HostReport, Judgement]]] = {
+        control: [] for control in _controls(report) if report.unreached
+    }
     for host, judgement in judged:
         for control in nist(judgement.controls):
             by_control.setdefault(control, []).append((host, judgement))
@@ -190,9 +225,11 @@ def _findings(report: Report, judged: list[tuple[HostReport, Judgement]]) -> lis
 
 def _finding(report: Report, control: str, judged: list[tuple[HostReport, Judgement]]) -> Plain:
     standing = sum(is_open(j) for _, j in judged)
-    unknown = sum(j.outcome == "unknown" for _, j in judged)
+    unknown = sum(j.outcome == "unknown" for _, j in judged) + len(report.unreached)
     state = "not-satisfied" if standing or unknown else "satisfied"
     reason = "fail" if standing else "other" if unknown else "pass"
+    seen = [_observed(report, h, j) for h, j in judged]
+    seen += [_uuid(report, "unseen", missing.name) for missing in report.unreached]
     return {
         "uuid": _uuid(report, "finding", control),
         "title": f"{control.upper()}: {standing} faults stand, {unknown} not judged",
@@ -202,5 +239,5 @@ def _finding(report: Report, control: str, judged: list[tuple[HostReport, Judgem
             "target-id": f"{control}_obj",
             "status": {"state": state, "reason": reason},
         },
-        "related-observations": [{"observation-uuid": _observed(report, h, j)} for h, j in judged],
+        "related-observations": [{"observation-uuid": each} for each in seen],
     }

@@ -6,10 +6,10 @@ One pass over the transactions, so that a journal of years costs no more than re
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from remedies import catalogue
 from remedies.transaction.ledger import Transaction
+from remedies.values import dataclass, field
 
 
 @dataclass

@@ -7,48 +7,76 @@ walk's number stands in the caption, so nothing rests on colour.
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Iterator
 from html import escape
+from typing import NamedTuple
 
 from remedies.report.path import Path, Stop, Walk
 from remedies.report.record import Series
 
 _WIDTH = 360
-_LEFT = 92
+_LEFT = 86
 """Where the boxes begin; the walks run in the gutter before it."""
-_LINE = 17
-_GAP = 22
-_FITS = 34
+_LINE = 16
+_GAP = 20
+_FITS = 36
 """Characters of a monospaced line in a box."""
-_LINES = 3
+_TITLE = 28
+"""Characters of a title, with room for a mark beside it."""
+_LINES = 4
 """Lines of one text in a box; more is cut."""
+_JOINT = re.compile(r"[,:/\]-](?=.)")
+"""Where an address or a rule may be broken that has no blank early enough."""
+
+
+class _Placed(NamedTuple):
+    """A stop's box on the picture."""
+
+    stop: Stop
+    lines: list[str]
+    top: float
+    height: float
 
 
 def _cut(text: str) -> list[str]:
-    """Return a text in lines that fit a box."""
-    lines = textwrap.wrap(text[: _FITS * (_LINES + 1)], _FITS) or [""]
-    return (
-        lines
-        if len(lines) <= _LINES
-        else [*lines[: _LINES - 1], lines[_LINES - 1][: _FITS - 3] + "..."]
-    )
+    """Return a text in lines that fit a box, broken where addresses and rules have joints."""
+    lines: list[str] = []
+    rest = text.strip()
+    while rest:
+        if len(lines) == _LINES:
+            lines[-1] = f"{lines[-1][: _FITS - 3]}..."
+            break
+        end = _end_of_line(rest)
+        lines.append(rest[:end].rstrip())
+        rest = rest[end:].lstrip()
+    return lines or [""]
+
+
+def _end_of_line(text: str) -> int:
+    """Return where a line that fits a box ends: at a blank, else at a joint, else where it must."""
+    if len(text) <= _FITS:
+        return len(text)
+    blank = text.rfind(" ", _FITS // 4, _FITS + 1)
+    if blank > 0:
+        return blank
+    joints = (match.end() for match in _JOINT.finditer(text, 0, _FITS + 1))
+    return max((end for end in joints if _FITS // 2 < end <= _FITS), default=_FITS)
 
 
 def path_svg(path: Path) -> str:
     """Return the picture of a path."""
-    boxes: list[str] = []
-    middles: list[float] = []
-    top = 8.0
+    places: list[_Placed] = []
+    top = 6.0
     for stop in path.stops:
-        lines = [part for line in stop.lines for part in _cut(line)]
-        height = 30 + _LINE * len(lines)
-        boxes += _box(stop, lines, top, height)
-        middles.append(top + height / 2)
+        lines = [part for line in stop.lines if line for part in _cut(line)]
+        height = 34.0 + _LINE * len(lines) - (6 if not lines else 0)
+        places.append(_Placed(stop, lines, top, height))
         top += height + _GAP
-    height = round(top - _GAP + 8)
-    drawn = "".join(_walks(path.walks, middles)) + "".join(boxes)
-    return _svg(height, path.summary, drawn)
+    deadly = {walk.end for walk in path.walks if walk.kind == "lost"}
+    drawn = [part for n, place in enumerate(places) for part in _box(place, n in deadly)]
+    drawn += _walks(path.walks, places)
+    return _svg(top - _GAP + 6, path.summary, "".join(drawn))
 
 
 def _svg(height: float, label: str, drawn: str) -> str:
@@ -58,37 +86,57 @@ def _svg(height: float, label: str, drawn: str) -> str:
     )
 
 
-def _box(stop: Stop, lines: list[str], top: float, height: float) -> Iterator[str]:
-    width = _WIDTH - _LEFT - 4
+def _box(place: _Placed, deadly: bool) -> Iterator[str]:
+    stop, left, top = place.stop, _LEFT, place.top
+    width, right = _WIDTH - left - 2, _WIDTH - 14
+    kinds = f"stop {stop.kind} dead" if deadly else f"stop {stop.kind}"
+    title = stop.title if len(stop.title) <= _TITLE else f"{stop.title[: _TITLE - 3]}..."
     yield (
-        f'<rect class="stop {stop.kind}" x="{_LEFT}" y="{top:g}" width="{width}" '
-        f'height="{height:g}" rx="6"/>'
+        f'<rect class="{kinds}" x="{left}" y="{top:g}" width="{width}" '
+        f'height="{place.height:g}" rx="7"/>'
     )
-    yield f'<text class="stop-title" x="{_LEFT + 12}" y="{top + 20:g}">{escape(stop.title)}</text>'
-    for number, line in enumerate(lines, 1):
-        y = top + 20 + _LINE * number
-        yield f'<text class="stop-line" x="{_LEFT + 12}" y="{y:g}">{escape(line)}</text>'
+    yield f'<text class="stop-title" x="{left + 14}" y="{top + 20:g}">{escape(title)}</text>'
+    if deadly:
+        yield f'<text class="dies" x="{right}" y="{top + 20:g}">dies here</text>'
+    for number, line in enumerate(place.lines, 1):
+        y = top + 21 + _LINE * number
+        yield f'<text class="stop-line" x="{left + 14}" y="{y:g}">{escape(line)}</text>'
 
 
-def _walks(walks: tuple[Walk, ...], middles: list[float]) -> Iterator[str]:
-    """Draw each walk in a lane of its own, with its number, an arrow or the cross of its end."""
-    lanes = len(walks)
-    for number, walk in enumerate(walks, 1):
-        x = 16 + (_LEFT - 40) / max(1, lanes - 1) * (number - 1) if lanes > 1 else 40
-        start, end = middles[walk.start], middles[walk.end]
-        down = 1 if end > start else -1
-        start, end = start + 8 * down, end - 6 * down
-        yield f'<path class="walk {walk.kind}" d="M{x:g} {start:g}V{end:g}"/>'
-        yield f'<path class="lead" d="M{x:g} {end:g}H{_LEFT}"/>'
+def _walks(walks: tuple[Walk, ...], places: list[_Placed]) -> Iterator[str]:
+    """Draw each walk in a lane of its own: out of its first stop's box, into its last one's."""
+    ends = [(stop, number) for number, walk in enumerate(walks) for stop in (walk.start, walk.end)]
+
+    def level(stop: int, number: int) -> float:
+        """Return the height at which a walk meets a box, apart from the others there."""
+        here = [walk for at, walk in ends if at == stop]
+        place = places[stop]
+        return place.top + place.height * (here.index(number) + 1) / (len(here) + 1)
+
+    marks = []
+    for number, walk in enumerate(walks):
+        x = 16.0 + 44 / max(1, len(walks) - 1) * (len(walks) - 1 - number)
+        start, end = level(walk.start, number), level(walk.end, number)
+        turn = 6 if end > start else -6
+        stop_at = _LEFT - (11 if walk.kind == "lost" else 3)
+        yield (
+            f'<path class="walk {walk.kind}" d="M{_LEFT} {start:g}H{x + 6:g}Q{x:g} {start:g} '
+            f"{x:g} {start + turn:g}V{end - turn:g}Q{x:g} {end:g} {x + 6:g} {end:g}"
+            f'H{stop_at:g}"/>'
+        )
+        for passed in range(min(walk.start, walk.end) + 1, max(walk.start, walk.end)):
+            y = places[passed].top + places[passed].height / 2
+            yield f'<circle class="pass {walk.kind}" cx="{x:g}" cy="{y:g}" r="3"/>'
         if walk.kind == "lost":
-            cross = f"M{x - 6:g} {end - 6:g}l12 12m0-12l-12 12"
+            cross = f"M{_LEFT - 14:g} {end - 6:g}l12 12m0-12l-12 12"
             yield f'<path class="cross" d="{cross}"/>'
         else:
-            tip = f"M{x - 5:g} {end - 9 * down:g}L{x:g} {end:g}L{x + 5:g} {end - 9 * down:g}"
+            tip = f"M{_LEFT - 10:g} {end - 5:g}L{_LEFT - 2:g} {end:g}L{_LEFT - 10:g} {end + 5:g}"
             yield f'<path class="tip {walk.kind}" d="{tip}"/>'
-        middle = start + 4 * down
-        yield f'<circle class="mark {walk.kind}" cx="{x:g}" cy="{middle:g}" r="9"/>'
-        yield f'<text class="mark-text" x="{x:g}" y="{middle + 4:g}">{number}</text>'
+        middle = start + 15 * (turn / 6)
+        marks.append(f'<circle class="mark {walk.kind}" cx="{x:g}" cy="{middle:g}" r="9"/>')
+        marks.append(f'<text class="mark-text" x="{x:g}" y="{middle + 4:g}">{number + 1}</text>')
+    yield from marks
 
 
 def plot_svg(series: Series) -> str:
@@ -104,7 +152,7 @@ def plot_svg(series: Series) -> str:
     parts = ['<path class="axis" d="M24 100H336"/>']
     if len(points) > 1:
         middle = (points[0][0] + points[1][0]) / 2
-        parts.append(f'<path class="deed-line" d="M{middle:g} 12V100"/>')
+        parts.append(f'<path class="deed-line" d="M{middle:g} 14V100"/>')
         parts.append(f'<text class="deed-text" x="{middle:g}" y="10">applied</text>')
     parts.append(f'<path class="curve" d="{line}"/>')
     for (x, y), reading in zip(points, series.readings, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import platform
+import shlex
 import subprocess
 
 from remedies.model import Host
@@ -11,6 +11,7 @@ from remedies.report.record import Place
 
 _ADJTIMEX_BYTES = 1024
 """More than struct timex has on any architecture (208 on 64 bits)."""
+_OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _TIME_ERROR = 5  # include/uapi/linux/timex.h: the clock is not synchronised
 
 
@@ -30,10 +31,15 @@ def read_place(host: Host) -> Place:
 
 
 def _distribution() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
-    except OSError:
-        return ""
+    """Return PRETTY_NAME of os-release(5), which is written as for a shell."""
+    for path in _OS_RELEASE:
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = [line for line in file if line.startswith("PRETTY_NAME=")]
+            return shlex.split(lines[-1].partition("=")[2])[0][:200] if lines else ""
+        except (OSError, ValueError, IndexError):
+            continue
+    return ""
 
 
 def _version(*argv: str) -> str:

@@ -7,8 +7,9 @@ control characters (:mod:`remedies.report.redact`), and still hostile: escaping 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Optional
+
+from remedies.values import dataclass, field
 
 FORMAT_VERSION = "1.0"
 """Of the JSON form; a minor bump only adds keys."""
@@ -49,11 +50,13 @@ class Actor:
     """The account; with sudo, its caller."""
     login_uid: str = ""
     """The uid that logged in, which sudo and su do not change."""
+    uid: str = ""
+    """The real uid, which sudo has changed."""
     ssh_from: str = ""
     change_id: str = ""
     comment: str = ""
     approver: str = ""
-    """Who answered the question; empty where ``--yes`` was given."""
+    """Who approved it: as ``--approved-by`` says, else who answered the question."""
     command: str = ""
 
 
@@ -62,6 +65,7 @@ class Place:
     """Where it was read."""
 
     name: str
+    """In a fleet, the inventory's name for the host."""
     machine_id: str = ""
     netns: str = "host"
     boot_id: str = ""
@@ -71,6 +75,8 @@ class Place:
     iptables: str = ""
     clock: str = ""
     """``synchronised``, ``not synchronised`` or ``unknown``, as adjtimex(2) has it."""
+    hostname: str = ""
+    """What the host calls itself, where an inventory calls it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +238,21 @@ class Chain:
     state: str
     """``intact``, ``empty``, ``not read`` or what is wrong, naming the record."""
     anchor: str = "not anchored"
+    holds: bool = True
+    """Nothing is wrong with it, and an anchored head, where one was given, is in it."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How a host came out of a fleet run: the controller's word, beside the host's own."""
+
+    state: str
+    """``untouched``, ``applied``, ``confirmed``, ``reverted``, ``unreachable``, ``needs-human``."""
+    exit: int
+    """The exit code that remedy would have given for this host."""
+    time: str
+    transaction: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -255,11 +276,12 @@ class HostReport:
     interfaces: tuple[Interface, ...] = ()
     warnings: tuple[str, ...] = ()
     chain: Optional[Chain] = None
+    rollout: Optional[Rollout] = None
 
 
 @dataclass(frozen=True)
 class Unreached:
-    """A host that was asked for and never answered."""
+    """A host that was asked for and has given no record."""
 
     name: str
     reason: str
@@ -278,6 +300,8 @@ class Report:
     """Only transactions from this time on; empty: all."""
     seconds: float = 0.0
     """How long collecting took."""
+    run: str = ""
+    """The fleet run that it is about; empty where it is about none."""
 
 
 def counts(report: Report) -> dict[str, int]:
@@ -287,6 +311,12 @@ def counts(report: Report) -> dict[str, int]:
         for judgement in host.judgements:
             found[judgement.outcome] += 1
     return found
+
+
+def answer(host: HostReport, judgement: Judgement) -> Optional[Deed]:
+    """Return the transaction that answered a judgement, None where none did or it is too old."""
+    wanted = judgement.transaction
+    return next((d for d in host.deeds if d.id == wanted), None) if wanted else None
 
 
 def is_open(judgement: Judgement) -> bool:

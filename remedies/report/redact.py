@@ -7,11 +7,12 @@ out with the rest of its argument: too much hidden costs little, too little cost
 
 from __future__ import annotations
 
-import dataclasses
+import operator
 import re
 from typing import Any, TypeVar, cast
 
 from remedies.printable import clean
+from remedies.values import replace
 
 T = TypeVar("T")
 
@@ -67,10 +68,11 @@ def _fit(value: Any, seen: dict[str, str]) -> Any:
         if known is None:
             known = seen[value] = redact(clean(value))
         return value if known == value else known
+    if not value or value is True:
+        return value
     if isinstance(value, tuple):
         items = [_fit(item, seen) for item in value]
-        same = all(one is other for one, other in zip(items, value, strict=True))
-        return value if same else tuple(items)
+        return value if all(map(operator.is_, items, value)) else tuple(items)
     if isinstance(value, dict):
         return {_fit(key, seen): _fit(item, seen) for key, item in value.items()}
     fields = getattr(type(value), "__dataclass_fields__", None)
@@ -79,7 +81,9 @@ def _fit(value: Any, seen: dict[str, str]) -> Any:
     changed = {}
     for name in fields:
         old = getattr(value, name)
+        if not old or (type(old) is str and seen.get(old) == old):
+            continue  # the short way of nearly every field
         new = _fit(old, seen)
         if new is not old:
             changed[name] = new
-    return dataclasses.replace(value, **changed) if changed else value
+    return replace(value, **changed) if changed else value

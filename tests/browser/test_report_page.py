@@ -23,6 +23,7 @@ from selenium.webdriver.common.by import By
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
+import report_proofs  # noqa: E402
 import report_samples as samples  # noqa: E402
 
 from remedies.report import load  # noqa: E402
@@ -96,8 +97,8 @@ class Browser:
         return entries
 
     def shown(self, selector: str) -> int:
-        found = self.driver.find_elements(By.CSS_SELECTOR, selector)
-        return sum(element.is_displayed() for element in found)
+        every = "[...document.querySelectorAll(arguments[0])]"
+        return int(self.run(f"return {every}.filter(e => e.checkVisibility()).length", selector))
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,7 @@ def page(folder: Path, report: Report) -> Path:
 
 PAGES = {
     "host": samples.full(),
+    "proofs": report_proofs.proofs(),
     "fleet": samples.fleet(1000),
     "markup": samples.poisoned(samples.MARKUP),
     "long": samples.poisoned(samples.LONG),
@@ -145,12 +147,12 @@ def test_the_page_is_quiet_fits_and_asks_for_nothing(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["host", "fleet"])
+@pytest.mark.parametrize("name", ["host", "proofs", "fleet"])
 def test_axe_finds_no_serious_violation(
     browser: Browser, tmp_path: Path, name: str, scheme: str
 ) -> None:
     assert AXE.exists(), "npm install --prefix build/axe axe-core"
-    report = samples.fleet(60) if name == "fleet" else samples.full()
+    report = samples.fleet(60) if name == "fleet" else PAGES[name]
     browser.open(page(tmp_path, report), 1280, scheme)
     browser.run("for (const details of document.querySelectorAll('details')) details.open = true")
     browser.run(AXE.read_text(encoding="utf-8"))
@@ -164,6 +166,37 @@ def test_axe_finds_no_serious_violation(
         for v in found["violations"]
     ]
     assert [v for v in said if v[1] in ("serious", "critical")] == []
+
+
+OUTSIDE = """
+return [...document.querySelectorAll("svg.picture")].flatMap((picture) =>
+  [...picture.querySelectorAll("rect.stop")].flatMap((box, n) => {
+    const own = box.getBBox();
+    return [...picture.querySelectorAll(".stop-title, .stop-line, .dies")].filter((text) => {
+      const its = text.getBBox();
+      return its.y + its.height / 2 > own.y && its.y + its.height / 2 < own.y + own.height
+        && (its.x < own.x || its.x + its.width > own.x + own.width
+          || its.y < own.y || its.y + its.height > own.y + own.height);
+    }).map((text) => text.textContent);
+  }))
+"""
+OVERLAP = """
+return [...document.querySelectorAll("svg.picture .dies")].filter((mark) => {
+  const title = mark.previousElementSibling.getBBox();
+  return title.x + title.width > mark.getBBox().x;
+}).map((mark) => mark.previousElementSibling.textContent)
+"""
+
+
+@pytest.mark.parametrize("name", ["proofs", "markup", "long", "breakers"])
+def test_every_text_of_a_picture_lies_in_its_box(
+    browser: Browser, tmp_path: Path, name: str
+) -> None:
+    browser.open(page(tmp_path, PAGES[name]))
+    pictures = browser.run("return document.querySelectorAll('svg.picture rect.stop').length")
+    assert pictures > (50 if name == "proofs" else 1)
+    assert browser.run(OUTSIDE) == []
+    assert browser.run(OVERLAP) == []
 
 
 def test_findings_are_filtered_by_word_and_outcome(browser: Browser, tmp_path: Path) -> None:
@@ -183,10 +216,17 @@ def test_findings_are_filtered_by_word_and_outcome(browser: Browser, tmp_path: P
 
 def test_the_matrix_is_filtered_and_sorted(browser: Browser, tmp_path: Path) -> None:
     browser.open(page(tmp_path, samples.fleet(1000)))
-    assert browser.run("return document.querySelectorAll('#matrix tbody tr').length") == 1000
+    assert browser.run("return document.querySelectorAll('#matrix tbody tr').length") == 1001
     browser.driver.find_element(By.CSS_SELECTOR, "#fleet input[name=words]").send_keys("edge-0999")
     assert browser.shown("#matrix tbody tr") == 1
-    browser.driver.find_element(By.CSS_SELECTOR, "#fleet input[name=words]").clear()
+    words = browser.driver.find_element(By.CSS_SELECTOR, "#fleet input[name=words]")
+    words.clear()
+    words.send_keys(" ")
+    outcome = browser.driver.find_element(By.CSS_SELECTOR, "#fleet select[name=outcome]")
+    outcome.send_keys("unreached")
+    assert browser.shown("#matrix tbody tr") == 1
+    assert browser.shown("#matrix tbody td[colspan]") == 1
+    outcome.send_keys("any")
     head = browser.driver.find_element(By.CSS_SELECTOR, "#matrix thead th")
     button = head.find_element(By.TAG_NAME, "button")
     first = "return document.querySelector('#matrix tbody th').textContent"
@@ -195,7 +235,7 @@ def test_the_matrix_is_filtered_and_sorted(browser: Browser, tmp_path: Path) -> 
     assert browser.run(first) == "edge-0000.example.net"
     button.click()
     assert head.get_attribute("aria-sort") == "descending"
-    assert browser.run(first) == "edge-0999.example.net"
+    assert browser.run(first) == "edge-9999.example.net"
 
 
 def test_the_page_reads_without_script(browser: Browser, tmp_path: Path) -> None:
@@ -230,6 +270,7 @@ def test_the_page_prints_with_everything_on_paper(browser: Browser, tmp_path: Pa
     SHOTS.mkdir(parents=True, exist_ok=True)
     (SHOTS / "host.pdf").write_bytes(pdf)
     assert browser.run("return [...document.querySelectorAll('details')].every(d => d.open)")
+    assert browser.run("return document.querySelectorAll('th button').length") > 5, "put back"
 
 
 def test_twenty_five_thousand_transactions_open_and_scroll(

@@ -18,6 +18,7 @@ from remedies.report.record import (
     Place,
     Reading,
     Report,
+    Rollout,
     Series,
     Tool,
     Unreached,
@@ -196,10 +197,11 @@ CHANGE = Changed(
 ACTOR = Actor(
     user="alice",
     login_uid="1000",
+    uid="0",
     ssh_from="198.51.100.7",
     change_id="CHG0042",
     comment="resets during the nightly upload",
-    approver="alice",
+    approver="bob",
     command="remedy apply --change-id CHG0042",
 )
 DEED = Deed(
@@ -232,7 +234,7 @@ UNDO = replace(
     confirmation="",
     undoes=(DEED.id,),
     checked=(),
-    actor=replace(ACTOR, approver="", comment="", command="remedy rollback --yes"),
+    actor=replace(ACTOR, comment="", command="remedy rollback --yes"),
 )
 SERIES = tuple(
     Series(
@@ -312,6 +314,7 @@ def poisoned(value: str) -> Report:
                 Observation("/proc", f"process {value}", value, value, TIME),
                 Observation("conntrack", "request", value, value, TIME),
             ),
+            transaction=DEED.id,
             waived=value if j.outcome == "waived" else None,
             advice=(value,),
             refused=(value,),
@@ -323,14 +326,18 @@ def poisoned(value: str) -> Report:
     change = replace(CHANGE, resource=f"sysctl:{value}", diff=f"+{value}\n-{value}", impact=value)
     deed = replace(
         DEED,
-        actor=replace(ACTOR, comment=value, change_id=value, user=value, command=value),
+        actor=replace(
+            ACTOR, comment=value, change_id=value, user=value, command=value, approver=value
+        ),
+        confirmation=value,
         changes=(change,),
         stuck=(value,),
         reason=value,
     )
     host = replace(
         HOST,
-        place=replace(PLACE, name=value, distribution=value, kernel=value),
+        place=replace(PLACE, name=value, distribution=value, kernel=value, hostname=value),
+        rollout=Rollout("reverted", 3, TIME, message=value),
         judgements=judgements,
         planned=(change,),
         deeds=(deed,),
@@ -352,9 +359,13 @@ def fleet(number: int) -> Report:
             message="not found",
         )  # fmt: skip
         first = RESET if i % 17 == 0 else replace(RESET, outcome="fixed", verdict="mitigated")
+        first = replace(first, transaction=f"{DEED.id}-{i}" if i % 5 == 0 else "")
         judgements = (first if i % 3 == 0 else quiet, *((REPLY,) if i % 29 == 0 else ()), *OTHERS)
         place = replace(PLACE, name=f"edge-{i:04}.example.net", machine_id=f"{i:032x}")
         deeds = (replace(DEED, id=f"{DEED.id}-{i}"),) if i % 5 == 0 else ()
-        hosts.append(replace(HOST, place=place, judgements=judgements, deeds=deeds, planned=()))
+        came = Rollout("confirmed" if deeds else "untouched", 0, TIME)
+        hosts.append(
+            replace(HOST, place=place, judgements=judgements, deeds=deeds, planned=(), rollout=came)
+        )
     missing = (Unreached("edge-9999.example.net", "ssh: connect to port 22: timed out"),)
-    return replace(full(), hosts=tuple(hosts), unreached=missing)
+    return replace(full(), hosts=tuple(hosts), unreached=missing, run="20261120T174800Z-9f3c")

@@ -53,6 +53,43 @@ def test_several_formats_from_one_record(tmp_path: Path) -> None:
     )
 
 
+def test_json_means_the_json_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state(tmp_path)
+    assert run(tmp_path, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "report"
+
+
+def test_a_page_of_the_journal_alone_claims_no_health(tmp_path: Path) -> None:
+    path = state(tmp_path)
+    page = tmp_path / "page.html"
+    assert run(tmp_path, "-o", f"html:{page}") == 0
+    assert "Nothing was judged: 1 transaction of the journal alone." in page.read_text()
+    path.unlink()
+    assert run(tmp_path, "-o", f"html:{page}") == 0
+    assert "No fault stands" not in page.read_text()
+    assert run(tmp_path, "-o", f"nagios:{page}") == 0
+    assert page.read_text().startswith("REMEDY UNKNOWN - nothing judged |")
+
+
+def test_a_report_is_written_whatever_it_says(tmp_path: Path) -> None:
+    """2 is of the verbs that judge: scan, status and verify."""
+    path = state(tmp_path)
+    assert run(tmp_path, "-o", f"json:{tmp_path}/a") == 0
+    path.write_text(path.read_text().replace('"applied"', '"incomplete"'))
+    assert run(tmp_path, "-o", f"json:{tmp_path}/b", "--head", "f" * 64) == 0
+
+
+def test_the_same_journal_gives_the_same_bytes_times_aside(tmp_path: Path) -> None:
+    state(tmp_path)
+    texts = []
+    for name in ("one", "two"):
+        assert run(tmp_path, "-o", f"json:{tmp_path}/{name}") == 0
+        plain = json.loads((tmp_path / name).read_text())
+        plain["made"] = plain["seconds"] = plain["hosts"][0]["time"] = None
+        texts.append(json.dumps(plain))
+    assert texts[0] == texts[1]
+
+
 def test_markdown_to_standard_output_is_the_default(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Optional
 
 import pytest
 
+from remedies import catalogue
 from remedies.facts import Facts
 from remedies.model import (
     Advice,
@@ -24,6 +26,7 @@ from remedies.model import (
     Waiver,
 )
 from remedies.report import collect, deeds
+from remedies.report.controls import controls
 from remedies.report.record import HostReport, Judgement, Place
 from remedies.transaction.ledger import Begin, Pending, Transaction, Verified
 
@@ -104,6 +107,15 @@ def test_a_fault_with_a_change_fails() -> None:
     assert (judgement.outcome, judgement.verdict) == ("fail", "proven")
     assert judgement.policy == "policies/default.yaml:25"
     assert "NIST-800-53 SC-7" in judgement.controls
+
+
+def test_every_control_is_of_a_known_catalogue() -> None:
+    known = r"NIST-800-53 (CM-6|SC-5|SC-7|SI-2)|CIS-Controls-8 4\.4|CIS-Docker-1\.6\.0 2\.16"
+    for condition in catalogue.condition_ids():
+        for control in controls(condition):
+            assert re.fullmatch(rf"{known}|STIG-Docker-Enterprise-2\.x V-235791", control)
+    docker = [c for c in catalogue.condition_ids() if any("Docker" in k for k in controls(c))]
+    assert docker == ["udp-proxy-hairpin"]
 
 
 def test_a_fault_that_only_advice_answers_needs_a_human() -> None:
@@ -192,6 +204,20 @@ def test_the_journal_alone() -> None:
     assert collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME, only="x").deeds == ()
 
 
+@pytest.mark.parametrize("kept", ["applied", "confirmed"])
+@pytest.mark.parametrize(
+    ("after", "outcome"), [("absent", "fixed"), ("mitigated", "fixed"), ("still", "fail")]
+)
+def test_the_journal_alone_tells_what_the_detector_said_after(
+    kept: str, after: str, outcome: str
+) -> None:
+    entry = done("t1", outcome=kept)
+    word = {"finding": RESET.id, "condition": RESET.condition, "before": "proven", "after": after}
+    entry.verified = Verified((word,))
+    (judgement,) = collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME).judgements
+    assert judgement.outcome == outcome
+
+
 def test_only_transactions_since() -> None:
     assert deeds.deeds({"t1": done("t1")}, since="2026-11-20T17:00:01Z") == ()
 
@@ -199,6 +225,7 @@ def test_only_transactions_since() -> None:
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
+        ("confirmed", "confirmed by bea"),
         ("applied", "confirmed"),
         ("reverted", "reverted"),
         (None, "pending until 2026-11-20T17:02:00Z"),
@@ -207,6 +234,7 @@ def test_only_transactions_since() -> None:
 def test_what_became_of_a_confirmation(outcome: Optional[str], words: str) -> None:
     entry = done("t1", outcome=outcome)
     entry.pending = Pending("2026-11-20T17:02:00Z", 1.0)
+    entry.confirmed_by = "bea" if outcome == "confirmed" else ""
     (deed,) = deeds.deeds({"t1": entry})
     assert deed.confirmation == words
     assert deed.outcome == outcome or deed.outcome == "unfinished"

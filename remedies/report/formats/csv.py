@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from remedies.report.record import HostReport, Judgement, Report
+from remedies.report.record import HostReport, Judgement, Report, answer
 
 HELP = "one row per judgement, guarded against formulas"
 
@@ -22,6 +22,9 @@ _COLUMNS = (
     "message",
     "controls",
     "transaction",
+    "approver",
+    "change_id",
+    "rollout",
     "verdict_before",
     "verdict_after",
     "waived",
@@ -55,6 +58,7 @@ def guarded(cell: str) -> str:
 
 
 def _row(host: HostReport, judgement: Judgement) -> list[str]:
+    deed = answer(host, judgement)
     seen = "; ".join(f"{e.source}: {e.key} {e.value}" for e in judgement.evidence)
     return [
         host.place.name,
@@ -68,6 +72,9 @@ def _row(host: HostReport, judgement: Judgement) -> list[str]:
         judgement.message,
         " ".join(judgement.controls),
         judgement.transaction,
+        deed.actor.approver if deed else "",
+        deed.actor.change_id if deed else "",
+        host.rollout.state if host.rollout else "",
         judgement.verdict_before,
         judgement.verdict_after,
         judgement.waived or "",

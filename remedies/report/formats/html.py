@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from remedies.report.controls import CHANGE_CONTROL
 from remedies.report.marking import cut
+from remedies.report.matrix import STATES, came_out, matrix
 from remedies.report.path import Walk, path
 from remedies.report.picture import path_svg, plot_svg
 from remedies.report.record import (
@@ -27,6 +28,7 @@ from remedies.report.record import (
     Judgement,
     Report,
     Series,
+    answer,
     counts,
     is_open,
     order,
@@ -39,7 +41,9 @@ CARDS = 60
 ALIKE = 3
 """In a fleet, findings of one condition and outcome shown whole."""
 DEEDS = 200
-"""Transactions shown whole, the newest; every one has its row."""
+"""Transactions of one host shown whole, the newest; every one has its row."""
+FLEET_DEEDS = 12
+"""Transactions of a fleet shown whole, those that did not stand first: most are alike."""
 PLOTS = 24
 DIFF = 20_000
 """Characters of one difference."""
@@ -55,6 +59,7 @@ MARKS = {
     "not-applicable": "\u2013",
 }
 _QUIET = ("pass", "not-applicable")
+_STANDS = ("applied", "confirmed")
 
 
 _Judged = tuple[HostReport, Judgement]
@@ -66,19 +71,13 @@ class _Card:
     host: str
     picture: Optional[Markup]
     walks: tuple[Walk, ...]
+    deed: Optional[Deed]
 
 
 @dataclass(frozen=True)
 class _Plot:
     series: Series
     svg: Markup
-
-
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    cells: tuple[str, ...]
-    outcomes: str
 
 
 def render(report: Report) -> Iterator[str]:
@@ -95,7 +94,7 @@ def render(report: Report) -> Iterator[str]:
     style, script = (_source(environment, name) for name in ("style.css", "page.js"))
     environment.globals.update(
         marks=MARKS,
-        many=len(report.hosts) != 1,
+        many=_many_hosts(report),
         style=Markup(style),  # noqa: S704  # ours, from the package
         style_hash=_hash(style),
         script=Markup(script),  # noqa: S704  # ours, from the package
@@ -133,11 +132,15 @@ def _values(report: Report) -> dict[str, Any]:
     judged.sort(key=lambda pair: order(pair[1]))
     loud = [(h, j) for h, j in judged if j.outcome not in _QUIET]
     quiet = [(h, j) for h, j in judged if j.outcome in _QUIET]
-    whole, listed = _whole(loud, ALIKE if len(report.hosts) != 1 else CARDS)
+    many = _many_hosts(report)
+    whole, listed = _whole(loud, ALIKE if many else CARDS)
     left = len(listed)
-    listed += quiet if len(report.hosts) == 1 else []
+    listed += [] if many else quiet
     deeds = [(h.place.name, d) for h in report.hosts for d in h.deeds]
     deeds.sort(key=lambda pair: (pair[1].time, pair[1].id), reverse=True)
+    whole_deeds = deeds[:DEEDS]
+    if many:
+        whole_deeds = sorted(deeds, key=lambda d: d[1].outcome in _STANDS)[:FLEET_DEEDS]
     found = counts(report)
     values: dict[str, Any] = {
         "title": _title(report),
@@ -151,21 +154,24 @@ def _values(report: Report) -> dict[str, Any]:
         "listed_title": "The others" if left else "Nothing to do",
         "planned": [(h.place.name, c) for h in report.hosts for c in h.planned][:CARDS],
         "plots": _plots(report),
-        "deeds": deeds[:DEEDS],
-        "deed_rows": _deed_rows(deeds, len(report.hosts) != 1),
+        "deeds": whole_deeds,
+        "deed_rows": _deed_rows(deeds, many),
         "deed_count": len(deeds),
-        "deeds_left": max(0, len(deeds) - DEEDS),
+        "deeds_left": len(deeds) - len(whole_deeds),
         "change_control": CHANGE_CONTROL,
         "waivers": list(dict.fromkeys(w for h in report.hosts for w in h.waivers)),
-        "chains": [(h.place.name, h.chain) for h in report.hosts if h.chain][:CARDS],
+        "chains": sorted(
+            ((h.place.name, h.chain) for h in report.hosts if h.chain), key=lambda c: c[1].holds
+        ),
         "unreached": report.unreached,
         "made": report.made,
         "by": report.by,
         "tool": report.tool,
         "ranks": {"": len(OUTCOMES), **{o: i for i, o in enumerate(OUTCOMES)}},
         "cells": {"": "", **{o: _cell(o) for o in OUTCOMES}},
+        "states": {state: _cell(like, state) for state, like in STATES.items()},
+        "matrix": matrix(report.hosts) if many else matrix(()),
     }
-    values.update(_fleet(report))
     values["sections"] = _sections(values)
     return values
 
@@ -193,15 +199,27 @@ def _warnings(report: Report) -> list[str]:
     return [f"{w} ({given[w]:,} hosts)" if given[w] > 1 else w for w in often]
 
 
+def _many_hosts(report: Report) -> bool:
+    return len(report.hosts) != 1 or bool(report.unreached or report.run)
+
+
 def _title(report: Report) -> str:
-    if len(report.hosts) == 1:
+    if not _many_hosts(report):
         return report.hosts[0].place.name
-    return f"{len(report.hosts):,} hosts"
+    if report.unreached:
+        every = len(report.hosts) + len(report.unreached)
+        return f"{len(report.hosts):,} of {every:,} hosts"
+    return _many(len(report.hosts), "host", "hosts")
 
 
 def _sentence(report: Report) -> str:
     """Return the summary in one sentence."""
     judged = [j for h in report.hosts for j in h.judgements]
+    alone = not any(h.scanned for h in report.hosts) and bool(report.hosts)
+    if not judged:
+        done = sum(len(h.deeds) for h in report.hosts)
+        said = f"Nothing was judged: {_many(done, 'transaction', 'transactions')} of the journal"
+        return f"{said} alone." if alone else "Nothing was judged."
     standing = sum(is_open(j) for j in judged)
     proven = sum(is_open(j) and j.verdict == "proven" for j in judged)
     unknown = sum(j.outcome == "unknown" for j in judged)
@@ -215,7 +233,7 @@ def _sentence(report: Report) -> str:
         parts.append(_many(unknown, "condition", "conditions") + " could not be judged")
     if report.unreached:
         parts.append(_many(len(report.unreached), "host was", "hosts were") + " never reached")
-    return "; ".join(parts) + "."
+    return ("By the journal alone: " if alone else "") + "; ".join(parts) + "."
 
 
 def _many(number: int, one: str, more: str) -> str:
@@ -224,8 +242,15 @@ def _many(number: int, one: str, more: str) -> str:
 
 def _facts(report: Report) -> list[tuple[str, str]]:
     """Return what a reader asks first: when, by whom, of what."""
-    facts = [("Made (UTC)", report.made), ("By", _who(report)), ("Change", report.by.change_id)]
-    if len(report.hosts) == 1:
+    by = report.by
+    facts = [("Made (UTC)", report.made), ("By", _who(report)), ("Change", by.change_id)]
+    facts += [
+        ("Approved by", by.approver),
+        ("Comment", by.comment),
+        ("Rollout", report.run),
+        ("Came out", came_out(report.hosts)),
+    ]
+    if not _many_hosts(report):
         host = report.hosts[0]
         watched = f"{host.time}, watched {host.window:g} s"
         facts.append(("Looked at", watched if host.scanned else "the journal alone"))
@@ -237,6 +262,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 def _who(report: Report) -> str:
     by = report.by
     parts = [by.user]
+    parts += [f"uid {by.uid}"] if by.uid else []
     parts += [f"login uid {by.login_uid}"] if by.login_uid else []
     parts += [f"from {by.ssh_from}"] if by.ssh_from else []
     return ", ".join(parts)
@@ -246,7 +272,7 @@ def _about(report: Report) -> list[tuple[str, str]]:
     """Return what an auditor asks last: with what, where exactly, since when."""
     facts = [("Command", report.by.command), ("Transactions since", report.since or "the first")]
     facts.append(("Collected in", f"{report.seconds:g} s"))
-    for host in report.hosts if len(report.hosts) == 1 else ():
+    for host in () if _many_hosts(report) else report.hosts:
         place = host.place
         facts += [
             ("Clock", place.clock),
@@ -272,7 +298,8 @@ def _groups(judged: Iterable[_Judged]) -> list[tuple[str, list[_Card]]]:
 def _card(host: HostReport, judgement: Judgement) -> _Card:
     way = path(judgement, host.interfaces)
     drawn = Markup(path_svg(way)) if way else None  # noqa: S704  # picture escapes its texts
-    return _Card(judgement, host.place.name, drawn, way.walks if way else ())
+    walks = way.walks if way else ()
+    return _Card(judgement, host.place.name, drawn, walks, answer(host, judgement))
 
 
 def _plots(report: Report) -> list[_Plot]:
@@ -285,41 +312,26 @@ def _deed_rows(deeds: list[tuple[str, Deed]], many: bool) -> Markup:
     rows = []
     for host, deed in deeds:
         fixes = ", ".join(dict.fromkeys(c.fix for c in deed.changes))
-        shown = (deed.id, f"{deed.kind} {fixes}", deed.outcome, deed.actor.user)
-        cells = [escape(cut(text, 80)) for text in (*shown, deed.actor.change_id)]
-        where = [escape(cut(host, 80))] if many else []
-        row = "</td><td>".join([*where, *cells])
-        rows.append(f'<tr><td class="figure">{escape(deed.time)}</td><td>{row}</td></tr>\n')
+        who = deed.actor
+        shown = (deed.id, f"{deed.kind} {fixes}", deed.outcome, who.user, who.approver)
+        cells = [escape(cut(text, 80)) for text in (*shown, who.change_id)]
+        where = f'<td class="host">{escape(cut(host, 80))}</td>' if many else ""
+        row = "</td><td>".join(cells)
+        time = f'<td class="figure">{escape(deed.time)}</td>'
+        rows.append(f"<tr>{time}{where}<td>{row}</td></tr>\n")
     return Markup("".join(rows))  # noqa: S704  # every cell is escaped above
 
 
-def _fleet(report: Report) -> dict[str, Any]:
-    """Return the matrix: for each host the worst outcome of each condition."""
-    if len(report.hosts) == 1 and not report.unreached:
-        return {"fleet": [], "conditions": []}
-    conditions = sorted({j.condition for h in report.hosts for j in h.judgements})
-    rows = []
-    for host in report.hosts:
-        worst: dict[str, str] = {}
-        for judgement in host.judgements:
-            known = worst.get(judgement.condition, judgement.outcome)
-            worst[judgement.condition] = min(known, judgement.outcome, key=OUTCOMES.index)
-        cells = tuple(worst.get(condition, "") for condition in conditions)
-        rows.append(_Row(host.place.name, cells, " ".join(sorted(set(worst.values())))))
-    rows.sort(key=lambda row: sorted(OUTCOMES.index(c) for c in row.cells if c))
-    return {"fleet": rows, "conditions": conditions}
-
-
-def _cell(outcome: str) -> Markup:
+def _cell(outcome: str, said: str = "") -> Markup:
     return Markup('<span class="cell o-{}"><i aria-hidden="true">{}</i>{}</span>').format(
-        outcome, MARKS[outcome], outcome
+        outcome, MARKS[outcome], said or outcome
     )
 
 
 def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the anchors of the sections that are there."""
     wanted = (
-        ("fleet", "Hosts and conditions", values["fleet"]),
+        ("fleet", "Hosts and conditions", values["matrix"].rows or values["unreached"]),
         ("findings", "Findings", True),
         ("changes", "Planned changes", values["planned"]),
         ("figures", "Counters", values["plots"]),

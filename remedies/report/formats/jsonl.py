@@ -15,7 +15,8 @@ HELP = "JSON lines: the report, then each host, judgement and transaction"
 def render(report: Report) -> Iterator[str]:
     """Yield a line for the report, each host, each judgement, each transaction."""
     head = {"tool": codec.encode(report.tool), "made": report.made, "by": codec.encode(report.by)}
-    yield _line("report", {**head, "since": report.since, "hosts": len(report.hosts)})
+    rest = {"since": report.since, "run": report.run, "hosts": len(report.hosts)}
+    yield _line("report", {**head, **rest})
     for host in report.hosts:
         yield from _host(host)
     for missing in report.unreached:

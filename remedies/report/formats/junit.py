@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from remedies.report.record import HostReport, Judgement, Report
+from remedies.report.record import HostReport, Judgement, Report, answer
 
 HELP = "JUnit XML: a suite per host, a case per judgement"
 
@@ -31,14 +31,16 @@ def _suite(host: HostReport) -> TestSuite:
     suite.hostname = host.place.name
     suite.timestamp = host.time.removesuffix("Z")
     for judgement in host.judgements:
-        suite.add_testcase(_case(judgement))
+        suite.add_testcase(_case(host, judgement))
+    if host.rollout is not None:
+        suite.add_property("rollout", host.rollout.state)
     return suite
 
 
-def _case(judgement: Judgement) -> TestCase:
+def _case(host: HostReport, judgement: Judgement) -> TestCase:
     name = f"{judgement.condition}: {judgement.subject}" if judgement.subject else judgement.title
     case = TestCase(name, f"remedy.{judgement.condition}", 0)
-    text = "\n".join([judgement.message, *_lines(judgement)])
+    text = "\n".join([judgement.message, *_lines(host, judgement)])
     said = f"{judgement.verdict}: {judgement.message}"
     if judgement.outcome in ("fail", "needs-human", "reverted", "rolled-back"):
         failure = Failure(said, judgement.outcome)
@@ -53,7 +55,7 @@ def _case(judgement: Judgement) -> TestCase:
     return case
 
 
-def _lines(judgement: Judgement) -> Iterator[str]:
+def _lines(host: HostReport, judgement: Judgement) -> Iterator[str]:
     for item in judgement.evidence:
         note = f" ({item.note})" if item.note else ""
         yield f"{item.source}: {item.key} {item.value}{note}"
@@ -61,3 +63,8 @@ def _lines(judgement: Judgement) -> Iterator[str]:
         yield f"policy: {judgement.policy}"
     if judgement.transaction:
         yield f"transaction: {judgement.transaction}"
+    deed = answer(host, judgement)
+    if deed is not None:
+        yield f"by: {deed.actor.user}"
+        yield from (f"approved by: {name}" for name in filter(None, [deed.actor.approver]))
+        yield from (f"change: {name}" for name in filter(None, [deed.actor.change_id]))

@@ -19,6 +19,7 @@ def render(report: Report) -> Iterator[str]:
     found = counts(report)
     many = len(report.hosts) != 1
     title = f"{len(report.hosts)} hosts" if many else prose(report.hosts[0].place.name)
+    title += f" in rollout {prose(report.run)}" if report.run else ""
     yield f"# Audit report: {title}\n\n"
     said = ", ".join(f"{found[o]} {o}" for o in OUTCOMES if found[o]) or "nothing was judged"
     yield f"**{said}.** Made {report.made} by {code(report.by.user)} "
@@ -38,6 +39,9 @@ def _host(host: HostReport, many: bool) -> Iterator[str]:
     yield f"\nKernel {code(place.kernel)}, {prose(place.distribution)}, "
     yield f"namespace {code(place.netns)}, policy {prose(', '.join(host.policy))} "
     yield f"({code(host.policy_digest[:16])}).\n"
+    if host.rollout:
+        said = f": {prose(host.rollout.message)}" if host.rollout.message else ""
+        yield f"\nRollout: **{prose(host.rollout.state)}**{said}\n"
     for warning in host.warnings:
         yield f"\n> Warning: {prose(warning)}\n"
     yield "\n| outcome | verdict | severity | condition | subject |\n|---|---|---|---|---|\n"
@@ -92,7 +96,11 @@ def _deeds(host: HostReport) -> Iterator[str]:
 
 def _deed(deed: Deed) -> Iterator[str]:
     yield f"\n### Transaction {prose(deed.id)}: {prose(deed.outcome)}\n\n"
-    yield f"{code(deed.actor.command)}\n"
+    yield f"{code(deed.actor.command)}\n\n"
+    yield f"By {code(deed.actor.user)}"
+    for what, text in _whence(deed):
+        yield f", {what} {code(text)}"
+    yield ".\n"
     if deed.actor.comment:
         yield f"\n> {prose(deed.actor.comment)}\n"
     for check in deed.checked:
@@ -102,6 +110,20 @@ def _deed(deed: Deed) -> Iterator[str]:
         yield from _change(change)
     for line in deed.stuck:
         yield f"\n- stuck: {prose(line)}\n"
+
+
+def _whence(deed: Deed) -> Iterator[tuple[str, str]]:
+    who = deed.actor
+    for what, text in (
+        ("uid", who.uid),
+        ("login uid", who.login_uid),
+        ("from", who.ssh_from),
+        ("approved by", who.approver),
+        ("change", who.change_id),
+        ("confirmation:", deed.confirmation),
+    ):
+        if text:
+            yield what, text
 
 
 def _change(change: Changed) -> Iterator[str]:

@@ -15,7 +15,7 @@ def render(report: Report) -> Iterator[str]:
     """Yield ``REMEDY STATE - what | figures``.
 
     CRITICAL where a fault of severity critical or high stands; WARNING where another does;
-    UNKNOWN where something could not be judged or a host was not reached; else OK. The pipe and
+    UNKNOWN where something, or all, was not judged or a host was not reached; else OK. The pipe and
     line ends mean something to the reader and are taken out of what comes from hosts.
     """
     found = counts(report)
@@ -24,7 +24,7 @@ def render(report: Report) -> Iterator[str]:
         state = "CRITICAL"
     elif standing:
         state = "WARNING"
-    elif found["unknown"] or report.unreached:
+    elif found["unknown"] or report.unreached or not any(found.values()):
         state = "UNKNOWN"
     else:
         state = "OK"
@@ -33,7 +33,7 @@ def render(report: Report) -> Iterator[str]:
     what += [f"{found['unknown']} not judged"] if found["unknown"] else []
     what += [f"{len(report.unreached)} not reached"] if report.unreached else []
     figures = " ".join(f"{outcome.replace('-', '_')}={found[outcome]}" for outcome in OUTCOMES)
-    text = ", ".join(what) or "nothing found"
+    text = ", ".join(what) or ("nothing found" if any(found.values()) else "nothing judged")
     yield f"REMEDY {state} - {_plain(text)[:_CUT]} | {figures}\n"
 
 

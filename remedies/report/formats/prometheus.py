@@ -40,6 +40,9 @@ class _Gauges(Collector):
         reached = GaugeMetricFamily(
             "remedy_host_reached", "1 where the host answered.", labels=("host",)
         )
+        rollout = GaugeMetricFamily(
+            "remedy_rollout", "How a host came out of the rollout.", labels=(*host, "state")
+        )
         for item in self.report.hosts:
             labels = (_label(item.place.name), _label(item.place.netns))
             tally: dict[tuple[str, str, str], int] = {}
@@ -55,9 +58,11 @@ class _Gauges(Collector):
             for outcome, number in sorted(outcomes.items()):
                 deeds.add_metric((*labels, _label(outcome)), number)
             reached.add_metric(labels[:1], 1)
+            if item.rollout is not None:
+                rollout.add_metric((*labels, _label(item.rollout.state)), 1)
         for missing in self.report.unreached:
             reached.add_metric((_label(missing.name),), 0)
-        yield from (judged, scanned, deeds, reached)
+        yield from (judged, scanned, deeds, reached, *([rollout] if self.report.run else []))
 
 
 def render(report: Report) -> Iterator[str]:

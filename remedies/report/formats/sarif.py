@@ -8,6 +8,7 @@ placeholders, brackets make links).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from urllib.parse import quote
 from remedies import catalogue
 from remedies.model import digest
 from remedies.report.controls import controls
-from remedies.report.record import HostReport, Judgement, Report, is_open
+from remedies.report.record import HostReport, Judgement, Report, answer, is_open
 
 HELP = "SARIF 2.1.0: the faults that stand, at their policy's line"
 
@@ -90,6 +91,13 @@ def _result(host: HostReport, judgement: Judgement, index: dict[str, int]) -> di
             ],
         },
     }
+    deed = answer(host, judgement)
+    if deed is not None:
+        done = {"transaction": deed.id, "by": deed.actor.user, "approvedBy": deed.actor.approver}
+        done["change"] = deed.actor.change_id
+        result["properties"].update({key: value for key, value in done.items() if value})
+    if host.rollout is not None:
+        result["properties"]["rollout"] = host.rollout.state
     if judgement.condition in index:
         result["ruleIndex"] = index[judgement.condition]
     return result
@@ -103,7 +111,7 @@ def _location(host: HostReport, judgement: Judgement) -> dict[str, Any]:
         ]
     }
     file, _, line = judgement.policy.rpartition(":")
-    if file and line.isdigit() and int(line) > 0:
+    if file and re.fullmatch(r"[1-9]\d{0,8}", line, re.ASCII):
         location["physicalLocation"] = {
             "artifactLocation": {"uri": quote(file.lstrip("/"), safe="/~.-_")},
             "region": {"startLine": int(line)},

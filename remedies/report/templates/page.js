@@ -28,6 +28,7 @@
     filter();
   }
 
+  const heads = [];
   const order = new Intl.Collator(undefined, { numeric: true });
   const key = (row, column) => {
     const cell = row.cells[column];
@@ -39,6 +40,7 @@
       button.type = "button";
       button.append(...head.childNodes);
       head.append(button);
+      heads.push([head, button]);
       button.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
         for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
@@ -52,5 +54,13 @@
 
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
+    // A heading that is repeated on every page is painted without the buttons in it.
+    for (const [head, button] of heads) head.replaceChildren(...button.childNodes);
+  });
+  addEventListener("afterprint", () => {
+    for (const [head, button] of heads) {
+      button.append(...head.childNodes);
+      head.append(button);
+    }
   });
 })();

@@ -1,0 +1,78 @@
+"""Audit reports of many hosts: asked now, or from the folder of a rollout that was."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+
+from remedies.cli import fleet_actions
+from remedies.cli import report as host_report
+from remedies.cli.fleet_view import View
+from remedies.cli.parser import warn
+from remedies.errors import UsageError
+from remedies.fleet import records, rundir
+from remedies.fleet.rundir import Run
+from remedies.report.record import Report
+
+SINCE = "30d"
+"""How far back the hosts look unless told; a thousand journals of years are no report."""
+_UNREACHED = 9
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask every host for its record and write the report; 9 where a host gave none, else 0."""
+    began = time.monotonic()
+    chosen = host_report.outputs(args.output)
+    since = args.since or SINCE
+    limit = host_report.since_when(since)
+    kept = _run(args, args.heads_of) if args.heads_of else None
+    site, hosts = fleet_actions.ready(args)
+    quiet = argparse.Namespace(**{**vars(args), "json": False})
+    with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
+        variables = {**fleet_actions.given(args), "remedy_record": folder, "remedy_since": since}
+        if kept is not None:
+            variables["remedy_heads"] = records.heads(kept)
+        with View(quiet, len(hosts)) as view:
+            found = fleet_actions.play(quiet, "report", site, hosts, variables, view)
+        told, missing = records.gathered(folder, found, rollout=False)
+    for host in told:
+        if host.chain is not None and not host.chain.holds:
+            warn(f"{host.place.name}: journal: {host.chain.state}; {host.chain.anchor}")
+    report = Report(host_report.tool(), "", host_report.maker(), told, missing, limit)
+    host_report.write(host_report.sealed(report, began), chosen)
+    return _UNREACHED if missing else 0
+
+
+def of_run(args: argparse.Namespace) -> Report:
+    """Return the report of a rollout, from its folder alone. Raises InputError."""
+    wrong = [f"--{name}" for name in ("txn", "head", "since", "no_scan") if getattr(args, name)]
+    if wrong:
+        option = wrong[0].replace("_", "-")
+        raise UsageError(f"{option} is for one host's journal", "leave it out with --fleet")
+    found = _run(args, args.fleet)
+    told, missing = records.gathered(records.folder(found), found.standings(), rollout=True)
+    asked = {name: _text(found, name) for name in ("change_id", "message", "approved_by")}
+    by = replace(
+        host_report.maker(),
+        change_id=asked["change_id"],
+        comment=asked["message"],
+        approver=asked["approved_by"],
+    )
+    return Report(host_report.tool(), "", by, told, missing, run=found.id)
+
+
+def head(args: argparse.Namespace) -> str:
+    """Return the journal head that a rollout kept of a host. Raises InputError, UsageError."""
+    if not args.host:
+        raise UsageError("a rollout has many hosts", "name one with --host")
+    return records.head(_run(args, args.fleet), args.host)
+
+
+def _run(args: argparse.Namespace, name: str) -> Run:
+    return rundir.find(fleet_actions.runs_folder(args), name)
+
+
+def _text(run: Run, name: str) -> str:
+    return str(run.asked.variables.get(f"remedy_{name}", ""))
