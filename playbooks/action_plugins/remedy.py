@@ -3,7 +3,9 @@
 It keeps the single-file tool on the host, once for each version of it, in a folder that is the
 user's alone, and checks its digest before every use. Policy and plan travel on standard input.
 
-Options of the task:
+Options of the task; one that it does not give is the host's variable remedy_OPTION (but for verb,
+previous, transaction, fix and every). A template in the task costs each host a millisecond, a
+variable that is not set costs nothing:
 
 verb            scan, plan, apply, confirm, rollback or report
 policy          shipped name, or file on the controller; a list: later wins
@@ -17,8 +19,10 @@ previous        transaction of an earlier try, which may have been confirmed (ap
 transaction, fix, every
                 what to undo (rollback) or to keep (confirm)
 run             file that every word about the host is appended to
-change_id, message
-                for the host's journal
+record          folder that the host's record is kept in, for a report (apply, rollback, report)
+since, head     how far back it goes, and a hash that its journal must hold (record)
+change_id, message, approved_by
+                for the host's journal (apply, rollback)
 
 Returned: changed, rc, state, msg, transaction, findings, changes, refused, and diff.
 """
@@ -29,6 +33,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import Any, Optional
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -43,7 +48,7 @@ except ImportError:
 
 from remedies import codec
 from remedies.errors import RemedyError
-from remedies.fleet import applying, bundle, order, plans, states, talk, verbs
+from remedies.fleet import applying, bundle, order, plans, records, states, talk, vaulted, verbs
 from remedies.fleet.order import Order
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import Outcome, Visit
@@ -66,14 +71,22 @@ _OPTIONS = frozenset(
         "fix",
         "every",
         "run",
+        "record",
+        "since",
+        "head",
         "change_id",
         "message",
+        "approved_by",
     ]
 )
+_TASK_ALONE = frozenset(["verb", "previous", "transaction", "fix", "every"])
+"""Options that no variable stands for: what is done, and how much of it."""
 _VERBS = ("scan", "plan", "apply", "confirm", "rollback", "report")
+_JOURNALED = ("change_id", "message", "approved_by")
 _FINE = {"scan": (0, 2), "plan": (0, 8), "report": (0, 2)}
 """Exit codes that say something about a host, and not that the verb has failed."""
-_VAULTED = ("AnsibleVaultEncryptedUnicode", "EncryptedString", "VaultedValue")
+_PATHS = frozenset(["plans", "record", "run", "save"])
+"""Folders and files of the controller: a word of their names may well be a vaulted one too."""
 _STATE = {True: "/var/lib/remedy", False: "~/.cache/remedy"}
 """Where the bundle is kept: root's state directory, or what a user may write."""
 _ALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
@@ -95,6 +108,8 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         name = str(task_vars.get("inventory_hostname"))
+        given = self._task.args.get("run") or task_vars.get("remedy_run") or ""
+        self._log = str(self._templar.template(given))
         try:
             asked = self._asked(task_vars)
             outcome = self._outcome(name, asked, task_vars)
@@ -112,19 +127,28 @@ class ActionModule(ActionBase):
         """Return the task's options; raise RemedyError for what cannot be meant."""
         from remedies.errors import ConfigError, UsageError
 
-        asked = {key: value for key, value in self._task.args.items() if value not in ("", None)}
+        asked = {
+            key: self._templar.template(task_vars[f"remedy_{key}"])
+            for key in sorted(_OPTIONS - _TASK_ALONE)
+            if f"remedy_{key}" in task_vars
+        }
+        asked.update(self._task.args)
+        left_out = ("", None, task_vars.get("omit"))
+        asked = {key: value for key, value in asked.items() if value not in left_out}
         unknown = sorted(set(asked) - _OPTIONS)
         if unknown:
             raise UsageError(f"remedy has no option {', '.join(unknown)}", "see the action's text")
         if asked.get("verb") not in _VERBS:
             raise UsageError(f"no verb {asked.get('verb')!r}", f"known: {', '.join(_VERBS)}")
-        for key in asked:
-            for value in (task_vars.get(f"remedy_{key}"), asked.get(key)):
-                if _is_vaulted(value):
-                    raise ConfigError(
-                        f"remedy_{key} holds a vaulted value, and plans and journals would show it",
-                        "keep secrets out of it",
-                    )
+        vault = vaulted.Vault(task_vars, getattr(self._loader, "_FILE_CACHE", {}))
+        for key in sorted(set(asked) - _PATHS):
+            where = vault.within([task_vars.get(f"remedy_{key}"), asked[key]])
+            if where:
+                raise ConfigError(
+                    f"remedy_{key} holds a vaulted value ({where}), and plans and journals would "
+                    "show it",
+                    "keep secrets out of it",
+                )
         if not isinstance(asked.get("params", {}), dict):
             raise ConfigError(*order.WRONG_PARAMS)
         return asked
@@ -132,6 +156,8 @@ class ActionModule(ActionBase):
     def _outcome(self, name: str, asked: dict[str, Any], task_vars: dict[str, Any]) -> Outcome:
         verb = asked["verb"]
         visit = Visit(name, self._host(asked, task_vars), _order(asked, task_vars))
+        if verb == "report" and "record" in asked:
+            return self._recorded(visit, asked)
         if verb in ("scan", "report"):
             return _counted(verbs.look(visit, "verify" if verb == "report" else verb))
         if verb == "plan":
@@ -146,17 +172,53 @@ class ActionModule(ActionBase):
         self._share_nothing()
         if verb == "confirm":
             return verbs.confirm(visit, asked.get("transaction"))
-        if verb == "rollback":
-            return verbs.roll_back(visit, _which(asked))
-        words = [w for k in ("change_id", "message") if k in asked
+        words = [w for k in _JOURNALED if k in asked
                  for w in (f"--{k.replace('_', '-')}", str(asked[k]))]  # fmt: skip
+        if verb == "rollback":
+            return self._kept(visit, asked, verbs.roll_back(visit, _which(asked), words))
         what = applying.Asked(
             timeout=float(asked.get("confirm_timeout", 120)),
             approved=self._approved(visit, asked),
             previous=str(asked.get("previous", "")),
             words=tuple(words),
         )
-        return applying.apply(visit, what, self._say, time.sleep)
+        outcome = applying.apply(visit, what, self._say, time.sleep)
+        return self._kept(visit, asked, outcome, what.approved)
+
+    def _kept(
+        self,
+        visit: Visit,
+        asked: dict[str, Any],
+        outcome: Outcome,
+        approved: Optional[order.Approved] = None,
+    ) -> Outcome:
+        """Keep the host's record beside the outcome, which it cannot change any more."""
+        standing = outcome.standing
+        if "record" not in asked or not outcome.plain or standing.state == "unreachable":
+            return outcome
+        try:
+            found = self._recorded(visit, asked, approved.policy if approved else "")
+            why = found.standing.details.get("no_record")
+        except (talk.Lost, RemedyError) as error:
+            why = str(error)
+        told = _with(standing, {"no_record": why}) if why else standing
+        return Outcome(told, outcome.plain)
+
+    def _recorded(self, visit: Visit, asked: dict[str, Any], policy: str = "") -> Outcome:
+        """Ask for the host's record and keep it. Raises Lost."""
+        since, head = str(asked.get("since", "")), str(asked.get("head", ""))
+        answer = verbs.report(visit, since, head, policy)
+        standing = verbs.told(visit, "untouched", answer)
+        try:
+            if answer.plain.get("kind") != "report":
+                raise RemedyError(answer.message or "remedy gave no record")
+            found = records.keep(str(asked["record"]), visit.name, answer.plain)
+        except (OSError, RemedyError) as error:
+            why = str(error)
+            rc = standing.rc or 1
+            return Outcome(_with(replace(standing, rc=rc, message=why), {"no_record": why}))
+        # What the answer holds is kept; events of a thousand hosts need not carry it too.
+        return Outcome(_with(standing, records.summary(found)))
 
     def _plan(self, visit: Visit, asked: dict[str, Any]) -> Outcome:
         policy = visit.order.compiled_policy()
@@ -226,9 +288,8 @@ class ActionModule(ActionBase):
         self._connection.set_option("ssh_args", f"{_NEW} {given or ''}")
 
     def _say(self, standing: Standing) -> None:
-        path = self._task.args.get("run")
-        if path:
-            states.append(str(path), standing)
+        if self._log:
+            states.append(self._log, standing)
 
     def _told(self, verb: str, outcome: Outcome) -> dict[str, Any]:
         """Return what Ansible and the front end are told."""
@@ -242,7 +303,7 @@ class ActionModule(ActionBase):
             "state": standing.state,
             "transaction": standing.transaction,
             "standing": codec.encode(standing),
-            "noted": bool(self._task.args.get("run")),
+            "noted": bool(self._log),
             "findings": outcome.plain.get("findings") or [],
             "refused": outcome.plain.get("refused") or [],
             "changes": [
@@ -294,16 +355,4 @@ def _counted(outcome: Outcome) -> Outcome:
 
 
 def _with(standing: Standing, details: dict[str, object]) -> Standing:
-    from dataclasses import replace
-
     return replace(standing, details={**standing.details, **details})
-
-
-def _is_vaulted(value: object) -> bool:
-    """Tell whether a value, or one within it, comes out of a vault."""
-    if isinstance(value, dict):
-        return any(map(_is_vaulted, value.values()))
-    if isinstance(value, (list, tuple)):
-        return any(map(_is_vaulted, value))
-    tags = getattr(value, "_ansible_tags_mapping", None) or ()
-    return type(value).__name__ in _VAULTED or any(t.__name__ in _VAULTED for t in tags)

@@ -29,7 +29,11 @@ _FROM_ENVIRONMENT = ("policy", "netns", "state_dir", "json", "plain", "lock_time
 
 
 def fill(args: argparse.Namespace) -> None:
-    """Set every option that the command line left open. Raises ConfigError."""
+    """Set every option that the command line left open; ``args.typed`` names the others.
+
+    Raises ConfigError.
+    """
+    args.typed = frozenset(name for name in DEFAULTS if hasattr(args, name))
     file = _read_file()
     for name, default in DEFAULTS.items():
         if hasattr(args, name):
@@ -70,6 +74,25 @@ def _shown(value: object) -> str:
     return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
+def _parsed(text: str) -> object:
+    """Return what the file says. Raises ConfigError."""
+    try:
+        import yaml  # only where the file exists
+    except ImportError:
+        from remedies.cli import flat_yaml
+
+        return flat_yaml.read(text, FILE)
+    try:
+        return yaml.safe_load(text)
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # 2026-99-99; brackets by thousands
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{FILE}: not YAML: {line}") from None
+
+
 def _read_file() -> dict[str, object]:
     """Return the settings of the configuration file; none where there is no file."""
     try:
@@ -83,17 +106,7 @@ def _read_file() -> dict[str, object]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{FILE}: cannot be read: {error}") from None
-    import yaml  # only where the file exists
-
-    try:
-        plain = yaml.safe_load(text)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # 2026-99-99; brackets by thousands
-        line = " ".join(str(error).split())
-        raise ConfigError(f"{FILE}: not YAML: {line}") from None
+    plain = _parsed(text)
     if plain is None:
         return {}
     if not isinstance(plain, dict):

@@ -65,7 +65,7 @@ def apply(
     if any(
         r.get("transaction") == asked.previous and r.get("outcome") == "confirmed" for r in rows
     ):
-        return Outcome(Standing(visit.name, "confirmed", transaction=asked.previous,
+        return Outcome(Standing(visit.name, "confirmed", transaction=asked.previous, changed=True,
                                 message="confirmed before the controller was resumed"))  # fmt: skip
     words = [*visit.order.words("apply"), *visit.order.watching(), "--yes", "--no-wait"]
     words += ["--confirm-timeout", f"{asked.timeout:g}s", *asked.words]
@@ -86,7 +86,8 @@ def apply(
         last = _second(visit, policy, first, answer.plain)
     except Lost as error:
         wait(asked.timeout + GRACE)
-        last = _became(visit, before, f"no new connection after applying: {error}")
+        why = f"no new connection after applying: {error}"
+        last = _became(visit, before, why, first.transaction)
     return Outcome(last, answer.plain)
 
 
@@ -169,8 +170,12 @@ def _history(visit: Visit) -> Answer:
     return visit.host.ask([*visit.order.words("history"), "--limit", "5"])
 
 
-def _became(visit: Visit, before: str, why: str) -> Standing:
-    """Ask a host that was lost, its time being up, what became of the change."""
+def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = None) -> Standing:
+    """Ask a host that was lost, its time being up, what became of the change.
+
+    Where the host never told the ``transaction``, it is the first one that came after ``before``:
+    somebody else, or a run that was resumed, may have applied again since.
+    """
     lost = Standing(visit.name, "unreachable", UNREACHED, details={"touched": True},
                     message=f"{why}; out of reach, its own timer undoes it")  # fmt: skip
     try:
@@ -179,10 +184,15 @@ def _became(visit: Visit, before: str, why: str) -> Standing:
         return lost
     names = [str(row.get("transaction")) for row in rows]
     new = rows[: names.index(before)] if before in names else rows
-    ours = next((row for row in new if row.get("kind") == "apply"), None)
-    if ours is None:
+    ours = [row for row in new if row.get("kind") == "apply"][-1:]
+    if transaction is not None:
+        ours = [row for row in rows if row.get("transaction") == transaction]
+        if not ours:
+            why = f"{why}; its journal does not tell of {transaction}"
+            return replace(lost, state="needs-human", rc=4, details={}, message=why)
+    if not ours:
         return replace(lost, state="untouched", details={}, message=f"{why}; nothing was changed")
-    name, outcome = str(ours.get("transaction")), str(ours.get("outcome"))
+    name, outcome = str(ours[0].get("transaction")), str(ours[0].get("outcome"))
     undone = any(name in (row.get("undoes") or []) for row in new)
     told = replace(lost, transaction=name, details={})
     if outcome in ("reverted", "rolled-back") or undone:

@@ -7,6 +7,7 @@ Every value that comes out of the plan is marked ``!unsafe``, so Ansible takes n
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from typing import Optional
 
 from remedies.errors import InputError, RemedyError
 from remedies.model import Change, Plan
+from remedies.netfilter import flowpath
 from remedies.netfilter.nft_syntax import nft_text
 from remedies.netfilter.ours import iptables_sections, iptables_split, nft_split
+from remedies.resources.file import MADE
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Look:
     """A command that only reads."""
 
     argv: tuple[str, ...]
-    fine: tuple[int, ...] = (0, 1)
-    """Exit codes that answer the question."""
+    fine: Optional[tuple[int, ...]] = (0, 1)
+    """Exit codes that answer the question; None: no program, no answer, which is told."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,20 @@ class File:
 
     path: str
     content: Optional[str]
+    folder: str = ""
+    """The folder that is made for it where it is missing; empty: it is always there."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is done about one resource, or one part of it."""
+    """What is done about one resource, or one part of it, or about an effect of its change."""
 
     name: str
     look: Optional[Look] = None
     run: Optional[Run] = None
     file: Optional[File] = None
+    tell: str = ""
+    """What is said where it cannot be done: without a command always, else if looking failed."""
 
 
 def playbooks(plan: Plan) -> dict[str, str]:
@@ -67,8 +74,18 @@ def playbooks(plan: Plan) -> dict[str, str]:
         raise InputError(f"the plan's host is called {name!r}, which is no host name", "plan anew")
     back = tuple(change.reversed() for change in reversed(plan.changes))
     return {
-        "apply.yml": _rendered(plan, "Apply", plan.changes, "rollback.yml undoes it."),
-        "rollback.yml": _rendered(plan, "Roll back", back, "apply.yml does it again."),
+        "apply.yml": _rendered(
+            plan,
+            "Apply",
+            [step for change in plan.changes for step in (*steps(change), *effects(change))],
+            "rollback.yml undoes it.",
+        ),
+        "rollback.yml": _rendered(
+            plan,
+            "Roll back",
+            [step for change in back for step in steps(change)],
+            "apply.yml does it again.",
+        ),
     }
 
 
@@ -85,6 +102,27 @@ def steps(change: Change) -> Iterator[Step]:
     if scheme not in ways:
         raise InputError(f"{change.resource}: has no form in a playbook", "use 'remedy apply'")
     return ways[scheme](change, path)
+
+
+def effects(change: Change) -> Iterator[Step]:
+    """Yield what is done once a change is written: stale flows go, where conntrack(8) is there."""
+    for effect in change.effects:
+        does = flowpath.text(effect)
+        scheme, _, path = effect.partition(":")
+        flow = flowpath.split(path) if scheme == "flow" else None
+        if not isinstance(flow, flowpath.Exact):
+            yield Step(f"Leave to time out: {does}", tell=f"left to time out, remedy {does}")
+            continue
+        ports = ("--sport", str(flow.source_port), "--dport", str(flow.destination_port))
+        named = ("-p", "udp", "-s", flow.source, "-d", flow.destination, *ports)
+        # As remedy itself: one that was answered is not stale, and one that is redirected neither.
+        stale = f"[UNREPLIED] src={flow.destination} dst={flow.source} "
+        yield Step(
+            does[0].upper() + does[1:],
+            Look(("conntrack", "-G", *named), None),
+            Run(("conntrack", "-D", *named), f"{json.dumps(stale)} in looked.stdout | default('')"),
+            tell=f"conntrack gives no answer: left to time out, remedy {does}",
+        )
 
 
 def _sysctl(change: Change, path: str) -> Iterator[Step]:
@@ -116,8 +154,19 @@ def _nft(change: Change, path: str) -> Iterator[Step]:
 
 
 def _file(change: Change, path: str) -> Iterator[Step]:
-    what = "Remove" if change.after is None else "Write"
-    yield Step(f"{what} {path}", file=File(path, change.after))
+    """Yield the file, and its folder where that is made for the first and goes with the last."""
+    folder = os.path.dirname(path)
+    base = MADE.get(folder, folder)
+    if change.after is not None:
+        made = folder if folder != base else ""
+        yield Step(f"Write {path}", file=File(path, change.after, made))
+        return
+    yield Step(f"Remove {path}", file=File(path, None))
+    while folder != base:
+        empty = "looked.rc == 0 and not looked.stdout"
+        yield Step(f"Remove {folder} if it is empty", Look(("ls", "-A", folder), (0, 2)),
+                   Run(("rmdir", folder), empty))  # fmt: skip
+        folder = os.path.dirname(folder)
 
 
 def _iptables(change: Change, path: str) -> Iterator[Step]:
@@ -177,7 +226,7 @@ def _jumps(lines: Sequence[str], chain: str) -> list[str]:
     return [line for line in lines if line.startswith("-A ") and line.endswith(f" -j {chain}")]
 
 
-def _rendered(plan: Plan, verb: str, changes: Sequence[Change], other: str) -> str:
+def _rendered(plan: Plan, verb: str, steps: Sequence[Step], other: str) -> str:
     try:
         import jinja2
     except ImportError:
@@ -195,6 +244,5 @@ def _rendered(plan: Plan, verb: str, changes: Sequence[Change], other: str) -> s
         plan=plan,
         verb=verb,
         other=other,
-        steps=[step for change in changes for step in steps(change)],
-        effects=[effect for change in plan.changes for effect in change.effects],
+        steps=steps,
     )

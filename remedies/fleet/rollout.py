@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from remedies.fleet import batches, runner
+from remedies.fleet import batches, records, runner
 from remedies.fleet.applying import GRACE
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
@@ -19,6 +19,23 @@ from remedies.fleet.states import Standing, worst
 
 _REFUSED = (5, 8)
 """Exit codes of a host that says no to a change, which says nothing about the others."""
+
+_KEPT = frozenset(
+    f"remedy_{name}"
+    for name in (
+        "policy",
+        "params",
+        "window",
+        "netns",
+        "state_dir",
+        "lock_timeout",
+        "become",
+        "change_id",
+        "message",
+        "approved_by",
+    )
+)
+"""Variables of a rollout that hold for undoing it, too."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +83,14 @@ class Rollout:
     def _apply(self, batch: Sequence[str]) -> None:
         known = self._run.standings()
         previous = {h: known[h].transaction for h in batch if known[h].transaction}
-        variables = {**self._run.asked.variables, "remedy_run": self._run.log}
+        variables = {**self._run.asked.variables, "remedy_run": self._run.log, **self._record()}
         if previous:
             variables["remedy_previous"] = previous
         folder = self._run.next_folder("apply")
         runner.play("apply", self._site, batch, variables, folder, self._heard)
+
+    def _record(self) -> dict[str, object]:
+        return {"remedy_record": records.folder(self._run), "remedy_since": records.SINCE}
 
     def _heard(self, standing: Standing, noted: bool) -> None:
         """Note what Ansible says of a host, unless its worker has noted it, and better."""
@@ -105,8 +125,8 @@ class Rollout:
         }
         if not which:
             return
-        keep = ("remedy_netns", "remedy_state_dir", "remedy_lock_timeout", "remedy_become")
-        variables = {k: v for k, v in asked.variables.items() if k in keep}
+        variables = {k: v for k, v in asked.variables.items() if k in _KEPT}
+        variables.update(self._record())
         variables["remedy_transactions"] = which
 
         def heard(standing: Standing, _noted: bool) -> None:

@@ -60,12 +60,25 @@ def confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
     return Outcome(told(visit, state, answer, changed=state == "confirmed"), answer.plain)
 
 
-def roll_back(visit: Visit, which: Sequence[str], *, dry: bool = False) -> Outcome:
+def report(visit: Visit, since: str = "", head: str = "", policy: str = "") -> Answer:
+    """Ask for the host's record: what it finds now, and its journal. Raises Lost.
+
+    ``since`` limits the transactions; ``head`` is a hash that its journal must hold.
+    """
+    words = [*visit.order.words("report"), *visit.order.watching()]
+    words += ["--since", since] if since else []
+    words += ["--head", head] if head else []
+    return visit.host.ask(words, documents(policy or visit.order.compiled_policy()))
+
+
+def roll_back(
+    visit: Visit, which: Sequence[str], extra: Sequence[str] = (), *, dry: bool = False
+) -> Outcome:
     """Undo on the host; ``which`` is a transaction, ``--fix ID``, ``--every`` or nothing.
 
     Raises Lost.
     """
-    words = [*visit.order.words("rollback"), "--dry-run" if dry else "--yes", *which]
+    words = [*visit.order.words("rollback"), "--dry-run" if dry else "--yes", *extra, *which]
     answer = visit.host.ask(words)
     outcome = str(answer.plain.get("outcome"))
     states = {"rolled-back": "reverted", "nothing": "untouched"}

@@ -138,6 +138,21 @@ def test_a_line_that_breaks_is_waited_for_until_the_host_has_made_up_its_mind() 
     assert (last.state, last.rc) == ("untouched", 9)
 
 
+def test_what_others_applied_since_is_not_taken_for_the_change() -> None:
+    old, new = history("reverted")
+    later = {"transaction": "T3", "kind": "apply", "outcome": "applied"}
+    rows = [later, *new["transactions"]]
+    after = {"kind": "history", "transactions": rows}
+    for script in (Script(apply=Lost("cut"), history=[old, after]),
+                   Script(apply=APPLIED, verify=Lost("cut"), history=[old, after])):  # fmt: skip
+        last, _, _ = apply(script)
+        assert (last.state, last.rc, last.transaction) == ("reverted", 7, "T2")
+    gone = {"kind": "history", "transactions": [later]}
+    last, _, _ = apply(Script(apply=APPLIED, verify=Lost("cut"), history=[old, gone]))
+    assert (last.state, last.rc) == ("needs-human", 4)
+    assert "T2" in last.message
+
+
 def test_a_host_that_stays_away_is_unreachable_and_was_touched() -> None:
     gone = [history("")[0], Lost("gone")]
     last, _, _ = apply(Script(apply=Lost("cut"), history=gone))
