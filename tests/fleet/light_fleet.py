@@ -2,112 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
-import select
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
+from machine import Machine
+from whole_host import WholeHost
 
-HERE = Path(__file__).resolve().parent
+__all__ = ["TABLE", "LightHost", "WholeHost", "run", "wait_until"]
+
 BIN = os.path.dirname(sys.executable)
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
-NAT = """
-table ip world_nat {
-  chain post {
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr 172.17.0.0/16 masquerade
-  }
-}
-"""
-TABLE = "remedy_invalid_drop"
 _numbers = itertools.count(1)
-
-
-def run(*argv: str, stdin: str | None = None, timeout: float = 30.0) -> str:
-    done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@dataclass
-class LightHost:
-    """One host: its namespace, address, folder and processes."""
-
-    name: str
-    netns: str
-    address: str
-    folder: Path
-    variables: dict[str, Any] = field(default_factory=dict)
-    processes: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def inside(self, *argv: str, stdin: str | None = None) -> str:
-        """Run a command in the host's network namespace (not in its mounts)."""
-        return run("nsenter", f"--net=/run/netns/{self.netns}", *argv, stdin=stdin)
-
-    def on(self, *argv: str) -> str:
-        """Run a command on the host: in its network and its mounts."""
-        return run("nsenter", "-t", str(self.processes[0].pid), "-n", "-m", *argv)
-
-    def ruleset(self) -> str:
-        return self.inside("nft", "-s", "list", "ruleset")
-
-    def has_table(self) -> bool:
-        return f"table inet {TABLE} " in self.ruleset()
-
-    def expose(self) -> None:
-        """Give the host the fault: TCP is rewritten there."""
-        self.inside("nft", "-f", "-", stdin=NAT)
-
-    def start(self, *argv: str, ready: str) -> None:
-        """Start a program in the host's namespace; return when it has said ``ready``."""
-        process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{self.netns}", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.processes.append(process)
-        assert process.stdout is not None
-        said = ""
-        while ready not in said:
-            readable, _, _ = select.select([process.stdout], [], [], 10)
-            line = process.stdout.readline() if readable else ""
-            assert line, f"{argv}: never said {ready!r}: {said}"
-            said += line
-
-    def agent(self, arrival: str, leaving: str) -> None:
-        """Let another program of the host act when our table comes and goes."""
-        self.start(sys.executable, str(HERE / "agent.py"), TABLE, arrival, leaving, ready="ready")
-
-    def end_agent(self) -> None:
-        """End the agent and take away what it put in the way."""
-        with self.processes.pop() as process:
-            process.kill()
-        self.inside("nft", "-f", "-", stdin="add table inet cut\ndelete table inet cut\n")
-
-    def stop(self) -> None:
-        """End everything in the host's namespace: our processes and the guards they left."""
-        for process in self.processes:
-            process.kill()
-        kill_all(self.netns)
-        for process in self.processes:
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
 
 
 @dataclass
@@ -116,30 +31,58 @@ class Fleet:
 
     folder: Path
     netns: str
+    machines: Callable[[str], Machine]
     hosts: dict[str, LightHost] = field(default_factory=dict)
 
     def host(self, name: str, *, sshd: bool = True, exposed: bool = True, legacy: bool = False,
-             **variables: Any) -> LightHost:  # fmt: skip
-        """Add a host to the network and the inventory."""
+             minimal: Path | None = None, **variables: Any) -> LightHost:  # fmt: skip
+        """Add a host to the network and the inventory.
+
+        ``legacy``: it has iptables-legacy alone. ``minimal``: it is a copy of the Debian in that
+        folder, with python3-minimal.
+        """
         number = next(_numbers)
         netns, address = f"rf-{os.getpid()}-{number}", f"10.77.0.{10 + number % 240}"
         host = LightHost(name, netns, address, self.folder / name, variables)
-        host.folder.mkdir()
         run("ip", "netns", "add", netns)
-        self.hosts[name] = host
-        run("ip", "-n", netns, "link", "set", "lo", "up")
-        run("ip", "-n", self.netns, "link", "add", f"v{number}", "type", "veth",
-            "peer", "name", "eth0", "netns", netns)  # fmt: skip
-        run("ip", "-n", self.netns, "link", "set", f"v{number}", "master", "br0", "up")
-        run("ip", "-n", netns, "link", "set", "eth0", "up")
-        run("ip", "-n", netns, "address", "add", f"{address}/24", "dev", "eth0")
+        self._connect(host, number)
         if exposed:
             host.expose()
         if sshd:
-            self._sshd(host, legacy)
+            self._sshd(host, *(["legacy"] if legacy else []),
+                       *(["minimal", str(minimal)] if minimal else []))  # fmt: skip
         return host
 
-    def _sshd(self, host: LightHost, legacy: bool) -> None:
+    def whole(self, name: str, suite: str, *, exposed: bool = True,
+              **variables: Any) -> WholeHost:  # fmt: skip
+        """Add a Debian that was booted by systemd; one of each release serves all tests."""
+        machine = self.machines(suite)
+        number = next(_numbers)
+        netns, address = f"rf-{os.getpid()}-{number}", f"10.77.0.{10 + number % 240}"
+        host = WholeHost(name, netns, address, self.folder / name, variables, machine=machine)
+        run("ip", "netns", "attach", netns, str(machine.leader))
+        self._connect(host, number)
+        public = host.begin(self.folder / "key.pub")
+        self._known(address, public)
+        if exposed:
+            host.expose()
+        return host
+
+    def _connect(self, host: LightHost, number: int) -> None:
+        host.folder.mkdir()
+        self.hosts[host.name] = host
+        run("ip", "-n", host.netns, "link", "set", "lo", "up")
+        run("ip", "-n", self.netns, "link", "add", f"v{number}", "type", "veth",
+            "peer", "name", "eth0", "netns", host.netns)  # fmt: skip
+        run("ip", "-n", self.netns, "link", "set", f"v{number}", "master", "br0", "up")
+        run("ip", "-n", host.netns, "link", "set", "eth0", "up")
+        run("ip", "-n", host.netns, "address", "add", f"{host.address}/24", "dev", "eth0")
+
+    def _known(self, address: str, public: str) -> None:
+        with (self.folder / "known_hosts").open("a") as file:
+            file.write(f"{address} {' '.join(public.split()[:2])}\n")
+
+    def _sshd(self, host: LightHost, *how: str) -> None:
         key = host.folder / "host_key"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
         binaries = host.folder / "bin"
@@ -149,12 +92,10 @@ class Fleet:
             f"AuthorizedKeysFile {self.folder}/key.pub\nPidFile none\nPermitRootLogin yes\n"
             f"SetEnv PATH={binaries}:/usr/sbin:/usr/bin:/sbin:/bin\n"
         )
-        public = (host.folder / "host_key.pub").read_text().split()[:2]
-        with (self.folder / "known_hosts").open("a") as file:
-            file.write(f"{host.address} {' '.join(public)}\n")
+        self._known(host.address, (host.folder / "host_key.pub").read_text())
         argv = ["unshare", "-m", "/usr/bin/python3", str(HERE / "light_host.py"), SSHD,
                 str(host.folder)]  # fmt: skip
-        host.start(*argv, *(["legacy"] if legacy else []), ready="Server listening")
+        host.start(*argv, *how, ready="Server listening")
 
     def inventory(self, **group: Any) -> str:
         """Write the inventory and return its path."""
@@ -196,7 +137,12 @@ class Fleet:
             cwd=self.folder,
         )
 
-    def call(self, *argv: str, timeout: float = 120.0) -> tuple[int, str, str]:
+    def kill(self, controller: subprocess.Popen[str]) -> None:
+        """Let the controller's machine die: all that runs there, at one moment."""
+        kill_all(self.netns)
+        controller.communicate()
+
+    def call(self, *argv: str, timeout: float = 300.0) -> tuple[int, str, str]:
         """Run a program of the controller; return its exit code and what it said."""
         with self.start(*argv) as process:
             try:
@@ -221,21 +167,6 @@ class Fleet:
         return code, {s["host"]: s for s in said if s["kind"] == "host"}, out + err
 
 
-def kill_all(netns: str) -> None:
-    """End every process of a namespace that this test made."""
-    for pid in run("ip", "netns", "pids", netns).split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
-
-
-def wait_until(true: Callable[[], bool], seconds: float) -> None:
-    """Return once something is so; fail when time is up."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.05)
-
-
 def wait_for_log(runs: Path, number: int) -> Path:
     """Return the log of the one run in ``runs`` once so many hosts wait to be confirmed."""
 
@@ -245,12 +176,12 @@ def wait_for_log(runs: Path, number: int) -> Path:
     def logs() -> list[Path]:
         return list(runs.glob("*/states.jsonl"))
 
-    wait_until(lambda: waiting() >= number, 30)
+    wait_until(lambda: waiting() >= number, 60)
     return logs()[0]
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, machines: Callable[[str], Machine]) -> Iterator[Fleet]:
     """Give a controller and an empty network; everything is gone afterwards."""
     if os.geteuid() != 0:
         if os.environ.get("CI") == "true":
@@ -258,7 +189,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         pytest.skip("needs root: it makes network namespaces")
     netns = f"rf-{os.getpid()}-c{next(_numbers)}"
     run("ip", "netns", "add", netns)
-    made = Fleet(tmp_path, netns)
+    made = Fleet(tmp_path, netns, machines)
     try:
         run("ip", "-n", netns, "link", "set", "lo", "up")
         run("ip", "-n", netns, "link", "add", "br0", "type", "bridge")

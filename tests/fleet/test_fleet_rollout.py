@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from light_fleet import TABLE, Fleet, fleet, wait_for_log, wait_until
-
-__all__ = ["fleet"]
+from fleet_host import TABLE, LightHost, kill_all, wait_until
+from light_fleet import Fleet, wait_for_log
 
 CUT_ALL = (
     "add table inet cut\nadd chain inet cut i { type filter hook input priority -300; }\n"
@@ -16,41 +15,78 @@ CUT_NEW = CUT_ALL.replace("dport 22", "dport 22 tcp flags & (syn | ack) == syn")
 MEND = "delete table inet cut\n"
 
 
+def pending(host: LightHost) -> bool:
+    """Tell whether a change waits there to be confirmed, or is under way."""
+    told = host.on("sh", "-c", "python3 /var/lib/remedy/bundle/*.pyz status --json || true")
+    status = json.loads(told) if told else {}
+    return bool(status.get("pending_confirm") or status.get("unfinished"))
+
+
+def outcomes(host: LightHost) -> list[str]:
+    """Return how each transaction of the host ended, as the host itself tells it."""
+    told = host.on("sh", "-c", "python3 /var/lib/remedy/bundle/*.pyz history --json || true")
+    return [row["outcome"] for row in json.loads(told)["transactions"]] if told else []
+
+
+def without(hosts: dict[str, str], name: str) -> dict[str, str]:
+    return {host: text for host, text in hosts.items() if host != name}
+
+
+def fail_in_the_middle(host: LightHost) -> None:
+    """Let the host take the rules for IPv4, and not those for IPv6 that come after them."""
+    program = host.folder / "bin" / "ip6tables-nft-restore"
+    program.write_text(
+        "#!/bin/sh\ncase \" $* \" in *' --test '*|*' -t '*) exit 0;; esac\n"
+        "echo 'ip6tables-nft-restore: line 4 failed' >&2\nexit 4\n"
+    )
+    program.chmod(0o755)
+
+
 def test_every_kind_of_host_in_one_batch(fleet: Fleet) -> None:
-    good = fleet.host("good")
+    good = fleet.whole("good", "bullseye")
     done = fleet.host("done")
     done.inside("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_be_liberal=1")
     fleet.host("absent", sshd=False)
-    cut = fleet.host("cut")
+    failing = fleet.host("failing", remedy_backend="iptables")
+    fail_in_the_middle(failing)
+    cut = fleet.whole("cut", "trixie")
     cut.agent(CUT_ALL, MEND)
     new = fleet.host("new-cut")
     new.agent(CUT_NEW, MEND)
     legacy = fleet.host("legacy", legacy=True, exposed=False, remedy_backend="iptables")
     legacy.inside("iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-s", "172.17.0.0/16",
                   "-j", "MASQUERADE")  # fmt: skip
-    words = ["apply", "--yes", "--confirm-timeout", "8s", "--undo", "none", "--forks", "10"]
+    before = {host.name: host.ruleset() for host in (good, done, failing, new)}
+    words = ["apply", "--yes", "--confirm-timeout", "20s", "--undo", "none", "--forks", "10"]
     code, said, output = fleet.remedy(*words)
     states = {name: (word["state"], word["rc"]) for name, word in said.items()}
     assert states == {
         "good": ("confirmed", 0),
         "done": ("untouched", 0),
         "absent": ("unreachable", 9),
+        "failing": ("reverted", 3),
         "cut": ("reverted", 7),
         "new-cut": ("reverted", 7),
         "legacy": ("confirmed", 0),
     }, output
-    assert code == 7, output
+    assert code == 3, output
     assert good.has_table()
     assert not cut.has_table()
-    assert not new.has_table()
-    assert not done.has_table()
+    assert {h.name: h.ruleset() for h in (done, failing, new)} == without(before, "good")
     assert "REMEDY" in legacy.inside("iptables-legacy-save", "-t", "mangle")
+    assert [good.guards(), cut.guards()] == ["", ""]
+    assert outcomes(cut) == ["reverted"]
 
     code, said, output = fleet.remedy("apply", "--yes", "--limit", "good,done,legacy")
     assert code == 0, output
     assert {word["state"] for word in said.values()} == {"untouched"}
     assert not any(word["changed"] for word in said.values())
     assert str(json.dumps(said)).count(TABLE) == 0
+
+    code, said, output = fleet.remedy("rollback", "--yes", "--limit", "good,legacy")
+    assert (code, {word["state"] for word in said.values()}) == (0, {"reverted"}), output
+    assert good.ruleset() == before["good"]
+    assert "REMEDY" not in legacy.inside("iptables-legacy-save", "-t", "mangle")
 
 
 def test_a_canary_that_goes_wrong_is_undone_and_the_rest_is_left_alone(fleet: Fleet) -> None:
@@ -60,7 +96,7 @@ def test_a_canary_that_goes_wrong_is_undone_and_the_rest_is_left_alone(fleet: Fl
     # Another program of the host takes our table away each time: the fault stays.
     broken.agent(f"delete table inet {TABLE}\n", "")
     code, said, output = fleet.remedy(
-        "apply", "--yes", "--batch", "2,100%", "--confirm-timeout", "20s", "--run-dir", "runs"
+        "apply", "--yes", "--batch", "2,100%", "--confirm-timeout", "60s", "--run-dir", "runs"
     )
     assert code == 3, output
     assert (said["b-broken"]["state"], said["b-broken"]["rc"]) == ("reverted", 3), output
@@ -73,12 +109,7 @@ def test_a_canary_that_goes_wrong_is_undone_and_the_rest_is_left_alone(fleet: Fl
 
 def test_a_write_that_fails_in_the_middle_is_undone_on_its_host_alone(fleet: Fleet) -> None:
     failing = fleet.host("failing", remedy_backend="iptables")
-    program = failing.folder / "bin" / "ip6tables-nft-restore"
-    program.write_text(
-        "#!/bin/sh\ncase \" $* \" in *' --test '*|*' -t '*) exit 0;; esac\n"
-        "echo 'ip6tables-nft-restore: line 4 failed' >&2\nexit 4\n"
-    )
-    program.chmod(0o755)
+    fail_in_the_middle(failing)
     good = fleet.host("good")
     before = failing.ruleset()
     code, said, output = fleet.remedy("apply", "--yes", "--max-fail", "1", "--batch", "1")
@@ -90,26 +121,57 @@ def test_a_write_that_fails_in_the_middle_is_undone_on_its_host_alone(fleet: Fle
 
 
 def test_a_killed_controller_leaves_no_host_in_between(fleet: Fleet) -> None:
-    hosts = [fleet.host(name) for name in ("one", "two")]
+    whole = [fleet.whole("old", "bullseye"), fleet.whole("new", "trixie")]
+    hosts = [fleet.host("light"), *whole]
+    before = [host.ruleset() for host in hosts]
     for host in hosts:
         host.agent(CUT_NEW, MEND)
     path = fleet.inventory()
-    argv = ["fleet", "apply", "-i", path, "--yes", "--run-dir", "runs", "--confirm-timeout", "6s"]
+    argv = ["fleet", "apply", "-i", path, "--yes", "--run-dir", "runs", "--confirm-timeout", "25s"]
     with fleet.start("remedy", *argv) as controller:
-        log = wait_for_log(fleet.folder / "runs", 2)
-        controller.kill()
-        controller.communicate()
+        log = wait_for_log(fleet.folder / "runs", len(hosts))
+        fleet.kill(controller)
     assert all(host.has_table() for host in hosts), "killed too late to show anything"
+    assert all("remedy-guard-" in host.guards() for host in whole)
+    assert not (log.parent / "summary.json").exists()
     run = log.parent.name
-    wait_until(lambda: not any(host.has_table() for host in hosts), 12)
+    wait_until(lambda: not any(host.has_table() for host in hosts), 60)
+    wait_until(lambda: not any(host.guards() for host in whole), 10)
     for host in hosts:
         host.end_agent()
+    assert [host.ruleset() for host in hosts] == before
 
     code, said, output = fleet.resume(run)
     assert code == 0, output
     assert {name: word["state"] for name, word in said.items()} == {
-        "one": "confirmed", "two": "confirmed",
+        "light": "confirmed", "old": "confirmed", "new": "confirmed",
     }, output  # fmt: skip
+    assert all(host.has_table() for host in hosts)
+    assert (log.parent / "summary.json").exists()
+    words = ["fleet", "rollback", "--run", run, "--run-dir", "runs", "--yes", "--json"]
+    code, out, err = fleet.call("remedy", *words)
+    assert code == 0, out + err
+    assert [host.ruleset() for host in hosts] == before
+
+
+def test_what_a_killed_front_end_leaves_running_settles_each_host_too(fleet: Fleet) -> None:
+    """Only the front end is killed: Ansible's workers may live on and finish their hosts."""
+    hosts = [fleet.host(name) for name in ("a", "b", "c")]
+    before = [host.ruleset() for host in hosts]
+    words = ["--yes", "--run-dir", "runs", "--confirm-timeout", "20s", "--forks", "2"]
+    with fleet.start("remedy", "fleet", "apply", "-i", fleet.inventory(), *words) as controller:
+        log = wait_for_log(fleet.folder / "runs", 1)
+        controller.kill()
+        wait_until(lambda: all(not pending(host) for host in hosts), 60)
+        kill_all(fleet.netns)  # what still runs there: nothing that could change a host any more
+        controller.communicate()
+    left = {host.name: set(outcomes(host)) for host in hosts}
+    assert all(found <= {"confirmed", "reverted"} for found in left.values()), left
+    for host, were in zip(hosts, before, strict=True):
+        assert host.has_table() or host.ruleset() == were
+
+    code, _, output = fleet.resume(log.parent.name)
+    assert code == 0, output
     assert all(host.has_table() for host in hosts)
     assert (log.parent / "summary.json").exists()
 

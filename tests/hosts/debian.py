@@ -21,6 +21,7 @@ PACKAGES = (
     "openssh-server",
     "procps",
     "python3",
+    "sudo",
     "systemd",
     "systemd-sysv",
 )

@@ -26,6 +26,8 @@ class Machine:
     def __init__(self, root: Path, binds: dict[str, Path]) -> None:
         """Lay a copy over ``root``; ``binds`` are files and folders shown in it, read-only."""
         self.place = Path(tempfile.mkdtemp(prefix="remedy-machine-", dir="/var/tmp"))
+        # Of letters and digits alone: systemd takes no name that ends in a dash.
+        self.name = "m" + self.place.name[-8:].encode().hex()
         self.root = self.place / "root"
         self._binds = [f"--bind-ro={source}:{inside}" for inside, source in binds.items()]
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -45,24 +47,36 @@ class Machine:
                 ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot",
                  "--private-network", "--console=pipe", "--register=no", "--keep-unit",
                  "--capability=all", "--system-call-filter=@known", "--notify-ready=yes",
-                 f"--machine={self.place.name.replace('_', '-')}", "--hostname=box", *self._binds],
+                 f"--machine={self.name}", "--hostname=box", *self._binds],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 env={**os.environ, "NOTIFY_SOCKET": str(self.place / "notify")},
             )  # fmt: skip
-        self._await_ready()
+        ended = os.pidfd_open(self._nspawn.pid)
+        try:
+            self._await_ready(ended)
+        finally:
+            os.close(ended)
         return self
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, ended: int) -> None:
+        """Wait until the boot is done; ``ended`` is readable once nspawn has ended instead."""
         end, ready, self._leader = time.monotonic() + BOOT, False, 0
         while not (ready and self._leader):
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([self._notes], [], [], left)[0]:
-                raise AssertionError(f"no boot in {BOOT:g} s\n{self.console()}")
+            left = max(0.0, end - time.monotonic())
+            told, _, _ = select.select([self._notes.fileno(), ended], [], [], left)
+            if self._notes.fileno() not in told:
+                why = "systemd-nspawn ended" if told else f"no boot in {BOOT:g} s"
+                raise AssertionError(f"{why}\n{self.console()}")
             for line in self._notes.recv(4096).decode().splitlines():
                 name, _, value = line.partition("=")
                 ready = ready or (name, value) == ("READY", "1")
                 if name == "X_NSPAWN_LEADER_PID":
                     self._leader = int(value)
+
+    @property
+    def leader(self) -> int:
+        """Return the pid, out here, of its process 1."""
+        return self._leader
 
     def console(self) -> str:
         """Return the end of what it has printed."""

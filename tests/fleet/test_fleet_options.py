@@ -1,0 +1,73 @@
+"""What is undone and what goes on when a rollout goes wrong, and what is kept by hand."""
+
+from __future__ import annotations
+
+import json
+
+from fleet_host import TABLE
+from light_fleet import Fleet
+
+BUNDLE = "python3 /var/lib/remedy/bundle/*.pyz"
+
+
+def test_what_is_undone_and_how_much_may_fail_is_as_asked(fleet: Fleet) -> None:
+    """Four hosts in a row; the third one's fault stays, each time."""
+    hosts = [fleet.host(name) for name in ("a", "b", "c-broken", "d")]
+    hosts[2].agent(f"delete table inet {TABLE}\n", "")
+    before = [host.ruleset() for host in hosts]
+    words = ["apply", "--yes", "--run-dir", "runs", "--confirm-timeout", "40s"]
+
+    def states(said: dict[str, dict[str, str]]) -> dict[str, str]:
+        return {name: word["state"] for name, word in said.items()}
+
+    code, said, output = fleet.remedy(*words, "--batch", "2,1", "--undo", "all")
+    assert code == 3, output
+    assert states(said) == {"a": "reverted", "b": "reverted", "c-broken": "reverted"}, output
+    assert [host.ruleset() for host in hosts] == before
+
+    code, said, output = fleet.remedy(*words, "--batch", "2,1", "--undo", "none")
+    assert code == 3, output
+    assert states(said) == {"a": "confirmed", "b": "confirmed", "c-broken": "reverted"}, output
+    assert [host.has_table() for host in hosts] == [True, True, False, False]
+    halted = json.loads(output.splitlines()[-1])
+    assert halted["hosts"]["untouched"] == 1
+
+    # Half of the last batch may fail: it comes to its end, and so does the whole.
+    code, said, output = fleet.remedy(*words, "--batch", "2", "--max-fail-percentage", "50")
+    assert code == 3, output
+    assert states(said) == {
+        "a": "untouched", "b": "untouched", "c-broken": "reverted", "d": "confirmed",
+    }, output  # fmt: skip
+    tail = json.loads(output.splitlines()[-1])
+    assert tail["halted"] is None
+    assert [host.has_table() for host in hosts] == [True, True, False, True]
+
+    # A run's rollback undoes what that run applied, and no more.
+    run = str(tail["folder"]).rpartition("/")[2]
+    code, out, err = fleet.call(
+        "remedy", "fleet", "rollback", "--run", run, "--run-dir", "runs", "--yes", "--json"
+    )
+    assert code == 0, out + err
+    told = [json.loads(line) for line in out.splitlines()]
+    assert {r["host"]: r["state"] for r in told if r["kind"] == "host"} == {"d": "reverted"}
+    assert [host.has_table() for host in hosts] == [True, True, False, False]
+
+
+def test_what_waits_on_hosts_is_kept_by_a_person_over_the_fleet(fleet: Fleet) -> None:
+    whole, light = fleet.whole("whole", "bullseye"), fleet.host("light")
+    fleet.host("idle", exposed=False)
+    code, _, output = fleet.remedy("scan")
+    assert code == 0, output
+    for host in (whole, light):
+        host.on("sh", "-c", f"{BUNDLE} apply --yes --no-wait --window 0 --confirm-timeout 120s")
+    assert "remedy-guard-" in whole.guards()
+    code, said, output = fleet.remedy("confirm", "--yes")
+    assert code == 0, output
+    assert {name: (word["state"], word["rc"]) for name, word in said.items()} == {
+        "whole": ("confirmed", 0), "light": ("confirmed", 0), "idle": ("untouched", 0),
+    }, output  # fmt: skip
+    assert whole.guards() == ""
+    for host in (whole, light):
+        rows = json.loads(host.on("sh", "-c", f"{BUNDLE} history --json"))["transactions"]
+        assert [row["outcome"] for row in rows] == ["confirmed"]
+        assert host.has_table()

@@ -1,0 +1,203 @@
+"""Ways to the hosts, and what a person sees: a jump host, every kind of inventory, a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import threading
+from pathlib import Path
+from typing import Any
+
+from fleet_host import LightHost
+from light_fleet import BIN, Fleet
+
+
+def test_hosts_behind_a_jump_host_are_reached_with_the_users_own_ssh_arguments(
+    fleet: Fleet,
+) -> None:
+    jump, behind = fleet.host("jump", exposed=False), fleet.host("behind")
+    # Nothing but the jump host's address is let in: the way there is the only one.
+    behind.inside(
+        "nft",
+        "-f",
+        "-",
+        stdin=f"""
+        table inet wall {{
+          chain i {{
+            type filter hook input priority -10; policy accept;
+            tcp dport 22 ip saddr != {jump.address} drop
+          }}
+        }}
+    """,
+    )
+    config = fleet.folder / "jump_config"
+    config.write_text(
+        f"Host gate\n  HostName {jump.address}\n  User root\n  IdentityFile {fleet.folder}/key\n"
+        f"  UserKnownHostsFile {fleet.folder}/known_hosts\nHost *\n"
+        f"  UserKnownHostsFile {fleet.folder}/known_hosts\n"
+    )
+    common = "-o ProxyJump=gate -o StrictHostKeyChecking=yes"
+    behind.variables["ansible_ssh_common_args"] = common
+    # A shared connection of the person's own, which the new ones must not use, and a file of
+    # settings, which they must.
+    behind.variables["ansible_ssh_args"] = (
+        f"-F {config} -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={fleet.folder}/%C"
+    )
+    words = ["apply", "--yes", "--limit", "behind", "--confirm-timeout", "30s"]
+    code, said, output = fleet.remedy(*words)
+    assert (code, said["behind"]["state"]) == (0, "confirmed"), output
+    accepted = said_by_sshd(behind)
+    assert accepted.count("Accepted publickey") >= 4, accepted
+    assert all(jump.address in line for line in accepted.splitlines() if "Accepted" in line)
+    code, said, output = fleet.remedy("rollback", "--yes", "--limit", "behind")
+    assert (code, said["behind"]["state"]) == (0, "reverted"), output
+
+
+def said_by_sshd(host: LightHost) -> str:
+    """Return what the host's sshd has printed by now."""
+    stream = host.processes[0].stdout
+    assert stream is not None
+    text = b""
+    while select.select([stream], [], [], 0)[0]:
+        part = os.read(stream.fileno(), 65536)
+        if not part:
+            break
+        text += part
+    return text.decode()
+
+
+def test_inventories_of_every_kind_mean_the_same(fleet: Fleet) -> None:
+    """INI, YAML, script, folder: groups, their policies, parameters, and files of variables."""
+    for name in ("one", "two", "three"):
+        fleet.host(name)
+    everything = json.loads(Path(fleet.inventory()).read_text())["all"]
+    common, hosts = everything["vars"], everything["hosts"]
+    folders = {kind: fleet.folder / f"as-{kind}" for kind in ("ini", "yaml", "script", "folder")}
+    for folder in folders.values():
+        for group in ("all", "edge", "deep"):
+            (folder / "group_vars" / group).mkdir(parents=True)
+        (folder / "host_vars").mkdir()
+        (folder / "group_vars/all/main.yml").write_text(json.dumps(common))
+        (folder / "group_vars/edge/remedy.yml").write_text("remedy_policy: [observe-only]\n")
+        (folder / "group_vars/deep/remedy.yml").write_text(
+            "remedy_policy: own.yaml\n"
+            "remedy_params: {conntrack-pressure: {threshold_percent: 81}}\n"
+        )
+        (folder / "own.yaml").write_text(OWN)
+        (folder / "own.yaml").chmod(0o600)
+        (folder / "host_vars/three.json").write_text('{"remedy_message": "three alone"}')
+
+    address = {name: hosts[name]["ansible_host"] for name in hosts}
+    ini = "".join(f"{name} ansible_host={address[name]}\n" for name in hosts)
+    (folders["ini"] / "hosts").write_text(f"{ini}[edge]\none\n[deep]\ntwo\n")
+    listed = {name: {"ansible_host": address[name]} for name in hosts}
+    groups: dict[str, dict[str, Any]] = {
+        "edge": {"hosts": {"one": {}}},
+        "deep": {"hosts": {"two": {}}},
+    }
+    text = json.dumps({"all": {"hosts": listed, "children": groups}})
+    (folders["yaml"] / "hosts.yml").write_text(text)
+    script = folders["script"] / "hosts.sh"
+    flat = {"_meta": {"hostvars": listed}, "all": list(hosts), "edge": ["one"], "deep": ["two"]}
+    script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(flat)}\nEND\n")
+    script.chmod(0o755)
+    parts = folders["folder"] / "hosts.d"
+    parts.mkdir()
+    (parts / "1.ini").write_text(ini)
+    (parts / "2.yml").write_text(json.dumps(groups))
+    for name in ("group_vars", "host_vars", "own.yaml"):
+        (folders["folder"] / name).rename(parts / name)
+
+    plans = {}
+    for kind, path in (("ini", "hosts"), ("yaml", "hosts.yml"), ("script", "hosts.sh"),
+                       ("folder", "hosts.d")):  # fmt: skip
+        words = ["fleet", "plan", "-i", str(folders[kind] / path), "--json", "-o", f"plans-{kind}"]
+        code, out, err = fleet.call("remedy", *words)
+        assert code == 0, out + err
+        plans[kind] = json.loads(out.splitlines()[-1])["groups"]
+        compiled = " ".join(p.read_text() for p in (fleet.folder / f"plans-{kind}").rglob("*.json"))
+        assert '"threshold_percent":81' in compiled.replace(" ", "")
+    assert plans["ini"] == [
+        {"summary": ["+ nft:inet/remedy_invalid_drop"], "hosts": ["three"]},
+        {"summary": ["nf_conntrack_tcp_be_liberal 0 -> 1"], "hosts": ["two"]},
+        {"summary": [], "hosts": ["one"]},
+    ]
+    assert all(groups == plans["ini"] for groups in plans.values()), plans
+
+
+OWN = """\
+apiVersion: remedy/v1
+name: own
+extends: default
+rules:
+  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [tcp-be-liberal]}
+"""
+
+
+def test_a_terminal_shows_each_host_as_it_comes(fleet: Fleet) -> None:
+    fleet.host("one")
+    fleet.host("absent", sshd=False)
+    argv = [f"{BIN}/remedy", "fleet", "scan", "-i", fleet.inventory()]
+    for colour, marks in (("", b"[1/2] "), ("1", b"\x1b[")):
+        with_colour = {"FORCE_COLOR": "1"} if colour else {"NO_COLOR": "1"}
+        shown = on_terminal(fleet, argv, with_colour)
+        assert marks in shown, shown
+        assert b"absent" in shown
+        assert b"unreachable (exit 9)" in shown
+        assert b"Traceback" not in shown
+
+
+def on_terminal(fleet: Fleet, argv: list[str], more: dict[str, str]) -> bytes:
+    """Return all that a program of the controller writes to its terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, 120, 0, 0))
+    shown = b""
+    with subprocess.Popen(
+        ["nsenter", f"--net=/run/netns/{fleet.netns}", *argv],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=fleet.folder, start_new_session=True,
+        env={**fleet.environment(), "TERM": "xterm-256color", **more},
+    ):  # fmt: skip
+        os.close(theirs)
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # EIO: nobody has the other side open any more
+                break
+            shown += part
+    os.close(ours)
+    return shown
+
+
+def test_json_lines_come_while_it_runs(fleet: Fleet) -> None:
+    """A host's line is there before a slower host has been done."""
+    fleet.host("a-fast")
+    slow = fleet.host("b-slow")
+    gate = slow.folder / "gate"
+    os.mkfifo(gate)
+    program = slow.folder / "bin" / "python3"
+    program.write_text(f'#!/bin/sh\nread go <{gate}\nexec /usr/bin/python3 "$@"\n')
+    program.chmod(0o755)
+    slow.variables["ansible_python_interpreter"] = str(program)
+    argv = ["fleet", "scan", "-i", fleet.inventory(), "--json", "--forks", "2"]
+    with fleet.start("remedy", *argv) as process:
+        in_time = threading.Timer(60, process.kill)
+        in_time.start()
+        assert process.stdout is not None
+        head, first = (json.loads(process.stdout.readline() or "{}") for _ in range(2))
+        in_time.cancel()
+        assert (head["kind"], head["hosts"]) == ("fleet-scan", 2)
+        assert (first["kind"], first["host"]) == ("host", "a-fast")
+        assert process.poll() is None
+        # Each start of Python there takes one word. Held open for both sides it never breaks.
+        opened = os.open(gate, os.O_RDWR)
+        os.write(opened, b"go\n" * 100)
+        rest, _ = process.communicate(timeout=120)
+        os.close(opened)
+    kinds = [json.loads(line)["kind"] for line in rest.splitlines()]
+    assert kinds == ["host", "summary"]
