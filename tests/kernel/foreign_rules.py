@@ -1,10 +1,9 @@
-"""Random rulesets as others write them: nft, both iptables, both families (hypothesis)."""
+"""Random rulesets as others write them (nft, both iptables, both families), and random steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hypothesis import strategies as st
+from ruleset_steps import CHAINS, Foreign, Step
 
 STORES = ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy")
 
@@ -74,12 +73,6 @@ def nft_text(draw: st.DrawFn) -> str:
 # What others have: iptables
 
 
-CHAINS = {
-    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
-    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-    "raw": ("PREROUTING", "OUTPUT"),
-    "filter": ("INPUT", "FORWARD", "OUTPUT"),
-}
 LINES = (
     "-p tcp -m tcp --dport 22 -j ACCEPT",
     "-m conntrack --ctstate INVALID -j DROP",
@@ -127,18 +120,6 @@ def iptables_text(draw: st.DrawFn) -> str:
     return "".join(draw(iptables_table(table)) for table in tables)
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """Everything that is there before we come."""
-
-    nft: str
-    saves: dict[str, str]
-    """Program without ``-restore`` to what it loads."""
-    liberal: str
-    legacy: bool
-    """The variant of iptables that our rules go to: a host has one."""
-
-
 @st.composite
 def foreign(draw: st.DrawFn) -> Foreign:
     # two stores at most: a program's start is what an example costs
@@ -151,3 +132,19 @@ def foreign(draw: st.DrawFn) -> Foreign:
         draw(st.sampled_from("01")),
         draw(st.integers(0, 3)) == 0,
     )
+
+
+# What we do
+
+
+STEPS = st.lists(
+    st.builds(
+        Step,
+        st.sampled_from(("apply", "apply", "apply", "roll back", "again", "give back")),
+        st.sampled_from(("invalid-drop", "tcp-be-liberal", "notrack", "udp-redirect")),
+        st.sampled_from(("nftables", "iptables")),
+        st.integers(0, 7),
+    ),
+    min_size=1,
+    max_size=5,
+)

@@ -1,255 +1,30 @@
 """Rollback is exact: random foreign rulesets, random sequences of fixes, on a real kernel.
 
 Each example is a namespace of its own with rules as others write them: nft, both iptables, both
-families. Fixes are applied, given back and rolled back in random order, through the transaction
-code and the drivers that the command line uses. The sequence is derived from the test itself, so
-every run sees the same examples.
+families. Fixes are applied, given back and rolled back in random order (ruleset_steps). The
+sequence is derived from the test itself, so every run sees the same examples.
 """
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Optional
+from collections.abc import Iterator
 
 import pytest
-from foreign_rules import CHAINS, Foreign, foreign
-from hypothesis import HealthCheck, Phase, event, given, note, settings
+from foreign_rules import STEPS, foreign
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
+from ruleset_steps import Foreign, Step, go
 
-from remedies import catalogue, netns
-from remedies.errors import RemedyError
-from remedies.facts import Facts
-from remedies.facts.netfilter import Netfilter
-from remedies.facts.sysctl import Sysctl
-from remedies.lab.ruleset import difference, normal
-from remedies.model import Change, Finding, Host, Terms, Wanted
-from remedies.resources import iptables_legacy, xtables
-from remedies.transaction import ledger, undo
-from remedies.transaction.host import HostResources
-from remedies.transaction.journal import Journal, records
-from remedies.transaction.ledger import Begin
-from remedies.transaction.run import Checked, apply
+from remedies import netns
+from remedies.resources import iptables_legacy
 
 EXAMPLES = 300
-HOST = Host("h", "m", "6.18", "scratch", "b")
-LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
-SYSCTLS = (LIBERAL, "net.netfilter.nf_conntrack_tcp_loose", "net.ipv4.ip_forward")
-
-
-# What we do
-
-
-@dataclass(frozen=True)
-class Step:
-    """``apply`` (a fix), ``give back`` (what policy no longer wants), ``roll back``, ``again``."""
-
-    do: str
-    fix: str
-    backend: str
-    number: int
-    """Which port, which transaction: whatever there is a choice of."""
-
-
-STEPS = st.lists(
-    st.builds(
-        Step,
-        st.sampled_from(("apply", "apply", "apply", "roll back", "again", "give back")),
-        st.sampled_from(("invalid-drop", "tcp-be-liberal", "notrack", "udp-redirect")),
-        st.sampled_from(("nftables", "iptables")),
-        st.integers(0, 7),
-    ),
-    min_size=1,
-    max_size=5,
-)
-
-
-def wanted(step: Step, variant: str) -> tuple[Wanted, ...]:
-    """Return what the fix itself wants."""
-    netfilter = Netfilter(nf_tables=True, iptables=variant)
-    known = {"netfilter": netfilter, "sysctl": Sysctl(values={LIBERAL: "0"})}
-    params: dict[str, object] = {
-        "protocol": ("udp", "tcp")[step.number % 2],
-        "ports": [5060 + step.number],
-        "addresses": (["192.0.2.1"], ["2001:db8::1"], ["192.0.2.1", "2001:db8::1"])[
-            step.number % 3
-        ],
-    }
-    details = {"port": str(5060 + step.number), "redirect": "docker0/172.17.0.1 eth0/fd00::1"}
-    finding = Finding("c", "s", "proven", "high", "", details=details)
-    made = catalogue.fix(step.fix).desired(
-        finding if step.fix == "udp-redirect" else None,
-        Facts(host=HOST, time="", window=0, known=known),
-        Terms(backend=step.backend, params=params),
-    )
-    assert isinstance(made, tuple)
-    return made
-
-
-@dataclass
-class Tool:
-    """The transaction code on this thread's namespace, with a journal of its own."""
-
-    folder: str
-    variant: str
-    store: HostResources = field(default_factory=HostResources)
-
-    def begin(self, changes: tuple[Change, ...], kind: str, undoes: tuple[str, ...] = ()) -> Begin:
-        return Begin(kind, changes, "0", "h", "m", "b", "root", "remedy", undoes=undoes)
-
-    def ledger(self) -> dict[str, ledger.Transaction]:
-        return ledger.transactions(records(f"{self.folder}/journal.jsonl"))
-
-    def changes(self, step: Step) -> tuple[Change, ...]:
-        """Return what a plan would: what differs, and what another finding had added stays."""
-        held = ledger.in_force(self.ledger())
-        merge = getattr(catalogue.fix(step.fix), "merge", None)
-        found = []
-        for one in wanted(step, self.variant):
-            if merge is not None and one.resource in held:
-                one = merge(one, Wanted(one.resource, held[one.resource].ours))
-            found.append(self.change(step.fix, one.resource, one.state, one.reversibility))
-        return tuple(change for change in found if change is not None)
-
-    def change(self, fix: str, address: str, after: Optional[str], how: str) -> Optional[Change]:
-        before = self.store.read(address)
-        if self.store.same(address, before, after):
-            return None
-        absent = self.store.same(address, before, None)
-        action = "create" if absent else "remove" if after is None else "update"
-        return Change(fix, None, address, action, before, after, "", how, "low", "")
-
-    def apply(self, changes: tuple[Change, ...]) -> str:
-        """Return the outcome; ``refused`` where the kernel or the tools would not have it."""
-        with Journal(self.folder) as journal:
-            try:
-                return apply(self.store, journal, self.begin(changes, "apply"), Checked).outcome
-            except RemedyError as error:
-                note(f"refused: {error}")
-                return "refused"
-
-    def give_back(self, number: int) -> str:
-        """Remove one resource in force, as a plan does once policy no longer wants it."""
-        held = list(ledger.in_force(self.ledger()).values())
-        if not held:
-            return "nothing"
-        one = held[number % len(held)]
-        change = self.change(one.fix, one.resource, one.base, one.reversibility)
-        return "nothing" if change is None else self.apply((change,))
-
-    def roll_back(self, number: int) -> str:
-        """Roll back one transaction that has none of its resources covered by a later one."""
-        found = self.ledger()
-        left, newest = ledger.to_roll_back(found), dict[str, str]()
-        for txn, changes in left.items():
-            for change in changes:
-                newest.setdefault(change.resource, txn)
-        free = [t for t, cs in left.items() if all(newest[c.resource] == t for c in cs)]
-        assert bool(free) == bool(left), "the newest transaction is always free"
-        if not free:
-            return "nothing"
-        txn = free[number % len(free)]
-        reverse = tuple(change.reversed() for change in reversed(left[txn]))
-        with Journal(self.folder) as journal:
-            begin = self.begin(reverse, "rollback", (txn,))
-            result = undo.roll_back(self.store, journal, begin)
-        assert result.stuck == ()
-        return result.outcome
-
-    def again(self) -> str:
-        """Write everything in force once more: by itself a plan would find nothing to do."""
-        held = ledger.in_force(self.ledger())
-        for one in held.values():
-            now = self.store.read(one.resource)
-            assert self.store.same(one.resource, now, one.ours), one.resource
-        if held:
-            once = dump()
-            for one in held.values():
-                self.store.write(one.resource, one.ours)
-            assert difference(unordered(once), unordered(dump())) == ""
-        return "same"
-
-
-def run(argv: list[str], stdin: str = "", *, check: bool = True) -> str:
-    """Return what a program prints; without ``check`` also what it says instead."""
-    done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, timeout=20, check=False
-    )
-    assert done.returncode == 0 or not check, (argv, stdin, done.stderr)
-    return done.stdout + done.stderr
-
-
-def dump() -> dict[str, str]:
-    """Return what every tool says of this namespace, without counters and comments.
-
-    iptables-nft-save gives up on a native table that has the name of one of its own.
-    """
-    found = {"nft": normal(run(["nft", "-s", "list", "ruleset"]))}
-    for program, family in (("iptables", xtables.IPV4), ("ip6tables", xtables.IPV6)):
-        if f"table {family.nft} " in found["nft"]:
-            found[f"{program}-nft"] = normal(run([f"{program}-nft-save"], check=False))
-        if any(xtables.legacy_loaded(family, table) for table in CHAINS):
-            found[f"{program}-legacy"] = normal(run([f"{program}-legacy-save"]))
-    store = HostResources()
-    return {**found, **{key: store.read(f"sysctl:{key}") or "" for key in SYSCTLS}}
-
-
-def unordered(found: dict[str, str]) -> dict[str, str]:
-    """Return a dump with nft's tables sorted: one that is replaced comes last in nft's list."""
-    tables = re.split(r"^(?=table )", found["nft"], flags=re.MULTILINE)
-    return {**found, "nft": "".join(f"{table.rstrip()}\n" for table in sorted(tables))}
-
-
-def load(world: Foreign) -> None:
-    for store, text in world.saves.items():
-        if text:
-            run([f"{store}-restore", "--noflush"], text)
-    run(["nft", "-f", "-"], world.nft)
-    HostResources().write(f"sysctl:{LIBERAL}", world.liberal)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_reaches_the_machines_own_rules() -> Iterator[None]:
     with netns.scratch():
         yield
-
-
-def go(world: Foreign, steps: list[Step], library: bool, say: Callable[[str], None]) -> None:
-    """Build the world, take the steps, roll back whatever is left, and compare."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        netns.scratch(),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        if not library:  # starting it takes a fifth of a second
-            patch.setattr(iptables_legacy, "_with_library", lambda *_: False)
-        load(world)
-        tool, before = Tool(folder, "legacy" if world.legacy else "nft"), dump()
-        for step in steps:
-            here = dump() if step.do != "again" else {}
-            if step.do == "apply":
-                changes = tool.changes(step)
-                outcome = tool.apply(changes) if changes else "nothing"
-                if outcome == "applied":
-                    assert tool.changes(step) == (), "a second apply finds nothing to do"
-            elif step.do == "give back":
-                outcome = tool.give_back(step.number)
-            elif step.do == "roll back":
-                outcome = tool.roll_back(step.number)
-            else:
-                outcome = tool.again()
-            say(f"{step.do}: {outcome}")
-            assert outcome != "incomplete"
-            if step.do == "apply" and outcome in ("refused", "rolled-back"):
-                assert difference(unordered(here), unordered(dump())) == "", "all or nothing"
-        for number in range(len(steps) + 1):
-            if tool.roll_back(steps[number % len(steps)].number) == "nothing":
-                break
-        assert ledger.in_force(tool.ledger()) == {}
-        assert difference(before, dump()) == ""
 
 
 @settings(
@@ -264,4 +39,7 @@ def go(world: Foreign, steps: list[Step], library: bool, say: Callable[[str], No
 def test_any_fixes_on_any_ruleset_are_rolled_back_exactly(
     world: Foreign, steps: list[Step], die: int
 ) -> None:
-    go(world, steps, die == 0, event)
+    with pytest.MonkeyPatch.context() as patch:
+        if die != 0:  # starting the library takes a fifth of a second
+            patch.setattr(iptables_legacy, "_with_library", lambda *_: False)
+        go(world, steps, event)
