@@ -16,12 +16,16 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from remedies import boot, cli, netns
+from remedies.lab.scenarios import udp_reply_source
+from remedies.lab.world import Options, World
 from remedies.resources import file, iptables_legacy
 from remedies.transaction import guard, points
 
@@ -55,7 +59,24 @@ rules:
   tcp-invalid-reset: {{mode: off}}
   udp-reply-source: {{mode: fix, from: proven, fixes: [udp-redirect]}}
 """
+LEGACY = {"invalid-drop": ("mangle", "nat"), "notrack": ("raw", "filter"), "udp-redirect": ("nat",)}
+"""The legacy tables that a fix and its world write."""
+WORLDS = (
+    ("nftables", "invalid-drop"),
+    ("iptables-nft", "invalid-drop"),
+    ("iptables-legacy", "invalid-drop"),
+    ("nftables", "tcp-be-liberal"),
+    ("nftables", "notrack"),
+    ("iptables-nft", "notrack"),
+    ("iptables-legacy", "notrack"),
+    ("nftables", "udp-redirect"),
+    ("iptables-nft", "udp-redirect"),
+    ("iptables-legacy", "udp-redirect"),
+)
+"""Every fix that writes, with every backend that it has."""
 POLICIES = {"notrack": REQUIRE, "udp-redirect": REDIRECT}
+SHORT = 0.4
+"""Seconds without a record after which a guard takes a writer that is to be stopped for hung."""
 KEY = "net/netfilter/nf_conntrack_tcp_be_liberal"
 
 
@@ -65,7 +86,9 @@ class Fault:
 
     at: int
     kind: str = "kill"
-    """``kill``: SIGKILL to the writer; ``both``: to its guard first; or the name of an errno."""
+    """``kill``: SIGKILL to the writer; ``both``: to its guard first; ``stop``: SIGSTOP, and its
+    guard has little patience (:data:`SHORT`) with it, or with who holds the lock; ``tired``: with
+    the latter alone, and nothing goes wrong; or the name of an errno."""
     stays: bool = False
     """Every point of the journal from there on fails, as on a disk that is full."""
 
@@ -115,11 +138,9 @@ class Host:
             return self  # a world of the lab's, with NAT of its own
         if self.fix == "notrack":
             self.sh("ip", "addr", "add", "192.0.2.10/32", "dev", "lo")
-            return self
-        if self.backend == "iptables-legacy":
-            for program in ("iptables-legacy", "ip6tables-legacy"):
-                # Registers mangle too: a legacy table stays once it is there.
-                self.sh(program, "-t", "mangle", "-S")
+            if self.backend == "iptables-legacy":
+                self.sh("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "9")
+        elif self.backend == "iptables-legacy":
             self.sh("iptables-legacy", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
         elif self.backend == "iptables-nft":
             self.sh("iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE")
@@ -136,10 +157,12 @@ class Host:
         """Return everything that a fix could have changed."""
         found = {"nft": self.sh("nft", "-s", "list", "ruleset")}
         if self.backend == "iptables-legacy":
+            # Looking registers a table, and one that is there stays: so each is looked at.
             for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
-                lines = self.sh(program, "-t", "mangle").splitlines()
-                kept = (ln.split(" [")[0] for ln in lines if not ln.startswith("#"))
-                found[program] = "\n".join(kept)
+                for table in LEGACY.get(self.fix, ()):
+                    lines = self.sh(program, "-t", table).splitlines()
+                    kept = (ln.split(" [")[0] for ln in lines if not ln.startswith("#"))
+                    found[f"{program} {table}"] = "\n".join(kept)
         found["key"] = self.sh("cat", f"/proc/sys/{KEY}")
         for path in sorted((self.folder / "root").rglob("*")):
             if path.is_file():
@@ -169,9 +192,22 @@ class Host:
         found = os.listdir(self.state) if self.state.exists() else []
         return [name for name in found if name.startswith("guard-")]
 
-    def unguarded(self, seconds: float = 2.0) -> None:
+    def unguarded(self, seconds: float = 20.0) -> None:
         """Wait until the last guard has done its work."""
         eventually(lambda: not self.guards(), seconds, "a guard is at work still")
+
+
+@contextmanager
+def standing(backend: str, fix: str, netns: Callable[..., str], folder: Path) -> Iterator[Host]:
+    """Have a host on which this fix is wanted, for the length of a ``with`` block."""
+    if fix != "udp-redirect":
+        yield Host(netns("host"), folder, backend, fix).prepare()
+        return
+    nat = "nft" if backend == "nftables" else backend
+    with World("udp-reply-source", Options(nat)) as world:
+        udp_reply_source.build(world)
+        stir = partial(udp_reply_source.traffic, world)
+        yield Host(world.namespace("host"), folder, backend, fix, stir=stir).prepare()
 
 
 def eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:
@@ -218,9 +254,12 @@ class _Hook:
         self.fault, self.pid, self.count = fault, os.getpid(), 0
         self.guard = 0
         arm = guard.arm
+        if fault is not None and fault.kind in ("stop", "tired"):
+            guard.SITS = SHORT
+            guard.STALL = SHORT if fault.kind == "stop" else guard.STALL
 
-        def noted(folder: str, txn: str) -> guard.Guard:
-            armed = arm(folder, txn)
+        def noted(folder: str, txn: str, watching: float = 0.0) -> guard.Guard:
+            armed = arm(folder, txn, watching)
             self.guard = armed._pid
             return armed
 
@@ -241,5 +280,8 @@ class _Hook:
             os.waitpid(self.guard, 0)
         if fault.kind in ("kill", "both"):
             os.kill(self.pid, signal.SIGKILL)
+        if fault.kind == "stop":
+            os.kill(self.pid, signal.SIGSTOP)
+            return
         code = getattr(errno, fault.kind)
         raise OSError(code, os.strerror(code))

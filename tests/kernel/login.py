@@ -1,56 +1,30 @@
-"""A login over TCP in miniature: what sshd does for ``ssh -t HOST COMMAND``, without the crypto.
+"""The real sshd of a host without systemd: run in the host's network namespace, it becomes sshd.
 
-``login.py PORT PIDFILE COMMAND...``: takes one connection at a time; the first gets a pseudo
-terminal with the command on it (and the command's process id goes to PIDFILE), the others get a
-line of text. Ends when it is killed; the terminal hangs up then.
+    unshare --mount login.py SSHD FOLDER
+
+/run is its own and empty, so no systemd is there for who is logged in. FOLDER holds
+``sshd_config``.
 """
 
 from __future__ import annotations
 
 import os
-import pty
-import select
-import socket
+import subprocess
 import sys
+from pathlib import Path
 
 
-def relay(connection: socket.socket, pidfile: str, command: list[str]) -> None:
-    """Run the command on a terminal of its own until either side ends."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execvp(command[0], command)
-    with open(f"{pidfile}.new", "w") as file:
-        file.write(str(pid))
-    os.rename(f"{pidfile}.new", pidfile)
-    while True:
-        ready, _, _ = select.select([master, connection.fileno()], [], [])
-        try:
-            if master in ready:
-                connection.sendall(os.read(master, 4096))
-            if connection.fileno() in ready:
-                data = connection.recv(4096)
-                if not data:
-                    return
-                os.write(master, data)
-        except OSError:  # EIO: the command has closed its terminal
-            return
-
-
-def main() -> None:
-    """Listen, then serve."""
-    port, pidfile, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    with socket.create_server(("0.0.0.0", port)) as server:
-        while True:
-            connection, _ = server.accept()
-            with connection:
-                if not os.path.exists(pidfile):
-                    if os.fork() == 0:
-                        server.close()
-                        relay(connection, pidfile, command)
-                        os._exit(0)
-                else:
-                    connection.sendall(b"welcome\n")
+def main(sshd: str, folder: Path) -> None:
+    """Make what sshd needs of a host, then be it."""
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"], check=True)
+    Path("/run/sshd").mkdir(mode=0o755)
+    users = Path("/etc/passwd").read_text()
+    if "\nsshd:" not in users:  # an sshd that is only unpacked has no user yet
+        (folder / "passwd").write_text(f"{users}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+        subprocess.run(["mount", "--bind", str(folder / "passwd"), "/etc/passwd"], check=True)
+    os.execv(sshd, [sshd, "-D", "-e", "-f", str(folder / "sshd_config")])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1], Path(sys.argv[2]))
