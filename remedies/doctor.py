@@ -83,7 +83,8 @@ def _nf_tables() -> Check:
     try:
         nf_tables.table_exists("inet", "remedy_doctor")
     except RemedyError as error:
-        return Check("nf_tables", "optional", str(error), "policies use 'backend: iptables' here")
+        hint = error.hint or "policies use 'backend: iptables' here"
+        return Check("nf_tables", "optional", error.what, hint)
     return Check("nf_tables", "yes", "the kernel answers")
 
 
@@ -165,6 +166,9 @@ def _state(state_dir: str) -> Check:
 
     if not os.path.exists(state_dir):
         return Check("state directory", "yes", f"{state_dir} will be made at the first apply")
+    if os.geteuid() != 0 and os.stat(state_dir).st_uid == 0:
+        return Check("state directory", "optional", f"{state_dir} is root's: what is in force "
+                     "cannot be told from what is not", "run as root")  # fmt: skip
     try:
         state.check_private(state_dir)
     except RemedyError as error:

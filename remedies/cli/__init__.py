@@ -6,6 +6,8 @@ imports at its top only what its arguments need, so that help and completion sta
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -21,11 +23,13 @@ def _terminate(number: int, _frame: Optional[FrameType]) -> None:
 
 
 def main(argv: Optional[list[str]] = None) -> int:
-    """Run the command line and return the exit code of cli.md."""
+    """Run the command line and return the exit code, of README.md's table."""
     words = sys.argv[1:] if argv is None else argv
     verbosity = sum(word.count("v") for word in words if word in ("-v", "-vv", "-vvv"))
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGHUP, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) leaves it
+        signal.signal(signal.SIGHUP, _terminate)
+    _have_streams()
     try:
         return _run(words)
     except KeyboardInterrupt:
@@ -38,6 +42,22 @@ def main(argv: Optional[list[str]] = None) -> int:
         return 141
     except Exception as error:
         return _failed(error, verbosity)
+
+
+def _have_streams() -> None:
+    """Put /dev/null where the caller left a standard stream closed, and let no character fail.
+
+    Else the next file to be opened would be what a child takes for its terminal.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(words: list[str]) -> int:
@@ -61,7 +81,7 @@ def _failed(error: Exception, verbosity: int) -> int:
     if verbosity >= 2:
         import traceback
 
-        traceback.print_exception(error)
+        traceback.print_exception(type(error), error, error.__traceback__)  # 3.9 takes all three
     if isinstance(error, RemedyError):
         print(f"remedy: {clean(str(error))}", file=sys.stderr)
         return error.exit_code

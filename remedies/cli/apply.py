@@ -30,6 +30,12 @@ def consenting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", "--message", default="", metavar="TEXT", help="why, in your words, for the journal"
     )
+    parser.add_argument(
+        "--approved-by",
+        default="",
+        metavar="TEXT",
+        help="who approved it, for the journal (default: who answers the question)",
+    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,20 +77,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Apply and print; 0, 1, 3, 4, 5, 6, 7 or 8 as 'remedy --help' says."""
+    """Apply and print; 0, 3, 4, 5, 6, 7 or 8 as README's table says."""
+    from remedies.cli import writing
+    from remedies.errors import UsageError
+
+    if args.confirm_timeout == 0:
+        raise UsageError("--confirm-timeout 0 leaves no time to confirm",
+                         "give a time, or --confirm=HOSTNAME to keep it at once")  # fmt: skip
+    return _dry_run(args) if args.dry_run else writing.at_work("apply", args, _write)
+
+
+def _write(args: argparse.Namespace, here: Session) -> int:
     from remedies.cli import session, writing
     from remedies.cli.outcome import Ended, report
     from remedies.errors import StalePlan
     from remedies.transaction import lock
     from remedies.transaction.journal import Journal
 
-    if args.dry_run:
-        return _dry_run(args)
-    writing.need_root("apply")
-    here = session.start(args)
-    folder = writing.prepare(here)
     arming = writing.Arming(here)
-    with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
+    with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
         here = writing.recover(session.reread(here), journal)
         plan = _saved(args, here) if args.plan else session.make_plan(here, prune=args.prune)[0]
         stale: Optional[StalePlan] = None
@@ -113,9 +124,14 @@ def waits(args: argparse.Namespace) -> bool:
 
 
 def _dry_run(args: argparse.Namespace) -> int:
+    import json
+
+    from remedies import planfile
     from remedies.cli import plan, session, writing
-    from remedies.cli.outcome import Ended, report
+    from remedies.cli.advice import texts
     from remedies.cli.terminal import Style
+    from remedies.transaction.host import HostResources
+    from remedies.transaction.run import check_fresh
 
     if not args.plan:
         args.output, args.detailed_exitcode = None, False
@@ -123,11 +139,12 @@ def _dry_run(args: argparse.Namespace) -> int:
     here = session.start(args)
     saved = _saved(args, here)
     _check_reasons(here, saved)
+    check_fresh(HostResources(), saved.changes)
     if not args.json:
         print(writing.plan_text(args, saved, Style(args)))
     else:
-        report(args, Ended(saved, "nothing"))
-    return 0
+        print(json.dumps(planfile.plan_plain(saved, texts(saved)), indent=2))
+    return 8 if any(r.wanted for r in saved.refused) else 0
 
 
 def _saved(args: argparse.Namespace, here: Session) -> Plan:
@@ -162,15 +179,15 @@ def _check_reasons(here: Session, plan: Plan) -> None:
         if held is not None and change.after == held.base:
             continue
         # Judged on what the plan found: the flows that proved it then have timed out by now.
-        reasons: list[Optional[Finding]] = [planned[name] for name in change.answers] or [None]
-        for was in reasons:
+        for name, terms in change.uses:
+            was = None if name is None else planned[name]
             if was is not None and was.id not in found:
                 raise StalePlan(
                     f"{was.condition} on {was.subject} moved: the plan found it {was.verdict}, "
                     "now it is absent",
                     "make a new plan",
                 )
-            reason = planning.refusal(change.fix, was, facts, change.terms)
+            reason = planning.refusal(change.fix, was, facts, terms)
             if reason is not None:
                 raise StalePlan(f"{change.fix} was possible and is refused now: {reason}",
                                 "make a new plan")  # fmt: skip
@@ -188,6 +205,8 @@ def _apply(
 
     if not args.json and not args.quiet:
         print(writing.plan_text(args, plan, Style(args)))
+    else:
+        writing.warn_of(plan)
     if not plan.changes:
         refused = any(r.wanted for r in plan.refused)
         return Ended(plan, "refused" if refused else "nothing")
@@ -225,9 +244,8 @@ def _apply(
 
 def _await(args: argparse.Namespace, here: Session, ended: Ended, guard: Guard) -> Ended:
     """Stay until the transaction is confirmed or undone."""
-    from dataclasses import replace
-
     from remedies.cli import confirm
+    from remedies.values import replace
 
     entry = confirm.await_end(args, here, ended.transaction or "", ended.until or "", guard)
     if entry.outcome == "confirmed":

@@ -17,6 +17,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "transaction", nargs="?", metavar="TXN", help="keep this one (default: the one that waits)"
     )
+    parser.add_argument(
+        "-n",
+        "--dry-run",
+        action="store_true",
+        help="show the boot files that would be written and change nothing",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from remedies.transaction import lock
     from remedies.transaction.journal import Journal
 
+    if args.dry_run:
+        return _dry_run(args)
     writing.need_root("confirm")
     here = session.start(args)
     folder = writing.prepare(here)
@@ -40,25 +48,48 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
+def _dry_run(args: argparse.Namespace) -> int:
+    from remedies.cli import session, writing
+    from remedies.cli.render import changes_text
+    from remedies.cli.terminal import Style
+
+    here = session.start(args, of_journal=True)
+    entry = writing.waiting(here)
+    if entry is None or args.transaction not in (None, entry.id):
+        _print(args, "nothing", "")
+        return 0
+    if args.json:
+        _print(args, "nothing", entry.id)
+        return 0
+    boot = [change for change in entry.begin.changes if change.boot]
+    print("\n".join(changes_text(boot, Style(args))), end="")
+    print(f"Transaction {entry.id} would stay; {len(boot)} boot files would be written.")
+    return 0
+
+
 def confirm(here: Session, journal: Journal, entry: Transaction) -> None:
     """Keep a transaction that waits, and let its guard go. Hold the lock."""
-    from remedies.transaction import actor, guard
+    from functools import partial
+
+    from remedies.transaction import actor, bootguard, guard
     from remedies.transaction.host import HostResources
     from remedies.transaction.run import confirm_it
 
-    confirm_it(HostResources(), journal, entry, actor.user())
+    for_boot = partial(bootguard.arm, here.folder, entry.id)
+    confirm_it(HostResources(), journal, entry, actor.user(), for_boot)
     guard.nudge(here.folder, entry.id)
 
 
 def _too_late(here: Session, wanted: str | None) -> tuple[int, str, str]:
     """Return exit code, outcome and transaction where nothing waits (any more)."""
+    from remedies.cli import session
     from remedies.errors import UsageError
 
-    if wanted is not None and wanted not in here.ledger:
+    entry = next(session.newest(here.folder, wanted or ""), None)
+    if wanted is not None and entry is None:
         raise UsageError(f"transaction {wanted!r} is not in the journal", "see 'remedy history'")
-    name = wanted or next(reversed(list(here.ledger)), "")
-    if name and here.ledger[name].outcome == "reverted":
-        return 7, "reverted", name
+    if entry is not None and entry.outcome == "reverted":
+        return 7, "reverted", entry.id
     return 0, "nothing", wanted or ""
 
 
@@ -82,6 +113,10 @@ def _print(args: argparse.Namespace, outcome: str, name: str) -> None:
         "nothing": "Nothing waits to be confirmed.",
     }
     print(words[outcome])
+    if outcome != "nothing" and not args.quiet:
+        from remedies.cli.again import again
+
+        print(f"Next: '{again(args, 'status')}' shows what is in force.")
 
 
 def await_end(
@@ -96,10 +131,11 @@ def await_end(
     import sys
 
     from remedies.cli.parser import warn
+    from remedies.cli.terminal import local
     from remedies.errors import RemedyError
     from remedies.transaction.guard import outcome_of
 
-    warn(f"applied as {name}: undone at {until} unless confirmed")
+    warn(f"applied as {name}: undone at {local(until)} unless confirmed")
     poll = select.poll()
     poll.register(guard, select.POLLIN)
     asking = not args.no_input and sys.stdin.isatty()

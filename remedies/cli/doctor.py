@@ -15,13 +15,15 @@ def run(args: argparse.Namespace) -> int:
 
     from remedies import doctor
     from remedies.cli.terminal import Style, clean
+    from remedies.model import FORMAT_VERSION
 
     checks = doctor.checks(args.state_dir)
     if args.json:
         plain = [
             {"name": c.name, "state": c.state, "detail": c.detail, "hint": c.hint} for c in checks
         ]
-        print(json.dumps({"kind": "doctor", "checks": plain}, indent=2))
+        head = {"format_version": FORMAT_VERSION, "kind": "doctor"}
+        print(json.dumps({**head, "checks": plain}, indent=2))
     else:
         style = Style(args)
         colours = {"yes": "green", "no": "red", "optional": "yellow"}
@@ -29,4 +31,6 @@ def run(args: argparse.Namespace) -> int:
             hint = f"; {check.hint}" if check.hint and check.state != "yes" else ""
             state = style(colours[check.state], f"{check.state:8}")
             print(clean(f"{check.name:26} ") + state + clean(f" {check.detail}{hint}"))
+        if not args.quiet:
+            print("\nNext: 'remedy scan' looks for faults.")
     return 1 if any(check.state == "no" for check in checks) else 0

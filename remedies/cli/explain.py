@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from remedies import catalogue
     from remedies.cli.terminal import Style
     from remedies.errors import UsageError
+    from remedies.model import FORMAT_VERSION
 
     known = {**dict.fromkeys(catalogue.condition_ids(), "condition"),
              **dict.fromkeys(catalogue.fix_ids(), "fix")}  # fmt: skip
@@ -30,12 +32,46 @@ def run(args: argparse.Namespace) -> int:
     module = catalogue.condition(args.id) if kind == "condition" else catalogue.fix(args.id)
     text = inspect.cleandoc(module.__doc__ or "")
     if args.json:
-        print(
-            json.dumps({"id": args.id, "kind": kind, "title": module.TITLE, "text": text}, indent=2)
-        )
+        plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": kind,
+            "id": args.id,
+            "title": module.TITLE,
+            "text": text,
+        }
+        print(json.dumps(plain, indent=2))
         return 0
     style = Style(args)
     print(style("bold", f"{args.id} ({kind})"))
-    for line in text.splitlines():
+    text = text.replace("``", "'")
+    if style.width:
+        parts = (style.wrap(words, indent) for indent, words in _paragraphs(text))
+        lines = [line for part in parts for line in part]
+    else:
+        lines = text.splitlines()
+    for line in lines:
         print(style("bold", line) if line and not line.startswith(" ") else line)
+    if not args.quiet:
+        verb = "scan' looks for it" if kind == "condition" else "plan' shows what would change"
+        print(f"\nNext: 'remedy {verb} here.")
     return 0
+
+
+def _paragraphs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield indentation and words of each paragraph; a line of other indentation begins one."""
+    before, words = "", ""
+    for line in text.splitlines():
+        inner = line.lstrip()
+        indent = line[: len(line) - len(inner)]
+        begins = indent != before or not inner or not words or inner.startswith("- ")
+        hangs = indent == before + "  " and words.startswith("- ")  # the rest of a list's entry
+        if begins and not (inner and hangs):
+            if words:
+                yield before, words
+            if not inner:
+                yield "", ""
+            before, words = indent, inner
+        else:
+            words += f" {inner}"
+    if words:
+        yield before, words

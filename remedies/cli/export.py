@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from remedies.fleet import export
     from remedies.model import FORMAT_VERSION
 
-    plan = planfile.plan_from_json(session.read_file(args.plan), args.plan)
+    plan = planfile.plan_from_json(session.read_file(args.plan, "plan"), args.plan)
     texts = export.playbooks(plan)
     try:
         os.makedirs(args.output, exist_ok=True)

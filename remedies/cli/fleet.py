@@ -29,17 +29,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="DIR", help="save one plan a host, for 'fleet apply DIR'"
     )
     _rollout(verbs["apply"])
+    _reporting(verbs["report"])
     which = verbs["rollback"].add_mutually_exclusive_group()
     which.add_argument("--run", dest="of_run", metavar="RUN", help="what this rollout applied")
     which.add_argument("--fix", metavar="ID", help="everything this fix has in force")
     which.add_argument("--every", action="store_true", help="everything that is in force")
     for name in ("apply", "rollback"):
-        for option, text in (("--change-id", "the change ticket"), ("--message", "why")):
+        for option, text in (
+            ("--change-id", "the change ticket"),
+            ("--message", "why"),
+            ("--approved-by", "who approved it"),
+        ):
             verbs[name].add_argument(option, metavar="TEXT", help=f"{text}, for every journal")
         verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
     for name in ("apply", "confirm", "rollback"):
         verbs[name].add_argument("-y", "--yes", action="store_true", help="do not ask")
-    for name in ("apply", "rollback"):
+    for name in ("apply", "rollback", "report"):
         verbs[name].add_argument(
             "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
         )
@@ -56,6 +61,19 @@ def _site(parser: argparse.ArgumentParser) -> None:
         help="arguments for ansible-playbook, in one word: '--vault-password-file FILE -u admin'",
     )  # fmt: skip
     parser.add_argument("--forks", type=int, default=0, metavar="N", help="hosts at a time")
+
+
+def _reporting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", action="append", metavar="FORMAT:FILE",
+        help="write an audit report of all hosts, as 'remedy report' does; repeatable; exit 0 "
+        "whatever it says, 9 where a host gave no record",
+    )  # fmt: skip
+    parser.add_argument("--since", metavar="WHEN", help="with -o: only transactions this recent")
+    parser.add_argument(
+        "--heads-of", metavar="RUN",
+        help="with -o: check each host's journal against the head that this rollout has kept",
+    )  # fmt: skip
 
 
 def _rollout(parser: argparse.ArgumentParser) -> None:

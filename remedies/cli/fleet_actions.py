@@ -14,7 +14,7 @@ from remedies import codec
 from remedies.cli.fleet_view import View
 from remedies.cli.parser import duration
 from remedies.errors import InputError, RemedyError, UsageError
-from remedies.fleet import batches, rollout, rundir, runner, states
+from remedies.fleet import batches, records, rollout, rundir, runner, states
 from remedies.fleet.plans import Entry, Index
 from remedies.fleet.rundir import Run
 from remedies.fleet.runner import Site
@@ -25,11 +25,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the action that the command line names."""
     if args.action == "apply":
         return _resume(args) if args.resume else _apply(args)
+    if args.action == "report" and args.output:
+        from remedies.cli import fleet_report
+
+        return fleet_report.run(args)
     actions = {"plan": _plan, "rollback": _rollback}
     return actions.get(args.action, _simple)(args)
 
 
-def _ready(args: argparse.Namespace) -> tuple[Site, list[str]]:
+def ready(args: argparse.Namespace) -> tuple[Site, list[str]]:
     """Return the inventories and the hosts that are meant."""
     if not args.inventory:
         raise UsageError("no inventory", "give one with -i")
@@ -42,24 +46,24 @@ def _absolute(inventories: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(i if "," in i else os.path.abspath(i) for i in inventories)
 
 
-def _variables(args: argparse.Namespace) -> dict[str, object]:
+def given(args: argparse.Namespace) -> dict[str, object]:
     """Return what the command line says beside the inventory; it counts more."""
-    given: dict[str, object] = {}
+    found: dict[str, object] = {}
     if args.policy:
-        given["remedy_policy"] = [
+        found["remedy_policy"] = [
             os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy
         ]
     if args.state_dir != "/var/lib/remedy":
-        given["remedy_state_dir"] = args.state_dir
-    for name in ("backend", "window", "fix", "change_id", "message"):
+        found["remedy_state_dir"] = args.state_dir
+    for name in ("backend", "window", "fix", "change_id", "message", "approved_by"):
         if getattr(args, name, None):
-            given[f"remedy_{name}"] = getattr(args, name)
+            found[f"remedy_{name}"] = getattr(args, name)
     if getattr(args, "every", False):
-        given["remedy_every"] = True
-    return given
+        found["remedy_every"] = True
+    return found
 
 
-def _play(
+def play(
     args: argparse.Namespace,
     name: str,
     site: Site,
@@ -82,23 +86,23 @@ def _play(
 
 def _simple(args: argparse.Namespace) -> int:
     """Scan, report or confirm."""
-    site, hosts = _ready(args)
+    site, hosts = ready(args)
     if args.action == "confirm":
         _ask(args, f"Keep what waits on {len(hosts)} hosts?")
     with View(args, len(hosts)) as view:
-        found = _play(args, args.action, site, hosts, _variables(args), view)
+        found = play(args, args.action, site, hosts, given(args), view)
     view.findings(found) if args.action in ("scan", "report") else view.states(found)
     return states.worst(s.rc for s in found.values())
 
 
 def _plan(args: argparse.Namespace) -> int:
-    site, hosts = _ready(args)
-    variables = _variables(args)
+    site, hosts = ready(args)
+    variables = given(args)
     if args.output:
         variables["remedy_save"] = os.path.abspath(args.output)
         _new_folder(args.output)
     with View(args, len(hosts)) as view:
-        found = _play(args, "plan", site, hosts, variables, view)
+        found = play(args, "plan", site, hosts, variables, view)
     entries = {h: _entry(s) for h, s in found.items() if "summary" in s.details}
     without = {h: s.message for h, s in found.items() if h not in entries}
     if args.output:
@@ -128,8 +132,8 @@ def _new_folder(path: str) -> None:
 def _apply(args: argparse.Namespace) -> int:
     steps = batches.parse(args.batch)
     seconds = duration(args.confirm_timeout)
-    site, hosts = _ready(args)
-    variables = {**_variables(args), "remedy_confirm_timeout": seconds}
+    site, hosts = ready(args)
+    variables = {**given(args), "remedy_confirm_timeout": seconds}
     if args.plans:
         index = Index.read(args.plans)
         absent = [host for host in hosts if host not in index.hosts]
@@ -142,7 +146,7 @@ def _apply(args: argparse.Namespace) -> int:
         variables["remedy_plans"] = os.path.abspath(args.plans)
     if args.dry_run:
         with View(args, len(hosts)) as view:
-            found = _play(args, "apply", site, hosts, variables, view) if hosts else {}
+            found = play(args, "apply", site, hosts, variables, view) if hosts else {}
         view.states(found)
         return states.worst(s.rc for s in found.values())
     sizes = ", ".join(str(len(batch)) for batch in batches.split(hosts, steps))
@@ -159,7 +163,7 @@ def _apply(args: argparse.Namespace) -> int:
         max_fail=args.max_fail,
         max_fail_percentage=args.max_fail_percentage,
     )
-    return _go(args, rundir.begin(_runs(args), asked), hosts)
+    return _go(args, rundir.begin(runs_folder(args), asked), hosts)
 
 
 def _resume(args: argparse.Namespace) -> int:
@@ -167,7 +171,7 @@ def _resume(args: argparse.Namespace) -> int:
 
     if args.plans or args.inventory:
         raise UsageError("--resume goes on as the run began", "leave out DIR and -i")
-    found = rundir.find(_runs(args), args.resume)
+    found = rundir.find(runs_folder(args), args.resume)
     hosts = rollout.left(found)
     _ask(args, f"Go on with {len(hosts)} hosts of {found.id}?")
     seconds = rollout.unsettled(found)
@@ -186,9 +190,9 @@ def _go(args: argparse.Namespace, run: Run, hosts: list[str]) -> int:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    variables = _variables(args)
+    variables = given(args)
     if args.of_run:
-        run_ = rundir.find(_runs(args), args.of_run)
+        run_ = rundir.find(runs_folder(args), args.of_run)
         which = {
             host: s.transaction
             for host, s in run_.standings().items()
@@ -197,13 +201,15 @@ def _rollback(args: argparse.Namespace) -> int:
         args.inventory = args.inventory or list(run_.asked.inventories)
         args.ansible = args.ansible or shlex.join(run_.asked.extra)
         variables["remedy_transactions"] = which
-    site, hosts = _ready(args)
+        if not args.dry_run:
+            variables.update(remedy_record=records.folder(run_), remedy_since=records.SINCE)
+    site, hosts = ready(args)
     if args.of_run:
         hosts = [host for host in hosts if host in which]
     if not args.dry_run:
         _ask(args, f"Undo on {len(hosts)} hosts?")
     with View(args, len(hosts)) as view:
-        found = _play(args, "rollback", site, hosts, variables, view) if hosts else {}
+        found = play(args, "rollback", site, hosts, variables, view) if hosts else {}
     if args.of_run and not args.dry_run:
         for standing in found.values():
             run_.tell(replace(standing, transaction=which[standing.host]))
@@ -211,7 +217,8 @@ def _rollback(args: argparse.Namespace) -> int:
     return states.worst(s.rc for s in found.values())
 
 
-def _runs(args: argparse.Namespace) -> str:
+def runs_folder(args: argparse.Namespace) -> str:
+    """Return the folder that holds the runs."""
     return os.path.abspath(args.run_dir or rundir.default_folder())
 
 

@@ -72,7 +72,7 @@ def _list(args: argparse.Namespace) -> int:
     for marker in worlds:
         kept = "left up" if marker.up else "in use, or its run was killed"
         print(f"world {marker.id}: {marker.scenario}, IPv{marker.family}, {marker.nat}; {kept}")
-    print(f"\nnext: remedy lab run {next(iter(found))}")
+    print(f"\nNext: 'remedy lab run {next(iter(found))}'.")
     return 0
 
 
@@ -101,7 +101,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"not as told: {result.failure}{left if args.keep else ''}")
         return 1
     print(f"all {len(result.steps)} steps as told{left if args.keep else ''}")
-    print("next: remedy scan (this host); remedy lab list (other faults)")
+    print("Next: 'remedy scan' (this host) or 'remedy lab list' (other faults).")
     return 0
 
 
@@ -124,7 +124,7 @@ def _up(args: argparse.Namespace) -> int:
     print("run the traffic once:", attempt, "", "look:", sep="\n  ")
     for command in commands[1:]:
         print(f"  {command}")
-    print(f"\nnext: {down}")
+    print(f"\nNext: '{down}'.")
     return 0
 
 

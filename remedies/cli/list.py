@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remedies.cli.terminal import Style
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +19,14 @@ def run(args: argparse.Namespace) -> int:
 
     from remedies import catalogue
     from remedies.cli.terminal import Style
+    from remedies.model import FORMAT_VERSION
 
     conditions = [(name, catalogue.condition(name)) for name in catalogue.condition_ids()]
     fixes = [(name, catalogue.fix(name)) for name in catalogue.fix_ids()]
     if args.json:
         plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": "list",
             "conditions": [
                 {"id": name, "title": c.TITLE, "severity": c.SEVERITY} for name, c in conditions
             ],
@@ -33,10 +40,16 @@ def run(args: argparse.Namespace) -> int:
     style = Style(args)
     print(style("bold", "Conditions"))
     for name, condition in conditions:
-        print(f"  {name:22} {condition.TITLE}")
+        print(_entry(style, name, condition.TITLE))
     print(style("bold", "Fixes"))
     for name, fix in fixes:
         answers = f" (for {', '.join(fix.ANSWERS)})" if fix.ANSWERS else " (by 'require' only)"
-        print(f"  {name:22} {fix.TITLE}{answers}")
-    print("\n'remedy explain ID' tells the whole of one.")
+        print(_entry(style, name, fix.TITLE + answers))
+    if not args.quiet:
+        print("\nNext: 'remedy explain ID' tells the whole of one.")
     return 0
+
+
+def _entry(style: Style, name: str, text: str) -> str:
+    head = f"  {name:22} "
+    return head + "\n".join(style.wrap(text, " " * len(head)))[len(head) :]

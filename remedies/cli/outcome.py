@@ -7,8 +7,9 @@ import json
 from typing import Optional
 
 from remedies import codec, planfile
+from remedies.cli.again import again
 from remedies.cli.parser import warn
-from remedies.cli.terminal import clean
+from remedies.cli.terminal import clean, local
 from remedies.model import Plan
 from remedies.values import dataclass
 
@@ -54,7 +55,7 @@ def report(args: argparse.Namespace, ended: Ended) -> None:
         )
         print(json.dumps(plain, indent=2))
         return
-    print("\n".join(_lines(ended)))
+    print("\n".join(_lines(args, ended)))
 
 
 _OUTCOMES = {
@@ -66,18 +67,33 @@ _OUTCOMES = {
     "incomplete": "Failed, and the rollback is incomplete.",
     "stale": "Nothing was changed: the plan is stale.",
 }
+_NEXT = {
+    "applied": ("status", "watches it"),
+    "nothing": ("status", "shows what is in force"),
+    "refused": ("apply", "again once what the refusals name is mended"),
+    "rolled-back": ("show", "tells what was tried"),
+    "incomplete": ("show", "tells what was tried; mend what is stuck"),
+    "stale": ("plan", "makes a new one"),
+}
+"""The verb to run next, and what it does; ``show`` is about this transaction."""
 
 
-def _lines(ended: Ended) -> list[str]:
+def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     """Return the end of an apply as text."""
     name = f" as transaction {ended.transaction}." if ended.outcome == "applied" else ""
     lines = [_OUTCOMES[ended.outcome] + name]
+    if ended.outcome == "nothing" and ended.plan.scan.unknown:
+        lines = ["Nothing to do in what could be judged; see above for what could not."]
     if ended.reason:
         lines.append(f"  {clean(ended.reason)}")
     lines += [f"  {v['condition']}: was {v['before']}, now {v['after']}" for v in ended.verified]
     lines += [f"  stuck: {clean(item)}" for item in ended.stuck]
     if ended.until is not None:
-        lines.append(f"It is undone at {ended.until} unless 'remedy confirm' comes before.")
-    elif ended.outcome == "applied":
-        lines.append("Next: 'remedy status' watches it, 'remedy rollback' undoes it.")
+        lines.append(f"It is undone at {local(ended.until)} unless "
+                     f"'{again(args, 'confirm')}' comes before.")  # fmt: skip
+    elif ended.outcome in _NEXT and not args.quiet:
+        verb, why = _NEXT[ended.outcome]
+        words = (verb, ended.transaction) if verb == "show" else (verb,)
+        undo = f", '{again(args, 'rollback')}' undoes it" if ended.outcome == "applied" else ""
+        lines.append(f"Next: '{again(args, *words)}' {why}{undo}.")
     return lines

@@ -85,7 +85,8 @@ def _of_guards(here: Session) -> tuple[Harm, ...]:
             None,
         )
         if change is not None and harm.untracks(entry):
-            in_use.append(harm.InUse(entry.fix, entry.resource, None, change.terms))
+            for _, terms in change.uses:
+                in_use.append(harm.InUse(entry.fix, entry.resource, None, terms))
     if not in_use:
         return ()
     fixes = [catalogue.fix(use.fix) for use in in_use]

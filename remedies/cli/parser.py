@@ -22,7 +22,7 @@ VERBS = {
     "trace": "watch resets and refusals as they happen, and what they prove; exits 2 on a proof",
     "history": "list the transactions of this host and namespace",
     "show": "show one transaction: its changes, and how it ended",
-    "report": "write an audit report, in several formats at once; changes nothing",
+    "report": "write an audit report in several formats; changes nothing, exit 0 whatever it says",
     "audit": "check the journal's hash chain, or sign its head; exit 65 where it was altered",
     "explain": "explain a condition or a fix: what, why, evidence, safety, references",
     "list": "list conditions and fixes",
@@ -43,8 +43,33 @@ _ZIPPED = not os.path.exists(__file__)
 _TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backend")
 
 
+class _Page(argparse.HelpFormatter):
+    """Knows the terminal's width without shutil, whose compressors every verb would import.
+
+    argparse makes a formatter for each argument that is added, to check it.
+    """
+
+    def __init__(self, prog: str, **given: Any) -> None:
+        super().__init__(prog, **{"width": _columns() - 2, **given})
+
+
+def _columns() -> int:
+    """Return the terminal's width as shutil finds it: COLUMNS, the terminal's own word, 80."""
+    try:
+        return int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UsageError, with a guess at what was meant."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{"formatter_class": _Page, **given})
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError; an unknown option or choice comes with the nearest known one."""
@@ -105,7 +130,7 @@ def _everywhere() -> Parser:
         help="how long to wait for another writer (default: 10s)",
     )
     group.add_argument("--json", action="store_true", help="print JSON on standard output")
-    group.add_argument("--plain", action="store_true", help="no colour, no progress")
+    group.add_argument("--plain", action="store_true", help="no colour, no progress, whole lines")
     group.add_argument("--no-color", action="store_true", help="no colour")
     group.add_argument("--no-input", action="store_true", help="never ask")
     group.add_argument("-q", "--quiet", action="store_true", help="only the result")
@@ -129,7 +154,7 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"remedy {__version__}")
-    # With prog given, argparse formats no usage here, which would import shutil for its width.
+    # With prog given, argparse formats no usage here.
     verbs = parser.add_subparsers(
         dest="verb", metavar="VERB", title="verbs", parser_class=Parser, prog="remedy"
     )
@@ -168,11 +193,29 @@ def parse(words: list[str]) -> argparse.Namespace:
     if verb is None:
         if not words:
             words = ["--help"]
-        build(bare=True).parse_args(words)
+        first = build(bare=True)
+        for word in words:
+            if not word.startswith("--"):
+                break
+            if word.partition("=")[0] not in first._option_string_actions:
+                first.error(f"unrecognized arguments: {word}")
+        first.parse_args(words)
         raise UsageError("no verb given", "see 'remedy --help'")
     if _module(verb) is None:
         raise UsageError(f"the single-file tool has no verb {verb!r}", "install remedies with pip")
-    return build(verb).parse_args(words)
+    parser = build(verb)
+    args, left = parser.parse_known_args(words)
+    if left:
+        _of_action(parser, args).error(f"unrecognized arguments: {' '.join(left)}")
+    return args
+
+
+def _of_action(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Any:
+    """Return the parser of the verb, or of its action: the one that knows the options wanted."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and getattr(args, action.dest, None):
+            return _of_action(action.choices[getattr(args, action.dest)], args)
+    return parser
 
 
 def _verb_of(words: list[str]) -> Optional[str]:

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from remedies import planfile
     from remedies.cli import session
     from remedies.cli.advice import texts
+    from remedies.cli.again import again
     from remedies.cli.parser import warn
     from remedies.cli.render import plan_text
     from remedies.cli.terminal import Style
@@ -51,7 +52,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(plan_text(plan, Style(args), verbose=args.verbose))
         if plan.changes and not args.quiet:
-            print(f"\nNext: 'remedy apply{f' {args.output}' if args.output else ''}'.")
+            words = ("apply", args.output) if args.output else ("apply",)
+            print(f"\nNext: '{again(args, *words)}'.")
+        elif not args.quiet and plan.advice and not args.verbose:
+            print(f"\nNext: '{again(args, 'plan', '-v')}' gives the advice in full.")
+        elif not args.quiet:
+            print(f"\nNext: '{again(args, 'status')}' shows what is in force.")
     if any(r.wanted for r in plan.refused):
         return 8
     return 2 if args.detailed_exitcode and plan.changes else 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from remedies.cli.advice import advice_text
-from remedies.cli.terminal import Style, clean
+from remedies.cli.terminal import Style, clean, local
 from remedies.model import Advice, Change, Finding, Plan, Refusal, Scan
 from remedies.netfilter import flowpath
 
 MARKS = {"create": "+", "update": "~", "remove": "-"}
+_UNDER = " " * 10  # under what stands behind a verdict
 _MARK_COLOUR = {"create": "green", "update": "yellow", "remove": "red"}
 
 
@@ -42,7 +43,7 @@ def findings_text(
         )
     for unknown in scan.unknown:
         lines.append(f"{style.verdict('unknown')} {style('bold', clean(unknown.condition))}")
-        lines += [f"          {clean(unknown.reason)}", ""]
+        lines += [*style.wrap(clean(unknown.reason), _UNDER), ""]
     for condition in show_all:
         lines.append(f"{style.verdict('absent')} {condition}")
     if not scan.findings and not scan.unknown:
@@ -53,7 +54,7 @@ def findings_text(
 def _host_line(scan: Scan, style: Style) -> str:
     host = scan.host
     where = "" if host.netns == "host" else f", namespace {host.netns}"
-    return style("dim", clean(f"{host.name}, kernel {host.kernel}{where}, {scan.time}"))
+    return style("dim", clean(f"{host.name}, kernel {host.kernel}{where}, {local(scan.time)}"))
 
 
 def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
@@ -61,15 +62,15 @@ def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
     verdict = style.verdict(clean(finding.verdict))
     lines = [
         f"{verdict} {style('bold', clean(finding.condition))}  {subject}",
-        f"          {clean(finding.message)}",
+        *style.wrap(clean(finding.message), _UNDER),
     ]
     if finding.waived:
-        lines.append(f"          waived: {clean(finding.waived)}")
+        lines += style.wrap(f"waived: {clean(finding.waived)}", _UNDER)
     if evidence:
         for item in finding.evidence:
             note = f"  ({item.note})" if item.note else ""
             text = clean(f"{item.source}: {item.key} {item.value}{note}")
-            lines.append(style("dim", f"          {text}"))
+            lines.append(style("dim", _UNDER + text))
     return [*lines, ""]
 
 
@@ -81,7 +82,7 @@ def plan_text(plan: Plan, style: Style, *, verbose: int) -> str:
         lines += _advice(advice, style, verbose)
     for refusal in plan.refused:
         lines += _refusal(refusal, style)
-    lines.append(_count(plan.changes))
+    lines.append(_count(plan.changes) + _not_judged(plan.scan))
     return "\n".join(lines)
 
 
@@ -96,10 +97,12 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
             "lossy": "undone by 'remedy rollback', but for what the kernel keeps",
             "none": "cannot be undone",
         }[change.reversibility]
-        lines.append(f"    {clean(change.impact)}; risk {clean(change.risk)}; {undone}")
+        told = f"{clean(change.impact)}; risk {clean(change.risk)}; {undone}"
+        lines += style.wrap(told, "    ")
         body = "\n".join(line for line in change.diff.split("\n") if line[:3] not in ("---", "+++"))
         lines += [f"    {line}" for line in style.diff(clean(body)).split("\n")]
-        lines += [f"    ! {clean(flowpath.text(effect))}" for effect in change.effects]
+        for effect in change.effects:
+            lines += style.wrap(f"! {clean(flowpath.text(effect))}", "    ")
         lines.append("")
     return lines
 
@@ -108,7 +111,10 @@ def _advice(advice: Advice, style: Style, verbose: int) -> list[str]:
     mark = style("cyan", "!")
     title = f"{mark} {style('bold', clean(advice.title))}  advice of {clean(advice.fix)}"
     text = clean(advice_text(advice, long=verbose > 0))
-    return [title, *(f"    {line}" for line in text.split("\n")), ""]
+    lines = [title]
+    for line in text.split("\n"):  # what is indented is to be copied as it stands
+        lines += [f"    {line}"] if line.startswith(" ") else style.wrap(line, "    ")
+    return [*lines, ""]
 
 
 def _refusal(refusal: Refusal, style: Style) -> list[str]:
@@ -116,9 +122,18 @@ def _refusal(refusal: Refusal, style: Style) -> list[str]:
     note = "" if refusal.wanted else " (another fix stands in, or none is asked for)"
     return [
         f"{mark} {style('bold', clean(refusal.fix))}  refused{note}",
-        f"    {clean(refusal.reason)}",
+        *style.wrap(clean(refusal.reason), "    "),
         "",
     ]
+
+
+def _not_judged(scan: Scan) -> str:
+    """Return what keeps "nothing to change" from meaning that all is well."""
+    names = dict.fromkeys(
+        [u.condition for u in scan.unknown]
+        + [f.condition for f in scan.findings if f.verdict == "unknown"]
+    )
+    return f" Not judged: {clean(', '.join(names))}." if names else ""
 
 
 def _count(changes: tuple[Change, ...]) -> str:

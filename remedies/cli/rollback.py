@@ -31,18 +31,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Roll back and print; 0, 1 for drift, 4 where something is stuck."""
     from remedies.cli import session, writing
+
+    if args.dry_run:
+        here = session.start(args, of_journal=True)
+        _print(args, _with_diffs(_all_changes(here)), "nothing", [], [])
+        return 0
+    return writing.at_work("rollback", args, _write)
+
+
+def _write(args: argparse.Namespace, here: Session) -> int:
+    from remedies.cli import session, writing
     from remedies.transaction import lock
     from remedies.transaction.journal import Journal
 
-    if args.dry_run:
-        here = session.start(args)
-        _print(args, _with_diffs(_all_changes(here)), "nothing", [], [])
-        return 0
-    writing.need_root("rollback")
-    here = session.start(args)
-    folder = writing.prepare(here)
     asked = _ask_about(args, here)
-    with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
+    with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
         here = session.reread(here)
         dead = [entry.id for entry in here.ledger.values() if entry.outcome is None]
         entry = writing.waiting(here)
@@ -128,11 +131,11 @@ def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: 
 
 def _steps(here: Session) -> Iterator[tuple[tuple[str, ...], tuple[Change, ...]]]:
     """Yield what to undo: the transactions it belongs to and the reversed changes."""
-    from dataclasses import replace
-
+    from remedies.cli import session
     from remedies.errors import UsageError
     from remedies.model import Change
     from remedies.transaction.ledger import to_roll_back
+    from remedies.values import replace
 
     args = here.args
     if args.fix:
@@ -167,12 +170,13 @@ def _steps(here: Session) -> Iterator[tuple[tuple[str, ...], tuple[Change, ...]]
     left = to_roll_back(here.ledger)
     if args.transaction:
         if args.transaction not in left:
-            known = args.transaction in here.ledger
+            known = next(session.newest(here.folder, args.transaction), None) is not None
             raise UsageError(
                 f"transaction {args.transaction!r} "
                 + ("has nothing in force" if known else "is not in the journal"),
                 "see 'remedy history'",
             )
+        _on_top(left, args.transaction)
         left = {args.transaction: left[args.transaction]}
     elif not args.every:
         left = dict(list(left.items())[:1])
@@ -186,15 +190,33 @@ def _steps(here: Session) -> Iterator[tuple[tuple[str, ...], tuple[Change, ...]]
         )
 
 
+def _on_top(left: dict[str, tuple[Change, ...]], txn: str) -> None:
+    """Raise RemedyError where a newer transaction has changed what this one would put back.
+
+    Its way back leads to what this one wrote: undone in the wrong order, that would stay for good.
+    """
+    from remedies.errors import RemedyError
+
+    mine = {change.resource for change in left[txn]}
+    for newer, changes in left.items():
+        if newer == txn:
+            return
+        both = [change.resource for change in changes if change.resource in mine]
+        if both:
+            raise RemedyError(
+                f"{both[0]} was changed again by transaction {newer}",
+                f"'remedy rollback {newer}' first, or 'remedy rollback --every' for all",
+            )
+
+
 def _all_changes(here: Session) -> list[Change]:
     return [change for _, step in _steps(here) for change in step]
 
 
 def _with_diffs(changes: list[Change]) -> list[Change]:
-    from dataclasses import replace
-
     from remedies.planning import diff
     from remedies.transaction.host import HostResources
+    from remedies.values import replace
 
     reads = HostResources()
     return [replace(c, diff=diff(reads, c.resource, c.before, c.after)) for c in changes]
@@ -217,6 +239,7 @@ def _print(
     import json
 
     from remedies import codec
+    from remedies.cli.again import again
     from remedies.cli.terminal import clean
     from remedies.model import FORMAT_VERSION
 
@@ -242,3 +265,7 @@ def _print(
     print(words[outcome])
     for line in drift:
         print(f"  {clean(line)}")
+    if not args.quiet and outcome == "rolled-back":
+        print(f"Next: '{again(args, 'scan')}' shows what that brings back.")
+    elif not args.quiet and args.dry_run and changes:
+        print("Next: the same without --dry-run.")

@@ -118,5 +118,11 @@ def _counts(verdict: str, waived: Optional[str], fail_on: str) -> bool:
 def _next(args: argparse.Namespace, verdicts: list[str]) -> None:
     if args.quiet or args.facts:
         return
+    from remedies.cli.again import again
+
     if any(verdict in _FROM for verdict in verdicts):
-        print("\nNext: 'remedy plan' shows what would be changed.")
+        print(f"\nNext: '{again(args, 'plan')}' shows what would be changed.")
+    elif "mitigated" in verdicts:
+        print(f"\nNext: '{again(args, 'status')}' shows what is in force.")
+    elif not args.all_netns:
+        print(f"\nNext: '{again(args, 'scan', '--all-netns')}' looks into containers, too.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
 from remedies import codec, engine
+from remedies.cli import progress
 from remedies.cli.parser import warn
 from remedies.errors import InputError, NotPermitted
 from remedies.facts import Facts
@@ -17,7 +18,7 @@ from remedies.facts.host import read_host
 from remedies.model import Held, Host, Plan, Policy, Scan
 from remedies.probing import now, read_facts
 from remedies.transaction import state
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
     from remedies.transaction.ledger import Transaction
@@ -51,14 +52,18 @@ def load_policy(args: argparse.Namespace) -> Policy:
     return replace(loaded, backend=args.backend) if args.backend else loaded
 
 
-def start(args: argparse.Namespace) -> Session:
-    """Read host, policy and journal. Without permission for the journal: none, with a warning."""
+def start(args: argparse.Namespace, *, of_journal: bool = False) -> Session:
+    """Read host, policy and journal.
+
+    Without permission for the journal: none, with a warning; or NotPermitted, ``of_journal``: the
+    verb tells what the journal says, and "nothing" would be false.
+    """
     host = read_host()
     session = Session(args=args, host=host, policy=load_policy(args), ledger={}, held={})
-    return reread(session)
+    return reread(session, of_journal=of_journal)
 
 
-def reread(session: Session) -> Session:
+def reread(session: Session, *, of_journal: bool = False) -> Session:
     """Return the session with the journal as it is now."""
     if not state.begun(session.folder):
         return replace(session, ledger={}, held={})
@@ -69,17 +74,25 @@ def reread(session: Session) -> Session:
     try:
         ledger = transactions(latest(os.path.join(session.folder, NAME)))
     except NotPermitted as error:
+        if of_journal:
+            raise
         warn(f"{error}; what is ours cannot be told from what is not")
         ledger = {}
     return replace(session, ledger=ledger, held=in_force(ledger))
 
 
-def read_ledger(folder: str) -> dict[str, Transaction]:
-    """Return every transaction of the journal in ``folder``."""
-    from remedies.transaction.journal import NAME, records
+def newest(folder: str, txn: str = "") -> Iterator[Transaction]:
+    """Yield the transactions of the journal in ``folder``, newest first; with ``txn`` it alone.
+
+    No more of the journal is read, and its chain checked, than is asked for.
+    """
+    from remedies.transaction.journal import NAME, newest_first
     from remedies.transaction.ledger import transactions
 
-    return transactions(records(os.path.join(folder, NAME)))
+    for segment in newest_first(os.path.join(folder, NAME), txn):
+        # A checkpoint tells again what an older segment has told.
+        found = transactions(record for record in segment if record.kind != "checkpoint")
+        yield from (entry for entry in reversed(found.values()) if txn in ("", entry.id))
 
 
 def look(
@@ -95,13 +108,12 @@ def look(
         kinds = engine.needs_of_scan(session.policy)
         if for_plan:
             kinds, topics = engine.needs_of_plan(session.policy)
-    return read_facts(
-        session.host,
-        kinds,
-        window=session.args.window if window is None else window,
-        topics=topics,
-        ours=tuple(session.held),
-    )
+    window = float(session.args.window if window is None else window)
+    doing = f"watching for {window:g} s ..." if window else "reading the kernel ..."
+    with progress.shown(session.args, doing):
+        return read_facts(
+            session.host, kinds, window=window, topics=topics, ours=tuple(session.held)
+        )
 
 
 def with_ours(session: Session, addresses: tuple[str, ...]) -> Session:
@@ -114,12 +126,20 @@ def with_ours(session: Session, addresses: tuple[str, ...]) -> Session:
 
 
 def judge(session: Session, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
-    """Detect, and lay the waivers over what is found; return the scan and the warnings."""
+    """Detect, and lay the waivers over what is found; return the scan and the warnings.
+
+    They say, too, what was not read (a limit, a permission) and no finding speaks of.
+    """
     from remedies.policy import waivers
 
     scanned = engine.scan(session.policy, facts)
     findings, warnings = waivers.apply(scanned.findings, session.policy.waivers, now()[:10])
-    return replace(scanned, findings=findings), warnings
+    said = "\n".join([*(unknown.reason for unknown in scanned.unknown),
+                      *(e.value for finding in findings for e in finding.evidence)])  # fmt: skip
+    return replace(scanned, findings=findings), (
+        *warnings,
+        *(f"not read: {reason}" for reason in facts.unread if reason not in said),
+    )
 
 
 def make_plan(session: Session, *, prune: bool) -> tuple[Plan, Facts]:
@@ -141,7 +161,7 @@ def make_plan(session: Session, *, prune: bool) -> tuple[Plan, Facts]:
     if plan.changes:
         from remedies.cli import weighing
 
-        plan = replace(plan, warnings=plan.warnings + weighing.hints(session, plan))
+        plan = weighing.weigh(session, plan, facts)
     return plan, facts
 
 
@@ -168,18 +188,28 @@ def read_file(path: str, orders: str = "") -> str:
     if path == "-":
         return next_document()
     try:
-        with open(path, encoding="utf-8") as file:
+        # O_NONBLOCK: a FIFO that nobody writes to must not hang the open.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+                folder = stat.S_ISDIR(status.st_mode)
+                raise InputError(f"{path}: is {'a folder' if folder else 'no file'}", "give a file")
             if orders and os.geteuid() == 0:
-                _trusted(path, os.fstat(file.fileno()), orders)
-            return file.read(codec.SIZE_LIMIT + 1)
+                _trusted(path, status, orders)
+            os.set_blocking(descriptor, True)
+            with open(descriptor, encoding="utf-8", closefd=False) as file:
+                return file.read(codec.SIZE_LIMIT + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", "check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder", "give a file") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not text", "give the file as it was saved") from None
     except PermissionError:
         raise NotPermitted(f"{path}: may not be read", "run as its owner") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}", "give a file") from None
 
 
 def _trusted(path: str, status: os.stat_result, what: str) -> None:
@@ -220,11 +250,30 @@ def write_file(path: str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def is_device(path: str) -> bool:
+    """Tell whether what stands there is to be written to, and no new file may take its place.
+
+    ``/dev/null``, a pipe, and the links to our own descriptors (``/dev/stdout``). Any other link
+    is replaced, not followed: in /tmp somebody else may have put it there.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    if stat.S_ISLNK(mode):
+        return os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd", "/proc/self/fd")
+    return not stat.S_ISREG(mode)
+
+
 def write_bytes(path: str, data: bytes, mode: int = 0o666) -> None:
     """Write a file a person named, whole or not at all; the umask cuts ``mode``."""
     folder = os.path.dirname(os.path.abspath(path))
     part = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
     try:
+        if is_device(path):
+            with open(path, "wb") as device:
+                device.write(data)
+            return
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

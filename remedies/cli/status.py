@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     from remedies.cli import outlook, session
 
-    here = session.start(args)
+    here = session.start(args, of_journal=True)
     found = entries(here)
     seen = outlook.look(here, found)
     if args.json:
@@ -47,12 +47,18 @@ def is_bad(here: Session, found: tuple[InForce, ...]) -> bool:
 
 
 def _unfinished(here: Session) -> Iterator[tuple[str, str]]:
-    """Yield every transaction that has no end, and how it stands (ledger.situation)."""
+    """Yield every transaction that has no end, and how it stands (ledger.situation).
+
+    One that could be neither finished nor undone has none either while something of it stands.
+    """
     from remedies.transaction.guard import situation
     from remedies.transaction.ledger import unfinished
 
     for entry in unfinished(here.ledger):
         yield entry.id, situation(here.folder, entry, here.host.boot_id)
+    for name in dict.fromkeys(held.transaction for held in here.held.values()):
+        if here.ledger[name].outcome == "incomplete":
+            yield name, "stuck"
 
 
 def plain(
@@ -108,6 +114,10 @@ _WORDS = {
     ),
     "writing": ("unfinished", "it is being written, or its guard is about to put things back"),
     "dead": ("unfinished", "its writer died: 'remedy rollback' puts things back"),
+    "stuck": (
+        "incomplete",
+        "it could be neither finished nor undone: mend what is stuck, then 'remedy rollback'",
+    ),
 }
 """How an unfinished transaction stands, in a word and in a sentence."""
 
@@ -115,7 +125,8 @@ _WORDS = {
 def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     """Return the status as text."""
     from remedies.cli import outlook as outlooks
-    from remedies.cli.terminal import Style, clean
+    from remedies.cli.again import again
+    from remedies.cli.terminal import Style, clean, local
     from remedies.transaction.store import short
 
     style = Style(here.args)
@@ -134,12 +145,16 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     for name, why in _unfinished(here):
         colour = "yellow" if why == "pending" else "red"
         told = here.ledger[name]
-        until = told.pending.until if told.pending else ""
-        lines.append(f"{style(colour, _WORDS[why][0])} transaction {name} of {clean(told.time)}: "
+        until = local(told.pending.until) if told.pending else ""
+        began = clean(local(told.time))
+        lines.append(f"{style(colour, _WORDS[why][0])} transaction {name} of {began}: "
                      + _WORDS[why][1].format(until=clean(until)))  # fmt: skip
     lines += [clean(line) for line in outlooks.lines(outlook)]
     if not lines:
         return "Nothing of ours is in force."
     if any(entry.state in ("drifted", "gone") for entry in found):
-        lines.append("\nNext: 'remedy apply' restores it, 'remedy rollback --force' gives it up.")
+        lines.append(
+            f"\nNext: '{again(here.args, 'apply')}' restores it, "
+            f"'{again(here.args, 'rollback', '--force')}' gives it up."
+        )
     return "\n".join(lines)

@@ -1,15 +1,18 @@
-"""What reaches a terminal: colour where it is wanted, and never a raw control character."""
+"""What reaches a terminal: colour, its width, local times, no raw control character."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import time
 
 from remedies.printable import clean
 
-__all__ = ["Style", "clean"]
+__all__ = ["Style", "clean", "local"]
 
+_NARROWEST = 20  # columns left for text, however far it is indented
+_WIDEST = 100  # columns: longer lines of prose are hard to read
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -19,6 +22,7 @@ class Style:
     def __init__(self, args: argparse.Namespace) -> None:
         """Decide by the flags, NO_COLOR, FORCE_COLOR, TERM and whether stdout is a terminal."""
         self.colour = _wants_colour(args)
+        self.width = 0 if args.plain or not sys.stdout.isatty() else _columns()
 
     def __call__(self, name: str, text: str) -> str:
         """Return ``text`` in a colour: bold, dim, red, green, yellow or cyan."""
@@ -38,6 +42,58 @@ class Style:
             self(colours[line[0]], line) if line[:1] in colours else line
             for line in text.split("\n")
         )
+
+    def wrap(self, text: str, indent: str) -> list[str]:
+        """Return ``text`` in lines behind ``indent``, as wide as the terminal is.
+
+        One line where nobody looks at it on a terminal, or with --plain: a line is what other
+        programs search.
+        """
+        if not self.width or len(indent) + len(text) <= self.width:
+            return [indent + text]
+        import textwrap  # only a terminal pays for it
+
+        width = max(self.width, len(indent) + _NARROWEST)
+        return textwrap.wrap(
+            text,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent + ("  " if text.startswith(("- ", "! ")) else ""),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def local(moment: str) -> str:
+    """Return a time as JSON and the journal hold it as this place's clocks show it.
+
+    What is no such time (a saved file may say anything) comes back as it is. Without datetime,
+    which costs as much as a scan's reading of the kernel.
+    """
+    if len(moment) != 20 or moment[-1] != "Z":
+        return moment
+    try:
+        year, month, day = (int(moment[a:b]) for a, b in ((0, 4), (5, 7), (8, 10)))
+        hour, minute, second = (int(moment[a:b]) for a, b in ((11, 13), (14, 16), (17, 19)))
+        if month < 3:  # the year begins in March: leap days come last
+            year, month = year - 1, month + 12
+        days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5
+        seconds = ((days + day - 719469) * 24 + hour) * 3600 + minute * 60 + second
+        return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return moment
+
+
+def _columns() -> int:
+    """Return how wide prose may be: COLUMNS, else the terminal's own word, within reason."""
+    try:
+        width = int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        try:
+            width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        except OSError:
+            width = 80
+    return min(width, _WIDEST)
 
 
 def _wants_colour(args: argparse.Namespace) -> bool:

@@ -173,12 +173,11 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     for reason in summary.unread:
         print(f"not read: {clean(reason)}")
     if not args.quiet:
-        following = (
-            "'remedy plan' shows what would be changed"
-            if summary.proven
-            else ("'remedy scan' looks for what only waits to happen")
-        )
-        print(f"\nNext: {following}.")
+        from remedies.cli.again import again
+
+        verb = "plan" if summary.proven else "scan"
+        why = "shows what would be changed" if summary.proven else "looks for what only waits"
+        print(f"\nNext: '{again(args, verb)}' {why}.")
 
 
 def _utc(seconds: float) -> str:

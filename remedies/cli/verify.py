@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from remedies.cli.render import scan_text
     from remedies.cli.terminal import Style
 
-    here = session.start(args)
+    here = session.start(args, of_journal=True)
     found = status.entries(here)
     seen = outlook.look(here, found)
     scan, _ = session.judge(here, session.look(here, for_plan=False))

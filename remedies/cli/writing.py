@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Optional
 
 from remedies import __version__
-from remedies.cli import session
+from remedies.cli import session, stopped
 from remedies.cli.parser import warn
 from remedies.cli.render import plan_text as _plan_text
-from remedies.cli.terminal import Style
+from remedies.cli.terminal import Style, local
 from remedies.errors import Locked, NotPermitted, RemedyError, UsageError, WriteFailed
-from remedies.transaction import actor, guard, state, undo, undofile
+from remedies.transaction import actor, bootguard, guard, state, undo, undofile
 from remedies.transaction.host import HostResources
 from remedies.transaction.ledger import Begin, checkpoint, to_roll_back, unfinished
 
@@ -36,6 +37,21 @@ def prepare(here: Session) -> str:
     return state.prepare(here.args.state_dir, here.host.netns)
 
 
+def at_work(
+    verb: str, args: argparse.Namespace, write: Callable[[argparse.Namespace, Session], int]
+) -> int:
+    """Run ``write`` as root, with a state folder; say what is left where a signal stops it."""
+    need_root(verb)
+    here = session.start(args)
+    prepare(here)
+    try:
+        return write(args, here)
+    except stopped.SIGNALS:
+        if stopped.tell(here):
+            return 4
+        raise
+
+
 def recover(here: Session, journal: Journal) -> Session:
     """Undo what a dead writer left behind or nobody confirmed, and say so.
 
@@ -45,7 +61,7 @@ def recover(here: Session, journal: Journal) -> Session:
         why = guard.situation(here.folder, entry, here.host.boot_id)
         if why == "pending" and entry.pending is not None:
             raise Locked(
-                f"transaction {entry.id} waits to be confirmed until {entry.pending.until}",
+                f"transaction {entry.id} waits to be confirmed until {local(entry.pending.until)}",
                 "'remedy confirm' keeps it, 'remedy rollback' undoes it now",
             )
         result = undo.recover(HostResources(), journal, entry, why)
@@ -67,6 +83,7 @@ def sweep(here: Session) -> Session:
     """Remove what transactions that are over left beside the journal; return it read again."""
     here = session.reread(here)
     guard.sweep(here.folder)
+    bootguard.sweep(here.folder, {entry.id for entry in unfinished(here.ledger)})
     undofile.sweep(here.folder, to_roll_back(here.ledger).keys())
     return here
 
@@ -95,6 +112,7 @@ class Arming:
     def __init__(self, here: Session) -> None:
         """Remember the state folder."""
         self._folder, self._namespace = here.folder, here.host.netns
+        self._window = float(getattr(here.args, "window", 0.0))
         self.guard: Optional[guard.Guard] = None
 
     def __call__(self, txn: str, begin: Begin) -> guard.Guard:
@@ -110,7 +128,7 @@ class Arming:
             except OSError as error:
                 undofile.remove(self._folder, txn)
                 raise WriteFailed(f"{self._folder}: {error.strerror}", "free space") from error
-        self.guard = guard.arm(self._folder, txn)
+        self.guard = guard.arm(self._folder, txn, self._window)
         if self.guard.note:
             warn(self.guard.note)
         return self.guard
@@ -164,8 +182,9 @@ def begin(
         ssh_from=actor.ssh_from(),
         change_id=here.args.change_id,
         comment=here.args.message,
-        approver="" if here.args.yes else actor.user(),
+        approver=here.args.approved_by or ("" if here.args.yes else actor.user()),
         findings=_answered(plan, changes) if plan else (),
+        uid=actor.uid(),
     )
 
 
@@ -175,8 +194,13 @@ def _answered(plan: Plan, changes: tuple[Change, ...]) -> tuple[Finding, ...]:
     return tuple(finding for finding in plan.scan.findings if finding.id in wanted)
 
 
-def plan_text(args: argparse.Namespace, plan: Plan, style: Style) -> str:
-    """Return a plan as text, its warnings on standard error."""
+def warn_of(plan: Plan) -> None:
+    """Say on standard error what a plan warns of."""
     for warning in plan.warnings:
         warn(warning)
+
+
+def plan_text(args: argparse.Namespace, plan: Plan, style: Style) -> str:
+    """Return a plan as text, its warnings on standard error."""
+    warn_of(plan)
     return _plan_text(plan, style, verbose=args.verbose) + "\n"

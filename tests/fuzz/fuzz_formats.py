@@ -20,10 +20,10 @@ from remedies import boot, containers, engine, planfile, planning, policy, snaps
 from remedies.cli import render, session, settings
 from remedies.cli.terminal import Style
 from remedies.errors import RemedyError, Unreadable
-from remedies.facts import counters, docker, oneway, owners, processes
+from remedies.facts import counters, docker, oneway, owners, process
 from remedies.facts import session as ssh
 from remedies.model import Policy, Wanted
-from remedies.netfilter import expressions, legacy, nft_syntax, ours, restore, step, xt
+from remedies.netfilter import expressions, legacy, nft_syntax, ours, restore, script, step, xt
 from remedies.netlink import conntrack, conntrack_stats, diag, nft, route
 from remedies.netlink import socket as netlink
 from remedies.policy import compile as compiler
@@ -102,6 +102,9 @@ class _Nothing:
         del address
         return state or ""
 
+    def check(self, address: str, state: str | None) -> None:
+        del address, state
+
 
 def facts(data: bytes) -> object:
     """Read facts, and judge them as ``scan --facts`` and a plan made from them do."""
@@ -166,7 +169,7 @@ def iptables_state(data: bytes) -> object:
 
 
 def iptables_undo(data: bytes) -> object:
-    return xtables.jumps_in(_text(data).splitlines(), "REMEDY-INVALID")
+    return script.jumps_in(_text(data).splitlines(), "REMEDY-INVALID")
 
 
 def iptables_boot(data: bytes) -> object:
@@ -185,7 +188,7 @@ def ssh_connection(data: bytes) -> object:
 
 
 def cgroup(data: bytes) -> object:
-    return processes.placement(_text(data))
+    return process.placement(_text(data))
 
 
 def proc_counters(data: bytes) -> object:

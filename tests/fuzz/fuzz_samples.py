@@ -17,8 +17,9 @@ from remedies.facts.counters import Counters
 from remedies.facts.flows import Flow, Flows, Tuple
 from remedies.facts.links import Address, Link, Links
 from remedies.facts.netfilter import NatUse, Netfilter
+from remedies.facts.process import Process
 from remedies.facts.routes import DefaultRoute, Routes
-from remedies.facts.sockets import Process, Sockets, UdpSocket
+from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Advice, Change, Evidence, Finding, Host, Plan, Refusal, Scan, Unknown
 from remedies.netfilter import ours

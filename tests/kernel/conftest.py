@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from cli_host import Cli
+
+from remedies.lab import ruleset
+from remedies.lab.scenarios import tcp_invalid_reset
+from remedies.lab.world import Options, World
 
 ROOT = os.geteuid() == 0
 
@@ -105,3 +110,38 @@ def netns() -> Iterator[Callable[..., str]]:
         and subprocess.run(["ip", "netns", "del", name], check=False).returncode != 0
     ]
     assert not left, f"namespaces not removed: {left}"
+
+
+@pytest.fixture
+def load(netns: Callable[..., str]) -> Callable[[str, str], str]:
+    """Give ``load(tool, text) -> str``: a namespace with a ruleset that ``tool`` has read."""
+
+    def make(tool: str, text: str) -> str:
+        ns = netns("nf")
+        run_command(ns, ["nft", "-f", "-"] if tool == "nft" else [tool], stdin=text)
+        return ns
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def exposed_world() -> Iterator[World]:
+    """Give a world whose host is exposed to tcp-invalid-reset."""
+    with World("tcp-invalid-reset", Options()) as made:
+        tcp_invalid_reset.build(made)
+        yield made
+
+
+@pytest.fixture
+def cli(exposed_world: World, tmp_path: Path) -> Iterator[Cli]:
+    """Give the command line in it; afterwards everything is as before, and no guard is left."""
+    made = Cli(exposed_world, tmp_path)
+    before = ruleset.dump(exposed_world)
+    yield made
+    undone = made("rollback", "--every", "--yes", "--force")
+    after = ruleset.dump(exposed_world)
+    made.inside("nft", "delete table inet remedy_invalid_drop")
+    assert undone.returncode == 0, undone.stderr
+    assert after == before
+    left = set(os.listdir(next(p for p in (tmp_path / "state").iterdir() if p.name != "cache")))
+    assert left == {"journal.jsonl", "lock"}

@@ -69,7 +69,7 @@ def test_it_is_gone_after_a_normal_end(traced: Callable[..., subprocess.Popen[st
     assert f"remedy-{child.pid}" not in instances()
     assert "nothing heard" in out
     assert "lost: 0 packets" in out
-    assert "Next: 'remedy scan'" in out
+    assert "Next: 'remedy scan" in out
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,0 +1,38 @@
+"""What is going on, on a terminal, once it has taken a second."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+AFTER = 1.0
+"""Seconds before anything is said."""
+
+
+@contextlib.contextmanager
+def shown(args: argparse.Namespace, what: str) -> Iterator[None]:
+    """Say ``what`` on standard error while a ``with`` block goes on, and wipe it off at its end."""
+    if args.quiet or args.plain or not sys.stderr.isatty():
+        yield
+        return
+    import threading  # not a signal: that would break into a library's system call
+
+    over = threading.Event()
+    wipe = "\n" if os.environ.get("TERM") in (None, "dumb") else "\r\x1b[K"
+
+    def show() -> None:
+        if not over.wait(AFTER):
+            print(what, end="", file=sys.stderr, flush=True)
+            over.wait()
+            print(wipe, end="", file=sys.stderr, flush=True)
+
+    teller = threading.Thread(target=show, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()

@@ -1,0 +1,46 @@
+"""What a signal has left of a verb that writes, said in one line: nobody should have to guess."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remedies.cli import Terminated
+from remedies.cli.parser import warn
+from remedies.cli.terminal import local
+
+if TYPE_CHECKING:
+    from remedies.cli.session import Session
+    from remedies.transaction.ledger import Transaction
+
+SIGNALS = (KeyboardInterrupt, Terminated)
+"""What SIGINT, SIGTERM and SIGHUP raise."""
+
+
+def tell(before: Session) -> bool:
+    """Say what became of the transactions since ``before``; return whether something is stuck."""
+    from remedies.cli import session
+
+    begun = [e for e in session.reread(before).ledger.values() if e.id not in before.ledger]
+    if not begun:
+        warn("stopped; nothing was changed")
+    for entry in begun:
+        warn(f"stopped; {_end_of(entry)}")
+    return any(entry.stuck for entry in begun)
+
+
+def _end_of(entry: Transaction) -> str:
+    name = f"transaction {entry.id}"
+    if entry.stuck:
+        return (
+            f"{name} cannot be undone: {'; '.join(entry.stuck)}; mend that, then 'remedy rollback'"
+        )
+    if entry.pending is not None and entry.outcome is None:
+        when = local(entry.pending.until)
+        return f"{name} is undone at {when} unless 'remedy confirm' comes before"
+    if entry.outcome is None:
+        return f"{name} is ended by its guard now; 'remedy status' says how"
+    if entry.begin.kind == "rollback":
+        return f"{', '.join(entry.begin.undoes)} had been rolled back by then"
+    if entry.outcome in ("applied", "confirmed"):
+        return f"{name} had been applied by then; 'remedy rollback' undoes it"
+    return f"{name} was undone: the host is as before"
