@@ -73,14 +73,18 @@ build/docker/.unpacked build/openssh/.unpacked:
 test: setup $(AXE) $(DAEMONS)
 	$(SUDO) $(BIN)/pytest
 
+# Figures are kept in build/bench.json, and printed beside their targets at the end.
+BENCHES := bench journal_speed report_speed fleet_speed
 bench: setup
-	$(SUDO) $(BIN)/python tests/bench/bench.py
-	$(SUDO) $(BIN)/python tests/bench/fleet_speed.py
+	for each in $(BENCHES); do $(SUDO) $(BIN)/python tests/bench/$$each.py || exit 1; done
+	$(BIN)/python tests/bench/figures.py
 
 man: setup
 	mkdir -p build
 	$(BIN)/argparse-manpage --module remedies.cli.parser --function build --prog remedy \
-	  --project-name remedies --output build/remedy.1
+	  --project-name remedies --manual-title 'remedy manual' \
+	  --description "find, prove, fix and undo the network faults that kill container traffic" \
+	  --output build/remedy.1
 
 clean:
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

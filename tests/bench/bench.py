@@ -1,7 +1,7 @@
-"""Print what things cost, side by side in one run: ``make bench``.
+"""Print what one host costs, side by side in one run: ``make bench``.
 
-Whole processes, median of several runs, peak memory by the kernel's own accounting. Nothing
-fails here: figures are for people, and for the changelog.
+Whole processes in an ordinary Docker host's namespace; :mod:`figures` says how they are judged.
+``python tests/bench/bench.py [PART...]`` measures some parts alone.
 """
 
 from __future__ import annotations
@@ -9,40 +9,33 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import figures
 import ordinary
 
 from remedies.netns import inside
 
 NAME = "remedy-bench"
-RUNS = 7
-
-
-def run(argv: list[str]) -> tuple[float, float]:
-    """Run a command once; return seconds and peak MB."""
-    begun = time.perf_counter()
-    null = os.open(os.devnull, os.O_WRONLY)
-    child = os.posix_spawnp(
-        argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, null, 1)]
-    )
-    os.close(null)
-    _, _, usage = os.wait4(child, 0)
-    return time.perf_counter() - begun, usage.ru_maxrss / 1024
-
-
-def measure(title: str, argv: list[str], target: str = "", runs: int = RUNS) -> float:
-    """Print a row for a command and return its median in seconds."""
-    results = [run(argv) for _ in range(runs)]
-    seconds = statistics.median(s for s, _ in results)
-    memory = max(m for _, m in results)
-    print(f"{title:52} {seconds:8.3f} s {memory:7.1f} MB  {target}", flush=True)
-    return seconds
+ROUNDS = 9
+FLOWS = 250_000
+RULES = 50_000
+SOCKETS = 10_000
+BIN = os.path.dirname(sys.executable)
+PLAN = ("plan", "--window", "0")
+MODULES = """
+- hosts: all
+  tasks:
+    - ansible.builtin.command: sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1
+    - ansible.builtin.iptables: {table: mangle, chain: INPUT, ctstate: INVALID, jump: DROP}
+    - ansible.builtin.iptables: {table: mangle, chain: FORWARD, ctstate: INVALID, jump: DROP}
+    - ansible.builtin.iptables: {table: raw, chain: PREROUTING, protocol: udp, jump: ACCEPT}
+    - ansible.builtin.iptables: {table: raw, chain: OUTPUT, protocol: udp, jump: ACCEPT}
+"""
+"""Five settings of the same kind, as people write them."""
 
 
 @contextmanager
@@ -58,7 +51,7 @@ def world(rules: int, flows: int, tool: str = "iptables-nft") -> Iterator[None]:
 
 def remedy(*words: str) -> list[str]:
     """Return the command line of ``remedy`` in the world."""
-    command = shutil.which("remedy", path=os.path.dirname(sys.executable)) or "remedy"
+    command = shutil.which("remedy", path=BIN) or "remedy"
     return [command, "--netns", NAME, "--state-dir", STATE, *words]
 
 
@@ -69,57 +62,117 @@ def in_world(*argv: str) -> list[str]:
 
 def start_up() -> None:
     """Help and version against a bare interpreter."""
-    bare = measure("python -I -c pass", [sys.executable, "-I", "-c", "pass"])
-    for option in ("--help", "--version"):
-        seconds = measure(f"remedy {option}", remedy(option))
-        print(f"{'':52} {seconds / bare:8.2f} x bare        target <= 4")
+    part = figures.Part("start")
+    commands = {name: remedy(name) for name in ("--help", "--version")}
+    costs = figures.rounds({"bare": [sys.executable, "-I", "-c", "pass"], **commands}, ROUNDS)
+    part.cost("python -I -c pass", costs["bare"])
+    for name in commands:
+        part.row(f"remedy {name} / bare", costs[name].processor / costs["bare"].processor, "x", 4)
 
 
 def one_host() -> None:
-    """Plan, apply, apply again and roll back on an ordinary Docker host."""
+    """Plan, apply, apply again and roll back on an ordinary Docker host; Ansible beside it."""
+    part = figures.Part("one host")
+    policy = os.path.join(STATE, "bench.yaml")
+    with open(policy, "w") as file:
+        file.write(
+            "apiVersion: remedy/v1\nname: bench\nextends: default\nrules:\n"
+            "  tcp-invalid-reset:\n    mode: fix\n    from: exposed\n"
+            "    fixes: {all: [invalid-drop, tcp-be-liberal]}\n"
+            "require:\n  - fix: notrack\n    reason: to be measured\n"
+            f"    params: {{protocol: udp, ports: [9], addresses: [{ordinary.UPLINK}]}}\n"
+        )
+    chosen = ("--policy", policy, "--window", "0")
+    apply = remedy("apply", "--yes", *chosen)
     with world(100, 1000):
-        measure("plan --window 0 (100 rules, 1,000 flows)", remedy("plan", "--window", "0"),
-                "target <= 0.10 s, 45 MB")  # fmt: skip
-        measure("apply --yes --window 0", remedy("apply", "--yes", "--window", "0"),
-                "target <= 2 x plan", 1)  # fmt: skip
-        measure("apply --yes --window 0, again", remedy("apply", "--yes", "--window", "0"),
-                "target <= 1.2 x plan")  # fmt: skip
-        measure("status", remedy("status"))
-        measure("rollback --yes", remedy("rollback", "--yes"), "", 1)
+        steps = {
+            "plan": remedy("plan", *chosen),
+            "apply": apply,
+            "again": apply,
+            "status": remedy("status"),
+            "rollback": remedy("rollback", "--yes"),
+        }
+        costs = figures.rounds(steps, ROUNDS)
+        plan, first, again = costs["plan"], costs["apply"], costs["again"]
+        part.row("plan --window 0 (100 rules, 1,000 flows)", plan.processor, "s", 0.10)
+        part.row("  its memory", plan.memory, "MB", 45)
+        part.row("apply --yes / plan", first.processor / plan.processor, "x", 2)
+        part.row("  by the clock", first.clock / plan.clock, "x", 2)
+        part.row("apply again / plan", again.processor / plan.processor, "x", 1.2)
+        part.cost("status", costs["status"])
+        part.cost("rollback", costs["rollback"])
+        book = os.path.join(STATE, "modules.yml")
+        with open(book, "w") as file:
+            file.write(MODULES)
+        play = in_world(os.path.join(BIN, "ansible-playbook"), "-i", "h,", "-c", "local",
+                        "-e", "ansible_python_interpreter=/usr/bin/python3", book)  # fmt: skip
+        theirs = figures.rounds({"check": [*play, "--check", "--diff"], "apply": play}, 1)
+        part.row("five Ansible modules, --check --diff / plan",
+                 theirs["check"].processor / plan.processor, "x", 25, least=True)  # fmt: skip
+        part.row("five Ansible modules / apply",
+                 theirs["apply"].processor / first.processor, "x", 15, least=True)  # fmt: skip
 
 
 def many_rules() -> None:
-    """Plan beside 50,000 rules of somebody else."""
-    for tool in ("iptables-nft", "iptables-legacy"):
-        with world(50_000, 100, tool):
-            measure(f"plan beside 50,000 rules of {tool}", remedy("plan", "--window", "0"),
-                    "target <= 1.5 x plan + 0.2 s, 60 MB", 3)  # fmt: skip
+    """Plan beside 50,000 rules of somebody else, in one chain, with three matches each."""
+    part = figures.Part("rules")
+    for tool in ("nft", "iptables-nft", "iptables-legacy"):
+        with world(100, 100, tool):
+            few = figures.rounds({"plan": remedy(*PLAN)}, ROUNDS)["plan"]
+        with world(RULES, 100, tool):
+            many = figures.rounds({"plan": remedy(*PLAN)}, 3)["plan"]
+        most = 1.5 * few.processor + 0.2
+        part.row(f"plan beside {RULES:,} rules of {tool}", many.processor, "s", round(most, 3))
+        part.row("  its memory", many.memory, "MB", 60)
+        part.row("  a rule more", (many.processor - few.processor) / (RULES - 100) * 1e6, "us")
 
 
 def many_flows() -> None:
-    """Plan beside 200,000 flows, one in a hundred without a reply."""
-    with world(100, 200_000):
-        listing = measure("conntrack -L (200,000 flows)", in_world("conntrack", "-L"), "", 3)
-        seconds = measure("plan beside them", remedy("plan", "--window", "0"),
-                          "target <= 1.0 x, 60 MB", 3)  # fmt: skip
-        print(f"{'':52} {seconds / listing:8.2f} x conntrack -L")
+    """Plan beside many flows, one in a hundred without a reply."""
+    part = figures.Part("flows")
+    with open("/proc/sys/net/netfilter/nf_conntrack_max") as file:
+        room = int(file.read())  # the machine's, which is not ours to raise
+    with world(100, 1000):
+        few = figures.rounds({"plan": remedy(*PLAN)}, ROUNDS)["plan"]
+    for flows in (room * 3 // 4, min(FLOWS, room - 1000)):
+        with world(100, flows):
+            costs = figures.rounds({"list": in_world("conntrack", "-L"), "plan": remedy(*PLAN)}, 3)
+        plan = costs["plan"]
+        full = " (who fills it is counted too)" if flows > room * 0.9 else ""
+        part.row(f"plan beside {flows:,} flows of {room:,}{full} / conntrack -L",
+                 plan.processor / costs["list"].processor, "x", 1)  # fmt: skip
+        part.row("  its memory", plan.memory, "MB", 60)
+        part.row("  a flow more", (plan.processor - few.processor) / (flows - 1000) * 1e6, "us")
 
 
 def many_sockets() -> None:
     """Plan beside 10,000 UDP sockets, 1,000 of them on the wildcard address."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (11_000, 11_000))
-    with world(100, 0), inside(NAME), ExitStack() as open_sockets:
-        for number in range(10_000):
-            each = open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            each.bind(("" if number % 10 == 0 else "127.0.0.1", 20_000 + number))
-        listing = measure("ss -uanp (10,000 UDP sockets)", in_world("ss", "-uanp"), "", 3)
-        seconds = measure("plan beside them", remedy("plan", "--window", "0"), "target <= 3 x", 3)
-        print(f"{'':52} {seconds / listing:8.2f} x ss -uanp")
+    part = figures.Part("sockets")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (SOCKETS + 1000, SOCKETS + 1000))
+    with world(100, 0):
+        few = figures.rounds({"plan": remedy(*PLAN)}, ROUNDS)["plan"]
+        with inside(NAME), ExitStack() as open_sockets:
+            for number in range(SOCKETS):
+                each = open_sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                each.bind(("" if number % 10 == 0 else "127.0.0.1", 20_000 + number))
+            costs = figures.rounds({"ss": in_world("ss", "-uanp"), "plan": remedy(*PLAN)}, 3)
+    plan = costs["plan"]
+    part.row(f"plan beside {SOCKETS:,} UDP sockets / ss -uanp",
+             plan.processor / costs["ss"].processor, "x", 3)  # fmt: skip
+    part.row("  a socket more", (plan.processor - few.processor) / SOCKETS * 1e6, "us")
 
+
+PARTS = {
+    "start": start_up,
+    "host": one_host,
+    "rules": many_rules,
+    "flows": many_flows,
+    "sockets": many_sockets,
+}
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as STATE:
-        for part in (start_up, one_host, many_rules, many_flows, many_sockets):
-            part()
+        for word in sys.argv[1:] or PARTS:
+            PARTS[word]()

@@ -3,24 +3,27 @@
 Fifty hosts with a local connection and twenty forks, planned by the playbook and by ``remedy
 fleet``, beside a no-op ``script`` task and five settings as modules on the same inventory. Then
 simulated hosts, whose Python answers at once with what a host said before: what is left is the
-controller. Nothing fails here: figures are for people.
+controller. Nothing fails here; :mod:`figures` says how costs are judged.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+import figures
 
 from remedies import shipped
 
 BIN = os.path.dirname(sys.executable)
 NETNS = "remedy-bench-fleet"
 FORKS = 20
+ROUNDS = 3
 NAT = """
 table ip world_nat {
   chain post {
@@ -47,20 +50,12 @@ MODULES = """
 """
 
 
-def measure(title: str, argv: list[str], folder: Path) -> tuple[float, float]:
-    """Run once and print a row; return seconds and the peak MB of its largest process."""
+def measure(argv: list[str], folder: Path) -> figures.Cost:
+    """Run a program of the controller in the namespace."""
     environment = {**os.environ, "HOME": str(folder), "ANSIBLE_FORKS": str(FORKS)}
-    argv = ["nsenter", f"--net=/run/netns/{NETNS}", os.path.join(BIN, argv[0]), *argv[1:]]
-    begun = time.perf_counter()
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(argv, stdout=output, stderr=output, env=environment, cwd=folder)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds, memory = time.perf_counter() - begun, usage.ru_maxrss / 1024
-    if process.returncode != 0:
-        sys.exit(f"{title}: exit {process.returncode}\n{(folder / 'output').read_text()[-2000:]}")
-    print(f"{title:52} {seconds:8.2f} s {memory:7.1f} MB", flush=True)
-    return seconds, memory
+    argv = ["nsenter", f"--net=/run/netns/{NETNS}", f"--wd={folder}",
+            os.path.join(BIN, argv[0]), *argv[1:]]  # fmt: skip
+    return figures.once(argv, environment)
 
 
 def inventory(folder: Path, hosts: int, python: str) -> str:
@@ -78,43 +73,50 @@ def inventory(folder: Path, hosts: int, python: str) -> str:
     return str(path)
 
 
-def local(folder: Path) -> None:
+def local(part: figures.Part, folder: Path) -> None:
     """Compare on fifty real hosts, all of them this one."""
     names = {"script.yml": SCRIPT, "modules.yml": MODULES, "noop.sh": "#!/bin/sh\n"}
     for name, text in names.items():
         (folder / name).write_text(text)
     where = ["-i", inventory(folder, 50, "/usr/bin/python3")]
     plan = os.path.join(shipped.folder("playbooks"), "plan.yml")
-    measure("(first time: build the bundle, bring it)", ["ansible-playbook", *where, plan], folder)
-    for _ in range(3):
-        noop, _ = measure("script, a no-op", ["ansible-playbook", *where, "script.yml"], folder)
-        ours, _ = measure("playbooks/plan.yml", ["ansible-playbook", *where, plan], folder)
-        front, _ = measure("remedy fleet plan", ["remedy", "fleet", "plan", *where], folder)
-        five, _ = measure("five modules", ["ansible-playbook", *where, "modules.yml"], folder)
-        print(f"  plan.yml / script {ours / noop:.2f}, fleet plan / script {front / noop:.2f} "
-              f"(target <= 2); modules / plan.yml {five / ours:.1f}, modules / fleet plan "
-              f"{five / front:.1f} (target >= 8)")  # fmt: skip
+    commands = {
+        "script": ["ansible-playbook", *where, "script.yml"],
+        "plan.yml": ["ansible-playbook", *where, plan],
+        "fleet plan": ["remedy", "fleet", "plan", *where],
+        "modules": ["ansible-playbook", *where, "modules.yml"],
+    }
+    measure(commands["plan.yml"], folder)  # builds the bundle and brings it
+    seen: dict[str, list[figures.Cost]] = {name: [] for name in commands}
+    for _ in range(ROUNDS):
+        for name, argv in commands.items():
+            seen[name].append(measure(argv, folder))
+    busy = {name: min(cost.processor for cost in costs) for name, costs in seen.items()}
+    clock = {name: min(cost.clock for cost in costs) for name, costs in seen.items()}
+    part.row("a no-op script on 50 hosts", busy["script"], "s")
+    for name in ("plan.yml", "fleet plan"):
+        part.row(f"{name} / script", busy[name] / busy["script"], "x", 2)
+        part.row("  by the clock", clock[name] / clock["script"], "x", 2)
+        part.row(f"five modules / {name}", busy["modules"] / busy[name], "x", 8, least=True)
 
 
-def simulated(folder: Path, counts: list[int]) -> None:
+def simulated(part: figures.Part, folder: Path, counts: list[int]) -> None:
     """Show how time and memory grow with hosts that cost nothing themselves."""
     one = inventory(folder, 1, "/usr/bin/python3")
-    measure("(what one host says)", ["remedy", "fleet", "plan", "-i", one, "-o", "said"], folder)
+    measure(["remedy", "fleet", "plan", "-i", one, "-o", "said"], folder)
     plan = next((folder / "said" / "plans").glob("*.json"))
     stub = folder / "python3"
     stub.write_text(f'#!/bin/sh\necho "remedy $5"\ncat {plan}\n')
     stub.chmod(0o755)
-    first = None
+    costs = []
     for count in counts:
         path = inventory(folder, count, str(stub))
-        argv = ["remedy", "fleet", "plan", "-i", path, "-o", f"plans-{count}"]
-        seconds, memory = measure(f"{count} simulated hosts", argv, folder)
-        if first is not None:
-            more = count - first[0]
-            each, size = (seconds - first[1]) / more * 1000, (memory - first[2]) / more
-            print(f"  a further host: {each:.1f} ms, {size:.3f} MB (target <= 1 MB)")
-        else:
-            first = (count, seconds, memory)
+        costs.append(measure(["remedy", "fleet", "plan", "-i", path, "-o", f"p-{count}"], folder))
+        part.row(f"fleet plan of {count} simulated hosts", costs[-1].processor, "s")
+    for (few, low), (many, high) in itertools.pairwise(zip(counts, costs, strict=True)):
+        more = many - few
+        part.row(f"a host more, {few} to {many}", (high.processor - low.processor) / more, "s")
+        part.row("  its memory", (high.memory - low.memory) / more, "MB", 1)
 
 
 def main(words: list[str]) -> None:
@@ -125,8 +127,9 @@ def main(words: list[str]) -> None:
         nft = ["ip", "netns", "exec", NETNS, "nft", "-f", "-"]
         subprocess.run(nft, input=NAT, text=True, check=True)
         with tempfile.TemporaryDirectory(prefix="remedy-bench-") as name:
-            local(Path(name))
-            simulated(Path(name), [int(word) for word in words] or [100, 300, 1000])
+            part = figures.Part("fleet")
+            local(part, Path(name))
+            simulated(part, Path(name), [int(word) for word in words] or [100, 300, 1000])
     finally:
         subprocess.run(["ip", "netns", "del", NETNS], check=True)
 

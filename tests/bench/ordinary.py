@@ -14,14 +14,15 @@ from remedies.netns import inside
 
 UPLINK, PEER = "10.21.17.99", "10.21.17.1"
 PORT = 5000
-FLOWS_A_PORT = 20_000
-"""Fewer than there are ephemeral ports, so that no source port comes back."""
+FLOWS_A_PORT = 60_000
+"""Each from a source port of its own, from FIRST_SOURCE on."""
+FIRST_SOURCE = 2000
 
 
 def build(name: str, rules: int = 100, flows: int = 1000, *, tool: str = "iptables-nft") -> None:
     """Make the namespaces: a bridge, an uplink, Docker-like rules, and tracked UDP flows.
 
-    One flow in a hundred has no reply.
+    One flow in a hundred has no reply. They last ten minutes.
     """
     peer = f"{name}-peer"
     for namespace in (name, peer):
@@ -34,7 +35,13 @@ def build(name: str, rules: int = 100, flows: int = 1000, *, tool: str = "iptabl
     _run("ip", "-n", peer, "addr", "add", f"{PEER}/24", "dev", "eth0")
     for namespace, link in ((name, "up0"), (name, "docker0"), (peer, "eth0")):
         _run("ip", "-n", namespace, "link", "set", link, "up")
-    _run("ip", "netns", "exec", name, f"{tool}-restore", stdin=_rules(rules))
+    if tool == "nft":
+        _run("ip", "netns", "exec", name, "nft", "-f", "-", stdin=_nft_rules(rules))
+    else:
+        _run("ip", "netns", "exec", name, f"{tool}-restore", stdin=_rules(rules))
+    for key in ("udp_timeout", "udp_timeout_stream"):
+        with inside(name), open(f"/proc/sys/net/netfilter/nf_conntrack_{key}", "w") as file:
+            file.write("600")
     for first in range(0, flows, FLOWS_A_PORT):
         port = PORT + first // FLOWS_A_PORT
         with inside(peer):
@@ -42,12 +49,14 @@ def build(name: str, rules: int = 100, flows: int = 1000, *, tool: str = "iptabl
             server.bind((PEER, port))
         with inside(name), server:
             for number in range(first, min(first + FLOWS_A_PORT, flows)):
-                _flow(server, port, answered=number % 100 != 0)
+                own = FIRST_SOURCE + number - first
+                _flow(server, own, port, answered=number % 100 != 0)
 
 
-def _flow(server: socket.socket, port: int, *, answered: bool) -> None:
-    """Make one UDP flow of its own source port."""
+def _flow(server: socket.socket, own: int, port: int, *, answered: bool) -> None:
+    """Make one UDP flow."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((UPLINK, own))
         client.settimeout(5)
         client.sendto(b"?", (PEER, port))
         _, source = server.recvfrom(16)
@@ -80,6 +89,23 @@ def _rules(count: int) -> str:
         filter_.append(f"-A DOCKER -d {target}/32 ! -i docker0 -o docker0 -p tcp -m tcp "
                        "--dport 80 -j ACCEPT")  # fmt: skip
     return "\n".join([*nat, "COMMIT", *filter_, "COMMIT", ""])
+
+
+def _nft_rules(count: int) -> str:
+    """Return as many native rules in one chain, each with three matches, and a masquerade."""
+    lines = [
+        "table ip theirs {",
+        "chain nat { type nat hook postrouting priority srcnat;",
+        'ip saddr 172.17.0.0/16 oifname != "docker0" masquerade',
+        "}",
+        "chain forward { type filter hook forward priority filter; policy accept;",
+    ]
+    lines += [
+        f"ip daddr 172.{18 + number // 65536}.{number // 256 % 256}.{number % 256} "
+        'oifname "docker0" tcp dport 80 accept'
+        for number in range(count)
+    ]
+    return "\n".join([*lines, "}", "}", ""])
 
 
 def _run(*argv: str, stdin: str = "") -> None:

@@ -1,16 +1,16 @@
-"""What reports cost: 100,000 journal records as HTML, a fleet of 1,000 hosts, the chain's check.
+"""What reports cost: 100,000 journal records as HTML, a rollout to 1,000 hosts, the chain's check.
 
-Run as ``python tests/bench/report_speed.py``; prints seconds and peak memory of whole processes.
+Run as ``python tests/bench/report_speed.py``; :mod:`figures` says how costs are judged.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
+import json
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+import figures
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RECORDS = 100_000
@@ -19,21 +19,9 @@ TARGET = {"audit verify": (2.0, 200), "report of a journal": (5.0, 200), "fleet"
 
 DIFF = "@@ -0,0 +1,4 @@\n+table inet remedy_invalid_drop {\n+  chain input {\n+  }\n+}"
 
-FLEET = f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/unit")!r}]
-import report_samples
-from remedies.report import load
-from remedies.report.redact import fit
-size = sum(len(p) for p in load("html").render(fit(report_samples.fleet({HOSTS}))))
-print(size)
-"""
-
 
 def journal(folder: Path) -> None:
     """Write a long journal: its records and chain as the tool's own, without fsync."""
-    import json
-
     from remedies.model import Change
     from remedies.transaction.journal import GENESIS, NAME, VERSION, _hash
     from remedies.transaction.ledger import Begin
@@ -86,31 +74,55 @@ def journal(folder: Path) -> None:
                 file.write(json.dumps(plain, separators=(",", ":")) + "\n")
 
 
-def measured(name: str, *argv: str) -> None:
+def measured(part: figures.Part, name: str, *argv: str) -> None:
     """Run a process and print what it took beside its target."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, *argv], check=True, stdout=subprocess.DEVNULL, timeout=120)
-    seconds = time.monotonic() - began
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    cost = figures.once([sys.executable, *argv])
     limit, size = TARGET[name]
-    print(f"{name:22} {seconds:5.2f} s (<= {limit:g})   {most} MB at most so far (<= {size})")
+    part.row(name, cost.processor, "s", limit)
+    part.row("  by the clock", cost.clock, "s", limit)
+    part.row("  its memory", cost.memory, "MB", size)
+
+
+def rollout(folder: Path) -> str:
+    """Write the folder of a rollout to many hosts as ``remedy fleet apply`` leaves it."""
+    import report_samples
+
+    from remedies import codec
+    from remedies.fleet import records, rundir
+    from remedies.fleet.states import Standing
+
+    fleet = report_samples.fleet(HOSTS)
+    names = tuple(host.place.name for host in fleet.hosts)
+    run = rundir.begin(str(folder), rundir.Asked(("inventory",), names, ("100%",)))
+    place = Path(records.folder(run))
+    place.mkdir()
+    head = {"kind": "report", "format_version": "1.0"}
+    for host in fleet.hosts:
+        text = json.dumps({**head, "hosts": [codec.encode(host)]}, separators=(",", ":"))
+        (place / f"{host.place.name}.json").write_text(text)
+    words = (Standing(name, "confirmed", time="2026-11-20T18:00:00Z") for name in names)
+    Path(run.log).write_text("".join(f"{codec.dumps(word)}\n" for word in words))
+    return run.folder
 
 
 def main() -> None:
     """Measure each."""
     from remedies.facts.host import read_host
 
+    part = figures.Part("report")
     with tempfile.TemporaryDirectory(prefix="remedy-bench-") as place:
         folder = Path(place) / read_host().netns
         folder.mkdir()
         journal(folder)
         state = ("--state-dir", place)
-        measured("audit verify", "-m", "remedies", "audit", "verify", *state)
-        measured("report of a journal", "-m", "remedies", "report", "--no-scan", *state,
+        measured(part, "audit verify", "-m", "remedies", "audit", "verify", *state)
+        measured(part, "report of a journal", "-m", "remedies", "report", "--no-scan", *state,
                  "-o", f"html:{place}/report.html")  # fmt: skip
-        measured("fleet", "-c", FLEET)
+        run = rollout(Path(place))
+        measured(part, "fleet", "-m", "remedies", "report", "--fleet", run, "-o",
+                 f"html:{place}/fleet.html")  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests/unit")]
     main()

@@ -1,0 +1,152 @@
+"""The figures of ``make bench``: each beside its target, kept as JSON in ``build/bench.json``.
+
+A figure is judged by processor seconds of whole processes (user and system, the least of several
+rounds): other work on the machine hardly stretches them, and it stretches the clock. Nothing fails
+here; CI keeps the file. ``python tests/bench/figures.py`` prints what the file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+FILE = Path(__file__).resolve().parent.parent.parent / "build" / "bench.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: the least of its runs, but for memory."""
+
+    processor: float
+    """Seconds."""
+    clock: float
+    """Seconds."""
+    memory: float
+    """The most, in MB."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row."""
+
+    part: str
+    what: str
+    value: float
+    unit: str
+    target: Optional[float] = None
+    least: bool = False
+    """The target is a least, not a most."""
+
+    @property
+    def held(self) -> str:
+        """Tell whether the target is met, where there is one."""
+        if self.target is None:
+            return ""
+        good = self.value >= self.target if self.least else self.value <= self.target
+        return "yes" if good else "NO"
+
+    def __str__(self) -> str:
+        """Return the row."""
+        sign = ">=" if self.least else "<="
+        target = "" if self.target is None else f"{sign} {self.target:g}"
+        return f"{self.what:66} {self.value:10.3f} {self.unit:4} {target:>9} {self.held:>4}"
+
+
+def once(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None) -> Cost:
+    """Run a command; its output goes nowhere. An exit code of remedy's that is no failure is none.
+
+    Raises RuntimeError.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    begun = time.perf_counter()
+    child = os.posix_spawnp(
+        argv[0],
+        list(argv),
+        dict(environment or os.environ),
+        file_actions=[(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)],
+    )
+    os.close(null)
+    _, status, usage = os.wait4(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code not in ((0, 2, 8) if any(word.endswith("/remedy") for word in argv) else (0,)):
+        raise RuntimeError(f"{' '.join(argv)}: exit {code}")
+    return Cost(
+        usage.ru_utime + usage.ru_stime, time.perf_counter() - begun, usage.ru_maxrss / 1024
+    )
+
+
+def rounds(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, Cost]:
+    """Run commands in turn, so many times; return the least that each took."""
+    seen: dict[str, list[Cost]] = {name: [] for name in commands}
+    for _ in range(times):
+        for name, argv in commands.items():
+            seen[name].append(once(argv))
+    return {
+        name: Cost(
+            min(cost.processor for cost in costs),
+            min(cost.clock for cost in costs),
+            max(cost.memory for cost in costs),
+        )
+        for name, costs in seen.items()
+    }
+
+
+class Part:
+    """The figures of one script; they replace those that the file has of it."""
+
+    def __init__(self, name: str) -> None:
+        """Begin with none."""
+        self._name = name
+        self._rows: list[Figure] = []
+
+    def row(
+        self, what: str, value: float, unit: str = "x", target: Optional[float] = None,
+        *, least: bool = False,
+    ) -> None:  # fmt: skip
+        """Print a figure, and keep it at once."""
+        figure = Figure(self._name, what, round(value, 6), unit, target, least)
+        self._rows.append(figure)
+        print(figure, flush=True)
+        kept = read()
+        others = [row for row in kept["rows"] if row["part"] != self._name]
+        kept["rows"] = others + [{**asdict(row), "held": row.held} for row in self._rows]
+        FILE.parent.mkdir(exist_ok=True)
+        draft = FILE.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(kept, indent=1) + "\n")
+        draft.replace(FILE)
+
+    def cost(self, what: str, cost: Cost) -> None:
+        """Print and keep what a command took."""
+        self.row(what, cost.processor, "s")
+        self.row(f"  {what}, by the clock", cost.clock, "s")
+
+
+def read() -> dict[str, Any]:
+    """Return what the file holds, with the machine as it is now."""
+    rows = json.loads(FILE.read_text())["rows"] if FILE.exists() else []
+    return {
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "rows": rows,
+    }
+
+
+def main() -> None:
+    """Print the file: every figure that has a target."""
+    for row in read()["rows"]:
+        held = row.pop("held")
+        if held:
+            print(f"{row['part']:10} {Figure(**row)}")
+
+
+if __name__ == "__main__":
+    main()
