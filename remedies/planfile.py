@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from remedies import __version__, codec
+from remedies.catalogue import fix_ids
 from remedies.errors import InputError
 from remedies.model import (
     FORMAT_VERSION,
@@ -98,6 +99,9 @@ def plan_from_json(text: str, where: str) -> Plan:
             words = f"{change.action!r}, {change.reversibility!r}"
             raise InputError(f"{where}: a change is no action or reversibility we know: {words}",
                              "make a new plan")  # fmt: skip
+        if change.fix not in fix_ids():
+            raise InputError(f"{where}: no fix is called {change.fix!r}",
+                             f"known: {', '.join(fix_ids())}")  # fmt: skip
     if plan.id != saved.plan_id:
         raise InputError(f"{where}: it was edited: plan_id {saved.plan_id}, content {plan.id}",
                          "make a new plan")  # fmt: skip

@@ -77,7 +77,7 @@ def outputs(words: Iterable[str]) -> list[tuple[Format, str]]:
 
 
 def write(report: Report, chosen: Iterable[tuple[Format, str]]) -> None:
-    """Write a report in every format, each file whole or not at all. Raises InputError."""
+    """Write a report in every format, each file whole or not at all. Raises RemedyError."""
     import sys
 
     for form, file in chosen:
@@ -226,7 +226,7 @@ def _save(path: str, pieces: Iterable[str]) -> None:
     import os
 
     from remedies.cli.session import is_device
-    from remedies.errors import InputError
+    from remedies.errors import RemedyError
 
     part = os.path.join(
         os.path.dirname(os.path.abspath(path)), f".{os.path.basename(path)}.{os.getpid()}"
@@ -240,7 +240,7 @@ def _save(path: str, pieces: Iterable[str]) -> None:
             file.writelines(pieces)
         os.replace(part, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}", "name another") from None
+        raise RemedyError(f"{path}: cannot be written: {error.strerror}", "name another") from None
     finally:
         if os.path.exists(part):
             os.unlink(part)

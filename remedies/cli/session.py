@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from remedies import codec, engine
 from remedies.cli import progress
 from remedies.cli.parser import warn
-from remedies.errors import InputError, NotPermitted
+from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.facts import Facts
 from remedies.facts.host import read_host
 from remedies.model import Held, Host, Plan, Policy, Scan
@@ -266,7 +266,10 @@ def is_device(path: str) -> bool:
 
 
 def write_bytes(path: str, data: bytes, mode: int = 0o666) -> None:
-    """Write a file a person named, whole or not at all; the umask cuts ``mode``."""
+    """Write a file a person named, whole or not at all; the umask cuts ``mode``.
+
+    Raises RemedyError where it cannot be written.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     part = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
     try:
@@ -281,4 +284,4 @@ def write_bytes(path: str, data: bytes, mode: int = 0o666) -> None:
     except OSError as error:
         if os.path.exists(part):
             os.unlink(part)
-        raise InputError(f"{path}: cannot be written: {error.strerror}", "name another") from None
+        raise RemedyError(f"{path}: cannot be written: {error.strerror}", "name another") from None

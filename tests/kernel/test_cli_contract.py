@@ -172,12 +172,14 @@ BAD = "apiVersion: remedy/v1\nname: bad\nrulez: {}\n"
 @pytest.mark.parametrize(
     ("code", "words", "said"),
     [
+        (1, ["plan", *Q, "-o", "/no/such/folder/plan"], "cannot be written"),
         (64, ["sacn"], "did you mean scan?"),
         (64, ["scan", "--show-al"], "did you mean --show-all?; see 'remedy scan --help'"),
         (64, ["rollback", "no-such"], "is not in the journal"),
         (64, ["apply"], "add --yes"),
         (64, ["apply", "--yes", "--confirm-timeout", "0"], "leaves no time to confirm"),
         (65, ["apply", "{junk}"], "not JSON"),
+        (65, ["apply", "--yes", "{strange}"], "no fix is called 'moon-phase'"),
         (65, ["scan", "--facts", "{junk}"], "not JSON"),
         (65, ["show", "{txn}"], "journal"),
         (70, ["apply", "--yes"], "internal error"),
@@ -190,13 +192,15 @@ def test_other_codes_with_one_line_each(
     (tmp_path / "junk").write_text("{")
     (tmp_path / "bad").write_text(BAD)
     assert cli("plan", *Q, "-o", str(tmp_path / "plan")).returncode == 0
+    plan = (tmp_path / "plan").read_text()
+    (tmp_path / "strange").write_text(plan.replace('"invalid-drop"', '"moon-phase"'))
     txn = cli.json("apply", "--yes", *Q)["transaction"] if "{txn}" in words else ""
     if txn:
         assert cli("rollback", "--yes").returncode == 0
         (journal,) = cli.folder.glob("state/*/journal.jsonl")
         whole = journal.read_text()
         journal.write_text(whole.replace('"kind":"end"', '"kind":"END"', 1))
-    paths = {name: str(tmp_path / name) for name in ("junk", "bad", "plan")}
+    paths = {name: str(tmp_path / name) for name in ("junk", "bad", "strange")}
     failing = "def point(name):\n    raise RuntimeError(name)\n" if code == 70 else ""
     done = cli(*(word.format(txn=txn, **paths) for word in words), point=failing)
     if txn:

@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state(tmp_path)
-    assert run(tmp_path, "-o", f"json:{tmp_path}/none/report.json") == 65
+    assert run(tmp_path, "-o", f"json:{tmp_path}/none/report.json") == 1
     assert "cannot be written" in capsys.readouterr().err
 
 
