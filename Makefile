@@ -74,7 +74,7 @@ test: setup $(AXE) $(DAEMONS)
 	$(SUDO) $(BIN)/pytest
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end.
-BENCHES := bench journal_speed report_speed fleet_speed
+BENCHES := bench journal_speed guard_speed report_speed fleet_speed
 bench: setup
 	for each in $(BENCHES); do $(SUDO) $(BIN)/python tests/bench/$$each.py || exit 1; done
 	$(BIN)/python tests/bench/figures.py
