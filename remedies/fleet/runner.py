@@ -58,22 +58,25 @@ class Site:
         argv = ["ansible", "all", *self.words(), "--list-hosts", *self.extra]
         argv += ["--limit", self.limit] if self.limit else []
         try:
-            done = subprocess.run(
-                argv, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                check=False,
+            listing = subprocess.Popen(
+                argv, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         except FileNotFoundError:
             raise RemedyError("Ansible is not installed", "pip install 'remedies[fleet]'") from None
-        found = re.search(r"^ *hosts \(\d+\):\n((?: +.*\n?)*)", done.stdout, re.MULTILINE)
-        if done.returncode == 0 and found and found[1].strip():
+        with listing:
+            _libraries()  # what play() needs, while Ansible reads the inventory
+            out, err = listing.communicate()
+        found = re.search(r"^ *hosts \(\d+\):\n((?: +.*\n?)*)", out, re.MULTILINE)
+        if listing.returncode == 0 and found and found[1].strip():
             return [line.strip() for line in found[1].splitlines()]
         where = ", ".join(self.inventories)
-        if self.limit and "--limit leaves us" in done.stderr:
+        if self.limit and "--limit leaves us" in err:
             raise InputError(f"{where}: no host matches {self.limit!r}", "check --limit")
-        if done.returncode == 0 or "hosts list is empty" in done.stderr:
-            reason = _reason(done.stderr, "Unable to parse")
+        if listing.returncode == 0 or "hosts list is empty" in err:
+            reason = _reason(err, "Unable to parse")
             raise InputError(f"{where}: no hosts in it{reason}", "check the inventory")
-        raise InputError(f"{where}: Ansible cannot read it{_reason(done.stderr, 'ERROR')}")
+        raise InputError(f"{where}: Ansible cannot read it{_reason(err, 'ERROR')}")
 
 
 def environment() -> dict[str, str]:
@@ -99,13 +102,9 @@ def play(
     run's log already; a host that Ansible says nothing of gets one too.
     Raises RemedyError where ansible-runner is missing or Ansible does not start.
     """
-    try:
-        import ansible_runner
-    except ImportError:
-        raise RemedyError(
-            "ansible-runner is not installed", "pip install 'remedies[fleet]'"
-        ) from None
     import shlex
+
+    ansible_runner, settings = _libraries()
 
     os.makedirs(folder, mode=0o700)
     limit = os.path.join(folder, "hosts")
@@ -127,7 +126,7 @@ def play(
         playbook=os.path.join(shipped.folder("playbooks"), f"{name}.yml"),
         cmdline=shlex.join(words),
         extravars=dict(variables),
-        envvars={**environment(), "ANSIBLE_HOST_KEY_CHECKING": _host_keys()},
+        envvars={**environment(), "ANSIBLE_HOST_KEY_CHECKING": _host_keys(settings)},
         forks=site.forks or None,
         project_dir=os.path.abspath(site.folder),
         quiet=True,
@@ -141,15 +140,26 @@ def play(
         tell(Standing(host, "unreachable", UNREACHED, "Ansible came to no result for it"), False)
 
 
-def _host_keys() -> str:
+def _libraries() -> tuple[Any, Any]:
+    """Return ansible-runner and Ansible's settings. Raises RemedyError where they are missing."""
+    import importlib
+
+    try:
+        return importlib.import_module("ansible_runner"), importlib.import_module(
+            "ansible.config.manager"
+        )
+    except ImportError:
+        raise RemedyError(
+            "ansible-runner is not installed", "pip install 'remedies[fleet]'"
+        ) from None
+
+
+def _host_keys(settings: Any) -> str:
     """Return whether Ansible's own settings want host keys checked.
 
     ansible-runner switches the check off for whoever does not say otherwise.
     """
-    import importlib
-
-    settings = importlib.import_module("ansible.config.manager").ConfigManager()
-    return str(bool(settings.get_config_value("HOST_KEY_CHECKING")))
+    return str(bool(settings.ConfigManager().get_config_value("HOST_KEY_CHECKING")))
 
 
 def _standing(event: dict[str, Any]) -> Standing | None:
