@@ -139,6 +139,7 @@ def test_after_a_boot_both_are_in_force(box: Box, name: str) -> None:
     if product.empties:
         assert "gone" in in_force(box.json("status", code=2)).values()
         box.run("systemctl", "restart", RESTORE)
+    box.run("systemctl", "start", RESTORE)  # systemctl waited for the named unit alone
     assert in_force(box.json("status")) == ours
     assert box.json("rollback", "--yes", "--every")["outcome"] == "rolled-back"
     assert theirs(box, product) == without_us
