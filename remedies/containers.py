@@ -44,13 +44,19 @@ def answers(unread: list[str]) -> Iterator[bytes]:
     first = (chosen[len("unix://") :],) if chosen.startswith("unix://") else ()
     for path in dict.fromkeys(first + SOCKETS):
         try:
-            yield _ask(path)
+            answer = _ask(path)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             continue  # no daemon there
         except socket.timeout:
             unread.append(f"names of containers: {path} took too long to answer ({PATIENCE:g} s)")
         except OSError as error:
             unread.append(f"names of containers: {path}: {error.strerror or error}")
+        else:
+            if _is_good(answer):
+                yield answer
+            else:
+                said = answer[:60].split(b"\r\n", 1)[0].decode(errors="replace")
+                unread.append(f"names of containers: {path}: answers {said!r}")
 
 
 def _ask(path: str) -> bytes:
@@ -73,11 +79,16 @@ def _ask(path: str) -> bytes:
     raise OSError(errno.EFBIG, f"answers with more than {_MOST >> 20} MiB")
 
 
+def _is_good(answer: bytes) -> bool:
+    """Tell whether the first line of an HTTP answer has status 200 (RFC 9112, section 4)."""
+    return answer.split(b"\r\n", 1)[0].split(b" ")[1:2] == [b"200"]
+
+
 def parse(answer: bytes) -> dict[str, str]:
     """Return id (12 digits) to name of an HTTP answer; nothing of what is not as documented."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if head.split(b"\r\n", 1)[0].split(b" ")[1:2] != [b"200"]:
+    if not _is_good(answer):
         return {}
+    body = answer.partition(b"\r\n\r\n")[2]
     try:
         containers = json.loads(body)
     except (ValueError, RecursionError):

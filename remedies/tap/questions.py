@@ -74,6 +74,9 @@ class Questions:
         other than the reply's: the pair is the proof of ``udp-reply-source``.
         """
         same_family = [a for a in sorted(local) if (":" in a) == (":" in refused.source)]
+        if len(same_family) > _MOST_ADDRESSES:
+            cut = f"flows of refused replies: {_MOST_ADDRESSES} of {len(same_family)} addresses"
+            self.unread[f"{cut} were asked about"] = None
         for address in same_family[:_MOST_ADDRESSES]:
             if address == refused.source:
                 continue

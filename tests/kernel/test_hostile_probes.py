@@ -20,6 +20,9 @@ import pytest
 
 import remedies.facts
 from remedies import containers
+from remedies.netlink.conntrack import Way
+from remedies.netns import inside
+from remedies.tap.questions import Questions
 
 FIXED = {
     "counters": "four files of /proc/net, a line or two for each protocol and CPU",
@@ -123,6 +126,7 @@ def daemon(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     answer: Callable[[socket.socket, threading.Event], None],
+    head: bytes = b"HTTP/1.0 200 OK\r\n\r\n[",
 ) -> Iterator[str]:
     """Have a daemon at a socket of its own that ``answer`` speaks for; yield the socket's path."""
     path = str(folder / "docker.sock")
@@ -136,7 +140,7 @@ def daemon(
         def serve() -> None:
             client, _ = server.accept()
             with client, contextlib.suppress(OSError):  # it may leave before the end
-                client.sendall(b"HTTP/1.0 200 OK\r\n\r\n[")
+                client.sendall(head)
                 answer(client, stop)
 
         thread = threading.Thread(target=serve)
@@ -185,6 +189,37 @@ def test_a_daemon_that_says_too_much_is_left_and_named(
     with daemon(tmp_path, monkeypatch, flood) as path:
         assert containers.names(unread) == {}
     assert unread == [f"names of containers: {path}: answers with more than 1 MiB"]
+
+
+def end(client: socket.socket, stop: threading.Event) -> None:
+    client.recv(4096)  # the request: what is left unread ends the connection with an error
+    client.shutdown(socket.SHUT_WR)
+
+
+def test_a_daemon_that_answers_with_an_error_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unread: list[str] = []
+    head = b"HTTP/1.0 503 Service Unavailable\r\n\r\n[]"
+    with daemon(tmp_path, monkeypatch, end, head) as path:
+        assert containers.names(unread) == {}
+    said = "'HTTP/1.0 503 Service Unavailable'"
+    assert unread == [f"names of containers: {path}: answers {said}"]
+
+
+def test_a_refused_reply_is_asked_about_64_addresses_and_no_more_unsaid(
+    netns: Callable[[str], str],
+) -> None:
+    many = [f"192.0.2.{last}" for last in range(1, 100)]
+    way = Way("198.51.100.1", 53, "198.51.100.2", 40000)
+    with inside(netns("many")):
+        questions = Questions()
+        assert questions.other_request(way, many[:64]) is None
+        assert not questions.unread
+        assert questions.other_request(way, many) is None
+        questions.close()
+    said = "flows of refused replies: 64 of 99 addresses were asked about"
+    assert list(questions.unread) == [said]
 
 
 def test_where_there_is_no_daemon_nothing_is_missed(
