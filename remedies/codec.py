@@ -8,6 +8,7 @@ names where (``FILE: changes[0].before``). Standard library only: it is on the f
 from __future__ import annotations
 
 import json
+import sys
 import typing
 from typing import Any, NoReturn, TypeVar, Union, cast
 
@@ -116,7 +117,8 @@ def decode(kind: type[T], plain: object, where: str) -> T:
 
 def _decode(kind: Any, plain: Any, where: str) -> Any:
     if type(plain) is kind and kind in (str, int, bool):  # nearly all there is: the short way
-        return plain
+        # A long journal tells the same texts again and again: one copy of each serves all.
+        return sys.intern(plain) if kind is str else plain
     origin = typing.get_origin(kind)
     fields = values.fields(kind)
     if fields is not None:

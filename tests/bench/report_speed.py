@@ -6,72 +6,17 @@ Run as ``python tests/bench/report_speed.py``; :mod:`figures` says how costs are
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import tempfile
 from pathlib import Path
 
 import figures
+import journal_speed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-RECORDS = 100_000
 HOSTS = 1_000
 TARGET = {"audit verify": (2.0, 200), "report of a journal": (5.0, 200), "fleet": (5.0, 200)}
-
-DIFF = "@@ -0,0 +1,4 @@\n+table inet remedy_invalid_drop {\n+  chain input {\n+  }\n+}"
-
-
-def journal(folder: Path) -> None:
-    """Write a long journal: its records and chain as the tool's own, without fsync."""
-    from remedies.model import Change
-    from remedies.transaction.journal import GENESIS, NAME, VERSION, _hash
-    from remedies.transaction.ledger import Begin
-
-    change = Change(
-        fix="invalid-drop",
-        finding="f" * 16,
-        resource="nft:inet/remedy_invalid_drop",
-        action="create",
-        before=None,
-        after="table inet remedy_invalid_drop {}",
-        diff=DIFF,
-        reversibility="exact",
-        risk="moderate",
-        impact="drops",
-    )
-    previous, number = GENESIS, 0
-    with open(folder / NAME, "w", encoding="ascii") as file:
-        for i in range(RECORDS // 4):
-            undo = i % 2 == 1
-            txn, last = (f"20261101T000000Z-{n:05}" for n in (i, i - 1))
-            begin = Begin(
-                kind="rollback" if undo else "apply",
-                changes=(change.reversed() if undo else change,),
-                tool="0.1.0",
-                host="h",
-                machine_id="m",
-                boot_id="b",
-                user="root",
-                command="remedy apply --yes",
-                undoes=(last,) if undo else (),
-            )
-            for what, data in (
-                ("begin", begin.plain()),
-                ("written", {"change": 0}),
-                ("effect", {"change": 0, "effect": "flow:x"}),
-                ("end", {"outcome": "applied"}),
-            ):
-                number += 1
-                plain = {
-                    "v": VERSION,
-                    "seq": number,
-                    "time": "2026-11-01T00:00:00Z",
-                    "kind": what,
-                    "txn": txn,
-                    "prev": previous,
-                    "data": data,
-                }
-                previous = plain["hash"] = _hash(plain)
-                file.write(json.dumps(plain, separators=(",", ":")) + "\n")
 
 
 def measured(part: figures.Part, name: str, *argv: str) -> None:
@@ -113,7 +58,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="remedy-bench-") as place:
         folder = Path(place) / read_host().netns
         folder.mkdir()
-        journal(folder)
+        # In a process of its own: a new process is charged with the memory of the one it came from.
+        writer = multiprocessing.Process(target=journal_speed.write, args=(str(folder),))
+        writer.start()
+        writer.join()
         state = ("--state-dir", place)
         measured(part, "audit verify", "-m", "remedies", "audit", "verify", *state)
         measured(part, "report of a journal", "-m", "remedies", "report", "--no-scan", *state,
