@@ -40,11 +40,7 @@ _HEAD = """\
 #!/bin/sh
 # Ends transaction {txn}, should the machine go down while files for its boot are written.
 # {service} runs it. It overwrites what others have changed since.
-failed=0
-try() {{ "$@" || {{ echo "failed: $*" >&2; failed=1; }}; }}
-put() {{ printf '%s' "$2" > "$1" || {{ echo "failed: $1" >&2; failed=1; }}; }}
-
-if cat {journal} | grep -q {end}; then
+{functions}if cat {journal} | grep -q {end}; then
     echo "transaction {txn} had ended"
 else
 """
@@ -126,7 +122,10 @@ def _script(folder: str, txn: str, changes: Sequence[Change]) -> str:
     files = [path for change in changes if (path := _file_of(change))]
     gone = [_UNIT, _WANTED, *map(file.spare_of, (_UNIT, _WANTED, *files))]
     folders = [part for made, base in file.MADE.items() for part in _below(made, base)]
-    head = _HEAD.format(txn=txn, service=SERVICE, journal=f"{folder}/{stem}*{suffix}", end=end)
+    journal = f"{folder}/{stem}*{suffix}"
+    head = _HEAD.format(
+        txn=txn, service=SERVICE, functions=undofile.FUNCTIONS, journal=journal, end=end
+    )
     tail = _TAIL.format(
         txn=txn,
         gone=" ".join(file.ROOT + path for path in gone),

@@ -19,16 +19,19 @@ from remedies.netfilter.script import jumps_in, removing, replacing
 from remedies.resources import file, nft, sysctl
 
 _PREFIX, _SUFFIX = "undo-", ".sh"
+FUNCTIONS = """\
+failed=0
+try() { "$@" || { echo "failed: $*" >&2; failed=1; }; }
+put() { printf '%s' "$2" > "$1" || { echo "failed: $1" >&2; failed=1; }; }
+
+"""
+"""What :func:`steps` needs before it; ``failed`` is 1 after any error."""
 _HEAD = """\
 #!/bin/sh
 # Undoes transaction {txn} without remedy:
 #   sh {name}
 # {where}
 # It goes on after an error and exits 1 then. It overwrites what others have changed since.
-failed=0
-try() {{ "$@" || {{ echo "failed: $*" >&2; failed=1; }}; }}
-put() {{ printf '%s' "$2" > "$1" || {{ echo "failed: $1" >&2; failed=1; }}; }}
-
 """
 
 
@@ -38,11 +41,11 @@ def script(txn: str, namespace: str, changes: Sequence[Change]) -> str:
     if namespace != "host":
         where = f"Run it in the network namespace {namespace}: nsenter --net=FILE sh ..."
     head = _HEAD.format(txn=txn, name=f"{_PREFIX}{txn}{_SUFFIX}", where=where)
-    return head + steps(changes) + "\nexit $failed\n"
+    return head + FUNCTIONS + steps(changes) + "\nexit $failed\n"
 
 
 def steps(changes: Sequence[Change]) -> str:
-    """Return the commands of a script that has ``try`` and ``put``, newest change first."""
+    """Return the commands of a script that has :data:`FUNCTIONS`, newest change first."""
     return "".join(_undo(change) for change in reversed(changes))
 
 
