@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from as_root import needs_root
 
 import remedies.cli.settings
 from remedies.cli import main
@@ -18,7 +19,7 @@ from remedies.policy import sources
 from remedies.resources import file as file_resource
 from remedies.transaction import journal, lock, state, undofile
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are root's to change")
+pytestmark = needs_root
 NOBODY = 65534
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from as_root import needs_root
 
 from remedies.cli import main
 from remedies.errors import NotPermitted
 from remedies.transaction import state
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="owners are root's to change")
+pytestmark = needs_root
 NOBODY = 65534
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from as_root import needs_root
 
 import remedies
 from remedies import codec, policy
@@ -15,8 +16,6 @@ from remedies.policy import cache, sources
 
 TEXT = "apiVersion: remedy/v1\nname: mine\nextends: default\npersist: %s\n"
 HEAVY = ("yaml", "pydantic", "pydantic_core", "jinja2", "rich", "ansible_runner", "iptc")
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="owners are root's to change")
 
 
 @pytest.fixture
