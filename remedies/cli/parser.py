@@ -50,10 +50,10 @@ class _Page(argparse.HelpFormatter):
     """
 
     def __init__(self, prog: str, **given: Any) -> None:
-        super().__init__(prog, **{"width": _columns() - 2, **given})
+        super().__init__(prog, **{"width": columns() - 2, **given})
 
 
-def _columns() -> int:
+def columns() -> int:
     """Return the terminal's width as shutil finds it: COLUMNS, the terminal's own word, 80."""
     try:
         return int(os.environ["COLUMNS"])

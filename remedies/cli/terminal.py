@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from remedies.cli.parser import columns
 from remedies.printable import clean
 
 __all__ = ["Style", "clean", "local"]
@@ -22,7 +23,7 @@ class Style:
     def __init__(self, args: argparse.Namespace) -> None:
         """Decide by the flags, NO_COLOR, FORCE_COLOR, TERM and whether stdout is a terminal."""
         self.colour = _wants_colour(args)
-        self.width = 0 if args.plain or not sys.stdout.isatty() else _columns()
+        self.width = 0 if args.plain or not sys.stdout.isatty() else min(columns(), _WIDEST)
 
     def __call__(self, name: str, text: str) -> str:
         """Return ``text`` in a colour: bold, dim, red, green, yellow or cyan."""
@@ -82,18 +83,6 @@ def local(moment: str) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
     except (ValueError, OverflowError, OSError):
         return moment
-
-
-def _columns() -> int:
-    """Return how wide prose may be: COLUMNS, else the terminal's own word, within reason."""
-    try:
-        width = int(os.environ.get("COLUMNS", "")) or 80
-    except ValueError:
-        try:
-            width = os.get_terminal_size(sys.stdout.fileno()).columns or 80
-        except OSError:
-            width = 80
-    return min(width, _WIDEST)
 
 
 def _wants_colour(args: argparse.Namespace) -> bool:
