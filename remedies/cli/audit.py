@@ -109,17 +109,10 @@ def _head(args: argparse.Namespace) -> str:
 
 
 def _kept_head(args: argparse.Namespace) -> str:
-    from remedies.errors import UsageError
+    from remedies.cli.report import rollouts
 
-    try:
-        from remedies.cli.fleet_report import head
-    except ModuleNotFoundError as error:
-        if error.name != "remedies.cli.fleet_report":
-            raise
-        raise UsageError(
-            "the single-file tool knows no rollouts", "give the head itself with --head"
-        ) from None
-    return head(args)
+    head: str = rollouts("give the head itself with --head").head(args)
+    return head
 
 
 def _anchor(audit: Audit, head: str) -> str:

@@ -9,6 +9,7 @@ from remedies.cli.scan import watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import ModuleType
 
     from remedies.cli.session import Session
     from remedies.report import Format
@@ -80,12 +81,14 @@ def write(report: Report, chosen: Iterable[tuple[Format, str]]) -> None:
     """Write a report in every format, each file whole or not at all. Raises RemedyError."""
     import sys
 
+    from remedies.cli import session
+
     for form, file in chosen:
         if file == "-":
             for piece in form.render(report):
                 sys.stdout.write(piece)
         else:
-            _save(file, form.render(report))
+            session.write_pieces(file, (piece.encode() for piece in form.render(report)))
 
 
 def _output(text: str) -> tuple[str, str]:
@@ -149,15 +152,23 @@ def sealed(report: Report, began: float) -> Report:
     return replace(fit(report), made=now(), seconds=round(time.monotonic() - began, 1))
 
 
+def rollouts(hint: str) -> ModuleType:
+    """Return what knows of rollouts; raise UsageError in the single-file tool, which has none."""
+    import importlib
+
+    name = "remedies.cli.fleet_report"
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        _usage("the single-file tool knows no rollouts", hint)
+
+
 def _of_fleet(args: argparse.Namespace) -> Report:
     """Return the report of a rollout."""
-    try:
-        from remedies.cli.fleet_report import of_run
-    except ModuleNotFoundError as error:
-        if error.name != "remedies.cli.fleet_report":
-            raise
-        _usage("the single-file tool knows no rollouts", "install remedies with pip")
-    return of_run(args)
+    report: Report = rollouts("install remedies with pip").of_run(args)
+    return report
 
 
 def _of_host(args: argparse.Namespace, since: str) -> Report:
@@ -219,28 +230,3 @@ def _start(args: argparse.Namespace) -> tuple[Session, Optional[Chain]]:
         warn(f"journal: {problem}; what comes after is left out")
     here = replace(empty, ledger=found, held=ledgers.in_force(found))
     return here, described(audit, args.head)
-
-
-def _save(path: str, pieces: Iterable[str]) -> None:
-    """Write a file a person named, whole or not at all, a piece at a time."""
-    import os
-
-    from remedies.cli.session import is_device
-    from remedies.errors import RemedyError
-
-    part = os.path.join(
-        os.path.dirname(os.path.abspath(path)), f".{os.path.basename(path)}.{os.getpid()}"
-    )
-    try:
-        if is_device(path):
-            with open(path, "w", encoding="utf-8", newline="") as device:
-                device.writelines(pieces)
-            return
-        with open(part, "x", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        os.replace(part, path)
-    except OSError as error:
-        raise RemedyError(f"{path}: cannot be written: {error.strerror}", "name another") from None
-    finally:
-        if os.path.exists(part):
-            os.unlink(part)

@@ -266,22 +266,28 @@ def is_device(path: str) -> bool:
 
 
 def write_bytes(path: str, data: bytes, mode: int = 0o666) -> None:
-    """Write a file a person named, whole or not at all; the umask cuts ``mode``.
+    """Write a file a person named, whole or not at all; see :func:`write_pieces`."""
+    write_pieces(path, (data,), mode)
 
-    Raises RemedyError where it cannot be written.
+
+def write_pieces(path: str, pieces: Iterable[bytes], mode: int = 0o666) -> None:
+    """Write a file a person named, whole or not at all, a piece at a time.
+
+    The umask cuts ``mode``. Raises RemedyError where it cannot be written.
     """
     folder = os.path.dirname(os.path.abspath(path))
     part = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
     try:
         if is_device(path):
             with open(path, "wb") as device:
-                device.write(data)
+                device.writelines(pieces)
             return
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
         os.replace(part, path)
     except OSError as error:
+        raise RemedyError(f"{path}: cannot be written: {error.strerror}", "name another") from None
+    finally:
         if os.path.exists(part):
             os.unlink(part)
-        raise RemedyError(f"{path}: cannot be written: {error.strerror}", "name another") from None
