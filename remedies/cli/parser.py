@@ -56,9 +56,11 @@ class _Page(argparse.HelpFormatter):
 def columns() -> int:
     """Return the terminal's width as shutil finds it: COLUMNS, the terminal's own word, 80."""
     try:
-        return int(os.environ["COLUMNS"])
+        width = int(os.environ["COLUMNS"])
     except (KeyError, ValueError):
-        pass
+        width = 0
+    if width > 0:
+        return width
     try:
         return os.get_terminal_size(1).columns or 80
     except OSError:
