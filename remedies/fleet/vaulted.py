@@ -18,8 +18,21 @@ _LONG = 8
 """Characters of a secret that is found within a word; a shorter one is found as a whole word."""
 _SHORT = 4
 """A shorter one is known by its mark alone: it is everywhere."""
-_MAGIC = frozenset(["ansible_facts", "group_names", "groups", "hostvars", "omit", "vars"])
-"""What Ansible adds to a host's variables: facts, and the same again for every host."""
+_MAGIC = frozenset(
+    [
+        "ansible_facts",
+        "ansible_play_batch",
+        "ansible_play_hosts",
+        "ansible_play_hosts_all",
+        "group_names",
+        "groups",
+        "hostvars",
+        "omit",
+        "play_hosts",
+        "vars",
+    ]
+)
+"""What Ansible adds to a host's variables: facts, names, and the same again for every host."""
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 Secrets = dict[str, str]
