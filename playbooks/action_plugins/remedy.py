@@ -24,7 +24,8 @@ since, head     how far back it goes, and a hash that its journal must hold (rec
 change_id, message, approved_by
                 for the host's journal (apply, rollback)
 
-Returned: changed, rc, state, msg, transaction, findings, changes, refused, and diff.
+Returned: changed, rc, state, msg, transaction, findings, changes, refused, hosts (how many the play
+is for), and diff; unreachable and msg for a host that cannot be reached.
 """
 
 from __future__ import annotations
@@ -94,6 +95,10 @@ _NEW = f"-o ControlPath=none -o ControlMaster=no {_ALIVE}"
 """Options for ssh (the first one given counts): no connection is shared, and a dead one ends."""
 
 
+_KEY = bundle.current_key()
+"""Asked once for all hosts: Ansible loads this file before it forks its workers."""
+
+
 class ActionModule(ActionBase):
     """One verb on one host."""
 
@@ -104,9 +109,10 @@ class ActionModule(ActionBase):
     def run(
         self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None
     ) -> dict[str, Any]:
-        """Return Ansible's result. A host that cannot be reached raises, as everywhere."""
+        """Return Ansible's result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
+        result["hosts"] = len(task_vars.get("ansible_play_hosts_all") or ())
         name = str(task_vars.get("inventory_hostname"))
         given = self._task.args.get("run") or task_vars.get("remedy_run") or ""
         self._log = str(self._templar.template(given))
@@ -117,9 +123,8 @@ class ActionModule(ActionBase):
             outcome = Outcome(Standing(name, "untouched", error.exit_code, str(error)))
             asked = {"verb": self._task.args.get("verb")}
         except talk.Lost as error:
-            lost = Standing(name, "unreachable", verbs.UNREACHED, str(error))
-            self._say(lost)
-            raise AnsibleConnectionFailure(str(error)) from error
+            self._say(Standing(name, "unreachable", verbs.UNREACHED, str(error)))
+            return {**result, "unreachable": True, "msg": str(error)}
         self._say(outcome.standing)
         return {**result, **self._told(str(asked["verb"]), outcome)}
 
@@ -243,7 +248,7 @@ class ActionModule(ActionBase):
         return held
 
     def _host(self, asked: dict[str, Any], task_vars: dict[str, Any]) -> talk.Host:
-        path, digest = bundle.cached(os.path.join(order.cache_folder(), "bundle"))
+        path, digest = bundle.cached(os.path.join(order.cache_folder(), "bundle"), _KEY)
         python = str(self._templar.template(task_vars.get("ansible_python_interpreter") or "auto"))
         state = asked.get("state_dir") or (
             "/var/lib/remedy" if self._is_root() else "~/.cache/remedy"

@@ -7,14 +7,16 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Optional
 
 from remedies import codec
 from remedies.cli.fleet_view import View
 from remedies.cli.parser import duration
 from remedies.errors import InputError, RemedyError, UsageError
 from remedies.fleet import batches, records, rollout, rundir, runner, states
+from remedies.fleet.hearing import Hearing
 from remedies.fleet.plans import Entry, Index
 from remedies.fleet.rundir import Run
 from remedies.fleet.runner import Site
@@ -33,16 +35,16 @@ def run(args: argparse.Namespace) -> int:
     return actions.get(args.action, _simple)(args)
 
 
-def ready(args: argparse.Namespace) -> tuple[Site, list[str]]:
-    """Return the inventories and the hosts that are meant."""
+def meant(args: argparse.Namespace) -> Site:
+    """Return the inventories, and how Ansible goes through them."""
     if not args.inventory:
         raise UsageError("no inventory", "give one with -i")
-    extra = tuple(shlex.split(args.ansible))
-    site = Site(tuple(args.inventory), args.limit, args.forks, extra)
-    return replace(site, inventories=_absolute(site.inventories)), site.hosts()
+    site = Site(_absolute(args.inventory), args.limit, args.forks, tuple(shlex.split(args.ansible)))
+    site.check()
+    return site
 
 
-def _absolute(inventories: tuple[str, ...]) -> tuple[str, ...]:
+def _absolute(inventories: Sequence[str]) -> tuple[str, ...]:
     return tuple(i if "," in i else os.path.abspath(i) for i in inventories)
 
 
@@ -67,11 +69,14 @@ def play(
     args: argparse.Namespace,
     name: str,
     site: Site,
-    hosts: list[str],
+    hosts: Optional[Sequence[str]],
     variables: Mapping[str, object],
     view: View,
 ) -> dict[str, Standing]:
-    """Run one playbook whose record nobody keeps; return every host's word."""
+    """Run one playbook whose record nobody keeps; return every host's word.
+
+    ``hosts``: these alone; None: all that the site means.
+    """
     found: dict[str, Standing] = {}
 
     def tell(standing: Standing, _noted: bool) -> None:
@@ -79,30 +84,33 @@ def play(
         view.host(standing)
 
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
-        runner.play(name, site, hosts, variables, os.path.join(folder, "ansible"), tell,
-                    check=bool(getattr(args, "dry_run", False)))  # fmt: skip
+        hosts = runner.play(
+            name, site, hosts, variables, os.path.join(folder, "ansible"),
+            Hearing(tell, view.begin), check=bool(getattr(args, "dry_run", False)),
+        )  # fmt: skip
     return {host: found[host] for host in hosts}
 
 
 def _simple(args: argparse.Namespace) -> int:
     """Scan, report or confirm."""
-    site, hosts = ready(args)
+    site, hosts = meant(args), None
     if args.action == "confirm":
+        hosts = site.hosts()
         _ask(args, f"Keep what waits on {len(hosts)} hosts?")
-    with View(args, len(hosts)) as view:
+    with View(args) as view:
         found = play(args, args.action, site, hosts, given(args), view)
     view.findings(found) if args.action in ("scan", "report") else view.states(found)
     return states.worst(s.rc for s in found.values())
 
 
 def _plan(args: argparse.Namespace) -> int:
-    site, hosts = ready(args)
+    site = meant(args)
     variables = given(args)
     if args.output:
         variables["remedy_save"] = os.path.abspath(args.output)
         _new_folder(args.output)
-    with View(args, len(hosts)) as view:
-        found = play(args, "plan", site, hosts, variables, view)
+    with View(args) as view:
+        found = play(args, "plan", site, None, variables, view)
     entries = {h: _entry(s) for h, s in found.items() if "summary" in s.details}
     without = {h: s.message for h, s in found.items() if h not in entries}
     if args.output:
@@ -132,7 +140,8 @@ def _new_folder(path: str) -> None:
 def _apply(args: argparse.Namespace) -> int:
     steps = batches.parse(args.batch)
     seconds = duration(args.confirm_timeout)
-    site, hosts = ready(args)
+    site = meant(args)
+    hosts = site.hosts()
     variables = {**given(args), "remedy_confirm_timeout": seconds}
     if args.plans:
         index = Index.read(args.plans)
@@ -145,8 +154,8 @@ def _apply(args: argparse.Namespace) -> int:
         hosts = [host for host in hosts if index.hosts[host].summary]
         variables["remedy_plans"] = os.path.abspath(args.plans)
     if args.dry_run:
-        with View(args, len(hosts)) as view:
-            found = play(args, "apply", site, hosts, variables, view) if hosts else {}
+        with View(args) as view:
+            found = play(args, "apply", site, hosts, variables, view)
         view.states(found)
         return states.worst(s.rc for s in found.values())
     sizes = ", ".join(str(len(batch)) for batch in batches.split(hosts, steps))
@@ -183,7 +192,8 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _go(args: argparse.Namespace, run: Run, hosts: list[str]) -> int:
-    with View(args, len(hosts), run.id) as view:
+    with View(args, run.id) as view:
+        view.begin(len(hosts))
         ended = rollout.Rollout(run, view.host).go(hosts)
     view.states(ended.standings, halted=ended.halted, folder=run.folder)
     return ended.code
@@ -203,13 +213,14 @@ def _rollback(args: argparse.Namespace) -> int:
         variables["remedy_transactions"] = which
         if not args.dry_run:
             variables.update(remedy_record=records.folder(run_), remedy_since=records.SINCE)
-    site, hosts = ready(args)
+    site = meant(args)
+    hosts = site.hosts()
     if args.of_run:
         hosts = [host for host in hosts if host in which]
     if not args.dry_run:
         _ask(args, f"Undo on {len(hosts)} hosts?")
-    with View(args, len(hosts)) as view:
-        found = play(args, "rollback", site, hosts, variables, view) if hosts else {}
+    with View(args) as view:
+        found = play(args, "rollback", site, hosts, variables, view)
     if args.of_run and not args.dry_run:
         for standing in found.values():
             run_.tell(replace(standing, transaction=which[standing.host]))

@@ -28,14 +28,14 @@ def run(args: argparse.Namespace) -> int:
     since = args.since or SINCE
     limit = host_report.since_when(since)
     kept = _run(args, args.heads_of) if args.heads_of else None
-    site, hosts = fleet_actions.ready(args)
+    site = fleet_actions.meant(args)
     quiet = argparse.Namespace(**{**vars(args), "json": False})
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
         variables = {**fleet_actions.given(args), "remedy_record": folder, "remedy_since": since}
         if kept is not None:
             variables["remedy_heads"] = records.heads(kept)
-        with View(quiet, len(hosts)) as view:
-            found = fleet_actions.play(quiet, "report", site, hosts, variables, view)
+        with View(quiet) as view:
+            found = fleet_actions.play(quiet, "report", site, None, variables, view)
         told, missing = records.gathered(folder, found, rollout=False)
     for host in told:
         if host.chain is not None and not host.chain.holds:

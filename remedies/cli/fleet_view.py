@@ -31,18 +31,15 @@ _NAMED = 8
 class View:
     """Prints one action's progress and result."""
 
-    def __init__(self, args: argparse.Namespace, total: int, run: str = "") -> None:
-        self._args, self._total, self._run, self._done = args, total, run, 0
+    def __init__(self, args: argparse.Namespace, run: str = "") -> None:
+        self._args, self._run, self._total, self._done = args, run, 0, 0
         self._style = Style(args)
         self._bar: Any = None
         quiet = args.quiet or args.plain or args.json
         self._progress = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> View:
-        """Begin: with rich where it is installed, else a line a host."""
-        if self._args.json:
-            head = {"kind": f"fleet-{self._args.action}", "format_version": FORMAT_VERSION}
-            self._line({**head, "hosts": self._total, "run": self._run or None})
+        """Show that something goes on: with rich where it is installed, else a line a host."""
         if self._progress and self._style.colour:
             try:
                 from rich.console import Console
@@ -51,8 +48,17 @@ class View:
                 return self
             self._bar = Progress(console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self._args.action, total=self._total)
+            self._task = self._bar.add_task(self._args.action, total=None)
         return self
+
+    def begin(self, total: int) -> None:
+        """Say how many hosts there are."""
+        self._total = total
+        if self._args.json:
+            head = {"kind": f"fleet-{self._args.action}", "format_version": FORMAT_VERSION}
+            self._line({**head, "hosts": total, "run": self._run or None})
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
 
     def __exit__(
         self,

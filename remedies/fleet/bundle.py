@@ -31,8 +31,8 @@ _BEFORE_PACKED = ("remedies/__init__.py", "remedies/packed.py")
 
 
 def digest(data: bytes) -> str:
-    """Return the SHA-256 (hex) of a bundle."""
-    return hashlib.sha256(data).hexdigest()
+    """Return the digest (hex) that a bundle goes by on hosts, as ``host_launch`` checks it."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
 def build() -> bytes:
@@ -54,14 +54,15 @@ def build() -> bytes:
     return buffer.getvalue()
 
 
-def cached(folder: str) -> tuple[str, str]:
+def cached(folder: str, key: str = "") -> tuple[str, str]:
     """Return path and digest of a bundle kept in ``folder``, which is made if absent.
 
-    It is built again when a file of the package has changed. Raises RemedyError.
+    It is built again when a file of the package has changed: ``key`` is what
+    :func:`current_key` has returned. Raises RemedyError.
     """
     if not os.path.isdir(folder):
         os.makedirs(folder, mode=0o700, exist_ok=True)
-    shelf = os.path.join(folder, _key())
+    shelf = os.path.join(folder, key or current_key())
     os.makedirs(shelf, mode=0o700, exist_ok=True)
     found = _on(shelf)
     if found is None:
@@ -93,7 +94,7 @@ def start_text(name: str) -> str:
     return "\n".join(parts)
 
 
-def _key() -> str:
+def current_key() -> str:
     """Return what changes with the files that go in: their names, sizes and times."""
     policies = [
         [name, os.stat(path).st_mtime_ns] for name, path in sorted(shipped.policies().items())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from remedies.fleet import batches, records, runner
 from remedies.fleet.applying import GRACE
+from remedies.fleet.hearing import Hearing
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing, worst
@@ -29,7 +30,6 @@ _KEPT = frozenset(
         "netns",
         "state_dir",
         "lock_timeout",
-        "become",
         "change_id",
         "message",
         "approved_by",
@@ -87,7 +87,7 @@ class Rollout:
         if previous:
             variables["remedy_previous"] = previous
         folder = self._run.next_folder("apply")
-        runner.play("apply", self._site, batch, variables, folder, self._heard)
+        runner.play("apply", self._site, batch, variables, folder, Hearing(self._heard))
 
     def _record(self) -> dict[str, object]:
         return {"remedy_record": records.folder(self._run), "remedy_since": records.SINCE}
@@ -145,7 +145,7 @@ class Rollout:
             self._tell(told)
 
         folder = self._run.next_folder("rollback")
-        runner.play("rollback", self._site, list(which), variables, folder, heard)
+        runner.play("rollback", self._site, list(which), variables, folder, Hearing(heard))
 
 
 def counts_against(standing: Standing) -> bool:

@@ -1,4 +1,4 @@
-"""Runs the playbooks through ansible-runner, and tells each host's result as it comes."""
+"""Runs the playbooks through ansible-runner; :mod:`hearing` understands what Ansible says."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
-from remedies import codec, shipped
+from remedies import shipped
 from remedies.errors import InputError, RemedyError, UsageError
+from remedies.fleet.hearing import Hearing
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import UNREACHED
 from remedies.printable import clean
 
-_RESULTS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped")
+_HOST_KEYS = "ANSIBLE_HOST_KEY_CHECKING"
+"""Switched off by ansible-runner for whoever does not set it; Ansible's own settings decide."""
 _ASKING = ("-k", "-K", "-J", "--ask")
-
-Tell = Callable[[Standing, bool], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class Site:
 
         Raises InputError where there are none, or Ansible cannot read the inventory.
         """
-        self.check()
         argv = ["ansible", "all", *self.words(), "--list-hosts", *self.extra]
         argv += ["--limit", self.limit] if self.limit else []
         try:
@@ -65,7 +64,7 @@ class Site:
         except FileNotFoundError:
             raise RemedyError("Ansible is not installed", "pip install 'remedies[fleet]'") from None
         with listing:
-            _libraries()  # what play() needs, while Ansible reads the inventory
+            _interface()  # what play() needs, while Ansible reads the inventory
             out, err = listing.communicate()
         found = re.search(r"^ *hosts \(\d+\):\n((?: +.*\n?)*)", out, re.MULTILINE)
         if listing.returncode == 0 and found and found[1].strip():
@@ -89,91 +88,73 @@ def environment() -> dict[str, str]:
 def play(
     name: str,
     site: Site,
-    hosts: Sequence[str],
+    hosts: Optional[Sequence[str]],
     variables: Mapping[str, object],
     folder: str,
-    tell: Tell,
+    hearing: Hearing,
     *,
     check: bool = False,
-) -> None:
-    """Run a shipped playbook on these hosts; ``folder`` is a new one, for Ansible's own record.
+) -> list[str]:
+    """Run a shipped playbook; return the names of its hosts, in the order of the inventory.
 
-    ``tell`` gets every host's word as it comes, and whether the host's worker has noted it in the
-    run's log already; a host that Ansible says nothing of gets one too.
-    Raises RemedyError where ansible-runner is missing or Ansible does not start.
+    ``hosts``: these alone; None: those that the site means, which Ansible then looks up once, with
+    the play. ``folder`` is a new one, for Ansible's own record. ``hearing`` gets every host's word
+    as it comes; a host that Ansible says nothing of gets one too.
+    Raises InputError where no host is meant, RemedyError where ansible-runner is missing or Ansible
+    does not start.
     """
     import shlex
 
-    ansible_runner, settings = _libraries()
-
+    interface = _interface()
     os.makedirs(folder, mode=0o700)
-    limit = os.path.join(folder, "hosts")
-    with open(limit, "w", encoding="utf-8") as file:
-        file.writelines(f"{host}\n" for host in hosts)
-    words = [*site.words(), "--limit", f"@{limit}", *site.extra, *(["--check"] if check else [])]
-    heard: set[str] = set()
-
-    def handle(event: dict[str, Any]) -> bool:
-        if event.get("event") in _RESULTS:
-            standing = _standing(event)
-            if standing is not None and standing.host not in heard:
-                heard.add(standing.host)
-                tell(standing, bool((event["event_data"].get("res") or {}).get("noted")))
-        return True
-
-    ran = ansible_runner.run(
+    limit = site.limit
+    if hosts is not None:
+        hearing.begin(len(hosts))
+        if not hosts:
+            return []
+        names = os.path.join(folder, "hosts")
+        with open(names, "w", encoding="utf-8") as file:
+            file.writelines(f"{host}\n" for host in hosts)
+        limit = f"@{names}"
+    words = [*site.words(), *(["--limit", limit] if limit else []), *site.extra]
+    ran = interface.init_runner(
         private_data_dir=folder,
         playbook=os.path.join(shipped.folder("playbooks"), f"{name}.yml"),
-        cmdline=shlex.join(words),
+        cmdline=shlex.join([*words, "--check"] if check else words),
         extravars=dict(variables),
-        envvars={**environment(), "ANSIBLE_HOST_KEY_CHECKING": _host_keys(settings)},
+        envvars=environment(),
         forks=site.forks or None,
         project_dir=os.path.abspath(site.folder),
         quiet=True,
-        event_handler=handle,
+        event_handler=hearing.event,
         suppress_env_files=True,
     )
-    silent = [host for host in hosts if host not in heard]
-    if not heard and ran.status != "successful":
+    if _HOST_KEYS not in os.environ:
+        del ran.config.env[_HOST_KEYS]
+    ran.run()
+    if hosts is None:
+        hosts = hearing.hosts() or site.hosts()
+    if not hearing.heard and ran.status != "successful":
         raise RemedyError(f"Ansible could not run {name}.yml{_reason(_output(ran), 'ERROR')}")
-    for host in silent:
-        tell(Standing(host, "unreachable", UNREACHED, "Ansible came to no result for it"), False)
+    hearing.begin(len(hosts))
+    for host in hosts:
+        if host not in hearing.heard:
+            hearing.word(
+                Standing(host, "unreachable", UNREACHED, "Ansible came to no result for it")
+            )
+    return list(hosts)
 
 
-def _libraries() -> tuple[Any, Any]:
-    """Return ansible-runner and Ansible's settings. Raises RemedyError where they are missing."""
+def _interface() -> Any:
+    """Return ansible-runner's interface. Raises RemedyError where it is not installed."""
     import importlib
 
     try:
-        return importlib.import_module("ansible_runner"), importlib.import_module(
-            "ansible.config.manager"
-        )
+        return importlib.import_module("ansible_runner.interface")
     except ImportError:
         raise RemedyError(
             "ansible-runner is not installed", "pip install 'remedies[fleet]'"
         ) from None
-
-
-def _host_keys(settings: Any) -> str:
-    """Return whether Ansible's own settings want host keys checked.
-
-    ansible-runner switches the check off for whoever does not say otherwise.
-    """
-    return str(bool(settings.ConfigManager().get_config_value("HOST_KEY_CHECKING")))
-
-
-def _standing(event: dict[str, Any]) -> Standing | None:
-    """Return the word about a host that an event holds: the action's own, or Ansible's."""
-    data = event.get("event_data") or {}
-    host, result = data.get("host"), data.get("res")
-    if not isinstance(host, str) or not isinstance(result, dict):
-        return None
-    if "standing" in result:
-        return codec.decode(Standing, result["standing"], f"result of {host}")
-    message = clean(" ".join(str(result.get("msg", "no reason given")).split()))
-    if event["event"] == "runner_on_unreachable":
-        return Standing(host, "unreachable", UNREACHED, message)
-    return Standing(host, "needs-human", 70, message)
 
 
 def _output(ran: Any) -> str:
