@@ -64,7 +64,7 @@ def inventory(folder: Path, hosts: int, python: str) -> str:
         "ansible_connection": "local",
         "ansible_python_interpreter": python,
         "remedy_window": "0s",
-        "remedy_become": False,
+        "ansible_become": False,
         "remedy_state_dir": str(folder / "state"),
     }
     names: dict[str, dict[str, str]] = {f"host{number:04}": {} for number in range(hosts)}

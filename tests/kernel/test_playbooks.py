@@ -44,7 +44,7 @@ class Site:
             "remedy_policy": [str(self.folder / "policy.yaml")],
             "remedy_netns": self.netns,
             "remedy_state_dir": str(self.folder / "state"),
-            "remedy_become": False,
+            "ansible_become": False,
             "remedy_window": "0s",
             "ansible_connection": "local",
             "ansible_python_interpreter": "/usr/bin/python3",
