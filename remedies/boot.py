@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
+
+from remedies.values import NamedTuple
 
 FOLDERS = (
     "/etc/sysctl.d",

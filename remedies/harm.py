@@ -8,14 +8,14 @@ conntrack, where NAT for it has come to be since: its guard would refuse it now.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies import planning
 from remedies.facts import Facts
 from remedies.facts.oneway import Oneway
 from remedies.model import Finding, Held, Terms
 from remedies.netfilter.own_rules import rules_of
-from remedies.values import dataclass
+from remedies.values import NamedTuple, dataclass
 
 
 @dataclass(frozen=True)

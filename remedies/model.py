@@ -6,10 +6,10 @@ The words are those of ARCHITECTURE.md. Every value survives a round trip throug
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Optional
 
+from remedies.hashing import sha256
 from remedies.values import dataclass, field
 
 FORMAT_VERSION = "1.0"
@@ -23,7 +23,7 @@ SEVERITIES = ("low", "medium", "high", "critical")
 def digest(value: object) -> str:
     """Return the SHA-256 (hex) of ``value`` as canonical JSON: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -98,21 +98,22 @@ class Importer:
 
 def take_over(
     path: str,
+    hashed: Optional[Callable[[bytes], str]] = None,
     digest_of: Optional[Callable[[str], Optional[str]]] = None,
     keep: Optional[Callable[[str, bytes], None]] = None,
 ) -> None:
     """Import what is in the bundle at ``path`` from its bytecode, from now on.
 
-    Without bytecode for this Python in the bundle: ``digest_of`` returns the SHA-256 of a file that
-    nobody else can have written, or None; ``keep`` writes one. Where they are not given, Python's
-    own importer goes on.
+    Without bytecode for this Python in the bundle: ``hashed`` returns a digest, ``digest_of`` that
+    of a file that nobody else can have written, or None; ``keep`` writes one. Where they are not
+    given, Python's own importer goes on.
     """
     import zipimport
 
     path = packed = os.path.abspath(path)
     found = _index(path)
-    if found is None and digest_of and keep:
-        packed = _beside(path, digest_of, keep)
+    if found is None and hashed and digest_of and keep:
+        packed = _beside(path, hashed, digest_of, keep)
         found = _index(packed) if packed else None
     if found is not None:
         importer = Importer(path, packed, *found, zipimport.zipimporter(path))
@@ -131,7 +132,10 @@ def _index(path: str) -> Optional[tuple[bytes, int]]:
 
 
 def _beside(
-    path: str, digest_of: Callable[[str], Optional[str]], keep: Callable[[str, bytes], None]
+    path: str,
+    hashed: Callable[[bytes], str],
+    digest_of: Callable[[str], Optional[str]],
+    keep: Callable[[str, bytes], None],
 ) -> str:
     """Return the file of bytecode that was made on this host: PATH.MAGIC.DIGEST.
 
@@ -143,13 +147,12 @@ def _beside(
             kept = os.path.join(folder, other)
             if digest_of(kept) == other[len(name) :]:
                 return kept
-    import hashlib
     import zipfile
 
     with zipfile.ZipFile(path) as bundle:
         names = [name for name in bundle.namelist() if name.endswith(".py")]
         packed = pack({name: bundle.read(name) for name in names if name != "__main__.py"})
-    kept = os.path.join(folder, name + hashlib.sha256(packed).hexdigest())
+    kept = os.path.join(folder, name + hashed(packed))
     try:
         keep(kept, packed)
     except OSError:

@@ -1,20 +1,25 @@
-"""The dataclasses of the host side, without what the standard ones cost.
+"""The dataclasses and named tuples of the host side, without what the standard ones cost.
 
 ``dataclasses`` imports ``inspect`` (8 ms) and compiles six functions for each frozen class: a
 third of what a plan took went into defining seventy classes, most of which it never makes a value
 of. Here a class is defined by a look at its annotations; ``__init__`` is compiled when its first
 value is made. What they do is what the standard ones do, and the functions of ``dataclasses`` take
 them (:class:`_Standard`); a test compares the two. For type checkers they are the standard ones.
+
+``typing.NamedTuple`` compiles every annotation, which takes two thirds of its time; here it does
+not.
 """
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
+    from typing import NamedTuple as NamedTuple
 else:
 
     def dataclass(cls=None, *, frozen: bool = False):
@@ -31,6 +36,23 @@ else:
         """Return the value with some fields changed."""
         names = fields(type(value))
         return type(value)(**{**{name: getattr(value, name) for name in names}, **changes})
+
+    class _Tuples(type):
+        """Makes a tuple class of a class of annotations."""
+
+        def __new__(cls, name, bases, own):
+            if not bases:
+                return super().__new__(cls, name, bases, own)
+            names = tuple(own["__annotations__"])
+            defaults = [own[name] for name in names if name in own]
+            made = namedtuple(name, names, defaults=defaults, module=own["__module__"])
+            for key, value in own.items():
+                if key not in names and key != "__module__":
+                    setattr(made, key, value)
+            return made
+
+    class NamedTuple(metaclass=_Tuples):
+        """The base of a class whose values are tuples with named fields, defaults last."""
 
 
 class _Factory:

@@ -13,7 +13,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and print its digest."""
+    """Write the file and print its SHA-256."""
+    import hashlib
     import json
     import os
     import shlex
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from remedies.model import FORMAT_VERSION
 
     data = bundle.build()
-    digest = bundle.digest(data)
+    digest = hashlib.sha256(data).hexdigest()
     session.write_bytes(args.output, data, mode=0o755)
     if args.json:
         plain = {

@@ -11,9 +11,10 @@ import ctypes
 import os
 import socket
 import time
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.facts.process import Process, process
+from remedies.values import NamedTuple
 
 _PIDFD_GETFD = 438  # include/uapi/asm-generic/unistd.h; the same number on every architecture
 _FIRST = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h

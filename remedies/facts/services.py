@@ -6,7 +6,7 @@ Not a probe: the UDP conditions share it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.facts import Facts
 from remedies.facts.flows import Flow, Flows
@@ -17,7 +17,7 @@ from remedies.facts.sockets import BoundSocket, Sockets, UdpSocket
 from remedies.model import Evidence
 from remedies.netfilter.prefixes import contains
 from remedies.netfilter.redirects import Redirect
-from remedies.values import dataclass
+from remedies.values import NamedTuple, dataclass
 
 PROXY = "docker-proxy"
 """The program that answers for published ports (moby, cmd/docker-proxy)."""

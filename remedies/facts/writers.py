@@ -12,7 +12,7 @@ systemd.network(5).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from remedies.values import NamedTuple
 
 
 class Known(NamedTuple):

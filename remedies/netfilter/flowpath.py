@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import Union
 
 from remedies.errors import InputError
+from remedies.values import NamedTuple
 
 
 class Exact(NamedTuple):

@@ -13,10 +13,11 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink.socket import Netlink, attribute, attributes, nested
+from remedies.values import NamedTuple
 
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK in the high byte
 IPCTNL_MSG_CT_GET = _SUBSYSTEM | 1

@@ -10,10 +10,11 @@ import errno
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink.socket import Netlink, attribute, attributes
+from remedies.values import NamedTuple
 
 SOCK_DIAG_BY_FAMILY = 20  # include/uapi/linux/sock_diag.h
 

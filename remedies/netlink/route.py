@@ -10,10 +10,11 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink.socket import Netlink, attribute, attributes
+from remedies.values import NamedTuple
 
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from typing import Optional
 
 from remedies import shipped
 from remedies.errors import ConfigError, RemedyError
+from remedies.hashing import sha256
 from remedies.values import dataclass
 
 MAX_BYTES = 1 << 20
@@ -127,4 +127,4 @@ def trusted(path: str, label: str, status: os.stat_result, what: str = "policy")
 
 def digest(data: bytes) -> str:
     """Return the SHA-256 (hex) of a source."""
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.netlink.conntrack import Way
+from remedies.values import NamedTuple
 
 RESET, SYN, REFUSED, REFUSAL = "reset", "syn", "refused", "refusal"
 """A reset sent; a SYN sent; a datagram of ours refused by its receiver; a refusal sent."""

@@ -9,7 +9,8 @@ ancillary words: include/uapi/linux/filter.h.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+from remedies.values import NamedTuple
 
 SNAP = 192
 """Bytes of a packet that are kept: two IPv4 headers with options, or two of IPv6, and the ports."""

@@ -14,9 +14,10 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.errors import Unreadable
+from remedies.values import NamedTuple
 
 BLOCK = 1 << 16
 """Bytes of a block: some 400 packets as the filter cuts them."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import stat
@@ -21,6 +20,7 @@ from typing import Any, BinaryIO, Optional
 
 from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
+from remedies.hashing import sha256
 from remedies.probing import now
 from remedies.transaction import points
 from remedies.transaction.announce import anchor
@@ -60,7 +60,7 @@ class Record:
 def _hash(plain: dict[str, Any]) -> str:
     body = {key: value for key, value in plain.items() if key != "hash"}
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text.encode()).hexdigest()
 
 
 def segments(path: str) -> list[str]:
@@ -211,7 +211,7 @@ def _checked(
 
 
 def _torn_hash(lines: list[bytes]) -> str:
-    return hashlib.sha256(b"\n".join(lines)).hexdigest()
+    return sha256(b"\n".join(lines)).hexdigest()
 
 
 def _parse(line: bytes, where: str) -> tuple[Record, dict[str, Any]]:

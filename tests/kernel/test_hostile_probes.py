@@ -28,7 +28,7 @@ FIXED = {
     "counters": "four files of /proc/net, a line or two for each protocol and CPU",
     "sysctl": "nine values of /proc/sys",
     "docker": "each daemon has a second of its own: see below",
-    "slab": "one file, and no more than 256 KiB of it",
+    "slab": "a file of a line, or one of which 256 KiB are read",
     "tap": "the kernel's ring of packets, of a fixed size, for the window alone",
 }
 """Probes that do not look at the clock while they read, and what bounds them."""

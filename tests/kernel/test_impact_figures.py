@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from remedies.facts import Asking, slab
+from remedies.facts.host import read_host
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.topology import addresses
 from remedies.lab.world import Options, World, child_environment
@@ -30,6 +34,18 @@ def tracked(world: World) -> set[str]:
     listed = world.run("host", ["conntrack", "-L", "-p", "udp"])
     ways = re.findall(r"^udp .*?src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", listed, re.MULTILINE)
     return {f"udp {source}:{sport} -> {target}:{dport}" for source, target, sport, dport in ways}
+
+
+def test_both_files_of_the_kernel_tell_the_same_size_of_a_flow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with World("udp-reply-source", Options()):  # conntrack is in use, and its cache is there
+        found = slab.read(Asking(read_host()))
+        monkeypatch.setattr(slab, "SIZE", str(tmp_path / "absent"))
+        other = slab.read(Asking(read_host()))
+    assert (found.source, other.source) == ("/sys/kernel/slab/nf_conntrack/slab_size",
+                                            "/proc/slabinfo")  # fmt: skip
+    assert found.flow == other.flow > 0
 
 
 def test_the_flows_that_a_plan_names_are_the_flows_that_go(tmp_path: Path) -> None:

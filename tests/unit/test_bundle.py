@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import subprocess
 import sys
@@ -219,7 +218,7 @@ def test_bytecode_of_another_python_is_made_once_and_checked_before_use(
     assert first.returncode == 0, first.stderr
     [made] = (path for path in folder.iterdir() if path.suffix != ".pyz")
     whole = made.read_bytes()
-    assert made.name == f"{digest}.pyz.{packed.MAGIC}.{hashlib.sha256(whole).hexdigest()}"
+    assert made.name == f"{digest}.pyz.{packed.MAGIC}.{bundle.digest(whole)}"
     assert made.stat().st_mode & 0o777 == 0o600
     before = made.stat()
 
@@ -264,6 +263,25 @@ def test_modules_come_from_the_bytecode(pyz: Path, tmp_path: Path, other: bool) 
     assert [p.name for p in tmp_path.iterdir()] == ["remedy.pyz"], "it wrote something"
 
 
+def test_a_plan_loads_nothing_that_takes_long_to_load(pyz: Path) -> None:
+    """hashlib brings OpenSSL; locale comes with a search for translations of argparse's texts."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from remedies import packed; packed.take_over(sys.argv[1])\n"
+        "from remedies import catalogue, model; from remedies.cli import parser\n"
+        "parser.parse(['plan', '--window', '0s', '--json'])\n"
+        "import remedies.cli.session, remedies.cli.weighing, remedies.cli.render\n"
+        "[catalogue.condition(c).NEEDS for c in catalogue.condition_ids()]\n"
+        "[catalogue.fix(f).NEEDS for f in catalogue.fix_ids()]\n"
+        "model.digest([]); print(*sys.modules)"
+    )
+    done = subprocess.run([PYTHON, "-I", "-S", "-c", code, str(pyz)],
+                          capture_output=True, text=True, timeout=30, check=True)  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "remedies.cli.session" in loaded
+    assert not loaded & {"ctypes", "dataclasses", "hashlib", "inspect", "locale", "subprocess"}
+
+
 def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom remedies.fleet import bundle\nbuild = bundle.build\n"
@@ -275,7 +293,7 @@ def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_way_is_refused(pyz: Path, tmp_path: Path) -> None:
-    digest = hashlib.sha256(pyz.read_bytes()).hexdigest()
+    digest = bundle.digest(pyz.read_bytes())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "bundle").symlink_to(tmp_path / "elsewhere")
     done = launch(b"\n", digest, tmp_path / "bundle", 0)

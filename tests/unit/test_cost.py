@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Optional
 
 import pytest
 
 from remedies import cost
-from remedies.facts import Facts
+from remedies.facts import Asking, Facts, slab
 from remedies.facts.flows import Flow, Tuple
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.oneway import Oneway
@@ -26,6 +27,22 @@ slabinfo - version: 2.1
 nf_conntrack_expect      0      0    208   39    2 : tunables    0    0    0
 {cache}        176    176    {size}   16    1 : tunables    0    0    0
 """
+
+
+def test_the_size_of_a_flow_is_one_small_reading_where_sysfs_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, info = tmp_path / "slab_size", tmp_path / "slabinfo"
+    monkeypatch.setattr(slab, "SIZE", str(size))
+    monkeypatch.setattr(slab, "SLABINFO", str(info))
+    asking = Asking(HOST)
+    assert slab.read(asking).unread == (f"{info}: No such file or directory",)
+    info.write_text(SLABINFO.format(cache="nf_conntrack", size=320))
+    assert slab.read(asking) == Slab(320, str(info))
+    size.write_text("what is this\n")
+    assert slab.read(asking) == Slab(320, str(info))
+    size.write_text("256\n")
+    assert slab.read(asking) == Slab(256, str(size))
 
 
 def change(resource: str, after: Optional[str], *effects: str) -> Change:

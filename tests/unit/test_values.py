@@ -1,11 +1,13 @@
-"""Our frozen dataclass does what the standard one does."""
+"""Our frozen dataclass and named tuple do what the standard ones do."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
+import typing
 from typing import Any
 
 import pytest
@@ -128,3 +130,47 @@ def test_what_would_go_wrong_later_is_refused_where_the_class_is_made() -> None:
             values.dataclass(wrong)
     with pytest.raises(TypeError, match="inherited"):
         values.dataclass(type("Heir", (OURS,), {"__annotations__": {"z": "int"}}))
+
+
+class Pair(values.NamedTuple):
+    """A pair."""
+
+    a: int
+    b: typing.Optional[str] = None
+
+    @property
+    def twice(self) -> int:
+        """Twice a."""
+        return self.a * 2
+
+
+class StandardPair(typing.NamedTuple):
+    """A pair."""
+
+    a: int
+    b: typing.Optional[str] = None
+
+    @property
+    def twice(self) -> int:
+        """Twice a."""
+        return self.a * 2
+
+
+def test_a_named_tuple_is_what_the_standard_one_is() -> None:
+    for kind in (Pair, StandardPair):
+        one = kind(1, b="x")
+        assert (one, one.a, one.b, one.twice) == ((1, "x"), 1, "x", 2)
+        assert kind(1) == (1, None)
+        assert repr(one) == f"{kind.__name__}(a=1, b='x')"
+        assert one._replace(a=2) == (2, "x")
+        assert pickle.loads(pickle.dumps(one)) == one
+        assert kind.__doc__ == "A pair."
+        assert kind.__module__ == __name__
+        for wrong in ((), (1, 2, 3)):
+            with pytest.raises(TypeError):
+                kind(*wrong)
+        with pytest.raises(AttributeError):
+            one.a = 3  # type: ignore[misc]
+    assert {name for name in vars(StandardPair) if not name.startswith("__")} == {
+        name for name in vars(Pair) if not name.startswith("__")
+    }
