@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from cli_host import Cli
+from run_in import RunIn, run_command
 
 from remedies.lab import ruleset
 from remedies.lab.scenarios import tcp_invalid_reset
@@ -27,49 +27,6 @@ _UNPACKED = Path(__file__).resolve().parent.parent.parent / "build/docker/usr/sb
 os.environ["PATH"] += f"{os.pathsep}{_UNPACKED}"
 
 _numbers = itertools.count(1)
-
-
-class RunIn(Protocol):
-    """Runs a command in a namespace and returns what it printed."""
-
-    def __call__(
-        self,
-        ns: str,
-        argv: Sequence[str],
-        *,
-        stdin: str | None = None,
-        check: bool = True,
-        timeout: float = 10.0,
-        env: dict[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]: ...
-
-
-def run_command(
-    ns: str,
-    argv: Sequence[str],
-    *,
-    stdin: str | None = None,
-    check: bool = True,
-    timeout: float = 10.0,
-    env: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    """Run ``argv`` in namespace ``ns``; with ``check`` a failure shows what it wrote."""
-    done = subprocess.run(
-        ["nsenter", f"--net=/run/netns/{ns}", "--", *argv],
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env=env,
-    )
-    if check and done.returncode != 0:
-        pytest.fail(
-            f"{' '.join(argv)} in {ns}: exit {done.returncode}\n{done.stdout}{done.stderr}",
-            pytrace=True,
-        )
-    return done
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import RunIn
+from run_in import RunIn
 
 BIN = os.path.dirname(sys.executable)
 NAT = """
