@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Optional
 
-from remedies.cli.parser import duration
+from remedies.cli.parser import consenting, duration
 from remedies.cli.plan import pruning
 from remedies.cli.scan import watching
 
@@ -16,26 +16,6 @@ if TYPE_CHECKING:
     from remedies.model import Finding, Plan
     from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
-
-
-def consenting(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every writing verb has."""
-    parser.add_argument(
-        "-n", "--dry-run", action="store_true", help="show the diff and change nothing"
-    )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument(
-        "--change-id", default="", metavar="ID", help="the change ticket, for the journal"
-    )
-    parser.add_argument(
-        "-m", "--message", default="", metavar="TEXT", help="why, in your words, for the journal"
-    )
-    parser.add_argument(
-        "--approved-by",
-        default="",
-        metavar="TEXT",
-        help="who approved it, for the journal (default: who answers the question)",
-    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,20 +6,16 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Optional
 
 from remedies import codec
+from remedies.cli.fleet_play import given, meant, play, runs_folder
 from remedies.cli.fleet_view import View
 from remedies.cli.parser import duration
 from remedies.errors import InputError, RemedyError, UsageError
-from remedies.fleet import batches, records, rollout, rundir, runner, states
-from remedies.fleet.hearing import Hearing
+from remedies.fleet import batches, records, rollout, rundir, states
 from remedies.fleet.plans import Entry, Index
 from remedies.fleet.rundir import Run
-from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing
 
 
@@ -33,62 +29,6 @@ def run(args: argparse.Namespace) -> int:
         return fleet_report.run(args)
     actions = {"plan": _plan, "rollback": _rollback}
     return actions.get(args.action, _simple)(args)
-
-
-def meant(args: argparse.Namespace) -> Site:
-    """Return the inventories, and how Ansible goes through them."""
-    if not args.inventory:
-        raise UsageError("no inventory", "give one with -i")
-    site = Site(_absolute(args.inventory), args.limit, args.forks, tuple(shlex.split(args.ansible)))
-    site.check()
-    return site
-
-
-def _absolute(inventories: Sequence[str]) -> tuple[str, ...]:
-    return tuple(i if "," in i else os.path.abspath(i) for i in inventories)
-
-
-def given(args: argparse.Namespace) -> dict[str, object]:
-    """Return what the command line says beside the inventory; it counts more."""
-    found: dict[str, object] = {}
-    if args.policy:
-        found["remedy_policy"] = [
-            os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy
-        ]
-    if args.state_dir != "/var/lib/remedy":
-        found["remedy_state_dir"] = args.state_dir
-    for name in ("backend", "window", "fix", "change_id", "message", "approved_by"):
-        if getattr(args, name, None):
-            found[f"remedy_{name}"] = getattr(args, name)
-    if getattr(args, "every", False):
-        found["remedy_every"] = True
-    return found
-
-
-def play(
-    args: argparse.Namespace,
-    name: str,
-    site: Site,
-    hosts: Optional[Sequence[str]],
-    variables: Mapping[str, object],
-    view: View,
-) -> dict[str, Standing]:
-    """Run one playbook whose record nobody keeps; return every host's word.
-
-    ``hosts``: these alone; None: all that the site means.
-    """
-    found: dict[str, Standing] = {}
-
-    def tell(standing: Standing, _noted: bool) -> None:
-        found[standing.host] = standing
-        view.host(standing)
-
-    with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
-        hosts = runner.play(
-            name, site, hosts, variables, os.path.join(folder, "ansible"),
-            Hearing(tell, view.begin), check=bool(getattr(args, "dry_run", False)),
-        )  # fmt: skip
-    return {host: found[host] for host in hosts}
 
 
 def _simple(args: argparse.Namespace) -> int:
@@ -226,11 +166,6 @@ def _rollback(args: argparse.Namespace) -> int:
             run_.tell(replace(standing, transaction=which[standing.host]))
     view.states(found)
     return states.worst(s.rc for s in found.values())
-
-
-def runs_folder(args: argparse.Namespace) -> str:
-    """Return the folder that holds the runs."""
-    return os.path.abspath(args.run_dir or rundir.default_folder())
 
 
 def _ask(args: argparse.Namespace, question: str) -> None:

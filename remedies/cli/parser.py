@@ -1,4 +1,4 @@
-"""The argument parser: every option that holds everywhere, and the verbs."""
+"""The argument parser: every option that several verbs have, and the verbs."""
 
 from __future__ import annotations
 
@@ -109,6 +109,26 @@ def duration(text: str) -> float:
     if not 0 <= seconds <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and a day")
     return seconds
+
+
+def consenting(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every writing verb has."""
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="show the diff and change nothing"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--change-id", default="", metavar="ID", help="the change ticket, for the journal"
+    )
+    parser.add_argument(
+        "-m", "--message", default="", metavar="TEXT", help="why, in your words, for the journal"
+    )
+    parser.add_argument(
+        "--approved-by",
+        default="",
+        metavar="TEXT",
+        help="who approved it, for the journal (default: who answers the question)",
+    )
 
 
 def _everywhere() -> Parser:
@@ -242,6 +262,6 @@ def _verb_of(words: list[str]) -> Optional[str]:
 
 def warn(message: str) -> None:
     """Say something beside the result."""
-    from remedies.cli.terminal import clean
+    from remedies.printable import clean
 
     print(f"remedy: {clean(message)}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from remedies.cli.apply import consenting
+from remedies.cli.parser import consenting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ CONTROL = (
     "cli/export.py",
     "cli/fleet.py",
     "cli/fleet_actions.py",
+    "cli/fleet_play.py",
     "cli/fleet_report.py",
     "cli/fleet_view.py",
     "cli/lab.py",

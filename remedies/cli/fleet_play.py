@@ -1,0 +1,78 @@
+"""What every action of ``remedy fleet`` shares: which hosts are meant, and running one playbook."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from remedies.cli.fleet_view import View
+from remedies.errors import UsageError
+from remedies.fleet import rundir, runner
+from remedies.fleet.hearing import Hearing
+from remedies.fleet.runner import Site
+from remedies.fleet.states import Standing
+
+
+def meant(args: argparse.Namespace) -> Site:
+    """Return the inventories, and how Ansible goes through them."""
+    if not args.inventory:
+        raise UsageError("no inventory", "give one with -i")
+    site = Site(_absolute(args.inventory), args.limit, args.forks, tuple(shlex.split(args.ansible)))
+    site.check()
+    return site
+
+
+def _absolute(inventories: Sequence[str]) -> tuple[str, ...]:
+    return tuple(i if "," in i else os.path.abspath(i) for i in inventories)
+
+
+def given(args: argparse.Namespace) -> dict[str, object]:
+    """Return what the command line says beside the inventory; it counts more."""
+    found: dict[str, object] = {}
+    if args.policy:
+        found["remedy_policy"] = [
+            os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy
+        ]
+    if args.state_dir != "/var/lib/remedy":
+        found["remedy_state_dir"] = args.state_dir
+    for name in ("backend", "window", "fix", "change_id", "message", "approved_by"):
+        if getattr(args, name, None):
+            found[f"remedy_{name}"] = getattr(args, name)
+    if getattr(args, "every", False):
+        found["remedy_every"] = True
+    return found
+
+
+def play(
+    args: argparse.Namespace,
+    name: str,
+    site: Site,
+    hosts: Optional[Sequence[str]],
+    variables: Mapping[str, object],
+    view: View,
+) -> dict[str, Standing]:
+    """Run one playbook whose record nobody keeps; return every host's word.
+
+    ``hosts``: these alone; None: all that the site means.
+    """
+    found: dict[str, Standing] = {}
+
+    def tell(standing: Standing, _noted: bool) -> None:
+        found[standing.host] = standing
+        view.host(standing)
+
+    with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
+        hosts = runner.play(
+            name, site, hosts, variables, os.path.join(folder, "ansible"),
+            Hearing(tell, view.begin), check=bool(getattr(args, "dry_run", False)),
+        )  # fmt: skip
+    return {host: found[host] for host in hosts}
+
+
+def runs_folder(args: argparse.Namespace) -> str:
+    """Return the folder that holds the runs."""
+    return os.path.abspath(args.run_dir or rundir.default_folder())
