@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 from remedies import codec
@@ -48,8 +50,7 @@ def _plan(args: argparse.Namespace) -> int:
     variables = given(args)
     if args.output:
         variables["remedy_save"] = os.path.abspath(args.output)
-        _new_folder(args.output)
-    with View(args) as view:
+    with _new_folder(args.output), View(args) as view:
         found = play(args, "plan", site, None, variables, view)
     entries = {h: _entry(s) for h, s in found.items() if "summary" in s.details}
     without = {h: s.message for h, s in found.items() if h not in entries}
@@ -68,13 +69,23 @@ def _entry(standing: Standing) -> Entry:
     return Entry("", "", "", "", "", group=repr(summary), summary=summary)
 
 
-def _new_folder(path: str) -> None:
+@contextlib.contextmanager
+def _new_folder(path: str) -> Iterator[None]:
+    """Make the folder, unless no path is given; it goes again where no host was meant."""
+    made = bool(path) and not os.path.isdir(path)
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        if os.listdir(path):
-            raise InputError(f"{path}: is not empty", "name a new folder")
+        if path:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            if os.listdir(path):
+                raise InputError(f"{path}: is not empty", "name a new folder")
     except OSError as error:
         raise InputError(f"{path}: cannot be made: {error.strerror}", "name another") from None
+    try:
+        yield
+    except InputError:
+        if made and not os.listdir(path):
+            os.rmdir(path)
+        raise
 
 
 def _apply(args: argparse.Namespace) -> int:

@@ -97,10 +97,11 @@ def test_an_inventory_that_names_no_host_is_told_of(fleet: Fleet) -> None:
         (["-i", "empty.ini"], "empty.ini: no hosts in it"),
         (["-i", fleet.inventory(), "--limit", "nosuch"], "no host matches 'nosuch'"),
     ):
-        code, out, err = fleet.call("remedy", "fleet", "plan", *words)
+        code, out, err = fleet.call("remedy", "fleet", "plan", "-o", "plans", *words)
         assert (code, out) == (65, "")
         assert said in err
         assert err.count("\n") == 1
+        assert not (fleet.folder / "plans").exists()
 
 
 def test_the_run_of_a_plain_inventory_script_and_groups(fleet: Fleet) -> None:
