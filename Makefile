@@ -20,7 +20,7 @@ DAEMONS := build/docker/.unpacked build/openssh/.unpacked
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup packages run check format test bench man clean
+.PHONY: setup packages run check format test test-half test-rest bench man clean
 
 setup: packages $(STAMP)
 
@@ -70,8 +70,14 @@ build/docker/.unpacked build/openssh/.unpacked:
 	rm -r $(@D)/deb
 	touch $@
 
+# Two halves side by side: most tests wait for a kernel or for another process.
+HALF := tests/docker tests/fleet tests/systemd tests/userland tests/kernel/test_crash_points.py
 test: setup $(AXE) $(DAEMONS)
-	$(SUDO) $(BIN)/pytest
+	$(MAKE) --no-print-directory --jobs=2 $(if $(CI),--output-sync=target) test-half test-rest
+test-half:
+	$(SUDO) $(BIN)/pytest $(HALF)
+test-rest:
+	$(SUDO) $(BIN)/pytest $(HALF:%=--ignore=%)
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end.
 BENCHES := bench journal_speed guard_speed report_speed fleet_speed

@@ -1,13 +1,18 @@
-"""What holds for every test: as root nothing is skipped."""
+"""What holds for every test: as root nothing is skipped, and signals do what they do."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 ROOT = os.geteuid() == 0
+
+# nohup, and a script that puts the run in the background, leave them ignored for every program.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
