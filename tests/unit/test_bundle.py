@@ -244,20 +244,27 @@ def test_a_host_that_cannot_keep_bytecode_runs_all_the_same(pyz: Path, tmp_path:
     assert [path.name for path in folder.iterdir()] == [f"{digest}.pyz"]
 
 
+def inside(pyz: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that imports from the bundle as the bundle itself does."""
+    start = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from remedies import packed; packed.take_over(sys.argv[1])\n"
+    )
+    return subprocess.run([PYTHON, "-I", "-S", "-c", start + code, str(pyz)],
+                          capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_modules_come_from_the_bytecode(pyz: Path, tmp_path: Path, other: bool) -> None:
     path = tmp_path / "remedy.pyz"
     path.write_bytes(for_another_python(pyz.read_bytes()) if other else pyz.read_bytes())
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from remedies import packed; packed.take_over(sys.argv[1])\n"
+    done = inside(
+        path,
         "from remedies import model, catalogue, shipped; import os; os.closerange(3, 100)\n"
         "import remedies.cli.plan, nftables\n"
         "print(type(model.__spec__.loader).__name__, model.__file__ == sys.argv[1] + "
-        "'/remedies/model.py', catalogue.fix_ids() != (), shipped.compiled('default') is not None)"
+        "'/remedies/model.py', catalogue.fix_ids() != (), shipped.compiled('default') is not None)",
     )
-    done = subprocess.run([PYTHON, "-I", "-S", "-c", code, str(path)],
-                          capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
     assert done.stderr == ""
     assert done.stdout == f"{'zipimporter' if other else 'Importer'} True True True\n"
     assert [p.name for p in tmp_path.iterdir()] == ["remedy.pyz"], "it wrote something"
@@ -265,18 +272,16 @@ def test_modules_come_from_the_bytecode(pyz: Path, tmp_path: Path, other: bool) 
 
 def test_a_plan_loads_nothing_that_takes_long_to_load(pyz: Path) -> None:
     """hashlib brings OpenSSL; locale comes with a search for translations of argparse's texts."""
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from remedies import packed; packed.take_over(sys.argv[1])\n"
+    done = inside(
+        pyz,
         "from remedies import catalogue, model; from remedies.cli import parser\n"
         "parser.parse(['plan', '--window', '0s', '--json'])\n"
         "import remedies.cli.session, remedies.cli.weighing, remedies.cli.render\n"
         "[catalogue.condition(c).NEEDS for c in catalogue.condition_ids()]\n"
         "[catalogue.fix(f).NEEDS for f in catalogue.fix_ids()]\n"
-        "model.digest([]); print(*sys.modules)"
+        "model.digest([]); print(*sys.modules)",
     )
-    done = subprocess.run([PYTHON, "-I", "-S", "-c", code, str(pyz)],
-                          capture_output=True, text=True, timeout=30, check=True)  # fmt: skip
+    assert done.stderr == ""
     loaded = set(done.stdout.split())
     assert "remedies.cli.session" in loaded
     assert not loaded & {"ctypes", "dataclasses", "hashlib", "inspect", "locale", "subprocess"}
