@@ -45,7 +45,7 @@ _TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backe
 
 # Our texts are English, so argparse's are, too; asking for a translation of each, none of which is
 # there, takes two milliseconds.
-vars(argparse)["_"] = str
+vars(argparse)["_"] = lambda text: text
 
 
 class _Page(argparse.HelpFormatter):
