@@ -39,8 +39,8 @@ class Hearing:
         if isinstance(host, str):
             self._started.setdefault(host)  # Ansible starts them in the order of the inventory
             if kind in _RESULTS and isinstance(result, dict) and host not in self.heard:
-                if isinstance(result.get("hosts"), int):
-                    self.begin(result["hosts"])
+                if isinstance(of := result.get("hosts"), int) and of > 0:
+                    self.begin(of)
                 self.word(_standing(host, str(kind), result), noted=bool(result.get("noted")))
         return True
 

@@ -37,7 +37,7 @@ def test_words_wait_until_it_is_known_how_many_hosts_there_are() -> None:
     listener = Listener()
     listener.start("a", "b", "c")
     listener.result("b", "unreachable", msg="no route")
-    listener.result("a", "failed", msg="a template\n is wrong")
+    listener.result("a", "failed", msg="a template\n is wrong", hosts=0)
     assert listener.told == []
     listener.answer("c", 3, 2, noted=True)
     assert listener.told == [3, ("b", 9, False), ("a", 70, False), ("c", 2, True)]
