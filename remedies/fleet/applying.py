@@ -135,6 +135,10 @@ def _second(visit: Visit, policy: str, first: Standing, applied: dict[str, Any])
     undone = verbs.roll_back(visit, [first.transaction] if first.transaction else []).standing
     if undone.state == "reverted":
         return replace(first, state="reverted", rc=3, changed=False, until=None, message=wrong)
+    # The host may have been first: its time was up before it was looked at.
+    became = _became(visit, "", wrong, first.transaction)
+    if became.state == "reverted":
+        return became
     return replace(first, state="needs-human", rc=4, until=None,
                    message=f"{wrong}; and it was not undone: {undone.message}")  # fmt: skip
 

@@ -58,6 +58,10 @@ def enter_own(layers: Path) -> None:
     """Let what is written into this machine's folders vanish with the namespace."""
     for name in ("/etc", "/var/lib", "/root", "/run"):
         overlay(layers, name, name)
+    # What root's shell does on this machine when somebody logs in is this machine's affair.
+    for name in (".bashrc", ".profile", ".bash_profile", ".bash_login"):
+        if os.path.exists(f"/root/{name}"):
+            mount("--bind", "/dev/null", f"/root/{name}")
     Path("/var/lib/remedy").mkdir(mode=0o700, exist_ok=True)
     mount("-t", "tmpfs", "-o", "mode=0700", "tmpfs", "/var/lib/remedy")
     passwd = Path("/etc/passwd")

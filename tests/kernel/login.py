@@ -19,6 +19,10 @@ def main(sshd: str, folder: Path) -> None:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"], check=True)
     Path("/run/sshd").mkdir(mode=0o755)
+    # What root's shell does on this machine when somebody logs in is this machine's affair.
+    for name in (".bashrc", ".profile", ".bash_profile", ".bash_login"):
+        if os.path.exists(f"/root/{name}"):
+            subprocess.run(["mount", "--bind", "/dev/null", f"/root/{name}"], check=True)
     users = Path("/etc/passwd").read_text()
     if "\nsshd:" not in users:  # an sshd that is only unpacked has no user yet
         (folder / "passwd").write_text(f"{users}sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")

@@ -124,6 +124,17 @@ def history(outcome: str) -> list[Any]:
             {"kind": "history", "transactions": [new, old]}]  # fmt: skip
 
 
+def test_a_host_whose_time_was_up_before_it_was_looked_at_has_undone_it_itself() -> None:
+    still = {**VERIFIED, "findings": [{**FINDING, "verdict": "exposed"}], "rc": 2}
+    nothing = Reply(65, MARK, "remedy: transaction 'T2' has nothing in force\n")
+    script = Script(apply=APPLIED, verify=still, rollback=nothing, history=history("reverted"))
+    last, _, waited = apply(script)
+    assert script.verbs()[-3:] == ["verify", "rollback", "history"]
+    assert (last.state, last.rc, last.changed) == ("reverted", 7, False)
+    assert last.message.endswith("is exposed; the host has undone it")
+    assert waited == []
+
+
 def test_a_line_that_breaks_is_waited_for_until_the_host_has_made_up_its_mind() -> None:
     for outcome, state, rc in (
         ("reverted", "reverted", 7), ("confirmed", "confirmed", 0), ("applied", "needs-human", 4),
