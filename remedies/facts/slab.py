@@ -7,7 +7,7 @@ from remedies.values import dataclass
 
 CACHE = "nf_conntrack"
 SIZE = f"/sys/kernel/slab/{CACHE}/slab_size"
-"""The size alone (slab_size_show(), mm/slub.c): a hundredth of what slabinfo costs the kernel."""
+"""The size alone (slab_size_show(), mm/slub.c): a twentieth of what slabinfo takes."""
 SLABINFO = "/proc/slabinfo"
 """What there is where sysfs is not mounted, and on SLAB before Linux 6.8."""
 KNOWN = 256
