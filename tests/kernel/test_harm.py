@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_in import RunIn
 
 from remedies import netns as namespaces
 from remedies.facts.oneway import program, way_of
-
-RunIn = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NAT = """
 table ip theirs {

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from run_in import RunIn
 
 from remedies import codec, impact
 from remedies import netns as namespaces
@@ -25,8 +26,6 @@ from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop
 from remedies.model import Change, Host, Plan, PolicyRef, Scan
 from remedies.netfilter.nft_syntax import nft_text
-
-RunIn = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SERVER = """
 import json, os, socket, subprocess, sys

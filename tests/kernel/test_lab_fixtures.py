@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from subprocess import CompletedProcess
 
-RunIn = Callable[..., CompletedProcess[str]]
+from run_in import RunIn
 
 
 def test_namespace_is_fresh_with_loopback_up(netns: Callable[..., str], run_in: RunIn) -> None:

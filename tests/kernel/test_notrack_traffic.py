@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from run_in import RunIn
 
 from remedies import netns as namespaces
 from remedies.conditions import notrack_breaks_nat
@@ -20,7 +21,6 @@ SIDES = {
     6: ("2001:db8::1", "2001:db8::10", "fd17::1", "fd17::2"),
 }
 Make = Callable[..., str]
-RunIn = Callable[..., object]
 
 
 class World:

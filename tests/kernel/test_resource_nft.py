@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import pytest
+from run_in import RunIn
 
 from remedies import netns as namespaces
 from remedies.errors import InputError, WriteFailed
@@ -23,12 +23,6 @@ FOREIGN = """table inet mine {
 	}
 }
 """
-
-
-class RunIn(Protocol):
-    def __call__(
-        self, ns: str, argv: list[str], *, stdin: str | None = None
-    ) -> subprocess.CompletedProcess[str]: ...
 
 
 Make = Callable[..., str]

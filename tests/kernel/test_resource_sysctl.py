@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import pytest
+from run_in import RunIn
 
 from remedies import netns as namespaces
 from remedies.errors import NotPermitted, WriteFailed
@@ -15,10 +14,6 @@ from remedies.resources import sysctl
 
 KEY = "net.netfilter.nf_conntrack_tcp_be_liberal"
 Make = Callable[..., str]
-
-
-class RunIn(Protocol):
-    def __call__(self, ns: str, argv: list[str]) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Protocol
 
 import pytest
+from run_in import RunIn
 
 from remedies import netns as namespaces
 from remedies.errors import InputError, WriteFailed
@@ -24,12 +23,6 @@ def _nothing_reaches_the_machines_own_rules() -> Iterator[None]:
     """What a broken test would write outside its namespaces, it writes into one of nobody's."""
     with namespaces.scratch():
         yield
-
-
-class RunIn(Protocol):
-    def __call__(
-        self, ns: str, argv: list[str], *, stdin: str | None = None
-    ) -> subprocess.CompletedProcess[str]: ...
 
 
 DRIVERS = [("iptables", iptables), ("ip6tables", ip6tables)]
