@@ -53,6 +53,7 @@ from remedies.fleet import applying, bundle, order, plans, records, states, talk
 from remedies.fleet.order import Order
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import Outcome, Visit
+from remedies.transaction import actor, consent
 
 _OPTIONS = frozenset(
     [
@@ -171,23 +172,24 @@ class ActionModule(ActionBase):
             held = self._approved(visit, asked)
             return verbs.dry_run(visit, held.plan, held.policy) if held else self._plan(visit, {})
         if verb == "rollback" and self._task.check_mode:
-            return verbs.roll_back(visit, _which(asked), dry=True)
+            return verbs.would_roll_back(visit, _which(asked))
         if verb == "confirm" and self._task.check_mode:
             return verbs.look(visit, "verify")
+        agreed = consent.played(actor.user(), check=self._task.check_mode)
         self._share_nothing()
         if verb == "confirm":
-            return verbs.confirm(visit, asked.get("transaction"))
+            return verbs.confirm(visit, asked.get("transaction"), agreed)
         words = [w for k in _JOURNALED if k in asked
                  for w in (f"--{k.replace('_', '-')}", str(asked[k]))]  # fmt: skip
         if verb == "rollback":
-            return self._kept(visit, asked, verbs.roll_back(visit, _which(asked), words))
+            return self._kept(visit, asked, verbs.roll_back(visit, _which(asked), agreed, words))
         what = applying.Asked(
             timeout=float(asked.get("confirm_timeout", 120)),
             approved=self._approved(visit, asked),
             previous=str(asked.get("previous", "")),
             words=tuple(words),
         )
-        outcome = applying.apply(visit, what, self._say, time.sleep)
+        outcome = applying.apply(visit, what, agreed, self._say, time.sleep)
         return self._kept(visit, asked, outcome, what.approved)
 
     def _kept(

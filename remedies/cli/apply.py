@@ -191,7 +191,7 @@ def _apply(
         refused = any(r.wanted for r in plan.refused)
         return Ended(plan, "refused" if refused else "nothing")
     unasked = writing.default_confirm(here, plan) or 0.0
-    writing.ask(args, "Apply these changes?")
+    agreed = writing.ask(args, "Apply these changes?")
     verified: list[dict[str, str]] = []
 
     def verify() -> transaction.Checked:
@@ -205,7 +205,8 @@ def _apply(
     result = transaction.apply(
         HostResources(),
         journal,
-        writing.begin(here, "apply", plan.changes, plan=plan),
+        writing.begin(here, "apply", plan.changes, agreed, plan=plan),
+        agreed,
         verify,
         arm=arming,
         confirm=unasked if wanted is None else wanted,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
+    from remedies.transaction.consent import Consent
     from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
     from remedies.transaction.ledger import Transaction
@@ -28,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Confirm and print; 0 where it is kept or nothing waits, 7 where it was undone already."""
     from remedies.cli import session, writing
-    from remedies.transaction import lock
+    from remedies.transaction import actor, consent, lock
     from remedies.transaction.journal import Journal
 
     if args.dry_run:
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
         here = session.reread(here)
         entry = writing.waiting(here)
         if entry is not None and args.transaction in (None, entry.id):
-            confirm(here, journal, entry)
+            agreed = consent.confirmed(actor.user(), dry_run=args.dry_run)
+            confirm(here, journal, entry, agreed)
             code, outcome, name = 0, "confirmed", entry.id
         else:
             code, outcome, name = _too_late(writing.recover(here, journal), args.transaction)
@@ -67,16 +69,16 @@ def _dry_run(args: argparse.Namespace) -> int:
     return 0
 
 
-def confirm(here: Session, journal: Journal, entry: Transaction) -> None:
-    """Keep a transaction that waits, and let its guard go. Hold the lock."""
+def confirm(here: Session, journal: Journal, entry: Transaction, agreed: Consent) -> None:
+    """Keep a transaction that waits, as ``agreed``, and let its guard go. Hold the lock."""
     from functools import partial
 
-    from remedies.transaction import actor, bootguard, guard
+    from remedies.transaction import bootguard, guard
     from remedies.transaction.host import HostResources
     from remedies.transaction.run import confirm_it
 
     for_boot = partial(bootguard.arm, here.folder, entry.id)
-    confirm_it(HostResources(), journal, entry, actor.user(), for_boot)
+    confirm_it(HostResources(), journal, entry, agreed, for_boot)
     guard.nudge(here.folder, entry.id)
 
 
@@ -148,7 +150,7 @@ def await_end(
             break
         answer = sys.stdin.readline()
         if answer:
-            _answer(args, here, name, keep=answer.strip().lower() in ("y", "yes"))
+            _answer(args, here, name, answer)
         poll.unregister(sys.stdin)
     entry = outcome_of(here.folder, name)
     if entry is None or entry.outcome is None:
@@ -159,18 +161,19 @@ def await_end(
     return entry
 
 
-def _answer(args: argparse.Namespace, here: Session, name: str, *, keep: bool) -> None:
+def _answer(args: argparse.Namespace, here: Session, name: str, answer: str) -> None:
     """Do as the person says, unless the transaction has ended meanwhile."""
     from remedies.cli import session, writing
     from remedies.cli.rollback import reject
-    from remedies.transaction import lock
+    from remedies.transaction import actor, consent, lock
     from remedies.transaction.journal import Journal
 
+    agreed = consent.answered(answer, actor.user(), dry_run=args.dry_run)
     with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
         entry = writing.waiting(session.reread(here))
         if entry is None or entry.id != name:
             return
-        if keep:
-            confirm(here, journal, entry)
+        if agreed is not None:
+            confirm(here, journal, entry, agreed)
         else:
-            reject(here, journal, entry)
+            reject(here, journal, entry, consent.recovering(dry_run=args.dry_run))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from remedies.cli.parser import agreeing
+
 ACTIONS = {
     "scan": "detect faults on every host",
     "plan": "show what would change, hosts with the same change together; may save the plans",
@@ -41,9 +43,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             ("--approved-by", "who approved it"),
         ):
             verbs[name].add_argument(option, metavar="TEXT", help=f"{text}, for every journal")
-        verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
     for name in ("apply", "confirm", "rollback"):
-        verbs[name].add_argument("-y", "--yes", action="store_true", help="do not ask")
+        verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
+        agreeing(verbs[name])
     for name in ("apply", "rollback", "report"):
         verbs[name].add_argument(
             "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"

@@ -9,16 +9,19 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Optional
 
 from remedies import codec
 from remedies.cli.fleet_play import given, meant, play, runs_folder
 from remedies.cli.fleet_view import View
 from remedies.cli.parser import duration
-from remedies.errors import InputError, RemedyError, UsageError
+from remedies.cli.writing import ask
+from remedies.errors import InputError, UsageError
 from remedies.fleet import batches, records, rollout, rundir, states
 from remedies.fleet.plans import Entry, Index
 from remedies.fleet.rundir import Run
 from remedies.fleet.states import Standing
+from remedies.transaction.consent import Consent
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _simple(args: argparse.Namespace) -> int:
     """Scan, report or confirm."""
-    site, hosts = meant(args), None
+    site, hosts, agreed = meant(args), None, None
     if args.action == "confirm":
         hosts = site.hosts()
-        _ask(args, f"Keep what waits on {len(hosts)} hosts?")
+        agreed = _ask(args, f"Keep what waits on {len(hosts)} hosts?")
     with View(args) as view:
-        found = play(args, args.action, site, hosts, given(args), view)
+        found = play(args, args.action, site, hosts, given(args), view, agreed)
     view.findings(found) if args.action in ("scan", "report") else view.states(found)
     return states.worst(s.rc for s in found.values())
 
@@ -110,7 +113,7 @@ def _apply(args: argparse.Namespace) -> int:
         view.states(found)
         return states.worst(s.rc for s in found.values())
     sizes = ", ".join(str(len(batch)) for batch in batches.split(hosts, steps))
-    _ask(args, f"Apply to {len(hosts)} hosts, in batches of {sizes}?")
+    agreed = ask(args, f"Apply to {len(hosts)} hosts, in batches of {sizes}?", "hosts")
     asked = rundir.Asked(
         inventories=site.inventories,
         hosts=tuple(hosts),
@@ -123,7 +126,7 @@ def _apply(args: argparse.Namespace) -> int:
         max_fail=args.max_fail,
         max_fail_percentage=args.max_fail_percentage,
     )
-    return _go(args, rundir.begin(runs_folder(args), asked), hosts)
+    return _go(args, rundir.begin(runs_folder(args), asked), hosts, agreed)
 
 
 def _resume(args: argparse.Namespace) -> int:
@@ -133,19 +136,32 @@ def _resume(args: argparse.Namespace) -> int:
         raise UsageError("--resume goes on as the run began", "leave out DIR and -i")
     found = rundir.find(runs_folder(args), args.resume)
     hosts = rollout.left(found)
-    _ask(args, f"Go on with {len(hosts)} hosts of {found.id}?")
+    if args.dry_run:
+        return _left(args, found, hosts)
+    agreed = ask(args, f"Go on with {len(hosts)} hosts of {found.id}?", "hosts")
     seconds = rollout.unsettled(found)
     if seconds:
         print(f"remedy: {seconds:.0f} s until hosts that wait to be confirmed are settled",
               file=sys.stderr)  # fmt: skip
         time.sleep(seconds)
-    return _go(args, found, hosts)
+    return _go(args, found, hosts, agreed)
 
 
-def _go(args: argparse.Namespace, run: Run, hosts: list[str]) -> int:
+def _left(args: argparse.Namespace, run: Run, hosts: list[str]) -> int:
+    """Show the hosts that a resumed run would go on with."""
+    standings = run.standings()
     with View(args, run.id) as view:
         view.begin(len(hosts))
-        ended = rollout.Rollout(run, view.host).go(hosts)
+        for host in hosts:
+            view.host(standings[host])
+    view.states({host: standings[host] for host in hosts})
+    return 0
+
+
+def _go(args: argparse.Namespace, run: Run, hosts: list[str], agreed: Consent) -> int:
+    with View(args, run.id) as view:
+        view.begin(len(hosts))
+        ended = rollout.Rollout(run, agreed, view.host).go(hosts)
     view.states(ended.standings, halted=ended.halted, folder=run.folder)
     return ended.code
 
@@ -168,10 +184,9 @@ def _rollback(args: argparse.Namespace) -> int:
     hosts = site.hosts()
     if args.of_run:
         hosts = [host for host in hosts if host in which]
-    if not args.dry_run:
-        _ask(args, f"Undo on {len(hosts)} hosts?")
+    agreed = _ask(args, f"Undo on {len(hosts)} hosts?")
     with View(args) as view:
-        found = play(args, "rollback", site, hosts, variables, view)
+        found = play(args, "rollback", site, hosts, variables, view, agreed)
     if args.of_run and not args.dry_run:
         for standing in found.values():
             run_.tell(replace(standing, transaction=which[standing.host]))
@@ -179,12 +194,6 @@ def _rollback(args: argparse.Namespace) -> int:
     return states.worst(s.rc for s in found.values())
 
 
-def _ask(args: argparse.Namespace, question: str) -> None:
-    """Return if the person agrees; raise UsageError where nobody can be asked."""
-    if args.yes or getattr(args, "dry_run", False):
-        return
-    if args.no_input or not sys.stdin.isatty():
-        raise UsageError("this changes hosts and nobody can be asked", "add --yes")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise RemedyError("nothing was changed", "answer y to go on")
+def _ask(args: argparse.Namespace, question: str) -> Optional[Consent]:
+    """Return the consent to write on hosts; None in a dry run."""
+    return None if args.dry_run else ask(args, question, "hosts")

@@ -15,6 +15,7 @@ from remedies.fleet import rundir, runner
 from remedies.fleet.hearing import Hearing
 from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing
+from remedies.transaction.consent import Consent
 
 
 def meant(args: argparse.Namespace) -> Site:
@@ -54,10 +55,11 @@ def play(
     hosts: Optional[Sequence[str]],
     variables: Mapping[str, object],
     view: View,
+    agreed: Optional[Consent] = None,
 ) -> dict[str, Standing]:
     """Run one playbook whose record nobody keeps; return every host's word.
 
-    ``hosts``: these alone; None: all that the site means.
+    ``hosts``: these alone; None: all that the site means. Nothing is written without ``agreed``.
     """
     found: dict[str, Standing] = {}
 
@@ -68,7 +70,7 @@ def play(
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
         hosts = runner.play(
             name, site, hosts, variables, os.path.join(folder, "ansible"),
-            Hearing(tell, view.begin), check=bool(getattr(args, "dry_run", False)),
+            Hearing(tell, view.begin), agreed,
         )  # fmt: skip
     return {host: found[host] for host in hosts}
 

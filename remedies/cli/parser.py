@@ -116,7 +116,7 @@ def consenting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="show the diff and change nothing"
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    agreeing(parser)
     parser.add_argument(
         "--change-id", default="", metavar="ID", help="the change ticket, for the journal"
     )
@@ -128,6 +128,16 @@ def consenting(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="TEXT",
         help="who approved it, for the journal (default: who answers the question)",
+    )
+
+
+def agreeing(parser: argparse.ArgumentParser) -> None:
+    """Add ``--yes``. ``yes`` holds the option that was given: ``playbook`` is what a play gives."""
+    parser.add_argument(
+        "-y", "--yes", action="store_const", const="--yes", default="", help="do not ask"
+    )
+    parser.add_argument(
+        "--playbook", dest="yes", action="store_const", const="playbook", help=argparse.SUPPRESS
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from remedies.cli.parser import consenting
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from remedies.cli.session import Session
     from remedies.model import Change
+    from remedies.transaction.consent import Consent
     from remedies.transaction.journal import Journal
     from remedies.transaction.ledger import Transaction
 
@@ -44,13 +45,13 @@ def _write(args: argparse.Namespace, here: Session) -> int:
     from remedies.transaction import lock
     from remedies.transaction.journal import Journal
 
-    asked = _ask_about(args, here)
+    waits, agreed = _ask_about(args, here)
     with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
         here = session.reread(here)
         dead = [entry.id for entry in here.ledger.values() if entry.outcome is None]
         entry = writing.waiting(here)
-        if entry is not None and entry.id in asked:
-            reject(here, journal, entry)
+        if entry is not None and entry.id == waits and agreed is not None:
+            reject(here, journal, entry, agreed)
             here = session.reread(here)
         here = writing.recover(here, journal)
         if dead and not (args.fix or args.every) and args.transaction in (None, *dead):
@@ -59,23 +60,23 @@ def _write(args: argparse.Namespace, here: Session) -> int:
         return _roll_back(args, here, journal, dead)
 
 
-def _ask_about(args: argparse.Namespace, here: Session) -> tuple[str, ...]:
+def _ask_about(args: argparse.Namespace, here: Session) -> tuple[str, Optional[Consent]]:
     """Ask whether the transaction that waits shall go, if it is among what is to be undone.
 
-    Without the lock: while nobody answers, its guard must be able to undo it. Return its id.
+    Without the lock: while nobody answers, its guard must be able to undo it. Return its id and
+    the consent; no id where there is nothing to ask about.
     """
     from remedies.cli import writing
 
     entry = writing.waiting(here)
     if entry is None or args.fix or args.transaction not in (None, entry.id):
-        return ()
+        return "", None
     if not args.json and not args.quiet:
         _print_changes(args, _with_diffs([c.reversed() for c in reversed(entry.standing)]))
-    writing.ask(args, "Undo this?")
-    return (entry.id,)
+    return entry.id, writing.ask(args, "Undo this?")
 
 
-def reject(here: Session, journal: Journal, entry: Transaction) -> None:
+def reject(here: Session, journal: Journal, entry: Transaction, agreed: Consent) -> None:
     """Undo a transaction that waits for its confirmation. Hold the lock.
 
     Raises RemedyError where something is stuck, or the journal does not say that it was undone.
@@ -85,7 +86,7 @@ def reject(here: Session, journal: Journal, entry: Transaction) -> None:
     from remedies.transaction import guard, undo
     from remedies.transaction.host import HostResources
 
-    result = undo.recover(HostResources(), journal, entry, "rejected")
+    result = undo.recover(HostResources(), journal, entry, "rejected", agreed)
     guard.nudge(here.folder, entry.id)
     if result.stuck:
         raise RemedyError(f"transaction {entry.id} cannot be undone: {'; '.join(result.stuck)}",
@@ -107,14 +108,14 @@ def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: 
         return 0
     if not args.json and not args.quiet:
         _print_changes(args, changes)
-    writing.ask(args, "Undo this?")
+    agreed = writing.ask(args, "Undo this?")
     store, done, arming = HostResources(), list(dead), writing.Arming(here)
     drift: list[str] = []
     stuck: list[str] = []
     for undoes, step in steps:
-        begin = writing.begin(here, "rollback", step, undoes=undoes)
+        begin = writing.begin(here, "rollback", step, agreed, undoes=undoes)
         try:
-            result = undo.roll_back(store, journal, begin, force=args.force, arm=arming)
+            result = undo.roll_back(store, journal, begin, agreed, force=args.force, arm=arming)
         except Drift as error:
             drift.append(str(error))
             continue

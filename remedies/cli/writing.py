@@ -14,7 +14,8 @@ from remedies.cli.parser import warn
 from remedies.cli.render import plan_text as _plan_text
 from remedies.cli.terminal import Style, local
 from remedies.errors import Locked, NotPermitted, RemedyError, UsageError, WriteFailed
-from remedies.transaction import actor, bootguard, guard, state, undo, undofile
+from remedies.transaction import actor, bootguard, consent, guard, state, undo, undofile
+from remedies.transaction.consent import Consent
 from remedies.transaction.host import HostResources
 from remedies.transaction.ledger import Begin, checkpoint, to_roll_back, unfinished
 
@@ -57,6 +58,7 @@ def recover(here: Session, journal: Journal) -> Session:
 
     Raises Locked where a transaction still waits for its confirmation. Hold the lock.
     """
+    agreed = consent.recovering(dry_run=here.args.dry_run)
     for entry in unfinished(here.ledger):
         why = guard.situation(here.folder, entry, here.host.boot_id)
         if why == "pending" and entry.pending is not None:
@@ -64,7 +66,7 @@ def recover(here: Session, journal: Journal) -> Session:
                 f"transaction {entry.id} waits to be confirmed until {local(entry.pending.until)}",
                 "'remedy confirm' keeps it, 'remedy rollback' undoes it now",
             )
-        result = undo.recover(HostResources(), journal, entry, why)
+        result = undo.recover(HostResources(), journal, entry, why, agreed)
         guard.nudge(here.folder, entry.id)
         warn(f"transaction {entry.id} was never finished: it was undone now ({result.outcome})")
         if result.stuck:
@@ -144,22 +146,31 @@ def default_confirm(here: Session, plan: Plan) -> Optional[float]:
     return weighing.confirm_time(here, plan)
 
 
-def ask(args: argparse.Namespace, question: str) -> None:
-    """Return if the person agrees; raise UsageError where nobody can be asked."""
-    if args.yes:
-        return
+def ask(args: argparse.Namespace, question: str, what: str = "the host") -> Consent:
+    """Return the consent of ``--yes``, or of the person who answers.
+
+    Raises UsageError where nobody can be asked, RemedyError where the answer is not yes, and
+    TypeError in a dry run: it has to end before it asks.
+    """
+    who = actor.user()
+    agreed = consent.stated(args.yes, who, dry_run=args.dry_run)
+    if agreed is not None:
+        return agreed
     if args.no_input or not sys.stdin.isatty():
-        raise UsageError("this changes the host and nobody can be asked", "add --yes")
+        raise UsageError(f"this changes {what} and nobody can be asked", "add --yes")
     sys.stdout.flush()
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    agreed = consent.answered(sys.stdin.readline(), who, dry_run=args.dry_run)
+    if agreed is None:
         raise RemedyError("nothing was changed", "answer y to go on")
+    return agreed
 
 
 def begin(
     here: Session,
     kind: str,
     changes: tuple[Change, ...],
+    agreed: Consent,
     *,
     plan: Optional[Plan] = None,
     undoes: tuple[str, ...] = (),
@@ -182,7 +193,7 @@ def begin(
         ssh_from=actor.ssh_from(),
         change_id=here.args.change_id,
         comment=here.args.message,
-        approver=here.args.approved_by or ("" if here.args.yes else actor.user()),
+        approver=here.args.approved_by or (agreed.who if agreed.how == "question" else ""),
         findings=_answered(plan, changes) if plan else (),
         uid=actor.uid(),
     )

@@ -16,6 +16,7 @@ from remedies.fleet.order import Approved
 from remedies.fleet.states import Standing
 from remedies.fleet.talk import Answer, Lost, documents
 from remedies.fleet.verbs import UNREACHED, Outcome, Visit
+from remedies.transaction.consent import Consent, demand
 
 GRACE = 3.0
 """Seconds that a host may take to undo what nobody confirmed in time."""
@@ -48,6 +49,7 @@ class Asked:
 def apply(
     visit: Visit,
     asked: Asked,
+    agreed: Consent,
     say: Callable[[Standing], None],
     wait: Callable[[float], None],
 ) -> Outcome:
@@ -56,6 +58,7 @@ def apply(
     ``say`` takes every word about the host that has to outlive this process; ``wait`` lets the
     host's time run out. Raises Lost only where the host cannot be reached at all.
     """
+    demand(agreed)
     policy = asked.approved.policy if asked.approved else visit.order.compiled_policy()
     first_answer = _history(visit)
     if not first_answer.plain:
@@ -67,7 +70,7 @@ def apply(
     ):
         return Outcome(Standing(visit.name, "confirmed", transaction=asked.previous, changed=True,
                                 message="confirmed before the controller was resumed"))  # fmt: skip
-    words = [*visit.order.words("apply"), *visit.order.watching(), "--yes", "--no-wait"]
+    words = [*visit.order.words("apply"), *visit.order.watching(), verbs.AGREED, "--no-wait"]
     words += ["--confirm-timeout", f"{asked.timeout:g}s", *asked.words]
     words += ["-"] if asked.approved else []
     plan = asked.approved.plan if asked.approved else None
@@ -83,7 +86,7 @@ def apply(
         return Outcome(done, answer.plain)
     say(first)
     try:
-        last = _second(visit, policy, first, answer.plain)
+        last = _second(visit, policy, first, answer.plain, agreed)
     except Lost as error:
         wait(asked.timeout + GRACE)
         why = f"no new connection after applying: {error}"
@@ -120,19 +123,22 @@ def _reason(answer: Answer, state: str) -> str:
     return reason
 
 
-def _second(visit: Visit, policy: str, first: Standing, applied: dict[str, Any]) -> Standing:
+def _second(
+    visit: Visit, policy: str, first: Standing, applied: dict[str, Any], agreed: Consent
+) -> Standing:
     """Look again and confirm, each over a connection of its own; or undo. Raises Lost."""
     found = verbs.look(visit, "verify", policy=policy)
     wrong = _wrong(found, first, applied)
     if not wrong:
-        kept = verbs.confirm(visit, first.transaction).standing
+        kept = verbs.confirm(visit, first.transaction, agreed).standing
         if kept.state == "confirmed":
             return replace(first, state="confirmed", until=None, rc=first.rc)
         if kept.state == "reverted":
             return replace(first, state="reverted", rc=7, changed=False, until=None,
                            message="not confirmed in time: the host has undone it")  # fmt: skip
         wrong = f"it could not be confirmed: {kept.message or 'nothing waits there'}"
-    undone = verbs.roll_back(visit, [first.transaction] if first.transaction else []).standing
+    which = [first.transaction] if first.transaction else []
+    undone = verbs.roll_back(visit, which, agreed).standing
     if undone.state == "reverted":
         return replace(first, state="reverted", rc=3, changed=False, until=None, message=wrong)
     # The host may have been first: its time was up before it was looked at.

@@ -17,6 +17,7 @@ from remedies.fleet.hearing import Hearing
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing, worst
+from remedies.transaction.consent import Consent, demand
 
 _REFUSED = (5, 8)
 """Exit codes of a host that says no to a change, which says nothing about the others."""
@@ -55,8 +56,9 @@ class Ended:
 class Rollout:
     """One run on its way."""
 
-    def __init__(self, run: Run, tell: Callable[[Standing], None]) -> None:
-        self._run, self._tell = run, tell
+    def __init__(self, run: Run, agreed: Consent, tell: Callable[[Standing], None]) -> None:
+        demand(agreed)
+        self._run, self._agreed, self._tell = run, agreed, tell
         asked = run.asked
         self._site = Site(
             asked.inventories, forks=asked.forks, extra=asked.extra, folder=asked.folder
@@ -87,7 +89,8 @@ class Rollout:
         if previous:
             variables["remedy_previous"] = previous
         folder = self._run.next_folder("apply")
-        runner.play("apply", self._site, batch, variables, folder, Hearing(self._heard))
+        runner.play("apply", self._site, batch, variables, folder, Hearing(self._heard),
+                    self._agreed)  # fmt: skip
 
     def _record(self) -> dict[str, object]:
         return {"remedy_record": records.folder(self._run), "remedy_since": records.SINCE}
@@ -145,7 +148,8 @@ class Rollout:
             self._tell(told)
 
         folder = self._run.next_folder("rollback")
-        runner.play("rollback", self._site, list(which), variables, folder, Hearing(heard))
+        runner.play("rollback", self._site, list(which), variables, folder, Hearing(heard),
+                    self._agreed)  # fmt: skip
 
 
 def counts_against(standing: Standing) -> bool:

@@ -16,6 +16,7 @@ from remedies.fleet.hearing import Hearing
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import UNREACHED
 from remedies.printable import clean
+from remedies.transaction.consent import Consent, demand
 
 _HOST_KEYS = "ANSIBLE_HOST_KEY_CHECKING"
 """Switched off by ansible-runner for whoever does not set it; Ansible's own settings decide."""
@@ -92,19 +93,21 @@ def play(
     variables: Mapping[str, object],
     folder: str,
     hearing: Hearing,
-    *,
-    check: bool = False,
+    agreed: Optional[Consent],
 ) -> list[str]:
     """Run a shipped playbook; return the names of its hosts, in the order of the inventory.
 
     ``hosts``: these alone; None: those that the site means, which Ansible then looks up once, with
     the play. ``folder`` is a new one, for Ansible's own record. ``hearing`` gets every host's word
-    as it comes; a host that Ansible says nothing of gets one too.
+    as it comes; a host that Ansible says nothing of gets one too. Without a consent (``agreed``)
+    Ansible is in its check mode, in which no action writes.
     Raises InputError where no host is meant, RemedyError where ansible-runner is missing or Ansible
     does not start.
     """
     import shlex
 
+    if agreed is not None:
+        demand(agreed)
     interface = _interface()
     os.makedirs(folder, mode=0o700)
     limit = site.limit
@@ -120,7 +123,7 @@ def play(
     ran = interface.init_runner(
         private_data_dir=folder,
         playbook=os.path.join(shipped.folder("playbooks"), f"{name}.yml"),
-        cmdline=shlex.join([*words, "--check"] if check else words),
+        cmdline=shlex.join(words if agreed is not None else [*words, "--check"]),
         extravars=dict(variables),
         envvars=environment(),
         forks=site.forks or None,

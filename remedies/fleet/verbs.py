@@ -9,8 +9,11 @@ from typing import Any, Optional
 from remedies.fleet.order import Order
 from remedies.fleet.states import Standing
 from remedies.fleet.talk import Answer, Host, documents
+from remedies.transaction.consent import Consent, demand
 
 UNREACHED = 9
+AGREED = "--playbook"
+"""The option that tells a host that the play has been agreed to: its journal says so."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ def dry_run(visit: Visit, plan: str, policy: str) -> Outcome:
     return Outcome(told(visit, "untouched", answer), answer.plain)
 
 
-def confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
+def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcome:
     """Keep what waits on the host. Raises Lost."""
+    demand(agreed)
     words = visit.order.words("confirm") + ([transaction] if transaction else [])
     answer = visit.host.ask(words)
     states = {"confirmed": "confirmed", "reverted": "reverted"}
@@ -71,14 +75,23 @@ def report(visit: Visit, since: str = "", head: str = "", policy: str = "") -> A
     return visit.host.ask(words, documents(policy or visit.order.compiled_policy()))
 
 
+def would_roll_back(visit: Visit, which: Sequence[str]) -> Outcome:
+    """Ask the host what :func:`roll_back` would undo. Raises Lost."""
+    return _undone(visit, [*visit.order.words("rollback"), "--dry-run", *which])
+
+
 def roll_back(
-    visit: Visit, which: Sequence[str], extra: Sequence[str] = (), *, dry: bool = False
+    visit: Visit, which: Sequence[str], agreed: Consent, extra: Sequence[str] = ()
 ) -> Outcome:
     """Undo on the host; ``which`` is a transaction, ``--fix ID``, ``--every`` or nothing.
 
     Raises Lost.
     """
-    words = [*visit.order.words("rollback"), "--dry-run" if dry else "--yes", *extra, *which]
+    demand(agreed)
+    return _undone(visit, [*visit.order.words("rollback"), AGREED, *extra, *which])
+
+
+def _undone(visit: Visit, words: Sequence[str]) -> Outcome:
     answer = visit.host.ask(words)
     outcome = str(answer.plain.get("outcome"))
     states = {"rolled-back": "reverted", "nothing": "untouched"}

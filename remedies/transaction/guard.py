@@ -30,7 +30,7 @@ from typing import NoReturn, Optional
 from remedies.errors import Locked, RemedyError, WriteFailed
 from remedies.model import Change
 from remedies.resources import program
-from remedies.transaction import holder, ledger, lock, scope, undo
+from remedies.transaction import consent, holder, ledger, lock, scope, undo
 from remedies.transaction.announce import announce
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import NAME, Journal, Unwritable, latest
@@ -309,7 +309,9 @@ def _undo(folder: str, txn: str, why: str, patience: Optional[float]) -> None:
             return
         with _journal(folder) as journal:
             why = "expired" if entry.pending is not None else why
-            result = undo.recover(HostResources(), journal, entry, why)
+            result = undo.recover(
+                HostResources(), journal, entry, why, consent.recovering(dry_run=False)
+            )
     announce(_sentence(entry, result))
 
 

@@ -43,6 +43,9 @@ class Begin:
     """What the changes answer, with the evidence at the time of the plan."""
     uid: str = ""
     """The real user id of the writer, whatever ``user`` says sudo's caller was."""
+    consent: str = ""
+    """How the change was agreed to (:mod:`remedies.transaction.consent`); older journals do not
+    say."""
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -12,11 +12,12 @@ from remedies import codec
 from remedies.errors import RemedyError, StalePlan, WriteFailed
 from remedies.model import Change
 from remedies.transaction import bootguard
+from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Pending, Transaction
 from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
 from remedies.transaction.undo import undisturbed, undo
-from remedies.values import dataclass, field
+from remedies.values import dataclass, field, replace
 
 
 def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:
@@ -45,12 +46,13 @@ def apply(
     store: Store,
     journal: Journal,
     begin: Begin,
+    consent: Consent,
     verify: Callable[[], Checked],
     *,
     arm: Arm = arm_nothing,
     confirm: float = 0.0,
 ) -> Result:
-    """Write every change of ``begin``, or none.
+    """Write every change of ``begin``, or none, as ``consent`` allows; the journal names it.
 
     The guard is armed, and every before-value on disk, before the first write. ``verify`` is
     called when all but the boot files is written; a reason it gives undoes everything. With
@@ -59,6 +61,8 @@ def apply(
     been written yet. A signal (KeyboardInterrupt or any other exception) undoes what was written
     and is raised again.
     """
+    demand(consent)
+    begin = replace(begin, consent=consent.how)
     check_fresh(store, begin.changes)
     for change in begin.changes:
         store.check(change.resource, change.after)
@@ -101,7 +105,7 @@ def confirm_it(
     store: Store,
     journal: Journal,
     entry: Transaction,
-    who: str,
+    consent: Consent,
     for_boot: Callable[[tuple[Change, ...]], None] = lambda _: None,
 ) -> None:
     """Keep a transaction that waits: write its boot files and end it.
@@ -110,10 +114,12 @@ def confirm_it(
     Raises WriteFailed when a boot file cannot be written or the journal cannot say so; the boot
     files are then as before and the transaction waits on.
     """
+    demand(consent)
+    who: dict[str, object] = {"user": consent.who, "consent": consent.how}
     writing = _Writing(store, journal, entry.id, entry.begin)
     with undisturbed():
-        reason = writing.note("confirming", {"user": who}) or writing.write_boot(for_boot)
-        reason = reason or writing.note("end", {"outcome": "confirmed", "user": who})
+        reason = writing.note("confirming", who) or writing.write_boot(for_boot)
+        reason = reason or writing.note("end", {"outcome": "confirmed", **who})
         stuck = writing.put_back() if reason is not None else ()
         if reason is not None:  # the end may be on disk although nobody was told so
             writing.note("pending", codec.encode(entry.pending))

@@ -11,9 +11,11 @@ from typing import Optional
 from remedies.errors import Drift, RemedyError
 from remedies.model import Change
 from remedies.transaction import bootguard, undofile
+from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
+from remedies.values import replace
 
 
 def undo(
@@ -69,13 +71,16 @@ class _Notes:
             self.failure = self.failure or f"{self._journal.path}: {error.strerror}"
 
 
-def recover(store: Store, journal: Journal, entry: Transaction, why: str) -> Result:
+def recover(
+    store: Store, journal: Journal, entry: Transaction, why: str, consent: Consent
+) -> Result:
     """Finish a transaction that its writer will not: ``why`` as :func:`ledger.situation` says.
 
     An apply is undone (``reverted`` where it waited for its confirmation), a rollback is carried
     to its end. After a reboot only boot files are there to be put back, and what they have brought
     back: everything else has gone with the kernel that held it.
     """
+    demand(consent)
     changes, rollback = entry.begin.changes, entry.begin.kind == "rollback"
     files = any(changes[i].boot for i in (range(len(changes)) if rollback else entry.touched))
 
@@ -108,7 +113,13 @@ def recover(store: Store, journal: Journal, entry: Transaction, why: str) -> Res
 
 
 def roll_back(
-    store: Store, journal: Journal, begin: Begin, *, force: bool = False, arm: Arm = arm_nothing
+    store: Store,
+    journal: Journal,
+    begin: Begin,
+    consent: Consent,
+    *,
+    force: bool = False,
+    arm: Arm = arm_nothing,
 ) -> Result:
     """Undo by compare-and-swap: ``begin.changes`` are the reversed changes, newest first.
 
@@ -116,6 +127,8 @@ def roll_back(
     before anything is written, unless ``force``. Goes on after an error; the result lists what
     is stuck.
     """
+    demand(consent)
+    begin = replace(begin, consent=consent.how)
     if not force:
         for change in begin.changes:
             _check_ours(store, change)

@@ -22,13 +22,14 @@ from remedies.facts.sysctl import Sysctl
 from remedies.lab.ruleset import difference, normal
 from remedies.model import Change, Finding, Host, Terms, Wanted
 from remedies.resources import xtables
-from remedies.transaction import ledger, undo
+from remedies.transaction import consent, ledger, undo
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin
 from remedies.transaction.run import Checked, apply
 
 HOST = Host("h", "m", "6.18", "scratch", "b")
+YES = consent.played("root", check=False)
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 SYSCTLS = (LIBERAL, "net.netfilter.nf_conntrack_tcp_loose", "net.ipv4.ip_forward")
 CHAINS = {
@@ -123,7 +124,7 @@ class Tool:
         """Return the outcome; ``refused`` where the kernel or the tools would not have it."""
         with Journal(self.folder) as journal:
             try:
-                result = apply(self.store, journal, self.begin(changes, "apply"), Checked)
+                result = apply(self.store, journal, self.begin(changes, "apply"), YES, Checked)
             except RemedyError as error:
                 self.say(f"refused: {error}")
                 return "refused"
@@ -154,7 +155,7 @@ class Tool:
         reverse = tuple(change.reversed() for change in reversed(left[txn]))
         with Journal(self.folder) as journal:
             begin = self.begin(reverse, "rollback", (txn,))
-            result = undo.roll_back(self.store, journal, begin)
+            result = undo.roll_back(self.store, journal, begin, YES)
         assert result.stuck == ()
         return result.outcome
 

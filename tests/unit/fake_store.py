@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import Optional
 
 from remedies.errors import WriteFailed
+from remedies.transaction import consent
+
+YES = consent.played("root", check=False)
+"""What a test writes with."""
 
 
 class FakeStore:

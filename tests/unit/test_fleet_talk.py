@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import Any
 
+from fake_store import YES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,7 +65,7 @@ def apply(script: Script) -> tuple[Standing, list[Standing], list[float]]:
     said: list[Standing] = []
     waited: list[float] = []
     asked = applying.Asked(60, Approved("{}", POLICY))
-    outcome = applying.apply(visit(script), asked, said.append, waited.append)
+    outcome = applying.apply(visit(script), asked, YES, said.append, waited.append)
     return outcome.standing, said, waited
 
 

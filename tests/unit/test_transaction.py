@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from fake_store import FakeStore
+from fake_store import YES, FakeStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +42,7 @@ TWO = (change("a", None, "1"), change("b", "old", "new"))
 def test_apply_writes_all_and_is_in_force(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
-        result = apply(store, journal, begin(*TWO), fine)
+        result = apply(store, journal, begin(*TWO), YES, fine)
     assert result.outcome == "applied"
     assert store.states == {"a": "1", "b": "new"}
     held = ledger.in_force(transactions(tmp_path))
@@ -57,14 +57,14 @@ def test_before_values_are_on_disk_before_the_first_write(tmp_path: Path) -> Non
     seen: list[int] = []
     store.before_write = lambda _: seen.append(len(transactions(tmp_path)))
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     assert seen == [1, 1]
 
 
 def test_effects_follow_their_change_and_are_no_part_of_the_way_back(tmp_path: Path) -> None:
     store = FakeStore(b="old", flow="there")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(replace(TWO[0], effects=("flow",)), TWO[1]), fine)
+        apply(store, journal, begin(replace(TWO[0], effects=("flow",)), TWO[1]), YES, fine)
     assert store.writes == [("a", "1"), ("flow", None), ("b", "new")]
     assert [
         r.data["effect"] for r in records(str(tmp_path / "journal.jsonl")) if r.kind == "effect"
@@ -79,7 +79,7 @@ def test_a_failing_step_undoes_everything(tmp_path: Path, broken: str) -> None:
     store = FakeStore(b="old")
     store.broken = {broken}
     with Journal(str(tmp_path)) as journal:
-        result = apply(store, journal, begin(*TWO), fine)
+        result = apply(store, journal, begin(*TWO), YES, fine)
     assert result.outcome == "rolled-back"
     assert "no space left" in result.reason
     assert (store.states.get("a"), store.states["b"]) == (None, "old")
@@ -93,7 +93,7 @@ def test_a_clamped_value_is_a_failure_and_is_put_back(tmp_path: Path) -> None:
         store.before_write = lambda _: (
             store.clamped.clear() if store.states["b"] == "half" else None
         )
-        result = apply(store, journal, begin(*TWO), fine)
+        result = apply(store, journal, begin(*TWO), YES, fine)
     assert result.outcome == "rolled-back"
     assert "wrote 'new' and read back 'half'" in result.reason
     assert (store.states["a"], store.states["b"]) == (None, "old")
@@ -102,7 +102,9 @@ def test_a_clamped_value_is_a_failure_and_is_put_back(tmp_path: Path) -> None:
 def test_a_failed_verification_undoes_everything(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
-        result = apply(store, journal, begin(*TWO), lambda: Checked("the fault is still there"))
+        result = apply(
+            store, journal, begin(*TWO), YES, lambda: Checked("the fault is still there")
+        )
     assert (result.outcome, result.reason) == ("rolled-back", "the fault is still there")
     assert store.states == {"a": None, "b": "old"}
 
@@ -114,7 +116,7 @@ def test_an_interruption_undoes_everything_and_goes_on(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with Journal(str(tmp_path)) as journal, pytest.raises(KeyboardInterrupt):
-        apply(store, journal, begin(*TWO), interrupted)
+        apply(store, journal, begin(*TWO), YES, interrupted)
     assert store.states == {"a": None, "b": "old"}
     (entry,) = transactions(tmp_path).values()
     assert entry.outcome == "rolled-back"
@@ -128,7 +130,7 @@ def test_what_cannot_be_undone_is_said(tmp_path: Path) -> None:
         return Checked("still there")
 
     with Journal(str(tmp_path)) as journal:
-        result = apply(store, journal, begin(*TWO), break_a)
+        result = apply(store, journal, begin(*TWO), YES, break_a)
     assert result.outcome == "incomplete"
     assert result.stuck == ("a: no space left",)
     assert store.states == {"a": "1", "b": "old"}
@@ -140,7 +142,7 @@ def test_a_stale_plan_is_refused_before_the_journal_hears_of_it(tmp_path: Path) 
         Journal(str(tmp_path)) as journal,
         pytest.raises(StalePlan, match=r"b moved: .*'old'.*'moved'"),
     ):
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     assert transactions(tmp_path) == {}
     assert store.writes == []
 
@@ -149,7 +151,7 @@ def test_a_refused_dry_run_changes_nothing(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     store.unchecked = {"b"}
     with Journal(str(tmp_path)) as journal, pytest.raises(WriteFailed, match="would refuse"):
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     assert (store.writes, transactions(tmp_path)) == ([], {})
 
 
@@ -167,7 +169,7 @@ def test_nothing_is_written_over_what_could_not_be_put_back(tmp_path: Path) -> N
         Journal(str(tmp_path)) as journal,
         pytest.raises(WriteFailed, match="b: what is there now could not be put back: no such set"),
     ):
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     assert (store.states, store.writes) == ({"b": "old"}, [])
 
 
@@ -183,7 +185,7 @@ def test_what_can_neither_be_finished_nor_undone_is_in_force_until_it_is(tmp_pat
 
     store.write = halfway  # type: ignore[method-assign]
     with Journal(str(tmp_path)) as journal:
-        assert apply(store, journal, begin(*TWO), fine).outcome == "incomplete"
+        assert apply(store, journal, begin(*TWO), YES, fine).outcome == "incomplete"
     found = transactions(tmp_path)
     assert [h.resource for h in ledger.in_force(found).values()] == ["b"]
     assert store.states == {"a": None, "b": "new"}
@@ -217,15 +219,15 @@ def test_recovery_after_a_crash_at_each_write(
         monkeypatch.setattr("remedies.transaction.run.undo", lambda *_, **__: Result("", ""))
         if step < 4:
             with pytest.raises(CrashError):
-                apply(store, journal, begin(*TWO), fine)
+                apply(store, journal, begin(*TWO), YES, fine)
         else:
-            apply(store, journal, begin(*TWO), fine)
+            apply(store, journal, begin(*TWO), YES, fine)
     found = transactions(tmp_path)
     dead = ledger.unfinished(found)
     assert len(dead) == (1 if step < 4 else 0)
     with Journal(str(tmp_path)) as journal:
         for entry in dead:
-            assert undo.recover(store, journal, entry, "dead").outcome == "rolled-back"
+            assert undo.recover(store, journal, entry, "dead", YES).outcome == "rolled-back"
     if dead:
         assert (store.states.get("a"), store.states["b"]) == (None, "old")
     assert ledger.unfinished(transactions(tmp_path)) == ()
@@ -237,14 +239,14 @@ def roll_back(store: FakeStore, folder: Path, *, force: bool = False) -> Result:
     reverse = tuple(c.reversed() for c in reversed(changes))
     with Journal(str(folder)) as journal:
         return undo.roll_back(
-            store, journal, begin(*reverse, kind="rollback", undoes=(txn,)), force=force
+            store, journal, begin(*reverse, kind="rollback", undoes=(txn,)), YES, force=force
         )
 
 
 def test_rollback_restores_and_empties_the_ledger(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     assert roll_back(store, tmp_path).outcome == "rolled-back"
     assert store.states == {"a": None, "b": "old"}
     assert ledger.in_force(transactions(tmp_path)) == {}
@@ -254,7 +256,7 @@ def test_rollback_restores_and_empties_the_ledger(tmp_path: Path) -> None:
 def test_rollback_never_overwrites_a_third_party(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     store.states["b"] = "theirs"
     with pytest.raises(Drift, match="before us 'old', ours 'new', now 'theirs'"):
         roll_back(store, tmp_path)
@@ -266,7 +268,7 @@ def test_rollback_never_overwrites_a_third_party(tmp_path: Path) -> None:
 def test_rollback_skips_what_is_back_already(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(*TWO), fine)
+        apply(store, journal, begin(*TWO), YES, fine)
     store.states["b"] = "old"
     store.writes.clear()
     assert roll_back(store, tmp_path).outcome == "rolled-back"
@@ -299,7 +301,7 @@ def test_any_sequence_rolled_back_is_as_before(
         )
         if changes:
             with Journal(str(folder)) as journal:
-                apply(store, journal, begin(*changes), fine)
+                apply(store, journal, begin(*changes), YES, fine)
     while ledger.to_roll_back(transactions(folder)):
         roll_back(store, folder)
     assert {address: store.read(address) for address in "abc"} == before

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from fake_store import FakeStore
+from fake_store import YES, FakeStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ MIXED = (change("file", None, "text", boot=True), change("a", "0", "1"), change(
 
 def waiting(folder: Path, store: FakeStore) -> Transaction:
     with Journal(str(folder)) as journal:
-        result = apply(store, journal, begin(*MIXED), Checked, confirm=60)
+        result = apply(store, journal, begin(*MIXED), YES, Checked, confirm=60)
     assert result.outcome == "applied"
     assert result.pending is not None
     (entry,) = read(folder).values()
@@ -72,7 +72,7 @@ def test_boot_files_come_last_and_only_once_it_is_confirmed(tmp_path: Path) -> N
     assert store.writes == [("a", "1"), ("b", "2")]
     assert entry.touched == (1, 2)
     with Journal(str(tmp_path)) as journal:
-        confirm_it(store, journal, entry, "root")
+        confirm_it(store, journal, entry, YES)
     assert store.writes[2:] == [("file", "text")]
     (entry,) = read(tmp_path).values()
     assert entry.outcome == "confirmed"
@@ -82,7 +82,7 @@ def test_boot_files_come_last_and_only_once_it_is_confirmed(tmp_path: Path) -> N
 def test_without_a_confirmation_boot_files_come_last_too(tmp_path: Path) -> None:
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        assert apply(store, journal, begin(*MIXED), Checked).outcome == "applied"
+        assert apply(store, journal, begin(*MIXED), YES, Checked).outcome == "applied"
     assert [address for address, _ in store.writes] == ["a", "b", "file"]
 
 
@@ -91,13 +91,13 @@ def test_a_boot_file_that_cannot_be_written_leaves_it_waiting(tmp_path: Path) ->
     entry = waiting(tmp_path, store)
     store.broken = {"file"}
     with Journal(str(tmp_path)) as journal, pytest.raises(WriteFailed, match="is not confirmed"):
-        confirm_it(store, journal, entry, "root")
+        confirm_it(store, journal, entry, YES)
     (entry,) = read(tmp_path).values()
     assert (entry.outcome, entry.pending is not None, entry.confirming) == (None, True, False)
     assert entry.touched == (1, 2)
     store.broken = set()
     with Journal(str(tmp_path)) as journal:
-        confirm_it(store, journal, entry, "root")
+        confirm_it(store, journal, entry, YES)
     (entry,) = read(tmp_path).values()
     assert (entry.outcome, len(entry.standing)) == ("confirmed", 3)
 
@@ -117,7 +117,7 @@ def test_a_confirmation_whose_end_was_on_disk_and_not_acknowledged_waits_on(
 
 def applied(folder: Path, store: FakeStore, *changes: Change) -> None:
     with Journal(str(folder)) as journal:
-        assert apply(store, journal, begin(*changes), Checked).outcome == "applied"
+        assert apply(store, journal, begin(*changes), YES, Checked).outcome == "applied"
 
 
 def test_what_an_apply_has_given_back_is_in_force_no_more(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_what_waits_is_reverted_and_a_boot_file_of_somebody_else_is_let_be(tmp_p
     entry = waiting(tmp_path, store)
     store.states["file"] = "theirs"
     with Journal(str(tmp_path)) as journal:
-        result = undo.recover(store, journal, entry, "expired")
+        result = undo.recover(store, journal, entry, "expired", YES)
     assert (result.outcome, result.reason) == ("reverted", "not confirmed in time")
     assert store.states == {"a": "0", "b": None, "file": "theirs"}
     assert ledger.in_force(read(tmp_path)) == {}
@@ -156,7 +156,7 @@ def test_after_a_restart_only_boot_files_are_put_back(tmp_path: Path) -> None:
     entry = replace(entry, confirming=True)
     store.writes.clear()
     with Journal(str(tmp_path)) as journal:
-        result = undo.recover(store, journal, entry, "rebooted")
+        result = undo.recover(store, journal, entry, "rebooted", YES)
     assert result.outcome == "reverted"
     assert store.writes == [("file", None)]
     assert ledger.in_force(read(tmp_path)) == {}
@@ -166,13 +166,13 @@ def test_after_a_restart_only_boot_files_are_put_back(tmp_path: Path) -> None:
 def test_a_rollback_cut_short_by_a_restart_is_closed(tmp_path: Path) -> None:
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        txn = apply(store, journal, begin(*MIXED), Checked).transaction
+        txn = apply(store, journal, begin(*MIXED), YES, Checked).transaction
         steps = tuple(c.reversed() for c in reversed(MIXED))
         journal.append("begin", "r", begin(*steps, kind="rollback", undoes=(txn,)).plain())
     store.states.update(a="set at boot", b=None)
     entry = read(tmp_path)["r"]
     with Journal(str(tmp_path)) as journal:
-        assert undo.recover(store, journal, entry, "rebooted").outcome == "rolled-back"
+        assert undo.recover(store, journal, entry, "rebooted", YES).outcome == "rolled-back"
     assert store.states == {"a": "set at boot", "b": None, "file": None}
     assert ledger.in_force(read(tmp_path)) == {}
 
@@ -206,7 +206,7 @@ def test_a_checkpoint_says_what_all_segments_before_it_say(
                     if after != store.read(address)
                 )
                 if changes:
-                    apply(store, journal, begin(*changes), Checked)
+                    apply(store, journal, begin(*changes), YES, Checked)
             elif left := ledger.to_roll_back(found):
                 txn, standing = next(iter(left.items()))
                 steps_back = tuple(c.reversed() for c in reversed(standing))
@@ -214,6 +214,7 @@ def test_a_checkpoint_says_what_all_segments_before_it_say(
                     store,
                     journal,
                     begin(*steps_back, kind="rollback", undoes=(txn,)),
+                    YES,
                     force=True,
                 )
         whole, recent = read(folder), ledger.transactions(latest(path))

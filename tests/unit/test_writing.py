@@ -10,7 +10,7 @@ from typing import Optional
 
 import pytest
 from fake_guard import Full, Watching
-from fake_store import FakeStore
+from fake_store import YES, FakeStore
 
 from remedies.errors import WriteFailed
 from remedies.model import Change
@@ -48,14 +48,14 @@ def test_a_guard_is_dismissed_at_the_end_and_nudged_where_it_goes_on(tmp_path: P
     for confirm, told in ((0.0, ["dismiss"]), (60.0, ["nudge"])):
         guard, store = Watching(), FakeStore(a="0")
         with Journal(str(tmp_path)) as journal:
-            apply(store, journal, begin(ONE), Checked, arm=guard, confirm=confirm)
+            apply(store, journal, begin(ONE), YES, Checked, arm=guard, confirm=confirm)
         assert guard.told == told
 
 
 def test_a_guard_is_dismissed_after_an_undoing_that_is_on_record(tmp_path: Path) -> None:
     guard, store = Watching(), FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(ONE), lambda: Checked("still there"), arm=guard)
+        apply(store, journal, begin(ONE), YES, lambda: Checked("still there"), arm=guard)
     assert (store.states, guard.told) == ({"a": "0"}, ["dismiss"])
 
 
@@ -71,7 +71,7 @@ def test_after_an_interruption_the_guard_stays_until_the_end_is_on_record(
     with Full(str(tmp_path)) as journal:
         journal.room = room
         with pytest.raises(KeyboardInterrupt):
-            apply(store, journal, begin(ONE), interrupted, arm=guard)
+            apply(store, journal, begin(ONE), YES, interrupted, arm=guard)
     assert (store.states, guard.told) == ({"a": "0"}, told)
 
 
@@ -79,7 +79,7 @@ def test_a_verification_that_cannot_be_recorded_undoes_everything(tmp_path: Path
     store = FakeStore(a="0")
     with Full(str(tmp_path)) as journal:
         journal.room = 2
-        result = apply(store, journal, begin(ONE), lambda: Checked(record={"verified": []}))
+        result = apply(store, journal, begin(ONE), YES, lambda: Checked(record={"verified": []}))
     assert (result.outcome, store.states) == ("rolled-back", {"a": "0"})
     assert "No space left" in result.reason
 
@@ -89,7 +89,7 @@ def test_a_writer_is_not_stopped_half_way_but_can_be_interrupted(tmp_path: Path)
     store.before_write = lambda _: seen.append(masked())
     before = masked()
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(ONE), Checked)
+        apply(store, journal, begin(ONE), YES, Checked)
     assert seen[0] >= STOPS
     assert not ENDS & seen[0]
     assert masked() == before
@@ -97,7 +97,7 @@ def test_a_writer_is_not_stopped_half_way_but_can_be_interrupted(tmp_path: Path)
 
 def waiting(folder: Path, store: FakeStore) -> Transaction:
     with Journal(str(folder)) as journal:
-        apply(store, journal, begin(ONE, *FILES), Checked, confirm=60)
+        apply(store, journal, begin(ONE, *FILES), YES, Checked, confirm=60)
     return only(folder)
 
 
@@ -106,7 +106,7 @@ def test_a_confirmation_is_neither_stopped_nor_interrupted(tmp_path: Path) -> No
     entry = waiting(tmp_path, store)
     store.before_write = lambda _: seen.append(masked())
     with Journal(str(tmp_path)) as journal:
-        confirm_it(store, journal, entry, "root")
+        confirm_it(store, journal, entry, YES)
     assert len(seen) == 3
     assert all(held >= STOPS | ENDS for held in seen)
 
@@ -117,7 +117,7 @@ def test_the_files_of_a_confirmation_that_fails_go_again_newest_first(tmp_path: 
     store.broken = {"f3"}
     store.writes.clear()
     with Journal(str(tmp_path)) as journal, pytest.raises(WriteFailed, match="f3: no space left"):
-        confirm_it(store, journal, entry, "root")
+        confirm_it(store, journal, entry, YES)
     assert store.writes == [("f1", "text"), ("f2", "text"), ("f2", None), ("f1", None)]
     assert (only(tmp_path).outcome, only(tmp_path).standing) == (None, (ONE,))
 
@@ -130,7 +130,7 @@ def test_a_file_that_stays_after_a_confirmation_failed_is_named(tmp_path: Path) 
         Journal(str(tmp_path)) as journal,
         pytest.raises(WriteFailed, match="f2: no space left; f1: no space left"),
     ):
-        confirm_it(store, journal, entry, "root")
+        confirm_it(store, journal, entry, YES)
 
 
 def test_time_is_told_by_a_clock_that_nobody_can_set() -> None:
