@@ -195,6 +195,10 @@ class Held:
     transaction: str
     reversibility: str = "exact"
     boot: bool = False
+    policy: tuple[str, ...] = ()
+    """The names of the policy that put it in force."""
+    answered: tuple[Finding, ...] = ()
+    """What it was applied for, as it was found then; empty for a standing fix."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,19 @@ class PolicyRef:
 
     names: tuple[str, ...]
     digest: str
+    source: str = ""
+    """What names it: see :attr:`Policy.source`."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A fix that another policy put in force and this one does not ask for: it stays."""
+
+    fix: str
+    resources: tuple[str, ...]
+    policy: tuple[str, ...]
+    """The names of the policy that put it in force."""
+    transaction: str
 
 
 @dataclass(frozen=True)
@@ -225,6 +242,7 @@ class Plan:
     advice: tuple[Advice, ...]
     refused: tuple[Refusal, ...]
     warnings: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     @property
     def id(self) -> str:
@@ -290,7 +308,9 @@ class Policy:
     waivers: tuple[Waiver, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
     """Where each value came from: dotted key to ``file:line``."""
+    source: str = ""
+    """What names this policy here: an option, a variable or a settings file; empty: nothing."""
 
     def ref(self) -> PolicyRef:
         """Return the short form that a plan carries."""
-        return PolicyRef(names=self.names, digest=self.digest)
+        return PolicyRef(names=self.names, digest=self.digest, source=self.source)

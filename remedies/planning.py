@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional, Protocol
+from typing import Optional
 
-from remedies import catalogue
+from remedies import catalogue, removal
 from remedies.engine import acts, rule_for
-from remedies.errors import NotPermitted, RemedyError, Unreadable, WriteFailed
+from remedies.errors import NotPermitted, Unreadable, WriteFailed
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.model import (
@@ -24,26 +24,11 @@ from remedies.model import (
     Terms,
     Wanted,
 )
+from remedies.reads import Reads, diff
 from remedies.values import dataclass, replace
 
 BLIND = "cannot tell whether it is safe"
 """How the reason of a guard that cannot see begins."""
-
-
-class Reads(Protocol):
-    """How a plan looks at resources. It never writes one."""
-
-    def read(self, address: str) -> Optional[str]:
-        """Return the canonical text of what is there, None for absent."""
-
-    def same(self, address: str, one: Optional[str], other: Optional[str]) -> bool:
-        """Tell whether two canonical texts mean the same state."""
-
-    def text(self, address: str, state: Optional[str]) -> str:
-        """Return the state as its users write it."""
-
-    def check(self, address: str, state: Optional[str]) -> None:
-        """Raise WriteFailed where the state could not be written; nothing is changed."""
 
 
 def terms_for(policy: Policy, facts: Facts, params: Mapping[str, object], fix: str) -> Terms:
@@ -138,15 +123,19 @@ def plan(
         for wish in draft.wanted.values()
         if (change := _change(reads, facts, wish)) is not None
     ]
-    changes += _removals(reads, draft, held)
+    stays = draft.kept.__contains__
+    unwanted = [e for a, e in held.items() if a not in draft.wanted and not stays(e.fix)]
+    given_back = removal.give_back(unwanted, () if prune else policy.names, scanned, reads)
+    changes += given_back.changes
     changes.sort(key=lambda c: (c.boot, c.action == "remove"))
     return Plan(
         scan=scanned,
         policy=policy.ref(),
         changes=tuple(changes),
         advice=tuple(draft.advice),
-        refused=tuple(draft.refused),
+        refused=(*draft.refused, *given_back.refused),
         warnings=warnings,
+        kept=given_back.kept,
     )
 
 
@@ -310,61 +299,3 @@ def _change(reads: Reads, facts: Facts, wish: _Wish) -> Optional[Change]:
         others=tuple(finding.id for finding in findings[1:]),
         also=wish.also,
     )
-
-
-def _removals(reads: Reads, draft: _Draft, held: Mapping[str, Held]) -> list[Change]:
-    """Give back what is in force and no longer wanted, newest first."""
-    removals = []
-    for address, entry in reversed(list(held.items())):
-        if address in draft.wanted or entry.fix in draft.kept:
-            continue
-        before = reads.read(address)
-        if reads.same(address, before, entry.base):
-            continue
-        if not reads.same(address, before, entry.ours):
-            draft.refused.append(
-                Refusal(
-                    fix=entry.fix,
-                    finding=None,
-                    reason=f"{address} is no longer wanted, but somebody changed it since "
-                    f"{entry.transaction}; look at it, then 'remedy rollback --force'",
-                )
-            )
-            continue
-        removals.append(
-            Change(
-                fix=entry.fix,
-                finding=None,
-                resource=address,
-                action="remove" if reads.same(address, entry.base, None) else "update",
-                before=before,
-                after=entry.base,
-                diff=diff(reads, address, before, entry.base),
-                reversibility=entry.reversibility,
-                risk="low",
-                impact="policy no longer wants it: what was there before comes back",
-                boot=entry.boot,
-            )
-        )
-    return removals
-
-
-def diff(reads: Reads, address: str, before: Optional[str], after: Optional[str]) -> str:
-    """Return a unified diff of two states as their users write them."""
-    try:
-        old, new = reads.text(address, before), reads.text(address, after)
-    except RemedyError:
-        old, new = before or "", after or ""
-    names = f"{address} (now)", f"{address} (wanted)"
-    if not old and new:  # most plans create something: that needs no comparison
-        added = new.splitlines()
-        head = (
-            f"--- {names[0]}",
-            f"+++ {names[1]}",
-            f"@@ -0,0 +1{f',{len(added)}' if len(added) > 1 else ''} @@",
-        )
-        return "\n".join([*head, *(f"+{line}" for line in added)])
-    import difflib  # milliseconds that only a plan that compares pays for
-
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
-    return "\n".join(lines)

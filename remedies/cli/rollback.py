@@ -215,7 +215,7 @@ def _all_changes(here: Session) -> list[Change]:
 
 
 def _with_diffs(changes: list[Change]) -> list[Change]:
-    from remedies.planning import diff
+    from remedies.reads import diff
     from remedies.transaction.host import HostResources
     from remedies.values import replace
 

@@ -283,18 +283,25 @@ def in_force(found: dict[str, Transaction]) -> dict[str, Held]:
     Each with the value that was there before we first wrote it, and the last one we wrote.
     """
     return {
-        address: Held(
-            resource=address,
-            fix=stack[-1][1].fix,
-            base=stack[0][1].before,
-            ours=stack[-1][1].after,
-            transaction=stack[-1][0],
-            reversibility=stack[0][1].reversibility,
-            boot=stack[-1][1].boot,
-        )
+        address: _held(found[stack[-1][0]], stack[0][1], stack[-1][1])
         for address, stack in _stacks(found).items()
         if stack
     }
+
+
+def _held(newest: Transaction, first: Change, last: Change) -> Held:
+    """Return a resource that ``first`` made ours and ``last``, of ``newest``, wrote last."""
+    return Held(
+        resource=last.resource,
+        fix=last.fix,
+        base=first.before,
+        ours=last.after,
+        transaction=newest.id,
+        reversibility=first.reversibility,
+        boot=last.boot,
+        policy=newest.begin.policy,
+        answered=tuple(f for f in newest.begin.findings if f.id in last.answers),
+    )
 
 
 def to_roll_back(found: dict[str, Transaction]) -> dict[str, tuple[Change, ...]]:

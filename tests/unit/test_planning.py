@@ -11,7 +11,7 @@ from typing import Optional, Union
 import pytest
 from fake_store import FakeStore
 
-from remedies import catalogue, codec, planning
+from remedies import catalogue, codec, planning, reads
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.model import (
@@ -20,6 +20,7 @@ from remedies.model import (
     Finding,
     Held,
     Host,
+    Kept,
     Plan,
     Policy,
     Rule,
@@ -99,7 +100,7 @@ def summary(made: Plan) -> list[tuple[str, str, Optional[str], Optional[str]]]:
     return [(c.action, c.resource, c.before, c.after) for c in made.changes]
 
 
-HELD_A = {"a": Held("a", "first", None, "1", "t1")}
+HELD_A = {"a": Held("a", "first", None, "1", "t1", policy=("p",))}
 
 
 def test_the_first_fix_that_is_not_refused_is_used() -> None:
@@ -171,10 +172,48 @@ def test_a_gone_cause_keeps_the_fix_unless_pruned() -> None:
 
 
 def test_what_policy_no_longer_wants_is_given_back() -> None:
-    held = {"a": Held("a", "first", "0", "1", "t1")}
+    held = {"a": Held("a", "first", "0", "1", "t1", policy=("p",))}
     for mode in ("off", "advise"):
         made = plan(policy(mode), store=FakeStore(a="1"), held=held)
         assert summary(made) == [("update", "a", "1", "0")]
+
+
+def test_what_another_policy_put_in_force_stays_and_is_named() -> None:
+    """Yesterday 'apply --policy yesterday', today 'apply': the fix of yesterday must not go."""
+    held = {"a": replace(HELD_A["a"], policy=("yesterday",))}
+    for other in (policy("off"), policy("advise"), Policy(("bare",), "d", "auto", False, {})):
+        made = plan(other, store=FakeStore(a="1"), held=held)
+        assert made.changes == ()
+        assert made.kept == (Kept("first", ("a",), ("yesterday",), "t1"),)
+        pruned = plan(other, store=FakeStore(a="1"), held=held, prune=True)
+        assert (summary(pruned), pruned.kept) == ([("remove", "a", "1", None)], ())
+
+
+def test_what_another_policy_put_in_force_and_this_one_wants_is_not_named() -> None:
+    held = {"a": replace(HELD_A["a"], policy=("yesterday",))}
+    made = plan(policy(), FINDING, store=FakeStore(a="1"), held=held)
+    assert (made.changes, made.kept) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "risk"),
+    [
+        ("proven", "mitigated", "high"),
+        ("active", "mitigated", "high"),
+        ("exposed", "mitigated", "moderate"),
+        ("proven", "unknown", "high"),
+        ("proven", None, "low"),
+        ("mitigated", "mitigated", "moderate"),
+    ],
+)
+def test_removing_what_keeps_a_fault_away_is_as_risky_as_the_fault(
+    was: str, now: Optional[str], risk: str
+) -> None:
+    held = {"a": replace(HELD_A["a"], answered=(replace(FINDING, verdict=was),))}
+    found = [replace(FINDING, verdict=now, mitigated_by="remedy a")] if now else []
+    (change,) = plan(policy("off"), *found, store=FakeStore(a="1"), held=held).changes
+    assert change.risk == risk
+    assert (f"cond on subject, which was {was}" in change.impact) == (now is not None)
 
 
 def test_another_fix_in_its_place_is_made_before_the_old_one_goes() -> None:
@@ -324,5 +363,5 @@ def test_a_finding_and_what_is_required_are_each_judged_again() -> None:
 @pytest.mark.parametrize(("before", "after"), [(None, "x"), (None, "x\ny\n"), ("", "x\n\ny")])
 def test_a_diff_of_something_new_is_what_difflib_makes(before: str | None, after: str) -> None:
     whole = difflib.unified_diff([], after.splitlines(), "a (now)", "a (wanted)", lineterm="")
-    made = planning.diff(FakeStore(), "a", before, after)
+    made = reads.diff(FakeStore(), "a", before, after)
     assert made == "\n".join(whole)
