@@ -12,6 +12,7 @@ from remedies.model import (
     FORMAT_VERSION,
     Advice,
     Change,
+    Kept,
     Plan,
     PolicyRef,
     Refusal,
@@ -20,14 +21,15 @@ from remedies.model import (
 from remedies.values import dataclass
 
 
-def scan_plain(scan: Scan, kind: str = "scan") -> dict[str, Any]:
-    """Return a scan as plain JSON values."""
+def scan_plain(scan: Scan, policy: PolicyRef, kind: str = "scan") -> dict[str, Any]:
+    """Return a scan, and the policy it was judged by, as plain JSON values."""
     return {
         "format_version": FORMAT_VERSION,
         "kind": kind,
         "tool": {"name": "remedy", "version": __version__},
         "host": codec.encode(scan.host),
         "time": scan.time,
+        "policy": codec.encode(policy),
         "findings": [{"id": f.id, **codec.encode(f)} for f in scan.findings],
         "unknown": codec.encode(scan.unknown),
     }
@@ -36,9 +38,8 @@ def scan_plain(scan: Scan, kind: str = "scan") -> dict[str, Any]:
 def plan_plain(plan: Plan, texts: Mapping[int, str]) -> dict[str, Any]:
     """Return a plan as plain JSON values; ``texts`` holds each advice's text by position."""
     return {
-        **scan_plain(plan.scan, "plan"),
+        **scan_plain(plan.scan, plan.policy, "plan"),
         "plan_id": plan.id,
-        "policy": codec.encode(plan.policy),
         "changes": codec.encode(plan.changes),
         "advice": [
             {**codec.encode(advice), "text": texts.get(i, "")}
@@ -46,6 +47,7 @@ def plan_plain(plan: Plan, texts: Mapping[int, str]) -> dict[str, Any]:
         ],
         "refused": codec.encode(plan.refused),
         "warnings": list(plan.warnings),
+        "kept": codec.encode(plan.kept),
     }
 
 
@@ -65,6 +67,7 @@ class _Saved:
     advice: tuple[Advice, ...]
     refused: tuple[Refusal, ...]
     warnings: tuple[str, ...]
+    kept: tuple[Kept, ...] = ()
 
 
 def plan_from_json(text: str, where: str) -> Plan:
@@ -93,6 +96,7 @@ def plan_from_json(text: str, where: str) -> Plan:
         advice=saved.advice,
         refused=saved.refused,
         warnings=saved.warnings,
+        kept=saved.kept,
     )
     for change in plan.changes:
         if change.action not in ACTIONS or change.reversibility not in REVERSIBILITIES:

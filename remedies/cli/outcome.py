@@ -42,7 +42,7 @@ def report(args: argparse.Namespace, ended: Ended) -> None:
         warn(f"the journal does not say so: {ended.unrecorded}; free space, then 'remedy rollback' "
              "closes the transaction")  # fmt: skip
     if args.json:
-        plain = planfile.scan_plain(ended.plan.scan, "apply")
+        plain = planfile.scan_plain(ended.plan.scan, ended.plan.policy, "apply")
         plain.update(
             transaction=ended.transaction,
             outcome=ended.outcome,

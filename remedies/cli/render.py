@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from remedies.cli.advice import advice_text
 from remedies.cli.terminal import Style, clean, local
-from remedies.model import Advice, Change, Finding, Plan, Refusal, Scan
+from remedies.model import Advice, Change, Finding, Host, Kept, Plan, PolicyRef, Refusal, Scan
 from remedies.netfilter import flowpath
 
 MARKS = {"create": "+", "update": "~", "remove": "-"}
@@ -16,15 +16,16 @@ _MARK_COLOUR = {"create": "green", "update": "yellow", "remove": "red"}
 
 def scan_text(
     scan: Scan,
+    policy: PolicyRef,
     style: Style,
     *,
     verbose: int,
     evidence: bool = True,
     show_all: Iterable[str] = (),
 ) -> str:
-    """Return the host, then what :func:`findings_text` returns."""
+    """Return the host and the policy, then what :func:`findings_text` returns."""
     found = findings_text(scan, style, verbose=verbose, evidence=evidence, show_all=show_all)
-    return f"{_host_line(scan, style)}\n\n{found}"
+    return f"{host_line(scan.host, scan.time, policy, style)}\n\n{found}"
 
 
 def findings_text(
@@ -51,10 +52,16 @@ def findings_text(
     return "\n".join(lines).rstrip()
 
 
-def _host_line(scan: Scan, style: Style) -> str:
-    host = scan.host
+def host_line(host: Host, time: str, policy: PolicyRef, style: Style) -> str:
+    """Return one line that says what was looked at, when, and by which policy it is judged."""
     where = "" if host.netns == "host" else f", namespace {host.netns}"
-    return style("dim", clean(f"{host.name}, kernel {host.kernel}{where}, {local(scan.time)}"))
+    return style(
+        "dim",
+        clean(
+            f"{host.name}, kernel {host.kernel}{where}, {local(time)}; "
+            f"policy {' + '.join(policy.names)} ({policy.source or 'built-in default'})"
+        ),
+    )
 
 
 def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
@@ -76,12 +83,14 @@ def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
 
 def plan_text(plan: Plan, style: Style, *, verbose: int) -> str:
     """Return findings, changes as diffs, advice, refusals, and a line that counts them."""
-    lines = [scan_text(plan.scan, style, verbose=verbose, evidence=verbose > 0), ""]
+    lines = [scan_text(plan.scan, plan.policy, style, verbose=verbose, evidence=verbose > 0), ""]
     lines += changes_text(plan.changes, style)
     for advice in plan.advice:
         lines += _advice(advice, style, verbose)
     for refusal in plan.refused:
         lines += _refusal(refusal, style)
+    for kept in plan.kept:
+        lines += _kept(kept, plan.policy, style)
     lines.append(_count(plan.changes) + _not_judged(plan.scan))
     return "\n".join(lines)
 
@@ -123,6 +132,18 @@ def _refusal(refusal: Refusal, style: Style) -> list[str]:
     return [
         f"{mark} {style('bold', clean(refusal.fix))}  refused{note}",
         *style.wrap(clean(refusal.reason), "    "),
+        "",
+    ]
+
+
+def _kept(kept: Kept, policy: PolicyRef, style: Style) -> list[str]:
+    told = (
+        f"policy {' + '.join(kept.policy) or 'unknown'} put it in force ({kept.transaction}) and "
+        f"policy {' + '.join(policy.names)} does not ask for it; --prune removes it"
+    )
+    return [
+        f"= {style('bold', clean(', '.join(kept.resources)))}  {clean(kept.fix)} stays in force",
+        *style.wrap(clean(told), "    "),
         "",
     ]
 

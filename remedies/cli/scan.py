@@ -73,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
     for warning in warnings:
         warn(warning)
     if args.json:
-        print(json.dumps(planfile.scan_plain(scan), indent=2))
+        print(json.dumps(planfile.scan_plain(scan, here.policy.ref()), indent=2))
     else:
         seen = {f.condition for f in scan.findings} | {u.condition for u in scan.unknown}
         absent = [c for c in engine.watched(here.policy) if c not in seen] if args.show_all else []
-        print(scan_text(scan, Style(args), verbose=args.verbose, show_all=absent))
+        print(
+            scan_text(scan, here.policy.ref(), Style(args), verbose=args.verbose, show_all=absent)
+        )
         _next(args, [f.verdict for f in scan.findings if not f.waived])
     return _code(args, scan)
 
@@ -93,14 +95,16 @@ def _everywhere(args: argparse.Namespace) -> int:
 
     if args.netns:
         raise UsageError("--netns and --all-netns do not go together", "leave one of them out")
-    places = scan_all.scan_all(session.start(args))
+    here = session.start(args)
+    policy = here.policy.ref()
+    places = scan_all.scan_all(here)
     for place in places:
         for line in place.said:
             warn(line if place.namespace.own else f"{place.title}: {line}")
     if args.json:
-        print(json.dumps(scan_all.plain(places), indent=2))
+        print(json.dumps(scan_all.plain(places, policy), indent=2))
     else:
-        print(scan_all.text(places, Style(args), verbose=args.verbose))
+        print(scan_all.text(places, policy, Style(args), verbose=args.verbose))
         _next(args, [f.verdict for p in places for f in p.scan.findings if not f.waived])
     return max(_code(args, place.scan) for place in places)
 

@@ -30,7 +30,7 @@ from remedies.cli.render import findings_text, scan_text
 from remedies.cli.terminal import Style, clean
 from remedies.errors import Unreadable
 from remedies.facts.host import read_host
-from remedies.model import Scan, Unknown
+from remedies.model import PolicyRef, Scan, Unknown
 from remedies.namespaces import Namespace
 from remedies.probing import now
 from remedies.values import dataclass, replace
@@ -123,17 +123,21 @@ def _told(here: session.Session, namespace: Namespace, visit: visits.Visit) -> _
     return _Told(Scan(host=host, time=now(), findings=(), unknown=unknown))
 
 
-def plain(places: tuple[Place, ...]) -> dict[str, Any]:
+def plain(places: tuple[Place, ...], policy: PolicyRef) -> dict[str, Any]:
     """Return all scans as plain JSON values: see the module's docstring."""
-    return {**planfile.scan_plain(places[0].scan), "namespaces": [_plain(p) for p in places[1:]]}
+    own, *others = places
+    return {
+        **planfile.scan_plain(own.scan, policy),
+        "namespaces": [_plain(place, policy) for place in others],
+    }
 
 
-def _plain(place: Place) -> dict[str, Any]:
+def _plain(place: Place, policy: PolicyRef) -> dict[str, Any]:
     whose = {
         "netns_name": place.namespace.name or None,
         "container": place.container or None,
     }
-    scan = planfile.scan_plain(place.scan)
+    scan = planfile.scan_plain(place.scan, policy)
     return {
         "netns": place.namespace.spec,
         **whose,
@@ -145,10 +149,10 @@ def _plain(place: Place) -> dict[str, Any]:
     }
 
 
-def text(places: tuple[Place, ...], style: Style, *, verbose: int) -> str:
+def text(places: tuple[Place, ...], policy: PolicyRef, style: Style, *, verbose: int) -> str:
     """Return each namespace's findings under its title; those with none are counted at the end."""
     own, *others = places
-    parts = [scan_text(own.scan, style, verbose=verbose)]
+    parts = [scan_text(own.scan, policy, style, verbose=verbose)]
     quiet = []
     for place in others:
         if not place.scan.findings and not place.scan.unknown:

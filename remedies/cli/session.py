@@ -41,7 +41,7 @@ class Session:
 
 
 def load_policy(args: argparse.Namespace) -> Policy:
-    """Load the policy that the settings name, with ``--backend`` laid over it."""
+    """Load the policy that the settings name, with ``--backend`` and ``persist`` laid over it."""
     from remedies import policy
 
     cache = os.path.join(args.state_dir, "cache") if os.geteuid() == 0 else None
@@ -49,7 +49,11 @@ def load_policy(args: argparse.Namespace) -> Policy:
         loaded = policy.from_compiled(next_document(), "standard input")
     else:
         loaded = policy.load(tuple(args.policy or ("default",)), cache)
-    return replace(loaded, backend=args.backend) if args.backend else loaded
+    if args.backend:
+        loaded = replace(loaded, backend=args.backend)
+    if args.persist is not None:
+        loaded = replace(loaded, persist=args.persist)
+    return replace(loaded, source=args.policy_source)
 
 
 def start(args: argparse.Namespace, *, of_journal: bool = False) -> Session:

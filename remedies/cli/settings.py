@@ -13,6 +13,7 @@ FILE = "/etc/remedy/remedy.yaml"
 
 DEFAULTS: dict[str, Any] = {
     "policy": None,
+    "persist": None,
     "netns": None,
     "state_dir": "/var/lib/remedy",
     "backend": None,
@@ -26,25 +27,32 @@ DEFAULTS: dict[str, Any] = {
 }
 _FROM_ENVIRONMENT = ("policy", "netns", "state_dir", "json", "plain", "lock_timeout")
 """Nothing that approves or widens an action."""
+_FROM_FILE = (*_FROM_ENVIRONMENT, "persist")
+"""What the host's own settings file may say; root writes it."""
 
 
 def fill(args: argparse.Namespace) -> None:
     """Set every option that the command line left open; ``args.typed`` names the others.
 
+    ``args.policy_source`` says what names the policy; empty where nothing does.
     Raises ConfigError.
     """
     args.typed = frozenset(name for name in DEFAULTS if hasattr(args, name))
-    file = _read_file()
+    args.policy_source = "--policy" if "policy" in args.typed else ""
+    file = read()
     for name, default in DEFAULTS.items():
         if hasattr(args, name):
             continue
-        value = default
+        value, source = default, ""
         if name in file:
-            value = file[name]
+            value, source = file[name], FILE
         variable = "REMEDY_" + name.upper()
         if name in _FROM_ENVIRONMENT and os.environ.get(variable):
             value = _typed(name, os.environ[variable], f"environment: {variable}")
+            source = f"environment: {variable}"
         setattr(args, name, value)
+        if name == "policy":
+            args.policy_source = source
 
 
 def _typed(name: str, value: object, where: str) -> object:
@@ -59,7 +67,7 @@ def _typed(name: str, value: object, where: str) -> object:
             raise ValueError
         if name == "lock_timeout":
             return duration(str(value))
-        if name in ("json", "plain"):
+        if name in ("json", "plain", "persist"):
             known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
             return known[str(value).lower()]
         if not isinstance(value, str):
@@ -74,7 +82,7 @@ def _shown(value: object) -> str:
     return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def _parsed(text: str) -> object:
+def parsed(text: str) -> object:
     """Return what the file says. Raises ConfigError."""
     try:
         import yaml  # only where the file exists
@@ -93,7 +101,7 @@ def _parsed(text: str) -> object:
         raise ConfigError(f"{FILE}: not YAML: {line}") from None
 
 
-def _read_file() -> dict[str, object]:
+def read() -> dict[str, object]:
     """Return the settings of the configuration file; none where there is no file."""
     try:
         with open(FILE, encoding="utf-8") as file:
@@ -106,7 +114,7 @@ def _read_file() -> dict[str, object]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{FILE}: cannot be read: {error}") from None
-    plain = _parsed(text)
+    plain = parsed(text)
     if plain is None:
         return {}
     if not isinstance(plain, dict):
@@ -114,8 +122,8 @@ def _read_file() -> dict[str, object]:
     settings = {}
     for key, value in plain.items():
         name = key.replace("-", "_") if isinstance(key, str) else ""
-        if name not in _FROM_ENVIRONMENT:
-            known = ", ".join(n.replace("_", "-") for n in _FROM_ENVIRONMENT)
+        if name not in _FROM_FILE:
+            known = ", ".join(n.replace("_", "-") for n in _FROM_FILE)
             raise ConfigError(f"{FILE}: unknown key {_shown(key)}", f"known: {known}")
         settings[name] = _typed(name, value, f"{FILE}: {key}")
     return settings

@@ -22,6 +22,9 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from remedies.cli import outlook, session
+    from remedies.cli.render import host_line
+    from remedies.cli.terminal import Style
+    from remedies.probing import now
 
     here = session.start(args, of_journal=True)
     found = entries(here)
@@ -29,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(plain(here, found, seen), indent=2))
     else:
+        print(host_line(here.host, now(), here.policy.ref(), Style(args)), end="\n\n")
         print(text(here, found, seen))
     return 2 if seen.bad or is_bad(here, found) else 0
 
@@ -76,6 +80,7 @@ def plain(
         "tool": {"name": "remedy", "version": __version__},
         "host": codec.encode(here.host),
         "time": now(),
+        "policy": codec.encode(here.policy.ref()),
         "in_force": codec.encode(found),
         "unfinished": [name for name, why in left.items() if why != "pending"],
         "pending_confirm": next(
@@ -122,6 +127,12 @@ _WORDS = {
 """How an unfinished transaction stands, in a word and in a sentence."""
 
 
+def _policy_of(here: Session, entry: InForce) -> str:
+    """Return which policy put it in force, where it is not the one in force now."""
+    policy = here.held[entry.resource].policy
+    return "" if policy in ((), here.policy.names) else f", policy {' + '.join(policy)}"
+
+
 def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     """Return the status as text."""
     from remedies.cli import outlook as outlooks
@@ -135,7 +146,7 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     for entry in found:
         mark = style(colours.get(entry.state, "red"), f"{entry.state:8}")
         lines.append(f"{mark} {style('bold', clean(entry.resource))}  by {entry.fix}, "
-                     f"{entry.transaction}")  # fmt: skip
+                     f"{entry.transaction}{_policy_of(here, entry)}")  # fmt: skip
         if entry.state == "drifted":
             ours = here.held[entry.resource].ours
             lines.append(f"         ours {clean(short(ours))}, now {clean(short(entry.now))}")

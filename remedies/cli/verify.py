@@ -38,14 +38,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(
             json.dumps(
-                {**planfile.scan_plain(scan), **status.plain(here, found, seen, "verify")}, indent=2
+                {
+                    **planfile.scan_plain(scan, here.policy.ref()),
+                    **status.plain(here, found, seen, "verify"),
+                },
+                indent=2,
             )
         )
     else:
         print(
             status.text(here, found, seen)
             + "\n\n"
-            + scan_text(scan, Style(args), verbose=args.verbose)
+            + scan_text(scan, here.policy.ref(), Style(args), verbose=args.verbose)
         )
     return 2 if faults or seen.bad or status.is_bad(here, found) else 0
 
