@@ -243,6 +243,8 @@ class Plan:
     refused: tuple[Refusal, ...]
     warnings: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
+    lost_at_boot: tuple[str, ...] = ()
+    """Resources that it changes and nothing brings back at the next boot."""
 
     @property
     def id(self) -> str:

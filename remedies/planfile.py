@@ -48,6 +48,7 @@ def plan_plain(plan: Plan, texts: Mapping[int, str]) -> dict[str, Any]:
         "refused": codec.encode(plan.refused),
         "warnings": list(plan.warnings),
         "kept": codec.encode(plan.kept),
+        "lost_at_boot": list(plan.lost_at_boot),
     }
 
 
@@ -68,6 +69,7 @@ class _Saved:
     refused: tuple[Refusal, ...]
     warnings: tuple[str, ...]
     kept: tuple[Kept, ...] = ()
+    lost_at_boot: tuple[str, ...] = ()
 
 
 def plan_from_json(text: str, where: str) -> Plan:
@@ -84,7 +86,7 @@ def plan_from_json(text: str, where: str) -> Plan:
         raise InputError(f"{where}: format_version {version}", f"this tool reads {FORMAT_VERSION}")
     plain["findings"] = _without(plain.get("findings"), "id", where)
     plain["advice"] = _without(plain.get("advice"), "text", where)
-    for key in ("format_version", "kind", "tool"):
+    for key in ("format_version", "kind", "tool", "left"):
         plain.pop(key, None)
     scanned = {key: plain.pop(key) for key in _SCAN_KEYS if key in plain}
     scan = codec.decode(Scan, scanned, where)
@@ -97,6 +99,7 @@ def plan_from_json(text: str, where: str) -> Plan:
         refused=saved.refused,
         warnings=saved.warnings,
         kept=saved.kept,
+        lost_at_boot=saved.lost_at_boot,
     )
     for change in plan.changes:
         if change.action not in ACTIONS or change.reversibility not in REVERSIBILITIES:

@@ -123,6 +123,10 @@ def plan(
         for wish in draft.wanted.values()
         if (change := _change(reads, facts, wish)) is not None
     ]
+    of_machine = facts.host.netns == "host"  # any other namespace ends with the boot itself
+    lost_at_boot = tuple(
+        c.resource for c in changes if of_machine and not c.boot and not c.terms.persist
+    )
     stays = draft.kept.__contains__
     unwanted = [e for a, e in held.items() if a not in draft.wanted and not stays(e.fix)]
     given_back = removal.give_back(unwanted, () if prune else policy.names, scanned, reads)
@@ -136,6 +140,7 @@ def plan(
         refused=(*draft.refused, *given_back.refused),
         warnings=warnings,
         kept=given_back.kept,
+        lost_at_boot=lost_at_boot,
     )
 
 

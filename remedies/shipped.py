@@ -14,6 +14,15 @@ import remedies
 from remedies.errors import RemedyError
 
 KINDS = ("policies", "playbooks")
+POLICIES = (
+    "default",
+    "docker-host",
+    "kubernetes-node",
+    "nat-gateway",
+    "observe-only",
+    "voip-gateway",
+)
+"""The shipped policies by name; a single-file bundle has them without a folder to list."""
 
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
 _DATA = os.path.join(_PACKAGE, "shipped_data")

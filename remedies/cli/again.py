@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from typing import Optional
 
 _CARRIED = (("policy", "--policy"), ("netns", "--netns"), ("state_dir", "--state-dir"))
 """What changes the meaning of the next command. The environment and the file stay as they are."""
 
 
-def again(args: argparse.Namespace, *words: str) -> str:
+def again(args: argparse.Namespace, *words: str, policy: Optional[str] = None) -> str:
     """Return ``remedy WORDS`` with the options of this command line that choose what it is about.
 
-    Without them ``remedy plan --policy strict`` would propose to apply another policy.
+    Without them ``remedy plan --policy strict`` would propose to apply another policy. ``policy``
+    stands in for the policy of this command line.
     """
-    argv = ["remedy", *words]
+    argv = ["remedy", *words, *(("--policy", policy) if policy else ())]
     for name, flag in _CARRIED:
-        if name in args.typed:
+        if name in args.typed and not (policy and name == "policy"):
             value = getattr(args, name)
             for item in value if isinstance(value, list) else [value]:
                 argv += [flag, item]

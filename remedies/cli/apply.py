@@ -68,11 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, here: Session) -> int:
-    from remedies.cli import session, writing
+    from remedies.cli import leftover, session, writing
     from remedies.cli.outcome import Ended, report
     from remedies.errors import StalePlan
     from remedies.transaction import lock
     from remedies.transaction.journal import Journal
+    from remedies.values import replace
 
     arming = writing.Arming(here)
     with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
@@ -88,7 +89,7 @@ def _write(args: argparse.Namespace, here: Session) -> int:
     # Told without the lock: a terminal that takes nothing must not keep the guard from its work.
     if ended.until is not None and arming.guard is not None and waits(args):
         ended = _await(args, here, ended, arming.guard)
-    report(args, ended)
+    report(args, replace(ended, left=leftover.left(here, ended.plan)))
     if stale is not None:
         raise stale
     return ended.code
@@ -106,9 +107,7 @@ def waits(args: argparse.Namespace) -> bool:
 def _dry_run(args: argparse.Namespace) -> int:
     import json
 
-    from remedies import planfile
-    from remedies.cli import plan, session, writing
-    from remedies.cli.advice import texts
+    from remedies.cli import leftover, plan, session, writing
     from remedies.cli.terminal import Style
     from remedies.transaction.host import HostResources
     from remedies.transaction.run import check_fresh
@@ -123,7 +122,7 @@ def _dry_run(args: argparse.Namespace) -> int:
     if not args.json:
         print(writing.plan_text(args, saved, Style(args)))
     else:
-        print(json.dumps(planfile.plan_plain(saved, texts(saved)), indent=2))
+        print(json.dumps(leftover.document(saved, leftover.left(here, saved)), indent=2))
     return 8 if any(r.wanted for r in saved.refused) else 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from remedies import shipped
 from remedies.errors import ConfigError, UsageError
 
 
@@ -80,20 +81,12 @@ def _named(args: argparse.Namespace) -> list[str]:
     if args.netns:
         raise UsageError("the settings file is the machine's, not a namespace's", "omit --netns")
     if "policy" not in args.typed:
-        raise UsageError("which policy shall hold on this host?", f"--policy {_choices()}")
+        raise UsageError(
+            "which policy shall hold on this host?", f"--policy {'|'.join(shipped.POLICIES)}|FILE"
+        )
     if args.policy == ["-"]:
         raise UsageError("standard input is gone once it is read", "save the policy as a file")
     return [os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy]
-
-
-def _choices() -> str:
-    from remedies import shipped
-    from remedies.errors import RemedyError
-
-    try:
-        return "|".join([*shipped.policies(), "FILE"])
-    except RemedyError:  # the single-file tool, which carries the compiled ones alone
-        return "NAME|FILE"
 
 
 def _read(path: str) -> str:
@@ -122,17 +115,13 @@ def edited(text: str, wanted: dict[str, object]) -> str:
         one = value[0] if isinstance(value, list) and len(value) == 1 else value
         lines.append(f"{key}: {_yaml(one)}")
     made = "\n".join(lines) + "\n"
-    old = settings.parsed(text) if text else None
-    expected = {**(old if isinstance(old, dict) else {}), **wanted}
-    found = settings.parsed(made)
-    if (
-        not isinstance(found, dict)
-        or {**found, **wanted} != expected
-        or any(
-            found[key] not in (value, value[0] if isinstance(value, list) else value)
-            for key, value in wanted.items()
-        )
-    ):
+    old = settings.parsed(text)
+    try:
+        found = settings.parsed(made)
+    except ConfigError:
+        found = None
+    others = {k: v for k, v in old.items() if k not in wanted} if isinstance(old, dict) else {}
+    if not isinstance(found, dict) or {k: v for k, v in found.items() if k not in wanted} != others:
         raise ConfigError(
             f"{settings.FILE}: it is not written a key a line, so it is not edited",
             f"put 'policy: {wanted['policy']}' into it yourself",
@@ -149,7 +138,7 @@ def _yaml(value: object) -> str:
     text = str(value)
     if not text.isprintable() or "'" in text or "\\" in text:
         raise ConfigError(f"{text!r}: no name for a settings file", "give the file another name")
-    return text if text.replace("-", "").isalnum() else f"'{text}'"
+    return text if text in shipped.POLICIES else f"'{text}'"
 
 
 def _diff(path: str, before: str, after: str) -> str:

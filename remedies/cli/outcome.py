@@ -7,10 +7,12 @@ import json
 from typing import Optional
 
 from remedies import codec, planfile
+from remedies.cli import leftover
 from remedies.cli.again import again
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean, local
 from remedies.model import Plan
+from remedies.remaining import Left
 from remedies.values import dataclass
 
 
@@ -27,6 +29,8 @@ class Ended:
     unrecorded: str = ""
     until: Optional[str] = None
     """Until when it waits to be confirmed."""
+    left: tuple[Left, ...] = ()
+    """The proven faults that stay."""
 
     @property
     def code(self) -> int:
@@ -52,6 +56,9 @@ def report(args: argparse.Namespace, ended: Ended) -> None:
             pending_confirm_until=ended.until,
             verified=list(ended.verified),
             stuck=list(ended.stuck),
+            kept=codec.encode(ended.plan.kept),
+            left=codec.encode(ended.left),
+            lost_at_boot=list(ended.plan.lost_at_boot),
         )
         print(json.dumps(plain, indent=2))
         return
@@ -84,10 +91,16 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     lines = [_OUTCOMES[ended.outcome] + name]
     if ended.outcome == "nothing" and ended.plan.scan.unknown:
         lines = ["Nothing to do in what could be judged; see above for what could not."]
+    if ended.outcome == "nothing" and (ended.left or ended.plan.kept):
+        lines = ["Nothing was changed."]
     if ended.reason:
         lines.append(f"  {clean(ended.reason)}")
     lines += [f"  {v['condition']}: was {v['before']}, now {v['after']}" for v in ended.verified]
     lines += [f"  stuck: {clean(item)}" for item in ended.stuck]
+    if ended.outcome in ("applied", "nothing"):
+        removed = (c for c in ended.plan.changes if c.action == "remove")
+        lines += [f"  removed {clean(c.resource)}  (risk {c.risk})" for c in removed]
+        lines += leftover.lines(args, ended.plan, ended.left)
     if ended.until is not None:
         lines.append(f"It is undone at {local(ended.until)} unless "
                      f"'{again(args, 'confirm')}' comes before.")  # fmt: skip

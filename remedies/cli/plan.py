@@ -30,9 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan and print; 8 where a wanted fix is refused, 2 for changes with --detailed-exitcode."""
     import json
 
-    from remedies import planfile
-    from remedies.cli import session
-    from remedies.cli.advice import texts
+    from remedies.cli import leftover, session
     from remedies.cli.again import again
     from remedies.cli.parser import warn
     from remedies.cli.render import plan_text
@@ -43,14 +41,16 @@ def run(args: argparse.Namespace) -> int:
     plan, _ = session.make_plan(here, prune=args.prune)
     for warning in plan.warnings:
         warn(warning)
+    stays = leftover.left(here, plan)
+    document = json.dumps(leftover.document(plan, stays), indent=2)
     if args.output:
-        session.write_file(
-            args.output, json.dumps(planfile.plan_plain(plan, texts(plan)), indent=2) + "\n"
-        )
+        session.write_file(args.output, document + "\n")
     if args.json:
-        print(json.dumps(planfile.plan_plain(plan, texts(plan)), indent=2))
+        print(document)
     else:
         print(plan_text(plan, Style(args), verbose=args.verbose))
+        for line in leftover.lines(args, plan, stays):
+            print(line)
         if plan.changes and not args.quiet:
             words = ("apply", args.output) if args.output else ("apply",)
             print(f"\nNext: '{again(args, *words)}'.")

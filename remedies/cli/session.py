@@ -39,16 +39,24 @@ class Session:
         """Return the folder of this namespace's state."""
         return state.folder(self.args.state_dir, self.host.netns)
 
+    @property
+    def cache(self) -> Optional[str]:
+        """Return the folder of compiled policies; None for anybody but root."""
+        return _cache(self.args)
+
+
+def _cache(args: argparse.Namespace) -> Optional[str]:
+    return os.path.join(args.state_dir, "cache") if os.geteuid() == 0 else None
+
 
 def load_policy(args: argparse.Namespace) -> Policy:
     """Load the policy that the settings name, with ``--backend`` and ``persist`` laid over it."""
     from remedies import policy
 
-    cache = os.path.join(args.state_dir, "cache") if os.geteuid() == 0 else None
     if args.policy == ["-"]:
         loaded = policy.from_compiled(next_document(), "standard input")
     else:
-        loaded = policy.load(tuple(args.policy or ("default",)), cache)
+        loaded = policy.load(tuple(args.policy or ("default",)), _cache(args))
     if args.backend:
         loaded = replace(loaded, backend=args.backend)
     if args.persist is not None:

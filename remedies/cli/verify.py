@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
 
     from remedies import planfile
     from remedies.cli import outlook, session, status
-    from remedies.cli.render import scan_text
+    from remedies.cli.render import findings_text, host_line
     from remedies.cli.terminal import Style
 
     here = session.start(args, of_journal=True)
@@ -46,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
+        style = Style(args)
         print(
-            status.text(here, found, seen)
-            + "\n\n"
-            + scan_text(scan, here.policy.ref(), Style(args), verbose=args.verbose)
+            host_line(scan.host, scan.time, here.policy.ref(), style),
+            status.text(here, found, seen),
+            findings_text(scan, style, verbose=args.verbose),
+            sep="\n\n",
         )
     return 2 if faults or seen.bad or status.is_bad(here, found) else 0
 

@@ -46,10 +46,12 @@ CHANGE = {
 REFUSED = {"fix": str, "finding": (ID, None), "reason": str}
 TOOL = {"name": {"remedy"}, "version": str}
 HOST = {"name": str, "machine_id": str, "kernel": str, "netns": str, "boot_id": str}
+POLICY = {"names": [str], "digest": str, "source": str}
 LOOKED = {
     "tool": TOOL,
     "host": HOST,
     "time": TIME,
+    "policy": POLICY,
     "findings": [FINDING],
     "unknown": [{"condition": str, "reason": str}],
 }
@@ -57,6 +59,7 @@ STANDING = {
     "tool": TOOL,
     "host": HOST,
     "time": TIME,
+    "policy": POLICY,
     "in_force": [
         {
             "transaction": TXN,
@@ -75,7 +78,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "plan": {
         **LOOKED,
         "plan_id": ID,
-        "policy": {"names": [str], "digest": str},
+        "kept": [{"fix": str, "resources": [str], "policy": [str], "transaction": TXN}],
+        "left": [{"finding": ID, "condition": str, "subject": str, "mode": str, "policies": [str]}],
+        "lost_at_boot": [str],
         "changes": [CHANGE],
         "advice": [{"fix": str, "finding": ID, "title": str, "text": str}],
         "refused": [REFUSED],

@@ -168,7 +168,7 @@ def test_rollback_and_confirm_end_with_the_next_command(cli: Cli) -> None:
 
 
 def test_times_are_local_in_text_and_utc_in_json(cli: Cli) -> None:
-    assert re.search(r" \d\d:\d\d:\d\d \+05\n", cli("scan", *Q).stdout)
+    assert re.search(r" \d\d:\d\d:\d\d \+05; policy ", cli("scan", *Q).stdout)
     cli.json("scan", *Q)
 
 

@@ -1,0 +1,58 @@
+"""What a plan leaves undone, as the last lines of plan and apply: never "nothing to do"."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any, Optional
+
+from remedies import codec, planfile, remaining, shipped
+from remedies import policy as policies
+from remedies.cli.advice import texts
+from remedies.cli.again import again
+from remedies.cli.terminal import clean
+from remedies.model import Plan
+
+if TYPE_CHECKING:
+    from remedies.cli.session import Session
+    from remedies.remaining import Left
+
+
+def left(here: Session, plan: Plan) -> tuple[Left, ...]:
+    """Return the proven faults that stay; other policies are read only where there are any."""
+    if not remaining.proven(plan):
+        return ()
+    others = {name: policies.load((name,), here.cache) for name in shipped.POLICIES}
+    return remaining.left(plan, here.policy, others)
+
+
+def document(plan: Plan, stays: tuple[Left, ...]) -> dict[str, Any]:
+    """Return a plan, and what it leaves, as plain JSON values."""
+    return {**planfile.plan_plain(plan, texts(plan)), "left": codec.encode(stays)}
+
+
+def lines(args: argparse.Namespace, plan: Plan, stays: tuple[Left, ...]) -> list[str]:
+    """Return a line for each proven fault that stays, and one for what the next boot takes away."""
+    told = [_line(args, plan, each) for each in stays]
+    if plan.lost_at_boot:
+        told.append(
+            f"Lost at the next boot: {', '.join(plan.lost_at_boot)}; "
+            f"'{again(args, 'init', '--persist', policy=_unnamed(args))}' makes fixes last."
+        )
+    return [clean(line) for line in told]
+
+
+def _unnamed(args: argparse.Namespace) -> Optional[str]:
+    """Return the policy that the command line does not name itself."""
+    return None if "policy" in args.typed else (args.policy or policies.DEFAULT)[0]
+
+
+def _line(args: argparse.Namespace, plan: Plan, stays: Left) -> str:
+    named = " + ".join(plan.policy.names)
+    fault = f"Proven and not fixed: {stays.condition} on {stays.subject}"
+    if stays.mode == "fix":
+        return f"{fault}: see what is refused or advised above."
+    does = "only advises on it" if stays.mode == "advise" else "is switched off for it"
+    if not stays.policies:
+        return f"{fault}: policy {named} {does}; a person has to act: see the advice above."
+    other = again(args, "plan", policy=stays.policies[0])
+    return f"{fault}: policy {named} {does}; '{other}' shows what fixes it."

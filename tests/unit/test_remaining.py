@@ -1,0 +1,65 @@
+"""What a plan leaves: proven faults by finding, and the policies that would fix them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from remedies.model import Change, Finding, Host, Plan, Policy, PolicyRef, Rule, Scan
+from remedies.remaining import left, proven
+
+PROVEN = Finding("udp", "udp *:53", "proven", "high", "m")
+
+
+def plan(*findings: Finding, changes: tuple[Change, ...] = ()) -> Plan:
+    scan = Scan(Host("h", "m", "k", "host", "b"), "t", findings, ())
+    return Plan(scan, PolicyRef(("p",), "d"), changes, (), ())
+
+
+def policy(mode: str, from_: str = "proven") -> Policy:
+    return Policy((mode,), "d", "auto", False, {"udp": Rule(mode, from_, ("a",))})
+
+
+def change(finding: Finding, **more: object) -> Change:
+    made = Change("a", finding.id, "r", "create", None, "x", "", "exact", "low", "")
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "finding",
+    [
+        replace(PROVEN, verdict="exposed"),
+        replace(PROVEN, verdict="active"),
+        replace(PROVEN, verdict="mitigated"),
+        replace(PROVEN, verdict="unknown"),
+        replace(PROVEN, waived="until then"),
+    ],
+)
+def test_only_what_is_proven_and_not_accepted_is_left(finding: Finding) -> None:
+    assert proven(plan(finding)) == ()
+    assert proven(plan(finding, PROVEN)) == (PROVEN,)
+
+
+def test_what_a_change_answers_is_not_left() -> None:
+    other = replace(PROVEN, subject="udp *:123")
+    assert proven(plan(PROVEN, other, changes=(change(PROVEN),))) == (other,)
+    both = change(PROVEN, others=(other.id,))
+    assert proven(plan(PROVEN, other, changes=(both,))) == ()
+
+
+def test_the_policies_that_fix_it_are_named() -> None:
+    others = {m: policy(m) for m in ("off", "advise", "fix")} | {
+        "bare": Policy((), "", "", False, {})
+    }
+    for mode in ("off", "advise"):
+        (stays,) = left(plan(PROVEN), policy(mode), others)
+        assert (stays.mode, stays.policies) == (mode, ("fix",))
+    (unnamed,) = left(plan(PROVEN), others["bare"], others)
+    assert (unnamed.mode, unnamed.policies) == ("advise", ("fix",))
+
+
+def test_no_other_policy_is_named_where_this_one_fixes_it() -> None:
+    """Then the plan itself says why it did not: refused, or advice alone."""
+    (stays,) = left(plan(PROVEN), policy("fix"), {"fix": policy("fix")})
+    assert (stays.mode, stays.policies) == ("fix", ())
