@@ -14,7 +14,7 @@ from typing import Any, Optional, Protocol, Union, cast
 
 from remedies.errors import UsageError
 from remedies.facts import Facts
-from remedies.model import Advice, Finding, Terms, Wanted
+from remedies.model import Advice, Finding, Risk, Severity, Terms, Wanted
 
 FOLDERS = ("conditions", "fixes")
 INDEX = "INDEX"
@@ -25,7 +25,7 @@ class Condition(Protocol):
     """What a module of ``conditions/`` offers (see that folder's docstring)."""
 
     TITLE: str
-    SEVERITY: str
+    SEVERITY: Severity
     NEEDS: tuple[type[Any], ...]
     PARAMS: Mapping[str, object]
 
@@ -38,7 +38,7 @@ class Fix(Protocol):
 
     TITLE: str
     ANSWERS: tuple[str, ...]
-    RISK: str
+    RISK: Risk
     NEEDS: tuple[type[Any], ...]
     TOPICS: tuple[str, ...]
     PARAMS: Mapping[str, object]

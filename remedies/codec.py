@@ -8,9 +8,11 @@ names where (``FILE: changes[0].before``). Standard library only: it is on the f
 from __future__ import annotations
 
 import json
+import re
 import sys
 import typing
-from typing import Any, NoReturn, TypeVar, Union, cast
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn, TypeVar, Union, cast
 
 from remedies import values
 from remedies.errors import InputError
@@ -21,11 +23,19 @@ SIZE_LIMIT = 64 * 1024 * 1024
 """Characters; a facts file of a host with 10,000 unreplied flows is about 3 million."""
 DEPTH_LIMIT = 64
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _HINTS: dict[type[Any], dict[str, Any]] = {}
+Words = Mapping[Any, str]
+"""Closed types (``typing.Literal``), each with the word that stands for one it does not have."""
+_STRICT: Words = {}
 
 
-def loads(text: str, where: str) -> Any:
-    """Parse JSON strictly; raise InputError with line and column."""
+def loads(text: str, where: str, *, recorded: bool = False) -> Any:
+    """Parse JSON strictly; raise InputError with line and column.
+
+    Half a character (a lone surrogate, which no file, name or rule can hold) is refused, but where
+    the text was ``recorded``: a journal keeps what a command line once said, byte for byte.
+    """
     if len(text) > SIZE_LIMIT:
         raise InputError(
             f"{where}: more than {SIZE_LIMIT} characters", "this is not one of our files"
@@ -47,6 +57,14 @@ def loads(text: str, where: str) -> Any:
         raise InputError(f"{where}: {reason}", "give the file as it was saved") from None
     if _deeper_than(value, DEPTH_LIMIT):
         raise InputError(f"{where}: nested too deep", "give the file as it was saved")
+    if not recorded and _SURROGATE.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{where}: a text holds half a character (a lone surrogate)",
+                "give the file as it was saved",
+            ) from None
     return value
 
 
@@ -110,28 +128,36 @@ def encode(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def decode(kind: type[T], plain: object, where: str) -> T:
-    """Build a ``kind`` from plain JSON values; raise InputError naming the first wrong place."""
-    return cast(T, _decode(kind, plain, where))
+def decode(kind: type[T], plain: object, where: str, otherwise: Words = _STRICT) -> T:
+    """Build a ``kind`` from plain JSON values; raise InputError naming the first wrong place.
+
+    A word that its closed type does not have becomes what ``otherwise`` says, for what is history
+    and cannot be written again.
+    """
+    return cast(T, _decode(kind, plain, where, otherwise))
 
 
-def _decode(kind: Any, plain: Any, where: str) -> Any:
+def _decode(kind: Any, plain: Any, where: str, otherwise: Words) -> Any:
     if type(plain) is kind and kind in (str, int, bool):  # nearly all there is: the short way
         # A long journal tells the same texts again and again: one copy of each serves all.
         return sys.intern(plain) if kind is str else plain
     origin = typing.get_origin(kind)
     fields = values.fields(kind)
     if fields is not None:
-        return _decode_dataclass(kind, fields, plain, where)
+        return _decode_dataclass(kind, fields, plain, where, otherwise)
     if origin is Union:
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
-        return None if plain is None else _decode(inner[0], plain, where)
+        return None if plain is None else _decode(inner[0], plain, where, otherwise)
+    if origin is Literal:
+        return _decode_word(kind, plain, where, otherwise)
     if origin is tuple:
-        return _decode_tuple(typing.get_args(kind), plain, where)
+        return _decode_tuple(typing.get_args(kind), plain, where, otherwise)
     if origin is dict:
         _require(isinstance(plain, dict), "an object", plain, where)
         item = typing.get_args(kind)[1]
-        return {key: _decode(item, value, f"{where}.{key}") for key, value in plain.items()}
+        return {
+            key: _decode(item, value, f"{where}.{key}", otherwise) for key, value in plain.items()
+        }
     if kind is object:
         return plain
     if kind is float:
@@ -142,18 +168,36 @@ def _decode(kind: Any, plain: Any, where: str) -> Any:
     return plain
 
 
-def _decode_tuple(options: tuple[Any, ...], plain: Any, where: str) -> tuple[Any, ...]:
+def _decode_word(kind: Any, plain: Any, where: str, otherwise: Words) -> str:
+    _require(isinstance(plain, str), "a word", plain, where)
+    known = typing.get_args(kind)
+    if plain in known:
+        return sys.intern(plain)
+    if kind in otherwise:
+        return otherwise[kind]
+    raise InputError(f"{where}: {plain[:40]!r} is not one of {', '.join(known)}",
+                     "give the file as it was saved")  # fmt: skip
+
+
+def _decode_tuple(
+    options: tuple[Any, ...], plain: Any, where: str, otherwise: Words
+) -> tuple[Any, ...]:
     _require(isinstance(plain, list), "a list", plain, where)
     if len(options) == 2 and options[1] is Ellipsis:
-        return tuple(_decode(options[0], item, f"{where}[{i}]") for i, item in enumerate(plain))
+        item = options[0]
+        return tuple(
+            _decode(item, value, f"{where}[{i}]", otherwise) for i, value in enumerate(plain)
+        )
     _require(len(plain) == len(options), f"a list of {len(options)}", plain, where)
     return tuple(
-        _decode(option, item, f"{where}[{i}]")
+        _decode(option, item, f"{where}[{i}]", otherwise)
         for i, (option, item) in enumerate(zip(options, plain))
     )
 
 
-def _decode_dataclass(kind: type[Any], names: dict[str, bool], plain: Any, where: str) -> Any:
+def _decode_dataclass(
+    kind: type[Any], names: dict[str, bool], plain: Any, where: str, otherwise: Words
+) -> Any:
     _require(isinstance(plain, dict), "an object", plain, where)
     if kind not in _HINTS:
         _HINTS[kind] = typing.get_type_hints(kind)
@@ -164,7 +208,7 @@ def _decode_dataclass(kind: type[Any], names: dict[str, bool], plain: Any, where
     given = {}
     for key, name in known.items():
         if key in plain:
-            given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}")
+            given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}", otherwise)
         elif not names[name]:
             raise InputError(
                 f"{where}: the key {key!r} is missing", "give the file as it was saved"

@@ -7,17 +7,30 @@ The words are those of ARCHITECTURE.md. Every value survives a round trip throug
 from __future__ import annotations
 
 import json
-from typing import Optional
+from typing import Literal, Optional, get_args
 
 from remedies.hashing import sha256
 from remedies.values import dataclass, field
 
 FORMAT_VERSION = "1.0"
 
-VERDICTS = ("mitigated", "unknown", "exposed", "active", "proven")
-"""Every verdict, weakest claim first. ``mitigated`` satisfies every ``from`` of a policy."""
+# Closed sets of words: mypy holds the code to them, the decoder every file that is read.
 
-SEVERITIES = ("low", "medium", "high", "critical")
+Verdict = Literal["mitigated", "unknown", "exposed", "active", "proven"]
+"""Weakest claim first. ``mitigated`` satisfies every ``from`` of a policy."""
+Severity = Literal["low", "medium", "high", "critical"]
+Action = Literal["create", "update", "remove"]
+Reversibility = Literal["exact", "lossy", "none"]
+"""What writing the before-value back restores."""
+Risk = Literal["low", "moderate", "high"]
+Mode = Literal["fix", "advise", "off"]
+"""What policy does about a condition."""
+Backend = Literal["nftables", "iptables"]
+"""Where rules of ours are written."""
+BackendSetting = Literal["auto", "nftables", "iptables"]
+"""What a policy says about it."""
+
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def digest(value: object) -> str:
@@ -54,8 +67,8 @@ class Finding:
 
     condition: str
     subject: str
-    verdict: str
-    severity: str
+    verdict: Verdict
+    severity: Severity
     message: str
     evidence: tuple[Evidence, ...] = ()
     mitigated_by: Optional[str] = None
@@ -84,8 +97,7 @@ class Wanted:
 
     resource: str
     state: Optional[str]
-    reversibility: str = "exact"
-    """``exact``, ``lossy`` or ``none``: what writing the before-value back restores."""
+    reversibility: Reversibility = "exact"
     boot: bool = False
     """A boot file: written after everything else."""
     effects: tuple[str, ...] = ()
@@ -98,8 +110,8 @@ class Wanted:
 class Terms:
     """What policy says about one use of a fix."""
 
-    backend: str = "nftables"
-    """``nftables`` or ``iptables``, resolved: never ``auto``."""
+    backend: Backend = "nftables"
+    """Resolved: never ``auto``."""
     persist: bool = False
     params: dict[str, object] = field(default_factory=dict)
 
@@ -134,13 +146,12 @@ class Change:
     finding: Optional[str]
     """The finding's id; None for a standing fix and for a removal."""
     resource: str
-    action: str
-    """``create``, ``update`` or ``remove``."""
+    action: Action
     before: Optional[str]
     after: Optional[str]
     diff: str
-    reversibility: str
-    risk: str
+    reversibility: Reversibility
+    risk: Risk
     impact: str
     effects: tuple[str, ...] = ()
     """See :class:`Wanted`."""
@@ -164,12 +175,12 @@ class Change:
 
     def reversed(self) -> Change:
         """Return the change that undoes this one; its diff is the reader's to make."""
-        action = {"create": "remove", "remove": "create"}.get(self.action, "update")
+        turned: dict[Action, Action] = {"create": "remove", "remove": "create"}
         return Change(
             fix=self.fix,
             finding=self.finding,
             resource=self.resource,
-            action=action,
+            action=turned.get(self.action, "update"),
             before=self.after,
             after=self.before,
             diff="",
@@ -193,7 +204,7 @@ class Held:
     """What was there before we first wrote it."""
     ours: Optional[str]
     transaction: str
-    reversibility: str = "exact"
+    reversibility: Reversibility = "exact"
     boot: bool = False
     policy: tuple[str, ...] = ()
     """The names of the policy that put it in force."""
@@ -263,9 +274,8 @@ class Plan:
 class Rule:
     """What policy says about one condition."""
 
-    mode: str
-    """``fix``, ``advise`` or ``off``."""
-    from_: str
+    mode: Mode
+    from_: Verdict
     """The weakest verdict that is acted on."""
     fixes: tuple[str, ...]
     every: bool = False
@@ -302,8 +312,7 @@ class Policy:
     names: tuple[str, ...]
     digest: str
     """SHA-256 over every source byte and the tool's version."""
-    backend: str
-    """``auto``, ``nftables`` or ``iptables``."""
+    backend: BackendSetting
     persist: bool
     rules: dict[str, Rule]
     require: tuple[Standing, ...] = ()

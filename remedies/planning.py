@@ -11,6 +11,7 @@ from remedies.errors import NotPermitted, Unreadable, WriteFailed
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.model import (
+    Action,
     Advice,
     Change,
     Finding,
@@ -283,7 +284,7 @@ def _change(reads: Reads, facts: Facts, wish: _Wish) -> Optional[Change]:
     ):
         return None
     absent = reads.same(wanted.resource, before, None)
-    action = "create" if absent else "remove" if wanted.state is None else "update"
+    action: Action = "create" if absent else "remove" if wanted.state is None else "update"
     module = catalogue.fix(wish.fix)
     impacts = [module.impact(findings[0] if findings else None, facts, wish.terms)]
     impacts += (module.impact(None, facts, terms) for terms in wish.also)

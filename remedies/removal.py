@@ -7,14 +7,14 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
-from remedies.model import VERDICTS, Change, Held, Kept, Refusal, Scan
+from remedies.model import VERDICTS, Change, Held, Kept, Refusal, Risk, Scan, Verdict
 from remedies.reads import Reads, diff
 from remedies.values import dataclass
 
-_RISK_OF = {"proven": "high", "active": "high", "exposed": "moderate"}
+_RISK_OF: Mapping[Verdict, Risk] = {"proven": "high", "active": "high", "exposed": "moderate"}
 """How risky it is to remove what keeps a fault away, by the verdict for which it was applied."""
 
 
@@ -80,7 +80,7 @@ def _removal(entry: Held, before: Optional[str], scanned: Scan, reads: Reads) ->
     )
 
 
-def _risk(entry: Held, scanned: Scan) -> tuple[str, str]:
+def _risk(entry: Held, scanned: Scan) -> tuple[Risk, str]:
     """Return the risk of giving a resource back, and what that does.
 
     A fault that cannot be judged now counts as one that comes back.

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
+    from remedies.model import BackendSetting
     from remedies.policy.document import Problem
 
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     return _show(in_force, args.backend, args.json)
 
 
-def _show(sources: tuple[str, ...], backend: Optional[str], as_json: bool) -> int:
+def _show(sources: tuple[str, ...], backend: Optional[BackendSetting], as_json: bool) -> int:
     """Print the effective policy, with ``--backend`` laid over it."""
     from dataclasses import replace
 

@@ -39,10 +39,10 @@ from remedies.facts.links import Links
 from remedies.facts.process import Process
 from remedies.facts.sockets import Sockets
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding
+from remedies.model import Evidence, Finding, Severity
 
 TITLE = "The connection tracking table is nearly full"
-SEVERITY = "high"
+SEVERITY: Severity = "high"
 NEEDS = (Sysctl, Counters, Flows, Links, Sockets)
 PARAMS: Mapping[str, object] = {"threshold_percent": 80}
 

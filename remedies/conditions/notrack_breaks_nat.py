@@ -41,13 +41,13 @@ from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.served import Served, ends_of
-from remedies.model import Evidence, Finding
+from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netfilter.overlap import overlap
 from remedies.netfilter.rule import Match, PacketRule
 from remedies.values import replace
 
 TITLE = "A notrack rule takes packets away from NAT"
-SEVERITY = "high"
+SEVERITY: Severity = "high"
 NEEDS = (Netfilter, Nat, Links, Served)
 PARAMS: Mapping[str, object] = {}
 
@@ -142,7 +142,7 @@ def _evidence(rule: PacketRule, note: str = "") -> Evidence:
     return Evidence(source=rule.place, key=rule.action, value=rule.text, note=note)
 
 
-def _finding(verdict: str, notrack: PacketRule, met: list[tuple[PacketRule, str]]) -> Finding:
+def _finding(verdict: Verdict, notrack: PacketRule, met: list[tuple[PacketRule, str]]) -> Finding:
     rule, reason = met[0]
     claim = "keeps" if verdict == "proven" else "may keep"
     others = f" and {len(met) - 1} more" if len(met) > 1 else ""

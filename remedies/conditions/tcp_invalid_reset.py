@@ -47,11 +47,11 @@ from remedies.facts.flows import Flow
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
-from remedies.model import Evidence, Finding
+from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netfilter.rule import PacketRule
 
 TITLE = "Segments outside the TCP window reset connections behind NAT"
-SEVERITY = "critical"
+SEVERITY: Severity = "critical"
 NEEDS = (Netfilter, Sysctl, Counters, Tap)
 PARAMS: Mapping[str, object] = {}
 
@@ -64,7 +64,12 @@ _SHOWN = 3
 """Proofs written out in full; the others are counted."""
 _HOOK_OF = {"snat": "input", "masquerade": "input", "redirect": "input", "dnat": "forward"}
 """Which hook an INVALID segment of such a flow takes: see the docstring, *What it detects*."""
-_SEVERITY_OF = {"proven": "critical", "active": "high", "exposed": "medium", "mitigated": "low"}
+_SEVERITY_OF: Mapping[Verdict, Severity] = {
+    "proven": "critical",
+    "active": "high",
+    "exposed": "medium",
+    "mitigated": "low",
+}
 
 
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
@@ -81,6 +86,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     covered_by = _covered_by(facts, netfilter)
     invalid = facts.get(Counters).delta("nf_conntrack.invalid")
     resets = facts.get(Counters).delta("Tcp.OutRsts")
+    verdict: Verdict
     if proofs:
         verdict = "proven"
     elif covered_by:

@@ -47,10 +47,10 @@ from remedies.facts.services import (
     who,
 )
 from remedies.facts.sockets import BoundSocket, Sockets
-from remedies.model import Evidence, Finding
+from remedies.model import Evidence, Finding, Severity
 
 TITLE = "A UDP server that connected to its client no longer hears it"
-SEVERITY = "high"
+SEVERITY: Severity = "high"
 NEEDS = (Links, Sockets, Flows, Netfilter)
 PARAMS: Mapping[str, object] = {}
 

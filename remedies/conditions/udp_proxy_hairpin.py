@@ -35,11 +35,11 @@ from remedies.conditions import udp_reply_source
 from remedies.facts import Facts
 from remedies.facts.docker import Container, Docker
 from remedies.facts.services import Service, services
-from remedies.model import Evidence, Finding
+from remedies.model import Evidence, Finding, Severity
 from remedies.values import replace
 
 TITLE = "docker-proxy answers a container from another address than it was asked on"
-SEVERITY = "high"
+SEVERITY: Severity = "high"
 NEEDS = (*udp_reply_source.NEEDS, Docker)
 PARAMS: Mapping[str, object] = {}
 

@@ -64,10 +64,10 @@ from remedies.facts.services import (
 )
 from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding
+from remedies.model import Evidence, Finding, Severity, Verdict
 
 TITLE = "A UDP server answers from another address than it was asked on"
-SEVERITY = "high"
+SEVERITY: Severity = "high"
 NEEDS = (Links, Sockets, Flows, Sysctl, Counters, Netfilter)
 PARAMS: Mapping[str, object] = {"silent_ports": [68, 162, 514, 546, 2055, 4739, 6343, 8125]}
 """``silent_ports``: DHCP's client, SNMP traps, syslog, DHCPv6's client, NetFlow, IPFIX, sFlow,
@@ -135,7 +135,7 @@ def _silent(service: Service, params: Mapping[str, object]) -> bool:
     return service.asked > 0 or (isinstance(ports, list) and service.port in ports)
 
 
-def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[str, str, str]:
+def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[Verdict, Severity, str]:
     """Return verdict, severity and message."""
     server = service.server
     name = who(None if server is None else server.owner)
@@ -152,7 +152,7 @@ def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[str, str, s
         return "mitigated", "low", text
     if server is not None and server.pktinfo is None:
         return "unknown", "low", f"{everywhere}; whether it sets its reply's source is not known"
-    severity = "low" if _ephemeral(facts, service.port) else "medium"
+    severity: Severity = "low" if _ephemeral(facts, service.port) else "medium"
     return "exposed", severity, f"{everywhere} and lets the kernel pick its reply's source"
 
 

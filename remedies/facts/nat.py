@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
-from remedies.netfilter.rule import PacketRule
+from remedies.netfilter.rule import NAT_ACTIONS, PacketRule
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def read(asking: Asking) -> Nat:
     foreign = earlier is not None and any(not rule.ours for rule in earlier.notracks)
     if TOPIC not in asking.topics and not foreign:
         return Nat(asked=False)
-    from remedies.netfilter.walk import NAT_ACTIONS, collect
+    from remedies.netfilter.walk import collect
 
     stores, unread = open_stores(asking.deadline())
     rules: list[PacketRule] = []

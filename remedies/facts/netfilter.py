@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.netfilter.redirects import Redirect, redirects
-from remedies.netfilter.rule import PacketRule
+from remedies.netfilter.rule import NAT_ACTIONS, NatAction, PacketRule
 from remedies.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ class NatUse:
 
     family: str
     """``ip``, ``ip6``, or ``inet`` for both."""
-    action: str
-    """``dnat``, ``redirect``, ``snat`` or ``masquerade``."""
+    action: NatAction
 
 
 @dataclass(frozen=True)
@@ -169,12 +168,13 @@ class _Reading:
                 if walk.ours(base.table, chain):
                     continue
                 for step in store.decode(base.family, base.table, raw):
-                    if step.action not in walk.NAT_ACTIONS:
+                    action = next((nat for nat in NAT_ACTIONS if nat == step.action), None)
+                    if action is None:
                         continue
                     if not self.nat or self.nat[-1] != place:
                         self.nat.append(place)
                     if not step.match.protocols or "tcp" in step.match.protocols:
-                        self.uses[NatUse(base.family, step.action)] = None
+                        self.uses[NatUse(base.family, action)] = None
                 if self.nat and self.nat[-1] == place and self._answered(base.family):
                     return
         except Unreadable as error:

@@ -24,11 +24,11 @@ from __future__ import annotations
 from typing import Optional, Union
 
 from remedies.facts import Facts
-from remedies.model import Advice, Finding, Terms, Wanted
+from remedies.model import Advice, Finding, Risk, Terms, Wanted
 
 TITLE = "Bind the server to the address its clients ask"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
-RISK = "low"
+RISK: Risk = "low"
 NEEDS: tuple[type[object], ...] = ()
 TOPICS: tuple[str, ...] = ()
 PARAMS: dict[str, object] = {}

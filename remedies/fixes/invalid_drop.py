@@ -34,12 +34,12 @@ from typing import Optional
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
-from remedies.model import Finding, Terms, Wanted
+from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netfilter import ours
 
 TITLE = "Drop INVALID TCP segments on input and forward"
 ANSWERS = ("tcp-invalid-reset",)
-RISK = "moderate"
+RISK: Risk = "moderate"
 NEEDS = (Netfilter, Routes)
 TOPICS: tuple[str, ...] = ()
 PARAMS: Mapping[str, object] = {}

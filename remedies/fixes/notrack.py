@@ -37,7 +37,7 @@ from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.slab import KNOWN
-from remedies.model import Finding, Terms, Wanted
+from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netfilter import ours
 from remedies.netfilter.overlap import overlap
 from remedies.netfilter.prefixes import parse, show
@@ -46,7 +46,7 @@ from remedies.values import replace
 
 TITLE = "Keep one service's packets out of conntrack"
 ANSWERS: tuple[str, ...] = ()
-RISK = "moderate"
+RISK: Risk = "moderate"
 NEEDS = (Netfilter, Nat, Links)
 TOPICS = ("nat-rules",)
 PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": None}

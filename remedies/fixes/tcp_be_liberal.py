@@ -28,11 +28,11 @@ from typing import Optional
 
 from remedies.facts import Facts
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Finding, Terms, Wanted
+from remedies.model import Finding, Risk, Terms, Wanted
 
 TITLE = "Accept TCP segments outside the window (nf_conntrack_tcp_be_liberal)"
 ANSWERS = ("tcp-invalid-reset",)
-RISK = "low"
+RISK: Risk = "low"
 NEEDS = (Sysctl,)
 TOPICS: tuple[str, ...] = ()
 PARAMS: Mapping[str, object] = {}

@@ -41,14 +41,14 @@ from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.services import AWAY
 from remedies.facts.sockets import Sockets
-from remedies.model import Finding, Terms, Wanted
+from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netfilter import ours
 from remedies.netfilter.overlap import both_see
 from remedies.netfilter.rule import Match, PacketRule
 
 TITLE = "Redirect requests to the address that their answer comes from"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
-RISK = "moderate"
+RISK: Risk = "moderate"
 NEEDS = (Netfilter, Nat, Links, Sockets)
 TOPICS = ("nat-rules",)
 PARAMS: Mapping[str, object] = {}

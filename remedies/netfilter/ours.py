@@ -31,6 +31,7 @@ import json
 from collections.abc import Iterable
 
 from remedies.errors import InputError
+from remedies.model import Reversibility
 from remedies.values import dataclass
 
 Expression = dict[str, object]
@@ -43,7 +44,7 @@ CHAIN_PREFIX = "REMEDY-"
 """What the names of our iptables chains begin with: no other chain is ever written."""
 
 VARIANTS = ("nft", "legacy")
-REVERSIBILITY = {"nft": "exact", "legacy": "lossy"}
+REVERSIBILITY: dict[str, Reversibility] = {"nft": "exact", "legacy": "lossy"}
 """By variant: a legacy table, once registered, stays until its namespace ends."""
 _STORES = {"# iptables-nft": "nft", "# iptables-legacy": "legacy"}
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Literal, Optional, get_args
 
 from remedies.values import dataclass, field
+
+NatAction = Literal["dnat", "redirect", "snat", "masquerade"]
+"""What a rule does that rewrites addresses."""
+NAT_ACTIONS: tuple[NatAction, ...] = get_args(NatAction)
 
 PortRange = tuple[int, int]
 """First and last port, both included."""

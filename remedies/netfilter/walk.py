@@ -16,8 +16,6 @@ from remedies.netfilter.step import Step
 from remedies.netfilter.stores import Base, Store
 from remedies.values import dataclass, field
 
-NAT_ACTIONS = ("dnat", "redirect", "snat", "masquerade")
-
 NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")
 """What the raw bytes of a rule that rewrites addresses hold: expression or target names (a short
 one with the head of its attribute, since a handle may spell it)."""

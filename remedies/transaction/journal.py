@@ -215,7 +215,7 @@ def _torn_hash(lines: list[bytes]) -> str:
 
 
 def _parse(line: bytes, where: str) -> tuple[Record, dict[str, Any]]:
-    plain = codec.loads(line.decode("utf-8", "replace"), where)
+    plain = codec.loads(line.decode("utf-8", "replace"), where, recorded=True)
     record = codec.decode(Record, plain, where)
     if record.v > VERSION:
         raise RemedyError(

@@ -7,9 +7,30 @@ from typing import Optional
 
 from remedies import codec
 from remedies.errors import InputError
-from remedies.model import Change, Finding, Held
+from remedies.model import (
+    Action,
+    Backend,
+    Change,
+    Finding,
+    Held,
+    Reversibility,
+    Risk,
+    Severity,
+    Verdict,
+)
 from remedies.transaction.journal import Record
 from remedies.values import dataclass, field
+
+_WORDS: codec.Words = {
+    Verdict: "unknown",
+    Severity: "medium",
+    Risk: "high",
+    Reversibility: "none",
+    Action: "update",
+    Backend: "nftables",
+}
+"""What stands for a word that is none. Older versions took some from edited plans, and a record
+cannot be written again: it must not keep what it tells of from being undone."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +160,7 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
     for record in records:
         where = f"journal record {record.seq}"
         if record.kind == "begin":
-            begin = codec.decode(Begin, record.data, where)
+            begin = codec.decode(Begin, record.data, where, _WORDS)
             found[record.txn] = Transaction(id=record.txn, time=record.time, begin=begin)
             continue
         if record.kind in ("torn", "effect"):
@@ -150,7 +171,7 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
             continue
         if record.kind == "verified":
             if record.txn in found:
-                found[record.txn].verified = codec.decode(Verified, record.data, where)
+                found[record.txn].verified = codec.decode(Verified, record.data, where, _WORDS)
             continue
         if record.txn not in found:
             raise InputError(f"{where}: transaction {record.txn!r} never began")
@@ -247,7 +268,7 @@ def checkpoint(found: dict[str, Transaction]) -> dict[str, object]:
 
 def _carried(data: dict[str, object], where: str) -> list[Transaction]:
     plain = data.get("transactions")
-    entries = codec.decode(tuple[_Carried, ...], plain, where)
+    entries = codec.decode(tuple[_Carried, ...], plain, where, _WORDS)
     return [
         Transaction(
             id=entry.id,

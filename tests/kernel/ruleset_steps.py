@@ -20,7 +20,7 @@ from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.lab.ruleset import difference, normal
-from remedies.model import Change, Finding, Host, Terms, Wanted
+from remedies.model import Action, Backend, Change, Finding, Host, Reversibility, Terms, Wanted
 from remedies.resources import xtables
 from remedies.transaction import consent, ledger, undo
 from remedies.transaction.host import HostResources
@@ -58,7 +58,7 @@ class Step:
 
     do: str
     fix: str
-    backend: str
+    backend: Backend
     number: int
     """Which port, which transaction: whatever there is a choice of."""
 
@@ -112,12 +112,14 @@ class Tool:
             found.append(self.change(step.fix, one.resource, one.state, one.reversibility))
         return tuple(change for change in found if change is not None)
 
-    def change(self, fix: str, address: str, after: Optional[str], how: str) -> Optional[Change]:
+    def change(
+        self, fix: str, address: str, after: Optional[str], how: Reversibility
+    ) -> Optional[Change]:
         before = self.store.read(address)
         if self.store.same(address, before, after):
             return None
         absent = self.store.same(address, before, None)
-        action = "create" if absent else "remove" if after is None else "update"
+        action: Action = "create" if absent else "remove" if after is None else "update"
         return Change(fix, None, address, action, before, after, "", how, "low", "")
 
     def apply(self, changes: tuple[Change, ...]) -> str:

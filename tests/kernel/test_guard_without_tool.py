@@ -60,7 +60,7 @@ def test_the_script_puts_back_a_chain_of_the_other_variant(
         states[1],
         "",
         "lossy",
-        "",
+        "low",
         "",
     )
     script = undofile.script("t", "host", (change,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from remedies import codec
 from remedies.errors import InputError
-from remedies.model import Change, Evidence, Finding, Rule, Terms
+from remedies.model import Change, Evidence, Finding, Rule, Severity, Terms, Verdict
 
 TEXT = st.text(max_size=20)
 EVIDENCE = st.builds(Evidence, TEXT, TEXT, TEXT, TEXT)
@@ -18,8 +19,8 @@ FINDINGS = st.builds(
     Finding,
     condition=TEXT,
     subject=TEXT,
-    verdict=TEXT,
-    severity=TEXT,
+    verdict=st.sampled_from(get_args(Verdict)),
+    severity=st.sampled_from(get_args(Severity)),
     message=TEXT,
     evidence=st.lists(EVIDENCE, max_size=3).map(tuple),
     mitigated_by=st.none() | TEXT,
@@ -85,6 +86,35 @@ def test_unknown_missing_and_mistyped_keys_are_named() -> None:
         codec.decode(Evidence, {"source": "s", "key": "k"}, "e")
     with pytest.raises(InputError, match=r"e.value: expected str, found int"):
         codec.decode(Evidence, {**good, "value": 1}, "e")
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [("verdict", "bogus"), ("verdict", ""), ("verdict", "Proven"), ("severity", "info")],
+)
+def test_a_word_that_is_none_of_a_closed_set_is_refused_with_its_place(key: str, word: str) -> None:
+    good = codec.encode(Finding("c", "s", "proven", "high", ""))
+    with pytest.raises(InputError, match=rf"f\.{key}: '{word}' is not one of") as caught:
+        codec.decode(Finding, {**good, key: word}, "f")
+    assert caught.value.exit_code == 65
+    with pytest.raises(InputError, match=rf"f\.{key}: expected a word, found list"):
+        codec.decode(Finding, {**good, key: [word]}, "f")
+
+
+def test_history_may_hold_a_word_that_is_none_and_gets_the_one_that_stands_for_it() -> None:
+    good = codec.encode(Finding("c", "s", "proven", "high", ""))
+    read = codec.decode(Finding, {**good, "verdict": "bogus"}, "f", {Verdict: "unknown"})
+    assert (read.verdict, read.severity) == ("unknown", "high")
+    with pytest.raises(InputError, match=r"f\.severity"):
+        codec.decode(Finding, {**good, "severity": "bogus"}, "f", {Verdict: "unknown"})
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '{"a": ["\\uDC00\\ud800"]}', '{"\\udfff": 1}'])
+def test_half_a_character_is_refused_and_a_pair_is_one(text: str) -> None:
+    with pytest.raises(InputError, match="p: a text holds half a character"):
+        codec.loads(text, "p")
+    codec.loads(text, "p", recorded=True)
+    assert codec.loads('"\\ud83d\\ude00"', "p") == "\U0001f600"
 
 
 def test_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

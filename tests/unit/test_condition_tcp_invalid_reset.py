@@ -16,7 +16,7 @@ from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Finding, Host
-from remedies.netfilter.rule import PacketRule
+from remedies.netfilter.rule import NatAction, PacketRule
 
 HOST = Host("h", "m", "k", "host", "b")
 MASQUERADE = Netfilter(True, "nft", ("ip nat POSTROUTING",), (NatUse("ip", "masquerade"),), True)
@@ -161,7 +161,7 @@ def test_proof_outweighs_what_seems_to_cover_it() -> None:
     ],
 )
 def test_a_drop_covers_its_family_on_its_hook(
-    uses: list[tuple[str, str]], drops: list[tuple[str, str]], covered: bool
+    uses: list[tuple[str, NatAction]], drops: list[tuple[str, str]], covered: bool
 ) -> None:
     fact = dropping(
         *(drop(hook, family, "ufw") for hook, family in drops),

@@ -12,7 +12,7 @@ from remedies.facts.links import Address, Link, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import notrack
-from remedies.model import Host, Terms
+from remedies.model import Backend, Host, Terms
 from remedies.netfilter.rule import Match, PacketRule
 
 GOOD: dict[str, object] = {
@@ -134,7 +134,7 @@ def test_refusals_name_what_is_in_the_way() -> None:
     ("backend", "iptables"),
     [("nftables", "nft"), ("iptables", "nft"), ("iptables", "legacy")],
 )
-def test_several_services_add_up(backend: str, iptables: str) -> None:
+def test_several_services_add_up(backend: Backend, iptables: str) -> None:
     found = facts(Nat(asked=True), iptables)
     one, other, both = (
         notrack.desired(None, found, Terms(backend, params={**GOOD, "ports": ports}))

@@ -12,7 +12,7 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop, notrack
-from remedies.model import Change, Host, Plan, PolicyRef, Scan, Terms
+from remedies.model import Backend, Change, Host, Plan, PolicyRef, Scan, Terms
 from remedies.netfilter import ours
 from remedies.netfilter.own_rules import rules_of
 
@@ -89,7 +89,7 @@ def test_no_session_no_harm() -> None:
     assert judged("nft:inet/remedy_x", None, facts(SSH))[0] == "none"
 
 
-def notrack_state(backend: str, port: int, address: str = "192.0.2.1") -> tuple[str, str]:
+def notrack_state(backend: Backend, port: int, address: str = "192.0.2.1") -> tuple[str, str]:
     params: dict[str, object] = {"protocol": "tcp", "ports": [port], "addresses": [address]}
     seen = Facts(HOST, "t", 0.0, {"netfilter": Netfilter(True, "nft")})
     (wanted,) = notrack.desired(None, seen, Terms(backend=backend, params=params))
@@ -99,7 +99,9 @@ def notrack_state(backend: str, port: int, address: str = "192.0.2.1") -> tuple[
 
 @pytest.mark.parametrize("backend", ["nftables", "iptables"])
 @pytest.mark.parametrize("live", [True, False])
-def test_taking_the_sessions_own_port_out_of_conntrack_is_severe(backend: str, live: bool) -> None:
+def test_taking_the_sessions_own_port_out_of_conntrack_is_severe(
+    backend: Backend, live: bool
+) -> None:
     level, reason = judged(*notrack_state(backend, 22), facts(replace(SSH, live=live)))
     assert level == "severe"
     assert "takes out of conntrack" in reason
@@ -107,7 +109,7 @@ def test_taking_the_sessions_own_port_out_of_conntrack_is_severe(backend: str, l
 
 @pytest.mark.parametrize("backend", ["nftables", "iptables"])
 @pytest.mark.parametrize(("port", "address"), [(5060, "192.0.2.1"), (22, "192.0.2.2")])
-def test_another_port_or_address_is_not(backend: str, port: int, address: str) -> None:
+def test_another_port_or_address_is_not(backend: Backend, port: int, address: str) -> None:
     assert judged(*notrack_state(backend, port, address), facts(SSH))[0] == "none"
 
 

@@ -21,6 +21,7 @@ from remedies.model import (
     Held,
     Host,
     Kept,
+    Mode,
     Plan,
     Policy,
     Rule,
@@ -28,6 +29,7 @@ from remedies.model import (
     Standing,
     Terms,
     Unknown,
+    Verdict,
     Wanted,
 )
 
@@ -79,7 +81,7 @@ def _fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "fix", FIXES.__getitem__)
 
 
-def policy(mode: str = "fix", *, every: bool = False, **more: object) -> Policy:
+def policy(mode: Mode = "fix", *, every: bool = False, **more: object) -> Policy:
     rule = Rule(mode, "exposed", ("first", "second"), every)
     base = Policy(("p",), "d", "nftables", False, {"cond": rule})
     return replace(base, **more)  # type: ignore[arg-type]
@@ -136,7 +138,7 @@ def test_all_asks_for_every_fix() -> None:
 
 
 @pytest.mark.parametrize("verdict", ["exposed", "active", "proven"])
-def test_from_is_the_weakest_verdict_acted_on(verdict: str) -> None:
+def test_from_is_the_weakest_verdict_acted_on(verdict: Verdict) -> None:
     rules = {"cond": Rule("fix", "active", ("first",))}
     made = plan(policy(rules=rules), replace(FINDING, verdict=verdict))
     assert bool(made.changes) == (verdict != "exposed")
@@ -207,7 +209,7 @@ def test_what_another_policy_put_in_force_and_this_one_wants_is_not_named() -> N
     ],
 )
 def test_removing_what_keeps_a_fault_away_is_as_risky_as_the_fault(
-    was: str, now: Optional[str], risk: str
+    was: Verdict, now: Optional[Verdict], risk: str
 ) -> None:
     held = {"a": replace(HELD_A["a"], answered=(replace(FINDING, verdict=was),))}
     found = [replace(FINDING, verdict=now, mitigated_by="remedy a")] if now else []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from remedies.model import Change, Finding, Host, Plan, Policy, PolicyRef, Rule, Scan
+from remedies.model import Change, Finding, Host, Mode, Plan, Policy, PolicyRef, Rule, Scan, Verdict
 from remedies.remaining import left, proven
 
 PROVEN = Finding("udp", "udp *:53", "proven", "high", "m")
@@ -17,7 +17,7 @@ def plan(*findings: Finding, changes: tuple[Change, ...] = ()) -> Plan:
     return Plan(scan, PolicyRef(("p",), "d"), changes, (), ())
 
 
-def policy(mode: str, from_: str = "proven") -> Policy:
+def policy(mode: Mode, from_: Verdict = "proven") -> Policy:
     return Policy((mode,), "d", "auto", False, {"udp": Rule(mode, from_, ("a",))})
 
 
@@ -50,7 +50,7 @@ def test_what_a_change_answers_is_not_left() -> None:
 
 def test_the_policies_that_fix_it_are_named() -> None:
     others = {m: policy(m) for m in ("off", "advise", "fix")} | {
-        "bare": Policy((), "", "", False, {})
+        "bare": Policy((), "", "auto", False, {})
     }
     for mode in ("off", "advise"):
         (stays,) = left(plan(PROVEN), policy(mode), others)

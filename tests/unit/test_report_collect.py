@@ -23,6 +23,7 @@ from remedies.model import (
     Rule,
     Scan,
     Unknown,
+    Verdict,
     Waiver,
 )
 from remedies.report import collect, deeds
@@ -146,7 +147,7 @@ def test_a_refused_fix_needs_a_human() -> None:
         ("unknown", None, "unknown"),
     ],
 )
-def test_who_covers_a_fault_decides(verdict: str, by: Optional[str], outcome: str) -> None:
+def test_who_covers_a_fault_decides(verdict: Verdict, by: Optional[str], outcome: str) -> None:
     assert judged(plan(replace(RESET, verdict=verdict, mitigated_by=by))).outcome == outcome
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 from fake_store import YES, FakeStore
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from remedies import codec
 from remedies.errors import WriteFailed
-from remedies.model import Change
+from remedies.model import Change, Finding
 from remedies.transaction import ledger, undo
 from remedies.transaction.journal import NAME, Journal, latest, records
 from remedies.transaction.ledger import Begin, Pending, Transaction, situation
@@ -221,3 +221,21 @@ def test_a_checkpoint_says_what_all_segments_before_it_say(
         assert ledger.in_force(recent) == ledger.in_force(whole)
         assert ledger.to_roll_back(recent) == ledger.to_roll_back(whole)
         assert list(recent)[-1:] == list(whole)[-1:]
+
+
+def test_a_word_that_is_none_does_not_keep_a_journal_from_being_read(tmp_path: Path) -> None:
+    """Older versions took a finding's and a change's words from edited plans as they were."""
+    finding = Finding("c", "s", "proven", "high", "")
+    made = replace(begin(change("sysctl:net.a", "0", "1")), findings=(finding,))
+    plain: dict[str, Any] = dict(made.plain())
+    plain["findings"][0].update(verdict="bogus", severity="bogus")
+    plain["changes"][0].update(risk="bogus", reversibility="bogus")
+    with Journal(str(tmp_path)) as journal:
+        journal.append("begin", "t", plain)
+        journal.append("written", "t", {"change": 0})
+        journal.append("end", "t", {"outcome": "applied"})
+    (entry,) = read(tmp_path).values()
+    (found,) = entry.begin.findings
+    assert (found.verdict, found.severity) == ("unknown", "medium")
+    assert (entry.standing[0].risk, entry.standing[0].reversibility) == ("high", "none")
+    assert ledger.in_force(read(tmp_path))["sysctl:net.a"].base == "0"

@@ -13,7 +13,7 @@ import pytest
 from fake_guard import Full, Watching
 from fake_store import YES, FakeStore
 
-from remedies.model import Change
+from remedies.model import Change, Reversibility
 from remedies.transaction import ledger, undo, undofile
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
@@ -24,7 +24,7 @@ from remedies.transaction.store import Result
 def change(
     address: str, before: Optional[str], after: Optional[str], *, exact: bool = True
 ) -> Change:
-    kind = "exact" if exact else "lossy"
+    kind: Reversibility = "exact" if exact else "lossy"
     return Change("f", None, address, "update", before, after, "", kind, "low", "")
 
 
