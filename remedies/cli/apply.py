@@ -89,6 +89,8 @@ def _write(args: argparse.Namespace, here: Session) -> int:
     # Told without the lock: a terminal that takes nothing must not keep the guard from its work.
     if ended.until is not None and arming.guard is not None and waits(args):
         ended = _await(args, here, ended, arming.guard)
+    if ended.outcome in ("reverted", "rolled-back"):
+        ended = replace(ended, verified=_undone(here, ended.verified))
     report(args, replace(ended, left=leftover.left(here, ended.plan)))
     if stale is not None:
         raise stale
@@ -261,3 +263,27 @@ def _verified(here: Session, plan: Plan) -> tuple[list[dict[str, str]], list[Fin
         if f.id in answered
     ]
     return verified, [f for f in scan.findings if f.id in answered]
+
+
+def _undone(here: Session, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:
+    """Return what was verified with the verdicts of now: the change is undone.
+
+    What the detectors said while it was in force is no word about the host any more.
+    """
+    from remedies.cli import session
+
+    if not verified:
+        return ()
+    here = session.reread(here)
+    scan, _ = session.judge(here, session.look(here, for_plan=False))
+    now: dict[str, str] = {f.id: f.verdict for f in scan.findings}
+    unknown = {u.condition for u in scan.unknown}
+    return tuple(
+        {
+            **item,
+            "after": "not-observable"
+            if item["condition"] in unknown
+            else now.get(item["finding"], "absent"),
+        }
+        for item in verified
+    )

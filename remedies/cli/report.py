@@ -179,6 +179,7 @@ def _of_host(args: argparse.Namespace, since: str) -> Report:
 
 
 def _host(args: argparse.Namespace, since: str) -> HostReport:
+    from remedies import status
     from remedies.cli import session
     from remedies.cli.advice import texts
     from remedies.probing import now
@@ -188,15 +189,16 @@ def _host(args: argparse.Namespace, since: str) -> HostReport:
     here, chain = _start(args)
     session.warn_unfinished(here)
     place = read_place(here.host)
+    states = {entry.resource: entry.state for entry in status.in_force(here.held)}
     if args.txn and args.txn not in here.ledger:
         _usage(f"no transaction {args.txn!r}", "see 'remedy history'")
     if args.txn or args.no_scan:
         return collect.from_journal(
-            place, here.policy, here.ledger, now(), since=since, only=args.txn, chain=chain
+            place, here.policy, here.ledger, states, now(), since=since, only=args.txn, chain=chain
         )
     plan, facts = session.make_plan(here, prune=False)
     return collect.from_scan(
-        place, here.policy, facts, plan, here.ledger, texts(plan), since=since, chain=chain
+        place, here.policy, facts, plan, here.ledger, states, texts(plan), since=since, chain=chain
     )
 
 

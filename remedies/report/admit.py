@@ -15,7 +15,14 @@ from datetime import datetime
 from remedies import catalogue, codec
 from remedies.errors import InputError
 from remedies.report.controls import controls
-from remedies.report.record import FORMAT_VERSION, OUTCOMES, SEVERITIES, HostReport, Judgement
+from remedies.report.record import (
+    FORMAT_VERSION,
+    HISTORY,
+    OUTCOMES,
+    SEVERITIES,
+    HostReport,
+    Judgement,
+)
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Characters of one host's record: some thousand transactions with their differences."""
@@ -71,6 +78,8 @@ def _wrong(host: HostReport) -> Iterator[str]:
         times += [item.time for item in judgement.evidence]
         if judgement.outcome not in OUTCOMES:
             yield f"{judgement.outcome!r} is no outcome"
+        if judgement.history not in HISTORY:
+            yield f"{judgement.history!r} is no history"
         if judgement.severity not in SEVERITIES:
             yield f"{judgement.severity!r} is no severity"
         for word in (judgement.condition, judgement.verdict):

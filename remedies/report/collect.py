@@ -11,7 +11,7 @@ from remedies.facts.links import Links
 from remedies.model import Finding, Plan, Policy, Waiver, digest
 from remedies.report.controls import controls
 from remedies.report.deeds import changed, deeds, series
-from remedies.report.past import past
+from remedies.report.past import IN_FORCE, Answer, Past, Standings, past
 from remedies.report.record import (
     Chain,
     HostReport,
@@ -33,14 +33,20 @@ def from_scan(
     facts: Facts,
     plan: Plan,
     ledger: Ledger,
+    states: Mapping[str, str],
     texts: Mapping[int, str],
     *,
     since: str = "",
     chain: Optional[Chain] = None,
 ) -> HostReport:
-    """Return the record of a host that was just scanned; ``texts``: each advice's, by position."""
+    """Return the record of a host that was just scanned.
+
+    ``states``: how ``status`` found each resource in force, by address. ``texts``: each advice's,
+    by position.
+    """
     scan = plan.scan
-    judge = _Judge(policy, plan, ledger, texts)
+    standings = Standings(ledger, states)
+    judge = _Judge(policy, plan, past(ledger, standings), texts)
     found = [judge.finding(f, scan.time) for f in scan.findings]
     found += [judge.unknown(u.condition, u.reason, scan.time) for u in scan.unknown]
     seen = {j.condition for j in found}
@@ -55,7 +61,7 @@ def from_scan(
         plan_id=plan.id if plan.changes else "",
         judgements=tuple(sorted(found, key=order)),
         planned=tuple(changed(c, "planned") for c in plan.changes),
-        deeds=deeds(ledger, since=since),
+        deeds=deeds(ledger, standings, since=since),
         series=series(ledger, scan.findings, scan.time, since=since),
         waivers=waivers(policy, scan.time[:10]),
         interfaces=_interfaces(facts),
@@ -68,6 +74,7 @@ def from_journal(
     place: Place,
     policy: Policy,
     ledger: Ledger,
+    states: Mapping[str, str],
     time: str,
     *,
     since: str = "",
@@ -76,6 +83,7 @@ def from_journal(
 ) -> HostReport:
     """Return the record of a host from its journal alone, or of ``only`` one transaction."""
     chosen = {t.id: t for t in ledger.values() if t.time >= since and only in (None, t.id)}
+    standings = Standings(ledger, states)
     return HostReport(
         place=place,
         time=time,
@@ -84,8 +92,8 @@ def from_journal(
         policy=policy.names,
         policy_digest=policy.digest,
         plan_id="",
-        judgements=tuple(sorted(_judged_by_journal(chosen, ledger, policy), key=order)),
-        deeds=deeds(chosen),
+        judgements=tuple(sorted(_judged_by_journal(chosen, standings, policy), key=order)),
+        deeds=deeds(chosen, standings),
         series=series(chosen, (), time),
         waivers=waivers(policy, time[:10]),
         chain=chain,
@@ -123,11 +131,8 @@ def _interfaces(facts: Facts) -> tuple[Interface, ...]:
 class _Judge:
     """Turns what a scan says into outcomes, with what policy, plan and journal add."""
 
-    def __init__(
-        self, policy: Policy, plan: Plan, ledger: Ledger, texts: Mapping[int, str]
-    ) -> None:
-        self.policy, self.plan, self.texts = policy, plan, texts
-        self.past = past(ledger.values())
+    def __init__(self, policy: Policy, plan: Plan, past: Past, texts: Mapping[int, str]) -> None:
+        self.policy, self.plan, self.past, self.texts = policy, plan, past, texts
 
     def finding(self, finding: Finding, time: str) -> Judgement:
         """Judge a finding: what stands, who covers it, who has accepted it."""
@@ -140,7 +145,7 @@ class _Judge:
         refused = tuple(
             f"{r.fix}: {r.reason}" for r in self.plan.refused if r.finding == finding.id
         )
-        before, after = _checked(last, finding.id)
+        before, after = _checked(last, finding.id, now=finding.verdict)
         return Judgement(
             id=finding.id,
             condition=finding.condition,
@@ -148,7 +153,7 @@ class _Judge:
             severity=finding.severity,
             controls=controls(finding.condition),
             subject=finding.subject,
-            outcome=self._outcome(finding, last),
+            outcome=self._outcome(finding),
             verdict=finding.verdict,
             message=finding.message,
             time=time,
@@ -159,7 +164,8 @@ class _Judge:
             mitigated_by=finding.mitigated_by,
             waived=finding.waived,
             policy=self._origin(finding.condition),
-            transaction=last.id if last else "",
+            transaction=last.transaction.id if last else "",
+            history=last.history if last else "",
             advice=advice,
             refused=refused,
             details=finding.details,
@@ -175,10 +181,10 @@ class _Judge:
             what = "switched off by policy"
             return self._bare(condition, "not-applicable", "off", what, time)
         last = self.past.by_condition.get(condition)
-        if last and last.outcome and last.id not in self.past.undone:
-            what = f"not found; transaction {last.id} is in force"
+        if last and last.history == IN_FORCE:
+            what = f"not found; transaction {last.transaction.id}, which answered it, is in force"
             return self._bare(condition, "fixed", "absent", what, time, last)
-        return self._bare(condition, "pass", "absent", "not found", time)
+        return self._bare(condition, "pass", "absent", "not found", time, last)
 
     def _bare(
         self,
@@ -187,10 +193,10 @@ class _Judge:
         verdict: str,
         message: str,
         time: str,
-        last: Optional[Transaction] = None,
+        last: Optional[Answer] = None,
     ) -> Judgement:
         module = catalogue.condition(condition)
-        before, after = _checked(last, None, condition)
+        before, after = _checked(last, None, condition, now=verdict)
         return Judgement(
             id=digest([condition, ""])[:16],
             condition=condition,
@@ -206,19 +212,21 @@ class _Judge:
             verdict_after=after,
             thresholds=self._thresholds(condition),
             policy=self._origin(condition),
-            transaction=last.id if last else "",
+            transaction=last.transaction.id if last else "",
+            history=last.history if last else "",
         )
 
-    def _outcome(self, finding: Finding, last: Optional[Transaction]) -> str:
+    def _outcome(self, finding: Finding) -> str:
+        """Return whether it is well now, whatever was done about it before."""
         if finding.waived:
             return "waived"
         if finding.verdict == "unknown":
             return "unknown"
         if finding.verdict == "mitigated":
             ours = (finding.mitigated_by or "").startswith("remedy ")
-            return "fixed" if ours else "pass"
-        if last is not None and last.id in self.past.undone:
-            return self.past.undone[last.id]
+            return "fixed" if ours and finding.condition in self.past.in_force else "pass"
+        if finding.verdict == "proven":
+            return "fail"
         if any(change.finding == finding.id for change in self.plan.changes):
             return "fail"
         asked = [a.finding for a in self.plan.advice]
@@ -248,49 +256,62 @@ def _observations(finding: Finding, time: str) -> tuple[Observation, ...]:
 
 
 def _checked(
-    entry: Optional[Transaction], finding: Optional[str], condition: str = ""
+    last: Optional[Answer], finding: Optional[str], condition: str = "", *, now: str
 ) -> tuple[str, str]:
-    """Return what the detector said before and right after a transaction."""
-    for item in entry.verified.verified if entry else ():
+    """Return what the detector said before a transaction, and right after it.
+
+    Once that was taken back, ``now`` is what came after it: its own word was about a fix in force.
+    """
+    for item in last.transaction.verified.verified if last else ():
         if finding == item.get("finding") or (
             finding is None and condition == item.get("condition")
         ):
-            return item.get("before", ""), item.get("after", "")
+            in_force = last is not None and last.history == IN_FORCE
+            return item.get("before", ""), item.get("after", "") if in_force else now
     return "", ""
 
 
-def _judged_by_journal(chosen: Ledger, ledger: Ledger, policy: Policy) -> list[Judgement]:
+def _judged_by_journal(chosen: Ledger, standings: Standings, policy: Policy) -> list[Judgement]:
     """Return the last word of the journal on each finding that the transactions answered."""
     found: dict[str, Judgement] = {}
-    undone = past(ledger.values()).undone
-    for entry in chosen.values():
-        for finding in entry.begin.findings:
-            before, after = _checked(entry, finding.id)
-            known = finding.condition in catalogue.condition_ids()
-            outcome = undone.get(entry.id) or _by_check(entry, after)
-            found[finding.id] = Judgement(
-                id=finding.id,
-                condition=finding.condition,
-                title=catalogue.condition(finding.condition).TITLE if known else finding.condition,
-                severity=finding.severity,
-                controls=controls(finding.condition),
-                subject=finding.subject,
-                outcome=outcome,
-                verdict=after or finding.verdict,
-                message=finding.message,
-                time=entry.time,
-                verdict_before=before or finding.verdict,
-                verdict_after=after,
-                evidence=_observations(finding, entry.time),
-                policy=origin(policy, finding.condition),
-                transaction=entry.id,
-                details=finding.details,
-            )
+    known = past(chosen, standings).by_finding
+    for name, last in known.items():
+        entry = last.transaction
+        finding = next(f for f in entry.begin.findings if f.id == name)
+        before, after = _checked(last, name, now="")
+        listed = finding.condition in catalogue.condition_ids()
+        stands = last.history == IN_FORCE
+        found[name] = Judgement(
+            id=name,
+            condition=finding.condition,
+            title=catalogue.condition(finding.condition).TITLE if listed else finding.condition,
+            severity=finding.severity,
+            controls=controls(finding.condition),
+            subject=finding.subject,
+            outcome=_by_check(entry, after) if stands else "unknown",
+            verdict=(after or finding.verdict) if stands else "unknown",
+            message=finding.message if stands else _not_looked(last, finding),
+            time=entry.time,
+            verdict_before=before or finding.verdict,
+            verdict_after=after,
+            evidence=_observations(finding, entry.time),
+            policy=origin(policy, finding.condition),
+            transaction=entry.id,
+            history=last.history,
+            details=finding.details,
+        )
     return list(found.values())
 
 
+def _not_looked(last: Answer, finding: Finding) -> str:
+    return (
+        f"was {finding.verdict} at {last.transaction.time}: {finding.message}; what was done about "
+        f"it is {last.history.replace('-', ' ')}, and nobody has looked since"
+    )
+
+
 def _by_check(entry: Transaction, after: str) -> str:
-    """Return the outcome of a transaction that stands, by what the detector said after it."""
+    """Return the outcome of a transaction in force, by what the detector said after it."""
     if entry.outcome not in ("applied", "confirmed"):
         return "needs-human"
     return {"absent": "fixed", "mitigated": "fixed", "still": "fail"}.get(after, "unknown")

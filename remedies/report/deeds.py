@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Optional
 
 from remedies.model import Change, Finding
+from remedies.report.past import IN_FORCE, Standings
 from remedies.report.record import Actor, Changed, Checked, Deed, Reading, Series
 from remedies.transaction.ledger import Begin, Transaction
 
@@ -16,17 +17,24 @@ _WINDOW = re.compile(r"\bin (\d+(?:\.\d+)?) s\b")
 
 
 def deeds(
-    ledger: Mapping[str, Transaction], *, since: str = "", only: Optional[str] = None
+    ledger: Mapping[str, Transaction],
+    standings: Standings,
+    *,
+    since: str = "",
+    only: Optional[str] = None,
 ) -> tuple[Deed, ...]:
-    """Return the transactions that began at ``since`` or later (or ``only`` one), oldest first."""
+    """Return the transactions that began at ``since`` or later (or ``only`` one), oldest first.
+
+    ``standings`` are of the whole ledger.
+    """
     return tuple(
-        _deed(entry)
+        _deed(entry, standings)
         for entry in ledger.values()
         if entry.time >= since and (only is None or entry.id == only)
     )
 
 
-def _deed(entry: Transaction) -> Deed:
+def _deed(entry: Transaction, standings: Standings) -> Deed:
     begin = entry.begin
     ended = entry.ended
     return Deed(
@@ -46,7 +54,7 @@ def _deed(entry: Transaction) -> Deed:
         boot_id=begin.boot_id,
         undoes=begin.undoes,
         changes=tuple(
-            changed(change, _state(entry, index), entry.id)
+            changed(change, _state(entry, index, standings), entry.id)
             for index, change in enumerate(begin.changes)
         ),
         stuck=entry.stuck,
@@ -86,15 +94,21 @@ def _actor(begin: Begin) -> Actor:
     )
 
 
-def _state(entry: Transaction, index: int) -> str:
+def _state(entry: Transaction, index: int, standings: Standings) -> str:
     if index in entry.undone:
         return "undone"
-    return "written" if index in entry.written else "not written"
+    if index not in entry.written:
+        return "not written"
+    return (
+        "written"
+        if entry.begin.kind == "rollback"
+        else standings.of(entry, entry.begin.changes[index])
+    )
 
 
 def changed(change: Change, state: str, transaction: str = "") -> Changed:
     """Return a change as the record has it."""
-    undo = f"remedy rollback {transaction}" if transaction and state == "written" else ""
+    undo = f"remedy rollback {transaction}" if transaction and state == IN_FORCE else ""
     return Changed(
         resource=change.resource,
         fix=change.fix,

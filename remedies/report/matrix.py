@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from remedies.report.record import OUTCOMES, HostReport
+from remedies.report.record import OUTCOMES, WELL, HostReport
 
 STATES = {
     "needs-human": "needs-human",
     "unreachable": "unknown",
     "applied": "needs-human",
-    "reverted": "reverted",
+    "reverted": "needs-human",
     "confirmed": "fixed",
     "untouched": "not-applicable",
 }
 """The states in which a host comes out of a rollout, and the outcome that each looks like."""
-_WELL = ("confirmed", "untouched", "")
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,8 @@ class Row:
     name: str
     rollout: str
     """One of STATES; empty where no rollout is told of."""
+    reason: str
+    """Why it came out so; empty where nothing is said."""
     cells: tuple[str, ...]
     """The worst outcome of each condition; empty where it was not judged."""
 
@@ -61,12 +62,12 @@ def _row(host: HostReport, conditions: tuple[str, ...]) -> Row:
     for judgement in host.judgements:
         known = worst.get(judgement.condition, judgement.outcome)
         worst[judgement.condition] = min(known, judgement.outcome, key=OUTCOMES.index)
-    state = host.rollout.state if host.rollout else ""
-    return Row(host.place.name, state, tuple(worst.get(name, "") for name in conditions))
+    state, reason = (host.rollout.state, host.rollout.message) if host.rollout else ("", "")
+    return Row(host.place.name, state, reason, tuple(worst.get(name, "") for name in conditions))
 
 
 def _urgency(row: Row) -> tuple[bool, list[int]]:
-    return row.rollout in _WELL, sorted(OUTCOMES.index(cell) for cell in row.cells if cell)
+    return row.rollout in WELL, sorted(OUTCOMES.index(cell) for cell in row.cells if cell)
 
 
 def came_out(hosts: Iterable[HostReport]) -> str:

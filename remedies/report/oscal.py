@@ -159,6 +159,7 @@ def _inventory(report: Report, host: HostReport) -> Plain:
         "netns": place.netns,
         "policy-digest": host.policy_digest,
         "rollout": host.rollout.state if host.rollout else "",
+        "rollout-reason": host.rollout.message if host.rollout else "",
         "journal-head": host.chain.head if host.chain else "",
     }
     return {
@@ -186,6 +187,7 @@ def _observation(report: Report, host: HostReport, judgement: Judgement) -> Plai
         "verdict": judgement.verdict,
         "severity": judgement.severity,
         "transaction": judgement.transaction,
+        "history": judgement.history,
         "performed-by": deed.actor.user if deed else "",
         "approved-by": deed.actor.approver if deed else "",
         "change-id": deed.actor.change_id if deed else "",

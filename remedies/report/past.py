@@ -1,47 +1,102 @@
-"""What the journal knows of each finding: which transaction answered it last, and what undid it.
+"""What became of each fault that the journal knows: which transaction answered it last. Pure.
 
-One pass over the transactions, so that a journal of years costs no more than reading it.
+The one place where *in force*, *rolled back* and *reverted* are decided, for every format: from the
+ledger, which knows what was never taken back, and from the state in which ``status`` found each
+resource, because what a journal calls in force may have gone with a reboot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Optional
 
 from remedies import catalogue
-from remedies.transaction.ledger import Transaction
+from remedies.model import Change
+from remedies.transaction.ledger import Transaction, to_roll_back
 from remedies.values import dataclass, field
+
+IN_FORCE = "in-force"
+_WORDS = {"ours": IN_FORCE, "gone": "gone", "drifted": "drifted"}
+"""What a state of ``status`` makes of a change that was never taken back."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The last transaction that answered a fault."""
+
+    transaction: Transaction
+    history: str
+    """One of :data:`remedies.report.record.HISTORY`."""
 
 
 @dataclass
 class Past:
-    """Transactions by what they answered; the newest wins."""
+    """Answers, the newest first in line."""
 
-    by_finding: dict[str, Transaction] = field(default_factory=dict)
-    by_condition: dict[str, Transaction] = field(default_factory=dict)
-    standing: dict[str, Transaction] = field(default_factory=dict)
+    by_finding: dict[str, Answer] = field(default_factory=dict)
+    by_condition: dict[str, Answer] = field(default_factory=dict)
+    """By condition, of those that were once found here; one in force before any that is not."""
+    standing: dict[str, Answer] = field(default_factory=dict)
     """By condition, of changes that no finding asked for: a policy's ``require``."""
-    undone: dict[str, str] = field(default_factory=dict)
-    """Transactions that no longer stand: ``rolled-back`` or ``reverted``."""
+    in_force: frozenset[str] = frozenset()
+    """The conditions that a change answers which was found in force."""
 
 
-def past(transactions: Iterable[Transaction]) -> Past:
-    """Return what transactions, oldest first, say of findings."""
+class Standings:
+    """How every change of a ledger stands now."""
+
+    def __init__(self, ledger: Mapping[str, Transaction], states: Mapping[str, str]) -> None:
+        """Take the ledger, and each resource's state as ``status`` found it; no state: unknown."""
+        self._states = states
+        self._left = {
+            (txn, change.resource)
+            for txn, changes in to_roll_back(dict(ledger)).items()
+            for change in changes
+        }
+        self._taken_back: dict[str, str] = {}
+        for entry in ledger.values():
+            if entry.begin.kind == "rollback" and entry.outcome != "incomplete":
+                self._taken_back.update(dict.fromkeys(entry.begin.undoes, "rolled-back"))
+
+    def of(self, entry: Transaction, change: Change) -> str:
+        """Return how one change stands: one of :data:`remedies.report.record.HISTORY`."""
+        if (entry.id, change.resource) in self._left:
+            return _WORDS.get(self._states.get(change.resource, ""), "unknown")
+        if entry.outcome in ("rolled-back", "reverted"):
+            return entry.outcome
+        return self._taken_back.get(entry.id, "removed")
+
+    def of_all(self, entry: Transaction, changes: Iterable[Change]) -> str:
+        """Return how several changes of one transaction stand together: in force only if all do."""
+        words = list(dict.fromkeys(self.of(entry, change) for change in changes))
+        return next((word for word in words if word != IN_FORCE), IN_FORCE) if words else ""
+
+
+def past(ledger: Mapping[str, Transaction], standings: Standings) -> Past:
+    """Return what the transactions of a ledger, oldest first, say of findings."""
     found = Past()
     answers = {name: catalogue.fix(name).ANSWERS for name in catalogue.fix_ids()}
-    for entry in transactions:
-        begin = entry.begin
-        if entry.outcome in ("rolled-back", "reverted"):
-            found.undone[entry.id] = entry.outcome
-        elif begin.kind == "rollback":
-            found.undone[entry.id] = "rolled-back"
-        if begin.kind == "rollback" and entry.outcome != "incomplete":
-            for undone in begin.undoes:
-                found.undone.setdefault(undone, "rolled-back")
-        for change in begin.changes:
-            if change.finding is not None:
-                found.by_finding[change.finding] = entry
-            for condition in answers.get(change.fix, ()):
-                found.by_condition[condition] = entry
+    in_force: set[str] = set()
+    for entry in ledger.values():
+        if entry.begin.kind != "apply":
+            continue
+        for finding in entry.begin.findings:
+            answer = _answer(entry, finding.id, standings)
+            if answer is not None:
+                found.by_finding[finding.id] = answer
+                known = found.by_condition.get(finding.condition)
+                if known is None or known.history != IN_FORCE or answer.history == IN_FORCE:
+                    found.by_condition[finding.condition] = answer
+        for change in entry.begin.changes:
+            if standings.of(entry, change) == IN_FORCE:
+                in_force.update(answers.get(change.fix, ()))
                 if change.finding is None:
-                    found.standing[condition] = entry
+                    required = Answer(entry, IN_FORCE)
+                    found.standing.update(dict.fromkeys(answers.get(change.fix, ()), required))
+    found.in_force = frozenset(in_force)
     return found
+
+
+def _answer(entry: Transaction, finding: str, standings: Standings) -> Optional[Answer]:
+    changes = [change for change in entry.begin.changes if finding in change.answers]
+    return Answer(entry, standings.of_all(entry, changes)) if changes else None

@@ -11,24 +11,31 @@ from typing import Optional
 
 from remedies.values import dataclass, field
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 """Of the JSON form; a minor bump only adds keys."""
 
 OUTCOMES = (
     "fail",
     "needs-human",
-    "reverted",
-    "rolled-back",
     "unknown",
     "waived",
     "fixed",
     "pass",
     "not-applicable",
 )
-"""Every outcome of a judgement, what wants attention first."""
+"""Every outcome of a judgement, what wants attention first: is it well now? What was done about
+it before is its history."""
 
-OPEN = frozenset({"fail", "needs-human", "reverted", "rolled-back"})
+OPEN = frozenset({"fail", "needs-human"})
 """The outcomes in which the fault stands and nobody has accepted it."""
+
+HISTORY = ("", "in-force", "gone", "drifted", "rolled-back", "reverted", "removed", "unknown")
+"""What became of the transaction that answered a fault last: there was none; it is in force; what
+it wrote is gone, or was changed by somebody; it was rolled back; it was undone because nobody
+confirmed it; a later plan removed it; what it wrote could not be read."""
+
+WELL = ("confirmed", "untouched", "")
+"""How a host comes out of a rollout where nothing went wrong; empty: it was in none."""
 
 SEVERITIES = ("critical", "high", "medium", "low")
 """Worst first."""
@@ -133,7 +140,8 @@ class Judgement:
     verdict_before: str = ""
     """The detector's verdict before the transaction that answered it; empty without one."""
     verdict_after: str = ""
-    """The detector's verdict right after it: ``absent``, ``mitigated``, ``still``..."""
+    """The detector's verdict right after it, ``absent``, ``mitigated``, ``still``...; once it was
+    taken back the verdict of now, or empty where nobody looked."""
     evidence: tuple[Observation, ...] = ()
     thresholds: dict[str, str] = field(default_factory=dict)
     mitigated_by: Optional[str] = None
@@ -142,6 +150,8 @@ class Judgement:
     """Where policy speaks of it: ``file:line``."""
     transaction: str = ""
     """The last transaction that answered it."""
+    history: str = ""
+    """What became of that transaction: one of :data:`HISTORY`."""
     advice: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     details: dict[str, str] = field(default_factory=dict)
@@ -164,7 +174,8 @@ class Changed:
     boot: bool
     """Written for the next boot; else it lasts until then."""
     state: str
-    """``planned``, ``written``, ``undone`` or ``not written``."""
+    """``planned``, ``not written``, ``undone`` (by this transaction itself), or how it stands: one
+    of :data:`HISTORY`."""
     undo: str
     """The command that takes it back."""
 
@@ -317,6 +328,16 @@ def answer(host: HostReport, judgement: Judgement) -> Optional[Deed]:
     """Return the transaction that answered a judgement, None where none did or it is too old."""
     wanted = judgement.transaction
     return next((d for d in host.deeds if d.id == wanted), None) if wanted else None
+
+
+def failures(report: Report) -> tuple[tuple[str, str], ...]:
+    """Return each host that did not come well out of a rollout, with its state and the reason."""
+    told = []
+    for host in report.hosts:
+        if host.rollout is not None and host.rollout.state not in WELL:
+            why = f": {host.rollout.message}" if host.rollout.message else ""
+            told.append((host.place.name, f"{host.rollout.state}{why}"))
+    return tuple(told)
 
 
 def is_open(judgement: Judgement) -> bool:

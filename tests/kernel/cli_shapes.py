@@ -97,7 +97,7 @@ SHAPES: dict[str, dict[str, Any]] = {
                 "finding": ID,
                 "condition": str,
                 "before": VERDICT,
-                "after": {"absent", "mitigated", "still", "not-observable"},
+                "after": {*VERDICT, "absent", "still", "not-observable"},
             }
         ],
     },

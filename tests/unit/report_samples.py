@@ -118,7 +118,8 @@ NOTRACK = Judgement(
     severity="high",
     controls=controls("notrack-breaks-nat"),
     subject="ip raw prerouting: udp dport 5353 notrack",
-    outcome="rolled-back",
+    outcome="fail",
+    history="rolled-back",
     verdict="proven",
     message="the notrack rule 'udp dport 5353 notrack' keeps packets from NAT",
     time=TIME,
@@ -292,7 +293,7 @@ HOST = HostReport(
 
 
 def full() -> Report:
-    """Return the report of one host, with every outcome but *fixed* and *reverted*."""
+    """Return the report of one host, with every outcome but *fixed*."""
     return Report(
         tool=Tool("remedy", "0.1.0"),
         made=TIME,

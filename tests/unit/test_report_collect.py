@@ -28,6 +28,7 @@ from remedies.model import (
 )
 from remedies.report import collect, deeds
 from remedies.report.controls import controls
+from remedies.report.past import Standings
 from remedies.report.record import HostReport, Judgement, Place
 from remedies.transaction.ledger import Begin, Pending, Transaction, Verified
 
@@ -53,10 +54,15 @@ RESET = Finding(
     message="a reset",
     evidence=(Evidence("/proc/net/snmp", "OutRsts", "+3", "moved in 2 s"),),
 )
+EXPOSED = replace(RESET, verdict="exposed")
 CHANGE = Change(
     "invalid-drop", RESET.id, "nft:inet/remedy_invalid_drop", "create", None, "t", "+t", "exact",
     "moderate", "drops",
 )  # fmt: skip
+
+
+OURS = {CHANGE.resource: "ours"}
+"""What status finds while everything that is in force is as it was written."""
 
 
 def plan(
@@ -86,15 +92,21 @@ def done(
         time="2026-11-20T17:00:00Z",
         begin=begin,
         written=[0],
+        undone=[0] if outcome in ("reverted", "rolled-back") else [],
         outcome=outcome,
         ended="2026-11-20T17:00:02Z",
     )
 
 
-def collected(of: Plan, *ledger: Transaction, texts: Optional[dict[int, str]] = None) -> HostReport:
+def collected(
+    of: Plan,
+    *ledger: Transaction,
+    texts: Optional[dict[int, str]] = None,
+    states: Optional[dict[str, str]] = None,
+) -> HostReport:
     facts = Facts(HOST, TIME, 1.0)
     past = {entry.id: entry for entry in ledger}
-    return collect.from_scan(Place("h"), POLICY, facts, of, past, texts or {})
+    return collect.from_scan(Place("h"), POLICY, facts, of, past, states or OURS, texts or {})
 
 
 def judged(of: Plan, *ledger: Transaction, condition: str = "tcp-invalid-reset") -> Judgement:
@@ -121,7 +133,7 @@ def test_every_control_is_of_a_known_catalogue() -> None:
 
 def test_a_fault_that_only_advice_answers_needs_a_human() -> None:
     advice = Advice("bind-advice", RESET.id, "Bind", "bind")
-    of = plan(RESET, advice=(advice,))
+    of = plan(EXPOSED, advice=(advice,))
     judgement = collected(of, texts={0: "to one address"}).judgements[0]
     assert judgement.outcome == "needs-human"
     assert judgement.advice == ("Bind: to one address",)
@@ -129,12 +141,21 @@ def test_a_fault_that_only_advice_answers_needs_a_human() -> None:
 
 def test_what_policy_leaves_to_people_needs_a_human() -> None:
     assert judged(plan(RESET)).outcome == "fail"
-    of = plan(replace(RESET, condition="notrack-breaks-nat"))
+    of = plan(replace(EXPOSED, condition="notrack-breaks-nat"))
     assert judged(of, condition="notrack-breaks-nat").outcome == "needs-human"
 
 
+def test_a_proven_fault_fails_whatever_its_history_and_its_policy() -> None:
+    back = done("t2", "rollback", undoes=("t1",))
+    advice = Advice("bind-advice", RESET.id, "Bind", "bind")
+    assert judged(plan(RESET, advice=(advice,))).outcome == "fail"
+    assert judged(plan(RESET), done("t1"), back).outcome == "fail"
+    of = plan(replace(RESET, condition="notrack-breaks-nat"))
+    assert judged(of, condition="notrack-breaks-nat").outcome == "fail"
+
+
 def test_a_refused_fix_needs_a_human() -> None:
-    of = plan(RESET, refused=(Refusal("invalid-drop", RESET.id, "asymmetric routing"),))
+    of = plan(EXPOSED, refused=(Refusal("invalid-drop", RESET.id, "asymmetric routing"),))
     assert judged(of).outcome == "needs-human"
     assert judged(of).refused == ("invalid-drop: asymmetric routing",)
 
@@ -148,7 +169,14 @@ def test_a_refused_fix_needs_a_human() -> None:
     ],
 )
 def test_who_covers_a_fault_decides(verdict: Verdict, by: Optional[str], outcome: str) -> None:
-    assert judged(plan(replace(RESET, verdict=verdict, mitigated_by=by))).outcome == outcome
+    of = plan(replace(RESET, verdict=verdict, mitigated_by=by))
+    assert judged(of, done("t1")).outcome == outcome
+
+
+def test_what_is_called_ours_and_is_in_no_journal_is_not_what_we_fixed() -> None:
+    by = "remedy nft:inet/remedy_invalid_drop"
+    of = plan(replace(RESET, verdict="mitigated", mitigated_by=by))
+    assert judged(of).outcome == "pass"
 
 
 def test_a_waiver_comes_first() -> None:
@@ -169,13 +197,70 @@ def test_what_could_not_be_judged_is_unknown() -> None:
 def test_a_condition_gone_with_our_fix_in_force_is_fixed() -> None:
     judgement = judged(plan(), done("t1"))
     assert (judgement.outcome, judgement.transaction) == ("fixed", "t1")
+    assert judgement.history == "in-force"
 
 
-def test_a_fault_that_came_back_says_how() -> None:
+@pytest.mark.parametrize("state", ["gone", "drifted", "unknown"])
+def test_what_the_journal_calls_in_force_and_is_not_there_fixes_nothing(state: str) -> None:
+    """A reboot takes what does not persist, and no record is made of that."""
+    for of in (plan(), plan(replace(RESET, verdict="mitigated", mitigated_by="remedy x"))):
+        (judgement,) = (
+            j
+            for j in collected(of, done("t1"), states={CHANGE.resource: state}).judgements
+            if j.condition == "tcp-invalid-reset"
+        )
+        assert (judgement.outcome, judgement.history) == ("pass", state)
+
+
+def test_a_transaction_that_takes_something_away_fixes_nothing() -> None:
+    """Every condition that its fix answers was called fixed by the removal, found or not."""
+    removal = done("t2")
+    taken = replace(CHANGE.reversed(), finding=None)
+    removal.begin = replace(removal.begin, changes=(taken,), findings=())
+    for ledger in ((done("t1"), removal), (removal,)):
+        judgement = judged(plan(), *ledger)
+        assert (judgement.outcome, judgement.message) == ("pass", "not found")
+        assert judgement.history == ("removed" if len(ledger) == 2 else "")
+
+
+def test_a_condition_that_was_never_found_is_not_fixed() -> None:
+    """udp-redirect answers three conditions; one was found here."""
+    found = replace(RESET, condition="udp-reply-source")
+    change = replace(CHANGE, fix="udp-redirect", finding=found.id)
+    entry = done("t1")
+    entry.begin = replace(entry.begin, changes=(change,), findings=(found,))
+    assert judged(plan(), entry, condition="udp-reply-source").outcome == "fixed"
+    never = judged(plan(), entry, condition="udp-connected-server")
+    assert (never.outcome, never.transaction) == ("pass", "")
+
+
+def test_a_fault_that_came_back_is_judged_as_of_now_and_says_what_became_of_the_fix() -> None:
     back = done("t2", "rollback", undoes=("t1",))
-    assert judged(plan(RESET), done("t1"), back).outcome == "rolled-back"
-    assert judged(plan(RESET), done("t1", outcome="reverted")).outcome == "reverted"
+    word = {"finding": RESET.id, "condition": RESET.condition, "before": "proven"}
+    for entry, ledger, history in (
+        (first := done("t1"), (first, back), "rolled-back"),
+        (only := done("t1", outcome="reverted"), (only,), "reverted"),
+    ):
+        entry.verified = Verified(({**word, "after": "mitigated"},))
+        for of, verdict in (
+            (plan(EXPOSED), "exposed"),
+            (plan(RESET), "proven"),
+            (plan(), "absent"),
+        ):
+            judgement = judged(of, *ledger)
+            assert judgement.history == history
+            assert (judgement.verdict_before, judgement.verdict_after) == ("proven", verdict)
     assert judged(plan(), done("t1"), back).outcome == "pass"
+
+
+def test_a_change_can_be_taken_back_while_it_stands_alone() -> None:
+    back = done("t2", "rollback", undoes=("t1",))
+    for ledger, state, undo in (
+        ((done("t1"),), "in-force", "remedy rollback t1"),
+        ((done("t1"), back), "rolled-back", ""),
+    ):
+        deed = collected(plan(), *ledger).deeds[0]
+        assert (deed.changes[0].state, deed.changes[0].undo) == (state, undo)
 
 
 def test_the_detector_before_and_after_is_told() -> None:
@@ -198,11 +283,11 @@ def test_expired_waivers_are_listed_as_such() -> None:
 
 def test_the_journal_alone() -> None:
     entry = done("t1")
-    host = collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME)
+    host = collect.from_journal(Place("h"), POLICY, {"t1": entry}, OURS, TIME)
     (judgement,) = host.judgements
     assert (judgement.outcome, judgement.verdict_before) == ("unknown", "proven")
     assert not host.scanned
-    assert collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME, only="x").deeds == ()
+    assert collect.from_journal(Place("h"), POLICY, {"t1": entry}, OURS, TIME, only="x").deeds == ()
 
 
 @pytest.mark.parametrize("kept", ["applied", "confirmed"])
@@ -215,12 +300,32 @@ def test_the_journal_alone_tells_what_the_detector_said_after(
     entry = done("t1", outcome=kept)
     word = {"finding": RESET.id, "condition": RESET.condition, "before": "proven", "after": after}
     entry.verified = Verified((word,))
-    (judgement,) = collect.from_journal(Place("h"), POLICY, {"t1": entry}, TIME).judgements
+    (judgement,) = collect.from_journal(Place("h"), POLICY, {"t1": entry}, OURS, TIME).judgements
     assert judgement.outcome == outcome
 
 
+@pytest.mark.parametrize("history", ["rolled-back", "reverted"])
+def test_the_journal_alone_does_not_say_how_it_is_now_once_the_fix_was_taken_back(
+    history: str,
+) -> None:
+    entry = done("t1", outcome="reverted" if history == "reverted" else "applied")
+    word = {"finding": RESET.id, "condition": RESET.condition, "before": "proven"}
+    entry.verified = Verified(({**word, "after": "mitigated"},))
+    ledger = {"t1": entry}
+    if history == "rolled-back":
+        ledger["t2"] = done("t2", "rollback", undoes=("t1",))
+    (judgement,) = collect.from_journal(Place("h"), POLICY, ledger, {}, TIME).judgements
+    assert (judgement.outcome, judgement.verdict, judgement.history) == (
+        "unknown",
+        "unknown",
+        history,
+    )
+    assert judgement.verdict_after == ""
+    assert "nobody has looked since" in judgement.message
+
+
 def test_only_transactions_since() -> None:
-    assert deeds.deeds({"t1": done("t1")}, since="2026-11-20T17:00:01Z") == ()
+    assert deeds.deeds({"t1": done("t1")}, Standings({}, {}), since="2026-11-20T17:00:01Z") == ()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +341,9 @@ def test_what_became_of_a_confirmation(outcome: Optional[str], words: str) -> No
     entry = done("t1", outcome=outcome)
     entry.pending = Pending("2026-11-20T17:02:00Z", 1.0)
     entry.confirmed_by = "bea" if outcome == "confirmed" else ""
-    (deed,) = deeds.deeds({"t1": entry})
+    (deed,) = deeds.deeds({"t1": entry}, Standings({"t1": entry}, OURS))
     assert deed.confirmation == words
     assert deed.outcome == outcome or deed.outcome == "unfinished"
-    assert deed.changes[0].undo == "remedy rollback t1"
+    stands = outcome != "reverted"
+    assert deed.changes[0].undo == ("remedy rollback t1" if stands else "")
+    assert deed.changes[0].state == ("in-force" if stands else "undone")

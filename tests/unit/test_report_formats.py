@@ -30,7 +30,7 @@ from trestle.oscal.assessment_results import AssessmentResults
 from remedies import report as reports
 from remedies.errors import UsageError
 from remedies.report.formats.csv import guarded
-from remedies.report.record import OUTCOMES, Report
+from remedies.report.record import OUTCOMES, Report, Rollout
 from remedies.report.redact import fit
 from remedies.report.schema import schema
 
@@ -127,6 +127,42 @@ def test_no_secret_and_no_home_path_gets_through(form: str) -> None:
             assert canary not in base64.b64decode(encoded).decode()
 
 
+@pytest.mark.parametrize("form", sorted({*reports.formats()} - {"oscal-plan"}))
+def test_why_a_rollout_failed_stands_in_every_format(form: str) -> None:
+    """The plan of an assessment is made before anything was done."""
+    host = samples.HOST
+    why = "no new connection after applying"
+    failed = replace(host, rollout=Rollout("reverted", 7, samples.TIME, "", why))
+    assert why in rendered(form, replace(samples.full(), hosts=(failed,), run="r1"))
+    well = replace(host, rollout=Rollout("confirmed", 0, samples.TIME))
+    assert why not in rendered(form, replace(samples.full(), hosts=(well,), run="r1"))
+
+
+@pytest.mark.parametrize("form", sorted({*reports.formats()} - {"oscal-plan"}))
+def test_a_proven_fault_is_a_failure_in_every_format_whatever_its_history(form: str) -> None:
+    """Whoever watches one figure, line or level must see it; the fix was rolled back once."""
+    fault = replace(
+        samples.RESET, outcome="fail", verdict="proven", history="rolled-back", transaction="t1"
+    )
+    host = replace(samples.HOST, judgements=(fault,), deeds=())
+    out = rendered(form, replace(samples.full(), hosts=(host,)))
+    mark = {
+        "json": '"outcome": "fail"',
+        "jsonl": '"outcome":"fail"',
+        "html": 'class="badge o-fail"',
+        "markdown": "| fail | proven |",
+        "junit": '<failure message="proven:',
+        "sarif": '"level": "error"',
+        "oscal": '"state": "not-satisfied"',
+        "csv": '"fail","proven"',
+        "prometheus": 'outcome="fail",severity="critical",verdict="proven"',
+        "nagios": "REMEDY CRITICAL - tcp-invalid-reset proven",
+    }[form]
+    assert mark in out.replace("': ", '": ')
+    if form not in ("prometheus", "nagios"):
+        assert re.search("rolled[- ]back", out)
+
+
 @pytest.mark.parametrize(
     "form", sorted({*reports.formats()} - {"nagios", "prometheus", "oscal-plan"})
 )
@@ -165,7 +201,7 @@ def test_sarif_follows_the_published_schema(name: str) -> None:
 def test_sarif_holds_faults_alone_at_their_policy_line() -> None:
     (run,) = json.loads(text("sarif", "full"))["runs"]
     assert [r["properties"]["outcome"] for r in run["results"]] == [
-        "fail", "needs-human", "rolled-back",
+        "fail", "needs-human", "fail",
     ]  # fmt: skip
     (location,) = run["results"][0]["locations"]
     physical = location["physicalLocation"]

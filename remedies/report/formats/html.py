@@ -30,6 +30,7 @@ from remedies.report.record import (
     Series,
     answer,
     counts,
+    failures,
     is_open,
     order,
 )
@@ -45,13 +46,13 @@ DEEDS = 200
 FLEET_DEEDS = 12
 """Transactions of a fleet shown whole, those that did not stand first: most are alike."""
 PLOTS = 24
+FAILURES = 3
+"""Hosts whose failed rollout is explained on the first screen; every one has its row."""
 DIFF = 20_000
 """Characters of one difference."""
 MARKS = {
     "fail": "\u2715",
     "needs-human": "!",
-    "reverted": "\u21ba",
-    "rolled-back": "\u21b6",
     "unknown": "?",
     "waived": "\u25c7",
     "fixed": "\u2713",
@@ -226,7 +227,7 @@ def _sentence(report: Report) -> str:
     fixed = sum(j.outcome == "fixed" for j in judged)
     parts = [_many(standing, "fault stands", "faults stand") if standing else "No fault stands"]
     if proven:
-        parts[0] += f" ({proven:,} proven)"
+        parts.insert(0, _many(proven, "fault is proven now", "faults are proven now"))
     if fixed:
         parts.append(f"{fixed:,} kept away by a fix in force")
     if unknown:
@@ -250,6 +251,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Rollout", report.run),
         ("Came out", came_out(report.hosts)),
     ]
+    failed = failures(report)
+    facts += [("Why", f"{name} {why}") for name, why in failed[:FAILURES]]
+    if len(failed) > FAILURES:
+        facts.append(("Why, others", f"{len(failed) - FAILURES:,} more, each in its row below"))
     if not _many_hosts(report):
         host = report.hosts[0]
         watched = f"{host.time}, watched {host.window:g} s"

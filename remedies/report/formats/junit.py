@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from remedies.report.record import HostReport, Judgement, Report, answer
+from remedies.report.record import WELL, HostReport, Judgement, Report, Rollout, answer, is_open
 
 HELP = "JUnit XML: a suite per host, a case per judgement"
 
@@ -34,7 +34,15 @@ def _suite(host: HostReport) -> TestSuite:
         suite.add_testcase(_case(host, judgement))
     if host.rollout is not None:
         suite.add_property("rollout", host.rollout.state)
+        suite.add_testcase(_rollout(host.rollout))
     return suite
+
+
+def _rollout(rollout: Rollout) -> TestCase:
+    case = TestCase("rollout", "remedy.rollout", 0)
+    if rollout.state not in WELL:
+        case.result = [Failure(f"{rollout.state}: {rollout.message}", rollout.state)]
+    return case
 
 
 def _case(host: HostReport, judgement: Judgement) -> TestCase:
@@ -42,7 +50,7 @@ def _case(host: HostReport, judgement: Judgement) -> TestCase:
     case = TestCase(name, f"remedy.{judgement.condition}", 0)
     text = "\n".join([judgement.message, *_lines(host, judgement)])
     said = f"{judgement.verdict}: {judgement.message}"
-    if judgement.outcome in ("fail", "needs-human", "reverted", "rolled-back"):
+    if is_open(judgement):
         failure = Failure(said, judgement.outcome)
         failure.text = text
         case.result = [failure]
@@ -62,7 +70,7 @@ def _lines(host: HostReport, judgement: Judgement) -> Iterator[str]:
     if judgement.policy:
         yield f"policy: {judgement.policy}"
     if judgement.transaction:
-        yield f"transaction: {judgement.transaction}"
+        yield f"transaction: {judgement.transaction}, {judgement.history.replace('-', ' ')}"
     deed = answer(host, judgement)
     if deed is not None:
         yield f"by: {deed.actor.user}"

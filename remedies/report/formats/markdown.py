@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.report.marking import block, code, cut, prose
+from remedies.report.past import IN_FORCE
 from remedies.report.record import OUTCOMES, Changed, Deed, HostReport, Judgement, Report, counts
 
 HELP = "Markdown for a ticket"
@@ -68,8 +69,12 @@ def _judgement(judgement: Judgement) -> Iterator[str]:
     for item in judgement.evidence:
         note = f" ({prose(item.note)})" if item.note else ""
         yield f"- {prose(item.source)}: {prose(item.key)} {code(item.value)}{note}\n"
+    if judgement.history:
+        history = judgement.history.replace("-", " ")
+        yield f"- transaction {code(judgement.transaction)}: {history}\n"
     if judgement.verdict_after:
-        yield f"- before: {judgement.verdict_before}, after: {judgement.verdict_after}\n"
+        when = "after" if judgement.history == IN_FORCE else "now"
+        yield f"- before: {judgement.verdict_before}, {when}: {judgement.verdict_after}\n"
     if judgement.waived:
         yield f"- waived: {prose(judgement.waived)}\n"
     for text in judgement.advice:
@@ -105,7 +110,9 @@ def _deed(deed: Deed) -> Iterator[str]:
         yield f"\n> {prose(deed.actor.comment)}\n"
     for check in deed.checked:
         was, then = prose(check.before), prose(check.after)
-        yield f"\n- {prose(check.condition)}: was {was}, then {then}\n"
+        undone = deed.outcome in ("reverted", "rolled-back")
+        when = "while it was in force" if undone else "after it"
+        yield f"\n- {prose(check.condition)}: was {was}, {then} {when}\n"
     for change in deed.changes:
         yield from _change(change)
     for line in deed.stuck:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remedies.report.record import OUTCOMES, Report, counts, is_open, order
+from remedies.report.record import OUTCOMES, Report, counts, failures, is_open, order
 
 HELP = "one line, OK, WARNING, CRITICAL or UNKNOWN, with performance data"
 
@@ -14,21 +14,25 @@ _CUT = 200
 def render(report: Report) -> Iterator[str]:
     """Yield ``REMEDY STATE - what | figures``.
 
-    CRITICAL where a fault of severity critical or high stands; WARNING where another does;
-    UNKNOWN where something, or all, was not judged or a host was not reached; else OK. The pipe and
-    line ends mean something to the reader and are taken out of what comes from hosts.
+    CRITICAL where a fault of severity critical or high stands; WARNING where another does, or a
+    host came out of a rollout otherwise than confirmed; UNKNOWN where something, or all, was not
+    judged or a host was not reached; else OK. The pipe and line ends mean something to the reader
+    and are taken out of what comes from hosts.
     """
     found = counts(report)
     standing = sorted((j for h in report.hosts for j in h.judgements if is_open(j)), key=order)
+    failed = failures(report)
     if any(j.severity in ("critical", "high") for j in standing):
         state = "CRITICAL"
-    elif standing:
+    elif standing or failed:
         state = "WARNING"
     elif found["unknown"] or report.unreached or not any(found.values()):
         state = "UNKNOWN"
     else:
         state = "OK"
     what = [f"{j.condition} {j.verdict}" for j in standing[:3]]
+    what += [f"{name} {why}" for name, why in failed[:1]]
+    what += [f"{len(failed) - 1} more hosts"] if len(failed) > 1 else []
     what += [f"{len(standing) - 3} more"] if len(standing) > 3 else []
     what += [f"{found['unknown']} not judged"] if found["unknown"] else []
     what += [f"{len(report.unreached)} not reached"] if report.unreached else []

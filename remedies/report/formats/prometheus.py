@@ -28,8 +28,8 @@ class _Gauges(Collector):
         host = ("host", "netns")
         judged = GaugeMetricFamily(
             "remedy_judgements",
-            "Findings by condition, severity and outcome.",
-            labels=(*host, "condition", "severity", "outcome"),
+            "Findings by condition, severity, verdict and outcome.",
+            labels=(*host, "condition", "severity", "verdict", "outcome"),
         )
         scanned = GaugeMetricFamily(
             "remedy_report_timestamp_seconds", "When the host was looked at.", labels=host
@@ -41,15 +41,22 @@ class _Gauges(Collector):
             "remedy_host_reached", "1 where the host answered.", labels=("host",)
         )
         rollout = GaugeMetricFamily(
-            "remedy_rollout", "How a host came out of the rollout.", labels=(*host, "state")
+            "remedy_rollout",
+            "How a host came out of the rollout, and why.",
+            labels=(*host, "state", "reason"),
         )
         for item in self.report.hosts:
             labels = (_label(item.place.name), _label(item.place.netns))
-            tally: dict[tuple[str, str, str], int] = {}
+            tally: dict[tuple[str, str, str, str], int] = {}
             for judgement in item.judgements:
-                key = (judgement.condition, judgement.severity, judgement.outcome)
+                key = (
+                    judgement.condition,
+                    judgement.severity,
+                    judgement.verdict,
+                    judgement.outcome,
+                )
                 tally[key] = tally.get(key, 0) + 1
-            for key, number in sorted(tally.items(), key=lambda e: OUTCOMES.index(e[0][2])):
+            for key, number in sorted(tally.items(), key=lambda e: OUTCOMES.index(e[0][3])):
                 judged.add_metric((*labels, *key), number)
             scanned.add_metric(labels, datetime.fromisoformat(item.time).timestamp())
             outcomes: dict[str, int] = {}
@@ -59,7 +66,9 @@ class _Gauges(Collector):
                 deeds.add_metric((*labels, _label(outcome)), number)
             reached.add_metric(labels[:1], 1)
             if item.rollout is not None:
-                rollout.add_metric((*labels, _label(item.rollout.state)), 1)
+                rollout.add_metric(
+                    (*labels, _label(item.rollout.state), _label(item.rollout.message)), 1
+                )
         for missing in self.report.unreached:
             reached.add_metric((_label(missing.name),), 0)
         yield from (judged, scanned, deeds, reached, *([rollout] if self.report.run else []))

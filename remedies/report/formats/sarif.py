@@ -16,7 +16,7 @@ from urllib.parse import quote
 from remedies import catalogue
 from remedies.model import digest
 from remedies.report.controls import controls
-from remedies.report.record import HostReport, Judgement, Report, answer, is_open
+from remedies.report.record import HostReport, Judgement, Report, answer, failures, is_open
 
 HELP = "SARIF 2.1.0: the faults that stand, at their policy's line"
 
@@ -42,6 +42,10 @@ def render(report: Report) -> Iterator[str]:
     missing = [
         {"level": "error", "message": {"text": _text(f"{m.name} was not reached: {m.reason}")}}
         for m in report.unreached
+    ]
+    missing += [
+        {"level": "error", "message": {"text": _text(f"rollout of {name}: {why}")}}
+        for name, why in failures(report)
     ]
     invocation: dict[str, Any] = {"executionSuccessful": not missing, "endTimeUtc": report.made}
     if missing:
@@ -85,6 +89,7 @@ def _result(host: HostReport, judgement: Judgement, index: dict[str, int]) -> di
         "properties": {
             "outcome": judgement.outcome,
             "verdict": judgement.verdict,
+            "history": judgement.history,
             "evidence": [
                 f"{e.source}: {e.key} {e.value}" + (f" ({e.note})" if e.note else "")
                 for e in judgement.evidence
