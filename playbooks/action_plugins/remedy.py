@@ -19,6 +19,7 @@ previous        transaction of an earlier try, which may have been confirmed (ap
 transaction, fix, every
                 what to undo (rollback) or to keep (confirm)
 run             file that every word about the host is appended to
+controller      process that leads the rollout: without it, no host is begun or confirmed
 record          folder that the host's record is kept in, for a report (apply, rollback, report)
 since, head     how far back it goes, and a hash that its journal must hold (record)
 change_id, message, approved_by
@@ -35,6 +36,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, Optional
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -49,7 +51,18 @@ except ImportError:
 
 from remedies import codec
 from remedies.errors import RemedyError
-from remedies.fleet import applying, bundle, order, plans, records, states, talk, vaulted, verbs
+from remedies.fleet import (
+    applying,
+    bundle,
+    controller,
+    order,
+    plans,
+    records,
+    states,
+    talk,
+    vaulted,
+    verbs,
+)
 from remedies.fleet.order import Order
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import Outcome, Visit
@@ -73,6 +86,7 @@ _OPTIONS = frozenset(
         "fix",
         "every",
         "run",
+        "controller",
         "record",
         "since",
         "head",
@@ -170,11 +184,13 @@ class ActionModule(ActionBase):
             return self._plan(visit, asked)
         if verb == "apply" and self._task.check_mode:
             held = self._approved(visit, asked)
-            return verbs.dry_run(visit, held.plan, held.policy) if held else self._plan(visit, {})
+            if held is None:
+                return self._plan(visit, {})
+            return _with_diff(verbs.dry_run(visit, held.plan, held.policy))
         if verb == "rollback" and self._task.check_mode:
-            return verbs.would_roll_back(visit, _which(asked))
+            return _with_diff(verbs.would_roll_back(visit, _which(asked)))
         if verb == "confirm" and self._task.check_mode:
-            return verbs.look(visit, "verify")
+            return verbs.would_confirm(visit, asked.get("transaction"))
         agreed = consent.played(actor.user(), check=self._task.check_mode)
         self._share_nothing()
         if verb == "confirm":
@@ -183,13 +199,16 @@ class ActionModule(ActionBase):
                  for w in (f"--{k.replace('_', '-')}", str(asked[k]))]  # fmt: skip
         if verb == "rollback":
             return self._kept(visit, asked, verbs.roll_back(visit, _which(asked), agreed, words))
+        leader = str(asked.get("controller", ""))
         what = applying.Asked(
             timeout=float(asked.get("confirm_timeout", 120)),
             approved=self._approved(visit, asked),
             previous=str(asked.get("previous", "")),
             words=tuple(words),
         )
-        outcome = applying.apply(visit, what, agreed, self._say, time.sleep)
+        outcome = applying.apply(
+            visit, what, agreed, self._say, time.sleep, partial(controller.leads, leader)
+        )
         return self._kept(visit, asked, outcome, what.approved)
 
     def _kept(
@@ -232,7 +251,7 @@ class ActionModule(ActionBase):
         outcome = verbs.look(visit, "plan", policy=policy)
         if outcome.plain.get("kind") != "plan":
             return outcome
-        details: dict[str, object] = {"summary": list(plans.summary(outcome.changes))}
+        details = _shown(outcome)
         if "save" in asked:
             text = json.dumps(outcome.plain, separators=(",", ":"))
             entry = plans.save(asked["save"], visit.name, text, policy)
@@ -348,6 +367,21 @@ def _which(asked: dict[str, Any]) -> list[str]:
     if str(asked.get("every", "")).lower() in ("true", "yes", "1"):
         return ["--every"]
     return [str(asked["transaction"])] if asked.get("transaction") else []
+
+
+def _shown(outcome: Outcome) -> dict[str, object]:
+    """Return what the front end shows of the changes: their summary, group and diffs."""
+    return {
+        "summary": list(plans.summary(outcome.changes)),
+        "group": plans.group(outcome.changes),
+        "diffs": codec.encode(plans.shown(outcome.changes)),
+    }
+
+
+def _with_diff(outcome: Outcome) -> Outcome:
+    if not outcome.plain:
+        return outcome
+    return Outcome(_with(outcome.standing, _shown(outcome)), outcome.plain)
 
 
 def _counted(outcome: Outcome) -> Outcome:

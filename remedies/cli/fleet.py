@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from remedies.cli.parser import agreeing
+from remedies.cli.parser import agreeing, duration
 
 ACTIONS = {
     "scan": "detect faults on every host",
@@ -59,10 +59,14 @@ def _site(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--limit", default="", metavar="PATTERN", help="only these hosts")
     parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN",
+        help="not these hosts; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
         "--ansible", default="", metavar="ARGS",
         help="arguments for ansible-playbook, in one word: '--vault-password-file FILE -u admin'",
     )  # fmt: skip
-    parser.add_argument("--forks", type=int, default=0, metavar="N", help="hosts at a time")
+    parser.add_argument("--forks", type=int, metavar="N", help="hosts at a time")
 
 
 def _reporting(parser: argparse.ArgumentParser) -> None:
@@ -80,25 +84,30 @@ def _reporting(parser: argparse.ArgumentParser) -> None:
 
 def _rollout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plans", nargs="?", metavar="DIR", help="plans of 'fleet plan -o DIR'")
-    parser.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
     parser.add_argument(
-        "--batch", default="100%", metavar="SIZES",
-        help="sizes of the batches, such as 1,10%%,50%%; the last one holds for the rest",
+        "--resume", metavar="RUN",
+        help="go on with a run that was stopped: it applies what it began with; batches, limits "
+        "and times may be given anew",
     )  # fmt: skip
     parser.add_argument(
-        "--confirm-timeout", default="120s", metavar="TIME",
+        "--batch", metavar="SIZES",
+        help="sizes of the batches, such as 1,10%%,50%%; the last one holds for the rest "
+        "(default: 100%%)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--confirm-timeout", type=duration, metavar="TIME",
         help="after which a host undoes by itself what was not confirmed (default: 120s)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-fail", type=int, default=0, metavar="N",
+        "--max-fail", type=int, metavar="N",
         help="hosts that may fail before the rollout stops (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-fail-percentage", type=float, default=0.0, metavar="P",
+        "--max-fail-percentage", type=float, metavar="P",
         help="share of a batch that may fail before the rollout stops (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--undo", choices=("batch", "all", "none"), default="batch",
+        "--undo", choices=("batch", "all", "none"),
         help="what is rolled back when it stops (default: batch)",
     )  # fmt: skip
 

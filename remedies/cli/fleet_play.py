@@ -6,10 +6,12 @@ import argparse
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
+from remedies.cli.fleet_stopped import Stopped
 from remedies.cli.fleet_view import View
+from remedies.cli.stopped import SIGNALS
 from remedies.errors import UsageError
 from remedies.fleet import rundir, runner
 from remedies.fleet.hearing import Hearing
@@ -22,9 +24,22 @@ def meant(args: argparse.Namespace) -> Site:
     """Return the inventories, and how Ansible goes through them."""
     if not args.inventory:
         raise UsageError("no inventory", "give one with -i")
-    site = Site(_absolute(args.inventory), args.limit, args.forks, tuple(shlex.split(args.ansible)))
+    site = Site(
+        _absolute(args.inventory), limited(args), args.forks or 0, tuple(shlex.split(args.ansible))
+    )
     site.check()
     return site
+
+
+def limited(args: argparse.Namespace) -> str:
+    """Return ``--limit`` and ``--exclude`` as one pattern of Ansible; empty for all hosts."""
+    left_out = [f"!{pattern}" for pattern in args.exclude]
+    return ",".join([args.limit or "all", *left_out]) if left_out else str(args.limit)
+
+
+def names(hosts: Sequence[str]) -> str:
+    """Return the names of hosts, the first few of many."""
+    return ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
 
 
 def _absolute(inventories: Sequence[str]) -> tuple[str, ...]:
@@ -43,6 +58,8 @@ def given(args: argparse.Namespace) -> dict[str, object]:
     for name in ("backend", "window", "fix", "change_id", "message", "approved_by"):
         if getattr(args, name, None):
             found[f"remedy_{name}"] = getattr(args, name)
+    if "lock_timeout" in args.typed:
+        found["remedy_lock_timeout"] = f"{args.lock_timeout:g}s"
     if getattr(args, "every", False):
         found["remedy_every"] = True
     return found
@@ -56,22 +73,31 @@ def play(
     variables: Mapping[str, object],
     view: View,
     agreed: Optional[Consent] = None,
+    note: Callable[[Standing], None] = lambda _: None,
 ) -> dict[str, Standing]:
     """Run one playbook whose record nobody keeps; return every host's word.
 
     ``hosts``: these alone; None: all that the site means. Nothing is written without ``agreed``.
+    ``note`` takes each word as it comes. Raises Stopped where a signal ends it while hosts write,
+    with the words that were heard.
     """
     found: dict[str, Standing] = {}
 
     def tell(standing: Standing, _noted: bool) -> None:
         found[standing.host] = standing
+        note(standing)
         view.host(standing)
 
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
-        hosts = runner.play(
-            name, site, hosts, variables, os.path.join(folder, "ansible"),
-            Hearing(tell, view.begin), agreed,
-        )  # fmt: skip
+        try:
+            hosts = runner.play(
+                name, site, hosts, variables, os.path.join(folder, "ansible"),
+                Hearing(tell, view.begin), agreed,
+            )  # fmt: skip
+        except SIGNALS as signal:
+            if agreed is None:
+                raise
+            raise Stopped(found, hosts or list(found), signal) from None
     return {host: found[host] for host in hosts}
 
 

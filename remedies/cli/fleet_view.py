@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Optional
 
+from remedies import codec
+from remedies.cli.render import MARKS, diff_lines
 from remedies.cli.terminal import Style, clean
-from remedies.fleet import plans, states
-from remedies.fleet.plans import Entry
+from remedies.fleet import states
+from remedies.fleet.plans import Group, Shown
 from remedies.fleet.rundir import counts
 from remedies.fleet.states import Standing
 from remedies.model import FORMAT_VERSION
@@ -91,8 +93,40 @@ class View:
     def _line(self, plain: Mapping[str, Any]) -> None:
         print(json.dumps(plain, separators=(",", ":")), flush=True)
 
-    def states(self, found: Mapping[str, Standing], halted: str = "", folder: str = "") -> None:
-        """Show how every host stands: those that need a look by name, the rest counted."""
+    def stopped(
+        self, found: Mapping[str, Standing], code: int, folder: str = "", resume: str = ""
+    ) -> None:
+        """Show how every host stands, a line each, now that a signal has ended what went on."""
+        if self._args.json:
+            for standing in found.values():
+                self._line(states.plain(standing))
+            self._line({"kind": "summary", "hosts": counts(found.values()), "exit": code,
+                        "halted": "stopped by a signal", "folder": folder or None,
+                        "resume": resume or None})  # fmt: skip
+            return
+        print("Stopped by a signal: nothing goes on but what a host does by itself.")
+        for standing in found.values():
+            mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
+            print(f"{mark} {self._style('bold', clean(standing.host))}  "
+                  f"{clean(standing.message)}".rstrip())  # fmt: skip
+        print(_counted(found))
+        if folder:
+            print(f"\nThe run is kept in {folder}.")
+        if resume:
+            print(f"Next: '{resume}' goes on with the rest.")
+
+    def states(
+        self,
+        found: Mapping[str, Standing],
+        halted: str = "",
+        folder: str = "",
+        resume: str = "",
+        out: Sequence[str] = (),
+    ) -> None:
+        """Show how every host stands: those that need a look by name, the rest counted.
+
+        ``out``: hosts of the run that were left out of this part of it.
+        """
         self._summary(found, halted=halted or None, folder=folder or None)
         if self._args.json:
             return
@@ -101,35 +135,50 @@ class View:
                 mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
                 print(f"{mark} {self._style('bold', clean(standing.host))}  exit {standing.rc}"
                       f"  {clean(standing.message)}".rstrip())  # fmt: skip
-        said = [f"{n} {state}" for state, n in counts(found.values()).items() if n]
-        print(f"{len(found)} hosts: {', '.join(said) or 'none'}.")
+        print(_counted(found))
+        if out:
+            print(f"Left out: {_named(out)}.")
         if halted:
             print(f"Stopped: {clean(halted)}.")
         if folder and not self._args.quiet:
             print(f"\nThe run is kept in {folder}.")
             if halted or any(s.rc for s in found.values()):
-                print(f"Next: 'remedy fleet apply --resume {self._run}' goes on with the rest.")
+                print(f"Next: '{resume}' goes on with the rest.")
 
-    def plans(self, entries: Mapping[str, Entry], found: Mapping[str, Standing], out: str) -> None:
-        """Show groups of hosts with the same change, then those without a plan."""
-        grouped = plans.grouped(entries)
+    def groups(self, groups: Sequence[Group]) -> None:
+        """Show what would change, once for all hosts on which it is the same."""
         if self._args.json:
-            groups = [{"summary": list(lines), "hosts": names} for lines, names in grouped]
-            self._summary(found, groups=groups)
+            self._line({"kind": "groups", "groups": codec.encode(groups)})
             return
-        for lines, names in grouped:
-            print(f"{self._style('bold', _hosts(len(names)))}: {_named(names)}")
-            for line in lines or ("nothing to change",):
-                print(f"  {clean(line)}")
+        for group in groups:
+            print(f"{self._style('bold', _hosts(len(group.hosts)))}: {_named(group.hosts)}")
+            if not group.changes:
+                print(f"  {clean(', '.join(group.summary)) or 'nothing to change'}")
+            for change in group.changes:
+                for line in self._change(change):
+                    print(f"  {line}")
+
+    def _change(self, change: Shown) -> Iterator[str]:
+        mark = MARKS.get(change.action, "~")
+        head = f"by {clean(change.fix)}; risk {clean(change.risk)}"
+        yield f"{mark} {self._style('bold', clean(change.resource))}  {head}"
+        yield from (f"    {line}" for line in diff_lines(change.diff, self._style))
+
+    def plans(self, groups: Sequence[Group], found: Mapping[str, Standing], out: str) -> None:
+        """Show groups of hosts with the same change, then those without a plan."""
+        if self._args.json:
+            self._summary(found, groups=codec.encode(groups))
+            return
+        self.groups(groups)
         for host, standing in found.items():
             if standing.rc:
                 print(f"{self._style('red', clean(host))}  exit {standing.rc}  "
                       f"{clean(standing.message)}")  # fmt: skip
-        rest = sum(len(names) for lines, names in grouped[1:] if lines)
-        first = grouped[0] if grouped and grouped[0][0] else None
+        rest = sum(len(group.hosts) for group in groups[1:] if group.summary)
+        first = groups[0] if groups and groups[0].summary else None
         if first is not None:
             more = f"; {rest} differ" if rest else ""
-            print(f"{_hosts(len(first[1]))}: {clean(', '.join(first[0]))}{more}.")
+            print(f"{_hosts(len(first.hosts))}: {clean(', '.join(first.summary))}{more}.")
         if out and not self._args.quiet:
             print(f"\nNext: 'remedy fleet apply {out} -i INVENTORY' applies exactly these.")
 
@@ -170,6 +219,11 @@ class View:
             code = states.worst(s.rc for s in found.values())
             tail = {"kind": "summary", "hosts": counts(found.values()), "exit": code}
             self._line({**tail, **more})
+
+
+def _counted(found: Mapping[str, Standing]) -> str:
+    said = [f"{n} {state}" for state, n in counts(found.values()).items() if n]
+    return f"{_hosts(len(found))}: {', '.join(said) or 'none'}."
 
 
 def _list(value: object) -> list[Any]:

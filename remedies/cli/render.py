@@ -108,12 +108,17 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
         }[change.reversibility]
         told = f"{clean(change.impact)}; risk {clean(change.risk)}; {undone}"
         lines += style.wrap(told, "    ")
-        body = "\n".join(line for line in change.diff.split("\n") if line[:3] not in ("---", "+++"))
-        lines += [f"    {line}" for line in style.diff(clean(body)).split("\n")]
+        lines += [f"    {line}" for line in diff_lines(change.diff, style)]
         for effect in change.effects:
             lines += style.wrap(f"! {clean(flowpath.text(effect))}", "    ")
         lines.append("")
     return lines
+
+
+def diff_lines(diff: str, style: Style) -> list[str]:
+    """Return the lines of a unified diff without those that name its two sides."""
+    body = "\n".join(line for line in diff.split("\n") if line[:3] not in ("---", "+++"))
+    return style.diff(clean(body)).split("\n")
 
 
 def _advice(advice: Advice, style: Style, verbose: int) -> list[str]:

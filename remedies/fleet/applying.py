@@ -12,12 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from remedies.fleet import verbs
+from remedies.fleet.controller import GONE
 from remedies.fleet.order import Approved
 from remedies.fleet.states import Standing
 from remedies.fleet.talk import Answer, Lost, documents
 from remedies.fleet.verbs import UNREACHED, Outcome, Visit
 from remedies.transaction.consent import Consent, demand
 
+APPLYING, CONFIRMING, UNDOING = "applying", "confirming", "undoing"
+"""What a host was told last, noted before it is told: should the controller be ended, this is what
+may have happened there."""
 GRACE = 3.0
 """Seconds that a host may take to undo what nobody confirmed in time."""
 _BAD = ("exposed", "active", "proven")
@@ -52,11 +56,13 @@ def apply(
     agreed: Consent,
     say: Callable[[Standing], None],
     wait: Callable[[float], None],
+    led: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Apply, look again over a new connection, and confirm.
 
     ``say`` takes every word about the host that has to outlive this process; ``wait`` lets the
-    host's time run out. Raises Lost only where the host cannot be reached at all.
+    host's time run out. Where nobody leads the rollout any more (``led``) nothing is begun, and
+    nothing confirmed. Raises Lost only where the host cannot be reached at all.
     """
     demand(agreed)
     policy = asked.approved.policy if asked.approved else visit.order.compiled_policy()
@@ -74,7 +80,13 @@ def apply(
     words += ["--confirm-timeout", f"{asked.timeout:g}s", *asked.words]
     words += ["-"] if asked.approved else []
     plan = asked.approved.plan if asked.approved else None
-    say(Standing(visit.name, "applied", message="applying"))
+
+    def note(standing: Standing) -> None:
+        say(replace(standing, details={"timeout": asked.timeout}))
+
+    if not led():
+        return Outcome(Standing(visit.name, "untouched", 1, f"{GONE}: nothing was sent"))
+    note(Standing(visit.name, "applied", message=APPLYING))
     try:
         answer = visit.host.ask(words, documents(policy, plan))
     except Lost as error:
@@ -84,9 +96,9 @@ def apply(
     if first.state != "applied" or first.until is None:
         done = replace(first, state="confirmed") if first.state == "applied" else first
         return Outcome(done, answer.plain)
-    say(first)
+    note(first)
     try:
-        last = _second(visit, policy, first, answer.plain, agreed)
+        last = _second(visit, policy, first, answer.plain, agreed, note, led)
     except Lost as error:
         wait(asked.timeout + GRACE)
         why = f"no new connection after applying: {error}"
@@ -124,11 +136,23 @@ def _reason(answer: Answer, state: str) -> str:
 
 
 def _second(
-    visit: Visit, policy: str, first: Standing, applied: dict[str, Any], agreed: Consent
+    visit: Visit,
+    policy: str,
+    first: Standing,
+    applied: dict[str, Any],
+    agreed: Consent,
+    note: Callable[[Standing], None],
+    led: Callable[[], bool],
 ) -> Standing:
     """Look again and confirm, each over a connection of its own; or undo. Raises Lost."""
+    left = replace(first, rc=1, message=f"{GONE}: left to undo itself")
+    if not led():
+        return left
     found = verbs.look(visit, "verify", policy=policy)
     wrong = _wrong(found, first, applied)
+    if not led():
+        return left
+    note(replace(first, message=UNDOING if wrong else CONFIRMING))
     if not wrong:
         kept = verbs.confirm(visit, first.transaction, agreed).standing
         if kept.state == "confirmed":

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from remedies import policy
-from remedies.errors import ConfigError, InputError
+from remedies.errors import ConfigError
+from remedies.fleet.plans import Index, checked
 
 WRONG_PARAMS = (
     "remedy_params: expected parameters by condition",
@@ -118,24 +119,9 @@ def approved(folder: str, host: str) -> Optional[Approved]:
 
     Raises InputError where a file is missing or not the one that was approved.
     """
-    from remedies.fleet.plans import Index
-
     index = Index.read(folder)
     entry = index.hosts.get(host)
     if entry is None:
         return None
-    plan = _checked(folder, entry.file, entry.sha256)
-    return Approved(plan, _checked(folder, entry.policy, entry.policy_sha256))
-
-
-def _checked(folder: str, name: str, sha256: str) -> str:
-    path = os.path.join(folder, name)
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", "make the plans again") from None
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(f"{path}: is not what was approved (its digest differs from the index)",
-                         "make the plans again")  # fmt: skip
-    return data.decode(errors="replace")
+    plan = checked(folder, entry.file, entry.sha256)
+    return Approved(plan, checked(folder, entry.policy, entry.policy_sha256))

@@ -15,6 +15,7 @@ from typing import Any
 
 from remedies import __version__, codec, model
 from remedies.errors import InputError
+from remedies.fleet.states import Standing
 from remedies.probing import now
 
 INDEX = "index.json"
@@ -34,6 +35,27 @@ class Entry:
     """The same for hosts on which the same would change."""
     summary: tuple[str, ...]
     """One line a change; empty where nothing would change."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One change as it is shown before anybody agrees to it."""
+
+    resource: str
+    fix: str
+    action: str
+    risk: str
+    diff: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hosts on which the same would change."""
+
+    summary: tuple[str, ...]
+    """One line a change; empty where nothing would change."""
+    hosts: tuple[str, ...]
+    changes: tuple[Shown, ...]
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,34 @@ def group(changes: Sequence[Mapping[str, Any]]) -> str:
     return model.digest(what)[:16]
 
 
+def shown(changes: Sequence[Mapping[str, Any]]) -> tuple[Shown, ...]:
+    """Return what is shown of a plan's changes."""
+    names = ("resource", "fix", "action", "risk", "diff")
+    return tuple(Shown(**{name: str(change.get(name)) for name in names}) for change in changes)
+
+
+def saved(folder: str, entry: Entry) -> tuple[Shown, ...]:
+    """Return what is shown of a saved plan. Raises InputError where it is not as it was saved."""
+    path = os.path.join(folder, entry.file)
+    plain = codec.loads(checked(folder, entry.file, entry.sha256), path)
+    changes = plain.get("changes") if isinstance(plain, dict) else None
+    return shown([c for c in changes or [] if isinstance(c, dict)])
+
+
+def checked(folder: str, name: str, sha256: str) -> str:
+    """Return the text of a file of the folder. Raises InputError unless it has that digest."""
+    path = os.path.join(folder, name)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", "make the plans again") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"{path}: is not what was approved (its digest differs from the index)",
+                         "make the plans again")  # fmt: skip
+    return data.decode(errors="replace")
+
+
 def summary(changes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return one line for each change: ``+ nft:inet/remedy_x``, ``be_liberal 0 -> 1``."""
     return tuple(_line(change) for change in changes)
@@ -118,13 +168,38 @@ def _line(change: Mapping[str, Any]) -> str:
     return f"{mark} {resource}"
 
 
-def grouped(hosts: Mapping[str, Entry]) -> list[tuple[tuple[str, ...], list[str]]]:
-    """Return groups of hosts with their summary: the largest first, those without change last."""
-    groups: dict[str, list[str]] = {}
+def heard(
+    found: Mapping[str, Standing],
+) -> tuple[dict[str, Entry], dict[str, tuple[Shown, ...]]]:
+    """Return the plans and the diffs that hosts gave with their words. Raises InputError."""
+    entries, changes = {}, {}
+    for host, standing in found.items():
+        details, where = standing.details, f"plan of {host}"
+        if "summary" not in details:
+            continue
+        lines = details["summary"] if isinstance(details["summary"], list) else []
+        changes[host] = codec.decode(tuple[Shown, ...], details.get("diffs", []), where)
+        entries[host] = (
+            codec.decode(Entry, details["entry"], where)
+            if "entry" in details
+            else Entry("", "", "", "", "", str(details.get("group")), tuple(map(str, lines)))
+        )
+    return entries, changes
+
+
+def grouped(hosts: Mapping[str, Entry], changes: Mapping[str, tuple[Shown, ...]]) -> list[Group]:
+    """Return groups of hosts: the largest first, those without change last.
+
+    Hosts whose diffs differ are never in one group, whatever their plans say of themselves.
+    """
+    groups: dict[tuple[str, tuple[Shown, ...]], list[str]] = {}
     for host, entry in hosts.items():
-        groups.setdefault(entry.group, []).append(host)
-    found = [(hosts[names[0]].summary, sorted(names)) for names in groups.values()]
-    return sorted(found, key=lambda pair: (not pair[0], -len(pair[1]), pair[1]))
+        groups.setdefault((entry.group, changes.get(host, ())), []).append(host)
+    found = [
+        Group(hosts[names[0]].summary, tuple(sorted(names)), same)
+        for (_, same), names in groups.items()
+    ]
+    return sorted(found, key=lambda g: (not g.summary, -len(g.hosts), g.hosts))
 
 
 def write_new(path: str, data: bytes) -> None:

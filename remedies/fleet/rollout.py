@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from remedies.fleet import batches, records, runner
+from remedies.fleet import batches, controller, records, runner
 from remedies.fleet.applying import GRACE
 from remedies.fleet.hearing import Hearing
 from remedies.fleet.rundir import Run, counts
@@ -56,8 +56,16 @@ class Ended:
 class Rollout:
     """One run on its way."""
 
-    def __init__(self, run: Run, agreed: Consent, tell: Callable[[Standing], None]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        agreed: Consent,
+        tell: Callable[[Standing], None],
+        out: Sequence[str] = (),
+    ) -> None:
+        """Take the run, and the hosts that are left out of it (``out``): nothing touches them."""
         demand(agreed)
+        self._out = frozenset(out)
         self._run, self._agreed, self._tell = run, agreed, tell
         asked = run.asked
         self._site = Site(
@@ -76,7 +84,8 @@ class Rollout:
             if halted:
                 self._undo(batch)
                 break
-        ended = Ended(self._run.standings(), halted)
+        standings = self._run.standings()
+        ended = Ended({h: s for h, s in standings.items() if h not in self._out}, halted)
         self._run.finish(
             {"halted": halted, "exit": ended.code, "hosts": counts(ended.standings.values())}
         )
@@ -85,7 +94,8 @@ class Rollout:
     def _apply(self, batch: Sequence[str]) -> None:
         known = self._run.standings()
         previous = {h: known[h].transaction for h in batch if known[h].transaction}
-        variables = {**self._run.asked.variables, "remedy_run": self._run.log, **self._record()}
+        variables = {**self._run.asked.variables, "remedy_run": self._run.log,
+                     "remedy_controller": controller.this(), **self._record()}  # fmt: skip
         if previous:
             variables["remedy_previous"] = previous
         folder = self._run.next_folder("apply")
@@ -124,7 +134,9 @@ class Rollout:
         which = {
             host: standings[host].transaction
             for host in among
-            if standings[host].state in ("applied", "confirmed") and standings[host].transaction
+            if host not in self._out
+            and standings[host].state in ("applied", "confirmed")
+            and standings[host].transaction
         }
         if not which:
             return
@@ -166,14 +178,17 @@ def left(run: Run) -> list[str]:
     return [host for host in run.asked.hosts if host not in done]
 
 
-def unsettled(run: Run) -> float:
-    """Return seconds until every host that a killed controller left waiting is settled."""
-    timeout = run.asked.variables.get("remedy_confirm_timeout", 120)
-    ends = [
-        calendar.timegm(time.strptime(s.time, "%Y-%m-%dT%H:%M:%SZ"))
-        for s in run.standings().values()
-        if s.state == "applied" and s.time
-    ]
-    if not ends:
-        return 0.0
-    return max(0.0, max(ends) + float(str(timeout)) + GRACE - time.time())
+def unsettled(run: Run, out: Sequence[str] = ()) -> float:
+    """Return seconds until each host that a killed controller left waiting is settled.
+
+    Those that are left ``out`` need not be.
+    """
+    standings = (s for host, s in run.standings().items() if host not in out)
+    ends = [_ends(s) for s in standings if s.state == "applied" and s.time]
+    return max(0.0, max(ends) + GRACE - time.time()) if ends else 0.0
+
+
+def _ends(standing: Standing) -> float:
+    """Return when the time of a host that was told to apply is up, by this machine's clock."""
+    began = calendar.timegm(time.strptime(standing.time, "%Y-%m-%dT%H:%M:%SZ"))
+    return began + float(str(standing.details.get("timeout", 120)))

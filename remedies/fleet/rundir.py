@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from remedies import __version__, codec, model
@@ -20,6 +21,7 @@ from remedies.fleet import states
 from remedies.fleet.plans import write_new
 from remedies.fleet.states import Standing
 from remedies.probing import now
+from remedies.transaction.consent import Consent
 
 
 def default_folder() -> str:
@@ -87,14 +89,31 @@ class Run:
         write_new(os.path.join(self.folder, "summary.json"), (codec.dumps(summary) + "\n").encode())
 
 
-def begin(top: str, asked: Asked) -> Run:
-    """Make the folder of a new run in ``top``. Raises InputError where that cannot be."""
-    from dataclasses import replace
+def approved_by(asked: Asked, agreed: Consent) -> Asked:
+    """Return what is asked with the person who answered the question as the one who approved it.
 
+    Where ``--approved-by`` names somebody, that counts.
+    """
+    if agreed.how != "question" or "remedy_approved_by" in asked.variables:
+        return asked
+    return replace(asked, variables={**asked.variables, "remedy_approved_by": agreed.who})
+
+
+def begin(top: str, asked: Asked, plans: str = "") -> Run:
+    """Make the folder of a new run in ``top``; ``plans``: a folder that is copied into it.
+
+    Raises InputError where that cannot be.
+    """
     name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}"
-    run = Run(os.path.join(os.path.abspath(top), name), replace(asked, time=now()))
+    folder = os.path.join(os.path.abspath(top), name)
+    variables = dict(asked.variables)
+    if plans:
+        variables["remedy_plans"] = os.path.join(folder, "approved")
+    run = Run(folder, replace(asked, variables=variables, time=now()))
     try:
         os.makedirs(run.folder, mode=0o700)
+        if plans:
+            shutil.copytree(plans, os.path.join(folder, "approved"))
         write_new(os.path.join(run.folder, "run.json"), (codec.dumps(run.asked) + "\n").encode())
     except OSError as error:
         raise InputError(

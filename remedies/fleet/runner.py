@@ -14,6 +14,7 @@ from remedies import shipped
 from remedies.errors import InputError, RemedyError, UsageError
 from remedies.fleet.hearing import Hearing
 from remedies.fleet.states import Standing
+from remedies.fleet.stopping import stopping
 from remedies.fleet.verbs import UNREACHED
 from remedies.printable import clean
 from remedies.transaction.consent import Consent, demand
@@ -102,7 +103,7 @@ def play(
     as it comes; a host that Ansible says nothing of gets one too. Without a consent (``agreed``)
     Ansible is in its check mode, in which no action writes.
     Raises InputError where no host is meant, RemedyError where ansible-runner is missing or Ansible
-    does not start.
+    does not start. A signal ends Ansible and does then what it does anywhere.
     """
     import shlex
 
@@ -120,21 +121,23 @@ def play(
             file.writelines(f"{host}\n" for host in hosts)
         limit = f"@{names}"
     words = [*site.words(), *(["--limit", limit] if limit else []), *site.extra]
-    ran = interface.init_runner(
-        private_data_dir=folder,
-        playbook=os.path.join(shipped.folder("playbooks"), f"{name}.yml"),
-        cmdline=shlex.join(words if agreed is not None else [*words, "--check"]),
-        extravars=dict(variables),
-        envvars=environment(),
-        forks=site.forks or None,
-        project_dir=os.path.abspath(site.folder),
-        quiet=True,
-        event_handler=hearing.event,
-        suppress_env_files=True,
-    )
-    if _HOST_KEYS not in os.environ:
-        del ran.config.env[_HOST_KEYS]
-    ran.run()
+    with stopping():
+        ran = interface.init_runner(
+            private_data_dir=folder,
+            playbook=os.path.join(shipped.folder("playbooks"), f"{name}.yml"),
+            cmdline=shlex.join(words if agreed is not None else [*words, "--check"]),
+            extravars=dict(variables),
+            envvars=environment(),
+            forks=site.forks or None,
+            project_dir=os.path.abspath(site.folder),
+            quiet=True,
+            event_handler=hearing.event,
+            cancel_callback=_go_on,
+            suppress_env_files=True,
+        )
+        if _HOST_KEYS not in os.environ:
+            del ran.config.env[_HOST_KEYS]
+        ran.run()
     if hosts is None:
         hosts = hearing.hosts() or site.hosts()
     if not hearing.heard and ran.status != "successful":
@@ -146,6 +149,11 @@ def play(
                 Standing(host, "unreachable", UNREACHED, "Ansible came to no result for it")
             )
     return list(hosts)
+
+
+def _go_on() -> bool:
+    """Answer ansible-runner, which takes over our signals unless it can ask whether to stop."""
+    return False
 
 
 def _interface() -> Any:

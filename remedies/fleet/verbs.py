@@ -64,6 +64,16 @@ def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcom
     return Outcome(told(visit, state, answer, changed=state == "confirmed"), answer.plain)
 
 
+def would_confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
+    """Ask the host what waits there to be confirmed. Raises Lost."""
+    words = [*visit.order.words("confirm"), "--dry-run", *([transaction] if transaction else [])]
+    answer = visit.host.ask(words)
+    name = answer.plain.get("transaction")
+    note = f"transaction {name} would stay" if name else "nothing waits"
+    return Outcome(told(visit, "untouched", answer, message="" if answer.rc else note),
+                   answer.plain)  # fmt: skip
+
+
 def report(visit: Visit, since: str = "", head: str = "", policy: str = "") -> Answer:
     """Ask for the host's record: what it finds now, and its journal. Raises Lost.
 

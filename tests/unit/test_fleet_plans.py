@@ -13,7 +13,7 @@ from remedies.fleet import order, plans
 from remedies.fleet.plans import Index
 
 SYSCTL = {"fix": "f", "action": "update", "resource": "sysctl:net.netfilter.nf_be_liberal",
-          "before": "0", "after": "1"}  # fmt: skip
+          "before": "0", "after": "1", "diff": "-0\n+1"}  # fmt: skip
 TABLE = {"fix": "g", "action": "create", "resource": "nft:inet/x", "before": None, "after": "t"}
 
 
@@ -34,17 +34,31 @@ def saved(folder: Path) -> None:
 def test_hosts_with_the_same_change_are_together_the_largest_group_first(tmp_path: Path) -> None:
     saved(tmp_path)
     index = Index.read(str(tmp_path))
-    assert plans.grouped(index.hosts) == [
-        (("nf_be_liberal 0 -> 1",), ["three", "two"]),
-        (("nf_be_liberal 0 -> 1", "+ nft:inet/x"), ["a/../b"]),
-        ((), ["done"]),
+    changes = {host: plans.saved(str(tmp_path), entry) for host, entry in index.hosts.items()}
+    found = plans.grouped(index.hosts, changes)
+    assert [(group.summary, group.hosts) for group in found] == [
+        (("nf_be_liberal 0 -> 1",), ("three", "two")),
+        (("nf_be_liberal 0 -> 1", "+ nft:inet/x"), ("a/../b",)),
+        ((), ("done",)),
     ]
+    (change,) = found[0].changes
+    assert (change.resource, change.diff) == (SYSCTL["resource"], SYSCTL["diff"])
     assert index.without == {"away": "not reached"}
-    found = order.approved(str(tmp_path), "a/../b")
-    assert found is not None
-    assert json.loads(found.plan)["changes"] == [SYSCTL, TABLE]
+    held = order.approved(str(tmp_path), "a/../b")
+    assert held is not None
+    assert json.loads(held.plan)["changes"] == [SYSCTL, TABLE]
     assert order.approved(str(tmp_path), "away") is None
     assert {p.parent.parent for p in tmp_path.glob("*/*.json")} == {tmp_path}
+
+
+def test_hosts_whose_diffs_differ_are_not_shown_as_one_group(tmp_path: Path) -> None:
+    """What a host calls its group, its fix and its values is its own word; the diff is shown."""
+    entries = {
+        name: plans.save(str(tmp_path), name, plan({**SYSCTL, "diff": diff}), "{}")
+        for name, diff in (("one", "-0\n+1"), ("two", "-0\n+9"))
+    }
+    changes = {host: plans.saved(str(tmp_path), entry) for host, entry in entries.items()}
+    assert [group.hosts for group in plans.grouped(entries, changes)] == [("one",), ("two",)]
 
 
 def test_what_was_altered_or_is_missing_is_refused(tmp_path: Path) -> None:

@@ -80,7 +80,9 @@ def test_a_change_is_looked_at_again_and_confirmed() -> None:
     assert [(word.state, word.transaction) for word in said] == [
         ("applied", None),
         ("applied", "T2"),
+        ("applied", "T2"),
     ]
+    assert [word.message for word in said] == ["applying", "", "confirming"]
     assert waited == []
 
 

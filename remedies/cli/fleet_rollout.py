@@ -1,0 +1,153 @@
+"""``remedy fleet apply``: what would change, the question, and the rollout; or the rest of one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from remedies.cli import fleet_resume, fleet_stopped
+from remedies.cli.fleet_play import given, meant, names, play, runs_folder
+from remedies.cli.fleet_view import View
+from remedies.cli.stopped import SIGNALS
+from remedies.cli.writing import ask
+from remedies.errors import InputError
+from remedies.fleet import batches, controller, plans, rollout, rundir, states
+from remedies.fleet.plans import Entry, Group, Index
+from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.runner import Site
+from remedies.fleet.states import Standing
+from remedies.transaction.consent import Consent
+
+DEFAULT_TIMEOUT = 120.0
+"""Seconds in which a host has to be confirmed, unless told otherwise."""
+
+
+def apply(args: argparse.Namespace) -> int:
+    """Apply to many hosts, once what would change there was shown and agreed to."""
+    site = meant(args)
+    timeout = DEFAULT_TIMEOUT if args.confirm_timeout is None else args.confirm_timeout
+    asked = Asked(
+        inventories=site.inventories,
+        hosts=tuple(site.hosts()),
+        batch=batches.parse(args.batch or "100%"),
+        variables={**given(args), "remedy_confirm_timeout": timeout},
+        forks=site.forks,
+        extra=site.extra,
+        folder=os.getcwd(),
+        undo=args.undo or "batch",
+        max_fail=args.max_fail or 0,
+        max_fail_percentage=args.max_fail_percentage or 0.0,
+    )
+    if args.plans:
+        asked = _approved(args, asked)
+    if args.dry_run:
+        return _dry_run(args, site, asked)
+    if args.plans or args.yes:
+        return _begin(args, asked, {})
+    return _planned(args, site, asked)
+
+
+def _approved(args: argparse.Namespace, asked: Asked) -> Asked:
+    """Show the approved plans of the hosts; return what is asked of those that would change."""
+    index = Index.read(args.plans)
+    absent = [host for host in asked.hosts if host not in index.hosts]
+    if absent:
+        raise InputError(f"{args.plans}: no plan for {names(absent)}",
+                         "leave them out with --limit, or plan again")  # fmt: skip
+    hosts = tuple(host for host in asked.hosts if index.hosts[host].summary)
+    if not (args.quiet or args.json or args.dry_run):  # a dry run shows what the hosts say
+        View(args).groups(groups_of(args.plans, {host: index.hosts[host] for host in hosts}))
+    variables = {**asked.variables, "remedy_plans": os.path.abspath(args.plans)}
+    return replace(asked, hosts=hosts, variables=variables)
+
+
+def groups_of(folder: str, entries: Mapping[str, Entry]) -> list[Group]:
+    """Return the saved plans of a folder as groups of hosts, with their diffs."""
+    changes = {host: plans.saved(folder, entry) for host, entry in entries.items()}
+    return plans.grouped(entries, changes)
+
+
+def _dry_run(args: argparse.Namespace, site: Site, asked: Asked) -> int:
+    """Show what would change on the hosts, in Ansible's check mode."""
+    with View(args, args.resume or "") as view:
+        found = play(args, "apply", site, asked.hosts, asked.variables, view)
+    if not args.quiet:
+        view.groups(plans.grouped(*plans.heard(found)))
+    view.states(found)
+    return states.worst(s.rc for s in found.values())
+
+
+def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
+    """Plan, show, ask, and apply exactly what was shown."""
+    with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
+        variables = {**asked.variables, "remedy_save": folder}
+        text = argparse.Namespace(**{**vars(args), "json": False, "action": "plan"})
+        with View(text) as view:
+            found = play(text, "plan", site, asked.hosts, variables, view)
+        entries, _ = plans.heard(found)
+        without = {host: s for host, s in found.items() if host not in entries}
+        Index.of(entries, {host: s.message for host, s in without.items()}).write(folder)
+        if not (args.quiet or args.json):
+            view.plans(groups_of(folder, entries), found, "")
+        hosts = tuple(host for host in asked.hosts if host in entries and entries[host].summary)
+        if not hosts:
+            return states.worst(s.rc for s in found.values())
+        asked = replace(asked, hosts=hosts)
+        return _begin(args, asked, without, folder)
+
+
+def _begin(
+    args: argparse.Namespace, asked: Asked, without: Mapping[str, Standing], folder: str = ""
+) -> int:
+    """Ask, and begin a run; ``folder``: plans that were made for it, which it keeps."""
+    sizes = ", ".join(str(len(batch)) for batch in batches.split(asked.hosts, asked.batch))
+    agreed = ask(args, f"Apply to {len(asked.hosts)} hosts, in batches of {sizes}?", "hosts")
+    run = rundir.begin(runs_folder(args), rundir.approved_by(asked, agreed), folder)
+    return _go(args, run, asked.hosts, agreed, without)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Go on with a run that was stopped, or show what is left of it."""
+    fleet_resume.check(args)
+    run = rundir.find(runs_folder(args), args.resume)
+    hosts, out = fleet_resume.left(args, run)
+    asked = fleet_resume.changed(args, run.asked)
+    began = replace(run, asked=asked)
+    if args.dry_run:
+        site = Site(asked.inventories, "", asked.forks, asked.extra, asked.folder)
+        return _dry_run(args, site, replace(asked, hosts=tuple(hosts)))
+    agreed = ask(args, f"Go on with {len(hosts)} hosts of {run.id}?", "hosts")
+    seconds = rollout.unsettled(run, out)
+    if seconds:
+        print(f"remedy: {seconds:.0f} s until hosts that wait to be confirmed are settled",
+              file=sys.stderr)  # fmt: skip
+        try:
+            time.sleep(seconds)
+        except SIGNALS as signal:
+            return fleet_stopped.tell_rollout(args, began, signal)
+    return _go(args, began, hosts, agreed, {}, out)
+
+
+def _go(
+    args: argparse.Namespace,
+    run: Run,
+    hosts: Sequence[str],
+    agreed: Consent,
+    without: Mapping[str, Standing],
+    out: Sequence[str] = (),
+) -> int:
+    """Roll out; ``without``: hosts that gave no plan, ``out``: those that are left out."""
+    try:
+        with controller.leading(run.folder), View(args, run.id) as view:
+            view.begin(len(hosts))
+            ended = rollout.Rollout(run, agreed, view.host, out).go(hosts)
+    except SIGNALS as signal:
+        return fleet_stopped.tell_rollout(args, run, signal)
+    found = {**ended.standings, **without}
+    view.states(found, ended.halted, run.folder, fleet_stopped.resume(args, run.id), out)
+    return states.worst([ended.code, *(s.rc for s in without.values())])
