@@ -217,7 +217,7 @@ def _apply(
         result.outcome,
         result.transaction,
         tuple(verified),
-        result.reason,
+        f"{result.reason}; the guard goes on undoing" if result.open else result.reason,
         result.stuck,
         result.unrecorded,
         result.pending.until if result.pending else None,

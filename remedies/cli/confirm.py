@@ -154,6 +154,8 @@ def await_end(
         poll.unregister(sys.stdin)
     entry = outcome_of(here.folder, name)
     if entry is None or entry.outcome is None:
+        entry = guard.ended()  # the journal cannot tell
+    if entry is None or entry.outcome is None:
         raise RemedyError(
             f"the guard of transaction {name} was killed",
             "'remedy confirm' keeps the change, 'remedy rollback' undoes it",
@@ -164,6 +166,7 @@ def await_end(
 def _answer(args: argparse.Namespace, here: Session, name: str, answer: str) -> None:
     """Do as the person says, unless the transaction has ended meanwhile."""
     from remedies.cli import session, writing
+    from remedies.cli.parser import warn
     from remedies.cli.rollback import reject
     from remedies.transaction import actor, consent, lock
     from remedies.transaction.journal import Journal
@@ -172,6 +175,7 @@ def _answer(args: argparse.Namespace, here: Session, name: str, answer: str) -> 
     with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
         entry = writing.waiting(session.reread(here))
         if entry is None or entry.id != name:
+            warn(f"the journal does not say that transaction {name} waits: nothing is kept")
             return
         if agreed is not None:
             confirm(here, journal, entry, agreed)

@@ -86,7 +86,8 @@ def reject(here: Session, journal: Journal, entry: Transaction, agreed: Consent)
     from remedies.transaction import guard, undo
     from remedies.transaction.host import HostResources
 
-    result = undo.recover(HostResources(), journal, entry, "rejected", agreed)
+    last = not guard.alive(here.folder, entry.id)  # else it goes on where this has failed
+    result = undo.recover(HostResources(), journal, entry, "rejected", agreed, last=last)
     guard.nudge(here.folder, entry.id)
     if result.stuck:
         raise RemedyError(f"transaction {entry.id} cannot be undone: {'; '.join(result.stuck)}",
@@ -121,6 +122,8 @@ def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: 
             continue
         done += undoes
         stuck += result.stuck
+        if result.open:
+            warn("the guard goes on undoing what is stuck: 'remedy status' says when it is done")
         writing.recorded(result)
     writing.sweep(here)
     outcome = "incomplete" if stuck else "refused" if drift else "rolled-back"

@@ -93,7 +93,7 @@ def plain(
 
 def _pending(here: Session, name: str) -> dict[str, Any]:
     """Return what waits to be confirmed, until when, and the seconds left."""
-    from remedies.transaction.guard import clock
+    from remedies.transaction.watch import clock
 
     pending = here.ledger[name].pending
     if pending is None:

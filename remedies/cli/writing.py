@@ -66,7 +66,8 @@ def recover(here: Session, journal: Journal) -> Session:
                 f"transaction {entry.id} waits to be confirmed until {local(entry.pending.until)}",
                 "'remedy confirm' keeps it, 'remedy rollback' undoes it now",
             )
-        result = undo.recover(HostResources(), journal, entry, why, agreed)
+        last = not guard.alive(here.folder, entry.id)  # else it goes on where this has failed
+        result = undo.recover(HostResources(), journal, entry, why, agreed, last=last)
         guard.nudge(here.folder, entry.id)
         warn(f"transaction {entry.id} was never finished: it was undone now ({result.outcome})")
         if result.stuck:
@@ -130,7 +131,7 @@ class Arming:
             except OSError as error:
                 undofile.remove(self._folder, txn)
                 raise WriteFailed(f"{self._folder}: {error.strerror}", "free space") from error
-        self.guard = guard.arm(self._folder, txn, self._window)
+        self.guard = guard.arm(self._folder, txn, begin, self._window)
         if self.guard.note:
             warn(self.guard.note)
         return self.guard

@@ -11,12 +11,10 @@ import contextlib
 import os
 import signal
 
-from remedies.transaction.lock import NAME
 
-
-def end(folder: str) -> tuple[int, ...]:
-    """Kill every process that holds the lock of ``folder`` but this one; return their ids."""
-    found = os.stat(os.path.join(folder, NAME))
+def end(lock: int) -> tuple[int, ...]:
+    """Kill every process but this one that holds the lock open as ``lock``; return their ids."""
+    found = os.fstat(lock)
     file = (found.st_dev, found.st_ino)
     waiting = _waiting(found.st_ino)
     holders = [
@@ -50,6 +48,13 @@ def _has_open(pid: str, file: tuple[int, int]) -> bool:
     for number in numbers:
         with contextlib.suppress(OSError):
             found = os.stat(f"/proc/{pid}/fd/{number}")
-            if (found.st_dev, found.st_ino) == file:
+            if (found.st_dev, found.st_ino) == file and not _is_path(pid, number):
                 return True
     return False
+
+
+def _is_path(pid: str, number: str) -> bool:
+    """Tell whether a descriptor only names the file, as a guard's does: it can hold no lock."""
+    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as info:
+        flags = next(line for line in info if line.startswith("flags:"))
+    return bool(int(flags.split()[1], 8) & os.O_PATH)

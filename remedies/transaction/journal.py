@@ -134,9 +134,20 @@ def newest_first(path: str, txn: str = "") -> Iterator[list[Record]]:
             yield there
 
 
+def intact(content: bytes, txn: str) -> Iterator[Record]:
+    """Yield the records of one transaction that bear their own hash, whatever is around them."""
+    mark = f'"txn":{json.dumps(txn)}'.encode()
+    for line in content.split(b"\n"):
+        if mark in line:
+            with contextlib.suppress(RemedyError):
+                record, plain = _parse(line, "")
+                if record.txn == txn and _hash(plain) == record.hash:
+                    yield record
+
+
 def _mentions(segment: str, txn: str) -> bool:
     mark = f'"txn":{json.dumps(txn)}'.encode()
-    with _reading(segment) as file:
+    with reading(segment) as file:
         return mark in file.read()
 
 
@@ -146,7 +157,7 @@ def _chained(
     """Yield the records of these segments, each checked against the one before it."""
     for path in paths:
         try:
-            with _reading(path) as lines:
+            with reading(path) as lines:
                 for record in _checked(path, lines, previous, expected):
                     previous, expected = record.hash, record.seq + 1
                     yield record
@@ -156,7 +167,7 @@ def _chained(
             ) from None
 
 
-def _reading(path: str) -> BinaryIO:
+def reading(path: str) -> BinaryIO:
     """Open a segment; raise NotPermitted for a link or what is no file: none is of our making."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -302,6 +313,14 @@ class Journal:
         self._seq, self._last = self._seq + 1, plain["hash"]
         return codec.decode(Record, plain, self.path)
 
+    def knows(self, txn: str) -> bool:
+        """Tell whether the ``begin`` of a transaction is in it, whatever is around it."""
+        return any(
+            record.kind == "begin"
+            for _, content in self._contents()
+            for record in intact(content, txn)
+        )
+
     @property
     def full(self) -> bool:
         """Tell whether this segment has had enough."""
@@ -323,14 +342,19 @@ class Journal:
         os.close(old)
         self.append("checkpoint", "", checkpoint)
 
+    def _contents(self) -> Iterator[tuple[str, bytes]]:
+        """Yield path and bytes of each segment, the newest first."""
+        for path in reversed(segments(os.path.join(self.folder, NAME))):
+            with reading(path) as file:
+                yield path, file.read()
+
     def _find_end(self) -> None:
         """Take up the chain at the last record, and close what is torn after it."""
         self._seq, self._last = 0, GENESIS
         torn: list[bytes] = []
         cut = False
-        for path in reversed(segments(os.path.join(self.folder, NAME))):
-            with _reading(path) as file:
-                *lines, tail = file.read().split(b"\n")
+        for path, content in self._contents():
+            *lines, tail = content.split(b"\n")
             if path == self.path and tail:
                 torn, cut = [tail + _TORN], True
             found = _last_record(path, lines, torn)
@@ -340,21 +364,6 @@ class Journal:
         self._doubtful = False
         if torn:
             self._write(_TORN + b"\n" if cut else b"", "torn", "", {"sha256": _torn_hash(torn)})
-
-
-class Unwritable(Journal):
-    """Stands for a journal that cannot be opened: no record can be made, and all else can go on."""
-
-    def __init__(self, folder: str) -> None:
-        """Remember where the journal would be."""
-        self.folder, self.path = folder, os.path.join(folder, NAME)
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing."""
-
-    def append(self, kind: str, txn: str, data: Optional[dict[str, object]] = None) -> Record:
-        """Raise OSError."""
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), self.path)
 
 
 def _last_record(path: str, lines: list[bytes], torn: list[bytes]) -> Optional[Record]:

@@ -30,9 +30,57 @@ def _time_up(_signal: int, _frame: Optional[FrameType]) -> None:
     raise _TimeUpError
 
 
+def opened(folder: str) -> int:
+    """Open (or make, 0600) the lock of ``folder`` and return its descriptor.
+
+    Raises NotPermitted where that does not work, or where the file has a second name.
+    """
+    descriptor = _opened(os.path.join(folder, NAME), os.O_NOFOLLOW | os.O_CREAT)
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise NotPermitted(
+            f"the lock {os.path.join(folder, NAME)} has a second name", "look at it and remove it"
+        )
+    return descriptor
+
+
+def reopened(descriptor: int) -> int:
+    """Open the lock that ``descriptor`` names (O_PATH), wherever it is now: removed, moved."""
+    return _opened(f"/proc/self/fd/{descriptor}", 0)
+
+
+def _opened(path: str, flags: int) -> int:
+    flags |= os.O_CLOEXEC
+    try:
+        try:
+            return os.open(path, flags | os.O_RDWR, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            return os.open(path, flags & ~os.O_CREAT | os.O_RDONLY)  # undoing needs no more
+    except OSError as error:
+        raise NotPermitted(
+            f"cannot open the lock {path}: {error.strerror}", "run as root"
+        ) from error
+
+
 @contextlib.contextmanager
 def held(folder: str, timeout: Optional[float], work: str = "") -> Iterator[None]:
     """Hold the writer's lock of ``folder`` for the length of a ``with`` block.
+
+    As :func:`taken`, with the lock that the folder holds now.
+    """
+    descriptor = opened(folder)
+    try:
+        with taken(descriptor, timeout, work):
+            yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def taken(descriptor: int, timeout: Optional[float], work: str = "") -> Iterator[None]:
+    """Hold the lock that is open as ``descriptor`` for the length of a ``with`` block.
 
     Waits ``timeout`` seconds at most (None: for as long as it takes); then raises Locked, naming
     the holder (pid, command, user, since when). ``work`` is what this one does, by default the
@@ -41,30 +89,15 @@ def held(folder: str, timeout: Optional[float], work: str = "") -> Iterator[None
     Programs started meanwhile hold the lock too, for as long as they run: it is not free before
     the last program of a writer that was killed has ended.
     """
-    path = os.path.join(folder, NAME)
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    _wait(descriptor, timeout)
     try:
-        try:
-            descriptor = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            if error.errno != errno.EROFS:
-                raise
-            descriptor = os.open(path, flags | os.O_RDONLY)  # undoing needs no more
-    except OSError as error:
-        raise NotPermitted(
-            f"cannot open the lock {path}: {error.strerror}", "run as root"
-        ) from error
-    try:
-        if os.fstat(descriptor).st_nlink > 1:
-            raise NotPermitted(f"the lock {path} has a second name", "look at it and remove it")
-        _wait(descriptor, timeout)
         with contextlib.suppress(OSError):  # a full disk: it is held all the same, by nobody named
             os.pwrite(descriptor, codec.dumps(_card(work)).ljust(_WIDTH).encode(), 0)
         program.KEPT.add(descriptor)
         yield
     finally:
         program.KEPT.discard(descriptor)
-        os.close(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _wait(descriptor: int, timeout: Optional[float]) -> None:

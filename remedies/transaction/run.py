@@ -15,7 +15,7 @@ from remedies.transaction import bootguard
 from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Pending, Transaction
-from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
+from remedies.transaction.store import Arm, Armed, Result, Store, arm_nothing, new_id, put, short
 from remedies.transaction.undo import undisturbed, undo
 from remedies.values import dataclass, field, replace
 
@@ -73,6 +73,7 @@ def apply(
         journal.append("begin", txn, begin.plain())
     except OSError as error:
         raise WriteFailed(f"{journal.path}: {error.strerror}", "nothing was changed") from error
+    guard.begun()
     writing = _Writing(store, journal, txn, begin)
     pending: Optional[Pending] = None
     try:
@@ -86,17 +87,17 @@ def apply(
                 reason = writing.write_boot(guard.for_boot)
                 reason = reason or writing.note("end", {"outcome": "applied"})
     except BaseException as error:
-        result = writing.undo(f"interrupted: {type(error).__name__}")
-        if not result.unrecorded:
+        result = writing.undo(f"interrupted: {type(error).__name__}", guard)
+        if not (result.unrecorded or result.open):
             guard.dismiss()
         raise
     if reason is None:
         bootguard.disarm(journal.folder, txn)
     done = Result(txn, "applied", pending=pending)
-    result = done if reason is None else writing.undo(reason)
+    result = done if reason is None else writing.undo(reason, guard)
     if result.pending is not None:
-        guard.nudge()
-    elif not result.unrecorded:
+        guard.waits(result.pending)
+    elif not (result.unrecorded or result.open):
         guard.dismiss()
     return result
 
@@ -199,10 +200,10 @@ class _Writing:
             return f"{self._journal.path}: {error.strerror}"
         return None
 
-    def undo(self, reason: str) -> Result:
+    def undo(self, reason: str, guard: Armed) -> Result:
         return undo(
             self._store, self._journal, self._txn, self._changes, self._touched, reason,
-            own=self._own,
+            own=self._own, last=not guard.goes_on(),
         )  # fmt: skip
 
     def put_back(self) -> tuple[str, ...]:

@@ -33,8 +33,14 @@ class Store(Protocol):
 class Armed(Protocol):
     """A guard that watches this process: see :mod:`remedies.transaction.guard`."""
 
-    def nudge(self) -> None:
-        """Let it look at the journal: the transaction waits for its confirmation now."""
+    def begun(self) -> None:
+        """Let it know that the transaction is on record: from now on something may be written."""
+
+    def waits(self, pending: Pending) -> None:
+        """Let it know that the transaction waits for its confirmation now, and until when."""
+
+    def goes_on(self) -> bool:
+        """Tell whether it lives, and will try again what this process could not undo."""
 
     def dismiss(self) -> None:
         """End it: the journal says how the transaction ended."""
@@ -48,8 +54,14 @@ Arm = Callable[[str, Begin], Armed]
 
 
 class _Nobody:
-    def nudge(self) -> None:
+    def begun(self) -> None:
         pass
+
+    def waits(self, pending: Pending) -> None:
+        pass
+
+    def goes_on(self) -> bool:
+        return False
 
     def dismiss(self) -> None:
         pass
@@ -78,6 +90,8 @@ class Result:
     """Why the journal does not say that it was undone; empty where it does."""
     pending: Optional[Pending] = None
     """It was applied and is undone again unless it is confirmed by then."""
+    open: bool = False
+    """It has no end yet: something is stuck, and its guard goes on trying."""
 
 
 def new_id() -> str:

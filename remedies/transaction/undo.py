@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Optional
 
@@ -27,34 +27,56 @@ def undo(
     reason: str,
     *,
     own: Optional[int] = None,
+    unsure: Collection[int] = (),
     outcome: str = "rolled-back",
     gone: Callable[[Change], bool] = lambda _: False,
+    last: bool = True,
 ) -> Result:
     """Put back the before-value of each change ``touched``, newest first, going on after an error.
 
     A value that is neither ours nor the old one is somebody else's and stays (``stuck``), except
     at the index ``own``, where our own write has just gone wrong; after a crash nobody can tell
-    that apart. What is ``gone`` by itself is only recorded. A journal that cannot be written
-    holds nothing up: the result says that the end is ``unrecorded``, and whoever comes next finds
-    the transaction unfinished and its resources as they were.
+    that apart. Of those that are ``unsure``, no record says that they were begun: they are put
+    back where what is there is ours, and are nobody's business else. What is ``gone`` by itself is
+    only recorded. A journal that cannot be written holds nothing up: the result says that the end
+    is ``unrecorded``, and whoever comes next finds the transaction unfinished and its resources as
+    they were. Where this is not the ``last`` try, an error that may pass leaves the transaction
+    ``open``.
     """
-    stuck, notes = [], _Notes(journal, txn)
+    stuck, notes = _Stuck(), _Notes(journal, txn)
     with undisturbed():
         for index in reversed(touched):
             change = changes[index]
             try:
+                if index in unsure and not gone(change) and not _is_ours(store, change):
+                    continue
                 if not gone(change):
                     _put_back(store, change, force=index == own)
             except Exception as error:  # the next change must be put back whatever a driver raises
-                stuck.append(f"{change.resource}: {error}")
+                stuck.add(change, error)
                 continue
             notes.add("undone", {"change": index})
-        end = "incomplete" if stuck else outcome
-        notes.add("end", {"outcome": end, "reason": reason, "stuck": stuck})
+        if stuck.passing and not last:
+            return Result(txn, "incomplete", reason, stuck.lines, notes.failure, open=True)
+        end = "incomplete" if stuck.lines else outcome
+        notes.add("end", {"outcome": end, "reason": reason, "stuck": list(stuck.lines)})
         bootguard.disarm(journal.folder, txn)
-    if not stuck:
+    if not stuck.lines:
         undofile.remove(journal.folder, txn)
-    return Result(txn, end, reason=reason, stuck=tuple(stuck), unrecorded=notes.failure)
+    return Result(txn, end, reason=reason, stuck=stuck.lines, unrecorded=notes.failure)
+
+
+class _Stuck:
+    """What could not be put back, one line each."""
+
+    def __init__(self) -> None:
+        self.lines: tuple[str, ...] = ()
+        self.passing = False
+        """Another try may succeed: not all of it is a value that somebody else has set."""
+
+    def add(self, change: Change, error: Exception) -> None:
+        self.lines = (*self.lines, f"{change.resource}: {error}")
+        self.passing = self.passing or not isinstance(error, Drift)
 
 
 class _Notes:
@@ -72,13 +94,20 @@ class _Notes:
 
 
 def recover(
-    store: Store, journal: Journal, entry: Transaction, why: str, consent: Consent
+    store: Store,
+    journal: Journal,
+    entry: Transaction,
+    why: str,
+    consent: Consent,
+    *,
+    last: bool = True,
 ) -> Result:
     """Finish a transaction that its writer will not: ``why`` as :func:`ledger.situation` says.
 
     An apply is undone (``reverted`` where it waited for its confirmation), a rollback is carried
     to its end. After a reboot only boot files are there to be put back, and what they have brought
-    back: everything else has gone with the kernel that held it.
+    back: everything else has gone with the kernel that held it. A change that no record calls
+    begun is looked at, too: records may have been lost. ``last`` as in :func:`undo`.
     """
     demand(consent)
     changes, rollback = entry.begin.changes, entry.begin.kind == "rollback"
@@ -92,7 +121,7 @@ def recover(
 
     if rollback:
         left = [i for i in range(len(changes)) if i not in entry.written]
-        return _write(store, journal, entry.id, changes, left, gone=gone)
+        return _write(store, journal, entry.id, changes, left, gone=gone, last=last)
     reasons = {
         "rebooted": "the machine was restarted before it was confirmed",
         "expired": "not confirmed in time",
@@ -100,15 +129,18 @@ def recover(
         "rejected": "rejected before it was confirmed",
         "hung": "its writer made no record any more and was killed",
     }
+    left = [i for i in entry.begin.order if i not in entry.undone]
     return undo(
         store,
         journal,
         entry.id,
         changes,
-        [i for i in entry.touched if i not in entry.undone],
+        left,
         reasons.get(why, "its writer died"),
+        unsure=set(left) - set(entry.touched),
         outcome="reverted" if why in reasons and why not in ("rejected", "hung") else "rolled-back",
         gone=gone,
+        last=last,
     )
 
 
@@ -135,11 +167,13 @@ def roll_back(
     txn = new_id()
     guard = arm(txn, begin)
     journal.append("begin", txn, begin.plain())
+    guard.begun()
     if any(change.boot for change in begin.changes):
         with contextlib.suppress(RemedyError, OSError):  # undoing is worth more than its insurance
             guard.for_boot(tuple(change.reversed() for change in reversed(begin.changes)))
-    result = _write(store, journal, txn, begin.changes, range(len(begin.changes)))
-    if not result.unrecorded:
+    every = range(len(begin.changes))
+    result = _write(store, journal, txn, begin.changes, every, last=not guard.goes_on())
+    if not (result.unrecorded or result.open):
         guard.dismiss()
     return result
 
@@ -152,9 +186,10 @@ def _write(
     left: Sequence[int],
     *,
     gone: Callable[[Change], bool] = lambda _: False,
+    last: bool = True,
 ) -> Result:
     """Carry a rollback to its end, going on after an error as :func:`undo` does."""
-    stuck, notes = [], _Notes(journal, txn)
+    stuck, notes = _Stuck(), _Notes(journal, txn)
     with undisturbed():
         for index in left:
             change = changes[index]
@@ -162,13 +197,23 @@ def _write(
                 if not gone(change):
                     put(store, change.resource, change.after, exact=change.reversibility == "exact")
             except Exception as error:  # as in undo()
-                stuck.append(f"{change.resource}: {error}")
+                stuck.add(change, error)
                 continue
             notes.add("written", {"change": index})
-        outcome = "incomplete" if stuck else "rolled-back"
-        notes.add("end", {"outcome": outcome, "stuck": stuck})
+        if stuck.passing and not last:
+            return Result(txn, "incomplete", stuck=stuck.lines, unrecorded=notes.failure, open=True)
+        outcome = "incomplete" if stuck.lines else "rolled-back"
+        notes.add("end", {"outcome": outcome, "stuck": list(stuck.lines)})
         bootguard.disarm(journal.folder, txn)
-    return Result(txn, outcome, stuck=tuple(stuck), unrecorded=notes.failure)
+    return Result(txn, outcome, stuck=stuck.lines, unrecorded=notes.failure)
+
+
+def _is_ours(store: Store, change: Change) -> bool:
+    """Tell whether what is there is what ``change`` wrote, and not what was there before."""
+    found = store.read(change.resource)
+    return not store.same(change.resource, found, change.before) and store.same(
+        change.resource, found, change.after
+    )
 
 
 def _check_ours(store: Store, change: Change) -> None:

@@ -27,7 +27,8 @@ from remedies import boot, cli, netns
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.world import Options, World
 from remedies.resources import file, iptables_legacy
-from remedies.transaction import guard, points
+from remedies.transaction import guard, points, rescue, watch
+from remedies.transaction.ledger import Begin
 
 NAT = "table ip world { chain post { type nat hook postrouting priority srcnat; masquerade; }; }"
 POLICY = """\
@@ -91,6 +92,8 @@ class Fault:
     the latter alone, and nothing goes wrong; or the name of an errno."""
     stays: bool = False
     """Every point of the journal from there on fails, as on a disk that is full."""
+    deed: Callable[[], object] = lambda: None
+    """What the writer does there before anything goes wrong."""
 
 
 @dataclass(frozen=True)
@@ -255,11 +258,11 @@ class _Hook:
         self.guard = 0
         arm = guard.arm
         if fault is not None and fault.kind in ("stop", "tired"):
-            guard.SITS = SHORT
-            guard.STALL = SHORT if fault.kind == "stop" else guard.STALL
+            rescue.SITS = SHORT
+            watch.STALL = SHORT if fault.kind == "stop" else watch.STALL
 
-        def noted(folder: str, txn: str, watching: float = 0.0) -> guard.Guard:
-            armed = arm(folder, txn, watching)
+        def noted(folder: str, txn: str, begin: Begin, watching: float = 0.0) -> guard.Guard:
+            armed = arm(folder, txn, begin, watching)
             self.guard = armed._pid
             return armed
 
@@ -275,6 +278,8 @@ class _Hook:
             return
         if number > fault.at and not (fault.stays and "write " not in name):
             return
+        if number == fault.at:
+            fault.deed()
         if fault.kind == "both" and self.guard:
             os.kill(self.guard, signal.SIGKILL)
             os.waitpid(self.guard, 0)

@@ -109,6 +109,8 @@ def test_who_sits_on_the_lock_is_ended_and_who_waits_for_it_is_not(tmp_path: Pat
         eventually(lambda: waiter.pid in holder._waiting(inode), 20, "it does not wait")
         for pid in (writer.pid, int(child)):
             os.kill(pid, signal.SIGSTOP)
-        assert set(holder.end(str(tmp_path))) == {writer.pid, int(child)}
+        opened = lock.opened(str(tmp_path))
+        assert set(holder.end(opened)) == {writer.pid, int(child)}
+        os.close(opened)
         said, _ = waiter.communicate(timeout=20)
     assert (writer.wait(), waiter.returncode, said) == (-signal.SIGKILL, 0, "held\n")

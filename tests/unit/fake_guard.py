@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from remedies.model import Change
 from remedies.transaction.journal import Journal, Record
-from remedies.transaction.ledger import Begin
+from remedies.transaction.ledger import Begin, Pending
 
 
 class Full(Journal):
@@ -33,12 +33,19 @@ class Watching:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.lives = False
 
     def __call__(self, _txn: str, _begin: Begin) -> Any:
         return self
 
-    def nudge(self) -> None:
-        self.told.append("nudge")
+    def begun(self) -> None:
+        pass
+
+    def waits(self, _pending: Pending) -> None:
+        self.told.append("waits")
+
+    def goes_on(self) -> bool:
+        return self.lives
 
     def dismiss(self) -> None:
         self.told.append("dismiss")

@@ -127,7 +127,7 @@ MADE_IN = {
     "recovering": {
         "remedies/cli/confirm.py",
         "remedies/cli/writing.py",
-        "remedies/transaction/guard.py",
+        "remedies/transaction/rescue.py",
     },
 }
 
@@ -145,5 +145,5 @@ def test_a_consent_is_made_in_few_places_which_all_ask_whether_it_is_a_dry_run()
                 continue
             found[node.func.attr].add(where)
             (asked,) = (ast.unparse(k.value) for k in node.keywords)
-            assert asked in DRY or where == "remedies/transaction/guard.py", (where, asked)
+            assert asked in DRY or where == "remedies/transaction/rescue.py", (where, asked)
     assert found == MADE_IN

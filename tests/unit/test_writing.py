@@ -44,8 +44,8 @@ def masked() -> set[signal.Signals]:
     return {signal.Signals(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
 
 
-def test_a_guard_is_dismissed_at_the_end_and_nudged_where_it_goes_on(tmp_path: Path) -> None:
-    for confirm, told in ((0.0, ["dismiss"]), (60.0, ["nudge"])):
+def test_a_guard_is_dismissed_at_the_end_and_told_where_it_waits(tmp_path: Path) -> None:
+    for confirm, told in ((0.0, ["dismiss"]), (60.0, ["waits"])):
         guard, store = Watching(), FakeStore(a="0")
         with Journal(str(tmp_path)) as journal:
             apply(store, journal, begin(ONE), YES, Checked, arm=guard, confirm=confirm)

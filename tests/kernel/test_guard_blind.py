@@ -1,0 +1,78 @@
+"""A guard whose journal is lost, damaged or cannot be written: it undoes in time, and says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from damages import ALL, Damage, mounted
+from faulty import Fault, Host, eventually
+
+
+def guards_of(host: Host) -> list[int]:
+    """Return the guards of a host that live, whether their FIFO has a name or not."""
+    found, ours = [], os.stat(f"/run/netns/{host.ns}").st_ino
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            guard = Path(f"/proc/{name}/comm").read_text() == "remedy-guard\n"
+            if guard and os.stat(f"/proc/{name}/ns/net").st_ino == ours:
+                found.append(int(name))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def alone(host: Host, seconds: float = 20.0) -> None:
+    """Wait until no guard of this host is there."""
+    eventually(lambda: not guards_of(host), seconds, "a guard is at work still")
+
+
+@pytest.mark.parametrize("damage", ALL, ids=lambda d: d.__name__)
+def test_what_nobody_confirms_is_undone_in_time(
+    netns: Callable[..., str], tmp_path: Path, damage: Damage
+) -> None:
+    with mounted(Host(netns("blind"), tmp_path).prepare()) as host:
+        before, start = host.dump(), time.monotonic()
+        done = host.run("apply", "--yes", "--confirm-timeout", "1s")
+        assert done.code == 0, done.out
+        assert host.dump() != before
+        damage(host.state)
+        alone(host)
+        assert time.monotonic() - start >= 1
+        assert host.dump() == before
+
+
+@pytest.mark.parametrize("damage", ALL, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("backend", ["nftables", "iptables-nft"])
+def test_what_a_dead_writer_left_is_undone(
+    netns: Callable[..., str], tmp_path: Path, damage: Damage, backend: str
+) -> None:
+    """Killed after its last write, which no record calls written."""
+    with mounted(Host(netns("blind"), tmp_path, backend).prepare()) as host:
+        before = host.dump()
+        points = host.run("apply", "--yes", "--confirm-timeout", "60s").points
+        assert host.run("rollback", "--yes").code == 0
+        assert host.dump() == before
+        at = max(n for n, name in enumerate(points) if name.startswith("after write "))
+        fault = Fault(at, deed=partial(damage, host.state))
+        assert host.run("apply", "--yes", fault=fault).code == -signal.SIGKILL
+        alone(host)
+        assert host.dump() == before
+
+
+@pytest.mark.parametrize("damage", ALL, ids=lambda d: d.__name__)
+def test_what_was_confirmed_stays(
+    netns: Callable[..., str], tmp_path: Path, damage: Damage
+) -> None:
+    with mounted(Host(netns("blind"), tmp_path).prepare()) as host:
+        assert host.run("apply", "--yes", "--confirm-timeout", "1s").code == 0
+        assert host.run("confirm").code == 0
+        kept = host.dump()
+        damage(host.state)
+        alone(host)
+        assert host.dump() == kept
