@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remedies.transaction.ledger import Transaction
 
 NEWEST = 20
 """Transactions that are told unless more are asked for: two lines each, a screen in all."""
@@ -35,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     told = session.newest(folder)
     found = list(itertools.islice(told, most))
     older = next(told, None) is not None
+    by = {undone: t.id for t in found if t.begin.kind == "rollback" for undone in t.begin.undoes}
     rows = [
         {
             "transaction": t.id,
@@ -42,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
             "kind": t.begin.kind,
             "outcome": t.outcome or "unfinished",
             "fixes": sorted({c.fix for c in t.begin.changes}),
+            "removed": sorted(_removed(t)),
             "undoes": list(t.begin.undoes),
+            "rolled_back_by": by.get(t.id),
             "user": t.begin.user,
             "command": t.begin.command,
         }
@@ -58,15 +65,24 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(plain, indent=2))
         return 0
     style = Style(args)
-    for row in rows:
-        what = ", ".join(map(str, row["fixes"]))
-        undoes = f" of {', '.join(map(str, row['undoes']))}" if row["undoes"] else ""
-        print(clean(f"{row['transaction']}  {row['kind']:8} {row['outcome']:11} {what}{undoes}"))
-        print(
-            style("dim", clean(f"    {local(str(row['time']))}  {row['user']}: {row['command']}"))
-        )
+    for entry, row in zip(found, rows):
+        taken = _removed(entry)
+        fixes = sorted({change.fix for change in entry.begin.changes})
+        what = ", ".join(f"removed {fix}" if fix in taken else fix for fix in fixes)
+        what += f", rolled back by {by[entry.id]}" if entry.id in by else ""
+        what += f" of {', '.join(entry.begin.undoes)}" if entry.begin.undoes else ""
+        print(clean(f"{entry.id}  {entry.begin.kind:8} {row['outcome']:11} {what}"))
+        who = f"{entry.begin.user}: {entry.begin.command}"
+        print(style("dim", clean(f"    {local(entry.time)}  {who}")))
     if not rows:
         print("The journal is empty.")
     elif older and not args.quiet:
         print("\nThere are older ones: 'remedy history --limit 0' tells all.")
     return 0
+
+
+def _removed(entry: Transaction) -> frozenset[str]:
+    """Return the fixes that an apply took away."""
+    if entry.begin.kind != "apply":
+        return frozenset()
+    return frozenset(change.fix for change in entry.begin.changes if change.action == "remove")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remedies.model import BackendSetting
     from remedies.policy.document import Problem
 
 
@@ -48,22 +47,28 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.action == "check":
         return _check([(source,) for source in args.sources] or [in_force], args.json)
-    return _show(in_force, args.backend, args.json)
+    return _show(in_force, args)
 
 
-def _show(sources: tuple[str, ...], backend: Optional[BackendSetting], as_json: bool) -> int:
-    """Print the effective policy, with ``--backend`` laid over it."""
+def _show(sources: tuple[str, ...], args: argparse.Namespace) -> int:
+    """Print the effective policy, with ``--backend`` and the setting ``persist`` laid over it."""
     from dataclasses import replace
 
     from remedies import codec, model
+    from remedies.cli.settings import FILE
     from remedies.policy.compile import compile_policy
     from remedies.policy.show import to_yaml
 
     policy = compile_policy(sources).policy
-    if backend:
-        origins = {**policy.origins, "backend": "--backend"}
-        policy = replace(policy, backend=backend, origins=origins)
-    if as_json:
+    origins = dict(policy.origins)
+    if args.backend:
+        origins["backend"] = "--backend"
+        policy = replace(policy, backend=args.backend)
+    if args.persist is not None:
+        origins["persist"] = FILE
+        policy = replace(policy, persist=args.persist)
+    policy = replace(policy, origins=origins, source=args.policy_source)
+    if args.json:
         head = {"format_version": model.FORMAT_VERSION, "kind": "policy"}
         print(json.dumps({**head, "policy": codec.encode(policy)}, indent=2))
     else:

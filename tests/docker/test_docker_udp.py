@@ -108,6 +108,24 @@ def test_docker_proxy_between_two_containers(hairpin: DockerHost, remedy: Remedy
     assert difference(before, hairpin.tables()) == ""
 
 
+def test_apply_as_the_readme_says_names_the_way_out_of_the_outage(
+    hairpin: DockerHost, remedy: Remedy
+) -> None:
+    """default only advises on docker-proxy: the outage stays, and apply says how to end it."""
+    assert not asked(hairpin, PUBLISHED).alive
+    for _ in range(2):
+        remedy("apply", "--yes", "--window", "0")
+        left = remedy("apply", "--yes", "--window", "0")["left"]
+        assert [(x["condition"], x["policies"]) for x in left] == [
+            ("udp-proxy-hairpin", ["docker-host"])
+        ]
+    assert not asked(hairpin, PUBLISHED).alive
+    remedy("apply", "--yes", "--window", "0", "--policy", left[0]["policies"][0])
+    assert asked(hairpin, PUBLISHED).alive
+    remedy("apply", "--yes", "--window", "0")
+    assert asked(hairpin, PUBLISHED).alive
+
+
 @BACKENDS
 def test_the_host_s_server_redirected(wildcard: DockerHost, remedy: Remedy, backend: str) -> None:
     redirected(wildcard, remedy, backend, HOST_PORT, "udp-reply-source")

@@ -114,6 +114,15 @@ def test_persist_is_a_setting_of_the_file_alone(
     assert cli_args("plan").persist is True
 
 
+def test_policy_show_has_what_the_file_says(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.parent.mkdir()
+    file.write_text("persist: true\npolicy: observe-only\n")
+    assert run("policy", "show", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)["policy"]
+    assert (shown["persist"], shown["origins"]["persist"]) == (True, str(file))
+    assert (shown["names"], shown["source"]) == (["observe-only"], str(file))
+
+
 KEPT = "# ours\nlock-timeout: 20s\n\njson: false\n"
 
 
