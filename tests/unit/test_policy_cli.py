@@ -18,7 +18,9 @@ def run(*words: str) -> int:
     parser.add_argument("--json", action="store_true")
     policy.arguments(parser)
     given = vars(parser.parse_args(words))
-    settings: dict[str, Any] = {"policy": None, "backend": None, "json": False, **given}
+    settings: dict[str, Any] = {
+        "policy": None, "backend": None, "json": False, "persist": None, "policy_source": "", **given,
+    }  # fmt: skip
     return policy.run(argparse.Namespace(**settings))
 
 
