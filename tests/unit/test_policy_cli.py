@@ -18,9 +18,8 @@ def run(*words: str) -> int:
     parser.add_argument("--json", action="store_true")
     policy.arguments(parser)
     given = vars(parser.parse_args(words))
-    settings: dict[str, Any] = {
-        "policy": None, "backend": None, "json": False, "persist": None, "policy_source": "", **given,
-    }  # fmt: skip
+    unset = dict.fromkeys(("policy", "backend", "persist"))
+    settings: dict[str, Any] = {**unset, "json": False, "policy_source": "", **given}
     return policy.run(argparse.Namespace(**settings))
 
 
