@@ -11,6 +11,7 @@ import argparse
 import os
 
 from remedies import shipped
+from remedies.cli.parser import agreeing
 from remedies.errors import ConfigError, UsageError
 
 
@@ -33,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="show the diff and change nothing"
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    agreeing(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from remedies.transaction.consent import Consent, demand
 APPLYING, CONFIRMING, UNDOING = "applying", "confirming", "undoing"
 """What a host was told last, noted before it is told: should the controller be ended, this is what
 may have happened there."""
+LEFT = f"{GONE}: left to undo itself"
 GRACE = 3.0
 """Seconds that a host may take to undo what nobody confirmed in time."""
 _BAD = ("exposed", "active", "proven")
@@ -103,6 +104,8 @@ def apply(
         wait(asked.timeout + GRACE)
         why = f"no new connection after applying: {error}"
         last = _became(visit, before, why, first.transaction)
+    if last.message == LEFT:
+        last = replace(last, details={"timeout": asked.timeout})
     return Outcome(last, answer.plain)
 
 
@@ -145,7 +148,7 @@ def _second(
     led: Callable[[], bool],
 ) -> Standing:
     """Look again and confirm, each over a connection of its own; or undo. Raises Lost."""
-    left = replace(first, rc=1, message=f"{GONE}: left to undo itself")
+    left = replace(first, rc=1, message=LEFT)
     if not led():
         return left
     found = verbs.look(visit, "verify", policy=policy)

@@ -184,11 +184,15 @@ def unsettled(run: Run, out: Sequence[str] = ()) -> float:
     Those that are left ``out`` need not be.
     """
     standings = (s for host, s in run.standings().items() if host not in out)
-    ends = [_ends(s) for s in standings if s.state == "applied" and s.time]
+    timeout = run.asked.variables.get("remedy_confirm_timeout", 120)
+    ends = [_ends(s, timeout) for s in standings if s.state == "applied" and s.time]
     return max(0.0, max(ends) + GRACE - time.time()) if ends else 0.0
 
 
-def _ends(standing: Standing) -> float:
-    """Return when the time of a host that was told to apply is up, by this machine's clock."""
+def _ends(standing: Standing, timeout: object) -> float:
+    """Return when the time of a host that was told to apply is up, by this machine's clock.
+
+    ``timeout``: the run's; a host's own word of it, from when the run was resumed, counts more.
+    """
     began = calendar.timegm(time.strptime(standing.time, "%Y-%m-%dT%H:%M:%SZ"))
-    return began + float(str(standing.details.get("timeout", 120)))
+    return began + float(str(standing.details.get("timeout", timeout)))

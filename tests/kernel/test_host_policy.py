@@ -44,8 +44,8 @@ def test_apply_without_the_policy_of_yesterday_keeps_its_fix(tmp_path: Path, bac
             gone = cli("apply", "--yes", "--quiet", "--prune", *options)
             assert "removed" in gone.stdout
             assert "(risk high)" in gone.stdout
-            told = cli("history").stdout.splitlines()[0]
-            assert "removed udp-redirect" in told
+            newest = cli("history").stdout.splitlines()[0]
+            assert "removed udp-redirect" in newest
         with client(world, addresses(world).uplink) as new:  # the older flow is pinned by conntrack
             assert new.ask() == "refused"
         cli("rollback", "--every", "--yes")

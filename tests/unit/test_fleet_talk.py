@@ -194,3 +194,21 @@ def test_garbage_is_one_clean_line(out: str, err: str, rc: int) -> None:
         assert found.standing.rc != 0
         assert found.standing.message
         assert found.standing.message.isprintable()
+
+
+def test_where_nobody_leads_any_more_nothing_is_begun_and_nothing_confirmed() -> None:
+    """The controller is gone before the host is told to apply, before and after the second look."""
+    for asked, state in ((0, "untouched"), (1, "applied"), (2, "applied")):
+        script = Script(apply=APPLIED)
+        led = iter([True] * asked + [False])
+        said: list[Standing] = []
+        what = applying.Asked(60, Approved("{}", POLICY))
+        outcome = applying.apply(
+            visit(script), what, YES, said.append, lambda _: None, led.__next__
+        )
+        verbs_sent = [words[0] for words in script.asked]
+        assert verbs_sent == ["history", "apply", "verify"][: asked + 1], asked
+        assert outcome.standing.state == state
+        assert outcome.standing.details == ({"timeout": 60} if asked else {})
+        assert "the controller was ended" in outcome.standing.message
+        assert "confirming" not in [word.message for word in said]
