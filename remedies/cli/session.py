@@ -83,13 +83,17 @@ def reread(session: Session, *, of_journal: bool = False) -> Session:
     from remedies.transaction.journal import NAME, latest
     from remedies.transaction.ledger import in_force, transactions
 
+    lost: list[str] = []
     try:
-        ledger = transactions(latest(os.path.join(session.folder, NAME)))
+        ledger = transactions(latest(os.path.join(session.folder, NAME), lost))
     except NotPermitted as error:
         if of_journal:
             raise
         warn(f"{error}; what is ours cannot be told from what is not")
         ledger = {}
+    for where in lost:
+        warn(f"{where}: the last record cannot be read and does not count; the next change closes "
+             "it, and 'remedy audit verify' goes on naming it")  # fmt: skip
     return replace(session, ledger=ledger, held=in_force(ledger))
 
 

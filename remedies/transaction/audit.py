@@ -30,10 +30,12 @@ _KEYS = {
     "hash": str,
     "data": dict,
 }
+_IN_ORDER = (*(key for key in _KEYS if key != "hash"), "hash")
 _TYPES = list(_KEYS.values())
 _loads = json.JSONDecoder().decode
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 """The same text as the writer hashed, from one encoder: twice as fast over a long journal."""
+_written_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class _Chain:
         if plain is None:
             self.torn.append((line, where))
             return None
+        exact = line == _written(plain)
         claimed = plain.pop("hash")
         true = hashlib.sha256(_canonical(plain).encode()).hexdigest()
         self._settle_torn(plain)
@@ -123,6 +126,8 @@ class _Chain:
             self.seen.add(self.expected)
             self.expected, self.previous = self.expected + 1, None
             return None
+        if not exact:
+            self._wrong(plain["seq"], "is not the bytes that were written", where)
         self._place(plain["seq"], plain["prev"], where)
         self.previous = true
         self.audit.records += 1
@@ -151,12 +156,20 @@ class _Chain:
             return
         text = b"\n".join(line[:-1] for line, _ in self.torn)
         data = plain["data"]
-        if plain["kind"] != "torn" or data.get("sha256") != hashlib.sha256(text).hexdigest():
-            self._garbled()
+        closed = plain["kind"] == "torn" and data.get("sha256") == hashlib.sha256(text).hexdigest()
+        if closed and all(line.endswith(b"#\n") for line, _ in self.torn):
+            self.torn = []
+            return
+        self._garbled(closed)
         self.torn = []
 
-    def _garbled(self) -> None:
-        for _, where in self.torn:
+    def _garbled(self, closed: bool = False) -> None:
+        """Name lines that are no records; of those ``closed`` the chain goes on without them."""
+        for line, where in self.torn:
+            if closed:
+                if not line.endswith(b"#\n"):
+                    self._wrong(self.expected, "cannot be read, and was gone on after", where)
+                continue
             self._wrong(self.expected, "cannot be read", where)
             self.seen.add(self.expected)
             self.expected, self.previous = self.expected + 1, None
@@ -174,6 +187,11 @@ class _Chain:
                 many = f"to {missing[-1]} were removed"
                 self._wrong(missing[0], many if len(missing) > 1 else "was removed", where)
         self.audit.problems.sort(key=lambda problem: problem.record)
+
+
+def _written(plain: dict[str, Any]) -> bytes:
+    """Return the line that the writer makes of a record: its keys in order, each once."""
+    return _written_json({key: plain[key] for key in _IN_ORDER}).encode() + b"\n"
 
 
 def _plain(line: bytes) -> Optional[dict[str, Any]]:

@@ -36,6 +36,15 @@ SEGMENT = 1 << 18
 Every verb that asks what is in force reads one segment, so this is what a long journal costs it:
 about 350 records, 15 ms.
 """
+_LOST = 1
+"""Lines at the end that may be unreadable though they end well: a crash can lose a block in the
+middle of the last append, and zeros are no line ends. Such a line is passed over as a torn one is,
+and closed by the same record; ``audit verify`` goes on naming it."""
+_GO_ON = (
+    "nothing is done by a journal that does not add up: put a copy back, or move {} aside; "
+    "the undo-*.sh in it put back what was there, and 'remedy status' names what is left"
+)
+"""How to go on after a damaged record, which must not lose a before-value."""
 _TORN = b"#"
 """What a torn line ends with. No record does: one that lacks its newline alone is torn too."""
 
@@ -95,8 +104,10 @@ def records(path: str) -> Iterator[Record]:
     return _chained(segments(path), GENESIS, 1)
 
 
-def latest(path: str) -> Iterator[Record]:
+def latest(path: str, lost: Optional[list[str]] = None) -> Iterator[Record]:
     """Yield the records from the newest checkpoint on; all of them where there is none.
+
+    In ``lost`` is put where a last line is passed over that cannot be read.
 
     What is in force and what is unfinished follows from these alone. The chain is checked within
     them; :func:`records` checks all of it.
@@ -105,8 +116,8 @@ def latest(path: str) -> Iterator[Record]:
     for index in range(len(found) - 1, 0, -1):
         first = next(iter(_chained(found[index : index + 1], None, None)), None)
         if first is not None and first.kind == "checkpoint":
-            return _chained(found[index:], first.prev, first.seq)
-    return _chained(found, GENESIS, 1)
+            return _chained(found[index:], first.prev, first.seq, lost)
+    return _chained(found, GENESIS, 1, lost)
 
 
 def newest_first(path: str, txn: str = "") -> Iterator[list[Record]]:
@@ -152,13 +163,16 @@ def _mentions(segment: str, txn: str) -> bool:
 
 
 def _chained(
-    paths: Iterable[str], previous: Optional[str], expected: Optional[int]
+    paths: Iterable[str],
+    previous: Optional[str],
+    expected: Optional[int],
+    lost: Optional[list[str]] = None,
 ) -> Iterator[Record]:
     """Yield the records of these segments, each checked against the one before it."""
     for path in paths:
         try:
             with reading(path) as lines:
-                for record in _checked(path, lines, previous, expected):
+                for record in _checked(path, lines, previous, expected, lost):
                     previous, expected = record.hash, record.seq + 1
                     yield record
         except PermissionError as error:
@@ -192,7 +206,11 @@ def _not_ours(path: str) -> RemedyError:
 
 
 def _checked(
-    path: str, lines: Iterable[bytes], previous: Optional[str], expected: Optional[int]
+    path: str,
+    lines: Iterable[bytes],
+    previous: Optional[str],
+    expected: Optional[int],
+    lost: Optional[list[str]],
 ) -> Iterator[Record]:
     torn: list[bytes] = []
     where = path
@@ -207,18 +225,25 @@ def _checked(
             torn.append(line[:-1])
             continue
         if torn and (record.kind != "torn" or record.data.get("sha256") != _torn_hash(torn)):
-            raise InputError(f"{where}: not a journal record", "compare it with a copy")
+            raise InputError(f"{where}: not a journal record", _GO_ON.format(os.path.dirname(path)))
         torn = []
         moved = record.prev != (previous or record.prev) or record.seq != (expected or record.seq)
         if moved or _hash(plain) != record.hash:
             raise InputError(
                 f"{here}: record {record.seq} was altered or moved",
-                "compare it with a copy: a journal that does not add up is not acted on",
+                _GO_ON.format(os.path.dirname(path)),
             )
         previous, expected = record.hash, record.seq + 1
         yield record
-    if any(not line.endswith(_TORN) for line in torn):
-        raise InputError(f"{where}: not a journal record", "compare it with a copy")
+    if sum(map(_unread, torn)) > _LOST:
+        raise InputError(f"{where}: not a journal record", _GO_ON.format(os.path.dirname(path)))
+    if any(map(_unread, torn)) and lost is not None:
+        lost.append(where)
+
+
+def _unread(line: bytes) -> bool:
+    """Tell whether a line that is no record is no torn one either: a block of it was lost."""
+    return not line.endswith(_TORN)
 
 
 def _torn_hash(lines: list[bytes]) -> str:
@@ -372,9 +397,9 @@ def _last_record(path: str, lines: list[bytes], torn: list[bytes]) -> Optional[R
         try:
             return _parse(lines[number - 1], f"{path}:{number}")[0]
         except InputError:
-            if not lines[number - 1].endswith(_TORN):
-                raise
             torn.insert(0, lines[number - 1])
+            if sum(map(_unread, torn)) > _LOST:
+                raise
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,43 @@ def test_a_replaced_record_with_a_hash_that_fits(tmp_path: Path) -> None:
     plain[3] = sealed({**plain[3], "data": {"n": "forged"}})
     write(path, plain)
     assert found(path) == ["4 was replaced"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda line: '{"data":{"n":"forged"},"time":"1999",' + line[1:],
+        lambda line: line.replace('"data":{', '"data":{"n":7,'),
+        lambda line: line.replace('":', '": '),
+        lambda line: " " + line,
+        lambda line: json.dumps(dict(reversed(json.loads(line).items())), separators=(",", ":")),
+        lambda line: line.replace('"t2"', '"\\u0074\\u0032"'),
+    ],
+)
+def test_a_record_is_the_bytes_that_were_written(
+    tmp_path: Path, other: Callable[[str], str]
+) -> None:
+    """What means the same to a loose reader may mean something else to the next one."""
+    path = filled(tmp_path)
+    text = path.read_text().splitlines()
+    text[2] = other(text[2])
+    path.write_text("\n".join(text) + "\n")
+    assert found(path) == ["3 is not the bytes that were written"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_lost_block_of_the_last_record_is_named_even_after_the_tool_has_gone_on(
+    tmp_path: Path, closed: bool
+) -> None:
+    path = filled(tmp_path)
+    whole = bytearray(path.read_bytes())
+    whole[-100:-50] = bytes(50)
+    path.write_bytes(whole)
+    if closed:
+        with Journal(str(tmp_path)) as journal:
+            journal.append("begin", "t", {})
+    said = "6 cannot be read" + (", and was gone on after" if closed else "")
+    assert found(path) == [said]
 
 
 def test_a_garbled_record(tmp_path: Path) -> None:

@@ -227,6 +227,39 @@ def test_a_record_whose_sync_failed_keeps_its_place_in_the_chain(
     assert [r.seq for r in records(str(path))] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("size", [1, 64, 512])
+def test_a_block_lost_of_the_last_record_is_torn_and_gone_on_after(
+    tmp_path: Path, size: int
+) -> None:
+    """Zeros are no line ends: wherever the block was, one line is lost, or two have become one."""
+    path = filled(tmp_path)
+    with Journal(str(tmp_path)) as journal:
+        journal.append("begin", "long", {"text": "x" * 2000})
+    whole = path.read_bytes()
+    first = whole.rindex(b"\n", 0, -1) + 1
+    for start in range(first, len(whole) - 1, size):
+        end = min(start + size, len(whole) - 1)
+        path.write_bytes(whole[:start] + bytes(end - start) + whole[end:])
+        lost: list[str] = []
+        assert [r.seq for r in latest(str(path), lost)] == [1, 2, 3]
+        assert lost == [f"{path}:4"]
+        if start % 7:
+            continue
+        with Journal(str(tmp_path)) as journal:
+            assert journal.append("begin", "after", {}).seq == 5
+        assert [r.seq for r in records(str(path))] == [1, 2, 3, 4, 5]
+        assert path.read_bytes().startswith(whole[:start])
+
+
+def test_a_damaged_record_before_the_last_stops_all_and_says_how_to_go_on(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    whole = bytearray(path.read_bytes())
+    whole[20:40] = bytes(20)
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=r":1: not a journal record.*move .* aside; the undo-"):
+        list(records(str(path)))
+
+
 def rotated(folder: Path) -> list[str]:
     filled(folder)
     with Journal(str(folder)) as journal:
