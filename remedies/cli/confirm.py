@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
             confirm(here, journal, entry, agreed)
             code, outcome, name = 0, "confirmed", entry.id
         else:
+            _no_stray(here, args.transaction)
             code, outcome, name = _too_late(writing.recover(here, journal), args.transaction)
     _print(args, outcome, name)
     return code
@@ -80,6 +81,21 @@ def confirm(here: Session, journal: Journal, entry: Transaction, agreed: Consent
     for_boot = partial(bootguard.arm, here.folder, entry.id)
     confirm_it(HostResources(), journal, entry, agreed, for_boot)
     guard.nudge(here.folder, entry.id)
+
+
+def _no_stray(here: Session, wanted: str | None) -> None:
+    """Raise RemedyError where a transaction waits that this journal knows nothing of."""
+    from remedies.errors import RemedyError
+    from remedies.transaction.guard import strays
+
+    for stray in strays(here.ledger):
+        if wanted in (None, stray.txn):
+            raise RemedyError(
+                f"transaction {stray.txn} is not in this journal and cannot be confirmed here: its "
+                f"guard (pid {stray.pid}) has {stray.folder}",
+                "where that is another --state-dir, name it; where it is gone, the guard undoes it "
+                f"in time, or at once by 'kill -TERM {stray.pid}'",
+            )
 
 
 def _too_late(here: Session, wanted: str | None) -> tuple[int, str, str]:

@@ -55,11 +55,13 @@ def _unfinished(here: Session) -> Iterator[tuple[str, str]]:
 
     One that could be neither finished nor undone has none either while something of it stands.
     """
-    from remedies.transaction.guard import situation
+    from remedies.transaction.guard import situation, strays
     from remedies.transaction.ledger import unfinished
 
     for entry in unfinished(here.ledger):
         yield entry.id, situation(here.folder, entry, here.host.boot_id)
+    for stray in strays(here.ledger):
+        yield stray.txn, "stray"
     for name in dict.fromkeys(held.transaction for held in here.held.values()):
         if here.ledger[name].outcome == "incomplete":
             yield name, "stuck"
@@ -119,6 +121,11 @@ _WORDS = {
     ),
     "writing": ("unfinished", "it is being written, or its guard is about to put things back"),
     "dead": ("unfinished", "its writer died: 'remedy rollback' puts things back"),
+    "stray": (
+        "unfinished",
+        "its guard lives and this journal does not have it: another --state-dir, or it is gone; "
+        "undone in time unless it is confirmed there",
+    ),
     "stuck": (
         "incomplete",
         "it could be neither finished nor undone: mend what is stuck, then 'remedy rollback'",
@@ -155,10 +162,10 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
         lines += [f"         {clean(name)}: {n}" for name, n in entry.counters.items()]
     for name, why in _unfinished(here):
         colour = "yellow" if why == "pending" else "red"
-        told = here.ledger[name]
-        until = local(told.pending.until) if told.pending else ""
-        began = clean(local(told.time))
-        lines.append(f"{style(colour, _WORDS[why][0])} transaction {name} of {began}: "
+        told = here.ledger.get(name)
+        until = local(told.pending.until) if told and told.pending else ""
+        began = f" of {clean(local(told.time))}" if told else ""
+        lines.append(f"{style(colour, _WORDS[why][0])} transaction {clean(name)}{began}: "
                      + _WORDS[why][1].format(until=clean(until)))  # fmt: skip
     lines += [clean(line) for line in outlooks.lines(outlook)]
     if not lines:

@@ -12,6 +12,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Collection
 from typing import Optional
 
 from remedies import codec
@@ -22,6 +23,7 @@ from remedies.transaction.journal import NAME, latest
 from remedies.transaction.ledger import Begin, Pending, Transaction
 from remedies.transaction.memory import Memory
 from remedies.transaction.watch import clock
+from remedies.values import dataclass
 
 PATIENCE = 5.0
 """Seconds that a guard may take to report that it is in place; it needs a millisecond or two."""
@@ -70,6 +72,40 @@ def sweep(folder: str) -> None:
         prefix, _, txn = name.partition("-")
         if prefix == "guard" and not alive(folder, txn):
             clear(folder, txn)
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A guard of this namespace whose transaction the journal at hand does not hold open."""
+
+    pid: int
+    txn: str
+    folder: str
+    """The state folder, where it is or was."""
+
+
+def strays(open_here: Collection[str]) -> tuple[Stray, ...]:
+    """Return the guards that live in this network namespace, but for those of ``open_here``.
+
+    Theirs is another state directory, or a journal that is gone. Found by the FIFO that each has
+    open (/proc/PID/fd, proc(5)), which shows to root and to who started it alone.
+    """
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            with open(f"/proc/{name}/comm", "rb") as file:
+                if file.read() != b"remedy-guard\n":
+                    continue
+            if not os.path.samefile(f"/proc/{name}/ns/net", "/proc/thread-self/ns/net"):
+                continue
+            for number in os.listdir(f"/proc/{name}/fd"):
+                path = os.readlink(f"/proc/{name}/fd/{number}").partition(" (deleted)")[0]
+                folder, _, last = path.rpartition("/")
+                prefix, _, txn = last.partition("-")
+                if prefix == "guard" and txn not in open_here:
+                    found.append(Stray(int(name), txn, folder))
+                    break
+    return tuple(found)
 
 
 def situation(folder: str, entry: Transaction, boot_id: str) -> str:

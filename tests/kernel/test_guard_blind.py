@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
-from damages import ALL, Damage, mounted
+from damages import (
+    ALL,
+    Damage,
+    emptied,
+    mounted,
+    moved,
+    removed,
+    replaced,
+    unlinked,
+    unmounted,
+)
 from faulty import Fault, Host, eventually
 
 
@@ -45,6 +57,42 @@ def test_what_nobody_confirms_is_undone_in_time(
         alone(host)
         assert time.monotonic() - start >= 1
         assert host.dump() == before
+
+
+@pytest.mark.parametrize("damage", [removed, unlinked, moved, unmounted, emptied, replaced])
+def test_what_the_journal_has_lost_cannot_be_confirmed_and_is_said(
+    netns: Callable[..., str], tmp_path: Path, damage: Damage
+) -> None:
+    with mounted(Host(netns("blind"), tmp_path).prepare()) as host:
+        before = host.dump()
+        words = ("apply", "--yes", "--json", "--confirm-timeout", "60s")
+        name = host.run(*words).json["transaction"]
+        damage(host.state)
+        status = host.run("status", "--json")
+        assert (status.code, status.json["unfinished"]) == (2, [name]), status.out
+        assert "its guard lives and this journal does not have it" in host.run("status").out
+        late = host.run("confirm")
+        assert late.code == 1, late.out
+        assert f"transaction {name} is not in this journal and cannot be confirmed" in late.out
+        (pid,) = guards_of(host)
+        os.kill(pid, signal.SIGTERM)  # as that message says
+        alone(host)
+        assert host.dump() == before
+        assert host.run("status").code == 0
+
+
+def test_a_caller_that_waits_hears_how_it_ended_from_the_guard_itself(
+    netns: Callable[..., str], tmp_path: Path
+) -> None:
+    host = Host(netns("blind"), tmp_path).prepare()
+    before = host.dump()
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(host.run, "apply", "--yes", "--wait", "--confirm-timeout", "2s")
+        eventually(lambda: bool(guards_of(host)) and host.dump() != before, 20, "not applied")
+        shutil.rmtree(host.state.parent)
+        done = waits.result()
+    assert (done.code, "Not confirmed, and reverted" in done.out) == (7, True), done.out
+    assert host.dump() == before
 
 
 @pytest.mark.parametrize("damage", ALL, ids=lambda d: d.__name__)
