@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli_host import Cli, Q
 from cli_shapes import SHAPES, departures
+from faulty import eventually
 
 from remedies.lab.world import World
 
@@ -106,6 +107,13 @@ def point(name):
         raise OSError(5, "Input/output error")
 """
 """What was written cannot be taken back, either."""
+FOREIGN = """
+def point(name):
+    if name == "before verified":
+        import subprocess
+        subprocess.run(["nft", "add chain inet remedy_invalid_drop foreign"], check=True)
+        raise OSError(5, "Input/output error")
+"""
 
 
 def test_3_and_4_what_cannot_be_written_or_undone(cli: Cli) -> None:
@@ -116,12 +124,23 @@ def test_3_and_4_what_cannot_be_written_or_undone(cli: Cli) -> None:
     stuck = cli("apply", "--yes", *Q, point=SECOND)
     assert stuck.returncode == 4, (stuck.stdout, stuck.stderr)
     assert "stuck: nft:inet/remedy_invalid_drop" in stuck.stdout
+    assert "the guard goes on undoing" in stuck.stdout
+    eventually(lambda: cli("status").returncode == 0, 20, "the guard has given up")
+    assert not cli.in_force()
+
+
+def test_4_what_somebody_else_has_changed_meanwhile_stays_incomplete(cli: Cli) -> None:
+    """The writer's own rule is not what is there any more when verification fails."""
+    stuck = cli("apply", "--yes", *Q, point=FOREIGN)
+    assert stuck.returncode == 4, (stuck.stdout, stuck.stderr)
+    assert "stuck: nft:inet/remedy_invalid_drop" in stuck.stdout
+    assert "goes on" not in stuck.stdout
     assert cli.in_force()
     status = cli("status")
     assert status.returncode == 2
     assert "incomplete transaction" in status.stdout
     assert len(cli.json("status", code=2)["unfinished"]) == 1
-    assert cli("rollback", "--yes").returncode == 0
+    assert cli("rollback", "--yes", "--force").returncode == 0
     assert not cli.in_force()
     assert cli("status").returncode == 0
 
