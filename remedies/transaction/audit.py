@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from remedies.errors import NotPermitted
-from remedies.transaction.journal import GENESIS, Record, segments
+from remedies.transaction.journal import GENESIS, Record
+from remedies.transaction.segments import segments
 from remedies.values import dataclass, field
 
 _KEYS = {

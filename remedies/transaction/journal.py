@@ -14,9 +14,8 @@ import contextlib
 import errno
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Optional
+from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
@@ -24,6 +23,7 @@ from remedies.hashing import sha256
 from remedies.probing import now
 from remedies.transaction import points
 from remedies.transaction.announce import anchor
+from remedies.transaction.segments import is_ours, not_ours, reading, segments
 from remedies.values import dataclass, field
 
 VERSION = 2
@@ -70,28 +70,6 @@ def _hash(plain: dict[str, Any]) -> str:
     body = {key: value for key, value in plain.items() if key != "hash"}
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return sha256(text.encode()).hexdigest()
-
-
-def segments(path: str) -> list[str]:
-    """Return the segments that exist of the journal whose first is ``path``, oldest first."""
-    folder, name = os.path.split(path)
-    stem, suffix = os.path.splitext(name)
-    try:
-        found = os.listdir(folder or ".")
-    except FileNotFoundError:
-        return []
-    except PermissionError as error:
-        raise NotPermitted(
-            f"cannot read the journal {path}: {error.strerror}", "run as root"
-        ) from None
-    later = sorted(
-        n
-        for n in found
-        if n.startswith(f"{stem}-")
-        and n.endswith(suffix)
-        and n[len(stem) + 1 : -len(suffix)].isdigit()
-    )
-    return [os.path.join(folder, n) for n in ([name] if name in found else []) + later]
 
 
 def records(path: str) -> Iterator[Record]:
@@ -179,30 +157,6 @@ def _chained(
             raise NotPermitted(
                 f"cannot read the journal {path}: {error.strerror}", "run as root"
             ) from None
-
-
-def reading(path: str) -> BinaryIO:
-    """Open a segment; raise NotPermitted for a link or what is no file: none is of our making."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        file = open(os.open(path, flags), "rb")  # noqa: SIM115
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise _not_ours(path) from None
-    if not _is_ours(file.fileno()):
-        file.close()
-        raise _not_ours(path)
-    return file
-
-
-def _is_ours(descriptor: int) -> bool:
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-
-
-def _not_ours(path: str) -> RemedyError:
-    return NotPermitted(f"the journal {path} is a link, or no file", "look at it and remove it")
 
 
 def _checked(
@@ -299,9 +253,9 @@ class Journal:
                 _sync_folder(self.folder)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        if not _is_ours(descriptor):
+        if not is_ours(descriptor):
             os.close(descriptor)
-            raise _not_ours(self.path)
+            raise not_ours(self.path)
         return descriptor
 
     def append(self, kind: str, txn: str, data: Optional[dict[str, object]] = None) -> Record:

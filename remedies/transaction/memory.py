@@ -27,10 +27,9 @@ from remedies.transaction.journal import (
     Record,
     intact,
     latest,
-    reading,
-    segments,
 )
 from remedies.transaction.ledger import Begin, Pending, Transaction
+from remedies.transaction.segments import reading, segments
 
 
 class Memory:

@@ -18,7 +18,7 @@ import ordinary
 from remedies.fixes import invalid_drop
 from remedies.model import Change
 from remedies.netns import inside
-from remedies.transaction import journal, ledger
+from remedies.transaction import journal, ledger, segments
 from remedies.transaction.ledger import Begin
 
 NAME = "remedy-bench-journal"
@@ -57,7 +57,7 @@ def write(folder: str) -> int:
                 out.append(kind, _id(turn), data)
                 count += 1
             turn += 1
-    return len(journal.segments(path))
+    return len(segments.segments(path))
 
 
 def _id(turn: int) -> str:

@@ -13,8 +13,9 @@ from remedies import cli
 from remedies.facts.host import read_host
 from remedies.model import Change
 from remedies.transaction import journal, ledger
-from remedies.transaction.journal import NAME, Journal, newest_first, segments
+from remedies.transaction.journal import NAME, Journal, newest_first
 from remedies.transaction.ledger import Begin
+from remedies.transaction.segments import segments
 
 CHANGE = Change("f", None, "sysctl:a", "update", "0", "1", "", "exact", "low", "")
 

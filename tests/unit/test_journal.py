@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.errors import InputError, NotPermitted, RemedyError
-from remedies.transaction.journal import NAME, Journal, _hash, latest, records, segments
+from remedies.transaction.journal import NAME, Journal, _hash, latest, records
+from remedies.transaction.segments import segments
 
 
 def filled(folder: Path, count: int = 3) -> Path:
