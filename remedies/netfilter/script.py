@@ -1,8 +1,94 @@
-"""What ``iptables-restore --noflush`` is fed to write or remove a chain of ours. Pure."""
+"""What ``nft -j -f`` and ``iptables-restore --noflush`` are fed to write what is ours. Pure.
+
+The texts go to those programs' standard input, from drivers, shell scripts, playbooks and boot
+files alike. Whoever may write rules in a namespace chooses comments and names in it, so a text
+that one of these programs would read as anything but one value is refused here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Optional
+
+from remedies.errors import InputError
+from remedies.netfilter.ours import nft_split
+
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
+"""A word as iptables-save quotes it (xtables_save_string() in libxtables/xtables.c)."""
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_HINT = "look at it and remove it yourself"
+
+
+def nft_objects(path: str, state: Optional[str]) -> list[dict[str, Any]]:
+    """Return the objects of a table's state; raise InputError where one is not of this table."""
+    family, table = nft_split(path)
+    objects = []
+    for line in (state or "").splitlines():
+        try:
+            item = json.loads(line)
+            ((kind, body),) = item.items()
+            owner = body["name"] if kind == "table" else body["table"]
+            ours = body["family"] == family and owner == table
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"nft:{path}: not the state of a table: {line[:80]!r}") from error
+        if not ours:
+            raise InputError(f"nft:{path}: the state names another table: {line[:80]!r}")
+        objects.append(item)
+    return objects
+
+
+def nft_commands(path: str, state: Optional[str]) -> list[dict[str, Any]]:
+    """Return the transaction that leaves exactly ``state``; raise InputError for a bad one."""
+    family, table = nft_split(path)
+    name = {"table": {"family": family, "name": table}}
+    return [{"add": name}, {"delete": name}, *({"add": o} for o in nft_objects(path, state))]
+
+
+def nft_batch(path: str, state: Optional[str]) -> str:
+    """Return what ``nft -j -f`` reads to replace our table by ``state``, or to remove it.
+
+    libnftables-json(5), one command a line: printable ASCII alone, so that no name and no comment
+    is a line of its own or a word of nft's. Raises InputError for a state that is not of this
+    table, and for characters that JSON can say and nft cannot take.
+    """
+    commands = [{"metainfo": {"json_schema_version": 1}}, *nft_commands(path, state)]
+    return '{"nftables": [\n' + ",\n".join(_plain(path, each) for each in commands) + "\n]}\n"
+
+
+def _plain(path: str, command: dict[str, Any]) -> str:
+    try:
+        json.dumps(command, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"nft:{path}: a name or comment is not Unicode", _HINT) from error
+    text = json.dumps(command, sort_keys=True).replace("\x7f", "\\u007f")
+    if _NUL.search(text):
+        raise InputError(f"nft:{path}: a name or comment holds a NUL", _HINT)
+    return text
+
+
+def words(line: str) -> tuple[str, ...]:
+    r"""Return the words of a line of iptables-save as iptables-restore reads them.
+
+    ``-m comment --comment "a \"b\""`` has the words ``-m``, ``comment``, ``--comment`` and
+    ``a "b"``. Raises InputError where the line is not whole: a newline in a comment ends it.
+    """
+    found = list(_words(line))
+    if not found:
+        raise InputError(f"no rule: {line[:80]!r}", _HINT)
+    return tuple(found)
+
+
+def _words(line: str) -> Iterator[str]:
+    place = 0
+    while place < len(line):
+        word = _WORD.match(line, place)
+        if word is None or line[word.end() : word.end() + 1] not in ("", " "):
+            raise InputError(f"iptables-restore cannot read it back: {line[:80]!r}", _HINT)
+        quoted, plain = word.groups()
+        yield plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        place = word.end() + 1
 
 
 def jumps_in(lines: Sequence[str], chain: str) -> list[str]:

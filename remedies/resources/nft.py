@@ -7,11 +7,9 @@ the table, and it does not matter what was in it. No table but ours is ever read
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from remedies.errors import InputError, Unreadable, WriteFailed
+from remedies.errors import Unreadable, WriteFailed
 from remedies.netfilter.ours import nft_canonical, nft_split
+from remedies.netfilter.script import nft_commands
 from remedies.resources import nf_tables
 
 
@@ -30,37 +28,12 @@ def read(path: str) -> str | None:
     return None if listing is None else nft_canonical(listing)
 
 
-def _commands(path: str, state: str | None) -> list[dict[str, Any]]:
-    """Return the transaction that leaves exactly ``state``; raise InputError for a bad one."""
-    family, table = nft_split(path)
-    name = {"table": {"family": family, "name": table}}
-    return [{"add": name}, {"delete": name}, *({"add": item} for item in _objects(path, state))]
-
-
-def _objects(path: str, state: str | None) -> list[dict[str, Any]]:
-    """Return the objects of a state; raise InputError where one is not of this table."""
-    family, table = nft_split(path)
-    objects = []
-    for line in (state or "").splitlines():
-        try:
-            item = json.loads(line)
-            ((kind, body),) = item.items()
-            owner = body["name"] if kind == "table" else body["table"]
-            ours = body["family"] == family and owner == table
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"nft:{path}: not the state of a table: {line[:80]!r}") from error
-        if not ours:
-            raise InputError(f"nft:{path}: the state names another table: {line[:80]!r}")
-        objects.append(item)
-    return objects
-
-
 def write(path: str, state: str | None) -> None:
     """Replace the table by ``state``, or remove it, in one transaction: all of it or nothing.
 
     Raises WriteFailed with nft's words, and InputError.
     """
-    commands = _commands(path, state)
+    commands = nft_commands(path, state)
     try:
         if state is None and not nf_tables.table_exists(*nft_split(path)):
             return
@@ -78,7 +51,7 @@ def check(path: str, state: str | None) -> None:
     adds is shown to everybody until the kernel has dropped the batch (nft_deactivate_next() in
     its nf_tables.h undoes the mark of the first addition).
     """
-    commands = _commands(path, state)
+    commands = nft_commands(path, state)
     try:
         if not nf_tables.table_exists(*nft_split(path)):
             commands = commands[2:]

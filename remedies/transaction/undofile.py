@@ -1,7 +1,13 @@
 """A plain shell script beside each transaction that undoes it: for a host where this tool is gone.
 
-It needs a POSIX shell and the programs that the rules are for (nft, iptables). It does not ask
-whether somebody else has changed a value since, which ``remedy rollback`` does.
+It needs a POSIX shell and the programs that the rules are for (``nft`` with JSON, iptables): where
+one is missing it says so and changes nothing. It does not ask whether somebody else has changed a
+value since, which ``remedy rollback`` does.
+
+What was there before may hold names and comments that somebody else chose. They are in the script
+as words in single quotes, as JSON without a character that a shell or ``nft`` could take for its
+own, or as lines that iptables-restore reads back. What is none of these is refused, before
+anything is written.
 """
 
 from __future__ import annotations
@@ -11,16 +17,19 @@ import os
 import shlex
 from collections.abc import Collection, Sequence
 
-from remedies import resources
-from remedies.errors import InputError
+from remedies import printable, resources
+from remedies.errors import InputError, WriteFailed
 from remedies.model import Change
-from remedies.netfilter.ours import iptables_in_force, iptables_split, nft_split
-from remedies.netfilter.script import jumps_in, removing, replacing
-from remedies.resources import file, nft, sysctl
+from remedies.netfilter.ours import iptables_in_force, iptables_split
+from remedies.netfilter.script import jumps_in, nft_batch, removing, replacing, words
+from remedies.resources import file, sysctl
 
 _PREFIX, _SUFFIX = "undo-", ".sh"
+_END = "END-OF-REMEDY"
+_HINT = "look at it and remove it yourself"
 FUNCTIONS = """\
 failed=0
+umask 022
 try() { "$@" || { echo "failed: $*" >&2; failed=1; }; }
 put() { printf '%s' "$2" > "$1" || { echo "failed: $1" >&2; failed=1; }; }
 
@@ -33,54 +42,101 @@ _HEAD = """\
 # {where}
 # It goes on after an error and exits 1 then. It overwrites what others have changed since.
 """
+_NEEDED = """\
+{test} || {{ echo "{program} is missing: nothing was changed" >&2; exit 1; }}
+"""
 
 
 def script(txn: str, namespace: str, changes: Sequence[Change]) -> str:
-    """Return the script that puts back the before-value of each change, newest first."""
+    """Return the script that puts back the before-value of each change, newest first.
+
+    Raises WriteFailed, naming the resource, where a shell script could not do that exactly.
+    """
     where = "Run it on the machine itself."
     if namespace != "host":
         where = f"Run it in the network namespace {namespace}: nsenter --net=FILE sh ..."
     head = _HEAD.format(txn=txn, name=f"{_PREFIX}{txn}{_SUFFIX}", where=where)
-    return head + FUNCTIONS + steps(changes) + "\nexit $failed\n"
+    needed = sorted({program for change in changes for program in _programs(change)})
+    tests = {"nft -j": "nft -j list tables >/dev/null 2>&1"}
+    checks = "".join(
+        _NEEDED.format(program=name, test=tests.get(name, f"command -v {name} >/dev/null"))
+        for name in needed
+    )
+    return head + checks + FUNCTIONS + steps(changes) + "\nexit $failed\n"
 
 
 def steps(changes: Sequence[Change]) -> str:
-    """Return the commands of a script that has :data:`FUNCTIONS`, newest change first."""
+    """Return the commands of a script that has :data:`FUNCTIONS`, newest change first.
+
+    Raises WriteFailed as :func:`script` does.
+    """
     return "".join(_undo(change) for change in reversed(changes))
 
 
 def _undo(change: Change) -> str:
     try:
         scheme, path = resources.split(change.resource)
-    except InputError:
-        scheme, path = "", ""
-    writers = {"sysctl": _sysctl, "file": _file, "nft": _nft}
-    if scheme in ("iptables", "ip6tables"):
-        lines = _xtables(scheme, path, change)
-    elif scheme in writers:
-        lines = writers[scheme](path, change)
-    else:
-        lines = "# no command is known\n"
-    return f"\n# {' '.join(change.resource.split())}\n{lines}"
+        writers = {"sysctl": _sysctl, "file": _file, "nft": _nft}
+        if scheme in ("iptables", "ip6tables"):
+            lines = _xtables(scheme, path, change)
+        elif scheme in writers:
+            lines = writers[scheme](path, change)
+        else:
+            raise InputError("no command undoes it", _HINT)
+    except InputError as error:
+        name = printable.clean(" ".join(change.resource.split()))
+        raise WriteFailed(
+            f"{name}: no script could undo it without remedy: {printable.clean(error.what)}",
+            error.hint,
+        ) from error
+    return f"\n# {change.resource}\n{lines}"
+
+
+def _programs(change: Change) -> tuple[str, ...]:
+    """Return the programs that undoing a change takes."""
+    scheme, _, path = change.resource.partition(":")
+    if scheme == "nft":
+        return ("nft -j",)
+    if scheme not in ("iptables", "ip6tables"):
+        return ()
+    _, chain = iptables_split(path)
+    held = [iptables_in_force(state, chain) for state in (change.before, change.after)]
+    return tuple(f"{scheme}-{variant}-restore" for variant in {**held[0], **held[1]})
+
+
+def _word(text: str) -> str:
+    """Return text as one word of the shell; raise InputError for what none can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("it is not Unicode", _HINT) from None
+    if "\0" in text:
+        raise InputError("it holds a NUL", _HINT)
+    return shlex.quote(text)
 
 
 def _sysctl(path: str, change: Change) -> str:
     if change.before is None:
         return ""
-    return f"put {shlex.quote(sysctl.file_of(path))} {shlex.quote(change.before)}\n"
+    return f"put {_word(sysctl.file_of(path))} {_word(change.before)}\n"
 
 
 def _file(path: str, change: Change) -> str:
-    name = shlex.quote(file.ROOT + path)
-    if change.before is None:
-        return f"try rm -f -- {name}\n"
-    return f"put {name} {shlex.quote(change.before)}\n"
+    name, folder = file.ROOT + path, os.path.dirname(path)
+    if any(not character.isprintable() for character in path):
+        raise InputError("its name holds a control character", _HINT)
+    if change.before is not None:
+        make = f"try mkdir -p -- {_word(file.ROOT + folder)}\n" if folder in file.MADE else ""
+        return f"{make}put {_word(name)} {_word(change.before)}\n"
+    gone, base = f"try rm -f -- {_word(name)}\n", file.MADE.get(folder, folder)
+    while folder != base:
+        gone += f"rmdir -- {_word(file.ROOT + folder)} 2>/dev/null\n"
+        folder = os.path.dirname(folder)
+    return gone
 
 
 def _nft(path: str, change: Change) -> str:
-    family, table = nft_split(path)
-    lines = f"table {family} {table}\ndelete table {family} {table}\n"
-    return _fed("try nft -f -", lines + nft.text(path, change.before))
+    return _fed("try nft -j -f -", nft_batch(path, change.before))
 
 
 def _xtables(program: str, path: str, change: Change) -> str:
@@ -94,16 +150,24 @@ def _xtables(program: str, path: str, change: Change) -> str:
         there = jumps_in(after.get(variant, ()), chain)
         if old:
             rules = tuple(line for line in old if line.startswith(f"-A {chain} "))
-            orders = replacing(table, chain, tuple(jumps_in(old, chain)), rules, there)
+            jumps = tuple(jumps_in(old, chain))
+            for line in old:
+                if line[:1] != ":" and line not in (*rules, *jumps):
+                    raise InputError(f"a rule holds a newline: {line[:80]!r}", _HINT)
+            orders = replacing(table, chain, jumps, rules, there)
         else:
             orders = removing(table, chain, there)
+        for line in orders.splitlines():
+            words(line)
         text += _fed(f"try {program}-{variant}-restore --noflush -w", orders)
     return text
 
 
 def _fed(command: str, text: str) -> str:
-    """Return a command with its standard input; no line of ours is the word that ends it."""
-    return f"{command} <<'END-OF-REMEDY'\n{text}END-OF-REMEDY\n"
+    """Return a command with its standard input; raise InputError for a line that would end it."""
+    if _END in text.split("\n") or "\0" in text:
+        raise InputError(f"it holds the line {_END} or a NUL", _HINT)
+    return f"{command} <<'{_END}'\n{text}{_END}\n"
 
 
 def _path(folder: str, txn: str) -> str:

@@ -27,7 +27,6 @@ from remedies.netfilter import expressions, legacy, nft_syntax, ours, restore, s
 from remedies.netlink import conntrack, conntrack_stats, diag, nft, route
 from remedies.netlink import socket as netlink
 from remedies.policy import compile as compiler
-from remedies.resources import nft as nft_resource
 from remedies.resources import xtables
 from remedies.tap import packets
 from remedies.trace import reasons
@@ -179,7 +178,7 @@ def iptables_boot(data: bytes) -> object:
 
 def nft_state(data: bytes) -> object:
     path, text = "inet/remedy_invalid_drop", _text(data)
-    nft_resource._commands(path, text)
+    script.nft_batch(path, text)
     return nft_syntax.nft_text(text)
 
 

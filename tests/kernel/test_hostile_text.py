@@ -1,0 +1,218 @@
+"""What others wrote into a table of our name comes back as it was, and never runs.
+
+Whoever may write rules in a namespace that root manages chooses every name and comment there. They
+become the before-state, and so text of the undo script and of exported playbooks, which run as
+root. Each is run here, in a folder of its own: a file ``pwned`` or ``PROOF`` there is code that
+ran.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_in import RunIn
+
+from remedies import netns as namespaces
+from remedies.errors import WriteFailed
+from remedies.model import Change
+from remedies.netfilter import ours
+from remedies.resources import file
+from remedies.transaction import undofile
+
+BIN = os.path.dirname(sys.executable)
+HOSTILE = (
+    "\nEND-OF-REMEDY\ntouch pwned\n: <<'E'\n",
+    "a'b\"c $(touch pwned) `touch pwned` \\ ;touch pwned",
+    "{{lookup('pipe','touch${IFS}PROOF')}}",
+    "{{ lookup('pipe', 'touch PROOF') }} {% if %}",
+    "%s%n%(x)s\t\x1b[31m\x07",
+    "\u202e\u2028\u0085 \U0001f525 \x7f",
+    "</script><!-- --- ... &a *a !!python/object",
+    "-e", "null", "1", "true", "-f /etc/passwd", "$0", "#",
+)  # fmt: skip
+TABLE = {"family": "inet", "table": "remedy_invalid_drop"}
+NAT = "table ip world_nat { chain post { type nat hook postrouting priority 100; masquerade; }; }"
+
+
+def before() -> str:
+    """Return commands that fill the table: comments, chains, a set and a map with such names."""
+    added: list[dict[str, Any]] = [{"table": {"family": "inet", "name": TABLE["table"]}}]
+    added.append({"chain": {**TABLE, "name": "x"}})
+    for text in HOSTILE:
+        added.append({"chain": {**TABLE, "name": text}})
+        jump = {"jump": {"target": text}}
+        added.append(
+            {"rule": {**TABLE, "chain": "x", "expr": [{"counter": None}, jump], "comment": text}}
+        )
+    for name in (HOSTILE[0], HOSTILE[2]):
+        added.append(
+            {"set": {**TABLE, "name": f"s{name}", "type": "ipv4_addr", "elem": ["192.0.2.1"]}}
+        )
+        added.append(
+            {
+                "map": {
+                    **TABLE,
+                    "name": f"m{name}",
+                    "type": "inet_service",
+                    "map": "verdict",
+                    "elem": [[22, {"jump": {"target": name}}]],
+                }
+            }
+        )
+    added.append({"counter": {**TABLE, "name": "c;touch pwned"}})
+    return json.dumps({"nftables": [{"add": each} for each in added]})
+
+
+@pytest.fixture
+def ns(netns: Callable[..., str], run_in: RunIn) -> str:
+    """Give a namespace with NAT and a table of our name that somebody has filled."""
+    name = netns("hostile")
+    run_in(name, ["nft", "-f", "-"], stdin=NAT)
+    run_in(name, ["nft", "-j", "-f", "-"], stdin=before())
+    return name
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in a folder of its own; after the test no code of a text's has run in it."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert [path for name in ("pwned", "PROOF") for path in tmp_path.rglob(f"{name}*")] == []
+
+
+def listed(run_in: RunIn, ns: str) -> str:
+    """Return the table without the handles, which the kernel gives anew."""
+    text = run_in(ns, ["nft", "-j", "-s", "list", "table", "inet", TABLE["table"]]).stdout
+    return ours.nft_canonical(json.loads(text)["nftables"])
+
+
+def remedy(run_in: RunIn, ns: str, here: Path, *words: str) -> None:
+    argv = [f"{BIN}/remedy", *words, "--state-dir", str(here / "state"), "--window", "0"]
+    run_in(ns, argv, timeout=60)
+
+
+def test_the_undo_script_brings_back_what_was_there(ns: str, here: Path, run_in: RunIn) -> None:
+    was = listed(run_in, ns)
+    assert len(was.splitlines()) > 2 * len(HOSTILE) + 4
+    policy = here / "policy.yaml"
+    policy.write_text(
+        "apiVersion: remedy/v1\nname: one\nrequire:\n- {fix: invalid-drop, reason: test}\n"
+    )
+    policy.chmod(0o600)
+    remedy(run_in, ns, here, "apply", "--yes", "--policy", str(policy), "--backend", "nftables")
+    assert listed(run_in, ns) != was
+    (script,) = (here / "state").glob("*/undo-*.sh")
+    done = run_in(ns, ["sh", str(script)])
+    assert (done.stdout, done.stderr) == ("", "")
+    assert listed(run_in, ns) == was
+
+
+def test_the_playbooks_bring_back_what_was_there(ns: str, here: Path, run_in: RunIn) -> None:
+    was = listed(run_in, ns)
+    policy = here / "policy.yaml"
+    policy.write_text(
+        "apiVersion: remedy/v1\nname: one\nrequire:\n- {fix: invalid-drop, reason: test}\n"
+    )
+    policy.chmod(0o600)
+    words = ("--policy", str(policy), "--backend", "nftables", "-o", "p.json")
+    remedy(run_in, ns, here, "plan", *words)
+    run_in(ns, [f"{BIN}/remedy", "export", "ansible", "p.json", "-o", "out"], timeout=30)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(here), "LC_ALL": "C.UTF-8",
+                   "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}  # fmt: skip
+
+    def play(name: str, *options: str) -> bool:
+        """Run one; tell whether it changed something."""
+        argv = [f"{BIN}/ansible-playbook", "-i", "localhost,", "-c", "local", f"out/{name}.yml",
+                "-e", "remedy_hosts=all", "-e", "ansible_become=false", *options]  # fmt: skip
+        said = run_in(ns, argv, timeout=120, env=environment).stdout
+        return "changed=0" not in said
+
+    play("apply", "--check", "--diff")
+    assert listed(run_in, ns) == was
+    assert play("apply")
+    assert not play("apply")
+    assert listed(run_in, ns) != was
+    play("rollback", "--check", "--diff")
+    assert play("rollback")
+    assert listed(run_in, ns) == was
+    assert not play("rollback")
+
+
+def test_without_nft_the_script_says_so_and_does_nothing(
+    ns: str, here: Path, run_in: RunIn
+) -> None:
+    """Neither the table nor the setting that could be put back without nft."""
+    key = "net.netfilter.nf_conntrack_tcp_be_liberal"
+    run_in(ns, ["sysctl", "-q", "-w", f"{key}=1"])
+    state = listed(run_in, ns)
+    changes = (
+        Change(
+            "f", None, "nft:inet/remedy_invalid_drop", "update", state, None, "", "exact", "low", ""
+        ),
+        Change("f", None, f"sysctl:{key}", "update", "0", "1", "", "exact", "low", ""),
+    )
+    undofile.write(str(here), "t", undofile.script("t", "host", changes))
+    (here / "bin").mkdir()
+    old = here / "bin/nft"
+    for made in ("", "#!/bin/sh\necho 'JSON support not compiled-in' >&2; exit 1\n"):
+        if made:
+            old.write_text(made)
+            old.chmod(0o755)
+        enter = ["/usr/bin/env", f"PATH={here}/bin", "/bin/sh", str(here / "undo-t.sh")]
+        done = run_in(ns, enter, check=False)
+        assert (done.returncode, done.stderr) == (1, "nft -j is missing: nothing was changed\n")
+    assert run_in(ns, ["sysctl", "-n", key]).stdout == "1\n"
+    assert listed(run_in, ns) == state
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "\n", "a\nEND-OF-REMEDY\ntouch pwned\n", "\r\n\v\f"])
+def test_every_byte_of_a_file_comes_back(
+    here: Path, netns: Callable[..., str], run_in: RunIn, text: str
+) -> None:
+    target = here / f"file {text.replace('/', '').replace(chr(10), '')}"[:100]
+    if not target.name.isprintable():
+        target = here / "plain"
+    target.write_text("ours")
+    assert file.ROOT == ""
+    change = Change("f", None, f"file:{target}", "update", text, "ours", "", "exact", "low", "")
+    undofile.write(str(here), "t", undofile.script("t", "host", (change,)))
+    done = run_in(netns("file"), ["sh", str(here / "undo-t.sh")])
+    assert (done.stderr, target.read_bytes()) == ("", text.encode())
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_a_chain_of_iptables_comes_back_or_is_refused(
+    here: Path, netns: Callable[..., str], run_in: RunIn, text: str, variant: str
+) -> None:
+    """A comment with a newline is two lines of iptables-save: no restore reads it back."""
+    ns = netns("xt")
+    program = f"iptables-{variant}"
+    chain = "REMEDY-INVALID"
+    comment = ["-m", "comment", "--comment", text]
+    run_in(ns, [program, "-w", "-t", "mangle", "-N", chain])
+    run_in(ns, [program, "-w", "-t", "mangle", "-A", chain, *comment, "-j", "ACCEPT"])
+    run_in(ns, [program, "-w", "-t", "mangle", "-A", "INPUT", "-j", chain])
+    with namespaces.inside(ns):
+        from remedies.resources import iptables
+
+        was = iptables.read(f"mangle/{chain}")
+        wanted = ours.iptables_chain(f"mangle/{chain}", variant, ("INPUT",), ("-j DROP",))
+        change = Change(
+            "f", None, f"iptables:mangle/{chain}", "update", was, wanted, "", "lossy", "low", ""
+        )
+        if len(text.splitlines()) > 1:
+            with pytest.raises(WriteFailed, match=f"^iptables:mangle/{chain}: no script could"):
+                undofile.script("t", "host", (change,))
+            return
+        undofile.write(str(here), "t", undofile.script("t", "host", (change,)))
+        iptables.write(f"mangle/{chain}", wanted)
+    run_in(ns, ["sh", str(here / "undo-t.sh")])
+    with namespaces.inside(ns):
+        assert iptables.read(f"mangle/{chain}") == was
