@@ -211,8 +211,8 @@ class View:
             )
             for resource, number in sorted(kept.items()):
                 print(f"in force  {clean(resource)}  {_hosts(number)}")
-        print(f"{_hosts(len(found))}, {sum(1 for s in found.values() if s.rc == 0)} without "
-              "anything to see to.")  # fmt: skip
+        print(f"{_hosts(len(found))}, {sum(1 for s in found.values() if s.rc == 0)} with nothing "
+              "failing now.")  # fmt: skip
 
     def _summary(self, found: Mapping[str, Standing], **more: object) -> None:
         if self._args.json:

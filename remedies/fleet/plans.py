@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remedies import __version__, codec, model
+from remedies import __version__, codec, model, reads
 from remedies.errors import InputError
 from remedies.fleet.states import Standing
 from remedies.probing import now
+from remedies.transaction.host import HostResources
 
 INDEX = "index.json"
 
@@ -128,9 +129,23 @@ def group(changes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shown(changes: Sequence[Mapping[str, Any]]) -> tuple[Shown, ...]:
-    """Return what is shown of a plan's changes."""
-    names = ("resource", "fix", "action", "risk", "diff")
-    return tuple(Shown(**{name: str(change.get(name)) for name in names}) for change in changes)
+    """Return what is shown of a plan's changes.
+
+    The diff is made here, of the values that are acted on: what the plan calls its diff is text.
+    """
+    names = ("resource", "fix", "action", "risk")
+    return tuple(
+        Shown(**{name: str(change.get(name)) for name in names}, diff=_diff(change))
+        for change in changes
+    )
+
+
+def _diff(change: Mapping[str, Any]) -> str:
+    before, after = (
+        None if value is None else str(value)
+        for value in (change.get("before"), change.get("after"))
+    )
+    return reads.diff(HostResources(), str(change.get("resource")), before, after)
 
 
 def saved(folder: str, entry: Entry) -> tuple[Shown, ...]:
@@ -190,7 +205,7 @@ def heard(
 def grouped(hosts: Mapping[str, Entry], changes: Mapping[str, tuple[Shown, ...]]) -> list[Group]:
     """Return groups of hosts: the largest first, those without change last.
 
-    Hosts whose diffs differ are never in one group, whatever their plans say of themselves.
+    Hosts whose diffs differ are never in one group, whatever the index says.
     """
     groups: dict[tuple[str, tuple[Shown, ...]], list[str]] = {}
     for host, entry in hosts.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from remedies.fleet import order, plans
 from remedies.fleet.plans import Index
 
 SYSCTL = {"fix": "f", "action": "update", "resource": "sysctl:net.netfilter.nf_be_liberal",
-          "before": "0", "after": "1", "diff": "-0\n+1"}  # fmt: skip
+          "before": "0", "after": "1"}  # fmt: skip
 TABLE = {"fix": "g", "action": "create", "resource": "nft:inet/x", "before": None, "after": "t"}
 
 
@@ -42,7 +43,11 @@ def test_hosts_with_the_same_change_are_together_the_largest_group_first(tmp_pat
         ((), ("done",)),
     ]
     (change,) = found[0].changes
-    assert (change.resource, change.diff) == (SYSCTL["resource"], SYSCTL["diff"])
+    assert change.resource == SYSCTL["resource"]
+    assert change.diff.splitlines()[3:] == [
+        "-net.netfilter.nf_be_liberal = 0",
+        "+net.netfilter.nf_be_liberal = 1",
+    ]
     assert index.without == {"away": "not reached"}
     held = order.approved(str(tmp_path), "a/../b")
     assert held is not None
@@ -51,14 +56,25 @@ def test_hosts_with_the_same_change_are_together_the_largest_group_first(tmp_pat
     assert {p.parent.parent for p in tmp_path.glob("*/*.json")} == {tmp_path}
 
 
-def test_hosts_whose_diffs_differ_are_not_shown_as_one_group(tmp_path: Path) -> None:
-    """What a host calls its group, its fix and its values is its own word; the diff is shown."""
+def test_the_diff_is_made_of_what_is_acted_on(tmp_path: Path) -> None:
+    """Neither the diff in a plan nor the group in the index says what hosts have in common."""
+    changes: tuple[dict[str, Any], ...] = (
+        {**SYSCTL, "diff": "+nothing at all"},
+        {**SYSCTL, "after": "9"},
+        {"resource": 7},
+    )
     entries = {
-        name: plans.save(str(tmp_path), name, plan({**SYSCTL, "diff": diff}), "{}")
-        for name, diff in (("one", "-0\n+1"), ("two", "-0\n+9"))
+        name: replace(plans.save(str(tmp_path), name, plan(change), "{}"), group="same")
+        for name, change in zip(("one", "two", "three"), changes, strict=True)
     }
-    changes = {host: plans.saved(str(tmp_path), entry) for host, entry in entries.items()}
-    assert [group.hosts for group in plans.grouped(entries, changes)] == [("one",), ("two",)]
+    shown = {host: plans.saved(str(tmp_path), entry) for host, entry in entries.items()}
+    assert [change.diff.splitlines()[-1:] for (change,) in shown.values()] == [
+        ["+net.netfilter.nf_be_liberal = 1"],
+        ["+net.netfilter.nf_be_liberal = 9"],
+        [],
+    ]
+    found = plans.grouped(entries, shown)
+    assert [group.hosts for group in found] == [("one",), ("three",), ("two",)]
 
 
 def test_what_was_altered_or_is_missing_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""A signal at moments that no host sees: between two batches, and while a resumed run waits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remedies.cli import Terminated, fleet_rollout, fleet_stopped, parser, settings
+from remedies.fleet import rundir, runner
+from remedies.fleet.applying import APPLYING, CONFIRMING, LEFT, UNDOING
+from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.states import Standing
+
+UNTIL = "2026-01-01T00:00:00Z"
+
+
+def args(folder: Path, *words: str) -> argparse.Namespace:
+    found = parser.parse(["fleet", "apply", "--yes", "--run-dir", str(folder), *words])
+    settings.fill(found)
+    return found
+
+
+def begun(folder: Path, **more: Any) -> Run:
+    return rundir.begin(str(folder), Asked(("h,",), ("a", "b", "c"), ("1",), **more))
+
+
+def raises(by: BaseException) -> Callable[..., Any]:
+    def act(*_: object) -> None:
+        raise by
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("by", "code"), [(KeyboardInterrupt(), 130), (Terminated(15), 143), (Terminated(1), 129)]
+)
+def test_a_signal_between_two_batches_ends_the_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    by: BaseException, code: int,
+) -> None:  # fmt: skip
+    run, plays = begun(tmp_path), []
+
+    def play(name: str, _site: object, hosts: Sequence[str], *_: object) -> list[str]:
+        plays.append((name, *hosts))
+        if len(plays) == 2:
+            raise by
+        run.tell(Standing(hosts[0], "confirmed", transaction="T1"))
+        return list(hosts)
+
+    monkeypatch.setattr(runner, "play", play)
+    assert fleet_rollout.resume(args(tmp_path, "--resume", run.id)) == code
+    assert plays == [("apply", "a"), ("apply", "b")]
+    out = capsys.readouterr().out
+    assert "confirmed   a  transaction T1 stays\n" in out
+    assert "untouched   b  not begun\nuntouched   c  not begun\n" in out
+    assert f"'remedy fleet apply --resume {run.id} --run-dir {tmp_path}'" in out
+    assert not (tmp_path / run.id / "summary.json").exists()
+
+
+def test_a_signal_while_a_resumed_run_waits_begins_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begun(tmp_path, variables={"remedy_confirm_timeout": 900})
+    run.tell(Standing("a", "applied", message=APPLYING))
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr(runner, "play", raises(AssertionError("it went on")))
+    assert fleet_rollout.resume(args(tmp_path, "--resume", run.id, "--json")) == 130
+    assert 890 < waited[0] <= 904
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [word.get("host") for word in told] == ["a", "b", "c", None]
+    assert told[-1]["exit"] == 130
+    assert told[-1]["resume"] == f"remedy fleet apply --resume {run.id} --run-dir {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        (Standing("a", "confirmed", transaction="T"), "transaction T stays"),
+        (Standing("a", "applied", until=UNTIL), "undoes itself at 2026-01-01 "),
+        (Standing("a", "applied", until=UNTIL, message=LEFT), "undoes itself at 2026-01-01 "),
+        (Standing("a", "applied", until=UNTIL, message=CONFIRMING), "it stays, or undoes itself"),
+        (Standing("a", "applied", until=UNTIL, message=UNDOING), "at the latest"),
+        (Standing("a", "applied", message=APPLYING, details={"timeout": 30.0}), "itself 30 s"),
+        (Standing("a", "untouched"), "not begun"),
+        (Standing("a", "untouched", 5, "stale", time=UNTIL), "stale"),
+        (Standing("a", "unreachable", 9, "no route", time=UNTIL), "no route"),
+        (Standing("a", "reverted", 7, "undone", time=UNTIL), "undone"),
+    ],
+)
+def test_each_state_says_what_the_host_does_by_itself(standing: Standing, said: str) -> None:
+    assert said in fleet_stopped.state(standing)
