@@ -1,7 +1,8 @@
 """nft syntax from canonical JSON: what a diff shows of a table of ours.
 
-Covers what our fixes use; anything else that somebody put into the table is shown as its JSON,
-so a diff never hides it. Names of priorities are those of nft(8), "PRIORITY".
+For people alone: nft is fed JSON (:mod:`remedies.netfilter.script`). Covers what our fixes use;
+anything else that somebody put into the table is shown as its JSON, so a diff never hides it.
+Names of priorities are those of nft(8), "PRIORITY".
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from remedies import printable
 from remedies.errors import InputError
 
 _PRIORITIES = (
@@ -58,7 +60,7 @@ def _text(state: str) -> str:
 
 
 def _chain(chain: dict[str, Any], rules: list[dict[str, Any]]) -> str:
-    lines = [f"\tchain {chain['name']} {{"]
+    lines = [f"\tchain {_name(chain['name'])} {{"]
     if "hook" in chain:
         where = f"type {chain['type']} hook {chain['hook']}"
         lines.append(
@@ -67,6 +69,17 @@ def _chain(chain: dict[str, Any], rules: list[dict[str, Any]]) -> str:
         )
     lines += [f"\t\t{_rule(rule)}" for rule in rules if rule["chain"] == chain["name"]]
     return "\n".join((*lines, "\t}"))
+
+
+def _quoted(text: Any) -> str:
+    """Return text on one line, in quotes: a newline in it must not look like a rule of its own."""
+    return printable.clean(json.dumps(text, ensure_ascii=False))
+
+
+def _name(text: Any) -> str:
+    """Return a name as nft prints it, one that nft could not read back in quotes."""
+    plain = isinstance(text, str) and text.isascii() and text.replace("_", "a").isalnum()
+    return str(text) if plain else _quoted(text)
 
 
 def priority(value: int, hook: str) -> str:
@@ -82,7 +95,7 @@ def priority(value: int, hook: str) -> str:
 def _rule(rule: dict[str, Any]) -> str:
     words = [_statement(expression) for expression in rule["expr"]]
     if "comment" in rule:
-        words.append(f'comment "{rule["comment"]}"')
+        words.append(f"comment {_quoted(rule['comment'])}")
     return " ".join(words)
 
 
@@ -93,7 +106,7 @@ def _statement(expression: dict[str, Any]) -> str:
         quote = str(_meta_key(body["left"])) in _QUOTED
         return f"{_left(body['left'])} {op}{_right(body['right'], quote)}"
     if kind == "jump" and isinstance(body, dict):
-        return f"jump {body['target']}"
+        return f"jump {_name(body['target'])}"
     if body is None:
         return str(kind)
     return json.dumps(expression, sort_keys=True)
@@ -128,4 +141,4 @@ def _right(right: Any, quote: bool = False) -> str:
         if "prefix" in right:
             return f"{right['prefix']['addr']}/{right['prefix']['len']}"
         return json.dumps(right, sort_keys=True)
-    return f'"{right}"' if quote else str(right)
+    return _quoted(right) if quote else str(right)

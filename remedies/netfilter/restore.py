@@ -2,8 +2,8 @@
 
 One set of files for each fix, so that rolling one back never takes away what another needs:
 
-``/etc/remedy/boot/FIX.nft``
-    an ``nft -f`` script that replaces our table, or
+``/etc/remedy/boot/FIX.json``
+    what ``nft -j -f`` reads to replace our table, or
 ``/etc/remedy/boot/FIX.ipv4`` and ``FIX.ipv6``
     our chain and the jumps to it, for ``iptables-restore --noflush``;
 ``/etc/systemd/system/remedy-restore@FIX.service``
@@ -23,10 +23,12 @@ and containers that it restarts must find the rules there.
 
 from __future__ import annotations
 
+import string
+
 from remedies.errors import InputError
 from remedies.model import Wanted
-from remedies.netfilter.nft_syntax import nft_text
-from remedies.netfilter.ours import iptables_in_force, iptables_split, nft_split
+from remedies.netfilter import script
+from remedies.netfilter.ours import iptables_in_force, iptables_split
 
 DATA = "/etc/remedy/boot"
 UNITS = "/etc/systemd/system"
@@ -49,6 +51,8 @@ _FIREWALLD_IS_DONE = "ExecStartPre=-/usr/bin/firewall-cmd --state --quiet"
 """Waits where firewalld is starting: systemd takes it for started once it has its bus name, and it
 empties the iptables tables after that. Anywhere else this fails at once."""
 
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-_ ")
+"""What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
 _PROGRAMS = "/usr/sbin"  # where Debian, Fedora and SUSE have them; Arch links it
 _FAMILY = {"iptables": "ipv4", "ip6tables": "ipv6"}
 _WHOSE = "# Written by remedy (fix {fix}); 'remedy rollback' takes it away.\n"
@@ -62,7 +66,7 @@ def unit(fix: str) -> str:
 def needed(fix: str, address: str) -> tuple[str, ...]:
     """Return the addresses of the files that bring one table or chain back; none for others."""
     scheme = address.partition(":")[0]
-    data = f"{fix}.{'nft' if scheme == 'nft' else _FAMILY.get(scheme, '')}"
+    data = f"{fix}.{'json' if scheme == 'nft' else _FAMILY.get(scheme, '')}"
     if data.endswith("."):
         return ()
     paths = (f"{DATA}/{data}", f"{UNITS}/{unit(fix)}", f"{WANTS}/remedy-{fix}.conf")
@@ -83,9 +87,9 @@ def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
         if resource.state is None:
             continue
         if scheme == "nft":
-            name = f"{DATA}/{fix}.nft"
-            data.append(_file(name, whose + _script(path, resource.state)))
-            commands.append(f"ExecStart={_PROGRAMS}/nft -f {name}")
+            name = f"{DATA}/{fix}.json"
+            data.append(_file(name, script.nft_batch(path, resource.state)))
+            commands.append(f"ExecStart={_PROGRAMS}/nft -j -f {name}")
         elif scheme in _FAMILY:
             name = f"{DATA}/{fix}.{_FAMILY[scheme]}"
             variant, text, jumps = _restore(path, resource.state)
@@ -110,13 +114,6 @@ def _file(path: str, content: str) -> Wanted:
     return Wanted(resource=f"file:{path}", state=content, boot=True)
 
 
-def _script(path: str, state: str) -> str:
-    """Return a script that replaces the table in one transaction, whether it is there or not."""
-    family, table = nft_split(path)
-    name = f"table {family} {table}"
-    return f"{name}\ndelete {name}\n{nft_text(state)}"
-
-
 def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the variant, the restore file's text, and the jumps as ``HOOK -j CHAIN``."""
     table, chain = iptables_split(path)
@@ -126,6 +123,10 @@ def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
     ((variant, lines),) = sections.items()
     rules = [line for line in lines if line.startswith(f"-A {chain} ")]
     jumps = [line[3:] for line in lines if line.startswith("-A ") and line not in rules]
+    if not all(_PLAIN.issuperset(jump) for jump in jumps):
+        raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
+    for line in rules:
+        script.words(line)
     text = [f"*{table}", f":{chain} - [0:0]", *rules, *(f"-I {j}" for j in jumps), "COMMIT"]
     return variant, "".join(line + "\n" for line in text), tuple(jumps)
 

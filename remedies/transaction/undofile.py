@@ -84,11 +84,9 @@ def _undo(change: Change) -> str:
         else:
             raise InputError("no command undoes it", _HINT)
     except InputError as error:
-        name = printable.clean(" ".join(change.resource.split()))
-        raise WriteFailed(
-            f"{name}: no script could undo it without remedy: {printable.clean(error.what)}",
-            error.hint,
-        ) from error
+        name, why = (printable.clean(" ".join(t.split())) for t in (change.resource, error.what))
+        what = f"{name}: no script could undo it without remedy: {why}"
+        raise WriteFailed(what, error.hint) from error
     return f"\n# {change.resource}\n{lines}"
 
 

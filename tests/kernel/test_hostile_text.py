@@ -37,6 +37,7 @@ HOSTILE = (
     "-e", "null", "1", "true", "-f /etc/passwd", "$0", "#",
 )  # fmt: skip
 TABLE = {"family": "inet", "table": "remedy_invalid_drop"}
+POLICY = "apiVersion: remedy/v1\nname: one\nrequire:\n- {fix: invalid-drop, reason: test}\n"
 NAT = "table ip world_nat { chain post { type nat hook postrouting priority 100; masquerade; }; }"
 
 
@@ -92,20 +93,21 @@ def listed(run_in: RunIn, ns: str) -> str:
     return ours.nft_canonical(json.loads(text)["nftables"])
 
 
-def remedy(run_in: RunIn, ns: str, here: Path, *words: str) -> None:
-    argv = [f"{BIN}/remedy", *words, "--state-dir", str(here / "state"), "--window", "0"]
-    run_in(ns, argv, timeout=60)
+def remedy(run_in: RunIn, ns: str, here: Path, *words: str, code: int = 0) -> str:
+    """Run a verb with a policy that requires invalid-drop; return what it says of errors."""
+    policy = here / "policy.yaml"
+    policy.write_text(POLICY)
+    policy.chmod(0o600)
+    argv = [f"{BIN}/remedy", *words, "--policy", str(policy), "--window", "0"]
+    done = run_in(ns, [*argv, "--state-dir", str(here / "state")], timeout=60, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
 
 
 def test_the_undo_script_brings_back_what_was_there(ns: str, here: Path, run_in: RunIn) -> None:
     was = listed(run_in, ns)
     assert len(was.splitlines()) > 2 * len(HOSTILE) + 4
-    policy = here / "policy.yaml"
-    policy.write_text(
-        "apiVersion: remedy/v1\nname: one\nrequire:\n- {fix: invalid-drop, reason: test}\n"
-    )
-    policy.chmod(0o600)
-    remedy(run_in, ns, here, "apply", "--yes", "--policy", str(policy), "--backend", "nftables")
+    remedy(run_in, ns, here, "apply", "--yes", "--backend", "nftables")
     assert listed(run_in, ns) != was
     (script,) = (here / "state").glob("*/undo-*.sh")
     done = run_in(ns, ["sh", str(script)])
@@ -115,13 +117,7 @@ def test_the_undo_script_brings_back_what_was_there(ns: str, here: Path, run_in:
 
 def test_the_playbooks_bring_back_what_was_there(ns: str, here: Path, run_in: RunIn) -> None:
     was = listed(run_in, ns)
-    policy = here / "policy.yaml"
-    policy.write_text(
-        "apiVersion: remedy/v1\nname: one\nrequire:\n- {fix: invalid-drop, reason: test}\n"
-    )
-    policy.chmod(0o600)
-    words = ("--policy", str(policy), "--backend", "nftables", "-o", "p.json")
-    remedy(run_in, ns, here, "plan", *words)
+    remedy(run_in, ns, here, "plan", "--backend", "nftables", "-o", "p.json")
     run_in(ns, [f"{BIN}/remedy", "export", "ansible", "p.json", "-o", "out"], timeout=30)
     environment = {"PATH": os.environ["PATH"], "HOME": str(here), "LC_ALL": "C.UTF-8",
                    "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}  # fmt: skip
@@ -216,3 +212,25 @@ def test_a_chain_of_iptables_comes_back_or_is_refused(
     run_in(ns, ["sh", str(here / "undo-t.sh")])
     with namespaces.inside(ns):
         assert iptables.read(f"mangle/{chain}") == was
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_apply_refuses_what_could_not_come_back(
+    here: Path, netns: Callable[..., str], run_in: RunIn, variant: str
+) -> None:
+    ns = netns("xt")
+    program = f"iptables-{variant}"
+    run_in(ns, [program, "-w", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"])
+    run_in(ns, [program, "-w", "-t", "mangle", "-N", "REMEDY-INVALID"])
+    comment = ["-m", "comment", "--comment", HOSTILE[0]]
+    run_in(ns, [program, "-w", "-t", "mangle", "-A", "REMEDY-INVALID", *comment, "-j", "ACCEPT"])
+    was = run_in(ns, [f"{program}-save"]).stdout.replace("#", "")
+    said = remedy(run_in, ns, here, "apply", "--yes", "--backend", "iptables", code=1)
+    assert "iptables:mangle/REMEDY-INVALID" in said
+    assert len(said.splitlines()) == 1
+    lines = run_in(ns, [f"{program}-save"]).stdout.replace("#", "").splitlines()
+    dates = ("Generated", "Completed")
+    assert [li for li in lines if not any(d in li for d in dates)] == [
+        li for li in was.splitlines() if not any(d in li for d in dates)
+    ]
+    assert list((here / "state").glob("*/undo-*")) == []

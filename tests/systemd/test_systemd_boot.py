@@ -63,7 +63,7 @@ def test_a_table_is_back_after_a_reboot_and_gone_after_a_rollback(box: Box) -> N
     box.policy("invalid-drop")
     applied = box.json("apply", "--yes", "--window", "0")
     assert applied["outcome"] == "applied"
-    assert all(map(box.there, (*FILES, "/etc/remedy/boot/invalid-drop.nft")))
+    assert all(map(box.there, (*FILES, "/etc/remedy/boot/invalid-drop.json")))
     in_force = box.run("nft", "list", "table", "inet", "remedy_invalid_drop")
 
     without_python(box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -31,15 +32,14 @@ def by_path(wanted: tuple[Wanted, ...]) -> dict[str, str]:
 
 
 def test_a_table_is_replaced_whole_whether_it_is_there_or_not() -> None:
-    script = by_path(restore.boot_files("x", (TABLE,)))["/etc/remedy/boot/x.nft"]
-    lines = script.splitlines()
-    assert lines[1:4] == [
-        "table inet remedy_invalid_drop",
-        "delete table inet remedy_invalid_drop",
-        "table inet remedy_invalid_drop {",
-    ]
-    assert script.count("{") == script.count("}") == 3
-    assert "counter drop" in script
+    batch = by_path(restore.boot_files("x", (TABLE,)))["/etc/remedy/boot/x.json"]
+    commands = json.loads(batch)["nftables"]
+    table = {"table": {"family": "inet", "name": "remedy_invalid_drop"}}
+    assert commands[1:4] == [{"add": table}, {"delete": table}, {"add": table}]
+    assert [json.dumps(c["add"], sort_keys=True) for c in commands[3:]] == (
+        invalid_drop.table().splitlines()
+    )
+    assert all(line.isascii() and line.isprintable() for line in batch.splitlines())
 
 
 def test_the_unit_runs_after_what_empties_rulesets_and_the_boot_wants_it() -> None:
@@ -48,7 +48,7 @@ def test_the_unit_runs_after_what_empties_rulesets_and_the_boot_wants_it() -> No
     after = next(line for line in unit.splitlines() if line.startswith("After="))
     for firewall in (*restore.FIREWALLS, "systemd-sysctl.service"):
         assert firewall in after.split("=")[1].split()
-    assert "ExecStart=/usr/sbin/nft -f /etc/remedy/boot/x.nft" in unit.splitlines()
+    assert "ExecStart=/usr/sbin/nft -j -f /etc/remedy/boot/x.json" in unit.splitlines()
     assert "python" not in unit
     assert "Before=" not in unit, "it could close a circle with somebody's firewall"
     wants = files["/etc/systemd/system/multi-user.target.d/remedy-x.conf"]
@@ -63,7 +63,7 @@ def test_it_follows_every_firewall_but_the_one_that_stops_the_others() -> None:
     for key in ("PartOf", "ReloadPropagatedFrom"):
         (line,) = (line for line in lines if line.startswith(f"{key}="))
         assert set(line.partition("=")[2].split()) == {*restore.FIREWALLS} - {"firewalld.service"}
-    assert "ConditionPathExists=/etc/remedy/boot/x.nft" in lines
+    assert "ConditionPathExists=/etc/remedy/boot/x.json" in lines
 
 
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
@@ -154,7 +154,7 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
 ) -> None:
     monkeypatch.setattr(catalogue, "fix", Fix)
     store = FakeStore()
-    store.unchecked = {"file:/etc/remedy/boot/x.nft"}
+    store.unchecked = {"file:/etc/remedy/boot/x.json"}
     host = Host("h", "m", "k", "host", "b")
     required = Policy(("p",), "d", "nftables", True, {}, (Standing("x", {}, ""),))
     scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
@@ -164,7 +164,7 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
     assert refused.wanted
     assert refused.reason == (
         "it cannot be made to last, as policy asks: "
-        "file:/etc/remedy/boot/x.nft: the kernel would refuse"
+        "file:/etc/remedy/boot/x.json: the kernel would refuse"
     )
     finding = Finding("cond", "subject", "exposed", "high", "message")
     rule = Rule("fix", "exposed", ("x", "other"))
@@ -172,3 +172,10 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
     made = planning.plan(choosing, facts, Scan(host, "t", (finding,), ()), {}, store)
     assert {c.fix for c in made.changes} == {"other"}
     assert [(r.fix, r.wanted) for r in made.refused] == [("x", False)]
+
+
+@pytest.mark.parametrize("hook", ["%h", "$HOME", "INPUT ; x", "'a b'"])
+def test_a_jump_that_a_unit_would_read_otherwise_is_refused(hook: str) -> None:
+    state = ours.iptables_chain("mangle/REMEDY-X", "nft", (hook,), ("-j DROP",))
+    with pytest.raises(InputError, match="a jump that a unit cannot hold"):
+        restore.boot_files("x", (Wanted("iptables:mangle/REMEDY-X", state),))

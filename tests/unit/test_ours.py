@@ -132,3 +132,11 @@ def test_what_is_not_ours_in_our_table_is_shown_too() -> None:
 
 def test_absent_is_empty() -> None:
     assert nft_text(None) == ""
+
+
+def test_a_name_or_comment_never_looks_like_a_line_of_its_own() -> None:
+    text = "x\n\t\taccept\u2028"
+    chain = ours.NftChain(text, "filter", "input", 0, ((ours.drop(), ours.comment(text)),))
+    shown = nft_text(ours.nft_table("inet/remedy_x", (chain,)))
+    assert "accept" not in [line.strip() for line in shown.split("\n")]
+    assert len(shown.splitlines()) == len(shown.split("\n")) - 1 == 6

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from remedies.errors import WriteFailed
 from remedies.model import Change
+from remedies.netfilter import ours
 from remedies.transaction import undofile
 
 
@@ -55,3 +57,45 @@ def test_sweeping_takes_what_is_over_and_nothing_else(tmp_path: Path) -> None:
 def test_removing_one_that_is_gone_is_done(tmp_path: Path) -> None:
     undofile.remove(str(tmp_path), "t")
     assert names(tmp_path) == []
+
+
+def of(resource: str, before: str | None) -> Change:
+    return Change("f", None, resource, "update", before, None, "", "exact", "low", "")
+
+
+def rule(line: str) -> str:
+    return ours.iptables_chain("mangle/REMEDY-X", "nft", ("INPUT",), (line,))
+
+
+@pytest.mark.parametrize(
+    "change_of",
+    [
+        of("file:/etc/sysctl.d/remedy.conf", "a\0b"),
+        of("file:/etc/sysctl.d/remedy.conf", "\ud800"),
+        of("file:/etc/sysctl.d/remedy\n.conf", "a"),
+        of("sysctl:net.ipv4.x\ntouch pwned", "1"),
+        of("flow:udp/a/1", "x"),
+        of("evil\x1b[2J:\nx", "x"),
+        of("nft:inet/remedy_x", '{"table": {"family": "inet", "name": "other"}}'),
+        of("nft:inet/remedy_x", '{"flush": {"ruleset": null}}'),
+        of("nft:inet/remedy_x", "END-OF-REMEDY"),
+        of("iptables:mangle/REMEDY-X", rule('-m comment --comment "a\nEND-OF-REMEDY\nb" -j DROP')),
+        of("iptables:mangle/REMEDY-X", rule('-m comment --comment "a\u2028b" -j DROP')),
+        of("iptables:mangle/REMEDY-X", rule('--comment "a"b" -j DROP')),
+    ],
+)
+def test_what_no_script_can_say_is_refused_by_name(change_of: Change) -> None:
+    with pytest.raises(WriteFailed, match="no script could undo it without remedy") as caught:
+        undofile.script("t", "host", (change_of,))
+    scheme = change_of.resource.partition(":")[0][:4]
+    assert str(caught.value).startswith(scheme)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["\nEND-OF-REMEDY\n", "\\u0000", "\x7f\x1b\u202e", "'\"$(id)`id`"])
+def test_nft_is_fed_printable_json_alone(text: str) -> None:
+    chain = ours.NftChain(text, "filter", "input", 0, ((ours.drop(), ours.comment(text)),))
+    state = ours.nft_table("inet/remedy_x", (chain,))
+    script = undofile.steps((of("nft:inet/remedy_x", state),))
+    assert all(line.isascii() and line.isprintable() for line in script.splitlines())
+    assert script.count("END-OF-REMEDY\n") == script.count("\nEND-OF-REMEDY\n") == 1

@@ -6,6 +6,8 @@ systemd.service(5) says: a leading ``-`` overlooks a failure.
 
 from __future__ import annotations
 
+import json
+
 from userland_world import Userland
 
 KEY = "net.netfilter.nf_conntrack_tcp_be_liberal"
@@ -25,8 +27,8 @@ def checked(world: Userland) -> None:
     """Let nft, iptables-restore and systemd judge the files and change nothing."""
     for name in _data(world):
         path = f"/etc/remedy/boot/{name}"
-        if name.endswith(".nft"):
-            world.sh("nft", "-c", "-f", path)
+        if name.endswith(".json"):
+            world.sh("nft", "-c", "-j", "-f", path)
         else:
             program = {"ipv4": world.options.nat, "ipv6": world.options.nat.replace("ip", "ip6", 1)}
             world.sh(f"{program[name.rpartition('.')[2]]}-restore", "--test", "--noflush", path)
@@ -57,11 +59,12 @@ def start(world: Userland, unit: str) -> None:
 
 def _forget(world: Userland, name: str) -> None:
     """Remove our table, or our chain and its jumps, with the userland's own tool."""
-    lines = (world.root / "etc/remedy/boot" / name).read_text().splitlines()
-    if name.endswith(".nft"):
-        (delete,) = (line for line in lines if line.startswith("delete table "))
-        world.sh("nft", *delete.split())
+    text = (world.root / "etc/remedy/boot" / name).read_text()
+    if name.endswith(".json"):
+        (table,) = (c["delete"]["table"] for c in json.loads(text)["nftables"] if "delete" in c)
+        world.sh("nft", "delete", "table", table["family"], table["name"])
         return
+    lines = text.splitlines()
     program = world.options.nat.replace("ip", "ip6" if name.endswith(".ipv6") else "ip", 1)
     table = ["-t", next(line[1:] for line in lines if line.startswith("*"))]
     chain = next(line[1:].split()[0] for line in lines if line.startswith(":"))

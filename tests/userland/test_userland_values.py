@@ -156,7 +156,7 @@ def states(variant: str) -> Iterator[dict[str, Any]]:
                 for one in made:
                     scheme = one.resource.partition(":")[0]
                     program = "nft" if scheme == "nft" else f"{scheme}-{variant}-restore"
-                    options = ["-f", "-"] if scheme == "nft" else ["--noflush"]
+                    options = ["-j", "-f", "-"] if scheme == "nft" else ["--noflush"]
                     data = boot_files(fix, (one,))[0]
                     yield {
                         "address": one.resource,
