@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import stat
 import sys
@@ -281,6 +282,27 @@ def is_device(path: str) -> bool:
     return not stat.S_ISREG(mode)
 
 
+def _device(path: str) -> int:
+    """Open what is no regular file for writing.
+
+    Raises RemedyError where it belongs to another user, who would read what root writes, and
+    where it is a FIFO that nobody reads: opening that would wait for a reader for ever.
+    """
+    own = os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd", "/proc/self/fd")
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags | (0 if own else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # fifo(7): no reader; unix(7): a socket
+            raise
+        raise RemedyError(f"{path}: nobody reads it", "start the reader, or name a file") from None
+    if not own and os.fstat(descriptor).st_uid not in (0, os.geteuid()):
+        os.close(descriptor)
+        raise RemedyError(f"{path}: belongs to another user", "name a file of your own")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def write_bytes(path: str, data: bytes, mode: int = 0o666) -> None:
     """Write a file a person named, whole or not at all; see :func:`write_pieces`."""
     write_pieces(path, (data,), mode)
@@ -295,7 +317,7 @@ def write_pieces(path: str, pieces: Iterable[bytes], mode: int = 0o666) -> None:
     part = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
     try:
         if is_device(path):
-            with open(path, "wb") as device:
+            with os.fdopen(_device(path), "wb") as device:
                 device.writelines(pieces)
             return
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -225,6 +225,11 @@ def iptables_text(variant: str, table: str, chains: tuple[str, ...], rules: tupl
     return "".join(line + "\n" for line in lines)
 
 
+def lines_of_state(state: str | None) -> list[str]:
+    """Return the lines of a state; what else splitlines() splits at, a comment may hold."""
+    return (state if state[-1] != "\n" else state[:-1]).split("\n") if state else []
+
+
 def iptables_sections(state: str | None) -> dict[str, tuple[str, ...]]:
     """Split a canonical text into variant -> lines between ``*table`` and ``COMMIT``.
 
@@ -232,7 +237,7 @@ def iptables_sections(state: str | None) -> dict[str, tuple[str, ...]]:
     """
     sections: dict[str, tuple[str, ...]] = {}
     lines: list[str] = []
-    for line in (state or "").splitlines():
+    for line in lines_of_state(state):
         lines.append(line)
         if line == "COMMIT":
             if len(lines) < 3 or lines[0] not in _STORES or not lines[1].startswith("*"):

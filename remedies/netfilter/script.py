@@ -91,6 +91,32 @@ def _words(line: str) -> Iterator[str]:
         place = word.end() + 1
 
 
+def lines_of(saved: str) -> list[str]:
+    r"""Return the lines of iptables-save, a rule whose comment holds newlines as one.
+
+    They are written ``\n`` in it, which makes the line one of those that :func:`unsayable` names.
+    """
+    lines: list[str] = []
+    quoted = False
+    for line in saved.split("\n"):
+        if quoted:
+            lines[-1] += "\\n" + line
+        else:
+            lines.append(line)
+        plain = line.replace("\\\\", "").replace('\\"', "")
+        quoted ^= plain.count('"') % 2 == 1
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+_ESCAPED = "\"\\'"
+"""What iptables-save writes behind a backslash (libxtables/xtables.c, xtables_save_string())."""
+
+
+def unsayable(line: str) -> bool:
+    """Tell that no iptables-restore could be fed this rule: it reads lines, and UTF-8."""
+    return any(part[:1] not in _ESCAPED for part in line.replace("\\\\", "").split("\\")[1:])
+
+
 def jumps_in(lines: Sequence[str], chain: str) -> list[str]:
     """Return the lines of iptables-save that send packets to ``chain``."""
     own = f"-A {chain} "

@@ -90,10 +90,11 @@ def chains(deadline: float) -> list[Chain]:
     """
     with Netlink(NETLINK_NETFILTER, deadline) as client:
         answers = client.table(_SUBSYSTEM | _GETCHAIN, _request(""))
-    return [_chain(body) for _, body in answers if len(body) >= HEADER and body[0] in FAMILIES]
+    return [chain(body) for _, body in answers if len(body) >= HEADER and body[0] in FAMILIES]
 
 
-def _chain(body: bytes) -> Chain:
+def chain(body: bytes) -> Chain:
+    """Return the chain that a message describes, which begins with its header."""
     got = dict(attributes(body, HEADER))
     hook, priority = None, 0
     if 4 in got:  # NFTA_CHAIN_HOOK

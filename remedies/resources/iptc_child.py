@@ -154,10 +154,37 @@ def drop_jumps(table: Any, name: str) -> None:
             chain.delete_rule(rule)
 
 
+LIBRARIES = {
+    "libip4tc.so": "libip4tc.so.2",
+    "libip6tc.so": "libip6tc.so.2",
+    "libxtables.so": "libxtables.so.12",
+    "c": "libc.so.6",
+}
+"""What python-iptables looks for, and the name that the loader knows it by."""
+EXTENSIONS = ("/usr/lib/*/xtables", "/usr/lib64/xtables", "/usr/lib/xtables")
+"""Where distributions put the extensions of iptables (pkg-config --variable=xtlibdir xtables)."""
+
+
+def know_libraries() -> None:
+    """Tell python-iptables where its libraries are.
+
+    By itself it asks ctypes.util.find_library(), which runs ldconfig, and where that does not
+    know a name, gcc and ld; and ldconfig once more for the extensions (iptc/xtables.py).
+    """
+    import ctypes.util
+    import glob
+
+    ctypes.util.find_library = LIBRARIES.get  # type: ignore[assignment]
+    folders = [folder for pattern in EXTENSIONS for folder in sorted(glob.glob(pattern))]
+    if folders:
+        os.environ.setdefault("XTABLES_LIBDIR", folders[0])
+
+
 def main() -> int:
     """Read the order, take the lock, carry it out; return the exit status."""
     order = json.load(sys.stdin)
     try:
+        know_libraries()
         import iptc
     except Exception as error:  # its import runs programs and loads libraries: anything can fail
         sys.stderr.write(f"python-iptables: {error}\n")

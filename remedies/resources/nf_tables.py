@@ -13,35 +13,46 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import zip_longest
 
 from remedies.errors import Unreadable, WriteFailed
 from remedies.netlink import nft
 from remedies.netlink.socket import (
     NETLINK_NETFILTER,
+    NLA_F_NESTED,
     NLM_F_ACK,
     NLM_F_REQUEST,
     NLMSG_ERROR,
+    Interrupted,
     Netlink,
     attribute,
     attributes,
     failure,
     message,
     messages,
+    nested,
 )
 
 FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
 
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-_GETTABLE, _DELTABLE, _GETCHAIN, _DELCHAIN, _GETRULE, _DELRULE, _GETGEN = 1, 2, 4, 5, 7, 8, 16
+_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN = 0, 1, 2, 3, 4, 5
+_NEWRULE, _DELRULE, _GETGEN = 6, 8, 16
 _BATCH_BEGIN, _BATCH_END, _BATCH_GENID = 16, 17, 1
-_NLM_F_NONREC = 0x100
+_NLM_F_NONREC, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x400, 0x800
 _TABLE_NAME, _TABLE_USE = 1, 3
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 2, 3, 4
+_RULE_COMPAT, _RULE_USERDATA = 5, 7
+_CMP_OP, _CMP_DATA, _DATA_VALUE = 2, 3, 1
+_LOOKS = 5  # how often a chain is read anew that changes while it is read
 _EXPR_NAME, _EXPR_DATA, _IMMEDIATE_DATA, _DATA_VERDICT, _VERDICT_CHAIN = 1, 2, 2, 2, 2
-_RETRIES = 10
 _PATIENCE = 5.0  # seconds one answer of the kernel's may take
+_BOUND = 2.0  # seconds in which a removal insists that nothing changes between look and batch
+_GIVE_UP = 10.0  # seconds after which a removal without that is given up, too
+_LONGEST_PAUSE = 0.05
+_BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 _ABSENT = (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL)
 """No such table or chain; no family of that name; no nf_tables in this kernel (nfnetlink_rcv_msg
 answers EINVAL for a subsystem that is not registered)."""
@@ -55,6 +66,10 @@ def _head(family: str, resource: int = 0) -> bytes:
     return struct.pack(">BBH", FAMILIES.get(family, 0), 0, resource)  # struct nfgenmsg
 
 
+def _word(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
 def _number(value: bytes) -> int:
     return int.from_bytes(value, "big")
 
@@ -65,13 +80,18 @@ def _open() -> Netlink:
 
 def _ask(client: Netlink, kind: int, payload: bytes) -> dict[int, bytes] | None:
     """Return the attributes of the one object asked for, None where there is none."""
+    body = _answer(client, kind, payload)
+    return None if body is None else dict(attributes(body, nft.HEADER))
+
+
+def _answer(client: Netlink, kind: int, payload: bytes) -> bytes | None:
     try:
         answers = client.request(_SUBSYSTEM << 8 | kind, payload)
     except OSError as error:
         if error.errno in _ABSENT:
             return None
         raise _refused(error) from error
-    return dict(attributes(answers[0][1], 4)) if answers else None
+    return answers[0][1] if answers else None
 
 
 def _refused(error: OSError) -> Unreadable:
@@ -98,37 +118,64 @@ def chain_exists(family: str, table: str, chain: str) -> bool:
         return _ask(client, _GETCHAIN, _head(family) + payload) is not None
 
 
-def chains(family: str, table: str) -> tuple[nft.Chain, ...] | None:
-    """Return the chains of a table, None where there is no such table.
+def built_in(family: str, table: str) -> tuple[str, ...] | None:
+    """Return the base chains of a table that bear names of iptables, None without the table.
 
     Raises Unreadable.
     """
-    return _chains(family, table) if table_exists(family, table) else None
+    with _open() as client:
+        if _table(client, family, table) is None:
+            return None
+        found = ((name, _chain(client, family, table, name)) for name in _BUILT_IN)
+        return tuple(name for name, chain in found if chain and chain.hook is not None)
 
 
-def _chains(family: str, table: str) -> tuple[nft.Chain, ...]:
+def _jumps(family: str, table: str, chain: str, wanted: int) -> tuple[Rule, ...]:
+    """Return the rules that go to ``chain``, of which there are ``wanted``.
+
+    Built-in chains are read side by side and only until all are found: ours stand at their top,
+    and below may be 50,000 rules of others. What is somewhere else is looked for in the whole
+    table. That others write meanwhile (NLM_F_DUMP_INTR) does not matter: what was missed is seen
+    by the count, and a handle is never used twice (nf_tables_newrule(), nf_tables_alloc_handle()).
+    """
+    found: dict[bytes, Rule] = {}
+    for owners in (_BUILT_IN, ("",)):
+        streams = [_rules(family, table, owner, chain) for owner in owners]
+        for row in zip_longest(*streams) if len(found) < wanted else ():
+            for got in row:
+                if got is not None and _name(chain) in _targets(got.get(_RULE_EXPRESSIONS, b"")):
+                    found[got[_RULE_HANDLE]] = got
+            if len(found) >= wanted:
+                break
+        for stream in streams:
+            stream.close()
+    return tuple(found.values())
+
+
+def _rules(
+    family: str, table: str, chain: str, naming: str = ""
+) -> Generator[Rule | None, None, None]:
+    """Yield the rules of one chain, or with "" of the table, as they are while it is read.
+
+    None for a rule that does not name the chain ``naming``.
+    """
+    wanted = _name(naming) if naming else b""
+    deadline = time.monotonic() + _PATIENCE
     try:
-        found = nft.chains(time.monotonic() + _PATIENCE)
-    except OSError as error:
-        raise _refused(error) from error
-    return tuple(chain for chain in found if (chain.family, chain.table) == (family, table))
-
-
-def _jumps(client: Netlink, family: str, table: str, chain: str) -> Iterator[tuple[str, bytes]]:
-    """Yield chain and handle of every rule of the table that goes to ``chain``."""
-    only = _head(family) + attribute(_RULE_TABLE, _name(table))
-    wanted = _name(chain)
-    try:
-        for _, body in client.table(_SUBSYSTEM << 8 | _GETRULE, only):
+        for body in nft.rules(family, table, chain, deadline):
             if wanted not in body:
+                yield None
                 continue
-            got = dict(attributes(body, 4))
-            if got.get(_RULE_TABLE) != _name(table):
-                continue  # kernels before 4.10 do not filter
-            if wanted in _targets(got.get(_RULE_EXPRESSIONS, b"")):
-                yield got[_RULE_CHAIN].rstrip(b"\0").decode(), got[_RULE_HANDLE]
+            got = dict(attributes(body, 4))  # kernels before 4.10 do not filter
+            if got.get(_RULE_TABLE) == _name(table) and (
+                not chain or got.get(_RULE_CHAIN) == _name(chain)
+            ):
+                yield got
+    except Interrupted:
+        return
     except OSError as error:
-        raise _refused(error) from error
+        if error.errno not in _ABSENT:
+            raise _refused(error) from error
 
 
 def _targets(expressions: bytes) -> Iterator[bytes]:
@@ -148,60 +195,187 @@ def remove_chain(family: str, table: str, chain: str, keep: frozenset[str] | Non
     The base chains that jumped to it go too, unless named in ``keep``, as long as they then hold
     no rule and accept. ``keep`` None says that the table was not there before either: it goes
     with its last chain. Raises WriteFailed with the kernel's words, and Unreadable.
+
+    Others may write all the time: a batch that the kernel refuses for that is made again after a
+    pause. Where that does not help, our chain goes without asking for a generation, which needs
+    none (rules are deleted by handle, and a chain that is used stays), and then the base chains.
+    No lock would help: iptables-nft takes none.
     """
-    for _ in range(_RETRIES):
+    began, pause = time.monotonic(), 0.001
+    jumps: _Jumps | None = None
+    bases: frozenset[str] = frozenset()
+    while True:
+        late = time.monotonic() - began
+        if jumps is None:
+            jumps = _jumps_to(family, table, chain)
+            bases |= {owner for owner, _ in jumps or ()} - (keep or frozenset())
+        bound = late < _BOUND or jumps is None
         with _open() as client:
             generation = _ask(client, _GETGEN, _head(""))
-            parts = tuple(_removal(client, family, table, chain, keep))
+            parts = () if jumps is None else tuple(_removal(family, table, chain, jumps))
+            if bound:
+                gone = min(len(parts), 1)
+                emptied = (jumps or (), gone, keep is None)
+                parts += tuple(_emptied(client, family, table, bases, *emptied))
         if not parts or generation is None:
             return
         try:
-            _commit(generation[1], parts)
+            _commit(generation[1] if bound else None, parts)
         except OSError as error:
-            # EBUSY: somebody has put a rule into a chain between our look and our transaction
-            # on a kernel without NFNL_BATCH_GENID (before 4.11); ERESTART is its refusal.
-            if error.errno in (errno.ERESTART, errno.EBUSY, errno.EAGAIN):
-                continue
-            raise WriteFailed(f"{family} {table} {chain}: {error.strerror}") from error
-        return
-    raise WriteFailed(
-        f"{family} {table} {chain}: the ruleset changes all the time", "try again later"
-    )
+            # ERESTART: another generation. ENOENT, EBUSY: a jump has gone or come meanwhile.
+            if error.errno not in (errno.ERESTART, errno.EBUSY, errno.EAGAIN, errno.ENOENT):
+                raise WriteFailed(f"{family} {table} {chain}: {error.strerror}") from error
+            if late > _GIVE_UP and jumps is None:
+                return  # what is left is empty and accepts: nothing of ours is in it
+            if late > _GIVE_UP:
+                raise WriteFailed(
+                    f"{family} {table} {chain}: the ruleset changes all the time", "try again later"
+                ) from error
+            if error.errno != errno.ERESTART:
+                jumps = None
+            time.sleep(pause)  # the kernel tells nobody when others have stopped writing
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            continue
+        if bound:
+            return
+        jumps = None  # and now the base chains
 
 
-def _removal(
-    client: Netlink, family: str, table: str, chain: str, keep: frozenset[str] | None
-) -> Iterator[tuple[int, int, bytes]]:
-    """Yield kind, flags and payload of each message of the removal."""
-    there = {found.name: found for found in _chains(family, table)}
-    if chain not in there:
-        return
-    jumps = list(_jumps(client, family, table, chain))
+_Jumps = tuple[tuple[str, bytes], ...]
+"""Chain and handle of each rule that goes to our chain."""
+Rule = dict[int, bytes]
+"""The attributes of one rule as the kernel sent them."""
+_Part = tuple[int, int, bytes]
+"""Kind, flags and payload of one message of a batch."""
+
+
+def _jumps_to(family: str, table: str, chain: str) -> _Jumps | None:
+    """Return the jumps to a chain, None where there is no such chain."""
+    found = own_rules(family, table, chain)
+    if found is None:
+        return None
+    jumps = (rule for rule in found if rule[_RULE_CHAIN] != _name(chain))
+    return tuple((_word(rule[_RULE_CHAIN]), rule[_RULE_HANDLE]) for rule in jumps)
+
+
+def own_rules(family: str, table: str, chain: str) -> tuple[Rule, ...] | None:
+    """Return the rules of a chain, then those that go to it; None where there is no such chain.
+
+    Raises Unreadable.
+    """
+    for _ in range(_LOOKS):
+        with _open() as client:
+            own = _chain(client, family, table, chain)
+        if own is None:
+            return None
+        rules = tuple(rule for rule in _rules(family, table, chain) if rule is not None)
+        jumps = _jumps(family, table, chain, own.use - len(rules))
+        with _open() as client:
+            after = _chain(client, family, table, chain)
+        if after is not None and len(rules) + len(jumps) == own.use == after.use:
+            break
+    return (*rules, *jumps)
+
+
+def copy(family: str, table: str, chain: str, rules: tuple[Rule, ...]) -> bool:
+    """Make the table with a chain and the rules about it here, where it is not; False if refused.
+
+    Every other chain that the rules are in or go to becomes an empty one without a hook.
+    """
     head = _head(family)
     in_table = head + attribute(_RULE_TABLE, _name(table))
+    names = {_name(chain), *(rule[_RULE_CHAIN] for rule in rules)}
+    names |= {name for rule in rules for name in _targets(rule.get(_RULE_EXPRESSIONS, b""))}
+    parts = [(_NEWTABLE, _NLM_F_CREATE, head + attribute(_TABLE_NAME, _name(table)))]
+    for name in sorted(names - {b""}):
+        parts.append((_NEWCHAIN, _NLM_F_CREATE, in_table + attribute(_CHAIN_NAME, name)))
+    for rule in rules:
+        body = in_table + attribute(_RULE_CHAIN, rule[_RULE_CHAIN])
+        body += attribute(_RULE_EXPRESSIONS | NLA_F_NESTED, rule.get(_RULE_EXPRESSIONS, b""))
+        body += _compat(rule.get(_RULE_EXPRESSIONS, b""))
+        if _RULE_USERDATA in rule:
+            body += attribute(_RULE_USERDATA, rule[_RULE_USERDATA])
+        parts.append((_NEWRULE, _NLM_F_CREATE | _NLM_F_APPEND, body))
+    try:
+        _commit(None, tuple(parts))
+    except OSError:
+        return False
+    return True
+
+
+def _compat(expressions: bytes) -> bytes:
+    """Return the protocol of a rule as xt matches want to be told it (NFTA_RULE_COMPAT).
+
+    The kernel does not say it in a dump (nf_tables_fill_rule_info()): it is what the first
+    comparison of one byte compares with, which iptables-nft writes for ``-p``.
+    """
+    for _, expression in attributes(expressions):
+        got = dict(attributes(expression))
+        if got.get(_EXPR_NAME) != b"cmp\0":
+            continue
+        parts = dict(attributes(got.get(_EXPR_DATA, b"")))
+        value = dict(attributes(parts.get(_CMP_DATA, b""))).get(_DATA_VALUE, b"")
+        if len(value) == 1:
+            inverted = 2 if parts.get(_CMP_OP) == b"\0\0\0\1" else 0  # NFT_RULE_COMPAT_F_INV
+            figures = (_number(value), inverted)
+            told = (attribute(n, struct.pack(">I", figure)) for n, figure in enumerate(figures, 1))
+            return nested(_RULE_COMPAT, *told)
+    return b""
+
+
+def _chain(client: Netlink, family: str, table: str, name: str) -> nft.Chain | None:
+    payload = attribute(_CHAIN_TABLE, _name(table)) + attribute(_CHAIN_NAME, _name(name))
+    body = _answer(client, _GETCHAIN, _head(family) + payload)
+    return None if body is None else nft.chain(body)
+
+
+def _removal(family: str, table: str, chain: str, jumps: _Jumps) -> Iterator[_Part]:
+    """Yield what removes our chain and the jumps to it."""
+    in_table = _head(family) + attribute(_RULE_TABLE, _name(table))
     for owner, handle in jumps:
         where = attribute(_RULE_CHAIN, _name(owner)) + attribute(_RULE_HANDLE, handle)
         yield _DELRULE, 0, in_table + where
     yield _DELCHAIN, 0, in_table + attribute(_CHAIN_NAME, _name(chain))
-    gone = 1
-    for owner in sorted({owner for owner, _ in jumps} - (keep or frozenset())):
-        base = there[owner]
+
+
+def _emptied(
+    client: Netlink,
+    family: str,
+    table: str,
+    names: frozenset[str],
+    jumps: _Jumps,
+    gone: int,
+    with_table: bool,
+) -> Iterator[_Part]:
+    """Yield what removes those base chains that then hold no rule and accept, and the table.
+
+    ``jumps`` are removed by the same batch, and ``gone`` chains.
+    """
+    head = _head(family)
+    for name in sorted(names):
+        base = _chain(client, family, table, name)
         if (
-            base.hook is not None
+            base is not None
+            and base.hook is not None
             and base.accepts
-            and base.use == sum(name == owner for name, _ in jumps)
+            and base.use == sum(owner == name for owner, _ in jumps)
         ):
-            yield _DELCHAIN, _NLM_F_NONREC, in_table + attribute(_CHAIN_NAME, _name(owner))
+            in_table = head + attribute(_RULE_TABLE, _name(table))
+            yield _DELCHAIN, _NLM_F_NONREC, in_table + attribute(_CHAIN_NAME, _name(name))
             gone += 1
     found = _table(client, family, table)
-    if keep is None and found is not None and _number(found.get(_TABLE_USE, b"")) == gone:
+    if with_table and found is not None and _number(found.get(_TABLE_USE, b"")) == gone:
         yield _DELTABLE, _NLM_F_NONREC, head + attribute(_TABLE_NAME, _name(table))
 
 
-def _commit(generation: bytes, parts: tuple[tuple[int, int, bytes], ...]) -> None:
-    """Send one batch and hear every answer; raise OSError for the first refusal."""
+def _commit(generation: bytes | None, parts: tuple[_Part, ...]) -> None:
+    """Send one batch and hear every answer; raise OSError for the first refusal.
+
+    With a ``generation`` it is refused (ERESTART) where the ruleset is another by now.
+    """
     edge = _head("", _SUBSYSTEM)
-    batch = message(_BATCH_BEGIN, NLM_F_REQUEST, 0, edge + attribute(_BATCH_GENID, generation))
+    begin = edge if generation is None else edge + attribute(_BATCH_GENID, generation)
+    batch = message(_BATCH_BEGIN, NLM_F_REQUEST, 0, begin)
     for number, (kind, flags, body) in enumerate(parts, 1):
         flags |= NLM_F_REQUEST | (NLM_F_ACK if number == len(parts) else 0)
         batch += message(_SUBSYSTEM << 8 | kind, flags, number, body)

@@ -22,7 +22,13 @@ class Failed(Unreadable):
         self.code = code
 
 
-def run(argv: Sequence[str], stdin: str = "", package: str = "iptables") -> str:
+class Late(Unreadable):
+    """The program took longer than it was given, and was killed."""
+
+
+def run(
+    argv: Sequence[str], stdin: str = "", package: str = "iptables", seconds: float = TIMEOUT
+) -> str:
     """Run a program in this thread's namespace and return what it printed.
 
     Raises Unreadable where it is not installed or takes too long, and :class:`Failed` with its
@@ -35,8 +41,9 @@ def run(argv: Sequence[str], stdin: str = "", package: str = "iptables") -> str:
             list(argv),
             input=stdin,
             capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
+            encoding="utf-8",
+            errors="backslashreplace",
+            timeout=seconds,
             check=False,
             pass_fds=tuple(KEPT),
             env={**os.environ, "LC_ALL": "C"},
@@ -44,7 +51,7 @@ def run(argv: Sequence[str], stdin: str = "", package: str = "iptables") -> str:
     except FileNotFoundError as error:
         raise Unreadable(f"{argv[0]} is not installed", f"apt install {package}") from error
     except subprocess.TimeoutExpired as error:
-        raise Unreadable(f"{argv[0]} did not end in {TIMEOUT:g} s") from error
+        raise Late(f"{argv[0]} did not end in {seconds:g} s") from error
     if done.returncode == 0:
         return done.stdout
     words = _words(done.stderr)

@@ -21,10 +21,11 @@ from remedies.netfilter.ours import (
     iptables_sections,
     iptables_split,
     iptables_text,
+    lines_of_state,
 )
-from remedies.netfilter.script import jumps_in, replacing
-from remedies.resources import iptables_legacy, nf_tables
-from remedies.resources.program import run
+from remedies.netfilter.script import jumps_in, lines_of, replacing, unsayable
+from remedies.resources import chain_copy, iptables_legacy, nf_tables
+from remedies.resources.program import Late, run
 from remedies.values import dataclass
 
 
@@ -41,6 +42,9 @@ class Family:
     """The file that lists the legacy tables of this namespace (net/netfilter/x_tables.c)."""
 
 
+_LISTED = 3.0
+"""Seconds that iptables-nft-save may take to list a table; half a second for 50,000 rules."""
+
 IPV4 = Family(4, "iptables", "ip", "/proc/thread-self/net/ip_tables_names")
 IPV6 = Family(6, "ip6tables", "ip6", "/proc/thread-self/net/ip6_tables_names")
 
@@ -53,13 +57,12 @@ def read(family: Family, path: str) -> str | None:
     Raises Unreadable, and InputError for a chain that is not ours.
     """
     table, chain = iptables_split(path)
-    found = nf_tables.chains(family.nft, table)
+    found = nf_tables.built_in(family.nft, table)
     text = ""
-    if found is not None and any(one.name == chain for one in found):
+    if nf_tables.chain_exists(family.nft, table, chain):
         text = _in_force(family, "nft", table, chain)
     elif found is not None:
-        bases = sorted(f":{one.name}" for one in found if one.hook is not None)
-        text = iptables_text("nft", table, tuple(bases), ())
+        text = iptables_text("nft", table, tuple(sorted(f":{name}" for name in found)), ())
     if legacy_loaded(family, table):
         text += _in_force(family, "legacy", table, chain)
     return text or None
@@ -78,13 +81,22 @@ def legacy_loaded(family: Family, table: str) -> bool:
 
 def _in_force(family: Family, variant: str, table: str, chain: str) -> str:
     """Return the section of our chain in one store, empty where the chain is not there."""
-    saved = run([f"{family.program}-{variant}-save", "-t", table]).splitlines()
+    saved = _saved(family, variant, table, chain)
     if not any(line.startswith(f":{chain} ") for line in saved):
         return ""
     rules = tuple(line for line in saved if line.startswith(f"-A {chain} "))
     jumps = tuple(sorted(jumps_in(saved, chain)))
     hooks = dict.fromkeys(f":{line.split()[1]}" for line in jumps)
     return iptables_text(variant, table, (*hooks, f":{chain} -"), (*jumps, *rules))
+
+
+def _saved(family: Family, variant: str, table: str, chain: str, *options: str) -> list[str]:
+    """Return lines of iptables-save, those about our chain among them."""
+    if variant == "nft":
+        out = chain_copy.saved(family.program, family.nft, table, chain, *options)
+    else:
+        out = run([f"{family.program}-{variant}-save", *options, "-t", table])
+    return lines_of(out)
 
 
 def write(family: Family, path: str, state: str | None) -> None:
@@ -105,7 +117,7 @@ def write(family: Family, path: str, state: str | None) -> None:
 
 def _checked(table: str, chain: str, state: str | None) -> dict[str, tuple[str, ...]]:
     """Return the sections of a state; raise InputError where a line is not about our chain."""
-    for line in (state or "").splitlines():
+    for line in lines_of_state(state):
         ours = line.startswith((f"-A {chain} ", "# iptables-")) or line in (
             f"*{table}",
             f":{chain} -",
@@ -130,9 +142,7 @@ def _put(family: Family, variant: str, table: str, chain: str, lines: tuple[str,
     if variant == "legacy":
         iptables_legacy.write(family.version, table, chain, (jumps, rules))
         return
-    current: list[str] = []
-    if nf_tables.chain_exists(family.nft, table, chain):
-        current = run([f"{family.program}-nft-save", "-t", table]).splitlines()
+    current = _saved(family, "nft", table, chain)
     text = replacing(table, chain, jumps, rules, jumps_in(current, chain))
     run_restore(family, "nft", text, "--wait")
 
@@ -146,9 +156,10 @@ def run_restore(family: Family, variant: str, text: str, *options: str) -> None:
 
 
 def check(family: Family, path: str, state: str | None) -> None:
-    """Let the restore programs judge ``state`` without committing; raise WriteFailed.
+    """Write ``state`` into an empty namespace and read it back; raise WriteFailed.
 
-    In an empty namespace, because even a test run of the legacy program registers the table.
+    Not only judged (--test): iptables-nft-restore takes a comment with a newline, and writes
+    another rule then.
     """
     table, chain = iptables_split(path)
     _checked(table, chain, state)
@@ -157,10 +168,18 @@ def check(family: Family, path: str, state: str | None) -> None:
 
         if variant == "nft":
             _listed(family, table)
-        rules = tuple(line for line in lines if line.startswith(f"-A {chain} "))
-        text = replacing(table, chain, tuple(jumps_in(lines, chain)), rules, [])
+        for line in filter(unsayable, lines):
+            raise WriteFailed(
+                f"{family.program}-restore could not be fed the rule {line!r}: its comment holds "
+                "a newline or is no text",
+                "look at it and remove it yourself",
+            )
         with netns.scratch():
-            run_restore(family, variant, text, "--test")
+            _put(family, variant, table, chain, lines)
+            found = iptables_in_force(read(family, path), chain).get(variant, ())
+        kept = [line for line in lines if line[:1] == "-"]
+        if len(kept) != sum(line[:1] == "-" for line in found):
+            raise WriteFailed(f"{path}: what {family.program} writes of it reads back differently")
 
 
 def _listed(family: Family, table: str) -> None:
@@ -171,7 +190,9 @@ def _listed(family: Family, table: str) -> None:
     """
     program = f"{family.program}-nft-save"
     try:
-        said = run([program, "-t", table])
+        said = run([program, "-t", table], seconds=_LISTED)
+    except Late:
+        return  # others write, and it begins again each time; what is written is read back anyway
     except Unreadable as error:
         raise WriteFailed(error.what, "set 'backend: nftables' in the policy") from error
     if "' is incompatible" in said:
@@ -212,8 +233,7 @@ def counters(family: Family, path: str) -> dict[str, int]:
     table, chain = iptables_split(path)
     found: dict[str, int] = {}
     for variant in iptables_in_force(read(family, path), chain):
-        lines = run([f"{family.program}-{variant}-save", "-c", "-t", table]).splitlines()
-        for line in lines:
+        for line in _saved(family, variant, table, chain, "-c"):
             figures, _, rule = line.partition(f" -A {chain} ")
             if rule:
                 found[f"packets {rule}"] = int(figures.strip("[]").split(":")[0])

@@ -306,7 +306,7 @@ FORMATS["socket_entry"] = _each(diag.wildcard, diag.tcp_or_udp)
 FORMATS["route_messages"] = _each(
     route.link, route.address, route.default_route, route.route, route.rule
 )
-FORMATS["nft_chain"] = lambda data: nft._chain(b"\1\0\0\0" + data)
+FORMATS["nft_chain"] = lambda data: nft.chain(b"\1\0\0\0" + data)
 
 KERNEL = frozenset(
     ("netlink_datagram", "packet", "nft_rule", "nft_elements", "xt_blob", "legacy_table",

@@ -236,8 +236,8 @@ def _be_remedy(
         netns.enter(host.ns)
         netns.is_host = lambda: True
         file.ROOT = boot.ROOT = str(host.folder / "root")
-        if not host.library:
-            iptables_legacy._with_library = lambda *_: False
+        if host.library:
+            iptables_legacy._installed = lambda *_: False
         points.hit = _Hook(told, fault)
         sys.argv = ["remedy", *argv]
         code = cli.main(argv)

@@ -40,6 +40,6 @@ def test_any_fixes_on_any_ruleset_are_rolled_back_exactly(
     world: Foreign, steps: list[Step], die: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        if die != 0:  # starting the library takes a fifth of a second
-            patch.setattr(iptables_legacy, "_with_library", lambda *_: False)
+        if die == 0:  # starting the library takes a fifth of a second
+            patch.setattr(iptables_legacy, "_installed", lambda _: False)
         go(world, steps, event)

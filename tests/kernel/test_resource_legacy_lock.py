@@ -27,8 +27,8 @@ Make = Callable[..., str]
 WRITER = """
 import sys
 from remedies.resources import iptables, iptables_legacy
-if sys.argv[1] == "restore":
-    iptables_legacy._with_library = lambda *_: False
+if sys.argv[1] == "library":
+    iptables_legacy._installed = lambda *_: False
 for _ in range(int(sys.argv[2])):
     iptables.write(sys.argv[3], sys.argv[4])
     iptables.write(sys.argv[3], None)
@@ -48,8 +48,8 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(params=["library", "restore"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     way = str(request.param)
-    if way == "restore":
-        monkeypatch.setattr(iptables_legacy, "_with_library", lambda *_: False)
+    if way == "library":
+        monkeypatch.setattr(iptables_legacy, "_installed", lambda _: False)
     return way
 
 

@@ -99,8 +99,8 @@ def test_the_legacy_store_is_as_before_after_undo(
     library: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not library:
-        monkeypatch.setattr(iptables_legacy, "_with_library", lambda *_: False)
+    if library:
+        monkeypatch.setattr(iptables_legacy, "_installed", lambda _: False)
     ns = netns()
     # mangle is loaded first: a table once registered stays, which is why the fix says "lossy"
     run_in(ns, [f"{program}-legacy-restore", "--noflush"], stdin="*mangle\nCOMMIT\n")
@@ -136,7 +136,7 @@ def test_both_ways_of_writing_legacy_print_the_same(
     with namespaces.inside(netns()):
         iptables.write(path, state)
         assert iptables.read(path) == state
-    monkeypatch.setattr(iptables_legacy, "_with_library", lambda *_: False)
+    monkeypatch.setattr(iptables_legacy, "_installed", lambda _: False)
     with namespaces.inside(netns()):
         iptables.write(path, state)
         assert iptables.read(path) == state
