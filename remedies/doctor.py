@@ -41,6 +41,7 @@ def checks(state_dir: str) -> tuple[Check, ...]:
             _python_iptables,
             _pidfd,
             lambda: _state(state_dir),
+            lambda: _unowned(state_dir),
         )
     )
 
@@ -174,3 +175,24 @@ def _state(state_dir: str) -> Check:
     except RemedyError as error:
         return Check("state directory", "no", error.what, error.hint)
     return Check("state directory", "yes", state_dir)
+
+
+def _unowned(state_dir: str) -> Check:
+    from remedies import status
+    from remedies.errors import RemedyError
+    from remedies.facts.host import read_host
+    from remedies.transaction import state
+    from remedies.transaction.journal import NAME, latest
+    from remedies.transaction.ledger import transactions
+
+    name = "rules under our names"
+    journal = os.path.join(state.folder(state_dir, read_host().netns), NAME)
+    try:
+        found = status.unowned(transactions(latest(journal)))
+    except RemedyError as error:
+        return Check(name, "optional", error.what, error.hint)
+    if found:
+        return Check(name, "optional", f"no journal here knows {', '.join(found)}",
+                     "'remedy rollback --unowned' shows and removes them, unless they are of "
+                     "another --state-dir")  # fmt: skip
+    return Check(name, "yes", "all are in this journal")

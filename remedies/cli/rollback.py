@@ -23,6 +23,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("transaction", nargs="?", metavar="TXN", help="see 'remedy history'")
     which.add_argument("--fix", metavar="ID", help="undo everything this fix has in force")
     which.add_argument("--every", action="store_true", help="undo everything that is in force")
+    which.add_argument(
+        "--unowned",
+        action="store_true",
+        help="remove tables remedy_* and chains REMEDY-* that no journal here knows (see 'status')",
+    )
     consenting(parser)
     parser.add_argument(
         "--force", action="store_true", help="overwrite values that somebody changed since"
@@ -54,7 +59,11 @@ def _write(args: argparse.Namespace, here: Session) -> int:
             reject(here, journal, entry, agreed)
             here = session.reread(here)
         here = writing.recover(here, journal)
-        if dead and not (args.fix or args.every) and args.transaction in (None, *dead):
+        if (
+            dead
+            and not (args.fix or args.every or args.unowned)
+            and args.transaction in (None, *dead)
+        ):
             _print(args, [], "rolled-back", dead, [])
             return 0
         return _roll_back(args, here, journal, dead)
@@ -69,7 +78,7 @@ def _ask_about(args: argparse.Namespace, here: Session) -> tuple[str, Optional[C
     from remedies.cli import writing
 
     entry = writing.waiting(here)
-    if entry is None or args.fix or args.transaction not in (None, entry.id):
+    if entry is None or args.fix or args.unowned or args.transaction not in (None, entry.id):
         return "", None
     if not args.json and not args.quiet:
         _print_changes(args, _with_diffs([c.reversed() for c in reversed(entry.standing)]))
@@ -120,7 +129,7 @@ def _roll_back(args: argparse.Namespace, here: Session, journal: Journal, dead: 
         except Drift as error:
             drift.append(str(error))
             continue
-        done += undoes
+        done += undoes or (result.transaction,)
         stuck += result.stuck
         if result.open:
             warn("the guard goes on undoing what is stuck: 'remedy status' says when it is done")
@@ -142,6 +151,13 @@ def _steps(here: Session) -> Iterator[tuple[tuple[str, ...], tuple[Change, ...]]
     from remedies.values import replace
 
     args = here.args
+    if args.unowned:
+        from remedies.cli import unowned
+
+        changes = unowned.removals(here)
+        if changes:
+            yield (), changes
+        return
     if args.fix:
         entries = [h for h in reversed(list(here.held.values())) if h.fix == args.fix]
         if not entries:

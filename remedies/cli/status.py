@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from remedies.cli import unowned
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,7 +49,9 @@ def entries(here: Session) -> tuple[InForce, ...]:
 def is_bad(here: Session, found: tuple[InForce, ...]) -> bool:
     """Tell whether something of ours is not as we left it, or was never finished."""
     left = dict(_unfinished(here))
-    return bool(set(left.values()) - {"pending"}) or any(entry.state != "ours" for entry in found)
+    if set(left.values()) - {"pending"} or unowned.addresses(here):
+        return True
+    return any(entry.state != "ours" for entry in found)
 
 
 def _unfinished(here: Session) -> Iterator[tuple[str, str]]:
@@ -84,6 +88,7 @@ def plain(
         "time": now(),
         "policy": codec.encode(here.policy.ref()),
         "in_force": codec.encode(found),
+        "unowned": list(unowned.addresses(here)),
         "unfinished": [name for name, why in left.items() if why != "pending"],
         "pending_confirm": next(
             (_pending(here, n) for n, w in left.items() if w == "pending"), None
@@ -167,9 +172,15 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
         began = f" of {clean(local(told.time))}" if told else ""
         lines.append(f"{style(colour, _WORDS[why][0])} transaction {clean(name)}{began}: "
                      + _WORDS[why][1].format(until=clean(until)))  # fmt: skip
+    nobodys = unowned.addresses(here)
+    for address in nobodys:
+        lines.append(f"{style('red', 'unowned ')} {style('bold', clean(address))}  {unowned.SAID}")
     lines += [clean(line) for line in outlooks.lines(outlook)]
     if not lines:
         return "Nothing of ours is in force."
+    if nobodys:
+        removes = again(here.args, "rollback", "--unowned")
+        lines.append(f"\nNext: '{removes}' shows and removes what no journal knows.")
     if any(entry.state in ("drifted", "gone") for entry in found):
         lines.append(
             f"\nNext: '{again(here.args, 'apply')}' restores it, "

@@ -23,7 +23,7 @@ from remedies.netlink.socket import (
 from remedies.values import dataclass
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = 4, 7, 10, 13
+_GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = 1, 4, 7, 10, 13
 HEADER = 4  # struct nfgenmsg: family, version, resource id
 
 FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
@@ -91,6 +91,20 @@ def chains(deadline: float) -> list[Chain]:
     with Netlink(NETLINK_NETFILTER, deadline) as client:
         answers = client.table(_SUBSYSTEM | _GETCHAIN, _request(""))
     return [chain(body) for _, body in answers if len(body) >= HEADER and body[0] in FAMILIES]
+
+
+def tables(deadline: float) -> list[tuple[str, str]]:
+    """Return family and name of every table of the families in :data:`FAMILIES`.
+
+    Raises as :func:`chains` does.
+    """
+    with Netlink(NETLINK_NETFILTER, deadline) as client:
+        answers = client.table(_SUBSYSTEM | _GETTABLE, _request(""))
+    return [
+        (FAMILIES[body[0]], _text(dict(attributes(body, HEADER)).get(1, b"")))
+        for _, body in answers
+        if len(body) >= HEADER and body[0] in FAMILIES
+    ]
 
 
 def chain(body: bytes) -> Chain:

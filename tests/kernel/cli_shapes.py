@@ -69,6 +69,7 @@ STANDING = {
             "counters": dict,
         }
     ],
+    "unowned": [str],
     "unfinished": [TXN],
     "pending_confirm": ({"transaction": TXN, "until": TIME, "seconds_left": float}, None),
     "boot": list,
