@@ -178,17 +178,17 @@ def _state(state_dir: str) -> Check:
 
 
 def _unowned(state_dir: str) -> Check:
-    from remedies import status
     from remedies.errors import RemedyError
     from remedies.facts.host import read_host
     from remedies.transaction import state
+    from remedies.transaction.host import unowned
     from remedies.transaction.journal import NAME, latest
     from remedies.transaction.ledger import transactions
 
     name = "rules under our names"
     journal = os.path.join(state.folder(state_dir, read_host().netns), NAME)
     try:
-        found = status.unowned(transactions(latest(journal)))
+        found = unowned(transactions(latest(journal)))
     except RemedyError as error:
         return Check(name, "optional", error.what, error.hint)
     if found:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from remedies import resources
 from remedies.errors import RemedyError
 from remedies.model import Held
 from remedies.values import dataclass, field
-
-if TYPE_CHECKING:
-    from remedies.transaction.ledger import Transaction
 
 
 @dataclass(frozen=True)
@@ -32,20 +29,6 @@ class InForce:
 def in_force(held: Mapping[str, Held]) -> tuple[InForce, ...]:
     """Read every resource that is in force and compare it with what we wrote."""
     return tuple(_judge(entry) for entry in held.values())
-
-
-def unowned(ledger: dict[str, Transaction]) -> tuple[str, ...]:
-    """Return the addresses of tables ``remedy_*`` and chains ``REMEDY-*`` that ``ledger`` lacks.
-
-    They are of another state directory, or their journal was lost. Raises Unreadable where the
-    kernel does not say.
-    """
-    from remedies.resources import present
-    from remedies.transaction import ledger as ledgers
-
-    known = {c.resource for entry in ledgers.unfinished(ledger) for c in entry.begin.changes}
-    known |= ledgers.in_force(ledger).keys()
-    return tuple(address for address in present.addresses() if address not in known)
 
 
 def _judge(entry: Held) -> InForce:

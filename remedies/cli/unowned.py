@@ -20,12 +20,12 @@ def addresses(here: Session) -> tuple[str, ...]:
 
     Empty, with a warning, where the kernel does not say.
     """
-    from remedies import status
     from remedies.cli.parser import warn
     from remedies.errors import Unreadable
+    from remedies.transaction.host import unowned
 
     try:
-        return status.unowned(here.ledger)
+        return unowned(here.ledger)
     except Unreadable as error:
         warn(f"{error}; rules under our names that no journal knows are not looked for")
         return ()
