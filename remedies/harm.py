@@ -1,20 +1,29 @@
 """Do our own fixes do harm? Judged on what is in force and on facts newer than it. Pure.
 
-Two kinds are looked for. A rule of ours that drops INVALID segments hits connections that are in
-good health but of which conntrack sees one direction only. And a service that is kept out of
-conntrack, where NAT for it has come to be since: its guard would refuse it now.
+Three kinds are looked for. A rule of ours that drops segments hits connections of which conntrack
+sees one direction only. It has counted packets while connections stood still of which such a rule
+may eat the segments: a SYN-ACK that arrived and did not leave, data that came again and again and
+was acknowledged by nobody. And a service that is kept out of conntrack, where NAT for it has come
+to be since: its guard would refuse it now.
+
+The packet socket cannot see which rule drops a segment, and the rule's counter not which segment it
+drops. Together they can: a connection is named where the rule counted at least as many packets in
+the same time as of it went nowhere. What only ends, or is silent, or goes on elsewhere in the
+stream is no harm (:mod:`remedies.tap.streams`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Optional
 
 from remedies import planning
 from remedies.facts import Facts
 from remedies.facts.oneway import Oneway
+from remedies.facts.stalls import Stall, Stalls
 from remedies.model import Finding, Held, Terms
 from remedies.netfilter.own_rules import rules_of
+from remedies.tap.streams import DATA, HANDSHAKE, PASSING, SYN_ACK
 from remedies.values import NamedTuple, dataclass
 
 
@@ -36,30 +45,82 @@ class InUse(NamedTuple):
     terms: Terms
 
 
-def drops_invalid(held: Mapping[str, Held]) -> tuple[Held, ...]:
-    """Return the resources in force whose rules drop INVALID segments."""
+def dropping(held: Iterable[Held]) -> tuple[Held, ...]:
+    """Return the resources in force whose rules drop something."""
     return tuple(
         entry
-        for entry in held.values()
-        if any(
-            rule.action == "drop" and "invalid" in rule.match.states
-            for rule in rules_of(entry.resource, entry.ours)
-        )
+        for entry in held
+        if any(rule.action == "drop" for rule in rules_of(entry.resource, entry.ours))
     )
 
 
-def of_drops(dropping: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
+def of_drops(drops: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
     """Return the harm that INVALID drops do to connections seen in one direction only."""
     if not oneway.proven:
         return ()
     way = oneway.proven[0].original
+    ends = f"{at(way.source, way.source_port)} -> {at(way.destination, way.destination_port)}"
     more = f" and {len(oneway.proven) - 1} more" if len(oneway.proven) > 1 else ""
     reason = (
         f"it drops segments of healthy connections: conntrack has seen one direction only of "
-        f"{way.source}:{way.source_port} -> {way.destination}:{way.destination_port}{more} "
-        "(SYN_SENT), which goes on by another way"
+        f"{ends}{more} (SYN_SENT), which goes on by another way"
     )
-    return tuple(Harm(entry.resource, entry.fix, reason) for entry in dropping)
+    return tuple(Harm(entry.resource, entry.fix, reason) for entry in drops)
+
+
+def of_stalls(drops: Iterable[tuple[Held, int]], stalls: Stalls) -> tuple[Harm, ...]:
+    """Return the harm of rules that drop: with each, the packets it counted while we listened."""
+    found = []
+    for entry, counted in drops:
+        cut = [
+            stall
+            for stall in stalls.found
+            if stall.count <= counted and _reaches(entry.resource, stall) and _cut(stall)
+        ]
+        if cut:
+            more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+            reason = (
+                f"it counted {counted} packets in {stalls.listened:g} s, and {_told(cut[0])}{more}"
+            )
+            found.append(Harm(entry.resource, entry.fix, reason))
+    return tuple(found)
+
+
+def _reaches(resource: str, stall: Stall) -> bool:
+    """Tell whether a resource's rules see packets of this IP version."""
+    scheme, _, path = resource.partition(":")
+    families = {"iptables": "ip", "ip6tables": "ip6"}
+    family = families.get(scheme, path.partition("/")[0])
+    return family in ("inet", "ip6" if ":" in stall.way.source else "ip")
+
+
+def _cut(stall: Stall) -> bool:
+    """Tell whether a segment of a connection that stands still may have been INVALID.
+
+    conntrack knows nothing of a SYN-ACK's connection, or no answer of the others': of one that it
+    has seen whole, what NAT rewrites leaves under another name and was not lost.
+    """
+    flow = stall.flow
+    if stall.kind == DATA:
+        return True
+    return flow is None if stall.kind == SYN_ACK else flow is None or not flow.seen_reply
+
+
+def _told(stall: Stall) -> str:
+    """Return what became of a connection, in words."""
+    way = stall.way
+    ends = f"{at(way.source, way.source_port)} -> {at(way.destination, way.destination_port)}"
+    return {
+        DATA: f"data of {ends} came {stall.count} times and nobody acknowledged it",
+        SYN_ACK: f"the SYN-ACK {ends} came {stall.count} times and was not passed on",
+        HANDSHAKE: f"{ends} was accepted here, and conntrack knows no such connection",
+        PASSING: f"{stall.count} segments {ends} came and were not passed on",
+    }[stall.kind]
+
+
+def at(address: str, port: int) -> str:
+    """Return an address and port as they are written."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def untracks(entry: Held) -> bool:

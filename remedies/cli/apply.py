@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Optional
 from remedies.cli.parser import consenting, duration
 from remedies.cli.plan import pruning
 from remedies.cli.scan import watching
+from remedies.model import Held
 
 if TYPE_CHECKING:
     from remedies.cli.outcome import Ended
     from remedies.cli.session import Session
     from remedies.cli.writing import Arming
+    from remedies.harm import Harm
     from remedies.model import Finding, Plan
     from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
@@ -196,11 +198,14 @@ def _apply(
     verified: list[dict[str, str]] = []
 
     def verify() -> transaction.Checked:
-        verified[:], seen = _verified(here, plan)
+        verified[:], seen, harm = _verified(here, plan)
         still = [v["condition"] for v in verified if v["after"] == "still"]
         reason = f"the fault is still there: {', '.join(still)}" if still else None
+        reason = None if args.keep else reason
+        if harm:
+            reason = f"it does harm: {harm[0].resource}: {harm[0].reason}"
         record = {"verified": codec.encode(verified), "findings": codec.encode(tuple(seen))}
-        return transaction.Checked(None if args.keep else reason, record if verified else {})
+        return transaction.Checked(reason, record if verified else {})
 
     wanted = args.confirm_timeout
     result = transaction.apply(
@@ -236,24 +241,45 @@ def _await(args: argparse.Namespace, here: Session, ended: Ended, guard: Guard) 
     return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
 
 
-def _verified(here: Session, plan: Plan) -> tuple[list[dict[str, str]], list[Finding]]:
-    """Run the detectors again, on evidence newer than the writing; return what they say and see."""
-    from remedies.cli import session
+def _verified(
+    here: Session, plan: Plan
+) -> tuple[list[dict[str, str]], list[Finding], tuple[Harm, ...]]:
+    """Run the detectors again, on evidence newer than the writing, and listen for harm.
 
+    Return what they say, what they see, and the harm.
+    """
+    from remedies import engine
+    from remedies.cli import outlook, session
+
+    written = [c for c in plan.changes if c.after is not None and not c.boot]
     answered = {name for change in plan.changes for name in change.answers}
-    if not answered:
-        return [], []
+    if not answered and not written:
+        return [], [], ()
+    held = {
+        **here.held,
+        **{c.resource: Held(c.resource, c.fix, c.before, c.after, "") for c in written},
+    }
+    for change in plan.changes:
+        if change.after is None:
+            held.pop(change.resource, None)
     here = session.with_ours(here, tuple(c.resource for c in plan.changes if c.after is not None))
-    scan, _ = session.judge(here, session.look(here, for_plan=False))
+    facts, harm = outlook.listen(
+        here, held.values(), here.args.window, engine.needs_of_scan(here.policy)
+    )
+    scan, _ = session.judge(here, facts)
     now = {f.id: f.verdict for f in scan.findings}
     unknown = {u.condition for u in scan.unknown}
     words = {"mitigated": "mitigated", "unknown": "not-observable"}
+    harmed = {item.fix for item in harm}
+    bad = {name for change in written if change.fix in harmed for name in change.answers}
     verified = [
         {
             "finding": f.id,
             "condition": f.condition,
             "before": f.verdict,
-            "after": "not-observable"
+            "after": "still"
+            if f.id in bad
+            else "not-observable"
             if f.condition in unknown
             else words.get(now[f.id], "still")
             if f.id in now
@@ -262,7 +288,7 @@ def _verified(here: Session, plan: Plan) -> tuple[list[dict[str, str]], list[Fin
         for f in plan.scan.findings
         if f.id in answered
     ]
-    return verified, [f for f in scan.findings if f.id in answered]
+    return verified, [f for f in scan.findings if f.id in answered], harm
 
 
 def _undone(here: Session, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:

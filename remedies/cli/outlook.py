@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Optional
 
 from remedies import harm
 from remedies.errors import Unreadable
@@ -11,7 +13,9 @@ from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
+    from remedies.facts import Facts
     from remedies.harm import Harm
+    from remedies.model import Held
     from remedies.status import InForce
 
 WINDOW = 1.0
@@ -47,31 +51,55 @@ class Outlook:
 
 
 def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
-    """Look at both; where something cannot be looked at, nothing is said of it."""
-    return Outlook(at_boot(here, found), harms(here, found))
+    """Look at both; where something cannot be looked at, nothing is said of it.
+
+    What drops is listened to only where it has dropped something: a second of waiting.
+    """
+    counted = {e.resource for e in found if any(e.counters.values())}
+    drops = [e for e in harm.dropping(here.held.values()) if e.resource in counted]
+    _, seen = listen(here, drops, WINDOW) if drops else (None, ())
+    return outlook(here, found, seen)
 
 
-def harms(here: Session, found: tuple[InForce, ...]) -> tuple[Harm, ...]:
-    """Return the harm that is seen; where it cannot be looked for, none."""
-    return (*_of_drops(here, found), *_of_guards(here))
+def outlook(here: Session, found: tuple[InForce, ...], seen: tuple[Harm, ...]) -> Outlook:
+    """Return what comes of what is in force, with the harm that was heard."""
+    return Outlook(at_boot(here, found), (*seen, *_of_guards(here)))
 
 
-def _of_drops(here: Session, found: tuple[InForce, ...]) -> tuple[Harm, ...]:
+def listen(
+    here: Session, held: Iterable[Held], window: float, kinds: Iterable[type[Any]] = ()
+) -> tuple[Facts, tuple[Harm, ...]]:
+    """Read facts while listening for harm that the resources ``held`` do; return both.
+
+    With a window of 0 nobody listens, and there is none.
+    """
+    from remedies.cli import session
     from remedies.facts.oneway import Oneway
+    from remedies.facts.stalls import Stalls
 
-    dropped = {e.resource for e in found if any(e.counters.values())}
-    dropping = [e for e in harm.drops_invalid(here.held) if e.resource in dropped]
-    if not dropping:
-        return ()
-    for window in (0.0, WINDOW):
-        facts = read_facts(here.host, (Oneway,), window=window)
-        try:
-            seen = facts.get(Oneway)
-        except Unreadable:
-            return ()
-        if not seen.suspects:
-            return ()
-    return harm.of_drops(dropping, seen)
+    drops = harm.dropping(held)
+    before = _counted(drops)
+    facts = session.look(here, for_plan=False, window=window, kinds=(*kinds, Oneway, Stalls))
+    after = _counted(drops)
+    moved = [(entry, after[entry.resource] - before[entry.resource]) for entry in drops]
+    seen: list[Harm] = []
+    with contextlib.suppress(Unreadable):
+        seen += harm.of_drops((e for e, n in moved if n), facts.get(Oneway))
+    told = {entry.resource for entry in seen}
+    with contextlib.suppress(Unreadable):
+        others = ((e, n) for e, n in moved if e.resource not in told)
+        seen += harm.of_stalls(others, facts.get(Stalls))
+    return facts, tuple(seen)
+
+
+def _counted(drops: Iterable[Held]) -> dict[str, int]:
+    """Return the packets that each of these has counted; 0 where it cannot be read."""
+    from remedies import status
+
+    return {
+        entry.resource: sum(entry.counters.values())
+        for entry in status.in_force({held.resource: held for held in drops})
+    }
 
 
 def _of_guards(here: Session) -> tuple[Harm, ...]:

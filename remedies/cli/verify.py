@@ -16,15 +16,17 @@ def run(args: argparse.Namespace) -> int:
     """Print status and scan; 2 for drift, an unfinished transaction or a fault still there."""
     import json
 
-    from remedies import planfile
+    from remedies import engine, planfile
     from remedies.cli import outlook, session, status
     from remedies.cli.render import findings_text, host_line
     from remedies.cli.terminal import Style
 
     here = session.start(args, of_journal=True)
     found = status.entries(here)
-    seen = outlook.look(here, found)
-    scan, _ = session.judge(here, session.look(here, for_plan=False))
+    kinds = engine.needs_of_scan(here.policy)
+    facts, harm = outlook.listen(here, here.held.values(), here.args.window, kinds)
+    seen = outlook.outlook(here, found, harm)
+    scan, _ = session.judge(here, facts)
     answered = {name for entry in found for name in _answers(entry.fix)}
     faults = [
         f

@@ -9,6 +9,7 @@ ancillary words: include/uapi/linux/filter.h.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from remedies.values import NamedTuple
 
@@ -28,7 +29,7 @@ _RST, _SYN_ACK_RST, _SYN = 0x04, 0x16, 0x02
 _UNREACHABLE_V4, _UNREACHABLE_V6 = 0x0303, 0x0104  # type and code
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """One instruction; jumps name the label they go to, or go to the next line."""
 
     code: int
@@ -38,56 +39,60 @@ class _Line(NamedTuple):
     false: str = ""
 
 
-def _lines(syn: bool) -> list[_Line]:
+def _lines(syn: bool) -> list[Line]:
     """Return the program. Offsets count from the network header (the socket is SOCK_DGRAM)."""
     other = "syn" if syn else "leave"
     return [
-        _Line(LOAD_BYTE, PACKET_TYPE),
-        _Line(STORE, 0),
-        _Line(JUMP_EQUAL, _OUTGOING, true="protocol"),
-        _Line(JUMP_EQUAL, _HOST, false="leave"),
-        _Line(LOAD_WORD, LINK),  # what arrives on the loopback has been heard as it left
-        _Line(JUMP_EQUAL, _LOOPBACK, true="leave"),
-        _Line(LOAD_HALF, PROTOCOL, label="protocol"),
-        _Line(JUMP_EQUAL, 0x0800, true="v4"),
-        _Line(JUMP_EQUAL, 0x86DD, false="leave"),
-        _Line(LOAD_BYTE, 6),  # next header
-        _Line(JUMP_EQUAL, 6, true="tcp6"),
-        _Line(JUMP_EQUAL, 58, false="leave"),
-        _Line(LOAD_HALF, 40),
-        _Line(JUMP_EQUAL, _UNREACHABLE_V6, true="take", false="leave"),
-        _Line(LOAD_MEMORY, 0, label="tcp6"),
-        _Line(JUMP_EQUAL, _OUTGOING, false="leave"),
-        _Line(LOAD_BYTE, 53),
-        _Line(JUMP_ANY, _RST, true="take", false=other),
-        _Line(LOAD_HALF, 6, label="v4"),
-        _Line(JUMP_ANY, 0x1FFF, true="leave"),  # a later fragment
-        _Line(HEADER_LENGTH, 0),
-        _Line(LOAD_BYTE, 9),
-        _Line(JUMP_EQUAL, 6, true="tcp4"),
-        _Line(JUMP_EQUAL, 1, false="leave"),
-        _Line(LOAD_HALF_X, 0),
-        _Line(JUMP_EQUAL, _UNREACHABLE_V4, true="take", false="leave"),
-        _Line(LOAD_MEMORY, 0, label="tcp4"),
-        _Line(JUMP_EQUAL, _OUTGOING, false="leave"),
-        _Line(LOAD_BYTE_X, 13),
-        _Line(JUMP_ANY, _RST, true="take", false=other),
+        Line(LOAD_BYTE, PACKET_TYPE),
+        Line(STORE, 0),
+        Line(JUMP_EQUAL, _OUTGOING, true="protocol"),
+        Line(JUMP_EQUAL, _HOST, false="leave"),
+        Line(LOAD_WORD, LINK),  # what arrives on the loopback has been heard as it left
+        Line(JUMP_EQUAL, _LOOPBACK, true="leave"),
+        Line(LOAD_HALF, PROTOCOL, label="protocol"),
+        Line(JUMP_EQUAL, 0x0800, true="v4"),
+        Line(JUMP_EQUAL, 0x86DD, false="leave"),
+        Line(LOAD_BYTE, 6),  # next header
+        Line(JUMP_EQUAL, 6, true="tcp6"),
+        Line(JUMP_EQUAL, 58, false="leave"),
+        Line(LOAD_HALF, 40),
+        Line(JUMP_EQUAL, _UNREACHABLE_V6, true="take", false="leave"),
+        Line(LOAD_MEMORY, 0, label="tcp6"),
+        Line(JUMP_EQUAL, _OUTGOING, false="leave"),
+        Line(LOAD_BYTE, 53),
+        Line(JUMP_ANY, _RST, true="take", false=other),
+        Line(LOAD_HALF, 6, label="v4"),
+        Line(JUMP_ANY, 0x1FFF, true="leave"),  # a later fragment
+        Line(HEADER_LENGTH, 0),
+        Line(LOAD_BYTE, 9),
+        Line(JUMP_EQUAL, 6, true="tcp4"),
+        Line(JUMP_EQUAL, 1, false="leave"),
+        Line(LOAD_HALF_X, 0),
+        Line(JUMP_EQUAL, _UNREACHABLE_V4, true="take", false="leave"),
+        Line(LOAD_MEMORY, 0, label="tcp4"),
+        Line(JUMP_EQUAL, _OUTGOING, false="leave"),
+        Line(LOAD_BYTE_X, 13),
+        Line(JUMP_ANY, _RST, true="take", false=other),
         *(
             [
-                _Line(AND, _SYN_ACK_RST, label="syn"),
-                _Line(JUMP_EQUAL, _SYN, true="take", false="leave"),
+                Line(AND, _SYN_ACK_RST, label="syn"),
+                Line(JUMP_EQUAL, _SYN, true="take", false="leave"),
             ]
             if syn
             else []
         ),
-        _Line(RETURN, 0, label="leave"),
-        _Line(RETURN, SNAP, label="take"),
+        Line(RETURN, 0, label="leave"),
+        Line(RETURN, SNAP, label="take"),
     ]
 
 
 def program(*, syn: bool = False) -> bytes:
     """Return the instructions as an array of struct sock_filter; ``syn``: first SYNs, too."""
-    lines = _lines(syn)
+    return assemble(_lines(syn))
+
+
+def assemble(lines: Sequence[Line]) -> bytes:
+    """Return instructions as an array of struct sock_filter, their labels turned into jumps."""
     places = {line.label: number for number, line in enumerate(lines) if line.label}
     return b"".join(
         struct.pack(

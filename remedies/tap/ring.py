@@ -128,6 +128,14 @@ class Ring:
         self._passed += passed - lost
         self.lost += lost
 
+    def refilter(self, program: bytes) -> None:
+        """Let through what ``program`` does from now on; what is in the ring stays there.
+
+        Raises OSError.
+        """
+        if self._socket is not None:
+            _attach(self._socket, program)
+
     def close(self) -> None:
         """Stop hearing; safe to repeat."""
         if self._memory is not None:
@@ -143,11 +151,7 @@ def _prepare(tap: socket.socket, program: bytes, blocks: int) -> mmap.mmap:
 
     Raises OSError.
     """
-    import ctypes  # costs 3 ms that a process which listens to nothing need not pay
-
-    buffer = ctypes.create_string_buffer(program, len(program))
-    filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))  # struct sock_fprog
-    tap.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+    _attach(tap, program)
     tap.setsockopt(_SOL_PACKET, _VERSION, _V3)
     size = BLOCK * blocks
     # struct tpacket_req3
@@ -160,6 +164,15 @@ def _prepare(tap: socket.socket, program: bytes, blocks: int) -> mmap.mmap:
         memory.close()
         raise
     return memory
+
+
+def _attach(tap: socket.socket, program: bytes) -> None:
+    """Give a socket its filter, in place of one that it has; raise OSError."""
+    import ctypes  # costs 3 ms that a process which listens to nothing need not pay
+
+    buffer = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))  # struct sock_fprog
+    tap.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
 
 
 def _bind_to_all(tap: socket.socket) -> None:

@@ -1,0 +1,142 @@
+"""TCP connections that do not go on: what arrived for them here, and neither left nor was answered.
+
+Heard on a packet socket, which hears before any rule drops; :mod:`remedies.tap.streams` says what
+counts. Whether a rule of ours is to blame says its counter (:mod:`remedies.harm`). On a host too
+busy to be heard whole, every second connection is heard, then every fourth, and so on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Optional
+
+from remedies.facts import Asking, Watch
+from remedies.facts.flows import Flow, Tuple
+from remedies.values import dataclass
+
+if TYPE_CHECKING:
+    from remedies.tap.ring import Packet
+
+_BLOCKS = 32  # 2 MiB: some 15,000 segments between two looks
+_AT_ONCE = 16
+_CONNECTIONS = 20_000
+_ASKED = 256
+"""Connections that conntrack is asked about when the window ends."""
+_LEAST_SHARE = 12
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One direction of a connection that does not go on."""
+
+    way: Tuple
+    kind: str
+    """A word of :mod:`remedies.tap.streams`: why it does not."""
+    count: int
+    """Segments that went nowhere."""
+    again: int = 0
+    """How often data was sent again."""
+    flow: Optional[Flow] = None
+    """What conntrack has for it; None: nothing."""
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """What was heard of TCP."""
+
+    found: tuple[Stall, ...] = ()
+    """Most segments first; at most 256."""
+    listened: float = 0.0
+    """Seconds; 0: nobody listened."""
+    share: int = 0
+    """One connection in 2**share was heard."""
+    unread: tuple[str, ...] = ()
+
+
+class _Silent:
+    """The watch of a window of 0: nobody listens."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def hear(self) -> None:
+        """Nothing arrives."""
+
+    def finish(self) -> Stalls:
+        return Stalls()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _Listening:
+    """The packet socket, and what it says of each connection."""
+
+    def __init__(self) -> None:
+        from remedies.tap import segments
+        from remedies.tap.ring import Ring
+        from remedies.tap.streams import Streams
+
+        self._begin = time.monotonic()
+        self._share = self._lost = 0
+        self._streams = Streams(_CONNECTIONS)
+        self._ring = Ring(segments.program(), _BLOCKS)
+
+    def fileno(self) -> int:
+        return self._ring.fileno()
+
+    def hear(self) -> None:
+        """Take what has arrived, a bounded number at once."""
+        self._take(self._ring.read(_AT_ONCE))
+
+    def _take(self, packets: Iterable[Packet]) -> None:
+        from remedies.tap import segments
+
+        take = self._streams.take
+        for packet in packets:
+            said = segments.segment_of(packet.content)
+            if said is not None:
+                take(said, packet.outgoing, packet.link, packet.time)
+        self._ring.count()
+        if self._ring.lost > self._lost:
+            # What was lost may have been an answer: begin anew, with fewer connections.
+            self._lost = self._ring.lost
+            self._streams.forget()
+            self._share = min(self._share + 1, _LEAST_SHARE)
+            self._ring.refilter(segments.program(self._share))
+
+    def finish(self) -> Stalls:
+        from remedies.tap.origin import Origin
+        from remedies.tap.questions import Questions
+
+        self._take(self._ring.drain())
+        listened = time.monotonic() - self._begin
+        self.close()
+        origin = Origin()
+        suspects = sorted(
+            self._streams.suspects(time.time(), origin.local()), key=lambda s: -s.segments
+        )
+        questions = Questions()
+        try:
+            found = tuple(
+                Stall(Tuple(*s.way), s.kind, s.segments, s.again, questions.flow("tcp", s.way))
+                for s in suspects[:_ASKED]
+            )
+        finally:
+            questions.close()
+        unread = [*origin.unread, *questions.unread]
+        if len(suspects) > _ASKED:
+            unread.append(f"TCP connections: {_ASKED} of {len(suspects)} that stand still")
+        return Stalls(found, round(listened, 3), self._share, tuple(unread))
+
+    def close(self) -> None:
+        self._ring.close()
+
+
+def watch(asking: Asking) -> Watch[Stalls]:
+    """Begin to listen; with a window of 0 nobody listens.
+
+    Raises Unreadable where a packet socket may not be made.
+    """
+    return _Listening() if asking.window > 0 else _Silent()

@@ -1,0 +1,116 @@
+"""TCP segments that arrive here and leave: which of them the kernel hands us, and what they say.
+
+Layouts: RFC 791, RFC 8200, RFC 9293. Later fragments and packets with IPv6 extension headers are
+left out, and so is the loopback: what a program says to another here passes no forward hook, and
+NAT for it ends on another link.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Optional
+
+from remedies.netlink.conntrack import Way
+from remedies.tap import program as bpf
+from remedies.tap.program import Line
+from remedies.values import NamedTuple
+
+SNAP = 96
+"""Bytes of a packet that are kept: an IP header with options, and TCP's without."""
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+
+_HALF_X, _LOAD_X_MEMORY, _ADD_X = bpf.LOAD_HALF_X, 0x61, 0x0C
+_LOOPBACK, _HOST, _OUTGOING = 1, 0, 4
+_PORTS = struct.Struct(">HH")
+_TCP = struct.Struct(">4xIIBBH")
+
+
+class Segment(NamedTuple):
+    """What one segment says."""
+
+    way: bytes
+    """Addresses and ports, as they stand in the packet."""
+    sequence: int
+    acknowledges: int
+    flags: int
+    window: int
+    """As it stands in the header: unscaled, but 0 is 0."""
+    length: int
+    """Bytes of data."""
+
+
+def program(share: int = 0) -> bytes:
+    """Return a filter for TCP that arrives for this host, passes through or leaves.
+
+    ``share``: one connection in 2**share, both its directions, chosen by the sum of its ports
+    (without the lowest bit: connect() takes ports of one parity).
+    """
+    return bpf.assemble(
+        [
+            Line(bpf.LOAD_WORD, bpf.LINK),
+            Line(bpf.JUMP_EQUAL, _LOOPBACK, true="leave"),
+            Line(bpf.LOAD_BYTE, bpf.PACKET_TYPE),
+            Line(bpf.JUMP_EQUAL, _OUTGOING, true="protocol"),
+            Line(bpf.JUMP_EQUAL, _HOST, false="leave"),
+            Line(bpf.LOAD_HALF, bpf.PROTOCOL, label="protocol"),
+            Line(bpf.JUMP_EQUAL, 0x0800, true="v4"),
+            Line(bpf.JUMP_EQUAL, 0x86DD, false="leave"),
+            Line(bpf.LOAD_BYTE, 6),
+            Line(bpf.JUMP_EQUAL, 6, false="leave"),
+            Line(bpf.LOAD_HALF, 40),
+            Line(bpf.STORE, 0),
+            Line(bpf.LOAD_HALF, 42),
+            Line(bpf.JUMP_ANY, 0, true="leave", false="share"),  # no bit of 0: always to share
+            Line(bpf.LOAD_BYTE, 9, label="v4"),
+            Line(bpf.JUMP_EQUAL, 6, false="leave"),
+            Line(bpf.LOAD_HALF, 6),
+            Line(bpf.JUMP_ANY, 0x1FFF, true="leave"),
+            Line(bpf.HEADER_LENGTH, 0),
+            Line(_HALF_X, 0),
+            Line(bpf.STORE, 0),
+            Line(_HALF_X, 2),
+            Line(_LOAD_X_MEMORY, 0, label="share"),
+            Line(_ADD_X, 0),
+            Line(bpf.AND, ((1 << share) - 1) << 1),
+            Line(bpf.JUMP_EQUAL, 0, true="take"),
+            Line(bpf.RETURN, 0, label="leave"),
+            Line(bpf.RETURN, SNAP, label="take"),
+        ]
+    )
+
+
+def segment_of(packet: bytes) -> Optional[Segment]:
+    """Return what a packet of TCP says; None where its headers are cut short."""
+    first = packet[0] if packet else 0
+    if first >> 4 == 4 and len(packet) >= 20:
+        start, ends = 4 * (first & 0xF), packet[12:20]
+        total = int.from_bytes(packet[2:4], "big")
+    elif first >> 4 == 6:
+        start, ends = 40, packet[8:40]
+        total = 40 + int.from_bytes(packet[4:6], "big")
+    else:
+        return None
+    if len(packet) < start + 20:
+        return None
+    sequence, acknowledges, offset, flags, window = _TCP.unpack_from(packet, start)
+    length = max(0, total - start - 4 * (offset >> 4))
+    way = ends + packet[start : start + 4]
+    return Segment(way, sequence, acknowledges, flags, window, length)
+
+
+def turned(way: bytes) -> bytes:
+    """Return the opposite direction."""
+    size = len(way) // 2 - 2
+    return way[size : 2 * size] + way[:size] + way[-2:] + way[-4:-2]
+
+
+def spell(way: bytes) -> Way:
+    """Return a segment's ``way`` as addresses and ports."""
+    size = len(way) // 2 - 2
+    family = socket.AF_INET6 if size == 16 else socket.AF_INET
+    source, destination = (
+        socket.inet_ntop(family, end) for end in (way[:size], way[size : 2 * size])
+    )
+    source_port, destination_port = _PORTS.unpack(way[-4:])
+    return Way(source, source_port, destination, destination_port)

@@ -1,0 +1,63 @@
+"""The command line of an older remedy, whose invalid-drop took every INVALID segment.
+
+Journals of hosts that were never told otherwise hold that form; whoever listens for harm has to
+hear what it does. Run as a program: its words are those of ``remedy``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Optional
+
+from remedies import cli
+from remedies.facts import Facts
+from remedies.facts.netfilter import Netfilter
+from remedies.fixes import invalid_drop
+from remedies.model import Finding, Terms, Wanted
+from remedies.netfilter import ours
+
+KEPT_IN = (
+    {"match": {"op": "==", "left": {"&": [{"payload": {"protocol": "tcp", "field": "flags"}},
+     "rst"]}, "right": "rst"}},
+    ours.ct_state("invalid"), ours.counter(), ours.drop(),
+)  # fmt: skip
+"""The reset that the host answers an INVALID segment with, which is INVALID itself."""
+RULE = (ours.meta("l4proto", "tcp"), ours.ct_state("invalid"), ours.counter(), ours.drop())
+LINE = "-p tcp -m conntrack --ctstate INVALID -j DROP"
+
+
+def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:
+    """Return a drop of INVALID TCP on input and forward."""
+    if terms.backend == "nftables":
+        chains = tuple(
+            ours.NftChain(hook, "filter", hook, -10, (RULE,)) for hook in ("input", "forward")
+        )
+        if "REMEDY_OUTPUT_FORM" in os.environ:
+            chains = (ours.NftChain("output", "filter", "output", -10, (KEPT_IN,)),)
+        table = "inet/remedy_invalid_drop"
+        return (Wanted(f"nft:{table}", ours.nft_table(table, chains)),)
+    store = facts.get(Netfilter).store
+    chain = "mangle/REMEDY-INVALID"
+    return tuple(
+        Wanted(
+            f"{scheme}:{chain}",
+            ours.iptables_chain(chain, store, ("INPUT", "FORWARD"), (LINE,)),
+            reversibility=ours.REVERSIBILITY[store],
+        )
+        for scheme in ("iptables", "ip6tables")
+    )
+
+
+def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+    """Refuse nothing."""
+    return None
+
+
+REPLACED: Mapping[str, object] = {"desired": desired, "guard": guard}
+
+if __name__ == "__main__":
+    for name, value in REPLACED.items():
+        setattr(invalid_drop, name, value)
+    sys.exit(cli.main())
