@@ -27,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     pruning(parser)
     consenting(parser)
     parser.add_argument(
-        "--keep", action="store_true", help="keep the change even if the fault is still there"
+        "--keep",
+        action="store_true",
+        help="keep the change even if the fault is still there; not if it does harm",
     )
     parser.add_argument(
         "--confirm-timeout",

@@ -55,6 +55,7 @@ def report(args: argparse.Namespace, ended: Ended) -> None:
             refused=codec.encode(ended.plan.refused),
             pending_confirm_until=ended.until,
             verified=list(ended.verified),
+            watched=float(args.window),
             stuck=list(ended.stuck),
             kept=codec.encode(ended.plan.kept),
             left=codec.encode(ended.left),
@@ -96,6 +97,9 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     if ended.reason:
         lines.append(f"  {clean(ended.reason)}")
     lines += [f"  {v['condition']}: was {v['before']}, now {v['after']}" for v in ended.verified]
+    if ended.outcome == "applied" and not args.window and not args.quiet:
+        lines.append(f"  nothing was watched after the write (--window 0): "
+                     f"'{again(args, 'verify')}' listens for harm")  # fmt: skip
     lines += [f"  stuck: {clean(item)}" for item in ended.stuck]
     if ended.outcome in ("applied", "nothing"):
         removed = (c for c in ended.plan.changes if c.action == "remove")

@@ -146,7 +146,7 @@ class Cross:
         if failed:
             raise failed[0]
 
-    def socket(self, ns: str, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+    def open(self, ns: str, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
         """Return a socket of a namespace."""
         with namespaces.inside(ns):
             return socket.socket(self.family, kind, protocol)
@@ -154,7 +154,7 @@ class Cross:
     @contextlib.contextmanager
     def listening(self, ns: str, port: int) -> Iterator[socket.socket]:
         """Listen on every address of a namespace."""
-        with self.socket(ns) as listener:
+        with self.open(ns) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("", port))
             listener.listen(64)

@@ -18,7 +18,7 @@ from remedies.fixes import invalid_drop
 from remedies.model import Finding, Terms, Wanted
 from remedies.netfilter import ours
 
-KEPT_IN = (
+KEPT_IN: tuple[dict[str, object], ...] = (
     {"match": {"op": "==", "left": {"&": [{"payload": {"protocol": "tcp", "field": "flags"}},
      "rst"]}, "right": "rst"}},
     ours.ct_state("invalid"), ours.counter(), ours.drop(),

@@ -44,9 +44,9 @@ class RawClient:
             "{ type filter hook output priority 0; }; add rule inet "
             f"quiet{port} out tcp sport {port} tcp flags rst meta mark != 7 drop",
         )  # fmt: skip
-        self._out = cross.socket(cross.client, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        self._out = cross.open(cross.client, socket.SOCK_RAW, socket.IPPROTO_TCP)
         self._out.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
-        self._in = cross.socket(cross.client, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        self._in = cross.open(cross.client, socket.SOCK_RAW, socket.IPPROTO_TCP)
         self.sequence, self.expected = 1000, 0
         self._window = 1
 

@@ -55,7 +55,7 @@ def cross(netns: Callable[..., str], run_in: RunIn, tmp_path: Path, family: int)
 def ask(cross: Cross, stop: threading.Event) -> None:
     """Connect to the server anew and again, as clients do that get no answer."""
     while not stop.is_set():
-        with cross.socket(cross.client) as client:
+        with cross.open(cross.client) as client:
             client.settimeout(0.5)
             client.bind((cross.at(1, 2), 0))
             with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ def ask(cross: Cross, stop: threading.Event) -> None:
 def ask_proxied(cross: Cross, stop: threading.Event, *, speak: bool = True) -> None:
     """Connect to the host's own service, which stands behind SYNPROXY."""
     while not stop.is_set():
-        with cross.socket(cross.client) as client:
+        with cross.open(cross.client) as client:
             client.settimeout(1)
             with contextlib.suppress(OSError):
                 client.connect((cross.at(1, 1), 22))
@@ -236,7 +236,7 @@ def garbage(cross: Cross) -> Iterator[Callable[[threading.Event], None]]:
                 full.send(ACK | PUSH, bytes(1000))
                 if full.room():
                     full.sequence += 1000
-                with cross.socket(cross.client) as short:
+                with cross.open(cross.client) as short:
                     short.settimeout(2)
                     short.connect((cross.at(2, 2), 81))
                     short.sendall(b"question")

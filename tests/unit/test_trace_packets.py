@@ -80,6 +80,10 @@ def run(code: bytes, packet: bytes, kind: int, link: int = 2) -> int:
                 memory[k] = a
             elif op == bpf.LOAD_MEMORY:
                 a = memory[k]
+            elif op == 0x61:  # BPF_LDX | BPF_MEM
+                x = memory[k]
+            elif op == 0x0C:  # BPF_ALU | BPF_ADD | BPF_X
+                a = (a + x) % (1 << 32)
             elif op == bpf.AND:
                 a &= k
             elif op == bpf.JUMP_EQUAL:
