@@ -66,8 +66,12 @@ class Site:
         except FileNotFoundError:
             raise RemedyError("Ansible is not installed", "pip install 'remedies[fleet]'") from None
         with listing:
-            _interface()  # what play() needs, while Ansible reads the inventory
-            out, err = listing.communicate()
+            try:
+                _interface()  # what play() needs, while Ansible reads the inventory
+                out, err = listing.communicate()
+            except BaseException:  # a signal: leaving this waits for it
+                listing.kill()
+                raise
         found = re.search(r"^ *hosts \(\d+\):\n((?: +.*\n?)*)", out, re.MULTILINE)
         if listing.returncode == 0 and found and found[1].strip():
             return [line.strip() for line in found[1].splitlines()]

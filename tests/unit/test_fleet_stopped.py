@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from remedies.cli import Terminated, fleet_rollout, fleet_stopped, parser, setti
 from remedies.fleet import rundir, runner
 from remedies.fleet.applying import APPLYING, CONFIRMING, LEFT, UNDOING
 from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing
 
 UNTIL = "2026-01-01T00:00:00Z"
@@ -100,3 +103,26 @@ def test_a_signal_while_a_resumed_run_waits_begins_nothing(
 )
 def test_each_state_says_what_the_host_does_by_itself(standing: Standing, said: str) -> None:
     assert said in fleet_stopped.state(standing)
+
+
+def test_a_signal_while_the_inventory_is_read_ends_what_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, pid = tmp_path / "ansible", tmp_path / "pid"
+    program.write_text(f"#!/bin/sh\necho $$ >{pid}.new\nmv {pid}.new {pid}\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(runner, "environment", lambda: {"PATH": os.environ["PATH"]})
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def interrupted() -> None:
+        end = time.monotonic() + 20
+        while not pid.exists():
+            assert time.monotonic() < end
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_interface", interrupted)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Site(("h,",)).hosts()
+    assert time.monotonic() - began < 30
+    assert not Path(f"/proc/{pid.read_text().strip()}").exists()
