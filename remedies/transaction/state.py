@@ -64,9 +64,9 @@ def _check_above(path: str) -> None:
             continue
         shared = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
         if shared or found.st_uid not in (0, os.geteuid()):
+            why = "can be written by others" if shared else f"belongs to user {found.st_uid}"
             raise NotPermitted(
-                f"{path}, above the state directory, can be written by others",
-                "name another with --state-dir",
+                f"{path}, above the state directory, {why}", "name another with --state-dir"
             )
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
+import sys
+import termios
 from pathlib import Path
 
 import pytest
 
+from remedies import codec
 from remedies.errors import WriteFailed
-from remedies.transaction import guard
-from remedies.transaction.ledger import Begin
+from remedies.transaction import guard, ledger, watch
+from remedies.transaction.journal import NAME, Journal, records
+from remedies.transaction.ledger import Begin, Pending
 
 BEGIN = Begin("apply", (), "0", "h", "m", "b", "root", "remedy apply")
 
@@ -59,3 +65,39 @@ def test_what_a_killed_one_leaves_is_swept_up(tmp_path: Path) -> None:
 def test_without_a_guard_nothing_is_begun(tmp_path: Path) -> None:
     with pytest.raises(WriteFailed, match="no guard could be started"):
         guard.arm(str(tmp_path / "missing"), "t", BEGIN)
+
+
+def unread(armed: guard.Guard) -> int:
+    """Return the bytes that the guard has not read yet (SIOCOUTQ, unix(7))."""
+    return int.from_bytes(fcntl.ioctl(armed, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_deadline_that_passed_in_a_suspend_is_seen_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CLOCK_BOOTTIME jumps while poll(2) counts CLOCK_MONOTONIC on: the jump is this test's own,
+    for no machine is suspended here; that the kernel counts a suspend is clock_gettime(2)'s word.
+    """
+    folder, slept, clock = str(tmp_path), tmp_path / "slept", watch.clock
+    monkeypatch.setattr(watch, "clock", lambda: clock() + 3600 * slept.exists())
+    with Journal(folder) as journal:
+        armed = guard.arm(folder, "t", BEGIN)
+        journal.append("begin", "t", BEGIN.plain())
+        armed.begun()
+        pending = Pending("2026-01-01T00:00:00Z", clock() + 1800)
+        journal.append("pending", "t", codec.encode(pending))
+    armed.waits(pending)
+    while unread(armed) or state(armed._pid) != "S":
+        os.sched_yield()  # until it has taken that in and sleeps
+    slept.touch()
+    assert select.select([armed], [], [], 10 * watch.LOOK)[0], "it sleeps on"
+    entry = armed.ended()
+    armed.dismiss()
+    assert entry is not None
+    assert entry.outcome == "reverted"
+    (told,) = ledger.transactions(records(str(tmp_path / NAME))).values()
+    assert (told.outcome, told.reason) == ("reverted", "not confirmed in time")
