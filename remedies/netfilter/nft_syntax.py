@@ -45,6 +45,8 @@ def _text(state: str) -> str:
     objects = [json.loads(line) for line in state.splitlines()]
     table: dict[str, Any] = next((item["table"] for item in objects if "table" in item), {})
     out = [f"table {table['family']} {table['name']} {{"]
+    if "flags" in table:
+        out.append(f"\tflags {table['flags']}\n")
     parts = [
         _chain(item["chain"], [o["rule"] for o in objects if "rule" in o])
         for item in objects

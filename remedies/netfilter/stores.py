@@ -85,12 +85,18 @@ class Store(Protocol):
 
 
 class NfTables:
-    """The nf_tables store of the namespace the process is in."""
+    """The nf_tables store of the namespace the process is in.
+
+    A table that is switched off (``flags dormant``) is left out: no packet meets its rules.
+    """
 
     def __init__(self, deadline: float) -> None:
         """Read the chains. Raises OSError with the kernel's error number, and Unreadable."""
         self._deadline = deadline
-        self._chains = nft.chains(deadline)
+        asleep = nft.dormant(deadline)
+        self._chains = [
+            chain for chain in nft.chains(deadline) if (chain.family, chain.table) not in asleep
+        ]
 
         @functools.lru_cache(maxsize=256)
         def elements(family: str, table: str, name: str) -> list[nft.Element]:

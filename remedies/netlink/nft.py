@@ -1,4 +1,4 @@
-"""nf_tables over raw netlink: chains, rules of one chain, elements of one set.
+"""nf_tables over raw netlink: tables, chains, rules of one chain, elements of one set.
 
 Numbers are those of include/uapi/linux/netfilter/nf_tables.h. Rules are handed on as the kernel
 sent them: who reads them decides first, by their bytes, which are worth decoding. A caller may
@@ -31,6 +31,9 @@ FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 
 _NUMBERS = {name: number for number, name in FAMILIES.items()}
 _REPEATS = 4
+
+DORMANT = 1
+"""NFT_TABLE_F_DORMANT: the table is switched off, its chains are attached to no hook."""
 
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
 
@@ -98,13 +101,25 @@ def tables(deadline: float) -> list[tuple[str, str]]:
 
     Raises as :func:`chains` does.
     """
+    return [(family, name) for family, name, _ in _tables(deadline)]
+
+
+def dormant(deadline: float) -> frozenset[tuple[str, str]]:
+    """Return family and name of each table that is switched off (``flags dormant``).
+
+    Raises as :func:`chains` does.
+    """
+    return frozenset((family, name) for family, name, off in _tables(deadline) if off)
+
+
+def _tables(deadline: float) -> Iterator[tuple[str, str, bool]]:
     with Netlink(NETLINK_NETFILTER, deadline) as client:
         answers = client.table(_SUBSYSTEM | _GETTABLE, _request(""))
-    return [
-        (FAMILIES[body[0]], _text(dict(attributes(body, HEADER)).get(1, b"")))
-        for _, body in answers
-        if len(body) >= HEADER and body[0] in FAMILIES
-    ]
+    for _, body in answers:
+        if len(body) >= HEADER and body[0] in FAMILIES:
+            got = dict(attributes(body, HEADER))
+            off = bool(_u32(got.get(2, bytes(4))) & DORMANT)  # NFTA_TABLE_FLAGS
+            yield FAMILIES[body[0]], _text(got.get(1, b"")), off
 
 
 def chain(body: bytes) -> Chain:

@@ -41,7 +41,7 @@ _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN = 0, 1, 2, 3, 4
 _NEWRULE, _DELRULE, _GETGEN = 6, 8, 16
 _BATCH_BEGIN, _BATCH_END, _BATCH_GENID = 16, 17, 1
 _NLM_F_NONREC, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x400, 0x800
-_TABLE_NAME, _TABLE_USE = 1, 3
+_TABLE_NAME, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 2, 3, 4
 _RULE_COMPAT, _RULE_USERDATA = 5, 7
@@ -105,6 +105,12 @@ def table_exists(family: str, table: str) -> bool:
     """Tell whether a table exists, without loading a ruleset; raise Unreadable."""
     with _open() as client:
         return _table(client, family, table) is not None
+
+
+def put_to_sleep(family: str, table: str) -> None:
+    """Switch a table off that is there; raise OSError."""
+    flags = attribute(_TABLE_FLAGS, struct.pack(">I", nft.DORMANT))
+    _commit(None, ((_NEWTABLE, 0, _head(family) + attribute(_TABLE_NAME, _name(table)) + flags),))
 
 
 def _table(client: Netlink, family: str, table: str) -> dict[int, bytes] | None:

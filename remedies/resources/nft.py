@@ -3,14 +3,25 @@
 The canonical text is that of :mod:`remedies.netfilter.ours`. A write is one transaction of the
 kernel, ``add table; delete table; add table, chains, rules``: there is never a moment without
 the table, and it does not matter what was in it. No table but ours is ever read or written.
+
+A table that is switched off (``flags dormant``) is another state than one that works. The kernel
+is asked by netlink: libnftables 1.0.6 prints the table's name as its flags, and sets none. So a
+dormant table is loaded first and switched off in a second transaction.
 """
 
 from __future__ import annotations
 
+import json
+import time
+from typing import Any
+
 from remedies.errors import Unreadable, WriteFailed
 from remedies.netfilter.ours import nft_canonical, nft_split
 from remedies.netfilter.script import nft_commands
+from remedies.netlink import nft
 from remedies.resources import nf_tables
+
+_PATIENCE = 5.0  # seconds one answer of the kernel's may take
 
 
 def read(path: str) -> str | None:
@@ -25,11 +36,35 @@ def read(path: str) -> str | None:
     from remedies.netfilter import libnftables
 
     listing = libnftables.list_table(family, table)
-    return None if listing is None else nft_canonical(listing)
+    return None if listing is None else nft_canonical(_flagged(path, listing))
+
+
+def _flagged(path: str, listing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the listing with the flags that the kernel names, not those that nft prints."""
+    try:
+        asleep = nft_split(path) in nft.dormant(time.monotonic() + _PATIENCE)
+    except OSError as error:
+        raise Unreadable(f"nf_tables: {error.strerror}") from error
+    flags = {"flags": "dormant"} if asleep else {}
+    found = []
+    for item in listing:
+        if "table" in item:
+            body = {key: value for key, value in item["table"].items() if key != "flags"}
+            item = {"table": {**body, **flags}}
+        found.append(item)
+    return found
+
+
+def _asleep(state: str | None) -> bool:
+    """Tell whether a state is that of a table that is switched off."""
+    tables = (json.loads(line).get("table", {}) for line in (state or "").splitlines())
+    return any(table.get("flags") == "dormant" for table in tables)
 
 
 def write(path: str, state: str | None) -> None:
     """Replace the table by ``state``, or remove it, in one transaction: all of it or nothing.
+
+    A dormant one takes a second: whoever is killed between leaves the table as ours, to be undone.
 
     Raises WriteFailed with nft's words, and InputError.
     """
@@ -42,6 +77,11 @@ def write(path: str, state: str | None) -> None:
     from remedies.netfilter import libnftables
 
     libnftables.run(commands)
+    if _asleep(state):
+        try:
+            nf_tables.put_to_sleep(*nft_split(path))
+        except OSError as error:
+            raise WriteFailed(f"nft:{path} is not switched off: {error.strerror}") from error
 
 
 def check(path: str, state: str | None) -> None:

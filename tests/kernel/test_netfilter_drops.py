@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from rules_of_others import RESTORE, facts_of, table
+from run_in import RunIn
 
 from remedies.netfilter.rule import PacketRule
 
@@ -253,3 +254,30 @@ def test_conntrack_is_unused_where_only_ours_tracks(load: Load) -> None:
     fact, _ = facts_of(load("nft", "table inet f {\n chain some { counter drop\n }\n}"))
     assert not fact.conntrack_used
     assert (fact.nat, fact.nat_uses) == ((), ())
+
+
+def test_rules_of_a_table_that_is_switched_off_do_not_count(load: Load, run_in: RunIn) -> None:
+    rules = """
+table inet f {
+  chain in { type filter hook input priority 0; policy accept; ct state invalid drop; }
+  chain raw { type filter hook prerouting priority -300; policy accept; udp dport 53 notrack; }
+}
+table ip n {
+  chain post { type nat hook postrouting priority 100; policy accept; masquerade; }
+}
+table inet remedy_udp_redirect {
+  chain prerouting { type nat hook prerouting priority -105; policy accept;
+    iifname "br0" fib daddr type local udp dport 53 counter redirect
+  }
+}"""
+    ns = load("nft", rules)
+    awake, nats = facts_of(ns)
+    assert (len(awake.drops), len(awake.nat_uses), len(awake.notracks)) == (1, 1, 1)
+    assert len(awake.redirects) == 1
+    assert nats.rules
+    for name in ("inet f", "ip n", "inet remedy_udp_redirect"):
+        run_in(ns, ["nft", f"add table {name} {{ flags dormant; }}"])
+    asleep, nats = facts_of(ns)
+    assert (asleep.drops, asleep.nat_uses, asleep.notracks) == ((), (), ())
+    assert (asleep.redirects, asleep.nat, nats.rules, asleep.unread) == ((), (), (), ())
+    assert not asleep.conntrack_used

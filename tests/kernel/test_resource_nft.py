@@ -217,3 +217,25 @@ def test_an_absent_table_is_answered_without_libnftables(netns: Make, run_in: Ru
         "assert not {'nftables', 'json.tool', 'subprocess'} & set(sys.modules), sys.modules"
     )
     run_in(netns(), [sys.executable, "-c", code])
+
+
+def test_a_table_that_is_switched_off_is_another_state(netns: Make, run_in: RunIn) -> None:
+    ns = netns()
+    off = ["nft", "add table inet remedy_invalid_drop { flags dormant; }"]
+    with namespaces.inside(ns):
+        nft.write(PATH, table())
+        run_in(ns, off)
+        asleep = nft.read(PATH)
+        assert asleep is not None
+        assert asleep != table()
+        assert not nft.same(PATH, asleep, table())
+        assert nft.same(PATH, asleep, asleep)
+        nft.check(PATH, table())
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table()
+        nft.check(PATH, asleep)
+        nft.write(PATH, asleep)
+        assert nft.read(PATH) == asleep
+    shown = run_in(ns, ["nft", "-s", "list", "table", "inet", "remedy_invalid_drop"]).stdout
+    assert "flags dormant" in shown
+    assert nft.text(PATH, asleep) == shown

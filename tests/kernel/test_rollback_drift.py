@@ -111,3 +111,28 @@ def test_a_refusal_names_who_is_known_to_write_the_same(
         refused = host.run("rollback", "--yes")
     assert refused.code == 1
     assert f"{named} empties the iptables tables" in refused.out
+
+
+def test_a_table_that_somebody_switched_off_is_put_back(
+    netns: Callable[..., str], tmp_path: Path
+) -> None:
+    """``flags dormant`` keeps every rule and lets none work: it is not in force, so not ours."""
+    host = Host(netns("drift"), tmp_path, "nftables", "invalid-drop").prepare()
+    before = host.dump()
+    assert host.run("apply", "--yes").code == 0
+    working = host.dump()
+    host.sh("nft", "add", "table", "inet", "remedy_invalid_drop", "{ flags dormant; }")
+    shown = host.run("status")
+    assert shown.code == 2, shown.out
+    assert "drifted" in shown.out
+    assert host.run("verify").code != 0
+    again = host.run("apply", "--yes")
+    assert again.code == 0, again.out
+    assert host.dump() == working
+    assert host.run("status").code == 0
+    third = host.run("apply", "--yes", "--json")
+    assert third.json["outcome"] == "nothing", third.out
+    assert host.run("rollback", "--yes").code == 0
+    assert "flags dormant" in host.sh("nft", "list", "table", "inet", "remedy_invalid_drop")
+    assert host.run("rollback", "--every", "--yes", "--force").code == 0
+    assert host.dump() == before
