@@ -4,9 +4,11 @@ What it detects
     This namespace rewrites TCP addresses, and nothing keeps a segment that conntrack calls INVALID
     from reaching the host's own TCP. ``exposed``: NAT is in use, ``nf_conntrack_tcp_be_liberal``
     is 0, and no effective INVALID drop stands on the hooks that such a segment takes (input where
-    sources are rewritten or ports redirected, forward where destinations are). ``active``: both
-    the INVALID counter and the count of sent resets moved while scan watched. ``proven``: the
-    host answered with a reset for a tuple that a NAT flow owns.
+    sources are rewritten or ports redirected, forward where destinations are), for each family.
+    NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
+    that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
+    counter tells who made it: the host's TCP, or a firewall's REJECT. ``proven``: the host's TCP
+    answered with a reset for such a tuple.
 
 Why it matters
     NAT is not undone for an INVALID segment, so it is addressed to the host itself, where no
@@ -25,10 +27,15 @@ False positives
     rejected as it arrives for the host itself is this fault, whoever answers). Nothing is proven
     while that counter stands still: a container's own reset whose time to live a rule sets anew
     looks like one made here.
-    ``invalid`` also counts bad checksums, scans and ICMP errors, so ``active`` is a strong hint
-    and no proof. Since Linux 6.1 a segment below the window is ignored, not INVALID; one above it
-    still is. A drop on forward alone (kube-proxy's) does not help where sources are rewritten:
-    the segment arrives on input.
+    ``invalid`` also counts bad checksums, scans and ICMP errors, and ``OutRsts`` every refusal:
+    that both move says nothing by itself. A reset for a segment in the middle of a connection of
+    which conntrack holds no flow has another cause: conntrack has forgotten the connection (it was
+    idle for longer than ``nf_conntrack_tcp_timeout_established``, or the table was flushed), so
+    that NAT is gone for good. Neither a drop nor ``nf_conntrack_tcp_be_liberal`` helps there; the
+    finding stays what it is without these resets, and says what they are.
+    Since Linux 6.1 a segment below the window is ignored, not INVALID; one above it still is. A
+    drop on forward alone (kube-proxy's) does not help where sources are rewritten: the segment
+    arrives on input.
 
 References
     net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window, nf_tcp_log_invalid); Linux commit
@@ -56,6 +63,7 @@ NEEDS = (Netfilter, Sysctl, Counters, Tap)
 PARAMS: Mapping[str, object] = {}
 
 BE_LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
+ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
 _SUBJECT = "tcp through NAT"
 _EACH = 2
 """How often conntrack says INVALID for one reset: of the segment, and of the reset itself, which
@@ -64,6 +72,8 @@ _SHOWN = 3
 """Proofs written out in full; the others are counted."""
 _HOOK_OF = {"snat": "input", "masquerade": "input", "redirect": "input", "dnat": "forward"}
 """Which hook an INVALID segment of such a flow takes: see the docstring, *What it detects*."""
+_FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6")}
+_IP = {"ip": "IPv4", "ip6": "IPv6"}
 _SEVERITY_OF: Mapping[Verdict, Severity] = {
     "proven": "critical",
     "active": "high",
@@ -84,14 +94,12 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             raise Unreadable("; ".join(netfilter.unread))
         return ()
     covered_by = _covered_by(facts, netfilter)
-    invalid = facts.get(Counters).delta("nf_conntrack.invalid")
-    resets = facts.get(Counters).delta("Tcp.OutRsts")
-    verdict: Verdict
+    tied = _tied(facts)
     if proofs:
-        verdict = "proven"
+        verdict: Verdict = "proven"
     elif covered_by:
         verdict = "mitigated"
-    elif invalid and resets and facts.window > 0:
+    elif tied and facts.get(Counters).delta("nf_conntrack.invalid") != 0:
         verdict = "active"
     else:
         verdict = "exposed"
@@ -101,7 +109,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             subject=_SUBJECT,
             verdict=verdict,
             severity=_SEVERITY_OF[verdict],
-            message=_message(verdict, netfilter, proofs, covered_by),
+            message=_message(facts, verdict, proofs or tied, covered_by) + _forgotten(facts),
             evidence=_evidence(facts, netfilter, proofs),
             mitigated_by=covered_by if verdict == "mitigated" else None,
         ),
@@ -117,17 +125,22 @@ def _proofs(facts: Facts) -> tuple[Proof, ...]:
     Such a reset speaks for an address that the host only lends: had NAT been undone, the segment
     would have gone to the flow's own end and nobody here would have answered.
     """
-    candidates = tuple(
-        (reset, reset.flow)
-        for reset in facts.get(Tap).resets
-        if reset.flow is not None and reset.flow.nat and _rewritten(reset.flow)
-    )
+    candidates = _tied(facts)
     invalid = facts.get(Counters).delta("nf_conntrack.invalid")
     sure = tuple(pair for pair in candidates if pair[0].answers)
     others = sum(reset.count for reset, _ in candidates if not reset.answers)
     if invalid == 0:
         return ()
     return candidates if invalid is not None and invalid >= _EACH * others else sure
+
+
+def _tied(facts: Facts) -> tuple[Proof, ...]:
+    """Return the resets heard that speak for a flow whose addresses NAT rewrites."""
+    return tuple(
+        (reset, reset.flow)
+        for reset in facts.get(Tap).resets
+        if reset.flow is not None and reset.flow.nat and _rewritten(reset.flow)
+    )
 
 
 def _rewritten(flow: Flow) -> bool:
@@ -149,59 +162,98 @@ def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
     ours = f"sysctl:{BE_LIBERAL}" in facts.ours
     if liberal and ours:
         return f"remedy sysctl:{BE_LIBERAL}"
-    needed = {(use.family, _HOOK_OF[use.action]) for use in netfilter.nat_uses}
-    needed = needed or {("inet", "input"), ("inet", "forward")}
+    needed = _needed(netfilter)
     own = [d for d in netfilter.drops if d.owner == "remedy"]
-    if _all_dropped(needed, own):
+    if not _open(needed, own):
         return f"remedy {own[0].place}"
     if liberal:
         return f"{BE_LIBERAL} = 1"
-    if _all_dropped(needed, netfilter.drops):
-        hooks = {hook for _, hook in needed}
-        names = (f"{d.owner or 'a rule'} ({d.place})" for d in netfilter.drops if d.hook in hooks)
-        return "; ".join(dict.fromkeys(names))
+    if not _open(needed, netfilter.drops):
+        kept = (d for d in netfilter.drops if needed & _kept_by(d))
+        return "; ".join(dict.fromkeys(f"{d.owner or 'a rule'} ({d.place})" for d in kept))
     return None
 
 
-def _all_dropped(needed: Iterable[tuple[str, str]], drops: Iterable[PacketRule]) -> bool:
-    """Tell whether INVALID segments are dropped for every family on every hook they take."""
-    dropped = {
-        (family, rule.hook)
-        for rule in drops
-        for family in (("ip", "ip6") if rule.family == "inet" else (rule.family,))
-    }
-    wanted = {
-        (family, hook)
-        for each, hook in needed
-        for family in (("ip", "ip6") if each == "inet" else (each,))
-    }
-    return wanted <= dropped
+Ways = set[tuple[str, str]]
+"""Family (``ip`` or ``ip6``) and hook that an INVALID segment takes."""
+
+
+def _needed(netfilter: Netfilter) -> Ways:
+    """Return the ways by which INVALID segments of NAT's flows come here."""
+    uses = [(use.family, _HOOK_OF[use.action]) for use in netfilter.nat_uses]
+    uses += [(family, hook) for family in netfilter.nat_unread for hook in ("input", "forward")]
+    uses = uses or [("inet", "input"), ("inet", "forward")]
+    return {(family, hook) for each, hook in uses for family in _FAMILIES[each]}
+
+
+def _kept_by(rule: PacketRule) -> Ways:
+    """Return the ways that a drop closes; one on output keeps in what input would cause."""
+    hook = "input" if rule.hook == "output" else rule.hook
+    return {(family, hook) for family in _FAMILIES[rule.family]}
+
+
+def _open(needed: Ways, drops: Iterable[PacketRule]) -> Ways:
+    """Return the ways on which nothing drops INVALID segments."""
+    return needed.difference(*(_kept_by(rule) for rule in drops))
+
+
+def _ways(ways: Ways) -> str:
+    return ", ".join(f"{hook} ({_IP[family]})" for family, hook in sorted(ways))
+
+
+def _partly(netfilter: Netfilter) -> str:
+    """Return whose drops close some ways but not all, and which stay open; or nothing."""
+    open_ways = _open(_needed(netfilter), netfilter.drops)
+    by: dict[str, Ways] = {}
+    for rule in netfilter.drops:
+        by.setdefault(rule.owner or rule.place, set()).update(_kept_by(rule))
+    if not by or not open_ways:
+        return ""
+    told = "; ".join(f"{who} drops INVALID on {_ways(ways)} only" for who, ways in by.items())
+    return f"; {told}; open: {_ways(open_ways)}"
 
 
 def _message(
-    verdict: str, netfilter: Netfilter, proofs: tuple[Proof, ...], covered_by: Optional[str]
+    facts: Facts, verdict: Verdict, tied: tuple[Proof, ...], covered_by: Optional[str]
 ) -> str:
-    if proofs:
-        reset, flow = proofs[0]
-        more = f" (and {len(proofs) - 1} more)" if len(proofs) > 1 else ""
+    netfilter = facts.get(Netfilter)
+    if verdict in ("proven", "active"):
+        reset, flow = tied[0]
+        more = f" (and {len(tied) - 1} more)" if len(tied) > 1 else ""
         answered = flow.reply.source, flow.reply.source_port
         way_back = answered == (reset.destination, reset.destination_port)
         end = flow.original.source if way_back else flow.reply.source
-        return (
-            f"the host sent a reset to {_at(reset.destination, reset.destination_port)} for a "
+        for_whom = (
+            f"reset to {_at(reset.destination, reset.destination_port)} for a "
             f"connection that NAT owns for {end}{more}"
+        )
+        if verdict == "proven":
+            return f"the host sent a {for_whom}"
+        return (
+            f"a {for_whom} left while INVALID segments arrived, and it cannot be told "
+            f"whether the host's TCP made it or a rule that rejects{_partly(netfilter)}"
         )
     if covered_by:
         return f"TCP is rewritten here, and INVALID segments are kept away by {covered_by}"
-    half = {d.hook: d for d in netfilter.drops if d.owner != "remedy"}
-    partly = "".join(
-        f"; {d.owner or d.place} drops INVALID on {hook} only" for hook, d in half.items()
-    )
-    if verdict == "active":
-        return f"INVALID segments arrived and the host sent resets while scan watched{partly}"
     return (
         "TCP is rewritten here, and a segment outside the window would make the host reset "
-        f"the connection{partly}"
+        f"the connection{_partly(netfilter)}"
+    )
+
+
+def _forgotten(facts: Facts) -> str:
+    """Return what the resets are that answer connections which conntrack does not know."""
+    resets = [reset for reset in facts.get(Tap).resets if reset.forgotten]
+    if not resets:
+        return ""
+    first, count = resets[0], sum(reset.count for reset in resets)
+    value = facts.get(Sysctl).values.get(ESTABLISHED)
+    limit = ESTABLISHED if value is None else f"{ESTABLISHED} = {value} s"
+    return (
+        f"; {count} resets answered segments of connections that conntrack has forgotten or never "
+        f"saw, the first to {_at(first.destination, first.destination_port)} from port "
+        f"{first.source_port}: it forgets what is idle for {limit}, and neither dropping INVALID "
+        "nor be_liberal brings NAT back for them"
     )
 
 
@@ -229,6 +281,11 @@ def _evidence(
         Evidence(source=f"{d.hook} hook", key="drops INVALID", value=d.text, note=d.place)
         for d in netfilter.drops
     ]
+    forgotten = [reset for reset in facts.get(Tap).resets if reset.forgotten]
+    if forgotten:
+        limit = facts.get(Sysctl).values.get(ESTABLISHED)
+        note = "seconds; resets were sent for connections that conntrack does not know"
+        evidence.append(Evidence("/proc/sys", ESTABLISHED, limit or "absent", note))
     if len(proofs) > _SHOWN:
         count = Evidence("packet socket", "resets proven", str(len(proofs)), f"{_SHOWN} are shown")
         evidence.append(count)

@@ -59,6 +59,9 @@ class Netfilter:
     """What could not be read, and why."""
     unread_notracks: tuple[str, ...] = ()
     """Where a notrack rule may stand that could not be read, and why."""
+    nat_unread: tuple[str, ...] = ()
+    """Families (``ip``, ``ip6``, ``inet``) of chains that may rewrite addresses in any way: they
+    could not be read."""
 
     @property
     def store(self) -> str:
@@ -114,6 +117,7 @@ def read(asking: Asking) -> Netfilter:
         iptables=_variant(backends),
         nat=tuple(reading.nat),
         nat_uses=tuple(reading.uses),
+        nat_unread=tuple(reading.nat_unread),
         conntrack_used=bool(reading.nat) or _tracks(stores, reading),
         drops=tuple(reading.drops),
         notracks=tuple(reading.notracks),
@@ -146,6 +150,7 @@ class _Reading:
     unread_notracks: list[str]
     nat: list[str] = field(default_factory=list)
     uses: dict[NatUse, None] = field(default_factory=dict)
+    nat_unread: dict[str, None] = field(default_factory=dict)
     drops: list[PacketRule] = field(default_factory=list)
     notracks: list[PacketRule] = field(default_factory=list)
 
@@ -179,6 +184,7 @@ class _Reading:
                     return
         except Unreadable as error:
             self.unread.append(f"{place}: {error}")
+            self.nat_unread[base.family] = None
 
     def _answered(self, family: str) -> bool:
         seen = {use.action for use in self.uses if use.family == family}

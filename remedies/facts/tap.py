@@ -38,6 +38,9 @@ class Reset:
     answers: Optional[bool] = None
     """TCP made it as its answer to a segment; False: a firewall's REJECT did, or a socket that
     ended its connection; None: it cannot be told (see :mod:`remedies.tap.origin`)."""
+    forgotten: bool = False
+    """It answers a segment in the middle of a connection of which conntrack holds no flow: it has
+    forgotten it, or never saw it."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,13 @@ class _Listening:
         self.close()
         return Tap(
             resets=tuple(
-                Reset(*e.heard.way, count=e.count, flow=e.flow, answers=e.answers)
+                Reset(
+                    *e.heard.way,
+                    count=e.count,
+                    flow=e.flow,
+                    answers=e.answers,
+                    forgotten=e.untracked,
+                )
                 for e in tally.entries()
                 if e.group == RESET
             ),
@@ -151,6 +160,7 @@ class _Listening:
         if heard.event == RESET:
             incoming = turned(heard.way)
             flow = self._questions.flow("tcp", incoming)
+            entry.untracked = flow is None and self._questions.open and not heard.acknowledges
             if flow is not None and flow.nat:
                 end = owner(flow, incoming)
                 # Without an end elsewhere the reset speaks for who got the segment, as it should.

@@ -19,6 +19,7 @@ RESET, SYN, REFUSED, REFUSAL = "reset", "syn", "refused", "refusal"
 
 _EVENTS = dict(zip(b"RQrqSFA", (RESET, RESET, RESET, RESET, SYN, REFUSED, REFUSAL)))
 _UNSUMMED = b"rq"
+_ACKNOWLEDGING = b"Qq"
 _PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 
 
@@ -38,6 +39,8 @@ class Heard(NamedTuple):
     """Direction of the packet, or of the datagram that was refused."""
     summed: bool = True
     """A reset's checksum was in it when it was heard: see :meth:`tap.origin.Origin.answers`."""
+    acknowledges: bool = False
+    """A reset with ACK: it answers a SYN or comes from a socket, see :func:`key`."""
 
 
 def key(packet: bytes, outgoing: bool, summed: bool = True) -> Optional[bytes]:
@@ -95,4 +98,5 @@ def spell(made: bytes) -> Heard:
     ports = struct.unpack_from(">HH", made, 3 + size * len(ends))
     way = Way(ends[-2], ports[0], ends[-1], ports[1])
     summed = made[0] not in _UNSUMMED
-    return Heard(event, made[1], ends[0], ends[1], _PROTOCOLS[made[2]], way, summed)
+    acks = made[0] in _ACKNOWLEDGING
+    return Heard(event, made[1], ends[0], ends[1], _PROTOCOLS[made[2]], way, summed, acks)

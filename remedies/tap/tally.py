@@ -12,7 +12,17 @@ from remedies.tap.packets import Heard
 class Entry:
     """Packets of one key."""
 
-    __slots__ = ("_by_link", "answers", "count", "first", "flow", "group", "heard", "last")
+    __slots__ = (
+        "_by_link",
+        "answers",
+        "count",
+        "first",
+        "flow",
+        "group",
+        "heard",
+        "last",
+        "untracked",
+    )
 
     def __init__(self, heard: Heard, group: str, first: float) -> None:
         """Begin with none."""
@@ -23,6 +33,8 @@ class Entry:
         self.count = 0
         self.flow: Optional[Flow] = None
         """What its listener found in conntrack about it."""
+        self.untracked = False
+        """Of a reset: conntrack holds no flow of the connection whose segment it answers."""
         self.answers: Optional[bool] = None
         """Of a reset: see :meth:`remedies.tap.origin.Origin.answers`."""
         self._by_link: dict[int, int] = {}

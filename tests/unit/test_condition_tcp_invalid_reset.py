@@ -49,7 +49,7 @@ def facts(
         window,
         {
             "netfilter": netfilter,
-            "sysctl": Sysctl({condition.BE_LIBERAL: liberal}),
+            "sysctl": Sysctl({condition.BE_LIBERAL: liberal, condition.ESTABLISHED: "432000"}),
             "counters": Counters({"nf_conntrack.invalid": 7, "Tcp.OutRsts": 3}, last),
             "tap": Tap(tap, heard=sum(reset.count for reset in tap)),
         },
@@ -79,20 +79,30 @@ def test_rules_that_cannot_be_read_are_not_fine() -> None:
         condition.detect(facts(Netfilter(True, "none", unread=("legacy tables",))), {})
 
 
-@pytest.mark.parametrize(
-    ("invalid", "resets", "window", "verdict"),
-    [
-        (0, 0, 1.0, "exposed"),
-        (2, 0, 1.0, "exposed"),
-        (0, 1, 1.0, "exposed"),
-        (2, 1, 1.0, "active"),
-        (2, 1, 0.0, "exposed"),
-    ],
-)
-def test_active_needs_both_counters_and_a_window(
-    invalid: int, resets: int, window: float, verdict: str
+@pytest.mark.parametrize("invalid", [0, 2, 500])
+@pytest.mark.parametrize("resets", [0, 1, 500])
+@pytest.mark.parametrize("window", [0.0, 1.0])
+def test_counters_that_move_together_tie_no_reset_to_nat(
+    invalid: int, resets: int, window: float
 ) -> None:
-    assert one(facts(invalid=invalid, resets=resets, window=window)).verdict == verdict
+    assert one(facts(invalid=invalid, resets=resets, window=window)).verdict == "exposed"
+
+
+FORGOTTEN = Reset("10.21.17.99", 40000, "10.21.17.1", 5432, 3, answers=True, forgotten=True)
+
+
+@pytest.mark.parametrize("liberal", ["0", "1"])
+def test_resets_of_connections_that_conntrack_forgot_are_named_and_prove_nothing(
+    liberal: str,
+) -> None:
+    twin = one(facts(liberal=liberal, invalid=6, resets=3))
+    finding = one(facts(liberal=liberal, invalid=6, resets=3, tap=(FORGOTTEN,)))
+    assert finding.verdict == twin.verdict == ("mitigated" if liberal == "1" else "exposed")
+    assert "3 resets answered" in finding.message
+    assert f"{condition.ESTABLISHED} = 432000 s" in finding.message
+    assert "10.21.17.1:5432" in finding.message
+    assert condition.ESTABLISHED in {evidence.key for evidence in finding.evidence}
+    assert "forgotten" not in twin.message
 
 
 def test_a_reset_for_a_tuple_that_nat_owns_is_proof() -> None:
@@ -127,6 +137,7 @@ def test_other_resets_are_none(reset: Reset) -> None:
         (True, 0, 2, "exposed"),
         (False, 4, 0, "proven"),
         (False, 3, 2, "active"),
+        (False, 1, 0, "active"),
         (False, 0, 0, "exposed"),
         (None, 4, 2, "proven"),
         (None, 3, 1, "active"),
@@ -172,10 +183,48 @@ def test_a_drop_covers_its_family_on_its_hook(
     assert ("ufw" in (finding.mitigated_by or "")) == covered
 
 
-def test_half_a_cover_is_told() -> None:
-    finding = one(facts(dropping(drop("forward", "ip", "kube-proxy"))))
+@pytest.mark.parametrize(
+    ("family", "drops", "told", "still"),
+    [
+        ("ip", [("forward", "ip")], "forward (IPv4) only", "open: input (IPv4)"),
+        (
+            "inet",
+            [("input", "ip"), ("forward", "ip")],
+            "forward (IPv4), input (IPv4) only",
+            "open: input (IPv6)",
+        ),
+        ("inet", [("output", "ip6")], "input (IPv6) only", "open: input (IPv4)"),
+    ],
+)
+def test_what_stays_open_is_told_by_family_and_hook(
+    family: str, drops: list[tuple[str, str]], told: str, still: str
+) -> None:
+    rules = [drop(hook, each, "kube-proxy") for hook, each in drops]
+    finding = one(facts(dropping(*rules, uses=(NatUse(family, "masquerade"),))))
     assert finding.verdict == "exposed"
-    assert "kube-proxy drops INVALID on forward only" in finding.message
+    assert f"kube-proxy drops INVALID on {told}" in finding.message
+    assert finding.message.endswith(still)
+
+
+def test_only_who_covers_what_nat_needs_is_named() -> None:
+    drops = [drop("input", "ip", "ufw"), drop("input", "ip6", "ferm"), drop("forward", "ip", "x")]
+    assert (one(facts(dropping(*drops))).mitigated_by or "").startswith("ufw (")
+    assert one(facts(dropping(*drops))).mitigated_by == "ufw (nft ip t c)"
+
+
+@pytest.mark.parametrize(
+    ("unread", "hooks", "verdict"),
+    [
+        ("ip", ("input",), "exposed"),
+        ("ip", ("input", "forward"), "mitigated"),
+        ("ip6", ("input",), "exposed"),
+    ],
+)
+def test_nat_that_was_not_read_may_need_every_hook(
+    unread: str, hooks: tuple[str, ...], verdict: str
+) -> None:
+    fact = replace(dropping(*(drop(hook, "ip") for hook in hooks)), nat_unread=(unread,))
+    assert one(facts(fact)).verdict == verdict
 
 
 def test_ours_is_named_first_and_begins_with_remedy() -> None:
