@@ -16,7 +16,9 @@ Safety
     the interface's own address is not disturbed. Refused where a DNAT or REDIRECT rule could
     match the same requests (naming it), where another socket serves the port on one address,
     where no server listens on every address (or has connected to its client), where the redirect
-    would pick another address than answers come from, and where nothing tracks connections. The
+    would pick another address than answers come from, where a firewall may keep out a request
+    to the interface's address that it lets in to another of this host's (naming the rule or the
+    policy), and where nothing tracks connections. The
     server sees the interface's address as the one that was asked; clients' addresses stay.
 
 What rollback restores
@@ -36,21 +38,23 @@ from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from remedies.facts import Facts
-from remedies.facts.links import Links
+from remedies.facts.inputs import Inputs
+from remedies.facts.links import Address, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.services import AWAY
 from remedies.facts.sockets import Sockets
 from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netfilter import ours
+from remedies.netfilter.admission import closed
 from remedies.netfilter.overlap import both_see
 from remedies.netfilter.rule import Match, PacketRule
 
 TITLE = "Redirect requests to the address that their answer comes from"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
 RISK: Risk = "moderate"
-NEEDS = (Netfilter, Nat, Links, Sockets)
-TOPICS = ("nat-rules",)
+NEEDS = (Netfilter, Nat, Links, Sockets, Inputs)
+TOPICS = ("nat-rules", "input-rules")
 PARAMS: Mapping[str, object] = {}
 
 TABLE = "remedy_udp_redirect"
@@ -88,6 +92,7 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
         _server(finding, facts.get(Sockets), int(port))
         or _addresses(ways, facts.get(Links))
         or _published(ways, int(port), facts, terms)
+        or _kept_out(ways, int(port), facts)
     )
 
 
@@ -150,6 +155,48 @@ def _published(
             if met.answer != "no":
                 return met.told(rule, f"requests to port {port} by {name}")
     return nat.blind
+
+
+def _kept_out(ways: Iterable[tuple[str, str]], port: int, facts: Facts) -> Optional[str]:
+    """Return which rule or policy may keep a redirected request out that is let in now, or None."""
+    inputs, links = facts.get(Inputs), facts.get(Links)
+    if not inputs.asked or inputs.unread:
+        return f"input rules could not be read: {'; '.join(inputs.unread) or 'not asked for'}"
+    for name, address in ways:
+        if address in AWAY.values():
+            continue
+        family = "ip6" if ":" in address else "ip"
+        new = _request(name, address, port)
+        for other in links.addresses:
+            if not _asked_by(other, name, address, links):
+                continue
+            old = _request(name, other.address, port)
+            for chain in inputs.chains:
+                why = closed(chain, old, new) if chain.family in (family, "inet") else None
+                if why is not None:
+                    return f"a redirect sends requests to {address}, and {why}"
+    return None
+
+
+def _asked_by(other: Address, name: str, address: str, links: Links) -> bool:
+    """Tell whether a client on a link can ask this address, and its request would be redirected."""
+    if (":" in other.address) != (":" in address) or other.address == address:
+        return False
+    return other.scope == "global" or (other.scope == "link" and links.name(other.link) == name)
+
+
+def _request(name: str, address: str, port: int) -> Match:
+    """Return a client's first datagram to an address of this host, as input rules see it."""
+    everyone, bits = ("::/0", 128) if ":" in address else ("0.0.0.0/0", 32)
+    return Match(
+        protocols=("udp",),
+        sources=(everyone,),
+        destinations=(f"{address}/{bits}",),
+        destination_ports=((port, port),),
+        in_interfaces=(name,),
+        destination_local=True,
+        states=("new",),
+    )
 
 
 def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from remedies.errors import InputError, Unreadable
 from remedies.facts import Facts
+from remedies.facts.inputs import Inputs
 from remedies.facts.links import Address, Link, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
@@ -18,6 +19,7 @@ from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.fixes import udp_redirect
 from remedies.model import Finding, Host, Terms, Wanted
 from remedies.netfilter import flowpath
+from remedies.netfilter.admission import InputChain
 from remedies.netfilter.nft_syntax import nft_text
 from remedies.netfilter.rule import Match, PacketRule
 
@@ -63,12 +65,14 @@ def facts(
     bound: tuple[BoundSocket, ...] = (),
     nat: Optional[Nat] = None,
     links: Links = LINKS,
+    inputs: tuple[InputChain, ...] = (),
 ) -> Facts:
     known = {
         "netfilter": netfilter or Netfilter(True, "nft", conntrack_used=True),
         "nat": nat or Nat(asked=True, rules=rules),
         "links": links,
         "sockets": Sockets(bound=bound),
+        "inputs": Inputs(asked=True, chains=inputs),
     }
     return Facts(Host("h", "m", kernel, "host", "b"), "t", 1.0, known)
 

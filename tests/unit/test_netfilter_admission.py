@@ -1,0 +1,119 @@
+"""A redirected request beside the one it was: which rules let in the one and not the other."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from remedies.netfilter.admission import InputChain, InputRule, closed
+from remedies.netfilter.rule import Match
+
+OLD_ADDRESS, NEW_ADDRESS = "10.21.17.99/32", "172.17.0.1/32"
+PORT = ((56789, 56789),)
+ANY = Match()
+
+
+def request(address: str) -> Match:
+    return Match(
+        protocols=("udp",),
+        sources=("0.0.0.0/0",),
+        destinations=(address,),
+        destination_ports=PORT,
+        in_interfaces=("docker0",),
+        destination_local=True,
+        states=("new",),
+    )
+
+
+def rule(
+    verdict: str,
+    match: Match = ANY,
+    chain: str = "in",
+    target: str = "",
+) -> InputRule:
+    return InputRule(chain, match, verdict, target, f"{verdict} {chain}")
+
+
+def to(address: str) -> Match:
+    return Match(protocols=("udp",), destinations=(address,), destination_ports=PORT)
+
+
+TO_OLD, TO_NEW, TO_PORT = to(OLD_ADDRESS), to(NEW_ADDRESS), Match(destination_ports=PORT)
+SOME = Match(sources=("172.17.0.2/32",))
+SET = Match(unmodelled=("match-set",))
+CASES = {
+    "nothing": ((), True, None),
+    "a policy drops both": ((), False, None),
+    "the port is open": ([rule("accept", TO_PORT)], False, None),
+    "the link is open": ([rule("accept", Match(in_interfaces=("docker0",)))], False, None),
+    "one address is open": ([rule("accept", TO_OLD)], False, "policy"),
+    "one address is open and nothing is dropped": ([rule("accept", TO_OLD)], True, None),
+    "one is open, the other by a later rule": (
+        [rule("accept", TO_OLD), rule("accept", TO_PORT)],
+        False,
+        None,
+    ),
+    "one is open, the other for some": (
+        [rule("accept", TO_OLD), rule("accept", Match(sources=SOME.sources))],
+        False,
+        "policy",
+    ),
+    "one is open, then all is dropped": (
+        [rule("accept", TO_OLD), rule("drop")],
+        True,
+        "'drop in' (here) stops",
+    ),
+    "the bridge's address is dropped": ([rule("drop", TO_NEW)], True, "'drop in' (here) stops"),
+    "the bridge's address is rejected": ([rule("reject", TO_NEW)], True, "'reject in'"),
+    "the uplink's address is dropped": ([rule("drop", TO_OLD)], True, None),
+    "all is dropped but the bridge's": (
+        [rule("drop", Match(not_destinations=(NEW_ADDRESS,)))],
+        True,
+        None,
+    ),
+    "a set opens some": ([rule("accept", SET)], False, "policy"),
+    "a set drops some": ([rule("drop", SET)], True, "'drop in' (here) stops"),
+    "a limit drops both alike": ([rule("drop", Match(unmodelled=("limit",)))], True, None),
+    "a source is dropped for both": ([rule("drop", SOME)], True, None),
+    "opened in a chain": (
+        [rule("jump", target="mine"), rule("accept", TO_OLD, "mine")],
+        False,
+        "policy",
+    ),
+    "opened in a chain for both": (
+        [rule("jump", target="mine"), rule("accept", TO_PORT, "mine")],
+        False,
+        None,
+    ),
+    "opened behind a chain that some leave": (
+        [
+            rule("jump", target="mine"),
+            rule("return", SOME, "mine"),
+            rule("accept", Match(), "mine"),
+            rule("accept", TO_OLD),
+        ],
+        False,
+        "policy",
+    ),
+    "sent to a chain by address": (
+        [rule("jump", TO_OLD, target="mine"), rule("accept", Match(), "mine")],
+        False,
+        "decides otherwise",
+    ),
+    "a loop of chains": ([rule("jump", target="in")], True, "too deep"),
+    "established only": ([rule("accept", Match(states=("established",)))], False, None),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_redirected_request_is_kept_out_where_the_other_is_not(case: str) -> None:
+    rules, accepts, expected = CASES[case]
+    chain = InputChain("here", "ip", "in", accepts, tuple(rules))
+    why: Optional[str] = closed(chain, request(OLD_ADDRESS), request(NEW_ADDRESS))
+    if expected is None:
+        assert why is None
+    else:
+        assert why is not None
+        assert expected in why
+        assert "requests to 172.17.0.1" in why
