@@ -116,7 +116,9 @@ def test_the_run_of_a_plain_inventory_script_and_groups(fleet: Fleet) -> None:
     argv = ["fleet", "plan", "-i", str(script), "-i", "groups.ini"]
     code, out, err = fleet.call("remedy", *argv)
     assert code == 0, out + err
-    assert out.startswith("1 host: two\n  + nft:inet/remedy_invalid_drop\n"), out
+    assert out.startswith(
+        "1 host: two\n  + nft:inet/remedy_invalid_drop  by invalid-drop; risk moderate\n"
+    ), out
     assert "1 host: one\n  nothing to change\n" in out
     assert not one.has_table()
     assert not two.has_table()
