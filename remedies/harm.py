@@ -19,12 +19,16 @@ from typing import Optional
 
 from remedies import planning
 from remedies.facts import Facts
+from remedies.facts.asked import Asked
 from remedies.facts.oneway import Oneway
 from remedies.facts.stalls import Stall, Stalls
 from remedies.model import Finding, Held, Terms
 from remedies.netfilter.own_rules import rules_of
 from remedies.tap.streams import DATA, HANDSHAKE, PASSING, SYN_ACK
 from remedies.values import NamedTuple, dataclass
+
+PATIENCE = 0.5
+"""Seconds that a UDP request may wait for its answer before it counts as not answered."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,38 @@ def of_stalls(drops: Iterable[tuple[Held, int]], stalls: Stalls) -> tuple[Harm, 
             reason = (
                 f"it counted {counted} packets in {stalls.listened:g} s, and {_told(cut[0])}{more}"
             )
+            found.append(Harm(entry.resource, entry.fix, reason))
+    return tuple(found)
+
+
+def redirected(held: Iterable[Held]) -> tuple[tuple[Held, str, int], ...]:
+    """Return interface and port of every redirect of UDP in force."""
+    return tuple(
+        (entry, link, port)
+        for entry in held
+        for rule in rules_of(entry.resource, entry.ours)
+        if rule.action == "redirect" and "udp" in rule.match.protocols
+        for link in rule.match.in_interfaces
+        for port, _ in rule.match.destination_ports
+    )
+
+
+def of_redirects(redirects: Iterable[tuple[Held, str, int]], asked: Asked) -> tuple[Harm, ...]:
+    """Return the harm of redirects whose requests nobody answers.
+
+    One client that is answered by the interface shows that the way is open. With br_netfilter a
+    request is heard on a bridge as NAT has left it, and as it was asked on the bridge's port alone:
+    so it is the client that is answered, whatever it seems to have asked.
+    """
+    found = []
+    answered = {(r.way.source, r.way.source_port) for r in asked.requests if r.answered}
+    for entry, link, port in redirects:
+        heard = [r for r in asked.requests if (r.link, r.way.destination_port) == (link, port)]
+        old = [request for request in heard if request.age >= PATIENCE]
+        if old and not any((r.way.source, r.way.source_port) in answered for r in heard):
+            way = old[0].way
+            asks = f"{at(way.source, way.source_port)} asked {at(way.destination, port)} by {link}"
+            reason = f"{asks} and was not answered, nor was anybody else who asked there"
             found.append(Harm(entry.resource, entry.fix, reason))
     return tuple(found)
 

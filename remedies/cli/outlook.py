@@ -53,11 +53,12 @@ class Outlook:
 def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
     """Look at both; where something cannot be looked at, nothing is said of it.
 
-    What drops is listened to only where it has dropped something: a second of waiting.
+    Rules are listened to only where they have counted something: a second of waiting.
     """
     counted = {e.resource for e in found if any(e.counters.values())}
-    drops = [e for e in harm.dropping(here.held.values()) if e.resource in counted]
-    _, seen = listen(here, drops, WINDOW) if drops else (None, ())
+    busy = [e for e in here.held.values() if e.resource in counted]
+    both = harm.dropping(busy) or harm.redirected(busy)
+    _, seen = listen(here, busy, WINDOW) if both else (None, ())
     return outlook(here, found, seen)
 
 
@@ -74,12 +75,16 @@ def listen(
     With a window of 0 nobody listens, and there is none.
     """
     from remedies.cli import session
+    from remedies.facts.asked import TOPIC, Asked
     from remedies.facts.oneway import Oneway
     from remedies.facts.stalls import Stalls
 
-    drops = harm.dropping(held)
+    held = tuple(held)
+    drops, redirects = harm.dropping(held), harm.redirected(held)
+    topics = frozenset(f"{TOPIC}{port}" for _, _, port in redirects)
+    kinds = (*kinds, Oneway, Stalls, Asked)
     before = _counted(drops)
-    facts = session.look(here, for_plan=False, window=window, kinds=(*kinds, Oneway, Stalls))
+    facts = session.look(here, for_plan=False, window=window, kinds=kinds, topics=topics)
     after = _counted(drops)
     moved = [(entry, after[entry.resource] - before[entry.resource]) for entry in drops]
     seen: list[Harm] = []
@@ -89,6 +94,8 @@ def listen(
     with contextlib.suppress(Unreadable):
         others = ((e, n) for e, n in moved if e.resource not in told)
         seen += harm.of_stalls(others, facts.get(Stalls))
+    with contextlib.suppress(Unreadable):
+        seen += harm.of_redirects(redirects, facts.get(Asked))
     return facts, tuple(seen)
 
 

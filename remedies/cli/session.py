@@ -118,9 +118,9 @@ def look(
     for_plan: bool,
     window: Optional[float] = None,
     kinds: Optional[Iterable[type[Any]]] = None,
+    topics: frozenset[str] = frozenset(),
 ) -> Facts:
-    """Read the facts that a scan, or a plan, asks for."""
-    topics: frozenset[str] = frozenset()
+    """Read the facts that a scan, or a plan, asks for; or ``kinds``, about ``topics``."""
     if kinds is None:
         kinds = engine.needs_of_scan(session.policy)
         if for_plan:

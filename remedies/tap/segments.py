@@ -80,6 +80,59 @@ def program(share: int = 0) -> bytes:
     )
 
 
+def datagrams(ports: tuple[int, ...]) -> bytes:
+    """Return a filter for UDP that arrives for one of ``ports``, or leaves from one."""
+    return bpf.assemble(
+        [
+            Line(bpf.LOAD_WORD, bpf.LINK),
+            Line(bpf.JUMP_EQUAL, _LOOPBACK, true="leave"),
+            Line(bpf.LOAD_HALF, bpf.PROTOCOL),
+            Line(bpf.JUMP_EQUAL, 0x0800, true="v4"),
+            Line(bpf.JUMP_EQUAL, 0x86DD, false="leave"),
+            Line(bpf.LOAD_BYTE, 6),
+            Line(bpf.JUMP_EQUAL, 17, false="leave"),
+            Line(bpf.LOAD_HALF, 40),
+            Line(bpf.STORE, 0),
+            Line(bpf.LOAD_HALF, 42),
+            Line(bpf.STORE, 1),
+            Line(bpf.JUMP_ANY, 0, true="leave", false="way"),
+            Line(bpf.LOAD_BYTE, 9, label="v4"),
+            Line(bpf.JUMP_EQUAL, 17, false="leave"),
+            Line(bpf.LOAD_HALF, 6),
+            Line(bpf.JUMP_ANY, 0x1FFF, true="leave"),
+            Line(bpf.HEADER_LENGTH, 0),
+            Line(_HALF_X, 0),
+            Line(bpf.STORE, 0),
+            Line(_HALF_X, 2),
+            Line(bpf.STORE, 1),
+            Line(bpf.LOAD_BYTE, bpf.PACKET_TYPE, label="way"),
+            Line(bpf.JUMP_EQUAL, _OUTGOING, true="source"),
+            Line(bpf.JUMP_EQUAL, _HOST, false="leave"),
+            Line(bpf.LOAD_MEMORY, 1),
+            Line(bpf.JUMP_ANY, 0, true="leave", false="ports"),
+            Line(bpf.LOAD_MEMORY, 0, label="source"),
+            *(
+                Line(bpf.JUMP_EQUAL, port, label="" if number else "ports", true="take")
+                for number, port in enumerate(ports)
+            ),
+            Line(bpf.RETURN, 0, label="leave"),
+            Line(bpf.RETURN, SNAP, label="take"),
+        ]
+    )
+
+
+def way_of(packet: bytes) -> Optional[bytes]:
+    """Return addresses and ports of a TCP or UDP packet; None where they are cut short."""
+    first = packet[0] if packet else 0
+    if first >> 4 == 4:
+        start, ends = 4 * (first & 0xF), packet[12:20]
+    elif first >> 4 == 6:
+        start, ends = 40, packet[8:40]
+    else:
+        return None
+    return None if len(packet) < start + 4 else ends + packet[start : start + 4]
+
+
 def segment_of(packet: bytes) -> Optional[Segment]:
     """Return what a packet of TCP says; None where its headers are cut short."""
     first = packet[0] if packet else 0
