@@ -17,11 +17,12 @@ CLOSING = ("drop", "reject", "reset", "queue")
 _DEPTH = 16  # NFT_JUMP_STACK_SIZE
 _ELSEWHERE = frozenset(
     (
-        *("limit", "mark", "length", "pkttype", "iifgroup", "skuid", "skgid", "quota", "mac"),
-        *("conntrack", "connlimit", "statistic", "numgen", "ct status", "ctstate SNAT/DNAT"),
+        *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "mac", "numgen"),
+        *("conntrack", "connlimit", "statistic", "ctstate SNAT/DNAT"),
+        *("ct key 1", "ct key 2", "ct key 3"),  # direction, status and mark: enum nft_ct_keys
     )
 )
-"""Conditions that are not modelled and do not look at the destination."""
+"""Conditions that are not modelled and do not look at the destination, as every ``meta`` key."""
 
 
 @dataclass(frozen=True)
@@ -143,4 +144,5 @@ def _meets(rule: InputRule, packet: Match) -> str:
 def _same_for_both(rule: InputRule) -> bool:
     match = rule.match
     looks = match.destinations or match.not_destinations
-    return not looks and _ELSEWHERE.issuperset(match.unmodelled)
+    names = (name[8:] if name.startswith("bits of ") else name for name in match.unmodelled)
+    return not looks and all(n in _ELSEWHERE or n.startswith("meta ") for n in names)

@@ -66,6 +66,18 @@ def reachable(store: Store, base: Base, words: tuple[bytes, ...]) -> Iterator[tu
                     waiting.append(target)
 
 
+def _without(hook: str, match: Match) -> bool:
+    """Tell whether a match wants an interface that packets have not got at this hook.
+
+    Output knows no incoming interface; prerouting and input know no outgoing one
+    (net/netfilter/nft_meta.c, nft_meta_get_eval(): their device is NULL).
+    """
+    names = match.in_interfaces if hook == "output" else ()
+    if hook in ("prerouting", "input"):
+        names = match.out_interfaces
+    return any(name != "*" for name in names)
+
+
 @dataclass
 class _Walk:
     store: Store
@@ -92,7 +104,7 @@ class _Walk:
                     f"more than {_PATHS} ways through its chains"
                 )
             met = conjoin(reach, step.match)
-            if met is None:
+            if met is None or _without(self.base.hook, step.match):
                 continue
             if step.action in self.actions:
                 self.found.append(self.rule(path, step, met, after))

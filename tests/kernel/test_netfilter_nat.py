@@ -167,6 +167,23 @@ table inet mine {
         table("raw", "-A PREROUTING -p udp -m multiport --dports 53,123 -j NOTRACK"),
         ["-A PREROUTING -p udp -m multiport --dports 53,123 -j CT --notrack"],
     ),
+    "by an interface that the hook has not got": (
+        "nft",
+        """
+table inet fw4 {
+  chain out { type filter hook output priority raw; policy accept;
+    iifname "lo" jump zone
+    iifname != "lo" udp dport 1 notrack
+  }
+  chain pre { type filter hook prerouting priority raw; policy accept;
+    oifname "lo" notrack
+    iifname "lo" jump zone
+  }
+  chain zone { udp dport 53 notrack
+  }
+}""",
+        ['iifname != "lo" udp dport 1 notrack', "udp dport 53 notrack"],
+    ),
     "zone, not notrack": (
         "iptables-nft-restore",
         table("raw", "-A PREROUTING -p udp -m udp --dport 53 -j CT --zone 3"),

@@ -75,6 +75,17 @@ CASES = {
     "a set opens some": ([rule("accept", SET)], False, "policy"),
     "a set drops some": ([rule("drop", SET)], True, "'drop in' (here) stops"),
     "a limit drops both alike": ([rule("drop", Match(unmodelled=("limit",)))], True, None),
+    "a mark opens both alike": ([rule("accept", Match(unmodelled=("meta mark",)))], False, None),
+    "a status opens both alike": (
+        [rule("accept", Match(unmodelled=("bits of ct key 2",)))],
+        False,
+        None,
+    ),
+    "a part of a header may be the address": (
+        [rule("accept", Match(unmodelled=("bits of destination",)))],
+        False,
+        "policy",
+    ),
     "a source is dropped for both": ([rule("drop", SOME)], True, None),
     "opened in a chain": (
         [rule("jump", target="mine"), rule("accept", TO_OLD, "mine")],
