@@ -150,7 +150,7 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     from remedies.cli import outlook as outlooks
     from remedies.cli.again import again
     from remedies.cli.terminal import Style, clean, local
-    from remedies.transaction.store import short
+    from remedies.transaction.store import apart
 
     style = Style(here.args)
     colours = {"ours": "green", "unknown": "yellow"}
@@ -160,8 +160,8 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
         lines.append(f"{mark} {style('bold', clean(entry.resource))}  by {entry.fix}, "
                      f"{entry.transaction}{_policy_of(here, entry)}")  # fmt: skip
         if entry.state == "drifted":
-            ours = here.held[entry.resource].ours
-            lines.append(f"         ours {clean(short(ours))}, now {clean(short(entry.now))}")
+            ours, now = apart(entry.resource, here.held[entry.resource].ours, entry.now)
+            lines.append(f"         ours {clean(ours)}, now {clean(now)}")
         if entry.reason:
             lines.append(f"         {clean(entry.reason)}")
         lines += [f"         {clean(name)}: {n}" for name, n in entry.counters.items()]

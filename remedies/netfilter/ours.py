@@ -20,9 +20,9 @@ iptables chain
         -A REMEDY-INVALID -p tcp -m conntrack --ctstate INVALID -j DROP
         COMMIT
 
-    The built-in chains named are those that jump to ours. Where our chain is absent from the
-    nf_tables store and its table is there, a section lists the built-in chains that exist, so
-    that writing it back removes those that we alone caused to exist.
+    A section that was read from the nf_tables store lists the built-in chains that exist, with our
+    chain or without it, so that writing it back removes those that we alone caused to exist. They
+    are no part of what is compared.
 """
 
 from __future__ import annotations

@@ -247,6 +247,29 @@ def remove_chain(family: str, table: str, chain: str, keep: frozenset[str] | Non
         jumps = None  # and now the base chains
 
 
+def remove_empty(family: str, table: str, names: frozenset[str]) -> None:
+    """Remove those of these base chains that hold no rule and accept; leave the rest.
+
+    Raises Unreadable, and WriteFailed with the kernel's words.
+    """
+    began, pause = time.monotonic(), 0.001
+    while names and time.monotonic() - began < _GIVE_UP:
+        with _open() as client:
+            generation = _ask(client, _GETGEN, _head(""))
+            parts = tuple(_emptied(client, family, table, names, (), 0, False))
+        if not parts or generation is None:
+            return
+        try:
+            _commit(generation[1], parts)
+        except OSError as error:
+            if error.errno not in (errno.ERESTART, errno.EBUSY, errno.EAGAIN, errno.ENOENT):
+                raise WriteFailed(f"{family} {table}: {error.strerror}") from error
+            time.sleep(pause)  # as above
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            continue
+        return
+
+
 _Jumps = tuple[tuple[str, bytes], ...]
 """Chain and handle of each rule that goes to our chain."""
 Rule = dict[int, bytes]

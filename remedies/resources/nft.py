@@ -102,6 +102,11 @@ def check(path: str, state: str | None) -> None:
     from remedies.netfilter import libnftables
 
     libnftables.check(commands)
+    if state is not None and not same(path, state, _printed(path, state)):
+        raise WriteFailed(
+            f"nft:{path}: this nft prints what it was given as something else",
+            "look at the table and remove it yourself",
+        )
 
 
 def same(path: str, one: str | None, other: str | None) -> bool:

@@ -39,10 +39,8 @@ def run(
     try:
         done = subprocess.run(
             list(argv),
-            input=stdin,
+            input=stdin.encode(),
             capture_output=True,
-            encoding="utf-8",
-            errors="backslashreplace",
             timeout=seconds,
             check=False,
             pass_fds=tuple(KEPT),
@@ -53,10 +51,15 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise Late(f"{argv[0]} did not end in {seconds:g} s") from error
     if done.returncode == 0:
-        return done.stdout
-    words = _words(done.stderr)
+        return _text(done.stdout)
+    words = _words(_text(done.stderr))
     hint = "run as root (CAP_NET_ADMIN)" if "you must be root" in words else ""
     raise Failed(f"{argv[0]}: {words or f'exit {done.returncode}'}", hint, done.returncode)
+
+
+def _text(printed: bytes) -> str:
+    """Return it as it is, carriage returns too; a byte that is no UTF-8 as its escape."""
+    return printed.decode(errors="backslashreplace")
 
 
 def _words(stderr: str) -> str:

@@ -60,7 +60,7 @@ def read(family: Family, path: str) -> str | None:
     found = nf_tables.built_in(family.nft, table)
     text = ""
     if nf_tables.chain_exists(family.nft, table, chain):
-        text = _in_force(family, "nft", table, chain)
+        text = _in_force(family, "nft", table, chain, found or ())
     elif found is not None:
         text = iptables_text("nft", table, tuple(sorted(f":{name}" for name in found)), ())
     if legacy_loaded(family, table):
@@ -79,14 +79,19 @@ def legacy_loaded(family: Family, table: str) -> bool:
         raise Unreadable(f"{family.loaded}: {error.strerror}", "run as root") from error
 
 
-def _in_force(family: Family, variant: str, table: str, chain: str) -> str:
-    """Return the section of our chain in one store, empty where the chain is not there."""
+def _in_force(
+    family: Family, variant: str, table: str, chain: str, bases: tuple[str, ...] = ()
+) -> str:
+    """Return the section of our chain in one store, empty where the chain is not there.
+
+    ``bases``: the built-in chains to name beside those that jump to ours.
+    """
     saved = _saved(family, variant, table, chain)
     if not any(line.startswith(f":{chain} ") for line in saved):
         return ""
     rules = tuple(line for line in saved if line.startswith(f"-A {chain} "))
     jumps = tuple(sorted(jumps_in(saved, chain)))
-    hooks = dict.fromkeys(f":{line.split()[1]}" for line in jumps)
+    hooks = sorted({f":{line.split()[1]}" for line in jumps} | {f":{name}" for name in bases})
     return iptables_text(variant, table, (*hooks, f":{chain} -"), (*jumps, *rules))
 
 
@@ -106,7 +111,9 @@ def write(family: Family, path: str, state: str | None) -> None:
     wanted = iptables_in_force(state, chain)
     try:
         for variant, lines in wanted.items():
+            jumped = _jumped(family, table, chain) if variant == "nft" else frozenset()
             _put(family, variant, table, chain, lines)
+            nf_tables.remove_empty(family.nft, table, jumped - (_bases(sections) or jumped))
         if "nft" not in wanted:
             nf_tables.remove_chain(family.nft, table, chain, _bases(sections))
         if "legacy" not in wanted and legacy_loaded(family, table):
@@ -127,6 +134,12 @@ def _checked(table: str, chain: str, state: str | None) -> dict[str, tuple[str, 
         if not (ours or base or jumps_in([line], chain)):
             raise InputError(f"a state of {table}/{chain} holds the line {line[:80]!r}")
     return iptables_sections(state)
+
+
+def _jumped(family: Family, table: str, chain: str) -> frozenset[str]:
+    """Return the chains of the nf_tables store that jump to ours now."""
+    jumps = jumps_in(_saved(family, "nft", table, chain), chain)
+    return frozenset(line.split()[1] for line in jumps)
 
 
 def _bases(sections: dict[str, tuple[str, ...]]) -> frozenset[str] | None:
@@ -209,12 +222,20 @@ def same(family: Family, path: str, one: str | None, other: str | None) -> bool:
     compared as this iptables prints them after loading both in an empty namespace.
     """
     _, chain = iptables_split(path)
-    first, second = (iptables_in_force(state, chain) for state in (one, other))
+    first, second = (_of_ours(state, chain) for state in (one, other))
     if first == second:
         return True
     if first.keys() != second.keys():
         return False
     return _printed(family, path, one) == _printed(family, path, other)
+
+
+def _of_ours(state: str | None, chain: str) -> dict[str, tuple[str, ...]]:
+    """Return the sections of a state that hold our chain, without the built-in chains named."""
+    return {
+        variant: tuple(line for line in lines if line[:1] == "-")
+        for variant, lines in iptables_in_force(state, chain).items()
+    }
 
 
 def _printed(family: Family, path: str, state: str | None) -> str | None:

@@ -15,7 +15,7 @@ from remedies.transaction import bootguard
 from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Pending, Transaction
-from remedies.transaction.store import Arm, Armed, Result, Store, arm_nothing, new_id, put, short
+from remedies.transaction.store import Arm, Armed, Result, Store, apart, arm_nothing, new_id, put
 from remedies.transaction.undo import undisturbed, undo
 from remedies.values import dataclass, field, replace
 
@@ -25,9 +25,9 @@ def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:
     for change in changes:
         now = store.read(change.resource)
         if not store.same(change.resource, now, change.before):
+            found, there = apart(change.resource, change.before, now)
             raise StalePlan(
-                f"{change.resource} moved: the plan found {short(change.before)}, "
-                f"now it is {short(now)}",
+                f"{change.resource} moved: the plan found {found}, now it is {there}",
                 "make a new plan",
             )
 

@@ -14,7 +14,7 @@ from remedies.transaction import bootguard, undofile
 from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.store import Arm, Result, Store, arm_nothing, new_id, put, short
+from remedies.transaction.store import Arm, Result, Store, apart, arm_nothing, new_id, put
 from remedies.values import replace
 
 
@@ -223,9 +223,10 @@ def _check_ours(store: Store, change: Change) -> None:
         from remedies.facts.owners import suspects
 
         known = "".join(f"; {line}" for line in suspects(change.resource))
+        before, ours, now = apart(change.resource, change.after, change.before, found)
         raise Drift(
-            f"{change.resource} was changed by somebody else: before us {short(change.after)}, "
-            f"ours {short(change.before)}, now {short(found)}{known}",
+            f"{change.resource} was changed by somebody else: before us {before}, "
+            f"ours {ours}, now {now}{known}",
             "find out who did; 'remedy rollback --force' overwrites it",
         )
 

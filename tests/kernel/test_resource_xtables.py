@@ -75,7 +75,7 @@ def test_the_nf_tables_store_is_as_before_after_undo(
         driver.check(PATH, state)
         assert dump(run_in, ns) == before, "a check changes nothing"
         driver.write(PATH, state)
-        assert driver.read(PATH) == state
+        assert driver.same(PATH, driver.read(PATH), state)
         once = dump(run_in, ns)
         driver.write(PATH, state)
         assert dump(run_in, ns) == once, "a second write changes nothing"
@@ -112,7 +112,7 @@ def test_the_legacy_store_is_as_before_after_undo(
         assert base is None
         driver.check(PATH, state)
         driver.write(PATH, state)
-        assert driver.read(PATH) == state
+        assert driver.same(PATH, driver.read(PATH), state)
         once = dump(run_in, ns)
         driver.write(PATH, state)
         assert dump(run_in, ns) == once, "a second write changes nothing"
@@ -160,7 +160,7 @@ def test_drift_is_seen_and_put_right(netns: Make, run_in: RunIn, variant: str) -
             run_in(ns, [*tool, *edit])
             assert not iptables.same(PATH, iptables.read(PATH), state), edit
             iptables.write(PATH, state)
-            assert iptables.read(PATH) == state, edit
+            assert iptables.same(PATH, iptables.read(PATH), state), edit
 
 
 @pytest.mark.parametrize("variant", ours.VARIANTS)
@@ -170,7 +170,7 @@ def test_the_place_of_a_jump_is_no_drift(netns: Make, run_in: RunIn, variant: st
         iptables.write(PATH, wanted(variant))
         tool = [f"iptables-{variant}", "-w", "-t", "mangle"]
         run_in(ns, [*tool, "-I", "INPUT", "-p", "udp", "-j", "ACCEPT"])
-        assert iptables.read(PATH) == wanted(variant)
+        assert iptables.same(PATH, iptables.read(PATH), wanted(variant))
 
 
 def test_what_others_put_into_chains_we_caused_stays(netns: Make, run_in: RunIn) -> None:
@@ -195,7 +195,7 @@ def test_our_chain_in_the_wrong_store_moves(netns: Make, run_in: RunIn) -> None:
         iptables.write(PATH, wanted("legacy"))
         assert not iptables.same(PATH, iptables.read(PATH), wanted("nft"))
         iptables.write(PATH, wanted("nft"))
-        assert iptables.read(PATH) == wanted("nft")
+        assert iptables.same(PATH, iptables.read(PATH), wanted("nft"))
     assert "REMEDY" not in run_in(ns, ["iptables-legacy-save"]).stdout
 
 
@@ -272,3 +272,53 @@ def test_where_nothing_is_no_legacy_tool_runs(netns: Make, run_in: RunIn) -> Non
         iptables.check(PATH, wanted("legacy"))
         iptables.write(PATH, None)
     assert not legacy_tables(run_in, ns, "iptables")
+
+
+def test_built_in_chains_go_beside_a_chain_of_our_name(netns: Make, run_in: RunIn) -> None:
+    """Somebody's chain of our name, without any built-in chain: undo leaves just that."""
+    ns = netns()
+    run_in(
+        ns,
+        ["nft", "-f", "-"],
+        stdin="table ip mangle {\nchain REMEDY-INVALID { counter drop\n}\n}\n",
+    )
+    before = dump(run_in, ns)
+    with namespaces.inside(ns):
+        base = iptables.read(PATH)
+        iptables.write(PATH, wanted("nft"))
+        assert iptables.same(PATH, iptables.read(PATH), wanted("nft"))
+        iptables.write(PATH, base)
+        assert iptables.same(PATH, iptables.read(PATH), base)
+    assert dump(run_in, ns) == before
+
+
+@pytest.mark.parametrize("variant", ours.VARIANTS)
+@pytest.mark.parametrize("text", ["two\nlines", "END\n-A REMEDY-INVALID -j DROP\nCOMMIT"])
+def test_a_comment_that_does_not_parse_back_is_refused(
+    netns: Make, run_in: RunIn, variant: str, text: str
+) -> None:
+    ns, tool = netns(), [f"iptables-{variant}", "-t", "mangle"]
+    run_in(ns, [*tool, "-N", "REMEDY-INVALID"])
+    comment = ["-m", "comment", "--comment", text]
+    run_in(ns, [*tool, "-A", "REMEDY-INVALID", *comment, "-j", "ACCEPT"])
+    with namespaces.inside(ns):
+        found = iptables.read(PATH)
+        assert found is not None
+        assert found.count("\n-A REMEDY-INVALID ") == 1
+        with pytest.raises(WriteFailed, match="newline"):
+            iptables.check(PATH, found)
+
+
+@pytest.mark.parametrize("variant", ours.VARIANTS)
+@pytest.mark.parametrize("text", ['a "b" \\n c', "it's \u2028 \r \x0b two", "{{ x }}; # $(y)"])
+def test_any_other_comment_comes_back(netns: Make, run_in: RunIn, variant: str, text: str) -> None:
+    ns, tool = netns(), [f"iptables-{variant}", "-t", "mangle"]
+    run_in(ns, [*tool, "-N", "REMEDY-INVALID"])
+    comment = ["-m", "comment", "--comment", text]
+    run_in(ns, [*tool, "-A", "REMEDY-INVALID", *comment, "-j", "ACCEPT"])
+    with namespaces.inside(ns):
+        found = iptables.read(PATH)
+        iptables.check(PATH, found)
+        iptables.write(PATH, wanted(variant))
+        iptables.write(PATH, found)
+        assert iptables.same(PATH, iptables.read(PATH), found)

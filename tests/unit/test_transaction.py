@@ -17,7 +17,7 @@ from remedies.transaction import ledger, undo
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import Checked, apply
-from remedies.transaction.store import Result, new_id
+from remedies.transaction.store import Result, apart, new_id
 
 
 def change(address: str, before: Optional[str], after: Optional[str]) -> Change:
@@ -310,3 +310,22 @@ def test_any_sequence_rolled_back_is_as_before(
 
 def test_transactions_of_one_second_have_ids_of_their_own() -> None:
     assert len({new_id() for _ in range(500)}) == 500
+
+
+def test_states_that_differ_late_are_told_apart() -> None:
+    head = "".join(f'{{"rule": {{"chain": "input", "expr": {n}}}}}\n' for n in range(9))
+    one, other = head + "counter drop\n", head + "counter accept\n"
+    long = "x" * 200
+    for states in (
+        (one, other),
+        (one, other, None),
+        (head, one),
+        (long + "a", long + "b"),
+        (long, long + "b"),
+        (one, one + "counter drop\n"),
+        ("a", long + "b", long + "c"),
+    ):
+        told = apart("nft:inet/remedy_x", *states)
+        assert len(set(told)) == len(states), told
+        assert all(len(text) <= 64 for text in told)
+    assert apart("sysctl:a", "1", "0") == ("'1'", "'0'")
