@@ -31,8 +31,8 @@ from remedies.netlink.socket import (
     failure,
     message,
     messages,
-    nested,
 )
+from remedies.resources.xt_compat import compat
 
 FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
 
@@ -44,8 +44,7 @@ _NLM_F_NONREC, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x400, 0x800
 _TABLE_NAME, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 2, 3, 4
-_RULE_COMPAT, _RULE_USERDATA = 5, 7
-_CMP_OP, _CMP_DATA, _DATA_VALUE = 2, 3, 1
+_RULE_USERDATA = 7
 _LOOKS = 5  # how often a chain is read anew that changes while it is read
 _EXPR_NAME, _EXPR_DATA, _IMMEDIATE_DATA, _DATA_VERDICT, _VERDICT_CHAIN = 1, 2, 2, 2, 2
 _PATIENCE = 5.0  # seconds one answer of the kernel's may take
@@ -248,10 +247,7 @@ def remove_chain(family: str, table: str, chain: str, keep: frozenset[str] | Non
 
 
 def remove_empty(family: str, table: str, names: frozenset[str]) -> None:
-    """Remove those of these base chains that hold no rule and accept; leave the rest.
-
-    Raises Unreadable, and WriteFailed with the kernel's words.
-    """
+    """Remove those of these base chains that are empty and accept; raise as remove_chain()."""
     began, pause = time.monotonic(), 0.001
     while names and time.monotonic() - began < _GIVE_UP:
         with _open() as client:
@@ -321,7 +317,7 @@ def copy(family: str, table: str, chain: str, rules: tuple[Rule, ...]) -> bool:
     for rule in rules:
         body = in_table + attribute(_RULE_CHAIN, rule[_RULE_CHAIN])
         body += attribute(_RULE_EXPRESSIONS | NLA_F_NESTED, rule.get(_RULE_EXPRESSIONS, b""))
-        body += _compat(rule.get(_RULE_EXPRESSIONS, b""))
+        body += compat(rule.get(_RULE_EXPRESSIONS, b""))
         if _RULE_USERDATA in rule:
             body += attribute(_RULE_USERDATA, rule[_RULE_USERDATA])
         parts.append((_NEWRULE, _NLM_F_CREATE | _NLM_F_APPEND, body))
@@ -330,26 +326,6 @@ def copy(family: str, table: str, chain: str, rules: tuple[Rule, ...]) -> bool:
     except OSError:
         return False
     return True
-
-
-def _compat(expressions: bytes) -> bytes:
-    """Return the protocol of a rule as xt matches want to be told it (NFTA_RULE_COMPAT).
-
-    The kernel does not say it in a dump (nf_tables_fill_rule_info()): it is what the first
-    comparison of one byte compares with, which iptables-nft writes for ``-p``.
-    """
-    for _, expression in attributes(expressions):
-        got = dict(attributes(expression))
-        if got.get(_EXPR_NAME) != b"cmp\0":
-            continue
-        parts = dict(attributes(got.get(_EXPR_DATA, b"")))
-        value = dict(attributes(parts.get(_CMP_DATA, b""))).get(_DATA_VALUE, b"")
-        if len(value) == 1:
-            inverted = 2 if parts.get(_CMP_OP) == b"\0\0\0\1" else 0  # NFT_RULE_COMPAT_F_INV
-            figures = (_number(value), inverted)
-            told = (attribute(n, struct.pack(">I", figure)) for n, figure in enumerate(figures, 1))
-            return nested(_RULE_COMPAT, *told)
-    return b""
 
 
 def _chain(client: Netlink, family: str, table: str, name: str) -> nft.Chain | None:
