@@ -264,6 +264,8 @@ class _Hook:
         def noted(folder: str, txn: str, begin: Begin, watching: float = 0.0) -> guard.Guard:
             armed = arm(folder, txn, begin, watching)
             self.guard = armed._pid
+            with told.with_name("guards").open("a") as pids:
+                pids.write(f"{armed._pid}\n")
             return armed
 
         guard.arm = noted
