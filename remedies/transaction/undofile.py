@@ -21,7 +21,7 @@ from remedies import printable, resources
 from remedies.errors import InputError, WriteFailed
 from remedies.model import Change
 from remedies.netfilter.ours import iptables_in_force, iptables_split
-from remedies.netfilter.script import jumps_in, nft_batch, removing, replacing, words
+from remedies.netfilter.script import jumps_in, nft_batch, unsayable, words
 from remedies.resources import file, sysctl
 
 _PREFIX, _SUFFIX = "undo-", ".sh"
@@ -32,6 +32,16 @@ failed=0
 umask 022
 try() { "$@" || { echo "failed: $*" >&2; failed=1; }; }
 put() { printf '%s' "$2" > "$1" || { echo "failed: $1" >&2; failed=1; }; }
+# jump PROGRAM TABLE -I|-D LINE WORD...: the line that makes it so, none where it is so.
+# iptables-nft 1.8.7 prints a rule that it finds.
+jump() {
+    program=$1 table=$2 action=$3 line=$4 needed=-I
+    shift 4
+    if "$program" -w -t "$table" -C "$@" >/dev/null 2>&1; then needed=-D; fi
+    [ "$action" != "$needed" ] || printf '%s %s\\n' "$action" "$line"
+}
+# loaded TABLE FILE: whether the legacy table is there; a legacy program would make it.
+loaded() { grep -qsx "$1" "/proc/net/$2"; }
 
 """
 """What :func:`steps` needs before it; ``failed`` is 1 after any error."""
@@ -99,7 +109,11 @@ def _programs(change: Change) -> tuple[str, ...]:
         return ()
     _, chain = iptables_split(path)
     held = [iptables_in_force(state, chain) for state in (change.before, change.after)]
-    return tuple(f"{scheme}-{variant}-restore" for variant in {**held[0], **held[1]})
+    return tuple(
+        f"{scheme}-{variant}{part}"
+        for variant in {**held[0], **held[1]}
+        for part in ("", "-restore")
+    )
 
 
 def _word(text: str) -> str:
@@ -138,27 +152,52 @@ def _nft(path: str, change: Change) -> str:
 
 
 def _xtables(program: str, path: str, change: Change) -> str:
-    """Take our chain away as one transaction a store, or put back the one that was there."""
+    """Take our chain away as one transaction a store, or put back the one that was there.
+
+    Which jumps are there is asked when the script runs: after a boot there may be none.
+    """
     table, chain = iptables_split(path)
     before = iptables_in_force(change.before, chain)
     after = iptables_in_force(change.after, chain)
-    text = ""
-    for variant in {**after, **before}:
-        old = before.get(variant, ())
-        there = jumps_in(after.get(variant, ()), chain)
-        if old:
-            rules = tuple(line for line in old if line.startswith(f"-A {chain} "))
-            jumps = tuple(jumps_in(old, chain))
-            for line in old:
-                if line[:1] != ":" and line not in (*rules, *jumps):
-                    raise InputError(f"a rule holds a newline: {line[:80]!r}", _HINT)
-            orders = replacing(table, chain, jumps, rules, there)
-        else:
-            orders = removing(table, chain, there)
-        for line in orders.splitlines():
-            words(line)
-        text += _fed(f"try {program}-{variant}-restore --noflush -w", orders)
-    return text
+    return "".join(
+        _chain(
+            f"{program}-{variant}",
+            table,
+            chain,
+            before.get(variant, ()),
+            jumps_in(after.get(variant, ()), chain),
+        )
+        for variant in {**after, **before}
+    )
+
+
+def _chain(program: str, table: str, chain: str, old: Sequence[str], there: Sequence[str]) -> str:
+    """Return the commands for one store: ``old`` lines come back, or none and the chain goes."""
+    rules = [line for line in old if line.startswith(f"-A {chain} ")]
+    jumps = jumps_in(old, chain)
+    for line in old:
+        words(line)
+        if unsayable(line) or (line[:1] != ":" and line not in (*rules, *jumps)):
+            raise InputError(f"a rule holds a newline: {line[:80]!r}", _HINT)
+    moves = [("-D", line) for line in there if line not in jumps]
+    moves += [("-I", line) for line in jumps]
+    asked = "".join(
+        " ".join(("jump", program, table, action, *map(_word, (line[3:], *words(line)[1:])))) + "\n"
+        for action, line in moves
+    )
+    last = "".join(f"{line}\n" for line in (*rules, *(() if old else (f"-X {chain}",)), "COMMIT"))
+    restore = f"{program}-restore --noflush -w"
+    # Asked before: the restore program of the legacy store takes the lock before it reads.
+    text = (
+        f"jumps=$(\n{asked})\n{{\nprintf '*%s\\n:%s - [0:0]\\n' {table} {chain}\n"
+        f"""[ -z "$jumps" ] || printf '%s\\n' "$jumps"\n"""
+        f"{_fed('cat', last)}}} | {restore} ||\n"
+        f'    {{ echo "failed: {restore}" >&2; failed=1; }}\n'
+    )
+    if old or not program.endswith("-legacy"):
+        return text
+    names = "ip6_tables_names" if program.startswith("ip6") else "ip_tables_names"
+    return f"if loaded {table} {names}; then\n{text}fi\n"
 
 
 def _fed(command: str, text: str) -> str:
