@@ -39,6 +39,7 @@ class Fix(Protocol):
     TITLE: str
     ANSWERS: tuple[str, ...]
     RISK: Risk
+    HARMLESS: bool
     NEEDS: tuple[type[Any], ...]
     TOPICS: tuple[str, ...]
     PARAMS: Mapping[str, object]

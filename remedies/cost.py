@@ -97,8 +97,14 @@ def of(
 
 
 def drops_invalid(rules: Iterable[PacketRule]) -> bool:
-    """Tell whether a rule drops what conntrack calls INVALID."""
-    return any(rule.action == "drop" and "invalid" in rule.match.states for rule in rules)
+    """Tell whether a rule drops whatever conntrack calls INVALID, segments with data too.
+
+    One that is narrowed by what is not modelled (the flags of a reset) does not.
+    """
+    return any(
+        rule.action == "drop" and "invalid" in rule.match.states and not rule.match.unmodelled
+        for rule in rules
+    )
 
 
 def _memory(change: Change, rules: tuple[PacketRule, ...]) -> int:

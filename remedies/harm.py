@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Optional
 
-from remedies import planning
+from remedies import cost, planning
 from remedies.facts import Facts
 from remedies.facts.asked import Asked
 from remedies.facts.oneway import Oneway
@@ -69,7 +69,11 @@ def of_drops(drops: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
         f"it drops segments of healthy connections: conntrack has seen one direction only of "
         f"{ends}{more} (SYN_SENT), which goes on by another way"
     )
-    return tuple(Harm(entry.resource, entry.fix, reason) for entry in drops)
+    return tuple(
+        Harm(entry.resource, entry.fix, reason)
+        for entry in drops
+        if cost.drops_invalid(rules_of(entry.resource, entry.ours))
+    )
 
 
 def of_stalls(drops: Iterable[tuple[Held, int]], stalls: Stalls) -> tuple[Harm, ...]:

@@ -99,6 +99,8 @@ def _on_session(
     if rule.action == "drop" and rule.match.states:
         if "invalid" not in rule.match.states:
             return [("severe", f"'{rule.text}' could drop your session {connection.text}")]
+        if rule.match.unmodelled:  # the flags of a reset: no segment of a live session is one
+            return []
         return _as_invalid(connection, session) if connection.live else []
     what = {
         "drop": "drops",
@@ -170,7 +172,8 @@ def _on_dns(rule: PacketRule, session: Session) -> list[tuple[str, str]]:
 
 def _on_forwarded(rule: PacketRule, facts: Facts) -> list[tuple[str, str]]:
     """Return what dropping INVALID does to connections that pass through by several ways."""
-    if rule.hook != "forward" or "invalid" not in rule.match.states:
+    narrowed = bool(rule.match.unmodelled)  # to resets that answer what nobody knows
+    if rule.hook != "forward" or "invalid" not in rule.match.states or narrowed:
         return []
     routes = facts.known.get("routes")
     if not isinstance(routes, Routes):

@@ -166,7 +166,7 @@ def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
     used = False
     for name in rule.fixes:
         terms = terms_for(policy, facts, {}, name)
-        reason = _want(draft, name, finding, facts, terms)
+        reason = _too_much(name, finding) or _want(draft, name, finding, facts, terms)
         if reason is not None:
             refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
             continue
@@ -175,6 +175,16 @@ def _choose(draft: _Draft, policy: Policy, facts: Facts, finding: Finding, rule:
             break
     stands_in = used and not rule.every
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
+
+
+def _too_much(fix: str, finding: Finding) -> Optional[str]:
+    """Return why a fix is too much for a fault that nobody has seen, or None."""
+    if finding.verdict != "exposed" or catalogue.fix(fix).HARMLESS:
+        return None
+    return (
+        "it can end traffic that works, so it is not applied for what is only exposed; "
+        "'from: proven' in the policy says that it is wanted once the fault was seen"
+    )
 
 
 def _want(

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Generator
 
+import drop_first
 import pytest
+
+from remedies.lab import world
 
 ROOT = os.geteuid() == 0
 
 # nohup, and a script that puts the run in the background, leave them ignored for every program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# Before any module takes the function by its name: every world's command line has the policy.
+@functools.wraps(_environment := world.child_environment)
+def _with_policy() -> dict[str, str]:
+    return {**_environment(), **drop_first.ENVIRONMENT}
+
+
+world.child_environment = _with_policy
+
+
+@pytest.fixture(autouse=True)
+def _drop_first(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every command that a test on a real kernel starts have the policy of its environment."""
+    if "/unit/" not in str(request.node.path):
+        for name, value in drop_first.ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -51,7 +51,8 @@ class Netfilter:
     """Something other than us makes this namespace track connections."""
     drops: tuple[PacketRule, ...] = ()
     """INVALID drops, ours and foreign; only effective ones (see ``netfilter.invalid``). One that
-    stands in prerouting comes for input and for forward."""
+    stands in prerouting comes for input and for forward; one on output keeps in the host's own
+    reset, which is all that a drop on input is for."""
     notracks: tuple[PacketRule, ...] = ()
     redirects: tuple[Redirect, ...] = ()
     """Ours that are in force."""
@@ -161,7 +162,7 @@ class _Reading:
         elif base.priority < CONNTRACK_PRIORITY:
             if base.hook in ("prerouting", "output"):
                 self._notracks(store, base)
-        elif base.hook in ("prerouting", "input", "forward"):
+        elif base.hook in ("prerouting", "input", "forward", "output"):
             self._drops(store, base)
 
     def _nat(self, store: Store, base: Base) -> None:

@@ -15,6 +15,7 @@ KEYS = (
     "net.netfilter.nf_conntrack_log_invalid",
     "net.netfilter.nf_conntrack_max",
     "net.netfilter.nf_conntrack_tcp_be_liberal",
+    "net.netfilter.nf_conntrack_tcp_loose",
     "net.netfilter.nf_conntrack_tcp_timeout_established",
     "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged",
     "net.ipv4.conf.all.rp_filter",

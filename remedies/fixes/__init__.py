@@ -1,8 +1,10 @@
 """What can be done about it. One file per fix; the id is the file's name with dashes.
 
 A fix is a module with ``TITLE``, ``ANSWERS`` (condition ids), ``RISK`` (low, moderate, high),
-``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it wants probes to read beyond their
-minimum), ``PARAMS`` (name to default; None: must be given) and the pure functions
+``HARMLESS`` (it ended nothing that lived in any world of the harm matrix; only such a fix is
+applied for what is merely exposed), ``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it
+wants probes to read beyond their minimum), ``PARAMS`` (name to default; None: must be given) and
+the pure functions
 
 ``guard(finding, facts, terms) -> str | None``
     the reason not to, or None. ``finding`` is None for a standing fix (``require``).

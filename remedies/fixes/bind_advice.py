@@ -29,6 +29,7 @@ from remedies.model import Advice, Finding, Risk, Terms, Wanted
 TITLE = "Bind the server to the address its clients ask"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
 RISK: Risk = "low"
+HARMLESS = True
 NEEDS: tuple[type[object], ...] = ()
 TOPICS: tuple[str, ...] = ()
 PARAMS: dict[str, object] = {}

@@ -1,20 +1,42 @@
-"""Drop the TCP segments that conntrack calls INVALID before the host can answer them.
+"""Keep in the resets with which hosts answer TCP segments that conntrack calls INVALID.
 
 What it changes
-    One drop for TCP on the input and forward hooks, for IPv4 and IPv6: with nftables the table
-    ``inet remedy_invalid_drop``, just before the filter chains; with iptables the chain
-    ``REMEDY-INVALID``, which mangle INPUT and mangle FORWARD jump to. Both hooks, because the
-    reply to a masqueraded client arrives as addressed to the host (input), and the reply to a
-    published or balanced service is passed on (forward). Both count what they drop. Where policy
-    persists: files in /etc/remedy/boot and a unit that loads them at boot, after the firewalls
-    that empty rulesets when they start.
+    One drop for TCP resets that are INVALID themselves, on the output and forward hooks, for IPv4
+    and IPv6: with nftables the table ``inet remedy_invalid_drop``, just before the filter chains;
+    with iptables the chain ``REMEDY-INVALID``, which mangle OUTPUT and mangle FORWARD jump to. A
+    segment outside the window still reaches whoever does not know it, as NAT is not undone for it;
+    the reset with which that end answers goes no further, so the connection lives. Output, because
+    behind masquerading it is this host that answers; forward, because behind a published port it is
+    the client. Only a reset without an acknowledgment is dropped: that is what a host sends to a
+    segment that it does not know (net/ipv4/tcp_ipv4.c, tcp_v4_send_reset()), while a refused
+    connection and an abort carry one. Both rules count what they drop. Where policy persists: files
+    in /etc/remedy/boot and a unit that loads them at boot, after the firewalls that empty rulesets
+    when they start.
 
 Safety
-    TCP only: an ICMP error about an untracked flow is INVALID too, and dropping it would break
-    path MTU discovery. Refused where conntrack sees one direction only (several ways out, IPVS
-    with direct routing): there good segments are INVALID. Refused where somebody else's rule
-    does the same, and where nothing tracks connections yet, because the rule would switch
-    tracking on for every packet of the namespace. Established flows are not touched.
+    No segment that carries data is dropped, so nothing that worked is lost but the news that a
+    connection is over. What each form of this fix was seen to do (Linux 6.18; nftables and
+    iptables, IPv4 and IPv6; tests/kernel/test_harm_matrix.py prints it):
+
+    - drop every INVALID segment on input and forward (this fix until now): heals masquerading and
+      published ports; ends services behind SYNPROXY, one-way traffic (requests only, and SYN-ACKs
+      only), what an accept of INVALID lets pass, and connections that conntrack has forgotten
+      where ``nf_conntrack_tcp_loose`` is 0.
+    - drop on input what no socket takes: heals masquerading; ends SYNPROXY over IPv6, and SYNPROXY
+      before a published port.
+    - drop on forward by link: heals published ports; ends SYNPROXY before them over IPv6, and turns
+      one-way resets into a hang.
+    - keep the reset in on output and forward (this form): heals both; ends none of these.
+    - ``nf_conntrack_tcp_be_liberal`` (the fix tcp-be-liberal): heals both and ends none of these,
+      and heals behind a box that rewrites sequence numbers, where every drop turns the reset into
+      a hang, because the dropped segment is one that the connection needs.
+
+    Refused, and tcp-be-liberal used instead, where somebody lives by INVALID segments: a rule
+    accepts them, SYNPROXY is in use, ``nf_conntrack_tcp_loose`` is 0, they move while this host
+    sends no reset, conntrack sees one direction only (several ways out, IPVS with direct routing).
+    Refused where somebody else's rules do the same for every family that NAT serves, and where
+    nothing tracks connections yet, because the rule would switch tracking on for every packet of
+    the namespace.
 
 What rollback restores
     The table, or the chain and its jumps, is removed, with the built-in nf_tables chains that
@@ -23,7 +45,8 @@ What rollback restores
 
 References
     moby/libnetwork#1090; kubernetes/kubernetes#74839 and #94861 (harm with several ways out);
-    netfilter-devel, March 2024: "The proper solution is to (log and) drop INVALID packets"
+    firewalld/firewalld#1061 (harm with one way out); netfilter-devel, March 2024: "The proper
+    solution is to (log and) drop INVALID packets"
 """
 
 from __future__ import annotations
@@ -31,16 +54,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
+from remedies.errors import Unreadable
 from remedies.facts import Facts
+from remedies.facts.accepts import Accepts
+from remedies.facts.counters import Counters
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
+from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netfilter import ours
 
-TITLE = "Drop INVALID TCP segments on input and forward"
+TITLE = "Keep in the resets that answer INVALID TCP segments"
 ANSWERS = ("tcp-invalid-reset",)
 RISK: Risk = "moderate"
-NEEDS = (Netfilter, Routes)
+HARMLESS = True
+NEEDS = (Netfilter, Routes, Sysctl, Counters, Accepts)
 TOPICS: tuple[str, ...] = ()
 PARAMS: Mapping[str, object] = {}
 
@@ -48,34 +76,75 @@ TABLE = "inet/remedy_invalid_drop"
 CHAIN = "mangle/REMEDY-INVALID"
 COMMENT = "remedy:invalid-drop"
 PRIORITY = -10  # ten before NF_IP_PRI_FILTER (include/uapi/linux/netfilter_ipv4.h)
-HOOKS = ("input", "forward")
-LINE = f'-p tcp -m conntrack --ctstate INVALID -m comment --comment "{COMMENT}" -j DROP'
+HOOKS = ("output", "forward")
+LINE = (
+    "-p tcp -m tcp --tcp-flags RST,ACK RST -m conntrack --ctstate INVALID "
+    f'-m comment --comment "{COMMENT}" -j DROP'
+)
+LOOSE = "net.netfilter.nf_conntrack_tcp_loose"
 
 _LIBERAL = "use tcp-be-liberal instead"
 
 
 def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
-    """Return why dropping would do harm or nothing here, or None; raise Unreadable."""
+    """Return why the drop would do harm or nothing here, or None; raise Unreadable."""
     netfilter = facts.get(Netfilter)
     if not netfilter.conntrack_used:
         return (
             "nothing in this namespace tracks connections, and the rule would switch that on "
             "for every packet; without tracking there is no NAT whose replies could be lost"
         )
-    in_force = finding is not None and (finding.mitigated_by or "").startswith("remedy ")
     # Ours stays beside a rule that came later: giving it up would only bring the next fix.
-    same_rule = None if in_force else _same_rule(netfilter)
-    return same_rule or _other_way(facts.get(Routes))
+    same_rule = None if _in_force(facts) else _same_rule(netfilter)
+    return same_rule or _lived_by(facts) or _other_way(facts.get(Routes))
+
+
+def _in_force(facts: Facts) -> bool:
+    """Tell whether this fix is in force, in either backend."""
+    places = (f"nft:{TABLE}", f"iptables:{CHAIN}", f"ip6tables:{CHAIN}")
+    return any(place in facts.ours for place in places)
 
 
 def _same_rule(netfilter: Netfilter) -> Optional[str]:
-    """Return whose rules drop INVALID on both hooks of one family already, or None."""
+    """Return whose rules do the same for every family that NAT serves, or None."""
     foreign = [rule for rule in netfilter.drops if rule.owner != "remedy"]
-    for family in ("ip", "ip6"):
-        seen = {r.hook: r for r in reversed(foreign) if r.family in (family, "inet")}
-        if all(hook in seen for hook in HOOKS):
-            names = ", ".join(f"{seen[h].owner or 'a rule'} ({seen[h].place})" for h in HOOKS)
-            return f"INVALID segments are dropped on input and forward already, by {names}"
+    served = {f for use in netfilter.nat_uses for f in _families(use.family)} or {"ip", "ip6"}
+    named: dict[str, None] = {}
+    for family in sorted(served):
+        for hooks in (("input", "output"), ("forward",)):
+            rule = next(
+                (r for r in foreign if r.hook in hooks and family in _families(r.family)), None
+            )
+            if rule is None:
+                return None
+            named[f"{rule.owner or 'a rule'} ({rule.place})"] = None
+    return f"INVALID segments are dropped on both hooks already, by {', '.join(named)}"
+
+
+def _families(family: str) -> tuple[str, ...]:
+    return ("ip", "ip6") if family == "inet" else (family,)
+
+
+def _lived_by(facts: Facts) -> Optional[str]:
+    """Return who lives by segments that conntrack calls INVALID, or None; raise Unreadable."""
+    accepts = facts.get(Accepts)
+    if accepts.invalid:
+        return f"a rule accepts INVALID segments ({accepts.invalid}): {_LIBERAL}"
+    if accepts.synproxy:
+        return (
+            f"SYNPROXY answers for services ({accepts.synproxy}), by INVALID segments: {_LIBERAL}"
+        )
+    if facts.get(Sysctl).values.get(LOOSE) == "0":
+        return f"{LOOSE} = 0: the segments of a forgotten connection are INVALID: {_LIBERAL}"
+    counters = facts.get(Counters)
+    moved, resets = counters.delta("nf_conntrack.invalid"), counters.delta("Tcp.OutRsts")
+    if facts.window > 0 and moved and resets == 0:
+        return (
+            f"{moved} INVALID packets passed in {facts.window:g} s and this host sent no reset: "
+            f"somebody lives by them; {_LIBERAL}"
+        )
+    if accepts.blind is not None:
+        raise Unreadable(accepts.blind)
     return None
 
 
@@ -118,7 +187,7 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
 def table() -> str:
     """Return the canonical text of our nftables table."""
     rule = (
-        ours.meta("l4proto", "tcp"),
+        ours.tcp_flags(("rst", "ack"), "rst"),
         ours.ct_state("invalid"),
         ours.counter(),
         ours.drop(),
@@ -131,6 +200,6 @@ def table() -> str:
 def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the drop does to traffic."""
     return (
-        "INVALID TCP segments are dropped instead of answered with a reset; "
-        "tracked connections, UDP and ICMP are not touched"
+        "resets that answer INVALID TCP segments are dropped; no segment with data, no refusal of "
+        "a connection, no UDP and no ICMP is touched"
     )

@@ -47,6 +47,7 @@ from remedies.values import replace
 TITLE = "Keep one service's packets out of conntrack"
 ANSWERS: tuple[str, ...] = ()
 RISK: Risk = "moderate"
+HARMLESS = False
 NEEDS = (Netfilter, Nat, Links)
 TOPICS = ("nat-rules",)
 PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": None}

@@ -33,6 +33,7 @@ from remedies.model import Finding, Risk, Terms, Wanted
 TITLE = "Accept TCP segments outside the window (nf_conntrack_tcp_be_liberal)"
 ANSWERS = ("tcp-invalid-reset",)
 RISK: Risk = "low"
+HARMLESS = True
 NEEDS = (Sysctl,)
 TOPICS: tuple[str, ...] = ()
 PARAMS: Mapping[str, object] = {}

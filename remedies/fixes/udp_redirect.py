@@ -53,6 +53,7 @@ from remedies.netfilter.rule import Match, PacketRule
 TITLE = "Redirect requests to the address that their answer comes from"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
 RISK: Risk = "moderate"
+HARMLESS = False
 NEEDS = (Netfilter, Nat, Links, Sockets, Inputs)
 TOPICS = ("nat-rules", "input-rules")
 PARAMS: Mapping[str, object] = {}

@@ -1,7 +1,8 @@
 """Which base chains really drop TCP packets that conntrack calls INVALID.
 
 One generic packet is led through a base chain: TCP, state invalid, from no particular address, by
-any interface but ``lo``. A rule concerns it when the rule's whole match covers it; the first such
+any interface but ``lo``. On output it is the reset with which the host answers an INVALID segment,
+which is INVALID itself. A rule concerns it when the rule's whole match covers it; the first such
 rule with a verdict decides. Rules that concern only some such packets (one port, one subnet) are
 passed by, so a drop counts although ports have been accepted before it.
 
@@ -20,6 +21,7 @@ from remedies.netfilter.owners import owner_of
 from remedies.netfilter.rule import Match, PacketRule
 from remedies.netfilter.step import Step
 from remedies.netfilter.stores import Base, Store
+from remedies.netfilter.walk import ours
 from remedies.values import dataclass, replace
 
 _DEPTH = 16
@@ -34,7 +36,7 @@ def generic(family: str, hook: str) -> Match:
         sources=(_EVERYONE[family],),
         not_in_interfaces=("lo",),
         not_out_interfaces=("lo",),
-        destination_local=None if hook == "prerouting" else hook == "input",
+        destination_local=None if hook in ("prerouting", "output") else hook == "input",
         states=("invalid",),
     )
 
@@ -59,7 +61,7 @@ class _Chains:
         rest = self._rest.setdefault(chain, self._store.raw(base.family, base.table, chain))
         yield from kept
         for raw in rest:
-            if not self._store.narrow(base.family, raw):
+            if ours(base.table, chain) or not self._store.narrow(base.family, raw):
                 kept.append(raw)
                 yield raw
             elif len(self.partial) < _PARTIAL:
@@ -83,6 +85,9 @@ class _Trial:
         base = self.base
         for raw in self.chains.rules(path[-1]):
             for step in self.store.decode(base.family, base.table, raw):
+                if ours(base.table, path[-1]):
+                    # What our rule says beyond this (the flags of a reset) holds for the packet.
+                    step = replace(step, match=replace(step.match, unmodelled=()))
                 if not covers(step.match, self.packet):
                     self.leaks = self.leaks or self.lets_by(step)
                     continue

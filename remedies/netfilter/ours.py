@@ -76,6 +76,12 @@ def payload(protocol: str, field: str, right: object, op: str = "==") -> Express
     return match({"payload": {"field": field, "protocol": protocol}}, right, op)
 
 
+def tcp_flags(mask: tuple[str, ...], value: str) -> Expression:
+    """Return a match on TCP flags: of ``mask`` (kernel order) exactly ``value`` is set."""
+    flags = {"payload": {"field": "flags", "protocol": "tcp"}}
+    return match({"&": [flags, list(mask)]}, value)
+
+
 def ct_state(*states: str) -> Expression:
     """Return a match on the conntrack state: any of ``states`` (kernel order: invalid first)."""
     return match({"ct": {"key": "state"}}, states[0] if len(states) == 1 else list(states), "in")

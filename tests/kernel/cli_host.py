@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import drop_first
 from cli_shapes import departures
 
 from remedies.lab.world import World
@@ -53,7 +54,7 @@ class Cli:
         self.folder, self.netns = folder, netns or world.namespace("host")
         self.options = ("--netns", self.netns, "--state-dir", str(folder / "state"))
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("REMEDY_")}
-        self.environment.update(TERM="xterm", TZ="<+05>-5")
+        self.environment.update(drop_first.ENVIRONMENT, TERM="xterm", TZ="<+05>-5")
         for name in ("NO_COLOR", "FORCE_COLOR", "SSH_CONNECTION"):
             self.environment.pop(name, None)
 

@@ -6,6 +6,7 @@ CI (``CI=true``) and are skipped elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -44,8 +45,8 @@ def run_in() -> RunIn:
     return run_command
 
 
-@pytest.fixture
-def netns() -> Iterator[Callable[..., str]]:
+@contextlib.contextmanager
+def namespaces() -> Iterator[Callable[..., str]]:
     """Give ``make(prefix="t") -> str``: a fresh namespace with ``lo`` up, removed at the end.
 
     Links made in it go with it, except into another namespace that outlives it.
@@ -59,14 +60,30 @@ def netns() -> Iterator[Callable[..., str]]:
         subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
         return name
 
-    yield make
-    left = [
-        name
-        for name in reversed(made)
-        if os.path.exists(f"/run/netns/{name}")
-        and subprocess.run(["ip", "netns", "del", name], check=False).returncode != 0
-    ]
-    assert not left, f"namespaces not removed: {left}"
+    try:
+        yield make
+    finally:
+        left = [
+            name
+            for name in reversed(made)
+            if os.path.exists(f"/run/netns/{name}")
+            and subprocess.run(["ip", "netns", "del", name], check=False).returncode != 0
+        ]
+        assert not left, f"namespaces not removed: {left}"
+
+
+@pytest.fixture
+def netns() -> Iterator[Callable[..., str]]:
+    """Give :func:`namespaces`' ``make`` for one test."""
+    with namespaces() as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def module_netns() -> Iterator[Callable[..., str]]:
+    """Give it for a whole module."""
+    with namespaces() as make:
+        yield make
 
 
 @pytest.fixture

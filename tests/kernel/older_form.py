@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Optional
 
+from older_drop import OLDER, OLDER_LINE
+
 from remedies import cli
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
@@ -24,26 +26,21 @@ KEPT_IN: tuple[dict[str, object], ...] = (
     ours.ct_state("invalid"), ours.counter(), ours.drop(),
 )  # fmt: skip
 """The reset that the host answers an INVALID segment with, which is INVALID itself."""
-RULE = (ours.meta("l4proto", "tcp"), ours.ct_state("invalid"), ours.counter(), ours.drop())
-LINE = "-p tcp -m conntrack --ctstate INVALID -j DROP"
 
 
 def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:
     """Return a drop of INVALID TCP on input and forward."""
     if terms.backend == "nftables":
-        chains = tuple(
-            ours.NftChain(hook, "filter", hook, -10, (RULE,)) for hook in ("input", "forward")
-        )
-        if "REMEDY_OUTPUT_FORM" in os.environ:
-            chains = (ours.NftChain("output", "filter", "output", -10, (KEPT_IN,)),)
+        kept_in = (ours.NftChain("output", "filter", "output", -10, (KEPT_IN,)),)
         table = "inet/remedy_invalid_drop"
-        return (Wanted(f"nft:{table}", ours.nft_table(table, chains)),)
+        narrow = "REMEDY_OUTPUT_FORM" in os.environ
+        return (Wanted(f"nft:{table}", ours.nft_table(table, kept_in) if narrow else OLDER),)
     store = facts.get(Netfilter).store
     chain = "mangle/REMEDY-INVALID"
     return tuple(
         Wanted(
             f"{scheme}:{chain}",
-            ours.iptables_chain(chain, store, ("INPUT", "FORWARD"), (LINE,)),
+            ours.iptables_chain(chain, store, ("INPUT", "FORWARD"), (OLDER_LINE,)),
             reversibility=ours.REVERSIBILITY[store],
         )
         for scheme in ("iptables", "ip6tables")

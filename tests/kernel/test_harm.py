@@ -40,6 +40,9 @@ require:
 """
 
 
+OLDER = Path(__file__).with_name("older_form.py")
+
+
 class Triangle:
     """Client, host and server, each joined to the other two."""
 
@@ -71,7 +74,7 @@ class Triangle:
     def remedy(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command line on the host and return its JSON."""
         done = subprocess.run(
-            [sys.executable, "-m", "remedies", "--netns", self.host, "--state-dir", self._state,
+            [sys.executable, str(OLDER), "--netns", self.host, "--state-dir", self._state,
              "--json", *words],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip

@@ -22,6 +22,7 @@ DOCKER = ("--policy", "docker-host")
 def test_apply_without_the_policy_of_yesterday_keeps_its_fix(tmp_path: Path, backend: str) -> None:
     with serving("iptables-nft", 4) as world:
         cli = Cli(world, tmp_path)
+        del cli.environment["REMEDY_POLICY"]
         options = ("--backend", backend, *Q)
         with client(world, addresses(world).uplink) as failing:
             assert failing.ask() == "refused"
@@ -54,6 +55,7 @@ def test_apply_without_the_policy_of_yesterday_keeps_its_fix(tmp_path: Path, bac
 def test_a_proven_fault_that_policy_only_advises_on_comes_with_its_way_out(tmp_path: Path) -> None:
     with serving("nft", 4) as world:
         cli = Cli(world, tmp_path)
+        del cli.environment["REMEDY_POLICY"]
         with client(world, addresses(world).uplink) as failing:
             assert failing.ask() == "refused"
             cli("apply", "--yes", *Q)
@@ -76,7 +78,7 @@ def test_a_proven_fault_that_policy_only_advises_on_comes_with_its_way_out(tmp_p
 
 def test_the_policy_and_what_names_it_stand_in_the_first_line(cli: Cli) -> None:
     for words in (("scan", *Q), ("plan", *Q), ("apply", "-n", *Q), ("status",), ("verify", *Q)):
-        first = cli(*words).stdout.splitlines()[0]
+        first = cli(*words, env={"REMEDY_POLICY": ""}).stdout.splitlines()[0]
         assert first.endswith("policy default (built-in default)"), words
         first = cli(*words, *DOCKER).stdout.splitlines()[0]
         assert first.endswith("policy docker-host (--policy)"), words

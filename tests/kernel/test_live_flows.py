@@ -34,7 +34,8 @@ ROUNDS = 20
 """How many rounds must have come and gone before, while and after a command works."""
 THROUGH, TO_HOST, FAULTY, STREAM = 7000, 5060, 56789, 443
 POLICIES = {
-    "invalid-drop": "",
+    "invalid-drop": "rules:\n  tcp-invalid-reset:"
+    " {mode: fix, from: exposed, fixes: [invalid-drop]}\n",
     "tcp-be-liberal": "rules:\n  tcp-invalid-reset:"
     " {mode: fix, from: exposed, fixes: [tcp-be-liberal]}\n",
     "notrack": "rules:\n  tcp-invalid-reset: {mode: advise}\nrequire:\n"

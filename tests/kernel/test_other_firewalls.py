@@ -27,6 +27,8 @@ NOTRACK = """\
 apiVersion: remedy/v1
 name: sip
 extends: default
+rules:
+  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop, tcp-be-liberal]}
 require:
   - {fix: notrack, reason: SIP, params: {protocol: udp, ports: [5060], addresses: [10.21.17.99]}}
 """

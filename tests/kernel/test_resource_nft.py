@@ -165,7 +165,7 @@ def test_the_same_table_in_other_words_is_the_same(netns: Make) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["add", "rule", "inet", "remedy_invalid_drop", "input", "accept"],
+        ["add", "rule", "inet", "remedy_invalid_drop", "output", "accept"],
         ["flush", "chain", "inet", "remedy_invalid_drop", "forward"],
         ["add", "chain", "inet", "remedy_invalid_drop", "extra"],
         ["add", "set", "inet", "remedy_invalid_drop", "s", "{ type mark; }"],

@@ -22,7 +22,7 @@ sys.stdin.read()
 
 
 def edit_nft(host: Host) -> None:
-    host.sh("nft", "add", "rule", "inet", "remedy_invalid_drop", "input", "counter")
+    host.sh("nft", "add", "rule", "inet", "remedy_invalid_drop", "output", "counter")
 
 
 def edit_chain(host: Host) -> None:

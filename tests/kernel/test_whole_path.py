@@ -192,7 +192,7 @@ class TestThirdParties:
         assert host.json("rollback", "--yes", "--every")["outcome"] == "rolled-back"
 
     def test_an_edited_rule_is_drift_and_rollback_refuses(self, host: Host) -> None:
-        rule = ["nft", "add", "rule", "inet", "remedy_invalid_drop", "input", "counter"]
+        rule = ["nft", "add", "rule", "inet", "remedy_invalid_drop", "output", "counter"]
         host.world.run("host", rule)
         assert [e["state"] for e in host.json("status", code=2)["in_force"]] == ["drifted"]
         undone = host.json("rollback", "--yes", code=1)
@@ -203,10 +203,14 @@ class TestThirdParties:
     def test_counters_are_shown(self, host: Host) -> None:
         assert host.lives()
         (entry,) = host.json("status")["in_force"]
-        assert entry["counters"]["packets input"] == 1
+        assert entry["counters"]["packets output"] == 1
 
     def test_what_policy_no_longer_wants_is_given_back(self, host: Host) -> None:
-        plan = host.json("plan", "--policy", "observe-only", "--window", "0")
+        """By the policy that applied it; another one keeps it, unless it is told to prune."""
+        other = ("plan", "--policy", "observe-only", "--window", "0")
+        plan = host.json(*other)
+        assert (plan["changes"], [k["fix"] for k in plan["kept"]]) == ([], ["invalid-drop"])
+        plan = host.json(*other, "--prune")
         assert [(c["action"], c["resource"]) for c in plan["changes"]] == [
             ("remove", "nft:inet/remedy_invalid_drop")
         ]

@@ -121,6 +121,7 @@ class Fix(ModuleType):
     """A fix that wants one table."""
 
     TITLE = RISK = ""
+    HARMLESS = True
     PARAMS: Mapping[str, object] = {}
 
     def guard(self, *_: object) -> None:

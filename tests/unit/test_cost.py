@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from older_drop import OLDER, OLDER_LINE
 
 from remedies import cost
 from remedies.facts import Asking, Facts, slab
@@ -61,8 +62,14 @@ def facts(*, tracks: bool = True) -> Facts:
 DROP = change(f"nft:{invalid_drop.TABLE}", invalid_drop.table())
 CHAIN = change(
     f"iptables:{invalid_drop.CHAIN}",
-    ours.iptables_chain(invalid_drop.CHAIN, "nft", ("INPUT", "FORWARD"), (invalid_drop.LINE,)),
+    ours.iptables_chain(invalid_drop.CHAIN, "nft", ("OUTPUT", "FORWARD"), (invalid_drop.LINE,)),
 )
+BROAD = change(f"nft:{invalid_drop.TABLE}", OLDER)
+BROAD_CHAIN = change(
+    f"iptables:{invalid_drop.CHAIN}",
+    ours.iptables_chain(invalid_drop.CHAIN, "nft", ("INPUT", "FORWARD"), (OLDER_LINE,)),
+)
+"""As earlier versions wrote it: every INVALID segment is dropped, data and all."""
 SYSCTL = change("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "1")
 
 
@@ -123,16 +130,17 @@ def test_flows_that_cannot_be_counted_are_not_called_none() -> None:
     assert "could not be told: conntrack flows: Operation not permitted" in cost.text(found)
 
 
-@pytest.mark.parametrize("made", [DROP, CHAIN])
+@pytest.mark.parametrize("made", [BROAD, BROAD_CHAIN])
 def test_half_a_connection_is_lost_to_an_invalid_drop_and_to_nothing_else(made: Change) -> None:
     heard = Oneway(suspects=2, proven=(HALF,), listened=1.0)
     assert cost.of(made, facts(), oneway=heard).lost == ("tcp 10.0.1.2:40000 -> 10.0.2.2:80",)
     assert cost.of(made, facts(), oneway=heard).doubtful == 0
-    assert cost.of(SYSCTL, facts(), oneway=heard).lost == ()
+    for other in (SYSCTL, DROP, CHAIN):
+        assert cost.of(other, facts(), oneway=heard).lost == ()
 
 
 def test_where_nobody_listened_half_connections_are_doubtful() -> None:
-    told = cost.text(cost.of(DROP, facts(), oneway=Oneway(suspects=2)))
+    told = cost.text(cost.of(BROAD, facts(), oneway=Oneway(suspects=2)))
     assert "; may lose up to 2 of TCP, of which conntrack has seen one direction only" in told
 
 

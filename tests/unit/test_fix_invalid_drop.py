@@ -8,8 +8,11 @@ import pytest
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.netfilter import Netfilter
+from remedies.facts.accepts import Accepts
+from remedies.facts.counters import Counters
+from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
+from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop
 from remedies.model import Finding, Host, Terms
 from remedies.netfilter.nft_syntax import nft_text
@@ -20,11 +23,22 @@ ETH0 = DefaultRoute(family=4, links=("eth0",), table=254, metric=0, gateway="192
 TERMS = Terms()
 
 
-def facts(routes: Routes | None = None, **netfilter: Any) -> Facts:
+def facts(
+    routes: Routes | None = None,
+    *,
+    loose: str = "1",
+    moved: dict[str, int] | None = None,
+    accepts: Accepts = Accepts(),  # noqa: B008 (frozen)
+    in_force: tuple[str, ...] = (),
+    **netfilter: Any,
+) -> Facts:
     seen = {"nf_tables": True, "iptables": "none", "conntrack_used": True, **netfilter}
     known: dict[str, object] = {"netfilter": Netfilter(**seen)}
     known["routes"] = Routes(defaults=(ETH0,)) if routes is None else routes
-    return Facts(host=HOST, time="", window=0.0, known=known)
+    known["sysctl"] = Sysctl({invalid_drop.LOOSE: loose})
+    known["counters"] = Counters({"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}, moved or {})
+    known["accepts"] = accepts
+    return Facts(host=HOST, time="", window=1.0, known=known, ours=in_force)
 
 
 def rule(hook: str, owner: str = "ufw", family: str = "ip") -> PacketRule:
@@ -57,13 +71,13 @@ def test_with_nftables_it_wants_its_own_table() -> None:
     assert wanted.reversibility == "exact"
     assert nft_text(wanted.state) == (
         "table inet remedy_invalid_drop {\n"
-        "\tchain input {\n"
-        "\t\ttype filter hook input priority filter - 10; policy accept;\n"
-        "\t\tmeta l4proto tcp ct state invalid counter drop"
+        "\tchain output {\n"
+        "\t\ttype filter hook output priority filter - 10; policy accept;\n"
+        "\t\ttcp flags rst / rst,ack ct state invalid counter drop"
         ' comment "remedy:invalid-drop"\n\t}\n\n'
         "\tchain forward {\n"
         "\t\ttype filter hook forward priority filter - 10; policy accept;\n"
-        "\t\tmeta l4proto tcp ct state invalid counter drop"
+        "\t\ttcp flags rst / rst,ack ct state invalid counter drop"
         ' comment "remedy:invalid-drop"\n\t}\n}\n'
     )
 
@@ -100,32 +114,73 @@ def test_where_nothing_is_tracked_it_would_switch_tracking_on() -> None:
 
 
 @pytest.mark.parametrize("family", ["ip", "ip6", "inet"])
-def test_somebody_elses_drop_on_both_hooks_is_named(family: str) -> None:
-    drops = (rule("input", family=family), rule("forward", family=family))
-    reason = str(invalid_drop.guard(None, facts(drops=drops), TERMS))
-    assert f"ufw (iptables-nft {family} filter INPUT)" in reason
+@pytest.mark.parametrize("near", ["input", "output"])
+def test_somebody_elses_drop_for_all_that_nat_serves_is_named(family: str, near: str) -> None:
+    drops = (rule(near, family=family), rule("forward", family=family))
+    seen = facts(drops=drops, nat_uses=(NatUse(family, "masquerade"),))
+    reason = str(invalid_drop.guard(None, seen, TERMS))
+    assert f"ufw (iptables-nft {family} filter {near.upper()})" in reason
     assert f"ufw (iptables-nft {family} filter FORWARD)" in reason
 
 
 @pytest.mark.parametrize(
-    "drops",
+    ("uses", "drops"),
     [
-        (),
-        (rule("forward", owner="kube-proxy"),),
-        (rule("input"), rule("forward", family="ip6")),
-        (rule("input", owner="remedy"), rule("forward", owner="remedy")),
-        (rule("input", owner="remedy"), rule("forward", owner="kube-proxy")),
+        ((), ()),
+        (("ip",), (rule("forward", owner="kube-proxy"),)),
+        (("ip",), (rule("input"), rule("forward", family="ip6"))),
+        (("inet",), (rule("input"), rule("forward"))),
+        ((), (rule("input"), rule("forward"))),
+        (("ip", "ip6"), (rule("input"), rule("forward"), rule("input", family="ip6"))),
+        (("ip",), (rule("input", owner="remedy"), rule("forward", owner="remedy"))),
     ],
 )
-def test_half_a_drop_or_our_own_does_not_refuse(drops: tuple[PacketRule, ...]) -> None:
-    assert invalid_drop.guard(finding(), facts(drops=drops), TERMS) is None
+def test_a_drop_that_leaves_a_family_open_does_not_refuse(
+    uses: tuple[str, ...], drops: tuple[PacketRule, ...]
+) -> None:
+    """A host with IPv6 and the usual hardening of IPv4 alone is still open."""
+    nat = tuple(NatUse(family, "masquerade") for family in uses)
+    assert invalid_drop.guard(finding(), facts(drops=drops, nat_uses=nat), TERMS) is None
 
 
-def test_ours_in_force_stays_beside_a_later_rule_of_somebodys() -> None:
-    drops = (rule("input"), rule("forward"))
-    ours = finding("remedy nft inet remedy_invalid_drop input")
-    assert invalid_drop.guard(ours, facts(drops=drops), TERMS) is None
-    assert invalid_drop.guard(finding("ufw"), facts(drops=drops), TERMS) is not None
+@pytest.mark.parametrize(
+    "place",
+    ["nft:inet/remedy_invalid_drop", "iptables:mangle/REMEDY-INVALID", "nft:inet/remedy_notrack"],
+)
+def test_ours_in_force_stays_beside_a_later_rule_of_somebodys(place: str) -> None:
+    """Of this fix: another one that covers the fault says nothing about it."""
+    drops = (rule("input", family="inet"), rule("forward", family="inet"))
+    refused = invalid_drop.guard(finding("ufw"), facts(drops=drops, in_force=(place,)), TERMS)
+    assert (refused is None) == ("notrack" not in place)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"accepts": Accepts(invalid="nft ip f forward: ct state invalid accept")},
+         "nft ip f forward: ct state invalid accept"),
+        ({"accepts": Accepts(synproxy="nft inet sp input: synproxy")}, "nft inet sp input"),
+        ({"loose": "0"}, "nf_conntrack_tcp_loose = 0"),
+        ({"moved": {"nf_conntrack.invalid": 48, "Tcp.OutRsts": 0}}, "48 INVALID packets"),
+    ],
+)  # fmt: skip
+def test_whoever_lives_by_invalid_segments_is_named(given: dict[str, Any], words: str) -> None:
+    reason = str(invalid_drop.guard(finding(), facts(**given), TERMS))
+    assert words in reason
+    assert reason.endswith("use tcp-be-liberal instead")
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [{"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}, {"nf_conntrack.invalid": 4, "Tcp.OutRsts": 2}],
+)
+def test_invalid_that_is_answered_is_the_fault_itself(moved: dict[str, int]) -> None:
+    assert invalid_drop.guard(finding(), facts(moved=moved), TERMS) is None
+
+
+def test_rules_that_cannot_be_read_may_accept_invalid() -> None:
+    with pytest.raises(Unreadable, match="too many"):
+        invalid_drop.guard(finding(), facts(accepts=Accepts(unread=("too many",))), TERMS)
 
 
 WLAN0 = DefaultRoute(family=4, links=("wlan0",), table=254, metric=600)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from older_drop import OLDER, OLDER_LINE
 
 from remedies import impact
 from remedies.facts import Facts
@@ -44,13 +45,12 @@ def judged(resource: str, after: str | None, seen: Facts) -> tuple[str, str]:
 
 
 def drop_chain() -> str:
-    rules = (invalid_drop.LINE,)
+    rules = (OLDER_LINE,)
     return ours.iptables_chain("mangle/REMEDY-INVALID", "nft", ("INPUT", "FORWARD"), rules)
 
 
-BOTH = pytest.mark.parametrize(
-    ("resource", "state"), [(DROP, invalid_drop.table()), (CHAIN, drop_chain())]
-)
+BOTH = pytest.mark.parametrize(("resource", "state"), [(DROP, OLDER), (CHAIN, drop_chain())])
+"""Every INVALID segment dropped, as earlier versions did."""
 
 
 @BOTH
@@ -69,23 +69,33 @@ def test_a_session_that_conntrack_cannot_pick_up_would_be_cut(resource: str, sta
 
 def test_half_a_connection_would_be_cut() -> None:
     half = replace(SSH, replied=False)
-    assert judged(DROP, invalid_drop.table(), facts(half))[0] == "severe"
+    assert judged(DROP, OLDER, facts(half))[0] == "severe"
 
 
 def test_what_may_not_be_asked_is_not_called_fine() -> None:
     blind = replace(SSH, tracked=None, replied=None)
-    assert judged(DROP, invalid_drop.table(), facts(blind))[0] == "mild"
+    assert judged(DROP, OLDER, facts(blind))[0] == "mild"
     unknown = Facts(HOST, "t", 0.0, unknown={"session": "too slow"})
-    assert judged(DROP, invalid_drop.table(), unknown)[0] == "mild"
+    assert judged(DROP, OLDER, unknown)[0] == "mild"
 
 
 def test_several_ways_out_harm_only_what_is_forwarded() -> None:
-    level, reason = judged(DROP, invalid_drop.table(), facts(SSH, ways=2))
+    level, reason = judged(DROP, OLDER, facts(SSH, ways=2))
     assert (level, "eth0, eth1" in reason) == ("mild", True)
 
 
+def test_a_reset_that_is_kept_in_cuts_no_session() -> None:
+    """Whatever conntrack knows of it: no segment of the session is a reset."""
+    line = ours.iptables_chain(
+        "mangle/REMEDY-INVALID", "nft", ("OUTPUT", "FORWARD"), (invalid_drop.LINE,)
+    )
+    for session in (SSH, replace(SSH, replied=False), replace(SSH, tracked=False, replied=None)):
+        for resource, state in ((DROP, invalid_drop.table()), (CHAIN, line)):
+            assert judged(resource, state, facts(session, loose=False))[0] != "severe"
+
+
 def test_no_session_no_harm() -> None:
-    assert judged(DROP, invalid_drop.table(), facts())[0] == "none"
+    assert judged(DROP, OLDER, facts())[0] == "none"
     assert judged("nft:inet/remedy_x", None, facts(SSH))[0] == "none"
 
 
@@ -185,7 +195,7 @@ def test_remote_is_a_live_connection_from_elsewhere(connection: Connection, remo
 
 def test_what_our_fixes_write_is_understood() -> None:
     states = [
-        (DROP, invalid_drop.table()),
+        (DROP, OLDER),
         (CHAIN, drop_chain()),
         notrack_state("nftables", 5060),
         notrack_state("iptables", 5060),

@@ -44,6 +44,7 @@ class FakeFix(ModuleType):
     TITLE = "does something"
     ANSWERS = ("cond",)
     RISK = "low"
+    HARMLESS = True
     NEEDS: tuple[type, ...] = ()
     TOPICS: tuple[str, ...] = ()
     PARAMS: Mapping[str, object] = {"size": 1}
@@ -117,6 +118,14 @@ def test_a_refusal_falls_to_the_next_and_is_told() -> None:
     made = plan(policy(), FINDING)
     assert summary(made) == [("create", "b", None, "1")]
     assert [(r.fix, r.reason, r.wanted) for r in made.refused] == [("first", "asymmetric", False)]
+
+
+def test_what_could_harm_is_not_applied_for_what_is_only_exposed() -> None:
+    FIXES["first"].HARMLESS = False
+    made = plan(policy(), FINDING)
+    assert summary(made) == [("create", "b", None, "1")]
+    assert "only exposed" in made.refused[0].reason
+    assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
 
 
 def test_a_guard_that_cannot_see_refuses() -> None:

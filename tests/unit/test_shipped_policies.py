@@ -56,7 +56,7 @@ def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str)
 def test_default_fixes_the_reset_fault_from_exposed() -> None:
     rule = compile_policy(("default",)).policy.rules["tcp-invalid-reset"]
     assert (rule.mode, rule.from_, rule.fixes, rule.every) == (
-        "fix", "exposed", ("invalid-drop", "tcp-be-liberal"), False,
+        "fix", "exposed", ("tcp-be-liberal", "invalid-drop"), False,
     )  # fmt: skip
 
 

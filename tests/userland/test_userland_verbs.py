@@ -71,7 +71,7 @@ def test_an_applied_change_is_told_verified_and_undone(world: Userland) -> None:
     made = json.loads(world.command("history", "--json"))["transactions"]
     (txn,) = [entry["transaction"] for entry in made]
     assert txn in world.command("show", txn)
-    assert "packets input: 0" in world.command("status")
+    assert "packets output: 0" in world.command("status")
     world.command("verify", "--window", "0")
     world.command("audit", "verify")
     undo = world.root / "var/lib/remedy/host" / f"undo-{txn}.sh"

@@ -23,7 +23,7 @@ from remedies.lab.world import Outcome, World
 CONDITION = "tcp-invalid-reset"
 VERDICT = "proven"
 HEALTHY = "exposed"
-FIXES = ("invalid-drop", "tcp-be-liberal")
+FIXES = ("tcp-be-liberal", "invalid-drop")
 
 PORT = 443
 CHUNK = 4096

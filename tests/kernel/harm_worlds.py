@@ -1,0 +1,179 @@
+"""The worlds of the harm matrix: every kind of traffic that a fix of ours must not end."""
+
+from __future__ import annotations
+
+from harm_site import AT, World
+from harm_traffic import FAR, refused, renumbered, reused, transfer
+
+SLOW = 4.0
+"""SYNPROXY loses the first segment of data: it comes again after a second."""
+
+MASQUERADE = """
+table inet site {
+  chain post { type nat hook postrouting priority srcnat;
+    ip saddr 172.17.0.0/16 oifname "eth0" masquerade
+    ip6 saddr fd17::/64 oifname "eth0" masquerade
+  }
+}
+"""
+PUBLISHED = """
+table inet site_dnat {
+  chain pre { type nat hook prerouting priority dstnat;
+    ip daddr 10.21.17.99 tcp dport 8080 dnat ip to 172.17.0.2:80
+    ip6 daddr fd21::99 tcp dport 8080 dnat ip6 to [fd17::2]:80
+  }
+  chain out { type nat hook output priority -100;
+    ip daddr 10.21.17.99 tcp dport 8080 dnat ip to 172.17.0.2:80
+    ip6 daddr fd21::99 tcp dport 8080 dnat ip6 to [fd17::2]:80
+  }
+}
+"""
+SYNPROXY = """
+table inet sp {
+  chain raw { type filter hook prerouting priority raw;
+    iifname "eth0" tcp dport { 2222, 8080 } tcp flags syn notrack
+  }
+  chain input { type filter hook input priority filter;
+    iifname "eth0" tcp dport { 2222, 8080 } ct state invalid,untracked \\
+      synproxy mss 1460 wscale 7 timestamp sack-perm
+  }
+}
+"""
+ACCEPTED = """
+table inet f { chain forward { type filter hook forward priority filter; policy accept;
+  iifname "docker0" ct state invalid accept
+  ct state invalid drop
+  }
+}
+"""
+_SUBNETS = ("172.17.0.0/16", "fd17::/64")
+_FAR = ("198.51.100.9/32", "2001:db8:9::9/128")
+_VIA_HOST = {"198.51.100.9/32": "10.21.17.99", "2001:db8:9::9/128": "fd21::99",
+             "172.17.0.0/16": "10.21.17.99", "fd17::/64": "fd21::99"}  # fmt: skip
+_BY_HOST = tuple(f"{to} via {_VIA_HOST[to]}" for to in (*_SUBNETS, *_FAR))
+_SIDE = tuple(
+    f"{AT[v].container}/{32 if v == 4 else 128} via {AT[v].side_container}" for v in (4, 6)
+)
+
+WORLDS = (
+    World(
+        "masquerade",
+        MASQUERADE,
+        probes=(
+            ("fault", transfer("c", "v", "outside", 443, stray=FAR)),
+            ("plain", transfer("c", "v", "outside", 443)),
+            ("to the host", transfer("x", "h", "host", 22)),
+            ("refused by the host", refused("x", "host", 23)),
+            ("refused outside", refused("c", "outside", 23)),
+            ("port reused by the host", reused("h", "host", "outside")),
+            ("port reused by the container", reused("c", "container", "outside")),
+        ),
+    ),
+    World(
+        "published port",
+        MASQUERADE + PUBLISHED,
+        routes={"v": _BY_HOST[:2]},
+        probes=(
+            ("fault", transfer("v", "c", "host", 8080, serves="container", bound=80, stray=FAR)),
+            ("plain", transfer("v", "c", "host", 8080, serves="container", bound=80)),
+        ),
+    ),
+    World(
+        "sequence numbers rewritten",
+        PUBLISHED,
+        probes=(("fault", renumbered("host", 8080, "c", "container", 80)),),
+    ),
+    World(
+        "SYNPROXY on the host",
+        MASQUERADE + SYNPROXY,
+        sysctls={"net.netfilter.nf_conntrack_tcp_loose": "0"},
+        probes=(("service", transfer("x", "h", "host", 2222, patience=SLOW)),),
+    ),
+    World(
+        "SYNPROXY, published port",
+        MASQUERADE + PUBLISHED + SYNPROXY,
+        sysctls={"net.netfilter.nf_conntrack_tcp_loose": "0"},
+        routes={"v": _BY_HOST[:2]},
+        probes=(
+            (
+                "service",
+                transfer("v", "c", "host", 8080, serves="container", bound=80, patience=SLOW),
+            ),
+        ),
+    ),
+    World(
+        "requests only, one link",
+        MASQUERADE,
+        routes={
+            "x": _BY_HOST[2:],
+            "h": tuple(f"{to} via {AT[v].outside}" for to, v in zip(_FAR, (4, 6))),
+        },
+        probes=(
+            ("one way", transfer("x", "v", "far", 8000, source="neighbour")),
+            ("refused", refused("x", "far", 8001)),
+        ),
+    ),
+    World(
+        "SYN-ACKs only, one link",
+        MASQUERADE,
+        routes={
+            "x": _BY_HOST[2:],
+            "h": tuple(f"{to} via {AT[v].outside}" for to, v in zip(_FAR, (4, 6))),
+        },
+        probes=(
+            ("one way", transfer("v", "x", "neighbour", 8000, source="far")),
+            ("refused", refused("v", "neighbour", 8001, source="far")),
+        ),
+    ),
+    World(
+        "requests only, two links",
+        MASQUERADE,
+        routes={
+            "v": _BY_HOST[:2],
+            "c": tuple(
+                f"{AT[v].outside} via {AT[v].side_outside} src {AT[v].container}" for v in (4, 6)
+            ),
+        },
+        probes=(
+            ("one way", transfer("v", "c", "container", 8000, source="outside")),
+            ("refused", refused("v", "container", 8001, source="outside")),
+        ),
+    ),
+    World(
+        "SYN-ACKs only, two links",
+        MASQUERADE,
+        routes={"v": _SIDE},
+        probes=(
+            ("one way", transfer("v", "c", "container", 8000, source="outside")),
+            ("refused", refused("v", "container", 8001, source="outside")),
+        ),
+    ),
+    World(
+        "INVALID accepted by a rule",
+        MASQUERADE + ACCEPTED,
+        routes={"v": _SIDE},
+        probes=(
+            ("one way", transfer("v", "c", "container", 8000, source="outside")),
+            ("refused", refused("v", "container", 8001, source="outside")),
+        ),
+    ),
+    World(
+        "forgotten, tcp_loose = 0",
+        MASQUERADE,
+        sysctls={"net.netfilter.nf_conntrack_tcp_loose": "0"},
+        routes={
+            "x": _BY_HOST[2:],
+            "v": ("10.21.17.20/32 via 10.21.17.99", "fd21::20/128 via fd21::99"),
+            "h": tuple(f"{to} via {AT[v].outside}" for to, v in zip(_FAR, (4, 6))),
+        },
+        probes=(
+            (
+                "both ways",
+                transfer(
+                    "x", "v", "far", 8000, source="neighbour", between=lambda s, v: s.forget()
+                ),
+            ),
+            ("to the host", transfer("x", "h", "host", 22, between=lambda s, v: s.forget())),
+        ),
+    ),
+)
