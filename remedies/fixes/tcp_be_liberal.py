@@ -7,11 +7,17 @@ What it changes
     loaded: systemd loads modules before it sets sysctls.
 
 Safety
-    Only a reset outside the window stays INVALID; every other segment of a known connection
-    passes, NATed, and the receiver's own TCP judges it, as it does without conntrack. A firewall
-    that drops INVALID then drops fewer forged segments. The drop-in begins its line with ``-``:
-    a key that is missing at boot is skipped and holds nothing up. Refused where the key does not
-    exist: nothing tracks connections there.
+    First in the shipped policies: in the harm matrix (tests/kernel/test_harm_matrix.py prints it;
+    ``remedy explain invalid-drop`` sums it up) it healed in every world that has the fault, and
+    ended nothing in any, over IPv4 and IPv6. What it gives up, from the kernel's source
+    (nf_conntrack_proto_tcp.c, tcp_in_window() and nf_tcp_log_invalid()): conntrack no longer checks
+    the window of any TCP flow of this namespace, NATed or not, so a firewall that drops INVALID
+    drops fewer forged segments, and the receiver's own TCP judges them, as it does without
+    conntrack. A reset outside the window stays INVALID, and a segment of a connection that
+    conntrack does not know, or has forgotten, is not changed by it. Others write the key, too:
+    kube-proxy (conntrack.tcpBeLiberal), sysctl.d of distributions and of cloud agents; a plan names
+    those it finds. The drop-in begins its line with ``-``: a key that is missing at boot is skipped
+    and holds nothing up. Refused where the key does not exist: nothing tracks connections there.
 
 What rollback restores
     The value that was read before, and the boot files are removed or given back their content.
