@@ -43,6 +43,7 @@ class Fix(Protocol):
     NEEDS: tuple[type[Any], ...]
     TOPICS: tuple[str, ...]
     PARAMS: Mapping[str, object]
+    WRITES: tuple[str, ...]
 
     def guard(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
         """Return the reason not to, or None."""
@@ -91,6 +92,14 @@ def condition(name: str) -> Condition:
 def fix(name: str) -> Fix:
     """Return the fix with this id; raise UsageError where there is none."""
     return cast(Fix, _module("fixes", name, fix_ids()))
+
+
+def may_write(name: str, address: str) -> bool:
+    """Tell whether a fix may want a resource, be it a file that brings its rules back at boot."""
+    from remedies.netfilter.restore import needed
+
+    writes = fix(name).WRITES
+    return address in writes or any(address in needed(name, mine) for mine in writes)
 
 
 def _module(folder: str, name: str, known: tuple[str, ...]) -> object:

@@ -32,11 +32,17 @@ def needs_of_scan(policy: Policy) -> tuple[type[Any], ...]:
     return tuple(kinds)
 
 
-def needs_of_plan(policy: Policy) -> tuple[tuple[type[Any], ...], frozenset[str]]:
-    """Return the fact types that conditions and guards ask for, and their topics."""
+def needs_of_plan(
+    policy: Policy, fixes: tuple[str, ...] = ()
+) -> tuple[tuple[type[Any], ...], frozenset[str]]:
+    """Return the fact types that conditions and guards ask for, and their topics.
+
+    ``fixes``: those of a saved plan, which may have been made under another policy.
+    """
     kinds = dict.fromkeys(needs_of_scan(policy))
     topics: set[str] = set()
-    wanted = [f for name in watched(policy) for f in rule_for(policy, name).fixes]
+    wanted = [*fixes]
+    wanted += [f for name in watched(policy) for f in rule_for(policy, name).fixes]
     wanted += [standing.fix for standing in policy.require]
     for name in dict.fromkeys(wanted):
         fix = catalogue.fix(name)

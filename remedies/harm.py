@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Optional
 
-from remedies import cost, planning
+from remedies import cost, draft
 from remedies.facts import Facts
 from remedies.facts.asked import Asked
 from remedies.facts.oneway import Oneway
@@ -175,7 +175,7 @@ def of_guards(in_use: Iterable[InUse], facts: Facts) -> tuple[Harm, ...]:
     """
     found = []
     for use in in_use:
-        reason = planning.refusal(use.fix, use.finding, facts, use.terms)
-        if reason is not None and not reason.startswith(planning.BLIND):
+        reason = draft.refusal(use.fix, use.finding, facts, use.terms)
+        if reason is not None and not reason.startswith(draft.BLIND):
             found.append(Harm(use.resource, use.fix, f"it would be refused now: {reason}"))
     return tuple(found)

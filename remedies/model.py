@@ -7,8 +7,9 @@ The words are those of ARCHITECTURE.md. Every value survives a round trip throug
 from __future__ import annotations
 
 import json
-from typing import Literal, Optional, get_args
+from typing import Any, Literal, Optional, get_args
 
+from remedies import codec
 from remedies.hashing import sha256
 from remedies.values import dataclass, field
 
@@ -163,6 +164,12 @@ class Change:
     """Terms of further uses of the fix that policy requires and that this one change serves."""
 
     @property
+    def acted(self) -> dict[str, Any]:
+        """Return, as plain values, all that is acted on: everything but words for people."""
+        plain: dict[str, Any] = codec.encode(self)
+        return {key: value for key, value in plain.items() if key not in ("diff", "impact")}
+
+    @property
     def answers(self) -> tuple[str, ...]:
         """Return the ids of every finding that the change answers."""
         return (() if self.finding is None else (self.finding,)) + self.others
@@ -256,16 +263,31 @@ class Plan:
     kept: tuple[Kept, ...] = ()
     lost_at_boot: tuple[str, ...] = ()
     """Resources that it changes and nothing brings back at the next boot."""
+    settled: tuple[str, ...] = ()
+    """Resources that its fixes want and that were so already: a plan that is right without
+    changing them."""
+    made_from: dict[str, str] = field(default_factory=dict)
+    """By name, the hash of each fact that decided how resources shall be: what tells an edited
+    plan from one whose facts have moved."""
+
+    @property
+    def answered(self) -> tuple[Finding, ...]:
+        """Return the findings that its changes answer."""
+        named = {name for change in self.changes for name in change.answers}
+        return tuple(finding for finding in self.scan.findings if finding.id in named)
 
     @property
     def id(self) -> str:
-        """Return the hash of what the plan does to which host."""
+        """Return the hash of what the plan does, why, and to which host: what is approved."""
         return digest(
             [
                 self.scan.host.machine_id,
                 self.scan.host.netns,
                 self.policy.digest,
-                [[c.resource, c.before, c.after] for c in self.changes],
+                [change.acted for change in self.changes],
+                codec.encode(self.answered),
+                self.settled,
+                self.made_from,
             ]
         )[:16]
 

@@ -23,6 +23,14 @@ class Reads(Protocol):
         """Raise WriteFailed where the state could not be written; nothing is changed."""
 
 
+def short(state: Optional[str]) -> str:
+    """Return a state in a few words, for a message."""
+    if state is None:
+        return "absent"
+    line = " ".join(state.split())
+    return repr(line if len(line) <= 60 else line[:57] + "...")
+
+
 def diff(reads: Reads, address: str, before: Optional[str], after: Optional[str]) -> str:
     """Return a unified diff of two states as their users write them."""
     try:

@@ -47,7 +47,7 @@ def give_back(
             continue
         before = reads.read(entry.resource)
         if reads.same(entry.resource, before, entry.ours):
-            changes.append(_removal(entry, before, scanned, reads))
+            changes.append(removal(entry, before, scanned, reads))
         else:
             reason = (
                 f"{entry.resource} is no longer wanted, but somebody changed it since "
@@ -63,7 +63,8 @@ def _kept(entry: Held, leaving: Iterable[Held]) -> Kept:
     return Kept(entry.fix, resources, entry.policy, entry.transaction)
 
 
-def _removal(entry: Held, before: Optional[str], scanned: Scan, reads: Reads) -> Change:
+def removal(entry: Held, before: Optional[str], scanned: Scan, reads: Reads) -> Change:
+    """Return the change that gives a resource back: what was there before us comes again."""
     risk, impact = _risk(entry, scanned)
     return Change(
         fix=entry.fix,

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(args: argparse.Namespace, here: Session) -> int:
-    from remedies.cli import leftover, session, writing
+    from remedies.cli import leftover, saved, session, writing
     from remedies.cli.outcome import Ended, report
     from remedies.errors import StalePlan
     from remedies.transaction import lock
@@ -82,11 +82,11 @@ def _write(args: argparse.Namespace, here: Session) -> int:
     arming = writing.Arming(here)
     with lock.held(here.folder, args.lock_timeout), Journal(here.folder) as journal:
         here = writing.recover(session.reread(here), journal)
-        plan = _saved(args, here) if args.plan else session.make_plan(here, prune=args.prune)[0]
+        plan = saved.read(args, here) if args.plan else session.make_plan(here, prune=args.prune)[0]
         stale: Optional[StalePlan] = None
         try:
             if args.plan:
-                _check_reasons(here, plan)
+                plan = saved.again(here, plan)
             ended = _apply(args, here, plan, journal, arming)
         except StalePlan as error:
             stale, ended = error, Ended(plan, "stale", reason=str(error))
@@ -113,69 +113,19 @@ def waits(args: argparse.Namespace) -> bool:
 def _dry_run(args: argparse.Namespace) -> int:
     import json
 
-    from remedies.cli import leftover, plan, session, writing
+    from remedies.cli import leftover, plan, saved, session, writing
     from remedies.cli.terminal import Style
-    from remedies.transaction.host import HostResources
-    from remedies.transaction.run import check_fresh
 
     if not args.plan:
         args.output, args.detailed_exitcode = None, False
         return plan.run(args)
     here = session.start(args)
-    saved = _saved(args, here)
-    _check_reasons(here, saved)
-    check_fresh(HostResources(), saved.changes)
+    made = saved.again(here, saved.read(args, here))
     if not args.json:
-        print(writing.plan_text(args, saved, Style(args)))
+        print(writing.plan_text(args, made, Style(args)))
     else:
-        print(json.dumps(leftover.document(saved, leftover.left(here, saved)), indent=2))
-    return 8 if any(r.wanted for r in saved.refused) else 0
-
-
-def _saved(args: argparse.Namespace, here: Session) -> Plan:
-    """Read a saved plan and make sure that it speaks of this host."""
-    from remedies import planfile
-    from remedies.cli import session
-    from remedies.errors import InputError
-
-    plan = planfile.plan_from_json(session.read_file(args.plan, "plan"), args.plan)
-    made, this = plan.scan.host, here.host
-    if (made.machine_id, made.netns) != (this.machine_id, this.netns):
-        raise InputError(
-            f"{args.plan}: made on {made.name} (namespace {made.netns}), not on {this.name} "
-            f"(namespace {this.netns})",
-            "make a plan here",
-        )
-    return plan
-
-
-def _check_reasons(here: Session, plan: Plan) -> None:
-    """Raise StalePlan where a finding is gone or a guard now says no."""
-    from remedies import planning
-    from remedies.cli import session
-    from remedies.errors import StalePlan
-
-    facts = session.look(here, for_plan=True, window=0.0)
-    scan, _ = session.judge(here, facts)
-    found = {f.id: f for f in scan.findings}
-    planned = {f.id: f for f in plan.scan.findings}
-    for change in plan.changes:
-        held = here.held.get(change.resource)
-        if held is not None and change.after == held.base:
-            continue
-        # Judged on what the plan found: the flows that proved it then have timed out by now.
-        for name, terms in change.uses:
-            was = None if name is None else planned[name]
-            if was is not None and was.id not in found:
-                raise StalePlan(
-                    f"{was.condition} on {was.subject} moved: the plan found it {was.verdict}, "
-                    "now it is absent",
-                    "make a new plan",
-                )
-            reason = planning.refusal(change.fix, was, facts, terms)
-            if reason is not None:
-                raise StalePlan(f"{change.fix} was possible and is refused now: {reason}",
-                                "make a new plan")  # fmt: skip
+        print(json.dumps(leftover.document(made, leftover.left(here, made)), indent=2))
+    return 8 if any(r.wanted for r in made.refused) else 0
 
 
 def _apply(

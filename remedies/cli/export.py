@@ -17,13 +17,13 @@ def run(args: argparse.Namespace) -> int:
     import json
     import os
 
-    from remedies import planfile
+    from remedies import savedplan
     from remedies.cli import session
     from remedies.errors import InputError
     from remedies.fleet import export
     from remedies.model import FORMAT_VERSION
 
-    plan = planfile.plan_from_json(session.read_file(args.plan, "plan"), args.plan)
+    plan = savedplan.read(session.read_file(args.plan, "plan"), args.plan)
     texts = export.playbooks(plan)
     try:
         os.makedirs(args.output, exist_ok=True)

@@ -119,12 +119,16 @@ def look(
     window: Optional[float] = None,
     kinds: Optional[Iterable[type[Any]]] = None,
     topics: frozenset[str] = frozenset(),
+    fixes: tuple[str, ...] = (),
 ) -> Facts:
-    """Read the facts that a scan, or a plan, asks for; or ``kinds``, about ``topics``."""
+    """Read the facts that a scan, or a plan, asks for; or ``kinds``, about ``topics``.
+
+    ``fixes``: those of a saved plan, whose guards ask for facts too.
+    """
     if kinds is None:
         kinds = engine.needs_of_scan(session.policy)
         if for_plan:
-            kinds, topics = engine.needs_of_plan(session.policy)
+            kinds, topics = engine.needs_of_plan(session.policy, fixes)
     window = float(session.args.window if window is None else window)
     doing = f"watching for {window:g} s ..." if window else "reading the kernel ..."
     with progress.shown(session.args, doing):

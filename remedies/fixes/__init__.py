@@ -3,8 +3,9 @@
 A fix is a module with ``TITLE``, ``ANSWERS`` (condition ids), ``RISK`` (low, moderate, high),
 ``HARMLESS`` (it ended nothing that lived in any world of the harm matrix; only such a fix is
 applied for what is merely exposed), ``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it
-wants probes to read beyond their minimum), ``PARAMS`` (name to default; None: must be given) and
-the pure functions
+wants probes to read beyond their minimum), ``PARAMS`` (name to default; None: must be given),
+``WRITES`` (the addresses of all that it may want; the files that bring its rules back at boot
+follow from them) and the pure functions
 
 ``guard(finding, facts, terms) -> str | None``
     the reason not to, or None. ``finding`` is None for a standing fix (``require``).

@@ -33,6 +33,7 @@ HARMLESS = True
 NEEDS: tuple[type[object], ...] = ()
 TOPICS: tuple[str, ...] = ()
 PARAMS: dict[str, object] = {}
+WRITES: tuple[str, ...] = ()
 
 TEMPLATES = {"udp-proxy-hairpin": "proxy"}
 """By condition; ``bind`` for the others."""

@@ -74,6 +74,7 @@ PARAMS: Mapping[str, object] = {}
 
 TABLE = "inet/remedy_invalid_drop"
 CHAIN = "mangle/REMEDY-INVALID"
+WRITES = (f"nft:{TABLE}", f"iptables:{CHAIN}", f"ip6tables:{CHAIN}")
 COMMENT = "remedy:invalid-drop"
 PRIORITY = -10  # ten before NF_IP_PRI_FILTER (include/uapi/linux/netfilter_ipv4.h)
 HOOKS = ("output", "forward")

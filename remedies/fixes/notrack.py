@@ -54,6 +54,7 @@ PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": No
 
 TABLE = "inet/remedy_notrack"
 CHAIN = "raw/REMEDY-NOTRACK"
+WRITES = (f"nft:{TABLE}", f"iptables:{CHAIN}", f"ip6tables:{CHAIN}")
 PRIORITY = -300  # NF_IP_PRI_RAW (include/uapi/linux/netfilter_ipv4.h): before conntrack's -200
 PROTOCOLS = ("udp", "tcp")
 

@@ -47,6 +47,7 @@ PARAMS: Mapping[str, object] = {}
 KEY = "net.netfilter.nf_conntrack_tcp_be_liberal"
 DROP_IN = "/etc/sysctl.d/99-zz-remedy-tcp-be-liberal.conf"
 MODULES = "/etc/modules-load.d/remedy-nf_conntrack.conf"
+WRITES = (f"sysctl:{KEY}", f"file:{MODULES}", f"file:{DROP_IN}")
 
 _WHOSE = "# Written by remedy (fix tcp-be-liberal); 'remedy rollback' takes it away.\n"
 

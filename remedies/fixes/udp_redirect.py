@@ -60,6 +60,11 @@ PARAMS: Mapping[str, object] = {}
 
 TABLE = "remedy_udp_redirect"
 CHAIN = "nat/REMEDY-REDIRECT"
+WRITES = (
+    *(f"nft:{family}/{TABLE}" for family in ("inet", "ip", "ip6")),
+    f"iptables:{CHAIN}",
+    f"ip6tables:{CHAIN}",
+)
 PRIORITY = -105  # five before NF_IP_PRI_NAT_DST (include/uapi/linux/netfilter_ipv4.h)
 INET_NAT = (5, 2)
 """The first Linux whose inet tables may hold nat chains (nft(8), ADDRESS FAMILIES)."""

@@ -11,6 +11,7 @@ from typing import Optional, Protocol
 from remedies import resources
 from remedies.errors import RemedyError, WriteFailed
 from remedies.model import Change
+from remedies.reads import short as short
 from remedies.transaction import points
 from remedies.transaction.ledger import Begin, Pending
 from remedies.values import dataclass
@@ -103,14 +104,6 @@ def new_id() -> str:
     would share theirs once in 1500 times.
     """
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
-
-
-def short(state: Optional[str]) -> str:
-    """Return a state in a few words, for a message."""
-    if state is None:
-        return "absent"
-    line = " ".join(state.split())
-    return repr(line if len(line) <= 60 else line[:57] + "...")
 
 
 def apart(address: str, *states: Optional[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from remedies import boot, containers, engine, planfile, planning, policy, snapshot
+from remedies import boot, containers, engine, planning, policy, savedplan, snapshot
 from remedies.cli import render, session, settings
 from remedies.cli.terminal import Style
 from remedies.errors import RemedyError, Unreadable
@@ -80,7 +80,7 @@ def policy_compiled(data: bytes) -> object:
 
 def plan(data: bytes) -> object:
     with _file("plan.json", data) as path:
-        made = planfile.plan_from_json(session.read_file(str(path)), "plan")
+        made = savedplan.read(session.read_file(str(path)), "plan")
     told = render.plan_text(made, STYLE, verbose=1)
     assert not any(not (c.isprintable() or c in "\n\t") for c in told)
     return undofile.script("20260101-000000-aaaa", "host", made.changes)

@@ -30,7 +30,7 @@ from remedies.transaction.ledger import Begin
 HOST = Host("web1", "ab" * 16, "6.18.0", "host", "cd" * 8)
 TIME = "2026-11-20T18:00:00Z"
 FINDING = Finding("tcp-invalid-reset", "tcp through NAT", "proven", "critical", "it resets",
-                  (Evidence("sysctl", "a.b", "0", "x"),))  # fmt: skip
+                  (Evidence("sysctl", "a.b", "0", "x"),), details={"port": "6"})  # fmt: skip
 IPTABLES = (
     "# iptables-nft\n*mangle\n:FORWARD\n:INPUT\n:REMEDY-INVALID -\n-A INPUT -j REMEDY-INVALID\n"
     "-A REMEDY-INVALID -p tcp -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n"

@@ -82,6 +82,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "kept": [{"fix": str, "resources": [str], "policy": [str], "transaction": TXN}],
         "left": [{"finding": ID, "condition": str, "subject": str, "mode": str, "policies": [str]}],
         "lost_at_boot": [str],
+        "settled": [str],
+        "made_from": dict,
         "changes": [CHANGE],
         "advice": [{"fix": str, "finding": ID, "title": str, "text": str}],
         "refused": [REFUSED],

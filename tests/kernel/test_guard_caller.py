@@ -20,18 +20,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from faulty import NAT, POLICY, Host, eventually
 
 from remedies import netns as namespaces
-from remedies import planfile
 
 HERE = Path(__file__).parent
 REMEDY = os.path.join(os.path.dirname(sys.executable), "remedy")
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
+CUTTING = HERE / "cutting_form.py"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
 PORT = 2222
 TIMEOUT = 4.0
@@ -96,10 +96,11 @@ class Site:
         command = ["nsenter", f"--net=/run/netns/{self.host}", *argv]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    def remedy(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line on the host, from the console."""
+    def remedy(self, *words: str, cut: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command line on the host, from the console; ``cut``: that of cutting_form.py."""
+        program = [sys.executable, str(CUTTING), cut] if cut else [REMEDY]
         return subprocess.run(
-            ["nsenter", f"--net=/run/netns/{self.host}", REMEDY, *words,
+            ["nsenter", f"--net=/run/netns/{self.host}", *program, *words,
              "--state-dir", str(self.folder / "state"), "--policy", str(self.folder / "policy")],
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
@@ -107,7 +108,7 @@ class Site:
 
 @pytest.fixture
 def site(netns: Callable[..., str], tmp_path: Path) -> Iterator[Callable[[int], Site]]:
-    """Make a host with an sshd, and plans that drop all TCP, or all new connections."""
+    """Make a host with an sshd."""
     made: list[Site] = []
 
     def make(number: int) -> Site:
@@ -136,8 +137,6 @@ def site(netns: Callable[..., str], tmp_path: Path) -> Iterator[Callable[[int], 
             )  # fmt: skip
         here = Site(host, client, folder, sshd)
         made.append(here)
-        planned = here.remedy("plan", "--window", "0", "-o", str(folder / "plan"))
-        assert planned.returncode == 0, planned.stderr
         return here
 
     yield make
@@ -147,25 +146,6 @@ def site(netns: Callable[..., str], tmp_path: Path) -> Iterator[Callable[[int], 
                 os.kill(child, signal.SIGKILL)
         here.sshd.kill()
         here.sshd.wait()
-
-
-def cutting(path: Path, what: str) -> None:
-    """Let the plan's rules drop ``all`` TCP, or ``new`` connections too."""
-    plan = planfile.plan_from_json(path.read_text(), str(path))
-    (change,) = plan.changes
-    lines = [json.loads(line) for line in (change.after or "").splitlines()]
-    rules = [line["rule"] for line in lines if "rule" in line]
-    for rule in rules:
-        if what == "all":
-            rule["expr"] = [e for e in rule["expr"] if '"ct"' not in json.dumps(e)]
-        else:  # beside the rule on INVALID
-            lines.append({"rule": json.loads(json.dumps(rule).replace('"invalid"', '"new"'))})
-    table = "".join(
-        json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in lines
-    )
-    assert table != change.after
-    plan = replace(plan, changes=(replace(change, after=table),))
-    path.write_text(json.dumps(planfile.plan_plain(plan, {})))
 
 
 def hang_up(here: Site, _client: subprocess.Popen[bytes]) -> None:
@@ -219,12 +199,14 @@ CASES = [
 def survive(here: Site, case: tuple[Callable[[Site, subprocess.Popen[bytes]], None], str]) -> str:
     """Apply over SSH, be cut off, lose the caller; return how the transaction ended."""
     lose, what = case
-    cutting(here.folder / "plan", what)
+    planned = here.remedy("plan", "--window", "0", "-o", str(here.folder / "plan"), cut=what)
+    assert planned.returncode == 0, planned.stderr
     eventually(lambda: here.welcomed(1), 30, "nobody listens")
     before = here.rules()
     apply = shlex.join([
-        REMEDY, "apply", str(here.folder / "plan"), "--yes", "--window", "0",
-        "--confirm-timeout", f"{TIMEOUT}s", "--state-dir", str(here.folder / "state"),
+        sys.executable, str(CUTTING), what, "apply", str(here.folder / "plan"), "--yes",
+        "--window", "0", "--confirm-timeout", f"{TIMEOUT}s",
+        "--state-dir", str(here.folder / "state"),
         "--policy", str(here.folder / "policy"),
     ])  # fmt: skip
     command = f"echo $$ > {shlex.quote(str(here.folder / 'pid'))}; exec {apply}"
