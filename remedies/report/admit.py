@@ -18,6 +18,7 @@ from remedies.report.controls import controls
 from remedies.report.record import (
     FORMAT_VERSION,
     HISTORY,
+    MOMENTS,
     OUTCOMES,
     SEVERITIES,
     HostReport,
@@ -89,6 +90,8 @@ def _wrong(host: HostReport) -> Iterator[str]:
         times += [deed.time, *filter(None, [deed.ended])]
     for series in host.series:
         times += [reading.time for reading in series.readings]
+        for moment in {reading.moment for reading in series.readings}.difference(MOMENTS):
+            yield f"{moment!r} is no moment"
         if not all(0 <= reading.value <= _HIGHEST for reading in series.readings):
             yield f"{series.key!r} is no counter"
     for time in dict.fromkeys(times):

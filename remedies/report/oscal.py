@@ -124,7 +124,9 @@ def _result(report: Report) -> Plain:
     observations += [_unseen(report, missing) for missing in report.unreached]
     if observations:
         result["observations"] = observations
-        result["findings"] = _findings(report, judged)
+        findings = _findings(report, judged)
+        if findings:  # none where every condition is one that we do not know
+            result["findings"] = findings
     return result
 
 

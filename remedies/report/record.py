@@ -34,6 +34,9 @@ HISTORY = ("", "in-force", "gone", "drifted", "rolled-back", "reverted", "remove
 it wrote is gone, or was changed by somebody; it was rolled back; it was undone because nobody
 confirmed it; a later plan removed it; what it wrote could not be read."""
 
+MOMENTS = ("before", "after", "now")
+"""When a figure was read: around a transaction, or by the scan of the report."""
+
 WELL = ("confirmed", "untouched", "")
 """How a host comes out of a rollout where nothing went wrong; empty: it was in none."""
 
@@ -224,6 +227,7 @@ class Reading:
 
     time: str
     moment: str
+    """One of :data:`MOMENTS`."""
     value: float
 
 

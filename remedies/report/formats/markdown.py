@@ -24,7 +24,7 @@ def render(report: Report) -> Iterator[str]:
     yield f"# Audit report: {title}\n\n"
     said = ", ".join(f"{found[o]} {o}" for o in OUTCOMES if found[o]) or "nothing was judged"
     yield f"**{said}.** Made {report.made} by {code(report.by.user)} "
-    yield f"with {report.tool.name} {report.tool.version}.\n"
+    yield f"with {prose(report.tool.name)} {prose(report.tool.version)}.\n"
     for host in report.hosts:
         yield from _host(host, many)
     if report.unreached:
@@ -74,14 +74,15 @@ def _judgement(judgement: Judgement) -> Iterator[str]:
         yield f"- transaction {code(judgement.transaction)}: {history}\n"
     if judgement.verdict_after:
         when = "after" if judgement.history == IN_FORCE else "now"
-        yield f"- before: {judgement.verdict_before}, {when}: {judgement.verdict_after}\n"
+        was, then = prose(judgement.verdict_before), prose(judgement.verdict_after)
+        yield f"- before: {was}, {when}: {then}\n"
     if judgement.waived:
         yield f"- waived: {prose(judgement.waived)}\n"
     for text in judgement.advice:
         yield f"- advice: {prose(text)}\n"
     for text in judgement.refused:
         yield f"- refused: {prose(text)}\n"
-    yield f"- controls: {', '.join(judgement.controls)}\n"
+    yield f"- controls: {prose(', '.join(judgement.controls))}\n"
     if judgement.policy:
         yield f"- policy: {code(judgement.policy)}\n"
 
@@ -93,7 +94,7 @@ def _deeds(host: HostReport) -> Iterator[str]:
     yield "|---|---|---|---|---|---|\n"
     for deed in reversed(host.deeds):
         who = deed.actor
-        cells = (code(deed.id), deed.time, deed.kind, prose(deed.outcome), code(who.user))
+        cells = (code(deed.id), deed.time, prose(deed.kind), prose(deed.outcome), code(who.user))
         yield f"| {' | '.join(cells)} | {code(who.change_id)} |\n"
     for deed in list(reversed(host.deeds))[:_IN_FULL]:
         yield from _deed(deed)
@@ -134,7 +135,7 @@ def _whence(deed: Deed) -> Iterator[tuple[str, str]]:
 
 
 def _change(change: Changed) -> Iterator[str]:
-    yield f"\n{code(change.resource)}: {change.action} by {prose(change.fix)}, "
+    yield f"\n{code(change.resource)}: {prose(change.action)} by {prose(change.fix)}, "
     yield f"{prose(change.state)}, undo {prose(change.reversibility)}"
     yield f" by {code(change.undo)}\n" if change.undo else "\n"
     if change.diff:

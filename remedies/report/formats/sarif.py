@@ -116,7 +116,8 @@ def _location(host: HostReport, judgement: Judgement) -> dict[str, Any]:
         ]
     }
     file, _, line = judgement.policy.rpartition(":")
-    if file and re.fullmatch(r"[1-9]\d{0,8}", line, re.ASCII):
+    inside = bool(file) and ".." not in file.split("/")  # a viewer opens it below its own folder
+    if inside and re.fullmatch(r"[1-9]\d{0,8}", line, re.ASCII):
         location["physicalLocation"] = {
             "artifactLocation": {"uri": quote(file.lstrip("/"), safe="/~.-_")},
             "region": {"startLine": int(line)},
