@@ -6,6 +6,7 @@ imports at its top only what its arguments need, so that help and completion sta
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -17,6 +18,10 @@ from typing import Optional
 _RARELY = 50_000
 """New objects between two looks for garbage in circles, of which a run makes next to none. Python's
 700 cost the imports alone two milliseconds."""
+
+
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the machine, or a limit on us, has too little of: no bug of ours."""
 
 
 class Terminated(BaseException):
@@ -92,6 +97,13 @@ def _failed(error: Exception, verbosity: int) -> int:
         print(f"remedy: {clean(str(error))}", file=sys.stderr)
         return error.exit_code
     what = clean(f"{type(error).__name__}: {error}")
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LACKS):
+        print(
+            f"remedy: {what}: of that this machine has too little, or a limit says so; make room "
+            "and run it again; 'remedy status' says in what state the host is",
+            file=sys.stderr,
+        )
+        return 1
     print(
         f"remedy: internal error: {what}; please report it with the output of the same command "
         "and -vv; 'remedy status' says in what state the host is",

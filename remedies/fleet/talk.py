@@ -55,6 +55,13 @@ class Answer:
     """One line of what went wrong, fit to be shown."""
 
 
+_OBJECTS = ("findings", "unknown", "in_force", "changes", "refused", "verified")
+"""Keys of an answer whose values are lists of objects, in whichever document they are."""
+
+_MOST = 1000
+"""Objects of one key: Ansible hands on no result that holds several times as many."""
+
+
 @dataclass(frozen=True)
 class Host:
     """One host, and what is needed to run remedy there."""
@@ -96,8 +103,12 @@ class Host:
             plain = codec.loads(said, "answer")
         except InputError as error:
             return Answer(1, {}, f"the host's answer is not remedy's: {clean(str(error))}")
-        if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str):
+        if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str) or _odd(plain):
             return Answer(1, {}, f"the host's answer is not remedy's: {_quoted(said)}")
+        for key in _OBJECTS:
+            if len(plain.get(key) or ()) > _MOST:
+                return Answer(1, {}, f"the host's answer holds {len(plain[key])} of {key}, and "
+                                     f"{_MOST} are taken; run remedy there")  # fmt: skip
         return Answer(reply.rc, plain, message if reply.rc else "")
 
     def _silence(self, reply: Reply) -> str:
@@ -112,6 +123,16 @@ class Host:
             )
         said = _quoted(reply.err) if reply.err.strip() else _quoted(reply.out)
         return f"the host answers {said} (exit {reply.rc}) where remedy was started"
+
+
+def _odd(plain: dict[str, Any]) -> bool:
+    """Tell whether something that every document has as a list of objects is none."""
+    lists = (plain.get(key) for key in _OBJECTS)
+    return any(
+        found is not None
+        and not (isinstance(found, list) and all(isinstance(item, dict) for item in found))
+        for found in lists
+    )
 
 
 @functools.lru_cache(maxsize=1)

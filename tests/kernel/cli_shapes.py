@@ -170,7 +170,8 @@ def departures(document: Any) -> list[str]:
     kind = document.get("kind")
     if kind not in SHAPES:
         return [f"kind: {kind!r}"]
-    return list(_departures(document, {"format_version": {"1.0"}, **SHAPES[kind]}, kind))
+    version = "2.0" if kind == "plan" else "1.0"
+    return list(_departures(document, {"format_version": {version}, **SHAPES[kind]}, kind))
 
 
 def _departures(value: Any, shape: Any, where: str) -> Iterator[str]:

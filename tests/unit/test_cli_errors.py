@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,17 @@ def test_internal_errors_are_one_line_and_70(
     assert "internal error: ZeroDivisionError" in fails(capsys, 70, "list")
     assert cli.main(["list", "-vv"]) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["policy", "schema"], ["explain", "invalid-drop"]])
+def test_a_full_device_is_no_bug(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "remedies", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=30,
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("remedy: OSError: [Errno 28] No space left on device: "), (
+        done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 1

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import Any
 
+import pytest
 from fake_store import YES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,3 +213,21 @@ def test_where_nobody_leads_any_more_nothing_is_begun_and_nothing_confirmed() ->
         assert outcome.standing.details == ({"timeout": 60} if asked else {})
         assert "the controller was ended" in outcome.standing.message
         assert "confirming" not in [word.message for word in said]
+
+
+@pytest.mark.parametrize(
+    "key", ["findings", "unknown", "in_force", "changes", "refused", "verified"]
+)
+@pytest.mark.parametrize("value", [{"a": {}}, "text", 7, ["text"], [[]]])
+def test_an_answer_of_another_shape_is_not_remedys(key: str, value: object) -> None:
+    script = Script(scan={"kind": "scan", key: value})
+    answer = Host(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
+    assert (answer.rc, answer.plain) == (1, {})
+    assert "the host's answer is not remedy's" in answer.message
+
+
+def test_an_answer_that_ansible_would_not_hand_on_is_not_taken() -> None:
+    script = Script(scan={"kind": "scan", "findings": [FINDING] * 4000})
+    answer = Host(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
+    assert (answer.rc, answer.plain) == (1, {})
+    assert answer.message.startswith("the host's answer holds 4000 of findings")
