@@ -123,6 +123,10 @@ def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
     ((variant, lines),) = sections.items()
     rules = [line for line in lines if line.startswith(f"-A {chain} ")]
     jumps = [line[3:] for line in lines if line.startswith("-A ") and line not in rules]
+    others = [line for line in lines if not line.startswith((":", "-A "))]
+    others += [line for line in jumps if not line.endswith(f" -j {chain}")]
+    if others:
+        raise InputError(f"iptables:{path}: neither a rule nor a jump of ours: {others[:3]}")
     if not all(_PLAIN.issuperset(jump) for jump in jumps):
         raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
     for line in rules:

@@ -1,0 +1,103 @@
+"""What shells and systemd read of ours runs nothing that stands in a name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import report_hostile
+from test_completion import DRIVE, script
+
+from remedies.errors import RemedyError
+from remedies.model import Change, Wanted
+from remedies.netfilter import ours, restore
+from remedies.resources import file
+from remedies.transaction import bootguard
+
+VALUES = (*report_hostile.VALUES, "\nExecStart=/bin/touch CANARY\n", "$(touch CANARY)", "%n ; $x")
+NAMES = tuple(v for v in VALUES if not {"\0", "\ud800", "/"} & set(v) and len(v) < 200)
+ids = ascii
+
+
+@pytest.mark.parametrize("verb", ["apply", "scan", "rollback", "explain"])
+def test_completion_runs_no_name_of_a_file_or_of_the_environment(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str
+) -> None:
+    """Each hostile text is a file here, a word that was typed, and a variable that we read."""
+    text = script(capsys, "bash")
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=20)
+    for name in NAMES:
+        (tmp_path / name).touch()
+    names = set(os.listdir(tmp_path))
+    for name in ("", "$(touch CANARY)", *NAMES[::6]):
+        done = subprocess.run(
+            ["bash", "-c", DRIVE, "bash", "remedy", verb, name],
+            input=text, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+                 "REMEDY_STATE_DIR": name, "REMEDY_NETNS": name, "REMEDY_POLICY": name},
+        )  # fmt: skip
+        assert done.stderr == ""
+    assert set(os.listdir(tmp_path)) == names
+
+
+def directives(unit: str) -> dict[str, list[str]]:
+    """Return what systemd reads, each line held to be one section, comment or plain setting."""
+    found: dict[str, list[str]] = {}
+    for line in unit.splitlines():
+        if not line or line.startswith("# Written by remedy "):
+            continue
+        if line in ("[Unit]", "[Service]"):
+            continue
+        key, equals, value = line.partition("=")
+        assert equals, line
+        assert key.isalpha(), line
+        assert line.isprintable(), line
+        assert line.isascii(), line
+        if key != "Description":
+            assert not {*"%$\"'\\;`"} & set(value), line
+        found.setdefault(key, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("value", VALUES, ids=ids)
+def test_a_unit_says_the_same_whatever_the_rules_say(value: str) -> None:
+    """Texts stand in the data that nft reads, as JSON, or the boot files are refused."""
+
+    def units(text: str) -> list[dict[str, list[str]]]:
+        chain = ours.NftChain("c", "filter", "input", 0, ((ours.drop(), ours.comment(text)),))
+        table = Wanted("nft:inet/remedy_x", ours.nft_table("inet/remedy_x", (chain,)))
+        made = [w for w in restore.boot_files("x", (table,)) if not w.resource.endswith(".json")]
+        return [directives(str(w.state)) for w in made]
+
+    if {"\0", "\ud800"} & set(value):
+        with pytest.raises(RemedyError):
+            units(value)
+    else:
+        assert units(value) == units("plain")
+    hook = ours.iptables_chain("mangle/REMEDY-X", "nft", (f"INPUT {value}",), ("-j DROP",))
+    if not value.replace("x", ""):
+        return
+    with pytest.raises(RemedyError):
+        restore.boot_files("x", (Wanted("iptables:mangle/REMEDY-X", hook),))
+
+
+@pytest.mark.parametrize("value", NAMES, ids=ids)
+def test_a_state_folder_that_systemd_would_read_otherwise_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    root, state = tmp_path / "root", tmp_path / f"state{value}"
+    monkeypatch.setattr(file, "ROOT", str(root))
+    for name in ("etc/sysctl.d", "etc/systemd/system", "run/systemd/system"):
+        (root / name).mkdir(parents=True)
+    state.mkdir()
+    path = "/etc/sysctl.d/99-zz-remedy-x.conf"
+    change = Change("x", None, f"file:{path}", "update", value, "n", "", "exact", "low", "")
+    bootguard.arm(str(state), "t", (change,))
+    written = [each for each in root.rglob("*") if each.is_file()]
+    if not bootguard.armed(str(state), "t"):
+        assert written == []
+        return
+    for each in written:
+        directives(each.read_text())
