@@ -23,6 +23,7 @@ from selenium.webdriver.common.by import By
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
+import report_hostile  # noqa: E402
 import report_proofs  # noqa: E402
 import report_samples as samples  # noqa: E402
 
@@ -259,6 +260,19 @@ def test_nothing_a_host_says_runs_even_if_it_were_not_escaped(
     browser.open(path)
     assert browser.driver.title != "owned"
     assert any("Content Security Policy" in said for said in browser.complaints())
+
+
+def test_no_text_in_any_field_runs_loads_or_draws_a_complaint(
+    browser: Browser, tmp_path: Path
+) -> None:
+    for value in report_hostile.VALUES:
+        path = page(tmp_path, report_hostile.poisoned(value))
+        browser.open(path)
+        assert browser.complaints() == []
+        asked = {url for url in browser.requests() if not url.startswith("data:")}
+        assert asked == {path.as_uri()}
+        assert browser.run("return document.images.length") == 0
+        assert browser.driver.title.startswith("Audit report: ")
 
 
 def test_the_page_prints_with_everything_on_paper(browser: Browser, tmp_path: Path) -> None:
