@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,51 @@ def test_no_edit_ends_in_a_bug(netns: Callable[..., str], tmp_path: Path) -> Non
             assert code in (0, 5, 8, 65, 78), (code, said)
 
         one()
+
+
+def test_no_edit_of_facts_ends_in_a_bug(netns: Callable[..., str], tmp_path: Path) -> None:
+    """Bounded: 60 real snapshots in which one part is another or gone."""
+    with standing("nftables", "invalid-drop", netns, tmp_path) as host:
+        path = tmp_path / "facts.json"
+        done = host.run("scan", "--window", "0", "--save-facts", str(path))
+        assert done.code in (0, 2), done.out
+        facts = json.loads(path.read_text())
+
+        @settings(
+            max_examples=60, deadline=None, database=None, derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(st.data())
+        def one(data: st.DataObject) -> None:
+            edited = json.loads(json.dumps(facts))
+            parent, key = data.draw(st.sampled_from(list(_places(edited))))
+            if data.draw(st.booleans()):
+                del parent[key]
+            else:
+                parent[key] = data.draw(JUNK)
+            path.write_text(json.dumps(edited))
+            done = host.run("scan", "--facts", str(path))
+            assert done.code in (0, 1, 2, 65), (done.code, done.out)
+
+        one()
+
+
+def test_an_apply_that_cannot_speak_changes_nothing_and_is_no_bug(
+    netns: Callable[..., str], tmp_path: Path
+) -> None:
+    with (
+        standing("nftables", "invalid-drop", netns, tmp_path) as host,
+        open("/dev/full", "w") as full,
+    ):
+        before = host.dump()
+        argv = [
+            "nsenter", f"--net=/run/netns/{host.ns}", sys.executable, "-m", "remedies", "apply",
+            "--yes", "--window", "0", "--no-wait", "--state-dir", str(tmp_path / "state"),
+            "--policy", str(tmp_path / "policy.yaml"),
+        ]  # fmt: skip
+        done = subprocess.run(
+            argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 1, done.stderr
+        assert "No space left on device" in done.stderr
+        assert host.dump() == before
