@@ -13,18 +13,11 @@ from remedies.errors import RemedyError
 from remedies.policy import waivers
 from remedies.policy.compile import compile_policy
 
-NAMES = (
-    "default",
-    "docker-host",
-    "kubernetes-node",
-    "nat-gateway",
-    "observe-only",
-    "voip-gateway",
-)
+NAMES = shipped.POLICIES
 
 
 def test_these_are_shipped_and_nothing_else() -> None:
-    assert tuple(shipped.policies()) == NAMES
+    assert tuple(shipped.policies()) == shipped.POLICIES
 
 
 @pytest.mark.parametrize("name", NAMES)

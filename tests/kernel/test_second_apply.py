@@ -1,0 +1,69 @@
+"""One apply is the last word: beside rulesets that cover one family, one hook or one fix only.
+
+The second and third apply change nothing, whichever fix policy names and whichever backend writes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAT = """
+table inet site { chain post { type nat hook postrouting priority srcnat;
+  oifname "eth0" masquerade
+}
+}
+"""
+V4_DROPS = """
+table ip a {
+  chain i { type filter hook input priority 0; ct state invalid drop; }
+  chain f { type filter hook forward priority 0; ct state invalid drop; }
+}
+"""
+FORWARD_DROPS = """
+table inet b { chain f { type filter hook forward priority 0; ct state invalid drop; }
+}
+"""
+POLICY = """\
+apiVersion: remedy/v1
+name: chosen
+extends: default
+backend: {backend}
+rules:
+  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fixes}]}}
+"""
+WORLDS = {"nothing": "", "IPv4 drops": V4_DROPS, "forward drops": FORWARD_DROPS}
+
+
+@pytest.mark.parametrize(
+    "fixes", ["tcp-be-liberal", "invalid-drop", "invalid-drop, tcp-be-liberal"]
+)
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+@pytest.mark.parametrize("beside", WORLDS)
+def test_a_second_apply_changes_nothing(
+    load: Callable[[str, str], str], tmp_path: Path, beside: str, backend: str, fixes: str
+) -> None:
+    ns = load("nft", NAT + WORLDS[beside])
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY.format(backend=backend, fixes=fixes))
+
+    def remedy(*words: str) -> dict[str, Any]:
+        argv = [sys.executable, "-m", "remedies", "--netns", ns, "--state-dir", f"{tmp_path}/s",
+                "--policy", str(policy), "--json", *words]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return dict(json.loads(done.stdout))
+
+    first = remedy("apply", "--yes", "--window", "0")
+    assert first["outcome"] == "applied"
+    assert {change["fix"] for change in first["changes"]} == {fixes.partition(",")[0]}
+    for _ in range(2):
+        again = remedy("apply", "--yes", "--window", "0")
+        assert (again["outcome"], again["changes"], again["refused"]) == ("nothing", [], [])
+    assert remedy("rollback", "--yes", "--every")["outcome"] == "rolled-back"
