@@ -58,6 +58,7 @@ def plan(
     removed too. Raises Unreadable when a resource that must be compared cannot be read.
     """
     draft = Draft(reads, facts)
+    in_force = frozenset(entry.fix for entry in held.values())
     for standing in policy.require:
         _require(draft, policy, facts, standing)
     for finding in scanned.findings:
@@ -67,7 +68,7 @@ def plan(
         if rule.mode == "advise":
             _advise(draft, policy, facts, finding, rule)
         elif rule.mode == "fix":
-            _choose(draft, policy, facts, finding, rule)
+            _choose(draft, policy, facts, finding, rule, in_force)
     draft.kept |= _kept(policy, scanned, prune)
     made = draft.made({} if prune else held)
     changes = [change for change in made.values() if change is not None]
@@ -105,13 +106,20 @@ def _require(draft: Draft, policy: Policy, facts: Facts, standing: Standing) -> 
         draft.refused.append(Refusal(fix=standing.fix, finding=None, reason=reason))
 
 
-def _choose(draft: Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
+def _choose(
+    draft: Draft,
+    policy: Policy,
+    facts: Facts,
+    finding: Finding,
+    rule: Rule,
+    in_force: frozenset[str],
+) -> None:
     """Use the first fix that is not refused, or all of them where policy says ``all``."""
     refused: list[Refusal] = []
     used = False
-    for name in rule.fixes:
+    for name in _in_order(finding, rule, in_force):
         terms = terms_for(policy, facts, {}, name)
-        reason = _too_much(name, finding) or draft.want(name, finding, terms)
+        reason = draft.want(name, finding, terms)
         if reason is not None:
             refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
             continue
@@ -122,13 +130,17 @@ def _choose(draft: Draft, policy: Policy, facts: Facts, finding: Finding, rule: 
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
 
 
-def _too_much(fix: str, finding: Finding) -> Optional[str]:
-    """Return why a fix is too much for a fault that nobody has seen, or None."""
-    if finding.verdict != "exposed" or catalogue.fix(fix).HARMLESS:
-        return None
-    return (
-        "it can end traffic that works, so it is not applied for what is only exposed; "
-        "'from: proven' in the policy says that it is wanted once the fault was seen"
+def _in_order(finding: Finding, rule: Rule, in_force: frozenset[str]) -> list[str]:
+    """Return a rule's fixes as they are tried.
+
+    What is in force comes first: a reason that held yesterday and not today must not swap one fix
+    for another at each apply. For what is only exposed, a fix that ended traffic in the harm
+    matrix comes after those that did not, whatever the policy's order.
+    """
+    exposed = finding.verdict == "exposed"
+    return sorted(
+        rule.fixes,
+        key=lambda name: (name not in in_force, exposed and not catalogue.fix(name).HARMLESS),
     )
 
 

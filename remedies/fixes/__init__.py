@@ -1,8 +1,8 @@
 """What can be done about it. One file per fix; the id is the file's name with dashes.
 
 A fix is a module with ``TITLE``, ``ANSWERS`` (condition ids), ``RISK`` (low, moderate, high),
-``HARMLESS`` (it ended nothing that lived in any world of the harm matrix; only such a fix is
-applied for what is merely exposed), ``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it
+``HARMLESS`` (it ended nothing in any world of the harm matrix; for what is only exposed, such a fix
+is tried before any other), ``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it
 wants probes to read beyond their minimum), ``PARAMS`` (name to default; None: must be given),
 ``WRITES`` (the addresses of all that it may want; the files that bring its rules back at boot
 follow from them) and the pure functions

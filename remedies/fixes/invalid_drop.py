@@ -14,8 +14,10 @@ What it changes
     when they start.
 
 Safety
-    No segment that carries data is dropped, so nothing that worked is lost but the news that a
-    connection is over. What each form of this fix was seen to do (Linux 6.18; nftables and
+    No segment that carries data is dropped. What can be lost is the news that a connection is over:
+    where conntrack sees one direction only, a peer's own reset is INVALID too, and whoever waits
+    for it hangs until a time-out; so for what is only exposed this fix comes after tcp-be-liberal,
+    whatever a policy's order. What each form of this fix was seen to do (Linux 6.18; nftables and
     iptables, IPv4 and IPv6; tests/kernel/test_harm_matrix.py prints it):
 
     - drop every INVALID segment on input and forward (this fix until now): heals masquerading and
@@ -26,7 +28,8 @@ Safety
       before a published port.
     - drop on forward by link: heals published ports; ends SYNPROXY before them over IPv6, and turns
       one-way resets into a hang.
-    - keep the reset in on output and forward (this form): heals both; ends none of these.
+    - keep the reset in on output and forward (this form): heals both; ends no connection of these,
+      but eats the bare reset of a peer that has closed where SYN-ACKs alone pass the host.
     - ``nf_conntrack_tcp_be_liberal`` (the fix tcp-be-liberal): heals both and ends none of these,
       and heals behind a box that rewrites sequence numbers, where every drop turns the reset into
       a hang, because the dropped segment is one that the connection needs.
@@ -67,7 +70,7 @@ from remedies.netfilter import ours
 TITLE = "Keep in the resets that answer INVALID TCP segments"
 ANSWERS = ("tcp-invalid-reset",)
 RISK: Risk = "moderate"
-HARMLESS = True
+HARMLESS = False
 NEEDS = (Netfilter, Routes, Sysctl, Counters, Accepts)
 TOPICS: tuple[str, ...] = ()
 PARAMS: Mapping[str, object] = {}
@@ -95,9 +98,11 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
             "nothing in this namespace tracks connections, and the rule would switch that on "
             "for every packet; without tracking there is no NAT whose replies could be lost"
         )
-    # Ours stays beside a rule that came later: giving it up would only bring the next fix.
-    same_rule = None if _in_force(facts) else _same_rule(netfilter)
-    return same_rule or _lived_by(facts) or _other_way(facts.get(Routes))
+    if _in_force(facts):
+        # Ours stays beside a rule that came later, and whatever moved while somebody watched:
+        # harm that it does is heard (remedies/harm.py), not guessed at each apply.
+        return _other_way(facts.get(Routes))
+    return _same_rule(netfilter) or _lived_by(facts) or _other_way(facts.get(Routes))
 
 
 def _in_force(facts: Facts) -> bool:

@@ -13,11 +13,12 @@ Safety
     (nf_conntrack_proto_tcp.c, tcp_in_window() and nf_tcp_log_invalid()): conntrack no longer checks
     the window of any TCP flow of this namespace, NATed or not, so a firewall that drops INVALID
     drops fewer forged segments, and the receiver's own TCP judges them, as it does without
-    conntrack. A reset outside the window stays INVALID, and a segment of a connection that
-    conntrack does not know, or has forgotten, is not changed by it. Others write the key, too:
-    kube-proxy (conntrack.tcpBeLiberal), sysctl.d of distributions and of cloud agents; a plan names
-    those it finds. The drop-in begins its line with ``-``: a key that is missing at boot is skipped
-    and holds nothing up. Refused where the key does not exist: nothing tracks connections there.
+    conntrack. A reset below what was acknowledged last stays INVALID, and a segment of a
+    connection that conntrack does not know, or has forgotten, is not changed by it. Others write
+    the key, too: kube-proxy (conntrack.tcpBeLiberal), sysctl.d of distributions and of cloud
+    agents; a plan names those it finds. The drop-in begins its line with ``-``: a key that is
+    missing at boot is skipped and holds nothing up. Refused where the key does not exist: nothing
+    tracks connections there.
 
 What rollback restores
     The value that was read before, and the boot files are removed or given back their content.

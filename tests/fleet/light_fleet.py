@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import drop_first
 import pytest
 from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
 from machine import Machine
@@ -119,6 +120,7 @@ class Fleet:
 
     def environment(self) -> dict[str, str]:
         return {
+            **drop_first.ENVIRONMENT,
             "PATH": os.environ["PATH"],
             "LC_ALL": "C.UTF-8",
             "HOME": str(self.folder),

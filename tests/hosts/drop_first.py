@@ -1,8 +1,8 @@
 """The policy under which tests apply a table and chains rather than a sysctl.
 
 Rules come and go where a test can see them, in two backends and three stores, beside other
-people's; so most tests of writing and undoing use ``default`` with ``invalid-drop`` before
-``tcp-be-liberal``. What ``default`` itself does is tested where that is the question.
+people's; so most tests of writing and undoing use ``default`` with ``invalid-drop`` alone. What
+``default`` itself does is tested where that is the question.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remedies import policy
 
 _LOADED = policy.load()
 _RULE = _LOADED.rules["tcp-invalid-reset"]
-_FIRST = replace(_RULE, fixes=("invalid-drop", "tcp-be-liberal"))
+_FIRST = replace(_RULE, fixes=("invalid-drop",))
 COMPILED = policy.to_compiled(
     replace(_LOADED, rules={**_LOADED.rules, "tcp-invalid-reset": _FIRST})
 )

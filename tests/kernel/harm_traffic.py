@@ -9,6 +9,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import socket
 import struct
 import time
@@ -140,6 +141,34 @@ def refused(client: str, to: str, port: int, source: str = "") -> Probe:
             except OSError as error:
                 return "lives" if word(error) == "refused" else word(error)
         return "answered"
+
+    return probe
+
+
+def abandoned(client: str, server: str, to: str, source: str) -> Probe:
+    """Return a probe of a client whose server has closed: its next data is answered by a reset.
+
+    It lives where that reset comes; else the client waits until a time-out.
+    """
+
+    def probe(site: Site, version: int) -> str:
+        at = AT[version]
+        with (
+            listening(site, server, version, getattr(at, to), 8002) as listener,
+            site.socket(client, at.family, socket.SOCK_STREAM) as asking,
+        ):
+            asking.settimeout(PATIENCE)
+            asking.bind((getattr(at, source), 0))
+            try:
+                asking.connect((getattr(at, to), 8002))
+                listener.accept()[0].close()
+                asking.recv(1)
+                asking.send(b"x")
+            except OSError as error:
+                return word(error)
+            told = select.poll()
+            told.register(asking, select.POLLERR | select.POLLHUP)
+            return "lives" if told.poll(1000 * PATIENCE) else "hangs"
 
     return probe
 

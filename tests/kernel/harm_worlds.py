@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harm_site import AT, World
-from harm_traffic import FAR, refused, renumbered, reused, transfer
+from harm_traffic import FAR, abandoned, refused, renumbered, reused, transfer
 
 SLOW = 4.0
 """SYNPROXY loses the first segment of data: it comes again after a second."""
@@ -46,6 +46,10 @@ table inet f { chain forward { type filter hook forward priority filter; policy 
   }
 }
 """
+FAR_ALONE = MASQUERADE.replace(
+    'oifname "eth0" masquerade', 'ip daddr 198.51.100.0/24 oifname "eth0" masquerade', 1
+).replace("fd17::/64 oifname", "fd17::/64 ip6 daddr 2001:db8:9::/64 oifname")
+"""NAT for one network alone: what comes back by the second link is left as it is."""
 _SUBNETS = ("172.17.0.0/16", "fd17::/64")
 _FAR = ("198.51.100.9/32", "2001:db8:9::9/128")
 _VIA_HOST = {"198.51.100.9/32": "10.21.17.99", "2001:db8:9::9/128": "fd21::99",
@@ -111,6 +115,7 @@ WORLDS = (
         probes=(
             ("one way", transfer("x", "v", "far", 8000, source="neighbour")),
             ("refused", refused("x", "far", 8001)),
+            ("told that it is gone", abandoned("x", "v", "far", "neighbour")),
         ),
     ),
     World(
@@ -123,6 +128,7 @@ WORLDS = (
         probes=(
             ("one way", transfer("v", "x", "neighbour", 8000, source="far")),
             ("refused", refused("v", "neighbour", 8001, source="far")),
+            ("told that it is gone", abandoned("v", "x", "neighbour", "far")),
         ),
     ),
     World(
@@ -141,20 +147,22 @@ WORLDS = (
     ),
     World(
         "SYN-ACKs only, two links",
-        MASQUERADE,
+        FAR_ALONE,
         routes={"v": _SIDE},
         probes=(
             ("one way", transfer("v", "c", "container", 8000, source="outside")),
             ("refused", refused("v", "container", 8001, source="outside")),
+            ("told that it is gone", abandoned("v", "c", "container", "outside")),
         ),
     ),
     World(
         "INVALID accepted by a rule",
-        MASQUERADE + ACCEPTED,
+        FAR_ALONE + ACCEPTED,
         routes={"v": _SIDE},
         probes=(
             ("one way", transfer("v", "c", "container", 8000, source="outside")),
             ("refused", refused("v", "container", 8001, source="outside")),
+            ("told that it is gone", abandoned("v", "c", "container", "outside")),
         ),
     ),
     World(

@@ -38,6 +38,12 @@ backend: {backend}
 rules:
   tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fixes}]}}
 """
+FIRST = {
+    "tcp-be-liberal": "tcp-be-liberal",
+    "invalid-drop": "invalid-drop",
+    "invalid-drop, tcp-be-liberal": "tcp-be-liberal",
+}
+"""Which of a policy's fixes is used for what is only exposed: one that harms nothing, first."""
 WORLDS = {"nothing": "", "IPv4 drops": V4_DROPS, "forward drops": FORWARD_DROPS}
 
 
@@ -62,7 +68,7 @@ def test_a_second_apply_changes_nothing(
 
     first = remedy("apply", "--yes", "--window", "0")
     assert first["outcome"] == "applied"
-    assert {change["fix"] for change in first["changes"]} == {fixes.partition(",")[0]}
+    assert {change["fix"] for change in first["changes"]} == {FIRST[fixes]}
     for _ in range(2):
         again = remedy("apply", "--yes", "--window", "0")
         assert (again["outcome"], again["changes"], again["refused"]) == ("nothing", [], [])

@@ -120,12 +120,24 @@ def test_a_refusal_falls_to_the_next_and_is_told() -> None:
     assert [(r.fix, r.reason, r.wanted) for r in made.refused] == [("first", "asymmetric", False)]
 
 
-def test_what_could_harm_is_not_applied_for_what_is_only_exposed() -> None:
+def test_what_could_harm_comes_last_for_what_is_only_exposed() -> None:
     FIXES["first"].HARMLESS = False
-    made = plan(policy(), FINDING)
-    assert summary(made) == [("create", "b", None, "1")]
-    assert "only exposed" in made.refused[0].reason
+    assert summary(plan(policy(), FINDING)) == [("create", "b", None, "1")]
     assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
+    FIXES["second"].reason = "absent"
+    assert summary(plan(policy(), FINDING))[0][1] == "a"
+
+
+def test_a_fix_in_force_is_not_swapped_for_one_that_was_refused_when_it_came() -> None:
+    """Every second apply would change something else."""
+    held = {"b": Held("b", "second", None, "1", "t1", policy=("p",))}
+    covered = replace(FINDING, verdict="mitigated", mitigated_by="remedy b")
+    for finding in (covered, FINDING, replace(FINDING, verdict="proven")):
+        made = plan(policy(), finding, store=FakeStore(b="1"), held=held)
+        assert (made.changes, made.refused) == ((), ())
+    FIXES["second"].reason = "harm now"
+    made = plan(policy(), covered, store=FakeStore(b="1"), held=held)
+    assert [(c.action, c.resource) for c in made.changes] == [("create", "a"), ("remove", "b")]
 
 
 def test_a_guard_that_cannot_see_refuses() -> None:
