@@ -108,8 +108,10 @@ class Fleet:
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_timeout": 4,
             "remedy_window": "0s",
+            "remedy_policy": drop_first.YAML,
             **group,
         }
+        common = {name: value for name, value in common.items() if value is not None}
         hosts = {
             name: {"ansible_host": host.address, **host.variables}
             for name, host in self.hosts.items()
@@ -120,7 +122,6 @@ class Fleet:
 
     def environment(self) -> dict[str, str]:
         return {
-            **drop_first.ENVIRONMENT,
             "PATH": os.environ["PATH"],
             "LC_ALL": "C.UTF-8",
             "HOME": str(self.folder),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import tempfile
 from dataclasses import replace
 
@@ -22,10 +23,18 @@ COMPILED = policy.to_compiled(
 )
 """As :func:`policy.from_compiled` reads it: nothing has to be compiled by each command."""
 
-_handle, PATH = tempfile.mkstemp(prefix="drop-first-", suffix=".json")
+_FOLDER = tempfile.mkdtemp(prefix="drop-first-")
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+PATH = os.path.join(_FOLDER, "drop-first.json")
 """The file that holds it while the tests run."""
-with os.fdopen(_handle, "w") as _file:
+YAML = os.path.join(_FOLDER, "drop-first.yaml")
+"""The same as a person writes it, for what lays another policy over it."""
+with open(PATH, "w") as _file:
     _file.write(COMPILED)
-atexit.register(os.unlink, PATH)
+with open(YAML, "w") as _file:
+    _file.write(
+        "apiVersion: remedy/v1\nname: default\nextends: default\n"
+        "rules:\n  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop]}\n"
+    )
 
 ENVIRONMENT = {"REMEDY_POLICY": PATH}

@@ -132,7 +132,7 @@ def test_a_failing_one_is_unknown_and_the_rest_is_scanned(netns: Make, tmp_path:
     broken, fine = netns(), netns()
     (one,) = named(scan(tmp_path), broken)
     folder = Path(state.prepare(str(tmp_path), one["host"]["netns"]))
-    (folder / NAME).write_text("not a journal\n")
+    (folder / NAME).write_text("not a journal\nnor is this\n")
     found = scan(tmp_path)
     (one,) = named(found, broken)
     assert one["findings"] == []

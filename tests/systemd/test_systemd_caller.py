@@ -18,15 +18,22 @@ from pathlib import Path
 import pytest
 from box import REMEDY, Box, start
 
+from remedies.model import Standing
+
 ROUNDS = range(5)
-NAT = """\
-table ip theirs {
-    chain postrouting {
-        type nat hook postrouting priority srcnat; policy accept;
-        oifname "eth9" masquerade
+WALL = """\
+table ip wall {
+    chain input {
+        type filter hook input priority filter; policy accept;
+        tcp sport 22 ct state untracked counter drop
     }
 }
 """
+"""A firewall that knows tracked connections alone: what is taken out of conntrack is cut."""
+CUTS = Standing(
+    "notrack", {"protocol": "tcp", "ports": [22], "addresses": ["127.0.0.1"]}, "it cuts SSH"
+)
+TABLE = "remedy_notrack"
 COMMAND = "echo ready $XDG_SESSION_ID; read go; exec {remedy} --policy /etc/test-policy.json \
 --plain apply --yes --window 0 {flags}"
 TIMER = "--confirm-timeout 2s --wait"
@@ -39,7 +46,7 @@ JOURNAL = "/var/lib/remedy/host/journal*.jsonl"
 def box(debian: Path) -> Iterator[Box]:
     made = start(debian)
     try:
-        made.policy("invalid-drop")
+        made.policy(rules={}, require=(CUTS,))
         made.run("mkdir", "-m", "700", "-p", "/root/.ssh")
         made.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
         made.run("cp", "/root/.ssh/id_ed25519.pub", "/root/.ssh/authorized_keys")
@@ -110,7 +117,7 @@ def login(box: Box) -> Iterator[Login]:
 
 def in_force(box: Box) -> bool:
     """Tell whether our table is there; while something is being written, that says nothing."""
-    return "table inet remedy_invalid_drop" in box.run("nft", "list", "tables")
+    return f"table inet {TABLE}" in box.run("nft", "list", "tables")
 
 
 def becomes(box: Box, wanted: bool, seconds: float) -> bool:
@@ -125,7 +132,7 @@ def becomes(box: Box, wanted: bool, seconds: float) -> bool:
 def cuts(box: Box) -> bool:
     """Tell whether our rule drops a segment while it is in force."""
     while True:
-        table = box.run("nft", "list", "table", "inet", "remedy_invalid_drop", code=None)
+        table = box.run("nft", "list", "table", "inet", TABLE, code=None)
         if not table or any(n != "0" for n in re.findall(r"packets (\d+)", table)):
             return bool(table)
 
@@ -141,24 +148,19 @@ def is_settled(box: Box) -> None:
 
 
 @pytest.fixture
-def nat(box: Box) -> Iterator[Callable[[], None]]:
-    """Give what makes conntrack track, from then on and not before."""
-
-    def track() -> None:
-        box.run("nft", "-f", "-", stdin=NAT)
-        box.run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0")
-
-    yield track
-    box.run("nft", "delete", "table", "ip", "theirs", code=None)  # a reboot took it
+def wall(box: Box) -> Iterator[Callable[[], None]]:
+    """Give what puts the firewall up."""
+    yield lambda: box.run("nft", "-f", "-", stdin=WALL) and None
+    box.run("nft", "delete", "table", "ip", "wall", code=None)  # a reboot took it
 
 
 @pytest.mark.parametrize("number", ROUNDS)
 def test_a_change_that_cuts_its_own_caller_is_undone(
-    box: Box, login: Login, nat: Callable[[], None], number: int
+    box: Box, login: Login, wall: Callable[[], None], number: int
 ) -> None:
-    """The session is older than conntrack, which picks nothing up: its segments are INVALID."""
+    """Its answers are no longer tracked, and the firewall drops what is not."""
     caller = login(TIME_TO_LOOK)
-    nat()
+    wall()
     caller.go()
     caller.applies()
     caller.go()  # something for the rule to drop
@@ -169,10 +171,10 @@ def test_a_change_that_cuts_its_own_caller_is_undone(
 
 
 def test_yes_alone_is_not_enough_for_what_cuts_the_caller_off(
-    box: Box, login: Login, nat: Callable[[], None]
+    box: Box, login: Login, wall: Callable[[], None]
 ) -> None:
     caller = login("")
-    nat()
+    wall()
     caller.go()
     said, _ = caller.ssh.communicate(timeout=30)
     assert caller.ssh.returncode == 64
@@ -188,10 +190,10 @@ def test_yes_alone_is_not_enough_for_what_cuts_the_caller_off(
 
 
 def test_the_hosts_name_says_that_it_is_meant(
-    box: Box, login: Login, nat: Callable[[], None]
+    box: Box, login: Login, wall: Callable[[], None]
 ) -> None:
     caller = login(f"--confirm={box.run('hostname').strip()}")
-    nat()
+    wall()
     caller.go()
     caller.applies()
     caller.go()  # something for the rule to drop
@@ -221,11 +223,11 @@ def log_out(box: Box, caller: Caller) -> None:
 def test_losing_the_caller_does_not_stop_the_timer(
     box: Box,
     login: Login,
-    nat: Callable[[], None],
+    wall: Callable[[], None],
     lose: Callable[[Box, Caller], None],
     number: int,
 ) -> None:
-    nat()
+    wall()
     caller = login()
     caller.go()
     caller.applies()
@@ -236,11 +238,11 @@ def test_losing_the_caller_does_not_stop_the_timer(
 
 @pytest.mark.parametrize("number", ROUNDS)
 def test_a_reboot_while_it_waits_leaves_nothing(
-    box: Box, login: Login, nat: Callable[[], None], number: int
+    box: Box, login: Login, wall: Callable[[], None], number: int
 ) -> None:
     """After an orderly one it is on record already; after a crash the next writer records it."""
     crash = number % 2 == 1
-    nat()
+    wall()
     caller = login(WAITS_LONG)
     caller.go()
     caller.applies()
