@@ -193,7 +193,7 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
 def table() -> str:
     """Return the canonical text of our nftables table."""
     rule = (
-        ours.tcp_flags(("rst", "ack"), "rst"),
+        ours.tcp_flags("rst"),
         ours.ct_state("invalid"),
         ours.counter(),
         ours.drop(),

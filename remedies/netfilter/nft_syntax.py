@@ -105,9 +105,9 @@ def _statement(expression: dict[str, Any]) -> str:
     ((kind, body),) = expression.items()
     if kind == "match":
         op = "" if body["op"] in ("==", "in") else f"{body['op']} "
-        if "&" in body["left"]:  # a mask: nft(8), "tcp flags value / mask"
-            field, mask = body["left"]["&"]
-            return f"{_left(field)} {_right(body['right'])} / {_right(mask)}"
+        if body["left"].get("payload", {}).get("field") == "flags":
+            # Of flags nft means "any of these" where nothing is written.
+            return f"{_left(body['left'])} {body['op']} {_right(body['right'])}"
         quote = str(_meta_key(body["left"])) in _QUOTED
         return f"{_left(body['left'])} {op}{_right(body['right'], quote)}"
     if kind == "jump" and isinstance(body, dict):

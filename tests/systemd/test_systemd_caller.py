@@ -150,7 +150,11 @@ def is_settled(box: Box) -> None:
 @pytest.fixture
 def wall(box: Box) -> Iterator[Callable[[], None]]:
     """Give what puts the firewall up."""
-    yield lambda: box.run("nft", "-f", "-", stdin=WALL) and None
+
+    def up() -> None:
+        box.run("nft", "-f", "-", stdin=WALL)
+
+    yield up
     box.run("nft", "delete", "table", "ip", "wall", code=None)  # a reboot took it
 
 

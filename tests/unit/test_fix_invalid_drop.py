@@ -73,11 +73,11 @@ def test_with_nftables_it_wants_its_own_table() -> None:
         "table inet remedy_invalid_drop {\n"
         "\tchain output {\n"
         "\t\ttype filter hook output priority filter - 10; policy accept;\n"
-        "\t\ttcp flags rst / rst,ack ct state invalid counter drop"
+        "\t\ttcp flags == rst ct state invalid counter drop"
         ' comment "remedy:invalid-drop"\n\t}\n\n'
         "\tchain forward {\n"
         "\t\ttype filter hook forward priority filter - 10; policy accept;\n"
-        "\t\ttcp flags rst / rst,ack ct state invalid counter drop"
+        "\t\ttcp flags == rst ct state invalid counter drop"
         ' comment "remedy:invalid-drop"\n\t}\n}\n'
     )
 
