@@ -167,7 +167,6 @@ def test_a_change_that_cuts_its_own_caller_is_undone(
     wall()
     caller.go()
     caller.applies()
-    caller.go()  # something for the rule to drop
     assert cuts(box)
     is_settled(box)
     # The caller never knew: its connection lives on and brings it the end.
@@ -200,7 +199,6 @@ def test_the_hosts_name_says_that_it_is_meant(
     wall()
     caller.go()
     caller.applies()
-    caller.go()  # something for the rule to drop
     assert cuts(box)
     assert box.json("status")["pending_confirm"] is None
     assert box.json("rollback", "--yes")["outcome"] == "rolled-back"
