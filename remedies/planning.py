@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
 
 from remedies import catalogue, removal
 from remedies.draft import Draft
