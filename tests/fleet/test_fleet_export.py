@@ -46,11 +46,17 @@ def test_the_exported_plan_of_a_whole_host_is_applied_there_and_undone(fleet: Fl
     assert code == 0, output
     path = fleet.folder / "plans/plans/old.json"
     plan = json.loads(path.read_text())
+    plan["findings"][0]["details"]["port"] = "53"  # what an effect may be about
     plan["changes"][0]["effects"] = [f"flow:{flow}" for flow in FLOWS.values()] + [
         "flow:udp/eth0/53"
     ]
     path.write_text(json.dumps(plan))
-    code, out, err = fleet.call("remedy", "export", "ansible", str(path), "-o", "out")
+    export = ("remedy", "export", "ansible", str(path), "-o", "out")
+    code, out, err = fleet.call(*export)
+    found = re.search(r"plan_id [0-9a-f]*, content ([0-9a-f]+)", out + err)
+    assert found is not None, out + err
+    path.write_text(json.dumps({**plan, "plan_id": found[1]}))
+    code, out, err = fleet.call(*export)
     assert code == 0, out + err
 
     hosts = (old, near)

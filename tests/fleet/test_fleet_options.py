@@ -70,5 +70,5 @@ def test_what_waits_on_hosts_is_kept_by_a_person_over_the_fleet(fleet: Fleet) ->
     for host in (whole, light):
         rows = json.loads(host.on("sh", "-c", f"{BUNDLE} history --json"))["transactions"]
         assert [row["outcome"] for row in rows] == ["confirmed"]
-        key = "net.netfilter.nf_conntrack_tcp_be_liberal"
-        assert host.on("sysctl", "-n", key).strip() == "1"
+        in_force = json.loads(host.on("sh", "-c", f"{BUNDLE} status --json"))["in_force"]
+        assert [entry["state"] for entry in in_force] == ["ours"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from fleet_host import TABLE, LightHost, kill_all, wait_until
 from light_fleet import Fleet, wait_for_log
@@ -37,6 +38,8 @@ def fail_in_the_middle(host: LightHost) -> None:
     program = host.folder / "bin" / "ip6tables-nft-restore"
     program.write_text(
         "#!/bin/sh\ncase \" $* \" in *' --test '*|*' -t '*) exit 0;; esac\n"
+        # Of an empty namespace, in which a check tries what it will write, it takes them.
+        f'[ "$(grep -c : /proc/self/net/dev)" -gt 1 ] || exec {shutil.which(program.name)} "$@"\n'
         "echo 'ip6tables-nft-restore: line 4 failed' >&2\nexit 4\n"
     )
     program.chmod(0o755)
