@@ -1,6 +1,6 @@
 """The state of invalid-drop as earlier versions wrote it: every INVALID segment dropped.
 
-Journals hold it (P19 of the tests: an older version's transaction is rolled back), hosts have it in
+Journals hold it, hosts have it in
 force, and the harm matrix shows what it ends.
 """
 
