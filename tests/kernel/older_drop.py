@@ -1,7 +1,6 @@
 """The state of invalid-drop as earlier versions wrote it: every INVALID segment dropped.
 
-Journals hold it, hosts have it in
-force, and the harm matrix shows what it ends.
+Journals hold it, hosts have it in force, and the harm matrix shows what it ends.
 """
 
 from __future__ import annotations
