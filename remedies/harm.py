@@ -109,16 +109,16 @@ def redirected(held: Iterable[Held]) -> tuple[tuple[Held, str, int], ...]:
 def of_redirects(redirects: Iterable[tuple[Held, str, int]], asked: Asked) -> tuple[Harm, ...]:
     """Return the harm of redirects whose requests nobody answers.
 
-    One client that is answered by the interface shows that the way is open. With br_netfilter a
-    request is heard on a bridge as NAT has left it, and as it was asked on the bridge's port alone:
-    so it is the client that is answered, whatever it seems to have asked.
+    One client that is answered by the interface shows that the way is open. One question alone that
+    is not answered within the window proves nothing: it may have come while the rule was written.
     """
     found = []
-    answered = {(r.way.source, r.way.source_port) for r in asked.requests if r.answered}
     for entry, link, port in redirects:
         heard = [r for r in asked.requests if (r.link, r.way.destination_port) == (link, port)]
         old = [request for request in heard if request.age >= PATIENCE]
-        if old and not any((r.way.source, r.way.source_port) in answered for r in heard):
+        clients = {(r.way.source, r.way.source_port) for r in old}
+        often = len(clients) > 1 or any(request.count > 1 for request in old)
+        if often and not any(request.answered for request in heard):
             way = old[0].way
             asks = f"{at(way.source, way.source_port)} asked {at(way.destination, port)} by {link}"
             reason = f"{asks} and was not answered, nor was anybody else who asked there"

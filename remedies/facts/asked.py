@@ -2,7 +2,8 @@
 
 Heard on a packet socket, before any rule drops a request and after every rule has let an answer
 out: a request that a firewall eats leaves no entry in conntrack. An answer is what leaves from the
-address and port that were asked.
+port that was asked to the client that asked, by whichever address: on a bridge a request may be
+heard as NAT has left it, and an answer from the wrong address is the detectors' to prove.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Request:
     answered: bool
     age: float
     """Seconds from the first request to the end."""
+    count: int = 1
+    """How often it was asked."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class _Listening:
         self._begin = time.monotonic()
         self._ports = frozenset(ports)
         self._first: dict[bytes, tuple[float, int]] = {}
+        self._count: dict[bytes, int] = {}
         self._answered: set[bytes] = set()
         self._ring = Ring(segments.datagrams(ports), _BLOCKS)
 
@@ -96,8 +100,10 @@ class _Listening:
                 continue
             if packet.outgoing:
                 self._answered.add(turned(way))
-            elif way not in self._first and len(self._first) < _MOST:
-                self._first[way] = packet.time, packet.link
+            elif way in self._first:
+                self._count[way] += 1
+            elif len(self._first) < _MOST:
+                self._first[way], self._count[way] = (packet.time, packet.link), 1
 
     def finish(self) -> Asked:
         from remedies.tap.segments import spell
@@ -105,8 +111,16 @@ class _Listening:
         self._take(self._ring.drain())
         self.close()
         now = time.time()
+        answered = {Tuple(*spell(way)) for way in self._answered}
+        clients = {(way.source, way.source_port) for way in answered}
         requests = tuple(
-            Request(Tuple(*spell(way)), _name(link), way in self._answered, now - first)
+            Request(
+                asked := Tuple(*spell(way)),
+                _name(link),
+                (asked.source, asked.source_port) in clients,
+                now - first,
+                self._count[way],
+            )
             for way, (first, link) in self._first.items()
         )
         return Asked(requests, round(time.monotonic() - self._begin, 3))

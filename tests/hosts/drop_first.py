@@ -24,6 +24,7 @@ COMPILED = policy.to_compiled(
 """As :func:`policy.from_compiled` reads it: nothing has to be compiled by each command."""
 
 _FOLDER = tempfile.mkdtemp(prefix="drop-first-")
+os.chmod(_FOLDER, 0o755)  # some commands run as somebody else
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 PATH = os.path.join(_FOLDER, "drop-first.json")
 """The file that holds it while the tests run."""

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from older_drop import OLDER
 from run_in import RunIn
 
 from remedies import codec, impact
@@ -138,12 +139,10 @@ FOUR = pytest.mark.parametrize("family", [4])
 
 
 def severity(session: Session) -> str:
-    """Judge the plan that puts our INVALID drop in force."""
+    """Judge a plan that drops every INVALID segment, as earlier versions did."""
     host = Host("h", "m", "k", "host", "b")
     resource = f"nft:{invalid_drop.TABLE}"
-    change = Change(
-        "x", None, resource, "create", None, invalid_drop.table(), "", "exact", "low", ""
-    )
+    change = Change("x", None, resource, "create", None, OLDER, "", "exact", "low", "")
     plan = Plan(Scan(host, "t", (), ()), PolicyRef((), ""), (change,), (), ())
     (found,) = impact.judge(plan, Facts(host, "t", 0.0, {"session": session}))
     return found.severity
@@ -192,7 +191,7 @@ def test_what_is_severe_cuts_the_session(pair: World) -> None:
     session = made.probe()
     assert (session.loose, only(session).tracked) == (False, False)
     assert severity(session) == "severe"
-    run("nft", "-f", "-", stdin=nft_text(invalid_drop.table()))
+    run("nft", "-f", "-", stdin=nft_text(OLDER))
     assert not made.lives()
 
 
@@ -205,7 +204,7 @@ def test_what_is_not_severe_lets_it_live(pair: World) -> None:
     session = made.probe()
     assert (only(session).tracked, only(session).replied) == (True, True)
     assert severity(session) == "none"
-    run("nft", "-f", "-", stdin=nft_text(invalid_drop.table()))
+    run("nft", "-f", "-", stdin=nft_text(OLDER))
     assert made.lives()
     assert severity(replace(session, loose=False)) == "none"
 
@@ -223,7 +222,7 @@ def test_a_connection_that_ends_here_survives_two_ways(pair: World, run_in: RunI
     for key in ("all", "w1", "w2"):
         run_in(away, ["sysctl", "-qw", f"net.ipv4.conf.{key}.rp_filter=0"])
     run("nft", "-f", "-", stdin=COUNT)
-    run("nft", "-f", "-", stdin=nft_text(invalid_drop.table()))
+    run("nft", "-f", "-", stdin=nft_text(OLDER))
     run("ip", "route", "add", "192.0.2.2/32", "via", "198.51.100.2", "dev", "v2")
     assert " dev v2 " in run("ip", "route", "get", "192.0.2.2")
     fresh = Pair(made.ns, away, "192.0.2.1")

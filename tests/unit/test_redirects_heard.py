@@ -22,8 +22,16 @@ NFT = Held(
 XT = Held("iptables:nat/REMEDY-REDIRECT", "udp-redirect", None, _chain("nft", WAYS), "t")
 
 
-def ask(answered: bool, *, age: float = 1, link: str = "docker0", to: str = "10.0.0.9") -> Request:
-    return Request(Tuple("172.17.0.2", 4000, to, 53), link, answered, age)
+def ask(
+    answered: bool,
+    *,
+    age: float = 1,
+    link: str = "docker0",
+    to: str = "10.0.0.9",
+    port: int = 4000,
+    count: int = 1,
+) -> Request:
+    return Request(Tuple("172.17.0.2", port, to, 53), link, answered, age, count)
 
 
 @pytest.mark.parametrize("held", [NFT, XT], ids=["nft", "iptables"])
@@ -31,12 +39,13 @@ def ask(answered: bool, *, age: float = 1, link: str = "docker0", to: str = "10.
     ("requests", "harm"),
     [
         ([], False),
-        ([ask(False)], True),
-        ([ask(False, age=0.1)], False),
-        ([ask(False), ask(True)], False),
-        ([ask(False), ask(True, to="10.0.0.8")], False),
-        ([ask(False, link="eth0")], False),
-        ([ask(False), ask(True, link="veth0", to="10.0.0.8")], False),
+        ([ask(False)], False),
+        ([ask(False, count=2)], True),
+        ([ask(False), ask(False, port=4001)], True),
+        ([ask(False, age=0.1, count=2)], False),
+        ([ask(False, count=2), ask(True)], False),
+        ([ask(False, count=2), ask(True, to="10.0.0.8")], False),
+        ([ask(False, link="eth0", count=2)], False),
     ],
 )
 def test_requests_that_nobody_answers_are_harm(
