@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import drop_first
 import pytest
 from userland_world import BUNDLE, Userland
 
@@ -21,6 +23,9 @@ RULE = "add rule ip n p masquerade\n"
 def world(userland: Callable[..., Userland]) -> Iterator[Userland]:
     with userland() as made:
         made.sh("nft", "-f", "-", stdin=NAT + RULE)
+        settings = made.root / "etc/remedy/remedy.yaml"
+        settings.parent.mkdir(exist_ok=True)
+        settings.write_text(f"policy: {made.policy(Path(drop_first.YAML).read_text())}\n")
         yield made
 
 
