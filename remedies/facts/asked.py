@@ -140,5 +140,6 @@ def _name(link: int) -> str:
 
 def watch(asking: Asking) -> Watch[Asked]:
     """Begin to listen to the ports of the topics; raise Unreadable where none may be made."""
-    ports = tuple(sorted(int(t[len(TOPIC) :]) for t in asking.topics if t.startswith(TOPIC)))
+    named = (topic[len(TOPIC) :] for topic in asking.topics if topic.startswith(TOPIC))
+    ports = tuple(sorted(int(port) for port in named if port.isdigit()))
     return _Listening(ports[:_PORTS]) if ports and asking.window > 0 else _Silent()

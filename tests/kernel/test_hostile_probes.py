@@ -29,7 +29,9 @@ FIXED = {
     "sysctl": "nine values of /proc/sys",
     "docker": "each daemon has a second of its own: see below",
     "slab": "a file of a line, or one of which 256 KiB are read",
-    "tap": "the kernel's ring of packets, of a fixed size, for the window alone",
+    "asked": "the kernel's ring of packets, of a fixed size, for the window alone",
+    "stalls": "the same",
+    "tap": "the same",
 }
 """Probes that do not look at the clock while they read, and what bounds them."""
 

@@ -171,11 +171,14 @@ def test_a_torn_tail_without_its_last_newline_only_is_torn_too(tmp_path: Path) -
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[int]:
-    """Let no file grow past 4 KiB (RLIMIT_FSIZE), as a full disk does: the kernel writes a part."""
+    """Let no file grow past 1 MiB (RLIMIT_FSIZE), as a full disk does: the kernel writes a part.
+
+    What the test runner itself prints into a file stays below that.
+    """
     previous = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, previous[1]))
-    yield 4096
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, previous[1]))
+    yield 1 << 20
     resource.setrlimit(resource.RLIMIT_FSIZE, previous)
     signal.signal(signal.SIGXFSZ, handler)
 
@@ -192,7 +195,7 @@ def test_a_full_disk_again_and_again_and_the_journal_stays_good(tmp_path: Path, 
         with Journal(str(tmp_path)) as journal, pytest.raises(OSError, match=r"No space|too large"):
             journal.append("begin", "t", {})
     assert [r.seq for r in records(str(path))] == [1, 2, 3]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, resource.RLIM_INFINITY))
     before = path.read_bytes()
     with Journal(str(tmp_path)) as journal:
         journal.append("begin", "after", {})
