@@ -17,6 +17,7 @@ from remedies.fleet import rundir, runner
 from remedies.fleet.hearing import Hearing
 from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing
+from remedies.policy.sources import anywhere
 from remedies.transaction.consent import Consent
 
 
@@ -50,9 +51,7 @@ def given(args: argparse.Namespace) -> dict[str, object]:
     """Return what the command line says beside the inventory; it counts more."""
     found: dict[str, object] = {}
     if args.policy:
-        found["remedy_policy"] = [
-            os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy
-        ]
+        found["remedy_policy"] = [anywhere(spec) for spec in args.policy]
     if args.state_dir != "/var/lib/remedy":
         found["remedy_state_dir"] = args.state_dir
     for name in ("backend", "window", "fix", "change_id", "message", "approved_by"):

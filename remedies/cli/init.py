@@ -13,6 +13,7 @@ import os
 from remedies import shipped
 from remedies.cli.parser import agreeing
 from remedies.errors import ConfigError, UsageError
+from remedies.policy.sources import anywhere
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +88,7 @@ def _named(args: argparse.Namespace) -> list[str]:
         )
     if args.policy == ["-"]:
         raise UsageError("standard input is gone once it is read", "save the policy as a file")
-    return [os.path.abspath(p) if "/" in p or os.path.exists(p) else p for p in args.policy]
+    return [anywhere(spec) for spec in args.policy]
 
 
 def _read(path: str) -> str:

@@ -51,6 +51,11 @@ def locate(spec: str, beside: Optional[Place] = None) -> Place:
     return place
 
 
+def anywhere(spec: str) -> str:
+    """Return a source as it is found from any folder: a file by its whole path, a name as it is."""
+    return os.path.abspath(spec) if "/" in spec or os.path.exists(spec) else spec
+
+
 def _absent(spec: str, place: Place, known: dict[str, str]) -> tuple[str, str]:
     """Return what is missing, and the nearest shipped name or all of them."""
     if "/" in spec or spec.endswith((".yaml", ".yml")):

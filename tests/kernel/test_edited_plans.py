@@ -197,23 +197,32 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from _places(item)
 
 
+SIXTY = settings(
+    max_examples=60, deadline=None, database=None, derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+
+
+def _edited(data: st.DataObject, whole: Any) -> Any:
+    """Return a copy in which one part is gone, or is something else."""
+    edited = json.loads(json.dumps(whole))
+    parent, key = data.draw(st.sampled_from(list(_places(edited))))
+    if data.draw(st.booleans()):
+        del parent[key]
+    else:
+        parent[key] = data.draw(JUNK)
+    return edited
+
+
 def test_no_edit_ends_in_a_bug(netns: Callable[..., str], tmp_path: Path) -> None:
     """Bounded: 60 real plans in which one part is another, gone or there twice."""
     with standing("nftables", "notrack", netns, tmp_path) as host:
         plan = saved(host)
 
-        @settings(
-            max_examples=60, deadline=None, database=None, derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        @SIXTY
         @given(st.data())
         def one(data: st.DataObject) -> None:
-            edited = json.loads(json.dumps(plan))
-            parent, key = data.draw(st.sampled_from(list(_places(edited))))
-            if data.draw(st.booleans()):
-                del parent[key]
-            else:
-                parent[key] = data.draw(JUNK)
+            edited = _edited(data, plan)
             code, said = apply(host, edited, "--dry-run")
             assert code in (0, 5, 8, 65, 78), (code, said)
 
@@ -228,18 +237,10 @@ def test_no_edit_of_facts_ends_in_a_bug(netns: Callable[..., str], tmp_path: Pat
         assert done.code in (0, 2), done.out
         facts = json.loads(path.read_text())
 
-        @settings(
-            max_examples=60, deadline=None, database=None, derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        @SIXTY
         @given(st.data())
         def one(data: st.DataObject) -> None:
-            edited = json.loads(json.dumps(facts))
-            parent, key = data.draw(st.sampled_from(list(_places(edited))))
-            if data.draw(st.booleans()):
-                del parent[key]
-            else:
-                parent[key] = data.draw(JUNK)
+            edited = _edited(data, facts)
             path.write_text(json.dumps(edited))
             done = host.run("scan", "--facts", str(path))
             assert done.code in (0, 1, 2, 65), (done.code, done.out)

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from as_root import needs_root
 
 from remedies.cli.session import write_file
 from remedies.errors import RemedyError
@@ -32,7 +33,7 @@ def test_a_pipe_of_our_own_is_written_to(tmp_path: Path) -> None:
         os.close(reader)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@needs_root
 def test_a_pipe_of_another_user_is_refused(tmp_path: Path) -> None:
     path = fifo(tmp_path / "pipe")
     os.chown(path, 65534, 65534)
