@@ -9,10 +9,23 @@ from collections.abc import Generator
 
 import drop_first
 import pytest
+from hypothesis import HealthCheck, settings
 
 from remedies.lab import world
 
 ROOT = os.geteuid() == 0
+
+# The same examples on every run, and no deadline: how long an example takes says how busy the
+# machine is, not whether the code is right. New examples are fuzzing's.
+settings.register_profile(
+    "remedies",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("remedies")
 
 # nohup, and a script that puts the run in the background, leave them ignored for every program.
 signal.signal(signal.SIGINT, signal.default_int_handler)

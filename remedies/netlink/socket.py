@@ -45,6 +45,7 @@ _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
 _NLMSGERR_ATTR_MSG = 1
+_MAX_ERRNO = 4095  # include/linux/err.h
 # A dump fills at most 32 KiB a datagram (netlink_dump() in net/netlink/af_netlink.c), but one
 # message may be longer than that: an nf_tables rule reaches 64 KiB.
 _DATAGRAM = 1 << 17
@@ -112,13 +113,15 @@ def failure(flags: int, payload: bytes) -> OSError | None:
     """Return what an NLMSG_ERROR says, None for an acknowledgement.
 
     The kernel's own sentence (extended ack, Linux 4.12) is in ``strerror`` where there is one.
-    Raises Unreadable where the payload is too short to be one.
+    Raises Unreadable where the payload is too short to be one, or holds no error number.
     """
     if len(payload) < 20:  # struct nlmsgerr: errno and the header it answers
         raise Unreadable(f"netlink: error message of {len(payload)} bytes")
     number = -_INT.unpack_from(payload)[0]
     if number == 0:
         return None
+    if not 0 < number <= _MAX_ERRNO:
+        raise Unreadable(f"netlink: error number {number}")
     text = os.strerror(number)
     if flags & NLM_F_ACK_TLVS:
         (length,) = struct.unpack_from("=I", payload, 4)

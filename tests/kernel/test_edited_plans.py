@@ -197,10 +197,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from _places(item)
 
 
-SIXTY = settings(
-    max_examples=60, deadline=None, database=None, derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+SIXTY = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 def _edited(data: st.DataObject, whole: Any) -> Any:

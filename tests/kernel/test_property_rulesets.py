@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from foreign_rules import STEPS, foreign
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from ruleset_steps import Foreign, Step, go
 
@@ -27,14 +27,7 @@ def _nothing_reaches_the_machines_own_rules() -> Iterator[None]:
         yield
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate,),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=EXAMPLES, phases=(Phase.generate,))
 @given(foreign(), STEPS, st.integers(0, 15))
 def test_any_fixes_on_any_ruleset_are_rolled_back_exactly(
     world: Foreign, steps: list[Step], die: int

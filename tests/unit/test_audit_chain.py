@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.cli import main
@@ -185,7 +185,7 @@ def test_a_rewritten_chain_shows_against_an_anchor_alone(tmp_path: Path) -> None
     assert verify(str(path), head).anchor == 0
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.data())
 def test_any_flipped_byte_is_found_at_its_record(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

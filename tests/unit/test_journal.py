@@ -335,7 +335,7 @@ LINES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(LINES)
 def test_whatever_a_crash_leaves_the_records_before_it_survive(
     tmp_path_factory: pytest.TempPathFactory, steps: list[object]

@@ -78,6 +78,12 @@ def test_an_acknowledgement_is_no_failure() -> None:
     assert socket.failure(0, bytes(20)) is None
 
 
+@pytest.mark.parametrize("number", [-(2**31), -4096, 1, 2**31 - 1])
+def test_what_is_no_errno_is_unreadable(number: int) -> None:
+    with pytest.raises(Unreadable, match="error number"):
+        socket.failure(0, struct.pack("=i", number) + bytes(16))
+
+
 def test_the_kernels_own_sentence_is_kept() -> None:
     header = socket.message(20, 0, 1, b"")
     said = socket.attribute(1, b"Invalid prefix\0")

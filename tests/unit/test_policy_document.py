@@ -109,7 +109,7 @@ def test_the_longest_file_is_refused(text: str) -> None:
     assert "; " in refusal(text)
 
 
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300)
 @given(
     st.one_of(
         st.binary(max_size=200),

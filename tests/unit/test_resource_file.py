@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
@@ -43,7 +43,7 @@ def test_written_read_and_removed(folder: Path) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8")))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(max_examples=30)
 def test_any_text_comes_back(folder: Path, content: str) -> None:
     file.write(PATH, content)
     assert file.read(PATH) == content

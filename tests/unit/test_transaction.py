@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 from fake_store import YES, FakeStore
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.errors import Drift, StalePlan, WriteFailed
@@ -278,9 +278,7 @@ def test_rollback_skips_what_is_back_already(tmp_path: Path) -> None:
 VALUES = st.sampled_from([None, "1", "2", "3"])
 
 
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
-)
+@settings(max_examples=60)
 @given(
     start=st.dictionaries(st.sampled_from("abc"), st.sampled_from(["1", "2"])),
     steps=st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, min_size=1), max_size=5),

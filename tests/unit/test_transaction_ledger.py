@@ -186,7 +186,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(STEPS)
 def test_a_checkpoint_says_what_all_segments_before_it_say(
     tmp_path_factory: pytest.TempPathFactory, steps: list[object]

@@ -50,14 +50,7 @@ def examples(count: int) -> list[Any]:
     """Return so many random rulesets with sequences of steps, always the same."""
     made: list[Any] = []
 
-    @settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=count, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
     @given(foreign(), STEPS)
     def collect(world: Foreign, steps: list[Step]) -> None:
         made.append([asdict(world), [asdict(step) for step in steps]])

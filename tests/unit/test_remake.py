@@ -1,0 +1,114 @@
+"""A saved plan against the host of now: what has moved is named, what was edited is refused."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import pytest
+from builder import HOST, TIME, facts, finding, plan, policy
+from builder import scan as scanned
+from fake_store import FakeStore
+
+from remedies import planning
+from remedies.errors import InputError, StalePlan
+from remedies.facts.sysctl import Sysctl
+from remedies.fixes import tcp_be_liberal
+from remedies.model import Finding, Held, Plan, Rule, Scan
+from remedies.remake import Today, consistent, remake
+from remedies.transaction.run import check_fresh
+from remedies.values import replace
+
+KEY = "net.netfilter.nf_conntrack_tcp_be_liberal"
+ADDRESS = f"sysctl:{KEY}"
+FOUND = finding("tcp-invalid-reset", "tcp through NAT", details={"protocol": "tcp"})
+POLICY = policy({"tcp-invalid-reset": Rule("fix", "exposed", ("tcp-be-liberal",))})
+
+
+def today(
+    *findings: Finding, value: Optional[str] = "0", held: Optional[dict[str, Held]] = None
+) -> Today:
+    known = facts(Sysctl({KEY: value} if value is not None else {}))
+    store = FakeStore() if value is None else FakeStore(**{ADDRESS: value})
+    return Today(known, scanned(*findings), held or {}, store)
+
+
+def saved() -> Plan:
+    now = today(FOUND)
+    made = planning.plan(POLICY, now.facts, now.scan, {}, now.reads, prune=False)
+    assert [change.resource for change in made.changes] == [ADDRESS]
+    return made
+
+
+def test_on_the_same_host_it_is_the_same_plan() -> None:
+    made = saved()
+    consistent(made, "p.json")
+    assert remake(made, today(FOUND)).changes == made.changes
+    worse = replace(FOUND, verdict="proven")
+    assert remake(made, today(worse)).changes == made.changes, "a worse verdict wants it no less"
+
+
+def test_a_finding_that_is_gone_makes_it_stale() -> None:
+    with pytest.raises(StalePlan, match="tcp-invalid-reset on tcp through NAT"):
+        remake(saved(), today())
+    with pytest.raises(StalePlan, match="tcp-invalid-reset"):
+        remake(saved(), today(finding("tcp-invalid-reset", "another")))
+
+
+def test_a_fix_that_is_refused_now_makes_it_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = saved()
+    monkeypatch.setattr(tcp_be_liberal, "guard", lambda *_: "it would do harm")
+    with pytest.raises(StalePlan, match=r"tcp-be-liberal was possible.*it would do harm"):
+        remake(made, today(FOUND))
+
+
+def test_a_value_that_moved_makes_it_stale() -> None:
+    check_fresh(FakeStore(**{ADDRESS: "0"}), saved().changes)
+    with pytest.raises(StalePlan, match=ADDRESS):
+        check_fresh(FakeStore(**{ADDRESS: "1"}), saved().changes)
+
+
+def checked(edited: Plan) -> None:
+    """Read the plan as apply does."""
+    consistent(edited, "p.json")
+    remake(edited, today(FOUND))
+
+
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    ("after", {"after": "2"}),
+    ("risk", {"risk": "high"}),
+    ("reversibility", {"reversibility": "lossy"}),
+    ("effects", {"effects": ("flow:udp/192.0.2.1/1/192.0.2.2/2",)}),
+    ("boot", {"boot": True}),
+    ("fix", {"fix": "invalid-drop"}),
+    ("another key", {"resource": "sysctl:net.ipv4.ip_forward"}),
+]
+
+
+@pytest.mark.parametrize(("_name", "edit"), EDITS)
+def test_what_was_edited_is_refused(_name: str, edit: dict[str, Any]) -> None:
+    made = saved()
+    edited = replace(made, changes=(replace(made.changes[0], **edit),))
+    with pytest.raises(InputError, match=rf"{ADDRESS}|p\.json: changes\[0\]"):
+        checked(edited)
+
+
+def test_details_of_a_finding_that_follow_from_its_subject_are_no_free_text() -> None:
+    made = saved()
+    other = replace(FOUND, details={"protocol": "udp"})
+    edited = replace(made, scan=Scan(HOST, TIME, (other,), ()))
+    with pytest.raises(InputError, match="protocol"):
+        remake(edited, today(FOUND))
+
+
+def test_what_is_given_back_must_be_what_the_journal_says_is_ours() -> None:
+    ours = {ADDRESS: Held(ADDRESS, "tcp-be-liberal", "0", "1", "t1")}
+    now = today(value="1", held=ours)
+    made = planning.plan(policy(), now.facts, now.scan, ours, now.reads, prune=True)
+    assert [(c.before, c.after) for c in made.changes] == [("1", "0")]
+    assert remake(made, now).changes == made.changes
+    with pytest.raises(StalePlan, match=f"{ADDRESS} moved: t1 wrote"):
+        remake(made, today(value="0", held=ours))
+
+
+def test_a_plan_without_changes_stays_one() -> None:
+    assert remake(plan(), today()).changes == ()
