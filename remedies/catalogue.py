@@ -94,6 +94,12 @@ def fix(name: str) -> Fix:
     return cast(Fix, _module("fixes", name, fix_ids()))
 
 
+def harmless(condition: str) -> tuple[str, ...]:
+    """Return the harmless fixes that answer a condition, by id."""
+    modules = ((name, fix(name)) for name in fix_ids())
+    return tuple(name for name, m in modules if m.HARMLESS and condition in m.ANSWERS)
+
+
 def may_write(name: str, address: str) -> bool:
     """Tell whether a fix may want a resource, be it a file that brings its rules back at boot."""
     from remedies.netfilter.restore import needed

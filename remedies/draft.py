@@ -101,8 +101,14 @@ class Draft:
             self.kept.add(fix)
         return reason
 
-    def want(self, name: str, finding: Optional[Finding], terms: Terms) -> Optional[str]:
-        """Take in one use of a fix; return why it is refused, None where it is taken."""
+    def want(
+        self, name: str, finding: Optional[Finding], terms: Terms, *, keep_flows: bool = False
+    ) -> Optional[str]:
+        """Take in one use of a fix; return why it is refused, None where it is taken.
+
+        With ``keep_flows`` it is refused if it deletes a flow: the fault was not seen, so nobody
+        is known to need that.
+        """
         reason = self.refusal(name, finding, terms)
         if reason is not None:
             return reason
@@ -110,6 +116,9 @@ class Draft:
         if isinstance(desired, Advice):
             self.advice.append(desired)
             return None
+        flows = [effect for wanted in desired for effect in wanted.effects]
+        if keep_flows and flows:
+            return f"the fault was not seen, and it deletes flows: {', '.join(flows)}"
         if terms.persist and (reason := _cannot_last(self._reads, name, desired)) is not None:
             self.kept.add(name)  # what is in force without its boot files is no worse than before
             return reason

@@ -303,6 +303,8 @@ class Rule:
     every: bool = False
     """All of the fixes (``all:`` in YAML), not the first that is not refused."""
     params: dict[str, object] = field(default_factory=dict)
+    accept_harm: tuple[str, ...] = ()
+    """Fixes that may be applied to what is only ``exposed`` although they are not harmless."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Optional
 
 from remedies import catalogue, removal
 from remedies.draft import Draft
@@ -57,7 +58,6 @@ def plan(
     removed too. Raises Unreadable when a resource that must be compared cannot be read.
     """
     draft = Draft(reads, facts)
-    in_force = frozenset(entry.fix for entry in held.values())
     for standing in policy.require:
         _require(draft, policy, facts, standing)
     for finding in scanned.findings:
@@ -65,9 +65,9 @@ def plan(
         if not acts(finding, rule):
             continue
         if rule.mode == "advise":
-            _advise(draft, policy, facts, finding, rule)
+            _advise(draft, policy, facts, finding, rule, held)
         elif rule.mode == "fix":
-            _choose(draft, policy, facts, finding, rule, in_force)
+            _choose(draft, policy, facts, finding, rule, held)
     draft.kept |= _kept(policy, scanned, prune)
     made = draft.made({} if prune else held)
     changes = [change for change in made.values() if change is not None]
@@ -111,14 +111,19 @@ def _choose(
     facts: Facts,
     finding: Finding,
     rule: Rule,
-    in_force: frozenset[str],
+    held: Mapping[str, Held],
 ) -> None:
     """Use the first fix that is not refused, or all of them where policy says ``all``."""
     refused: list[Refusal] = []
     used = False
-    for name in _in_order(finding, rule, in_force):
+    for name in _in_order(finding, rule, held):
         terms = terms_for(policy, facts, {}, name)
-        reason = draft.want(name, finding, terms)
+        spare = _must_be_harmless(policy, finding, rule, name, held)
+        reason = _could_harm(finding, rule, name) if spare else None
+        if reason is not None:
+            draft.kept.add(name)  # what is in force for another finding stays
+        else:
+            reason = draft.want(name, finding, terms, keep_flows=spare)
         if reason is not None:
             refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
             continue
@@ -129,7 +134,36 @@ def _choose(
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
 
 
-def _in_order(finding: Finding, rule: Rule, in_force: frozenset[str]) -> list[str]:
+def _must_be_harmless(
+    policy: Policy, finding: Finding, rule: Rule, name: str, held: Mapping[str, Held]
+) -> bool:
+    """Return whether only a harmless fix may be applied.
+
+    That is so for a fault that was not seen, unless the policy accepts the harm of this fix or
+    requires it, or the fix is in force for this finding (a standing fix has none on record).
+    """
+    if finding.verdict != "exposed" or name in rule.accept_harm:
+        return False
+    if any(standing.fix == name for standing in policy.require):
+        return False
+    in_force_for = [entry.answered for entry in held.values() if entry.fix == name]
+    return all(found and finding.id not in {f.id for f in found} for found in in_force_for)
+
+
+def _could_harm(finding: Finding, rule: Rule, name: str) -> Optional[str]:
+    """Return why a fix is refused for a fault that was not seen, or None for a harmless fix."""
+    if catalogue.fix(name).HARMLESS:
+        return None
+    others = [o for o in catalogue.harmless(finding.condition) if o not in rule.fixes]
+    use = f"use {' or '.join(others)}, or " if others else ""
+    return (
+        f"the fault was not seen, and {name} can end connections that work "
+        f"('remedy explain {name}' says which): {use}accept that with "
+        f"'accept_harm: [{name}]' in the policy's rule for {finding.condition}"
+    )
+
+
+def _in_order(finding: Finding, rule: Rule, held: Mapping[str, Held]) -> list[str]:
     """Return a rule's fixes as they are tried.
 
     What is in force comes first: a reason that held yesterday and not today must not swap one fix
@@ -137,18 +171,28 @@ def _in_order(finding: Finding, rule: Rule, in_force: frozenset[str]) -> list[st
     matrix comes after those that did not, whatever the policy's order.
     """
     exposed = finding.verdict == "exposed"
+    in_force = {entry.fix for entry in held.values()}
     return sorted(
         rule.fixes,
         key=lambda name: (name not in in_force, exposed and not catalogue.fix(name).HARMLESS),
     )
 
 
-def _advise(draft: Draft, policy: Policy, facts: Facts, finding: Finding, rule: Rule) -> None:
+def _advise(
+    draft: Draft,
+    policy: Policy,
+    facts: Facts,
+    finding: Finding,
+    rule: Rule,
+    held: Mapping[str, Held],
+) -> None:
     """Say what could be done: a fix's own advice, or that policy could let the tool do it."""
-    for name in rule.fixes:
+    for name in _in_order(finding, rule, held):
         terms = terms_for(policy, facts, {}, name)
         fix = catalogue.fix(name)
-        reason = draft.refusal(name, finding, terms)
+        spare = _must_be_harmless(policy, finding, rule, name, held)
+        reason = _could_harm(finding, rule, name) if spare else None
+        reason = reason or draft.refusal(name, finding, terms)
         if reason is not None:
             draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))
             continue

@@ -200,6 +200,7 @@ def _rule(rule: dict[str, Any]) -> model.Rule:
         fixes=tuple(references.fixes_of(rule)),
         every=isinstance(rule.get("fixes"), dict),
         params=rule.get("params", {}),
+        accept_harm=tuple(rule.get("accept_harm", ())),
     )
 
 

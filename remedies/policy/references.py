@@ -47,8 +47,9 @@ def _rule(document: Document, condition: str, rule: Mapping[str, Any]) -> Iterat
         defaults = catalogue.condition(condition).PARAMS
         yield from _params(document, (*path, "params"), rule["params"], defaults)
     form: Path = ("all",) if isinstance(rule.get("fixes"), dict) else ()
-    for index, fix in enumerate(fixes_of(rule)):
-        here = (*path, "fixes", *form, index)
+    named = [((*path, "fixes", *form, i), fix) for i, fix in enumerate(fixes_of(rule))]
+    named += [((*path, "accept_harm", i), fix) for i, fix in enumerate(rule.get("accept_harm", ()))]
+    for here, fix in named:
         problems = _known(document, here, "fix", fix, catalogue.fix_ids())
         yield from problems
         if not problems and not unknown and condition not in catalogue.fix(fix).ANSWERS:

@@ -82,6 +82,11 @@ class RuleSource(_Strict):
         [], description="Fixes in order of preference; the first that is not refused is used."
     )
     params: Params = Field({}, description="Parameters of the condition.")
+    accept_harm: list[str] = Field(
+        [],
+        description="Fixes that may be applied where the fault is only exposed, although they are "
+        "not harmless everywhere.",
+    )
 
 
 class RequireSource(_Strict):
@@ -130,4 +135,5 @@ def json_schema() -> dict[str, Any]:
     parts["WaiverSource"]["properties"]["condition"]["enum"] = conditions
     parts["RequireSource"]["properties"]["fix"]["enum"] = fixes
     parts["Every"]["properties"]["all"]["items"]["enum"] = fixes
+    parts["RuleSource"]["properties"]["accept_harm"]["items"]["enum"] = fixes
     return schema

@@ -40,7 +40,11 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "from": rule.from_,
         "fixes": {"all": fixes} if rule.every else fixes,
     }
-    return {**values, "params": rule.params} if rule.params else values
+    if rule.params:
+        values["params"] = rule.params
+    if rule.accept_harm:
+        values["accept_harm"] = list(rule.accept_harm)
+    return values
 
 
 def _entries(policy: Policy, name: str, entries: list[dict[str, Any]]) -> list[str]:

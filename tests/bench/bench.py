@@ -79,6 +79,7 @@ def one_host() -> None:
             "apiVersion: remedy/v1\nname: bench\nextends: default\nrules:\n"
             "  tcp-invalid-reset:\n    mode: fix\n    from: exposed\n"
             "    fixes: {all: [invalid-drop, tcp-be-liberal]}\n"
+            "    accept_harm: [invalid-drop]\n"
             "require:\n  - fix: notrack\n    reason: to be measured\n"
             f"    params: {{protocol: udp, ports: [9], addresses: [{ordinary.UPLINK}]}}\n"
         )

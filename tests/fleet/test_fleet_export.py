@@ -13,7 +13,11 @@ apiVersion: remedy/v1
 name: lasting
 persist: true
 rules:
-  tcp-invalid-reset: {mode: fix, from: exposed, fixes: {all: [invalid-drop, tcp-be-liberal]}}
+  tcp-invalid-reset:
+    mode: fix
+    from: exposed
+    fixes: {all: [invalid-drop, tcp-be-liberal]}
+    accept_harm: [invalid-drop]
 """
 FLOWS = {port: f"udp/192.0.2.1/{port}/192.0.2.2/53" for port in (4001, 4002)}
 """Stale flows; the one with the second port has been answered since."""

@@ -1,8 +1,8 @@
 """The policy under which tests apply a table and chains rather than a sysctl.
 
 Rules come and go where a test can see them, in two backends and three stores, beside other
-people's; so most tests of writing and undoing use ``default`` with ``invalid-drop`` alone. What
-``default`` itself does is tested where that is the question.
+people's; so most tests of writing and undoing use ``default`` with ``invalid-drop`` alone, whose
+harm the policy accepts. What ``default`` itself does is tested where that is the question.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from remedies import policy
 
 _LOADED = policy.load()
 _RULE = _LOADED.rules["tcp-invalid-reset"]
-_FIRST = replace(_RULE, fixes=("invalid-drop",))
+_FIRST = replace(_RULE, fixes=("invalid-drop",), accept_harm=("invalid-drop",))
 COMPILED = policy.to_compiled(
     replace(_LOADED, rules={**_LOADED.rules, "tcp-invalid-reset": _FIRST})
 )
@@ -35,7 +35,8 @@ with open(PATH, "w") as _file:
 with open(YAML, "w") as _file:
     _file.write(
         "apiVersion: remedy/v1\nname: default\nextends: default\n"
-        "rules:\n  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop]}\n"
+        "rules:\n  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop],"
+        " accept_harm: [invalid-drop]}\n"
     )
 
 ENVIRONMENT = {"REMEDY_POLICY": PATH}

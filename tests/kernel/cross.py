@@ -41,7 +41,7 @@ apiVersion: remedy/v1
 name: one-fix
 extends: default
 rules:
-  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [FIX]}
+  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [FIX], accept_harm: [FIX]}
 """
 
 

@@ -37,7 +37,7 @@ name: faulty
 backend: {backend}
 persist: true
 rules:
-  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fix}]}}
+  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fix}], accept_harm: [{fix}]}}
 """
 REQUIRE = """\
 apiVersion: remedy/v1

@@ -26,7 +26,11 @@ POLICY = """\
 apiVersion: remedy/v1
 name: both
 rules:
-  tcp-invalid-reset: {mode: fix, from: exposed, fixes: {all: [invalid-drop, tcp-be-liberal]}}
+  tcp-invalid-reset:
+    mode: fix
+    from: exposed
+    fixes: {all: [invalid-drop, tcp-be-liberal]}
+    accept_harm: [invalid-drop]
 """
 
 

@@ -35,7 +35,7 @@ ROUNDS = 20
 THROUGH, TO_HOST, FAULTY, STREAM = 7000, 5060, 56789, 443
 POLICIES = {
     "invalid-drop": "rules:\n  tcp-invalid-reset:"
-    " {mode: fix, from: exposed, fixes: [invalid-drop]}\n",
+    " {mode: fix, from: exposed, fixes: [invalid-drop], accept_harm: [invalid-drop]}\n",
     "tcp-be-liberal": "rules:\n  tcp-invalid-reset:"
     " {mode: fix, from: exposed, fixes: [tcp-be-liberal]}\n",
     "notrack": "rules:\n  tcp-invalid-reset: {mode: advise}\nrequire:\n"

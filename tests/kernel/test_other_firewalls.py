@@ -28,7 +28,7 @@ apiVersion: remedy/v1
 name: sip
 extends: default
 rules:
-  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop]}
+  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop], accept_harm: [invalid-drop]}
 require:
   - {fix: notrack, reason: SIP, params: {protocol: udp, ports: [5060], addresses: [10.21.17.99]}}
 """

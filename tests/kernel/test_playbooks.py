@@ -27,7 +27,7 @@ POLICY = """\
 apiVersion: remedy/v1
 name: playbooks
 rules:
-  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop]}
+  tcp-invalid-reset: {mode: fix, from: exposed, fixes: [invalid-drop], accept_harm: [invalid-drop]}
 """
 
 

@@ -80,6 +80,7 @@ def _fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     FIXES["first"] = FakeFix("first", Wanted("a", "1"))
     FIXES["second"] = FakeFix("second", Wanted("b", "1"))
     monkeypatch.setattr(catalogue, "fix", FIXES.__getitem__)
+    monkeypatch.setattr(catalogue, "fix_ids", lambda: tuple(FIXES))
 
 
 def policy(mode: Mode = "fix", *, every: bool = False, **more: object) -> Policy:
@@ -124,8 +125,82 @@ def test_what_could_harm_comes_last_for_what_is_only_exposed() -> None:
     FIXES["first"].HARMLESS = False
     assert summary(plan(policy(), FINDING)) == [("create", "b", None, "1")]
     assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
+
+
+def _harmful(
+    *, accepted: bool = False, only: bool = True, require: tuple[Standing, ...] = ()
+) -> Policy:
+    """Return a policy whose ``first`` can end connections."""
+    FIXES["first"].HARMLESS = False
+    fixes = ("first",) if only else ("first", "second")
+    rule = Rule("fix", "exposed", fixes, accept_harm=("first",) if accepted else ())
+    return policy(rules={"cond": rule}, require=require)
+
+
+def test_what_could_harm_is_refused_for_a_fault_that_was_not_seen() -> None:
+    made = plan(_harmful(), FINDING)
+    assert made.changes == ()
+    (refusal,) = made.refused
+    assert (refusal.fix, refusal.finding, refusal.wanted) == ("first", FINDING.id, True)
+    assert refusal.reason == (
+        "the fault was not seen, and first can end connections that work ('remedy explain first' "
+        "says which): use second, or accept that with 'accept_harm: [first]' in the policy's rule "
+        "for cond"
+    )
+
+
+@pytest.mark.parametrize("verdict", ["active", "proven"])
+def test_a_fault_that_was_seen_may_be_fixed_with_what_could_harm(verdict: Verdict) -> None:
+    assert summary(plan(_harmful(), replace(FINDING, verdict=verdict)))[0][1] == "a"
+
+
+def test_a_policy_accepts_what_could_harm() -> None:
+    assert summary(plan(_harmful(accepted=True), FINDING))[0][1] == "a"
+    required = _harmful(require=(Standing("first", {}, "reason"),))
+    assert summary(plan(required, FINDING)) == [("create", "a", None, "1")]
+    assert plan(required, FINDING).refused == ()
+
+
+def test_the_harmless_fix_is_refused_too_and_what_could_harm_does_not_stand_in() -> None:
+    harmful = _harmful(only=False)
     FIXES["second"].reason = "absent"
-    assert summary(plan(policy(), FINDING))[0][1] == "a"
+    made = plan(harmful, FINDING)
+    assert made.changes == ()
+    assert [(r.fix, r.wanted) for r in made.refused] == [("second", True), ("first", True)]
+    assert "use second" not in made.refused[1].reason
+
+
+def test_what_could_harm_stays_in_force_for_its_finding() -> None:
+    """Somebody removed it, or it was applied when the fault was seen: it is put back or kept."""
+    proven = replace(FINDING, verdict="proven")
+    other = replace(FINDING, subject="another", verdict="exposed")
+    held = {"a": Held("a", "first", None, "1", "t1", policy=("p",), answered=(proven,))}
+    assert summary(plan(_harmful(), FINDING, held=held)) == [("create", "a", None, "1")]
+    store = FakeStore(a="1")
+    assert plan(_harmful(), FINDING, store=store, held=held).changes == ()
+    made = plan(_harmful(), other, store=store, held=held)
+    assert (made.changes, [r.fix for r in made.refused]) == ((), ["first"])
+
+
+def test_flows_are_not_deleted_for_a_fault_that_was_not_seen() -> None:
+    FIXES["first"].wanted = (Wanted("a", "1", effects=("flow:udp/eth0/53",)),)
+    made = plan(policy(), FINDING)
+    assert summary(made) == [("create", "b", None, "1")]
+    assert [r.reason for r in made.refused] == [
+        "the fault was not seen, and it deletes flows: flow:udp/eth0/53"
+    ]
+    assert summary(plan(_harmful(accepted=True), FINDING))[0][1] == "a"
+    FIXES["first"].HARMLESS = True
+    assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
+
+
+def test_advice_prefers_what_is_harmless() -> None:
+    rules = {"cond": replace(_harmful(only=False).rules["cond"], mode="advise")}
+    made = plan(policy(rules=rules), FINDING)
+    assert [a.fix for a in made.advice] == ["second"]
+    FIXES["second"].reason = "absent"
+    made = plan(policy(rules=rules), FINDING)
+    assert (made.advice, [r.wanted for r in made.refused]) == ((), [False, False])
 
 
 def test_a_fix_in_force_is_not_swapped_for_one_that_was_refused_when_it_came() -> None:
@@ -331,7 +406,8 @@ class Adding(FakeFix):
 
 def test_a_fix_that_adds_up_makes_one_change_that_answers_every_finding() -> None:
     FIXES["first"] = Adding("first")
-    made = plan(policy(), FINDING, OTHER)
+    seen = (replace(FINDING, verdict="active"), replace(OTHER, verdict="active"))
+    made = plan(policy(), *seen)
     assert summary(made) == [("create", "a", None, "as")]
     assert made.changes[0].effects == ("flow:s", "flow:a")
     assert made.changes[0].answers == (FINDING.id, OTHER.id)
@@ -357,9 +433,10 @@ def test_a_change_may_be_nothing_but_its_effects() -> None:
     """Flows that pin the old path although the rule stands: they are all that is left to do."""
     FIXES["first"] = Adding("first")
     store = FakeStore(a="s")
-    assert plan(policy(), FINDING, store=store).changes == ()
+    covered = replace(FINDING, verdict="mitigated", mitigated_by="remedy a")
+    assert plan(policy(), covered, store=store).changes == ()
     store.write("flow:s", "present")
-    assert summary(plan(policy(), FINDING, store=store)) == [("update", "a", "s", "s")]
+    assert summary(plan(policy(), covered, store=store)) == [("update", "a", "s", "s")]
 
 
 def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:

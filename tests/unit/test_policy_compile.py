@@ -42,7 +42,10 @@ def test_the_whole_language(write: Write) -> None:
         backend: iptables
         persist: true
         rules:
-          tcp-invalid-reset: {from: active, fixes: {all: [tcp-be-liberal, invalid-drop]}}
+          tcp-invalid-reset:
+            from: active
+            fixes: {all: [tcp-be-liberal, invalid-drop]}
+            accept_harm: [invalid-drop]
           udp-reply-source: {mode: off}
         require:
           - fix: notrack
@@ -63,16 +66,17 @@ def test_the_whole_language(write: Write) -> None:
     assert (rule.mode, rule.from_, rule.fixes, rule.every) == (
         "fix", "active", ("tcp-be-liberal", "invalid-drop"), True,
     )  # fmt: skip
+    assert rule.accept_harm == ("invalid-drop",)
     assert policy.rules["udp-reply-source"].mode == "off"
     assert policy.rules["udp-reply-source"].fixes == ("bind-advice",)
     assert policy.rules["notrack-breaks-nat"].mode == "advise"
     assert policy.require[0].params["ports"] == [5060]
     assert policy.waivers[0].until == "2027-03-31"
     assert policy.origins["persist"] == "p.yaml:5"
-    assert policy.origins["rules.tcp-invalid-reset.from"] == "p.yaml:7"
+    assert policy.origins["rules.tcp-invalid-reset.from"] == "p.yaml:8"
     assert policy.origins["rules.tcp-invalid-reset.mode"].startswith("policies/default.yaml:")
-    assert policy.origins["require.0"] == "p.yaml:10"
-    assert policy.origins["waivers.0"] == "p.yaml:14"
+    assert policy.origins["require.0"] == "p.yaml:13"
+    assert policy.origins["waivers.0"] == "p.yaml:17"
 
 
 def test_off_may_be_written_as_yaml_1_1_tools_write_it(write: Write) -> None:
@@ -168,6 +172,14 @@ def test_the_digest_follows_every_source_byte(write: Write) -> None:
          " 'invalid-drop'?"),
         ("rules:\n  udp-reply-source: {fixes: [invalid-drop]}", "4: rules.udp-reply-source.fixes.0:"
          " invalid-drop does not answer udp-reply-source; it answers: tcp-invalid-reset"),
+        ("rules:\n  tcp-invalid-reset:\n    accept_harm: [udp-redirect]", "5: rules"
+         ".tcp-invalid-reset.accept_harm.0: udp-redirect does not answer tcp-invalid-reset;"
+         " it answers: udp-reply-source, udp-connected-server, udp-proxy-hairpin"),
+        ("rules:\n  tcp-invalid-reset: {accept_harm: invalid-drop}", "4: rules.tcp-invalid-reset"
+         ".accept_harm: expected a list, found 'invalid-drop'; correct the value"),
+        ("rules:\n  tcp-invalid-reset:\n    accept_harm: [invalid_drop]", "5: rules"
+         ".tcp-invalid-reset.accept_harm.0: unknown fix 'invalid_drop'; did you mean"
+         " 'invalid-drop'?"),
         ("rules:\n  udp-reply-source: {params: {nonsense: 1}}", "4: rules.udp-reply-source.params"
          ".nonsense: unknown parameter; parameters: "),
         ("rules:\n  tcp-invalid-reset: {mode: fix}", "4: rules.tcp-invalid-reset.mode: mode is fix,"
@@ -262,6 +274,7 @@ def test_what_show_prints_compiles_to_the_same(write: Write) -> None:
         extends: nat-gateway
         rules:
           udp-reply-source: {mode: off}
+          tcp-invalid-reset: {accept_harm: [invalid-drop]}
         require:
           - fix: notrack
             params: {protocol: udp, ports: [5060], addresses: ["::1"]}
@@ -282,4 +295,5 @@ def test_what_show_prints_compiles_to_the_same(write: Write) -> None:
         policy.backend, policy.persist, policy.rules, policy.require, policy.waivers,
     )  # fmt: skip
     assert "mode: 'off'  # p.yaml:5" in text
+    assert "accept_harm: [invalid-drop]  # p.yaml:6" in text
     assert "persist: true  # policies/nat-gateway.yaml:" in text

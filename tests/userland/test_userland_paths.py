@@ -35,7 +35,8 @@ extends: default
 backend: {backend}
 persist: true
 rules:
-  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [invalid-drop]}}
+  tcp-invalid-reset:
+    {{mode: fix, from: exposed, fixes: [invalid-drop], accept_harm: [invalid-drop]}}
   udp-reply-source: {{mode: fix, from: proven, fixes: [udp-redirect]}}
 require:
   - fix: notrack

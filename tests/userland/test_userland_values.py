@@ -33,7 +33,7 @@ name: userland
 extends: default
 backend: {backend}
 rules:
-  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fix}]}}
+  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [{fix}], accept_harm: [{fix}]}}
 """
 LIBERAL = POLICY.format(backend="auto", fix="tcp-be-liberal")
 SYSCTLS = """
