@@ -14,12 +14,13 @@ stream is no harm (:mod:`remedies.tap.streams`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from remedies import cost, draft
 from remedies.facts import Facts
-from remedies.facts.asked import Asked
+from remedies.facts import asked as asks
+from remedies.facts.asked import Asked, Request
 from remedies.facts.oneway import Oneway
 from remedies.facts.stalls import Stall, Stalls
 from remedies.model import Finding, Held, Terms
@@ -106,24 +107,43 @@ def redirected(held: Iterable[Held]) -> tuple[tuple[Held, str, int], ...]:
     )
 
 
-def of_redirects(redirects: Iterable[tuple[Held, str, int]], asked: Asked) -> tuple[Harm, ...]:
-    """Return the harm of redirects whose requests nobody answers.
+def of_redirects(
+    redirects: Iterable[tuple[Held, str, int]], counted: Mapping[str, int], asked: Asked
+) -> tuple[Harm, ...]:
+    """Return the harm of redirects whose requests are lost where they are sent to.
 
-    One client that is answered by the interface shows that the way is open. One question alone that
-    is not answered within the window proves nothing: it may have come while the rule was written.
+    ``counted``: the new flows that each resource redirected meanwhile; a request that was dropped
+    came by no flow, so each try of it counts. One client that is served by the interface shows
+    that the way was open until then. One question alone that is lost proves nothing: it may have
+    come while the rule was written.
     """
     found = []
     for entry, link, port in redirects:
         heard = [r for r in asked.requests if (r.link, r.way.destination_port) == (link, port)]
-        old = [request for request in heard if request.age >= PATIENCE]
-        clients = {(r.way.source, r.way.source_port) for r in old}
-        often = len(clients) > 1 or any(request.count > 1 for request in old)
-        if often and not any(request.answered for request in heard):
-            way = old[0].way
-            asks = f"{at(way.source, way.source_port)} asked {at(way.destination, port)} by {link}"
-            reason = f"{asks} and was not answered, nor was anybody else who asked there"
+        new = counted.get(entry.resource, 0)
+        lost = [r for r in heard if r.age >= PATIENCE and _lost(r, new, heard)]
+        clients = {(r.way.source, r.way.source_port) for r in lost}
+        if len(clients) > 1 or any(request.count > 1 for request in lost):
+            way = lost[0].way
+            who = f"{at(way.source, way.source_port)} asked {at(way.destination, port)} by {link}"
+            reason = f"{who} and {_LOST[lost[0].end]}; nobody was answered who asked there since"
             found.append(Harm(entry.resource, entry.fix, reason))
     return tuple(found)
+
+
+_LOST = {
+    asks.DROPPED: "was not answered: a rule dropped the request",
+    asks.MISSED: "was not answered: no socket takes it at the interface's address",
+    asks.UNSENT: "was not answered: a rule dropped the answer",
+}
+
+
+def _lost(request: Request, new: int, heard: Iterable[Request]) -> bool:
+    """Tell whether a request was lost behind a redirect that counted so many new flows."""
+    if request.end not in _LOST or (request.end == asks.DROPPED and request.count > new):
+        return False
+    open_for = (asks.ANSWERED,) if request.end == asks.UNSENT else (asks.ANSWERED, asks.TAKEN)
+    return not any(other.end in open_for and other.age <= request.age for other in heard)
 
 
 def _reaches(resource: str, stall: Stall) -> bool:

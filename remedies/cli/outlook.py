@@ -83,10 +83,11 @@ def listen(
     drops, redirects = harm.dropping(held), harm.redirected(held)
     topics = frozenset(f"{TOPIC}{port}" for _, _, port in redirects)
     kinds = (*kinds, Oneway, Stalls, Asked)
-    before = _counted(drops)
+    counting = (*drops, *(entry for entry, _, _ in redirects))
+    before = _counted(counting)
     facts = session.look(here, for_plan=False, window=window, kinds=kinds, topics=topics)
-    after = _counted(drops)
-    moved = [(entry, after[entry.resource] - before[entry.resource]) for entry in drops]
+    counted = {name: n - before[name] for name, n in _counted(counting).items()}
+    moved = [(entry, counted[entry.resource]) for entry in drops]
     seen: list[Harm] = []
     with contextlib.suppress(Unreadable):
         seen += harm.of_drops((e for e, n in moved if n), facts.get(Oneway))
@@ -95,17 +96,17 @@ def listen(
         others = ((e, n) for e, n in moved if e.resource not in told)
         seen += harm.of_stalls(others, facts.get(Stalls))
     with contextlib.suppress(Unreadable):
-        seen += harm.of_redirects(redirects, facts.get(Asked))
+        seen += harm.of_redirects(redirects, counted, facts.get(Asked))
     return facts, tuple(seen)
 
 
-def _counted(drops: Iterable[Held]) -> dict[str, int]:
+def _counted(entries: Iterable[Held]) -> dict[str, int]:
     """Return the packets that each of these has counted; 0 where it cannot be read."""
     from remedies import status
 
     return {
         entry.resource: sum(entry.counters.values())
-        for entry in status.in_force({held.resource: held for held in drops})
+        for entry in status.in_force({held.resource: held for held in entries})
     }
 
 

@@ -1,9 +1,14 @@
-"""UDP requests that came for some ports while we listened, and whether they were answered.
+"""UDP requests that came for some ports while we listened, and what became of each.
 
 Heard on a packet socket, before any rule drops a request and after every rule has let an answer
-out: a request that a firewall eats leaves no entry in conntrack. An answer is what leaves from the
-port that was asked to the client that asked, by whichever address: on a bridge a request may be
-heard as NAT has left it, and an answer from the wrong address is the detectors' to prove.
+out. An answer is what leaves from the port that was asked to the client that asked, by whichever
+address: on a bridge a request may be heard as NAT has left it, and an answer from the wrong address
+is the detectors' to prove.
+
+A receiver that never answers (syslog, statsd) is no fault, so conntrack is asked about the others.
+It confirms a flow behind every input rule (nf_confirm(), net/netfilter/nf_conntrack_proto.c, runs
+last on local-in): a request without a flow was dropped before it reached a socket. And it marks a
+flow as replied before any output filter: a replied flow whose answer did not leave had it dropped.
 """
 
 from __future__ import annotations
@@ -11,13 +16,14 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
-from remedies.facts.flows import Tuple
+from remedies.facts.flows import Flow, Tuple
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
+    from remedies.netlink.conntrack import Way
     from remedies.tap.ring import Packet
 
 TOPIC = "asked/"
@@ -26,6 +32,15 @@ _BLOCKS = 4
 _AT_ONCE = 4
 _MOST = 1000
 _PORTS = 64
+_ASKED = 256
+"""Clients about whom conntrack is asked: when they are first heard, and when the window ends."""
+
+ANSWERED, TAKEN, DROPPED, MISSED, UNSENT, UNMOVED, UNKNOWN = (
+    "answered", "taken", "dropped", "missed", "unsent", "unmoved", "unknown",
+)  # fmt: skip
+"""What became of a request: an answer left; a socket took it and said nothing; it was dropped
+before it reached a socket; NAT sent it where no socket takes it, away from one that would; its
+answer was dropped; NAT did not change where it goes; it cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,8 @@ class Request:
     way: Tuple
     link: str
     """Name of the interface that it came by; empty where it is gone."""
-    answered: bool
+    end: str
+    """A word of this module: what became of it."""
     age: float
     """Seconds from the first request to the end."""
     count: int = 1
@@ -49,6 +65,36 @@ class Asked:
     requests: tuple[Request, ...] = ()
     listened: float = 0.0
     """Seconds; 0: nobody listened."""
+    unread: tuple[str, ...] = ()
+
+
+def outcome(
+    answered: bool, first: Optional[Flow], last: Optional[Flow], taken: Optional[bool]
+) -> str:
+    """Return what became of a request.
+
+    ``first`` and ``last`` are its flow when it was first heard and when the window ended, None
+    where conntrack has none. ``taken``: whether a socket takes what NAT made of it; None where it
+    cannot be told, or where no socket takes it as the client sent it either.
+
+    A flow that was replied before is no proof that its answers are dropped now: ASSURED says so,
+    which a UDP flow becomes once it has gone both ways for two seconds (nf_conntrack_proto_udp.c).
+    """
+    flow = last or first
+    if flow is None:
+        return ANSWERED if answered else DROPPED
+    if _goes_to(flow) == (flow.original.destination, flow.original.destination_port):
+        return UNMOVED
+    if answered:
+        return ANSWERED
+    if flow.seen_reply:
+        return UNKNOWN if first is not None and first.assured else UNSENT
+    return UNKNOWN if taken is None else TAKEN if taken else MISSED
+
+
+def _goes_to(flow: Flow) -> tuple[str, int]:
+    """Return address and port to which NAT sends the requests of a flow."""
+    return flow.reply.source, flow.reply.source_port
 
 
 class _Silent:
@@ -68,10 +114,11 @@ class _Silent:
 
 
 class _Listening:
-    """The packet socket, and who asked."""
+    """The packet socket, who asked, and what conntrack has for it."""
 
     def __init__(self, ports: tuple[int, ...]) -> None:
         from remedies.tap import segments
+        from remedies.tap.questions import Questions
         from remedies.tap.ring import Ring
 
         self._begin = time.monotonic()
@@ -79,6 +126,8 @@ class _Listening:
         self._first: dict[bytes, tuple[float, int]] = {}
         self._count: dict[bytes, int] = {}
         self._answered: set[bytes] = set()
+        self._flows: dict[bytes, Optional[Flow]] = {}
+        self._questions = Questions()
         self._ring = Ring(segments.datagrams(ports), _BLOCKS)
 
     def fileno(self) -> int:
@@ -89,7 +138,7 @@ class _Listening:
         self._take(self._ring.read(_AT_ONCE))
 
     def _take(self, packets: Iterable[Packet]) -> None:
-        from remedies.tap.segments import turned, way_of
+        from remedies.tap.segments import spell, turned, way_of
 
         for packet in packets:
             way = way_of(packet.content)
@@ -104,29 +153,58 @@ class _Listening:
                 self._count[way] += 1
             elif len(self._first) < _MOST:
                 self._first[way], self._count[way] = (packet.time, packet.link), 1
+                if len(self._flows) < _ASKED:
+                    self._flows[way] = self._flow(spell(way))
+
+    def _flow(self, way: Way) -> Optional[Flow]:
+        """Return the flow of a request, as its client sent it or as NAT has left it."""
+        from remedies.tap.questions import turned
+
+        questions = self._questions
+        return questions.flow("udp", way) or questions.flow("udp", turned(way))
 
     def finish(self) -> Asked:
         from remedies.tap.segments import spell
 
         self._take(self._ring.drain())
-        self.close()
+        self._ring.close()
         now = time.time()
         answered = {Tuple(*spell(way)) for way in self._answered}
         clients = {(way.source, way.source_port) for way in answered}
-        requests = tuple(
-            Request(
-                asked := Tuple(*spell(way)),
-                _name(link),
-                (asked.source, asked.source_port) in clients,
-                now - first,
-                self._count[way],
-            )
-            for way, (first, link) in self._first.items()
-        )
-        return Asked(requests, round(time.monotonic() - self._begin, 3))
+        requests = []
+        for way, (first, link) in self._first.items():
+            asked = spell(way)
+            served = (asked.source, asked.source_port) in clients
+            whole, end = self._outcome(way, asked, link, served)
+            requests.append(Request(whole, _name(link), end, now - first, self._count[way]))
+        listened = round(time.monotonic() - self._begin, 3)
+        unread = list(self._questions.unread)
+        if len(self._first) > _ASKED:
+            unread.append(f"UDP requests: {_ASKED} of {len(self._first)} were looked up")
+        self.close()
+        return Asked(tuple(requests), listened, tuple(unread))
+
+    def _outcome(self, way: bytes, asked: Way, link: int, answered: bool) -> tuple[Tuple, str]:
+        """Return a request as its client sent it, where conntrack knows, and what became of it."""
+        first = self._flows.get(way)
+        last = self._flow(asked) if way in self._flows else None
+        if way not in self._flows or not self._questions.open:
+            return Tuple(*asked), ANSWERED if answered else UNKNOWN
+        flow, taken = last or first, None
+        if flow is None:
+            return Tuple(*asked), outcome(answered, None, None, None)
+        if not answered and not flow.seen_reply:
+            client = (flow.original.source, flow.original.source_port)
+            sent = (flow.original.destination, flow.original.destination_port)
+            if self._questions.takes_udp(_goes_to(flow), client, link):
+                taken = True
+            elif self._questions.takes_udp(sent, client, link):
+                taken = False
+        return flow.original, outcome(answered, first, last, taken)
 
     def close(self) -> None:
         self._ring.close()
+        self._questions.close()
 
 
 def _name(link: int) -> str:

@@ -41,6 +41,8 @@ class Flow:
     seen_reply: bool
     nat: bool
     """SRC_NAT or DST_NAT is set."""
+    assured: bool = False
+    """It has gone both ways for a while, and is not ended early when the table is full."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def flow_of(entry: Entry) -> Flow:
         reply=_tuple(entry.reply),
         seen_reply=bool(entry.status & conntrack.IPS_SEEN_REPLY),
         nat=bool(entry.status & (conntrack.IPS_SRC_NAT | conntrack.IPS_DST_NAT)),
+        assured=bool(entry.status & conntrack.IPS_ASSURED),
     )
 
 

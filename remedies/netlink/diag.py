@@ -163,9 +163,16 @@ def _request(family: int, protocol: str, identity: bytes, *, memory: bool = Fals
 
 
 def by_tuple(
-    client: Netlink, protocol: str, local: tuple[str, int], remote: tuple[str, int]
+    client: Netlink,
+    protocol: str,
+    local: tuple[str, int],
+    remote: tuple[str, int],
+    interface: int = 0,
 ) -> Optional[Socket]:
     """Return the socket that a packet from ``remote`` to ``local`` would reach; None: none would.
+
+    ``interface``: index of the one that it comes by; a socket bound to an interface takes no
+    packet of another.
 
     The kernel answers from the look-up that packets take, so a listener or a wildcard socket is
     an answer where no socket has that very peer: look at its ``remote``. Raises OSError (ENOENT
@@ -178,7 +185,7 @@ def by_tuple(
     identity = struct.pack(">HH", first[1], second[1])
     for address, _ in (first, second):
         identity += socket.inet_pton(family, address).ljust(16, bytes(1))
-    identity += bytes(4) + _NO_COOKIE
+    identity += struct.pack("=I", interface) + _NO_COOKIE
     try:
         answers = client.request(SOCK_DIAG_BY_FAMILY, _request(family, protocol, identity))
     except OSError as error:

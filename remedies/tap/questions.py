@@ -1,4 +1,4 @@
-"""What the tap asks conntrack about a packet, at once, because the flow may soon be gone."""
+"""What the tap asks the kernel about a packet, at once, because the flow may soon be gone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.flows import Flow, flow_of
+from remedies.netlink import diag
 from remedies.netlink.conntrack import Way, flow_by_tuple, not_permitted
-from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
 
 _PATIENCE = 1.0
 _MOST_ADDRESSES = 64
@@ -37,9 +38,9 @@ def owner(flow: Flow, incoming: Way) -> Optional[str]:
 
 
 class Questions:
-    """Exact look-ups in conntrack over one netlink socket, opened when first needed.
+    """Exact look-ups in conntrack and among sockets, each over a netlink socket opened when needed.
 
-    After one refusal nothing more is asked: :attr:`unread` says why.
+    After one refusal conntrack is asked nothing more: :attr:`unread` says why.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class Questions:
         self.open = os.path.exists("/proc/sys/net/netfilter/nf_conntrack_count")
         self.unread: dict[str, None] = {}
         self._client: Optional[Netlink] = None
+        self._sockets: Optional[Netlink] = None
 
     def flow(self, protocol: str, way: Way) -> Optional[Flow]:
         """Return the flow one of whose directions is ``way``; None: none, or none can be read."""
@@ -86,8 +88,20 @@ class Questions:
                 return flow
         return None
 
+    def takes_udp(self, local: tuple[str, int], remote: tuple[str, int], interface: int) -> bool:
+        """Tell whether a socket takes a datagram; False where it cannot be told, too."""
+        try:
+            if self._sockets is None:
+                self._sockets = Netlink(NETLINK_SOCK_DIAG)
+            self._sockets.deadline = time.monotonic() + _PATIENCE
+            return diag.by_tuple(self._sockets, "udp", local, remote, interface) is not None
+        except (OSError, Unreadable) as error:
+            self.unread[f"UDP sockets: {error}"] = None
+            return False
+
     def close(self) -> None:
-        """Close the socket; safe to repeat."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the sockets; safe to repeat."""
+        for client in (self._client, self._sockets):
+            if client is not None:
+                client.close()
+        self._client = self._sockets = None

@@ -1,86 +1,175 @@
-"""A redirect whose requests a firewall eats is heard after the write, and undone."""
+"""What a firewall makes of redirected requests is heard after the write.
+
+A request, or its answer, that is dropped is harm: undone. A receiver that takes what it gets and
+never answers is none.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from remedies.lab.scenarios import load
+from remedies.lab.scenarios import udp_connected_server as scenario
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World, child_environment
 
 PORT = 56789
-ONE_ADDRESS = """
-table inet acl {
-    chain input {
-        type filter hook input priority filter; policy drop
-        iif "lo" accept
-        meta l4proto ipv6-icmp accept
-        ct state established,related accept
-        %s daddr %s udp dport 56789 accept
-    }
+LOST = {
+    "request dropped": "a rule dropped the request",
+    "answer dropped": "a rule dropped the answer",
+    "no socket": "no socket takes it",
 }
-"""
-"""A firewall that opens the address that clients ask, and not the one a redirect sends them to."""
+each = pytest.mark.parametrize(
+    ("nat", "backend", "family"),
+    [
+        ("nft", "nftables", 4),
+        ("nft", "nftables", 6),
+        ("iptables-nft", "iptables", 6),
+        ("iptables-legacy", "iptables", 4),
+    ],
+)
+WATCH = ("--policy", "docker-host", "apply", "--yes", "--window", "1.5s")
 
 
-def asking(world: World, stop: threading.Event, closes: bool) -> None:
-    """Ask by a new socket again and again; ``closes``: a firewall does, once the fix stands."""
-    at = addresses(world)
-    closed = not closes
-    while not stop.is_set():
-        rules = world.run("host", ["nft", "list", "ruleset"])
-        if not closed and "remedy_udp_redirect" in rules:
-            word = "ip6" if world.options.family == 6 else "ip"
-            world.run("host", ["nft", "-f", "-"], ONE_ADDRESS % (word, at.uplink))
-            closed = True
-        with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
-            end.settimeout(0.2)
-            end.connect((at.uplink, PORT))
-            with contextlib.suppress(OSError):
-                end.send(b"question")
-                end.recv(100)
-        stop.wait(0.05)
+def remedy(world: World, *words: str) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "remedies", *world.remedy, *words, "--json"],
+        capture_output=True, text=True, timeout=60, check=False, env=child_environment(),
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def tool(world: World) -> str:
+    """Return the program that writes the filter rules of the world's firewall."""
+    kind = "iptables-nft" if world.options.nat == "nft" else world.options.nat
+    return kind if world.options.family == 4 else kind.replace("ip", "ip6", 1)
+
+
+def redirected(world: World) -> bool:
+    rules = world.run("host", ["nft", "list", "ruleset"])
+    if world.options.nat == "iptables-legacy":
+        rules += world.run("host", [tool(world), "-t", "nat", "-S"])
+    return "remedy_udp_redirect" in rules or "REMEDY-REDIRECT" in rules
 
 
 @contextlib.contextmanager
-def clients(world: World, closes: bool) -> Iterator[None]:
-    stop = threading.Event()
-    thread = threading.Thread(target=asking, args=(world, stop, closes))
+def lost(world: World, kind: str) -> Iterator[None]:
+    """Lose what is redirected until the block ends."""
+    at = addresses(world)
+    if kind == "no socket":
+        world.stop_all()
+        serve(world, at.uplink)
+        yield
+        world.stop_all()
+        serve(world)
+        return
+    rule = ["INPUT", "-p", "udp", "-d", at.bridge, "--dport", str(PORT), "-j", "DROP"]
+    if kind == "answer dropped":
+        rule = ["OUTPUT", "-p", "udp", "-s", at.bridge, "--sport", str(PORT), "-j", "DROP"]
+    world.run("host", [tool(world), "-w", "-I", *rule])
+    yield
+    world.run("host", [tool(world), "-w", "-D", *rule])
+
+
+def serve(world: World, address: str = "") -> None:
+    every = "::" if world.options.family == 6 else "0.0.0.0"
+    world.start("host", ["remedies.lab.udp_server", address or every, str(PORT)])
+
+
+@contextlib.contextmanager
+def asking(world: World, kind: str = "") -> Iterator[None]:
+    """Ask by a new socket again and again; ``kind``: how it is lost once the redirect stands."""
+    at, stop, failed = addresses(world), threading.Event(), []
+
+    def ask() -> None:
+        with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
+            end.settimeout(0.1)
+            end.connect((at.uplink, PORT))
+            for _ in range(2):
+                with contextlib.suppress(OSError):
+                    end.send(b"question")
+                    end.recv(100)
+
+    def work() -> None:
+        try:
+            while not stop.is_set() and not (kind and redirected(world)):
+                ask()
+            with lost(world, kind) if kind else contextlib.nullcontext():
+                while not stop.is_set():
+                    ask()
+        except Exception as error:  # raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
+    assert not failed
 
 
-@pytest.mark.parametrize("closes", [True, False], ids=["closed", "open"])
-@pytest.mark.parametrize("family", [4, 6])
-def test_requests_that_nobody_answers_are_undone(family: int, closes: bool) -> None:
-    assert load("udp-reply-source")
-    with World("udp-reply-source", Options("nft", family)) as world:
+@each
+def test_requests_that_are_lost_behind_a_redirect_are_undone(
+    nat: str, backend: str, family: int
+) -> None:
+    with World("udp-reply-source", Options(nat, family, backend=backend)) as world:
         container_host(world)
-        wild = "::" if family == 6 else "0.0.0.0"
-        world.start("host", ["remedies.lab.udp_server", wild, str(PORT)])
-        with clients(world, closes):
-            done = subprocess.run(
-                [sys.executable, "-m", "remedies", *world.remedy, "--policy", "docker-host",
-                 "apply", "--yes", "--window", "2s", "--json"],
-                capture_output=True, text=True, timeout=60, check=False, env=child_environment(),
-            )  # fmt: skip
-        told = json.loads(done.stdout)
-        assert any(c["fix"] == "udp-redirect" for c in told["changes"]), told
-        if not closes:
-            assert done.returncode == 0, done.stdout + done.stderr
-            return
-        assert (done.returncode, told["outcome"]) == (3, "rolled-back"), done.stdout
-        assert f"{PORT} by docker0 and was not answered" in told["reason"]
-        assert "remedy_udp_redirect" not in world.run("host", ["nft", "list", "ruleset"])
+        serve(world)
+        for kind, why in LOST.items():
+            with asking(world, kind):
+                code, told = remedy(world, *WATCH)
+            assert (code, told["outcome"]) == (3, "rolled-back"), (kind, told)
+            assert f"{PORT} by docker0 and was not answered: {why}" in told["reason"]
+            assert not redirected(world)
+        with asking(world):
+            code, told = remedy(world, *WATCH)
+        assert (code, told["outcome"]) == (0, "applied"), told
+        assert redirected(world)
+
+
+@each
+def test_a_receiver_that_never_answers_keeps_its_redirect(
+    nat: str, backend: str, family: int
+) -> None:
+    """netcat as ``nc -u -l``: as syslog, statsd or netflow it hears and says nothing."""
+    with World("udp-connected-server", Options(nat, family, backend=backend)) as world:
+        scenario.build(world)
+        at, stop = addresses(world), threading.Event()
+        with (
+            world.socket("client", at.family, socket.SOCK_DGRAM) as end,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
+        ):
+            ear.bind(f"{world.folder}/heard")
+            ear.settimeout(5)
+            end.connect((at.uplink, PORT))
+
+            def send() -> None:
+                while not stop.wait(0.1):
+                    with contextlib.suppress(ConnectionRefusedError):
+                        end.send(b"line")
+
+            thread = threading.Thread(target=send)
+            thread.start()
+            try:
+                code, told = remedy(world, *WATCH)
+                looks = [remedy(world, verb)[1]["harm"] for verb in ("status", "verify")]
+                while ear in select.select([ear], [], [], 0)[0]:
+                    ear.recv(1000)
+                assert b"line" in ear.recv(1000)
+            finally:
+                stop.set()
+                thread.join()
+        assert (code, told["outcome"], looks) == (0, "applied", [[], []]), told
+        assert redirected(world)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from remedies.facts.asked import Asked, Request
-from remedies.facts.flows import Tuple
+from remedies.facts.asked import (
+    ANSWERED,
+    DROPPED,
+    MISSED,
+    TAKEN,
+    UNKNOWN,
+    UNMOVED,
+    UNSENT,
+    Asked,
+    Request,
+    outcome,
+)
+from remedies.facts.flows import Flow, Tuple
 from remedies.fixes.udp_redirect import _chain, _table
 from remedies.harm import of_redirects, redirected
 from remedies.model import Held
@@ -22,35 +35,103 @@ NFT = Held(
 XT = Held("iptables:nat/REMEDY-REDIRECT", "udp-redirect", None, _chain("nft", WAYS), "t")
 
 
+ENDS = {
+    DROPPED: "a rule dropped the request",
+    MISSED: "no socket takes it",
+    UNSENT: "a rule dropped the answer",
+}
+
+
 def ask(
-    answered: bool,
+    end: str,
     *,
     age: float = 1,
     link: str = "docker0",
     to: str = "10.0.0.9",
     port: int = 4000,
-    count: int = 1,
+    count: int = 2,
 ) -> Request:
-    return Request(Tuple("172.17.0.2", port, to, 53), link, answered, age, count)
+    return Request(Tuple("172.17.0.2", port, to, 53), link, end, age, count)
 
 
 @pytest.mark.parametrize("held", [NFT, XT], ids=["nft", "iptables"])
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize(
-    ("requests", "harm"),
+    ("others", "how", "harm"),
     [
-        ([], False),
-        ([ask(False)], False),
-        ([ask(False, count=2)], True),
-        ([ask(False), ask(False, port=4001)], True),
-        ([ask(False, age=0.1, count=2)], False),
-        ([ask(False, count=2), ask(True)], False),
-        ([ask(False, count=2), ask(True, to="10.0.0.8")], False),
-        ([ask(False, link="eth0", count=2)], False),
+        ([], {}, True),
+        ([], {"count": 1}, False),
+        ([ask(DROPPED, port=4001, count=1)], {"count": 1}, True),
+        ([], {"age": 0.1}, False),
+        ([ask(ANSWERED)], {}, False),
+        ([ask(ANSWERED, age=0.1)], {}, False),
+        ([ask(ANSWERED, age=1.1)], {}, True),
+        ([ask(ANSWERED, to="10.0.0.8")], {}, False),
+        ([ask(UNMOVED, port=4001), ask(UNKNOWN, port=4002)], {}, True),
+        ([], {"link": "eth0"}, False),
     ],
 )
-def test_requests_that_nobody_answers_are_harm(
-    held: Held, requests: list[Request], harm: bool
+def test_requests_that_are_lost_where_they_are_sent_are_harm(
+    held: Held, end: str, others: list[Request], how: dict[str, Any], harm: bool
 ) -> None:
-    found = of_redirects(redirected([held]), Asked(tuple(requests), 1.0))
+    asked = Asked((ask(end, **how), *others), 1.0)
+    found = of_redirects(redirected([held]), {held.resource: 9}, asked)
     assert bool(found) == harm
-    assert all("172.17.0.2:4000 asked 10.0.0.9:53 by docker0" in item.reason for item in found)
+    for item in found:
+        assert "172.17.0.2:4000 asked 10.0.0.9:53 by docker0" in item.reason
+        assert ENDS[end] in item.reason
+
+
+@pytest.mark.parametrize("end", [TAKEN, UNMOVED, UNKNOWN])
+def test_a_receiver_that_never_answers_is_no_harm(end: str) -> None:
+    requests = (ask(end), ask(end, port=4001))
+    assert not of_redirects(redirected([NFT]), {NFT.resource: 9}, Asked(requests, 1.0))
+
+
+@pytest.mark.parametrize(("end", "harm"), [(DROPPED, False), (MISSED, False), (UNSENT, True)])
+def test_one_client_that_is_heard_shows_that_the_way_in_is_open(end: str, harm: bool) -> None:
+    requests = (ask(TAKEN, port=4001), ask(end))
+    found = of_redirects(redirected([NFT]), {NFT.resource: 9}, Asked(requests, 1.0))
+    assert bool(found) == harm
+
+
+def test_what_our_rule_did_not_count_was_lost_before_it() -> None:
+    heard = Asked((ask(DROPPED, count=3),), 1.0)
+    assert not of_redirects(redirected([NFT]), {NFT.resource: 2}, heard)
+    assert not of_redirects(redirected([NFT]), {}, heard)
+    assert of_redirects(redirected([NFT]), {NFT.resource: 3}, heard)
+
+
+def flow(*, replied: bool = False, moved: bool = True, assured: bool = False) -> Flow:
+    there = "172.17.0.1" if moved else "10.0.0.9"
+    return Flow(
+        "udp",
+        Tuple("172.17.0.2", 4000, "10.0.0.9", 53),
+        Tuple(there, 53, "172.17.0.2", 4000),
+        replied,
+        moved,
+        assured,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answered", "first", "last", "taken", "end"),
+    [
+        (True, None, None, None, ANSWERED),
+        (False, None, None, None, DROPPED),
+        (False, None, flow(), True, TAKEN),
+        (False, flow(), None, True, TAKEN),
+        (False, None, flow(), False, MISSED),
+        (False, None, flow(), None, UNKNOWN),
+        (False, flow(), flow(replied=True), None, UNSENT),
+        (False, flow(replied=True), flow(replied=True, assured=True), None, UNSENT),
+        (False, flow(replied=True, assured=True), flow(replied=True), None, UNKNOWN),
+        (True, None, flow(replied=True), None, ANSWERED),
+        (False, flow(moved=False), flow(moved=False), True, UNMOVED),
+        (True, None, flow(moved=False, replied=True), None, UNMOVED),
+    ],
+)
+def test_what_became_of_a_request(
+    answered: bool, first: Flow | None, last: Flow | None, taken: bool | None, end: str
+) -> None:
+    assert outcome(answered, first, last, taken) == end
