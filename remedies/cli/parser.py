@@ -27,6 +27,7 @@ VERBS = {
     "audit": "check the journal's hash chain, or sign its head; exit 65 where it was altered",
     "explain": "explain a condition or a fix: what, why, evidence, safety, references",
     "list": "list conditions and fixes",
+    "schema": "print the JSON Schema of what a verb prints with --json",
     "policy": "check policies, print their JSON Schema, show the effective one",
     "fleet": "scan, plan, apply, confirm, roll back and report on many hosts, through Ansible",
     "export": "write a plan and its rollback as playbooks with Ansible's own modules",

@@ -20,6 +20,7 @@ CONTROL = (
     "cli/fleet_view.py",
     "cli/lab.py",
     "cli/policy.py",
+    "cli/schema.py",
 )
 """The control side, as paths within the package."""
 HOST_IN_CONTROL = (

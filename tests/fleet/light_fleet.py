@@ -14,6 +14,7 @@ from typing import Any
 
 import drop_first
 import pytest
+from cli_shapes import departures
 from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
 from machine import Machine
 from whole_host import WholeHost
@@ -167,6 +168,7 @@ class Fleet:
     def _said(self, *argv: str) -> tuple[int, dict[str, dict[str, Any]], str]:
         code, out, err = self.call("remedy", *argv)
         said = [json.loads(line) for line in out.splitlines()]
+        assert [one for line in said for one in departures(line)] == []
         return code, {s["host"]: s for s in said if s["kind"] == "host"}, out + err
 
 

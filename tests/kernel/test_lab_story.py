@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from cli_shapes import departures
 
 from remedies.lab import registry, scenarios
 
@@ -39,6 +40,7 @@ def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str)
     done = lab("run", name, *variant, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
+    assert departures(told) == []
     assert told["outcome"] == "as-told"
     assert told["failure"] is None
     assert all(step["ok"] for step in told["steps"])
@@ -94,6 +96,7 @@ def test_up_prints_how_to_look_and_down_removes() -> None:
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     try:
+        assert departures(shown) == []
         assert all(os.path.exists(f"/run/netns/{name}") for name in shown["namespaces"].values())
         attempt = subprocess.run(
             shown["commands"][0].split(), capture_output=True, text=True, timeout=20, check=False
@@ -101,7 +104,8 @@ def test_up_prints_how_to_look_and_down_removes() -> None:
         assert attempt.returncode == 1
         assert attempt.stdout.startswith("dies: ")
     finally:
-        taken = lab("down", shown["world"])
+        taken = lab("down", shown["world"], "--json")
     assert taken.returncode == 0
+    assert departures(json.loads(taken.stdout)) == []
     assert not any(os.path.exists(f"/run/netns/{name}") for name in shown["namespaces"].values())
     assert lab("down", shown["world"]).returncode == 64

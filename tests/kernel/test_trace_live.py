@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from cli_shapes import departures
 
 from remedies import codec
 from remedies.facts import Asking, tap
@@ -54,6 +55,7 @@ class Trace:
         self.code = self._child.returncode
         assert self.code == 130, errors
         self.lines += map(json.loads, out.splitlines())
+        assert [one for line in self.lines for one in departures(line)] == []
         assert self.lines[-1]["kind"] == "trace"
         return self.lines[-1]
 

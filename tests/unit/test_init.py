@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cli_shapes import departures
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -171,6 +172,7 @@ def test_any_name_comes_back_or_is_refused(names: list[str]) -> None:
 def test_json_tells_what_was_written(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init", "--policy", "docker-host", "--json", "--yes") == 0
     plain = json.loads(capsys.readouterr().out)
+    assert departures(plain) == []
     assert (plain["kind"], plain["changed"], plain["before"], plain["after"]) == (
         "init",
         True,
