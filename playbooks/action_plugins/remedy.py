@@ -35,7 +35,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from typing import Any, Optional
 
@@ -67,6 +66,7 @@ from remedies.fleet.order import Order
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import Outcome, Visit
 from remedies.transaction import actor, consent
+from remedies.values import replace
 
 _OPTIONS = frozenset(
     [

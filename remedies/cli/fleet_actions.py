@@ -7,7 +7,6 @@ import contextlib
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Optional
 
 from remedies.cli import fleet_rollout, fleet_stopped
@@ -22,6 +21,7 @@ from remedies.fleet import plans, records, rundir, states
 from remedies.fleet.plans import Index
 from remedies.fleet.states import Standing
 from remedies.transaction.consent import Consent
+from remedies.values import replace
 
 
 def run(args: argparse.Namespace) -> int:

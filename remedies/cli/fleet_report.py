@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import replace
 
 from remedies.cli import fleet_play
 from remedies.cli import report as host_report
@@ -15,6 +14,7 @@ from remedies.errors import UsageError
 from remedies.fleet import records, rundir
 from remedies.fleet.rundir import Run
 from remedies.report.record import Report
+from remedies.values import replace
 
 SINCE = "30d"
 """How far back the hosts look unless told; a thousand journals of years are no report."""

@@ -7,7 +7,6 @@ through the hosts that are left may change, and hosts may be left out.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import Optional
 
 from remedies.cli.fleet_play import limited, names
@@ -15,6 +14,7 @@ from remedies.errors import InputError, UsageError
 from remedies.fleet import batches, rollout
 from remedies.fleet.rundir import Asked, Run
 from remedies.fleet.runner import Site
+from remedies.values import replace
 
 _BEGAN = "a resumed run applies what it began with"
 _RECORD = "it is in the run's record, and in the journals of the hosts that are done"

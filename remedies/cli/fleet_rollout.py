@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from remedies.cli import fleet_resume, fleet_stopped
 from remedies.cli.fleet_play import given, meant, names, play, runs_folder
@@ -22,6 +21,7 @@ from remedies.fleet.rundir import Asked, Run
 from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing
 from remedies.transaction.consent import Consent
+from remedies.values import replace
 
 DEFAULT_TIMEOUT = 120.0
 """Seconds in which a host has to be confirmed, unless told otherwise."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 
 from remedies.cli.fleet_view import View
 from remedies.cli.terminal import local
@@ -13,6 +12,7 @@ from remedies.fleet.applying import APPLYING, CONFIRMING, UNDOING
 from remedies.fleet.rundir import Run
 from remedies.fleet.states import Standing
 from remedies.fleet.verbs import UNREACHED
+from remedies.values import replace
 
 
 class Stopped(Exception):

@@ -52,12 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(sources: tuple[str, ...], args: argparse.Namespace) -> int:
     """Print the effective policy, with ``--backend`` and the setting ``persist`` laid over it."""
-    from dataclasses import replace
-
     from remedies import codec, model
     from remedies.cli.settings import FILE
     from remedies.policy.compile import compile_policy
     from remedies.policy.show import to_yaml
+    from remedies.values import replace
 
     policy = compile_policy(sources).policy
     origins = dict(policy.origins)

@@ -144,10 +144,10 @@ def maker() -> Actor:
 def sealed(report: Report, began: float) -> Report:
     """Return a report fit to leave the host, with its time; ``began`` is of time.monotonic()."""
     import time
-    from dataclasses import replace
 
     from remedies.probing import now
     from remedies.report.redact import fit
+    from remedies.values import replace
 
     return replace(fit(report), made=now(), seconds=round(time.monotonic() - began, 1))
 
@@ -208,7 +208,6 @@ def _start(args: argparse.Namespace) -> tuple[Session, Optional[Chain]]:
     What stands after the first record that does not add up is left out, and said so.
     """
     import os
-    from dataclasses import replace
 
     from remedies.cli import session
     from remedies.cli.parser import warn
@@ -218,6 +217,7 @@ def _start(args: argparse.Namespace) -> tuple[Session, Optional[Chain]]:
     from remedies.transaction import ledger as ledgers
     from remedies.transaction.audit import Audit, walk
     from remedies.transaction.journal import NAME
+    from remedies.values import replace
 
     empty = session.Session(
         args=args, host=read_host(), policy=session.load_policy(args), ledger={}, held={}

@@ -8,7 +8,7 @@ goes back by itself when its time is up; this waits for it and says what became 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from remedies.fleet import verbs
@@ -18,6 +18,7 @@ from remedies.fleet.states import Standing
 from remedies.fleet.talk import Answer, Lost, documents
 from remedies.fleet.verbs import UNREACHED, Outcome, Visit
 from remedies.transaction.consent import Consent, demand
+from remedies.values import replace
 
 APPLYING, CONFIRMING, UNDOING = "applying", "confirming", "undoing"
 """What a host was told last, noted before it is told: should the controller be ended, this is what

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Optional
 
 from remedies import codec
@@ -20,6 +19,7 @@ from remedies.fleet.rundir import Run
 from remedies.fleet.states import Standing
 from remedies.report.admit import SIZE_LIMIT, admit
 from remedies.report.record import HostReport, Rollout, Unreached
+from remedies.values import replace
 
 SINCE = "2d"
 """How far back a host looks when a run asks for its record, by its own clock."""

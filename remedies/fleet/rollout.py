@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from remedies.fleet import batches, controller, records, runner
 from remedies.fleet.applying import GRACE
@@ -18,6 +18,7 @@ from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
 from remedies.fleet.states import Standing, worst
 from remedies.transaction.consent import Consent, demand
+from remedies.values import replace
 
 _REFUSED = (5, 8)
 """Exit codes of a host that says no to a change, which says nothing about the others."""

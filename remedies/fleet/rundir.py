@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from remedies import __version__, codec, model
@@ -22,6 +22,7 @@ from remedies.fleet.plans import write_new
 from remedies.fleet.states import Standing
 from remedies.probing import now
 from remedies.transaction.consent import Consent
+from remedies.values import replace
 
 
 def default_folder() -> str:

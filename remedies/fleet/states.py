@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError
 from remedies.probing import now
+from remedies.values import replace
 
 STATES = ("untouched", "applied", "confirmed", "reverted", "unreachable", "needs-human")
 """``untouched``: as it was, whether nothing was to do, it was refused, or its turn never came.

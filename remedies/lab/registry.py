@@ -19,10 +19,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from remedies.errors import InputError, NotPermitted, RemedyError, UsageError
 from remedies.netns import RUN_DIR
+from remedies.values import replace
 
 FOLDER = "/run/remedy-lab"
 PREFIX = "rl"

@@ -17,12 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from remedies.errors import NotPermitted, RemedyError
 from remedies.lab import registry
 from remedies.netns import inside
+from remedies.values import replace
 
 TOOLS = ("ip", "nsenter", "nft")
 DEADLINE = 5.0

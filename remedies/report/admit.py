@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 
 from remedies import catalogue, codec
@@ -24,6 +23,7 @@ from remedies.report.record import (
     HostReport,
     Judgement,
 )
+from remedies.values import replace
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Characters of one host's record: some thousand transactions with their differences."""

@@ -12,6 +12,7 @@ import re
 from typing import Any, TypeVar, cast
 
 from remedies.printable import clean
+from remedies.values import fields as fields_of
 from remedies.values import replace
 
 T = TypeVar("T")
@@ -75,7 +76,7 @@ def _fit(value: Any, seen: dict[str, str]) -> Any:
         return value if all(map(operator.is_, items, value)) else tuple(items)
     if isinstance(value, dict):
         return {_fit(key, seen): _fit(item, seen) for key, item in value.items()}
-    fields = getattr(type(value), "__dataclass_fields__", None)
+    fields = fields_of(type(value))
     if fields is None:
         return value
     changed = {}

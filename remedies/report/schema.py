@@ -5,12 +5,12 @@ The package ships it as ``report.schema.json``; a test keeps the two equal.
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from typing import Any
 
 from remedies.report.record import FORMAT_VERSION, OUTCOMES, Report
+from remedies.values import fields
 
 Plain = dict[str, Any]
 
@@ -37,7 +37,7 @@ def schema() -> Plain:
 
 def _object(kind: type[Any], definitions: Plain) -> Plain:
     hints = typing.get_type_hints(kind)
-    properties = {f.name: _of(hints[f.name], definitions) for f in dataclasses.fields(kind)}
+    properties = {name: _of(hints[name], definitions) for name in fields(kind) or ()}
     if "outcome" in properties and kind.__name__ == "Judgement":
         properties["outcome"] = {"enum": list(OUTCOMES)}
     described = (kind.__doc__ or "").strip().partition("\n")[0]
@@ -52,7 +52,7 @@ def _object(kind: type[Any], definitions: Plain) -> Plain:
 def _of(hint: Any, definitions: Plain) -> Plain:
     if hint in _SIMPLE:
         return {"type": _SIMPLE[hint]}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and fields(hint) is not None:
         if hint.__name__ not in definitions:
             definitions[hint.__name__] = {}
             definitions[hint.__name__] = _object(hint, definitions)

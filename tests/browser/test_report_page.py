@@ -11,7 +11,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ import report_samples as samples  # noqa: E402
 from remedies.report import load  # noqa: E402
 from remedies.report.record import Report  # noqa: E402
 from remedies.report.redact import fit  # noqa: E402
+from remedies.values import replace  # noqa: E402
 
 AXE = ROOT / "build/axe/node_modules/axe-core/axe.min.js"
 SHOTS = ROOT / "build/screenshots"

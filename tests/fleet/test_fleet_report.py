@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from remedies.fleet.states import Standing
 from remedies.report.admit import admit
 from remedies.report.record import Chain, Reading
 from remedies.transaction.journal import NAME
+from remedies.values import replace
 
 SCHEMA = Path(reports.__file__).with_name("report.schema.json")
 SECRET = "C4N4RYsecret"

@@ -7,7 +7,6 @@ line and an exit code. Anything else that comes out of it is a bug.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import os
 import tempfile
@@ -31,6 +30,7 @@ from remedies.resources import xtables
 from remedies.tap import packets
 from remedies.trace import reasons
 from remedies.transaction import audit, journal, ledger, lock, undofile
+from remedies.values import replace
 
 Read = Callable[[bytes], object]
 
@@ -281,7 +281,7 @@ def legacy_table(data: bytes) -> object:
     for family in ("ip", "ip6"):
         with contextlib.suppress(Unreadable):
             table = legacy.Table(family, "filter", data, {0: 0}, {0: len(data) // 2}, {})
-            table = dataclasses.replace(table, chains=legacy._chains(family, data))
+            table = replace(table, chains=legacy._chains(family, data))
             legacy.accepts(table, 0)
             for entry in legacy.rules(table, 0):
                 legacy.targets(table, entry)

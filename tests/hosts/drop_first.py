@@ -11,9 +11,9 @@ import atexit
 import os
 import shutil
 import tempfile
-from dataclasses import replace
 
 from remedies import policy
+from remedies.values import replace
 
 _LOADED = policy.load()
 _RULE = _LOADED.rules["tcp-invalid-reset"]

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop
 from remedies.model import Change, Host, Plan, PolicyRef, Scan
 from remedies.netfilter.nft_syntax import nft_text
+from remedies.values import replace
 
 SERVER = """
 import json, os, socket, subprocess, sys

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from machine import Machine
 
 import remedies
 from remedies import policy
+from remedies.values import replace
 
 REMEDY: Sequence[str] = ("env", "PYTHONPATH=/opt/remedy", "python3", "-B", "-m", "remedies")
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from box import Box, start
 from debian import root_folder
+
+from remedies.values import replace
 
 NAT = """\
 table ip theirs {

@@ -6,11 +6,9 @@ refuses from a host cannot be hostile: such a field keeps its value.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import typing
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any, Union
 
@@ -20,6 +18,7 @@ from remedies import codec
 from remedies.errors import InputError
 from remedies.report.admit import admit
 from remedies.report.record import FORMAT_VERSION, Observation, Report
+from remedies.values import fields, replace
 
 Choose = Callable[[str, str], str]
 """From where a text stands (``hosts.judgements.subject``) and what it is, to what it shall be."""
@@ -64,11 +63,12 @@ def walked(hint: Any, value: Any, choose: Choose, path: str = "") -> Any:
         return choose(path, value or (samples.TIME if path.endswith(".time") else ""))
     if hint in ZERO:
         return ZERO[hint] if value is None else value
-    if dataclasses.is_dataclass(hint):
+    names = fields(hint)
+    if names is not None:
         made = {
             name: walked(kind, getattr(value, name, None), choose, f"{path}.{name}".lstrip("."))
             for name, kind in typing.get_type_hints(hint).items()
-            if name in hint.__dataclass_fields__
+            if name in names
         }
         return typing.cast(Any, hint)(**made)
     if typing.get_origin(hint) is Union:

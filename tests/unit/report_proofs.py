@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import report_samples as samples
 from report_samples import NOTRACK, REPLY, RESET, TIME, observation
 
 from remedies.report.controls import controls
 from remedies.report.record import Interface, Judgement, Report
+from remedies.values import replace
 
 CONNECTED = Judgement(
     id="7d7c0f65a3e94b12",

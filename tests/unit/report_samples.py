@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from remedies.report.controls import controls
 from remedies.report.record import (
     Actor,
@@ -24,6 +22,7 @@ from remedies.report.record import (
     Unreached,
     Waived,
 )
+from remedies.values import replace
 
 TIME = "2026-11-20T18:00:00Z"
 MARKUP = "<img src=x onerror=alert(1)>"

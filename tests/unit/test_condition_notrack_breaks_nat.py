@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from remedies.conditions import notrack_breaks_nat
@@ -14,6 +12,7 @@ from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.model import Finding, Host
 from remedies.netfilter.rule import Match, PacketRule
+from remedies.values import replace
 
 
 def notrack(port: int, *, owner: str = "", unmodelled: tuple[str, ...] = ()) -> PacketRule:

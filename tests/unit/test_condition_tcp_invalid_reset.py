@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -17,6 +16,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Finding, Host
 from remedies.netfilter.rule import NatAction, PacketRule
+from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")
 MASQUERADE = Netfilter(True, "nft", ("ip nat POSTROUTING",), (NatUse("ip", "masquerade"),), True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from remedies.conditions import udp_connected_server, udp_reply_source
@@ -18,6 +16,7 @@ from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Host
 from remedies.netfilter.redirects import Redirect
+from remedies.values import replace
 
 HOST = Host("box", "m", "6.1", "host", "b")
 LINKS = Links(

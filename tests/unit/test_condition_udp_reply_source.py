@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import pytest
@@ -23,6 +22,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Host, Terms
 from remedies.netfilter.redirects import Redirect
+from remedies.values import replace
 
 HOST = Host("box", "m", "6.1", "host", "b")
 LINKS = Links(

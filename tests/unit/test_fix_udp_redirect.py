@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -22,6 +21,7 @@ from remedies.netfilter import flowpath
 from remedies.netfilter.admission import InputChain
 from remedies.netfilter.nft_syntax import nft_text
 from remedies.netfilter.rule import Match, PacketRule
+from remedies.values import replace
 
 LINKS = Links(
     links=(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from remedies.errors import InputError
 from remedies.fleet import order, plans
 from remedies.fleet.plans import Index
+from remedies.values import replace
 
 SYSCTL = {"fix": "f", "action": "update", "resource": "sysctl:net.netfilter.nf_be_liberal",
           "before": "0", "after": "1"}  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from older_drop import OLDER, OLDER_LINE
 
@@ -16,6 +14,7 @@ from remedies.fixes import invalid_drop, notrack
 from remedies.model import Backend, Change, Host, Plan, PolicyRef, Scan, Terms
 from remedies.netfilter import ours
 from remedies.netfilter.own_rules import rules_of
+from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")
 SSH = Connection("203.0.113.9", 50000, "192.0.2.1", 22, "SSH_CONNECTION", True, True, True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from remedies.facts.links import Address, Link, Links
 from remedies.netfilter.overlap import overlap
 from remedies.netfilter.rule import Match, PacketRule
+from remedies.values import replace
 
 LINKS = Links(
     links=(Link(1, "lo", "", True), Link(2, "eth0", "", True), Link(3, "docker0", "bridge", True)),

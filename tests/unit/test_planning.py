@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import replace
 from types import ModuleType
 from typing import Optional, Union
 
@@ -32,6 +31,7 @@ from remedies.model import (
     Verdict,
     Wanted,
 )
+from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")
 FACTS = Facts(HOST, "t", 0.0)

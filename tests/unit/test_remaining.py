@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from remedies.model import Change, Finding, Host, Mode, Plan, Policy, PolicyRef, Rule, Scan, Verdict
 from remedies.remaining import left, proven
+from remedies.values import replace
 
 PROVEN = Finding("udp", "udp *:53", "proven", "high", "m")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Optional
 
 import pytest
@@ -31,6 +30,7 @@ from remedies.report.controls import controls
 from remedies.report.past import Standings
 from remedies.report.record import HostReport, Judgement, Place
 from remedies.transaction.ledger import Begin, Pending, Transaction, Verified
+from remedies.values import replace
 
 HOST = Host("h", "m", "6.18", "host", "b")
 TIME = "2026-11-20T18:00:00Z"

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from remedies.report.formats.csv import guarded
 from remedies.report.record import OUTCOMES, Report, Rollout
 from remedies.report.redact import fit
 from remedies.report.schema import schema
+from remedies.values import replace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMAS = Path(__file__).parent / "schemas"

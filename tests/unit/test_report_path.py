@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
 
 import pytest
 import report_proofs as proofs
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from remedies.report.path import path
 from remedies.report.picture import path_svg, plot_svg
 from remedies.report.record import Judgement
+from remedies.values import replace
 
 
 def changed(judgement: Judgement, value: str) -> Judgement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -18,6 +17,7 @@ from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import Checked, apply
 from remedies.transaction.store import Result, apart, new_id
+from remedies.values import replace
 
 
 def change(address: str, before: Optional[str], after: Optional[str]) -> Change:

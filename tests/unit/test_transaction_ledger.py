@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -18,6 +17,7 @@ from remedies.transaction import ledger, undo
 from remedies.transaction.journal import NAME, Journal, latest, records
 from remedies.transaction.ledger import Begin, Pending, Transaction, situation
 from remedies.transaction.run import Checked, apply, confirm_it
+from remedies.values import replace
 
 
 def change(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,6 +18,7 @@ from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import Checked, apply
 from remedies.transaction.store import Result
+from remedies.values import replace
 
 
 def change(

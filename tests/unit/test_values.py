@@ -51,23 +51,25 @@ def test_the_same_values_compare_and_print_alike(one: list[Any], other: list[Any
     assert (OURS(*one) == OURS(*other)) == (STANDARD(*one) == STANDARD(*other))
     assert OURS(*one) == OURS(*one)
     assert OURS(*one) != STANDARD(*one)
-    assert dataclasses.asdict(OURS(*one)) == dataclasses.asdict(STANDARD(*one))
+    assert vars(OURS(*one)) == vars(STANDARD(*one))
 
 
 def test_it_is_frozen() -> None:
     sample = OURS(1)
     for name in ("a", "z"):
-        with pytest.raises(dataclasses.FrozenInstanceError):
+        with pytest.raises(AttributeError):
             setattr(sample, name, 2)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         del sample.a
     assert sample.a == 1
 
 
-def test_the_rest_of_dataclasses_works() -> None:
+def test_a_value_is_made_and_copied_as_a_standard_one_is() -> None:
     sample = OURS(1, c=(2,))
-    assert dataclasses.replace(sample, a=3) == OURS(3, c=(2,))
-    assert [f.name for f in dataclasses.fields(OURS)] == ["a", "b", "c", "missing"]
+    for kind in (OURS, STANDARD):
+        assert values.replace(kind(1, c=(2,)), a=3) == kind(3, c=(2,))
+        assert values.fields(kind) == {"a": False, "b": True, "c": True, "missing": True}
+    assert values.fields(tuple) is None
     assert OURS(1).missing is not OURS(1).missing
     assert OURS(1, missing={2: 3}).missing == {2: 3}
     assert sample.twice == (1, 1)
@@ -76,8 +78,11 @@ def test_the_rest_of_dataclasses_works() -> None:
     for wrong in ((), (1, 2, 3, 4, 5)):
         with pytest.raises(TypeError):
             OURS(*wrong)
-    with pytest.raises(TypeError):
-        OURS(1, x=2)
+    for wrong_name in ({"x": 2}, {"a": 2}):
+        with pytest.raises(TypeError):
+            OURS(1, **wrong_name)
+    with pytest.raises(TypeError, match="a, x"):
+        OURS(x=2)
 
 
 def test_hashable_where_the_fields_are() -> None:
@@ -90,14 +95,12 @@ def test_hashable_where_the_fields_are() -> None:
         hash(OURS(1))
 
 
-def test_the_standard_module_is_imported_by_who_asks_for_it_alone() -> None:
+def test_the_standard_module_is_not_imported() -> None:
     code = (
-        "import sys\nfrom remedies.values import dataclass, field, replace\n"
+        "import sys\nfrom remedies.values import dataclass, field, fields, replace\n"
         "@dataclass(frozen=True)\nclass A:\n    a: int\n    b: dict = field(default_factory=dict)\n"
-        "one = replace(A(1), b={2: 3})\n"
+        "one = replace(A(1), b={2: 3})\nassert fields(A) == {'a': False, 'b': True}\n"
         "assert 'dataclasses' not in sys.modules and 'inspect' not in sys.modules\n"
-        "import dataclasses\nassert dataclasses.asdict(one) == {'a': 1, 'b': {2: 3}}\n"
-        "assert dataclasses.is_dataclass(A) and not hasattr(A, 'b')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from remedies import codec
 from remedies.report.record import FORMAT_VERSION, HostReport, Report
+from remedies.values import replace
 
 HELP = "JSON lines: the report, then each host, judgement and transaction"
 
@@ -25,9 +26,8 @@ def render(report: Report) -> Iterator[str]:
 
 def _host(host: HostReport) -> Iterator[str]:
     name = {"host": host.place.name, "netns": host.place.netns}
-    rest = ("judgements", "deeds")
-    fields = [field for field in HostReport.__dataclass_fields__ if field not in rest]
-    yield _line("host", {field: codec.encode(getattr(host, field)) for field in fields})
+    own = codec.encode(replace(host, judgements=(), deeds=()))
+    yield _line("host", {key: own[key] for key in own if key not in ("judgements", "deeds")})
     for judgement in host.judgements:
         yield _line("judgement", {**name, **codec.encode(judgement)})
     for deed in host.deeds:
