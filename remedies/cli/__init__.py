@@ -7,18 +7,12 @@ imports at its top only what its arguments need, so that help and completion sta
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import os
 import signal
 import sys
 from types import FrameType
 from typing import Optional
-
-_RARELY = 50_000
-"""New objects between two looks for garbage in circles, of which a run makes next to none. Python's
-700 cost the imports alone two milliseconds."""
-
 
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the machine, or a limit on us, has too little of: no bug of ours."""
@@ -35,7 +29,6 @@ def _terminate(number: int, _frame: Optional[FrameType]) -> None:
 def main(argv: Optional[list[str]] = None) -> int:
     """Run the command line and return the exit code, of README.md's table."""
     words = sys.argv[1:] if argv is None else argv
-    gc.set_threshold(_RARELY)
     verbosity = sum(word.count("v") for word in words if word in ("-v", "-vv", "-vvv"))
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) leaves it

@@ -45,11 +45,6 @@ _ZIPPED = not os.path.exists(__file__)
 _TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backend")
 
 
-# Our texts are English, so argparse's are, too; asking for a translation of each, none of which is
-# there, takes two milliseconds.
-vars(argparse)["_"] = lambda text: text
-
-
 class _Page(argparse.HelpFormatter):
     """Knows the terminal's width without shutil, whose compressors every verb would import.
 

@@ -271,7 +271,7 @@ def test_modules_come_from_the_bytecode(pyz: Path, tmp_path: Path, other: bool) 
 
 
 def test_a_plan_loads_nothing_that_takes_long_to_load(pyz: Path) -> None:
-    """hashlib brings OpenSSL; locale comes with a search for translations of argparse's texts."""
+    """hashlib brings OpenSSL."""
     done = inside(
         pyz,
         "from remedies import catalogue, model; from remedies.cli import parser\n"
@@ -284,7 +284,7 @@ def test_a_plan_loads_nothing_that_takes_long_to_load(pyz: Path) -> None:
     assert done.stderr == ""
     loaded = set(done.stdout.split())
     assert "remedies.cli.session" in loaded
-    assert not loaded & {"ctypes", "dataclasses", "hashlib", "inspect", "locale", "subprocess"}
+    assert not loaded & {"ctypes", "dataclasses", "hashlib", "inspect", "subprocess"}
 
 
 def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
