@@ -102,7 +102,7 @@ def harmless(condition: str) -> tuple[str, ...]:
 
 def may_write(name: str, address: str) -> bool:
     """Tell whether a fix may want a resource, be it a file that brings its rules back at boot."""
-    from remedies.netfilter.restore import needed
+    from remedies.boot.units import needed
 
     writes = fix(name).WRITES
     return address in writes or any(address in needed(name, mine) for mine in writes)

@@ -49,22 +49,13 @@ except ImportError:
         sys.path.append(os.path.abspath(os.path.join(__file__, _up)))
 
 from remedies import codec
+from remedies.bundle import build
 from remedies.errors import RemedyError
-from remedies.fleet import (
-    applying,
-    bundle,
-    controller,
-    order,
-    plans,
-    records,
-    states,
-    talk,
-    vaulted,
-    verbs,
-)
-from remedies.fleet.order import Order
-from remedies.fleet.states import Standing
-from remedies.fleet.verbs import Outcome, Visit
+from remedies.fleet import apply, calls, controller, host_state, plans, records, remote, request
+from remedies.fleet import vault as vaulted
+from remedies.fleet.calls import Outcome, Visit
+from remedies.fleet.host_state import Standing
+from remedies.fleet.request import Order
 from remedies.transaction import actor, consent
 from remedies.values import replace
 
@@ -110,7 +101,7 @@ _NEW = f"-o ControlPath=none -o ControlMaster=no {_ALIVE}"
 """Options for ssh (the first one given counts): no connection is shared, and a dead one ends."""
 
 
-_KEY = bundle.current_key()
+_KEY = build.current_key()
 """Asked once for all hosts: Ansible loads this file before it forks its workers."""
 
 
@@ -137,8 +128,8 @@ class ActionModule(ActionBase):
         except RemedyError as error:
             outcome = Outcome(Standing(name, "untouched", error.exit_code, str(error)))
             asked = {"verb": self._task.args.get("verb")}
-        except talk.Lost as error:
-            self._say(Standing(name, "unreachable", verbs.UNREACHED, str(error)))
+        except remote.Lost as error:
+            self._say(Standing(name, "unreachable", calls.UNREACHED, str(error)))
             return {**result, "unreachable": True, "msg": str(error)}
         self._say(outcome.standing)
         return {**result, **self._told(str(asked["verb"]), outcome)}
@@ -170,7 +161,7 @@ class ActionModule(ActionBase):
                     "keep secrets out of it",
                 )
         if not isinstance(asked.get("params", {}), dict):
-            raise ConfigError(*order.WRONG_PARAMS)
+            raise ConfigError(*request.WRONG_PARAMS)
         return asked
 
     def _outcome(self, name: str, asked: dict[str, Any], task_vars: dict[str, Any]) -> Outcome:
@@ -179,34 +170,34 @@ class ActionModule(ActionBase):
         if verb == "report" and "record" in asked:
             return self._recorded(visit, asked)
         if verb in ("scan", "report"):
-            return _counted(verbs.look(visit, "verify" if verb == "report" else verb))
+            return _counted(calls.look(visit, "verify" if verb == "report" else verb))
         if verb == "plan":
             return self._plan(visit, asked)
         if verb == "apply" and self._task.check_mode:
             held = self._approved(visit, asked)
             if held is None:
                 return self._plan(visit, {})
-            return _with_diff(verbs.dry_run(visit, held.plan, held.policy))
+            return _with_diff(calls.dry_run(visit, held.plan, held.policy))
         if verb == "rollback" and self._task.check_mode:
-            return _with_diff(verbs.would_roll_back(visit, _which(asked)))
+            return _with_diff(calls.would_roll_back(visit, _which(asked)))
         if verb == "confirm" and self._task.check_mode:
-            return verbs.would_confirm(visit, asked.get("transaction"))
+            return calls.would_confirm(visit, asked.get("transaction"))
         agreed = consent.played(actor.user(), check=self._task.check_mode)
         self._share_nothing()
         if verb == "confirm":
-            return verbs.confirm(visit, asked.get("transaction"), agreed)
+            return calls.confirm(visit, asked.get("transaction"), agreed)
         words = [w for k in _JOURNALED if k in asked
                  for w in (f"--{k.replace('_', '-')}", str(asked[k]))]  # fmt: skip
         if verb == "rollback":
-            return self._kept(visit, asked, verbs.roll_back(visit, _which(asked), agreed, words))
+            return self._kept(visit, asked, calls.roll_back(visit, _which(asked), agreed, words))
         leader = str(asked.get("controller", ""))
-        what = applying.Asked(
+        what = apply.Asked(
             timeout=float(asked.get("confirm_timeout", 120)),
             approved=self._approved(visit, asked),
             previous=str(asked.get("previous", "")),
             words=tuple(words),
         )
-        outcome = applying.apply(
+        outcome = apply.apply(
             visit, what, agreed, self._say, time.sleep, partial(controller.leads, leader)
         )
         return self._kept(visit, asked, outcome, what.approved)
@@ -216,7 +207,7 @@ class ActionModule(ActionBase):
         visit: Visit,
         asked: dict[str, Any],
         outcome: Outcome,
-        approved: Optional[order.Approved] = None,
+        approved: Optional[request.Approved] = None,
     ) -> Outcome:
         """Keep the host's record beside the outcome, which it cannot change any more."""
         standing = outcome.standing
@@ -225,7 +216,7 @@ class ActionModule(ActionBase):
         try:
             found = self._recorded(visit, asked, approved.policy if approved else "")
             why = found.standing.details.get("no_record")
-        except (talk.Lost, RemedyError) as error:
+        except (remote.Lost, RemedyError) as error:
             why = str(error)
         told = _with(standing, {"no_record": why}) if why else standing
         return Outcome(told, outcome.plain)
@@ -233,8 +224,8 @@ class ActionModule(ActionBase):
     def _recorded(self, visit: Visit, asked: dict[str, Any], policy: str = "") -> Outcome:
         """Ask for the host's record and keep it. Raises Lost."""
         since, head = str(asked.get("since", "")), str(asked.get("head", ""))
-        answer = verbs.report(visit, since, head, policy)
-        standing = verbs.told(visit, "untouched", answer)
+        answer = calls.report(visit, since, head, policy)
+        standing = calls.told(visit, "untouched", answer)
         try:
             if answer.plain.get("kind") != "report":
                 raise RemedyError(answer.message or "remedy gave no record")
@@ -248,7 +239,7 @@ class ActionModule(ActionBase):
 
     def _plan(self, visit: Visit, asked: dict[str, Any]) -> Outcome:
         policy = visit.order.compiled_policy()
-        outcome = verbs.look(visit, "plan", policy=policy)
+        outcome = calls.look(visit, "plan", policy=policy)
         if outcome.plain.get("kind") != "plan":
             return outcome
         details = _shown(outcome)
@@ -258,23 +249,23 @@ class ActionModule(ActionBase):
             details["entry"] = codec.encode(entry)
         return Outcome(_with(outcome.standing, details), outcome.plain)
 
-    def _approved(self, visit: Visit, asked: dict[str, Any]) -> Optional[order.Approved]:
+    def _approved(self, visit: Visit, asked: dict[str, Any]) -> Optional[request.Approved]:
         from remedies.errors import InputError
 
         if "plans" not in asked:
             return None
-        held = order.approved(asked["plans"], visit.name)
+        held = request.approved(asked["plans"], visit.name)
         if held is None:
             raise InputError(f"{asked['plans']}: no plan for {visit.name}", "make one first")
         return held
 
-    def _host(self, asked: dict[str, Any], task_vars: dict[str, Any]) -> talk.Host:
-        path, digest = bundle.cached(os.path.join(order.cache_folder(), "bundle"), _KEY)
+    def _host(self, asked: dict[str, Any], task_vars: dict[str, Any]) -> remote.Host:
+        path, digest = build.cached(os.path.join(request.cache_folder(), "bundle"), _KEY)
         python = str(self._templar.template(task_vars.get("ansible_python_interpreter") or "auto"))
         state = asked.get("state_dir") or (
             "/var/lib/remedy" if self._is_root() else "~/.cache/remedy"
         )
-        return talk.Host(
+        return remote.Host(
             carrier=self._carry,
             bundle_path=path,
             digest=digest,
@@ -291,14 +282,14 @@ class ActionModule(ActionBase):
             return os.geteuid() == 0
         return str(self._get_remote_user() or "") == "root"
 
-    def _carry(self, command: str, stdin: bytes) -> talk.Reply:
+    def _carry(self, command: str, stdin: bytes) -> remote.Reply:
         try:
             done = self._low_level_execute_command(command, in_data=stdin)
         except AnsibleConnectionFailure as error:
-            raise talk.Lost(" ".join(str(error).split())) from error
+            raise remote.Lost(" ".join(str(error).split())) from error
         except AnsibleError as error:
             raise RemedyError(f"Ansible could not run it: {error}") from error
-        return talk.Reply(done["rc"], done["stdout"], done["stderr"])
+        return remote.Reply(done["rc"], done["stdout"], done["stderr"])
 
     def _share_nothing(self) -> None:
         """Make every command from now on a connection of its own.
@@ -315,7 +306,7 @@ class ActionModule(ActionBase):
 
     def _say(self, standing: Standing) -> None:
         if self._log:
-            states.append(self._log, standing)
+            host_state.append(self._log, standing)
 
     def _told(self, verb: str, outcome: Outcome) -> dict[str, Any]:
         """Return what Ansible and the front end are told."""

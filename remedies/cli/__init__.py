@@ -70,7 +70,7 @@ def _run(words: list[str]) -> int:
     args = parser.parse(words)
     settings.fill(args)
     if args.netns:
-        from remedies import netns
+        from remedies.namespaces import netns
 
         netns.enter(args.netns)
     code: int = args.run(args)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from remedies.cli.outcome import Ended
     from remedies.cli.session import Session
     from remedies.cli.writing import Arming
-    from remedies.harm import Harm
     from remedies.model import Finding, Plan
+    from remedies.status.harm import Harm
     from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
 
@@ -200,8 +200,8 @@ def _verified(
 
     Return what they say, what they see, and the harm.
     """
-    from remedies import engine
     from remedies.cli import outlook, session
+    from remedies.planning import engine
 
     written = [c for c in plan.changes if c.after is not None and not c.boot]
     answered = {name for change in plan.changes for name in change.answers}

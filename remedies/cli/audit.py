@@ -131,8 +131,8 @@ def _sign(args: argparse.Namespace) -> int:
 
     from remedies.cli import session
     from remedies.errors import InputError, UsageError
+    from remedies.facts.gather import now
     from remedies.facts.host import read_host
-    from remedies.probing import now
 
     if not args.key or not args.output:
         raise UsageError("audit sign takes a key and a file", "add --key FILE and -o FILE")

@@ -20,11 +20,11 @@ def run(args: argparse.Namespace) -> int:
     import shlex
 
     from remedies import __version__
+    from remedies.bundle import build
     from remedies.cli import session
-    from remedies.fleet import bundle
     from remedies.model import FORMAT_VERSION
 
-    data = bundle.build()
+    data = build.build()
     digest = hashlib.sha256(data).hexdigest()
     session.write_bytes(args.output, data, mode=0o755)
     if args.json:

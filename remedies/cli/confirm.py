@@ -132,7 +132,7 @@ def _print(args: argparse.Namespace, outcome: str, name: str) -> None:
     }
     print(words[outcome])
     if outcome != "nothing" and not args.quiet:
-        from remedies.cli.again import again
+        from remedies.cli.next_command import again
 
         print(f"Next: '{again(args, 'status')}' shows what is in force.")
 

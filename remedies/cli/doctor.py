@@ -13,9 +13,9 @@ def run(args: argparse.Namespace) -> int:
     """Print one line a check; 0 when detection and writing are both possible, else 1."""
     import json
 
-    from remedies import doctor
     from remedies.cli.terminal import Style, clean
     from remedies.model import FORMAT_VERSION
+    from remedies.status import doctor
 
     checks = doctor.checks(args.state_dir)
     if args.json:

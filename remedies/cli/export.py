@@ -17,11 +17,11 @@ def run(args: argparse.Namespace) -> int:
     import json
     import os
 
-    from remedies import savedplan
     from remedies.cli import session
     from remedies.errors import InputError
     from remedies.fleet import export
     from remedies.model import FORMAT_VERSION
+    from remedies.planning import savedplan
 
     plan = savedplan.read(session.read_file(args.plan, "plan"), args.plan)
     texts = export.playbooks(plan)

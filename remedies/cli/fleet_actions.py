@@ -9,17 +9,17 @@ import shlex
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.cli import fleet_rollout, fleet_stopped
-from remedies.cli.fleet_play import given, meant, play, runs_folder
-from remedies.cli.fleet_stopped import Stopped
+from remedies.cli import fleet_interrupted, fleet_rollout
+from remedies.cli.fleet_interrupted import Stopped
+from remedies.cli.fleet_inventory import given, meant, play, runs_folder
 from remedies.cli.fleet_view import View
+from remedies.cli.interrupted import SIGNALS
 from remedies.cli.parser import warn
-from remedies.cli.stopped import SIGNALS
 from remedies.cli.writing import ask
 from remedies.errors import InputError
-from remedies.fleet import plans, records, rundir, states
+from remedies.fleet import host_state, plans, records, rundir
+from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Index
-from remedies.fleet.states import Standing
 from remedies.transaction.consent import Consent
 from remedies.values import replace
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _run(args)
     except Stopped as play:
-        return fleet_stopped.tell_play(args, play)
+        return fleet_interrupted.tell_play(args, play)
     except SIGNALS:
         warn("stopped; nothing was changed")
         raise
@@ -55,7 +55,7 @@ def _simple(args: argparse.Namespace) -> int:
     with View(args) as view:
         found = play(args, args.action, site, hosts, given(args), view, agreed)
     view.findings(found) if args.action in ("scan", "report") else view.states(found)
-    return states.worst(s.rc for s in found.values())
+    return host_state.worst(s.rc for s in found.values())
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -70,7 +70,7 @@ def _plan(args: argparse.Namespace) -> int:
     if args.output:
         Index.of(entries, without).write(args.output)
     view.plans(plans.grouped(entries, changes), found, args.output)
-    return states.worst(s.rc for s in found.values())
+    return host_state.worst(s.rc for s in found.values())
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def _rollback(args: argparse.Namespace) -> int:
     if args.dry_run:
         view.groups(plans.grouped(*plans.heard(found)))
     view.states(found)
-    return states.worst(s.rc for s in found.values())
+    return host_state.worst(s.rc for s in found.values())
 
 
 def _ask(args: argparse.Namespace, question: str) -> Optional[Consent]:

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 import time
 
-from remedies.cli import fleet_play
+from remedies.cli import fleet_inventory
 from remedies.cli import report as host_report
 from remedies.cli.fleet_view import View
 from remedies.cli.parser import warn
@@ -28,14 +28,14 @@ def run(args: argparse.Namespace) -> int:
     since = args.since or SINCE
     limit = host_report.since_when(since)
     kept = _run(args, args.heads_of) if args.heads_of else None
-    site = fleet_play.meant(args)
+    site = fleet_inventory.meant(args)
     quiet = argparse.Namespace(**{**vars(args), "json": False})
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
-        variables = {**fleet_play.given(args), "remedy_record": folder, "remedy_since": since}
+        variables = {**fleet_inventory.given(args), "remedy_record": folder, "remedy_since": since}
         if kept is not None:
             variables["remedy_heads"] = records.heads(kept)
         with View(quiet) as view:
-            found = fleet_play.play(quiet, "report", site, None, variables, view)
+            found = fleet_inventory.play(quiet, "report", site, None, variables, view)
         told, missing = records.gathered(folder, found, rollout=False)
     for host in told:
         if host.chain is not None and not host.chain.holds:
@@ -71,7 +71,7 @@ def head(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace, name: str) -> Run:
-    return rundir.find(fleet_play.runs_folder(args), name)
+    return rundir.find(fleet_inventory.runs_folder(args), name)
 
 
 def _text(run: Run, name: str) -> str:

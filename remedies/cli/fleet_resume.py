@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import Optional
 
-from remedies.cli.fleet_play import limited, names
+from remedies.cli.fleet_inventory import limited, names
 from remedies.errors import InputError, UsageError
 from remedies.fleet import batches, rollout
 from remedies.fleet.rundir import Asked, Run

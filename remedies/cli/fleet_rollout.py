@@ -9,17 +9,17 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
-from remedies.cli import fleet_resume, fleet_stopped
-from remedies.cli.fleet_play import given, meant, names, play, runs_folder
+from remedies.cli import fleet_interrupted, fleet_resume
+from remedies.cli.fleet_inventory import given, meant, names, play, runs_folder
 from remedies.cli.fleet_view import View
-from remedies.cli.stopped import SIGNALS
+from remedies.cli.interrupted import SIGNALS
 from remedies.cli.writing import ask
 from remedies.errors import InputError
-from remedies.fleet import batches, controller, plans, rollout, rundir, states
+from remedies.fleet import batches, controller, host_state, plans, rollout, rundir
+from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Entry, Group, Index
 from remedies.fleet.rundir import Asked, Run
 from remedies.fleet.runner import Site
-from remedies.fleet.states import Standing
 from remedies.transaction.consent import Consent
 from remedies.values import replace
 
@@ -79,7 +79,7 @@ def _dry_run(args: argparse.Namespace, site: Site, asked: Asked) -> int:
     if not args.quiet:
         view.groups(plans.grouped(*plans.heard(found)))
     view.states(found)
-    return states.worst(s.rc for s in found.values())
+    return host_state.worst(s.rc for s in found.values())
 
 
 def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
@@ -96,7 +96,7 @@ def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
             view.plans(groups_of(folder, entries), found, "")
         hosts = tuple(host for host in asked.hosts if host in entries and entries[host].summary)
         if not hosts:
-            return states.worst(s.rc for s in found.values())
+            return host_state.worst(s.rc for s in found.values())
         asked = replace(asked, hosts=hosts)
         return _begin(args, asked, without, folder)
 
@@ -129,7 +129,7 @@ def resume(args: argparse.Namespace) -> int:
         try:
             time.sleep(seconds)
         except SIGNALS as signal:
-            return fleet_stopped.tell_rollout(args, began, signal)
+            return fleet_interrupted.tell_rollout(args, began, signal)
     return _go(args, began, hosts, agreed, {}, out)
 
 
@@ -147,7 +147,7 @@ def _go(
             view.begin(len(hosts))
             ended = rollout.Rollout(run, agreed, view.host, out).go(hosts)
     except SIGNALS as signal:
-        return fleet_stopped.tell_rollout(args, run, signal)
+        return fleet_interrupted.tell_rollout(args, run, signal)
     found = {**ended.standings, **without}
-    view.states(found, ended.halted, run.folder, fleet_stopped.resume(args, run.id), out)
-    return states.worst([ended.code, *(s.rc for s in without.values())])
+    view.states(found, ended.halted, run.folder, fleet_interrupted.resume(args, run.id), out)
+    return host_state.worst([ended.code, *(s.rc for s in without.values())])

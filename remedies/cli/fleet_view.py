@@ -13,10 +13,10 @@ from typing import Any, Optional
 from remedies import codec
 from remedies.cli.render import MARKS, diff_lines
 from remedies.cli.terminal import Style, clean
-from remedies.fleet import states
+from remedies.fleet import host_state
+from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Group, Shown
 from remedies.fleet.rundir import counts
-from remedies.fleet.states import Standing
 from remedies.model import FORMAT_VERSION
 
 _COLOURS = {
@@ -76,7 +76,7 @@ class View:
         """Show one host's word as it comes."""
         self._done += 1
         if self._args.json:
-            self._line(states.plain(standing))
+            self._line(host_state.plain(standing))
         elif self._bar is not None:
             from rich.text import Text
 
@@ -99,7 +99,7 @@ class View:
         """Show how every host stands, a line each, now that a signal has ended what went on."""
         if self._args.json:
             for standing in found.values():
-                self._line(states.plain(standing))
+                self._line(host_state.plain(standing))
             self._line({"kind": "summary", "hosts": counts(found.values()), "exit": code,
                         "halted": "stopped by a signal", "folder": folder or None,
                         "resume": resume or None})  # fmt: skip
@@ -216,7 +216,7 @@ class View:
 
     def _summary(self, found: Mapping[str, Standing], **more: object) -> None:
         if self._args.json:
-            code = states.worst(s.rc for s in found.values())
+            code = host_state.worst(s.rc for s in found.values())
             tail = {"kind": "summary", "hosts": counts(found.values()), "exit": code}
             self._line({**tail, **more})
 

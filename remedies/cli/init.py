@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from remedies.cli import session, settings, writing
-    from remedies.cli.again import again
+    from remedies.cli.next_command import again
     from remedies.model import FORMAT_VERSION
 
     named = _named(args)

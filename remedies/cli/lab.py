@@ -79,7 +79,7 @@ def _list(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from remedies.cli.teller import Teller
+    from remedies.cli.lab_output import Teller
     from remedies.lab.run import run as run_story
 
     options = _options(args)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Optional
 
-from remedies import codec, planfile, remaining, shipped
+from remedies import codec, shipped
 from remedies import policy as policies
-from remedies.cli.advice import texts
-from remedies.cli.again import again
+from remedies.cli.next_command import again
 from remedies.cli.terminal import clean
 from remedies.model import Plan
+from remedies.planning import planfile, remaining
+from remedies.planning.advice import texts
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
-    from remedies.remaining import Left
+    from remedies.planning.remaining import Left
 
 
 def left(here: Session, plan: Plan) -> tuple[Left, ...]:

@@ -6,13 +6,14 @@ import argparse
 import json
 from typing import Optional
 
-from remedies import codec, planfile
+from remedies import codec
 from remedies.cli import leftover
-from remedies.cli.again import again
+from remedies.cli.next_command import again
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean, local
 from remedies.model import Plan
-from remedies.remaining import Left
+from remedies.planning import planfile
+from remedies.planning.remaining import Left
 from remedies.values import dataclass
 
 

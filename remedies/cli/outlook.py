@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Optional
 
-from remedies import harm
 from remedies.errors import Unreadable
-from remedies.probing import read_facts
+from remedies.facts.gather import read_facts
+from remedies.status import harm
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
     from remedies.facts import Facts
-    from remedies.harm import Harm
     from remedies.model import Held
-    from remedies.status import InForce
+    from remedies.status.harm import Harm
+    from remedies.status.in_force import InForce
 
 WINDOW = 1.0
 """Seconds to listen where a rule of ours has dropped something and could be doing harm."""
@@ -102,11 +102,11 @@ def listen(
 
 def _counted(entries: Iterable[Held]) -> dict[str, int]:
     """Return the packets that each of these has counted; 0 where it cannot be read."""
-    from remedies import status
+    from remedies.status import in_force
 
     return {
         entry.resource: sum(entry.counters.values())
-        for entry in status.in_force({held.resource: held for held in entries})
+        for entry in in_force.in_force({held.resource: held for held in entries})
     }
 
 
@@ -149,8 +149,7 @@ def at_boot(here: Session, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]:
 
 
 def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
-    from remedies import boot
-    from remedies.netfilter import restore
+    from remedies.boot import sysctl_d, units
     from remedies.transaction.host import HostResources
 
     ours = here.held[entry.resource].ours
@@ -158,16 +157,16 @@ def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
     scheme, _, key = entry.resource.partition(":")
     if scheme == "sysctl":
         try:
-            decision = boot.decides(key, boot.sources())
+            decision = sysctl_d.decides(key, sysctl_d.sources())
         except OSError:
             decision = None
         value = None if decision is None else decision.value
         by = "" if decision is None else f"{decision.path}:{decision.line}"
         same = HostResources().same(entry.resource, value, ours)
         return AtBoot(entry.resource, by, value, same, lasting)
-    needed = restore.needed(entry.fix, entry.resource)
+    needed = units.needed(entry.fix, entry.resource)
     loads = bool(needed) and all(files.get(name) == "ours" for name in needed)
-    return AtBoot(entry.resource, restore.unit(entry.fix) if loads else "", None, loads, lasting)
+    return AtBoot(entry.resource, units.unit(entry.fix) if loads else "", None, loads, lasting)
 
 
 def lines(outlook: Outlook) -> list[str]:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from remedies.cli import leftover, session
-    from remedies.cli.again import again
+    from remedies.cli.next_command import again
     from remedies.cli.parser import warn
     from remedies.cli.render import plan_text
     from remedies.cli.terminal import Style

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from remedies.cli.advice import advice_text
 from remedies.cli.terminal import Style, clean, local
 from remedies.model import Advice, Change, Finding, Host, Kept, Plan, PolicyRef, Refusal, Scan
-from remedies.netfilter import flowpath
+from remedies.planning.advice import advice_text
+from remedies.rules import flow_address
 
 MARKS = {"create": "+", "update": "~", "remove": "-"}
 _UNDER = " " * 10  # under what stands behind a verdict
@@ -110,7 +110,7 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
         lines += style.wrap(told, "    ")
         lines += [f"    {line}" for line in diff_lines(change.diff, style)]
         for effect in change.effects:
-            lines += style.wrap(f"! {clean(flowpath.text(effect))}", "    ")
+            lines += style.wrap(f"! {clean(flow_address.text(effect))}", "    ")
         lines.append("")
     return lines
 

@@ -142,7 +142,7 @@ def sealed(report: Report, began: float) -> Report:
     """Return a report fit to leave the host, with its time; ``began`` is of time.monotonic()."""
     import time
 
-    from remedies.probing import now
+    from remedies.facts.gather import now
     from remedies.report.redact import fit
     from remedies.values import replace
 
@@ -176,17 +176,17 @@ def _of_host(args: argparse.Namespace, since: str) -> Report:
 
 
 def _host(args: argparse.Namespace, since: str) -> HostReport:
-    from remedies import status
     from remedies.cli import session
-    from remedies.cli.advice import texts
-    from remedies.probing import now
+    from remedies.facts.gather import now
+    from remedies.planning.advice import texts
     from remedies.report import collect
-    from remedies.report.place import read_place
+    from remedies.report.host_info import read_place
+    from remedies.status import in_force
 
     here, chain = _start(args)
     session.warn_unfinished(here)
     place = read_place(here.host)
-    states = {entry.resource: entry.state for entry in status.in_force(here.held)}
+    states = {entry.resource: entry.state for entry in in_force.in_force(here.held)}
     if args.txn and args.txn not in here.ledger:
         _usage(f"no transaction {args.txn!r}", "see 'remedy history'")
     if args.txn or args.no_scan:

@@ -234,7 +234,7 @@ def _all_changes(here: Session) -> list[Change]:
 
 
 def _with_diffs(changes: list[Change]) -> list[Change]:
-    from remedies.reads import diff
+    from remedies.planning.reads import diff
     from remedies.transaction.host import HostResources
     from remedies.values import replace
 
@@ -259,7 +259,7 @@ def _print(
     import json
 
     from remedies import codec
-    from remedies.cli.again import again
+    from remedies.cli.next_command import again
     from remedies.cli.terminal import clean
     from remedies.model import FORMAT_VERSION
 

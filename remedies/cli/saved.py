@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from remedies import remake, savedplan
 from remedies.cli import session
 from remedies.errors import InputError
+from remedies.planning import remake, savedplan
 from remedies.transaction.host import HostResources
 from remedies.transaction.run import check_fresh
 from remedies.values import replace

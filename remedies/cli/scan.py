@@ -53,22 +53,23 @@ def run(args: argparse.Namespace) -> int:
     """Scan and print; 2 where something is found at or above --fail-on."""
     import json
 
-    from remedies import engine, planfile, snapshot
     from remedies.cli import session
     from remedies.cli.parser import warn
     from remedies.cli.render import scan_text
     from remedies.cli.terminal import Style
+    from remedies.facts import saved
+    from remedies.planning import engine, planfile
 
     if args.all_netns:
         return _everywhere(args)
     here = session.start(args)
     session.warn_unfinished(here)
     if args.facts:
-        facts = snapshot.from_json(session.read_file(args.facts), args.facts)
+        facts = saved.from_json(session.read_file(args.facts), args.facts)
     else:
         facts = session.look(here, for_plan=bool(args.save_facts))
     if args.save_facts:
-        session.write_file(args.save_facts, snapshot.to_json(facts))
+        session.write_file(args.save_facts, saved.to_json(facts))
     scan, warnings = session.judge(here, facts)
     for warning in warnings:
         warn(warning)
@@ -122,7 +123,7 @@ def _counts(verdict: str, waived: Optional[str], fail_on: str) -> bool:
 def _next(args: argparse.Namespace, verdicts: list[str]) -> None:
     if args.quiet or args.facts:
         return
-    from remedies.cli.again import again
+    from remedies.cli.next_command import again
 
     if any(verdict in _FROM for verdict in verdicts):
         print(f"\nNext: '{again(args, 'plan')}' shows what would be changed.")

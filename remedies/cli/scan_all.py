@@ -23,16 +23,18 @@ import io
 from collections.abc import Callable
 from typing import Any, Optional
 
-from remedies import codec, containers, engine, namespaces, planfile, visits
+from remedies import codec
 from remedies.cli import session
 from remedies.cli.parser import warn
 from remedies.cli.render import findings_text, scan_text
 from remedies.cli.terminal import Style, clean
 from remedies.errors import Unreadable
+from remedies.facts.gather import now
 from remedies.facts.host import read_host
 from remedies.model import PolicyRef, Scan, Unknown
-from remedies.namespaces import Namespace
-from remedies.probing import now
+from remedies.namespaces import containers, find, workers
+from remedies.namespaces.find import Namespace
+from remedies.planning import engine, planfile
 from remedies.values import dataclass, replace
 
 PATIENCE = 20.0
@@ -74,11 +76,11 @@ def scan_all(here: session.Session) -> tuple[Place, ...]:
     A namespace that has ended before it was visited is left out, with a warning.
     """
     engine.needs_of_scan(here.policy)  # imports every condition once, before the children
-    found, unread = namespaces.find()
+    found, unread = find.find()
     unnamed: list[str] = []
     names = containers.names(unnamed) if any(n.containers for n in found) else {}
     limit = float(here.args.window) + PATIENCE
-    seen = visits.visit_all([_work(here, namespace) for namespace in found], limit)
+    seen = workers.visit_all([_work(here, namespace) for namespace in found], limit)
     for reason in (*unread, *unnamed):
         warn(reason)
     places = []
@@ -98,7 +100,7 @@ def _work(here: session.Session, namespace: Namespace) -> Callable[[], str]:
     """Return what a child does: enter the namespace, look, judge, and say so in JSON."""
 
     def work() -> str:
-        if not namespaces.enter(namespace):
+        if not find.enter(namespace):
             return codec.dumps(_Told())
         with contextlib.redirect_stderr(io.StringIO()) as said:
             inside = session.reread(replace(here, host=read_host()))
@@ -111,11 +113,11 @@ def _work(here: session.Session, namespace: Namespace) -> Callable[[], str]:
     return work
 
 
-def _told(here: session.Session, namespace: Namespace, visit: visits.Visit) -> _Told:
+def _told(here: session.Session, namespace: Namespace, visit: workers.Visit) -> _Told:
     """Return what a child said; where it failed, every condition is unknown there."""
     if not visit.failure:
         return codec.decode(_Told, codec.loads(visit.text, namespace.spec), namespace.spec)
-    if not namespaces.stands(namespace):
+    if not find.stands(namespace):
         return _Told()
     host = replace(here.host, netns=f"{here.host.boot_id[:8]}-i{namespace.inode}")
     reason = f"this namespace could not be scanned: {visit.failure}"

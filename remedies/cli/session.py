@@ -10,14 +10,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Optional
 
-from remedies import codec, engine
+from remedies import codec
 from remedies.cli import progress
 from remedies.cli.parser import warn
 from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.facts import Facts
+from remedies.facts.gather import now, read_facts
 from remedies.facts.host import read_host
 from remedies.model import Held, Host, Plan, Policy, Scan
-from remedies.probing import now, read_facts
+from remedies.planning import engine
 from remedies.transaction import state
 from remedies.values import dataclass, replace
 
@@ -165,7 +166,7 @@ def judge(session: Session, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
 
 def make_plan(session: Session, *, prune: bool) -> tuple[Plan, Facts]:
     """Scan and plan on the host as it is."""
-    from remedies import planning
+    from remedies.planning import plan as planning
     from remedies.transaction.host import HostResources
 
     facts = look(session, for_plan=True)

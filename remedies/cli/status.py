@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from remedies.cli.outlook import Outlook
     from remedies.cli.session import Session
-    from remedies.status import InForce
+    from remedies.status.in_force import InForce
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from remedies.cli import outlook, session
     from remedies.cli.render import host_line
     from remedies.cli.terminal import Style
-    from remedies.probing import now
+    from remedies.facts.gather import now
 
     here = session.start(args, of_journal=True)
     found = entries(here)
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
 def entries(here: Session) -> tuple[InForce, ...]:
     """Return every resource in force as it is now."""
-    from remedies import status
+    from remedies.status import in_force
 
-    return status.in_force(here.held)
+    return in_force.in_force(here.held)
 
 
 def is_bad(here: Session, found: tuple[InForce, ...]) -> bool:
@@ -76,8 +76,8 @@ def plain(
 ) -> dict[str, Any]:
     """Return the status as plain JSON values."""
     from remedies import __version__, codec
+    from remedies.facts.gather import now
     from remedies.model import FORMAT_VERSION
-    from remedies.probing import now
 
     left = dict(_unfinished(here))
     return {
@@ -148,7 +148,7 @@ def _policy_of(here: Session, entry: InForce) -> str:
 def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     """Return the status as text."""
     from remedies.cli import outlook as outlooks
-    from remedies.cli.again import again
+    from remedies.cli.next_command import again
     from remedies.cli.terminal import Style, clean, local
     from remedies.transaction.store import apart
 

@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     from remedies.cli.terminal import Style
     from remedies.errors import NotPermitted, Unreadable
-    from remedies.trace.ending import Ending
     from remedies.trace.event import Event
     from remedies.trace.session import Session
+    from remedies.trace.stop_signal import Ending
 
     style = Style(args)
     try:
@@ -173,7 +173,7 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     for reason in summary.unread:
         print(f"not read: {clean(reason)}")
     if not args.quiet:
-        from remedies.cli.again import again
+        from remedies.cli.next_command import again
 
         verb = "plan" if summary.proven else "scan"
         why = "shows what would be changed" if summary.proven else "looks for what only waits"

@@ -34,7 +34,7 @@ def addresses(here: Session) -> tuple[str, ...]:
 def removals(here: Session) -> tuple[Change, ...]:
     """Return the changes that remove them, each with what is there now."""
     from remedies.model import Change
-    from remedies.netfilter.ours import iptables_in_force
+    from remedies.rules.ours import iptables_in_force
     from remedies.transaction.host import HostResources
 
     found, store = [], HostResources()

@@ -16,10 +16,10 @@ def run(args: argparse.Namespace) -> int:
     """Print status and scan; 2 for drift, an unfinished transaction or a fault still there."""
     import json
 
-    from remedies import engine, planfile
     from remedies.cli import outlook, session, status
     from remedies.cli.render import findings_text, host_line
     from remedies.cli.terminal import Style
+    from remedies.planning import engine, planfile
 
     here = session.start(args, of_journal=True)
     found = status.entries(here)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Optional
 
-from remedies import impact
 from remedies.errors import RemedyError, Unreadable, UsageError
-from remedies.probing import read_facts
+from remedies.facts.gather import read_facts
+from remedies.planning import lockout
 from remedies.values import replace
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def weigh(here: Session, plan: Plan, facts: Facts) -> Plan:
     What it costs goes into ``impact``; what it does to this session, and who would undo it, are
     warnings. ``facts`` are those that it was made from.
     """
-    from remedies import cost
     from remedies.facts.owners import Owners
+    from remedies.planning import cost
 
-    kinds = (*impact.NEEDS, Owners, *cost.NEEDS)
+    kinds = (*lockout.NEEDS, Owners, *cost.NEEDS)
     seen = read_facts(here.host, kinds, before=facts.known)
     facts = replace(facts, known=seen.known)
     oneway = _oneway(here, plan)
@@ -46,7 +46,7 @@ def _hints(plan: Plan, facts: Facts) -> tuple[str, ...]:
 
     said = [
         f"{i.resource}: {i.reason}" + ("; see --confirm-timeout" if i.severity == "severe" else "")
-        for i in impact.judge(plan, facts)
+        for i in lockout.judge(plan, facts)
         if i.severity != "none"
     ]
     owners = facts.get(Owners)
@@ -57,7 +57,7 @@ def _hints(plan: Plan, facts: Facts) -> tuple[str, ...]:
 
 
 def _figures(change: Change, facts: Facts, oneway: Optional[Oneway]) -> str:
-    from remedies import cost
+    from remedies.planning import cost
     from remedies.transaction.host import HostResources
 
     reads = HostResources()
@@ -76,8 +76,8 @@ def _figures(change: Change, facts: Facts, oneway: Optional[Oneway]) -> str:
 
 def _oneway(here: Session, plan: Plan) -> Optional[Oneway]:
     """Look for connections that an INVALID drop would cut; listen only where there may be some."""
-    from remedies import cost
-    from remedies.netfilter.own_rules import rules_of
+    from remedies.planning import cost
+    from remedies.rules.own_rules import rules_of
 
     if not any(cost.drops_invalid(rules_of(c.resource, c.after)) for c in plan.changes):
         return None
@@ -108,12 +108,12 @@ def confirm_time(here: Session, plan: Plan) -> Optional[float]:
                 f"--confirm={args.confirm} does not name this host", f"it is {here.host.name}"
             )
         return None
-    facts = read_facts(here.host, impact.NEEDS)
-    worst, *_ = impact.judge(plan, facts)
+    facts = read_facts(here.host, lockout.NEEDS)
+    worst, *_ = lockout.judge(plan, facts)
     if worst.severity == "severe":
         raise UsageError(
             f"this can cut you off: {worst.resource}: {worst.reason}",
             "add --confirm-timeout TIME, so that it is undone unless 'remedy confirm' comes in "
             f"time, or --confirm={here.host.name} if you mean it",
         )
-    return CONFIRM if worst.severity != "none" and impact.is_remote(facts) else None
+    return CONFIRM if worst.severity != "none" and lockout.is_remote(facts) else None

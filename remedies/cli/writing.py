@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Optional
 
 from remedies import __version__
-from remedies.cli import session, stopped
+from remedies.cli import interrupted, session
 from remedies.cli.parser import warn
 from remedies.cli.render import plan_text as _plan_text
 from remedies.cli.terminal import Style, local
@@ -47,8 +47,8 @@ def at_work(
     prepare(here)
     try:
         return write(args, here)
-    except stopped.SIGNALS:
-        if stopped.tell(here):
+    except interrupted.SIGNALS:
+        if interrupted.tell(here):
             return 4
         raise
 

@@ -35,11 +35,11 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows, Share
-from remedies.facts.links import Links
 from remedies.facts.process import Process
 from remedies.facts.sockets import Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity
+from remedies.netlink.links import Links
 
 TITLE = "The connection tracking table is nearly full"
 SEVERITY: Severity = "high"

@@ -37,13 +37,13 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.served import Served, ends_of
 from remedies.model import Evidence, Finding, Severity, Verdict
-from remedies.netfilter.overlap import overlap
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Links
+from remedies.rules.overlap import overlap
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 TITLE = "A notrack rule takes packets away from NAT"

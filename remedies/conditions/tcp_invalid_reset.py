@@ -50,12 +50,12 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
-from remedies.facts.flows import Flow
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity, Verdict
-from remedies.netfilter.rule import PacketRule
+from remedies.netlink.flow import Flow
+from remedies.rules.rule import PacketRule
 
 TITLE = "Segments outside the TCP window reset connections behind NAT"
 SEVERITY: Severity = "critical"

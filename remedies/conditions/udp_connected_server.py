@@ -35,7 +35,6 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.flows import Flows
-from remedies.facts.links import Links
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.services import (
     Proof,
@@ -48,6 +47,7 @@ from remedies.facts.services import (
 )
 from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.model import Evidence, Finding, Severity
+from remedies.netlink.links import Links
 
 TITLE = "A UDP server that connected to its client no longer hears it"
 SEVERITY: Severity = "high"

@@ -51,7 +51,6 @@ from typing import Optional
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows
-from remedies.facts.links import Links
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.services import (
     Service,
@@ -65,6 +64,7 @@ from remedies.facts.services import (
 from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity, Verdict
+from remedies.netlink.links import Links
 
 TITLE = "A UDP server answers from another address than it was asked on"
 SEVERITY: Severity = "high"

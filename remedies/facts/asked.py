@@ -19,11 +19,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
-from remedies.facts.flows import Flow, Tuple
+from remedies.netlink.flow import Flow, Tuple
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
-    from remedies.netlink.conntrack import Way
+    from remedies.netlink.flow import Tuple
     from remedies.tap.ring import Packet
 
 TOPIC = "asked/"
@@ -118,7 +118,7 @@ class _Listening:
 
     def __init__(self, ports: tuple[int, ...]) -> None:
         from remedies.tap import segments
-        from remedies.tap.questions import Questions
+        from remedies.tap.lookups import Questions
         from remedies.tap.ring import Ring
 
         self._begin = time.monotonic()
@@ -156,12 +156,10 @@ class _Listening:
                 if len(self._flows) < _ASKED:
                     self._flows[way] = self._flow(spell(way))
 
-    def _flow(self, way: Way) -> Optional[Flow]:
+    def _flow(self, way: Tuple) -> Optional[Flow]:
         """Return the flow of a request, as its client sent it or as NAT has left it."""
-        from remedies.tap.questions import turned
-
         questions = self._questions
-        return questions.flow("udp", way) or questions.flow("udp", turned(way))
+        return questions.flow("udp", way) or questions.flow("udp", way.turned)
 
     def finish(self) -> Asked:
         from remedies.tap.segments import spell
@@ -169,7 +167,7 @@ class _Listening:
         self._take(self._ring.drain())
         self._ring.close()
         now = time.time()
-        answered = {Tuple(*spell(way)) for way in self._answered}
+        answered = {spell(way) for way in self._answered}
         clients = {(way.source, way.source_port) for way in answered}
         requests = []
         for way, (first, link) in self._first.items():
@@ -184,15 +182,15 @@ class _Listening:
         self.close()
         return Asked(tuple(requests), listened, tuple(unread))
 
-    def _outcome(self, way: bytes, asked: Way, link: int, answered: bool) -> tuple[Tuple, str]:
+    def _outcome(self, way: bytes, asked: Tuple, link: int, answered: bool) -> tuple[Tuple, str]:
         """Return a request as its client sent it, where conntrack knows, and what became of it."""
         first = self._flows.get(way)
         last = self._flow(asked) if way in self._flows else None
         if way not in self._flows or not self._questions.open:
-            return Tuple(*asked), ANSWERED if answered else UNKNOWN
+            return asked, ANSWERED if answered else UNKNOWN
         flow, taken = last or first, None
         if flow is None:
-            return Tuple(*asked), outcome(answered, None, None, None)
+            return asked, outcome(answered, None, None, None)
         if not answered and not flow.seen_reply:
             client = (flow.original.source, flow.original.source_port)
             sent = (flow.original.destination, flow.original.destination_port)

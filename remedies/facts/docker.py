@@ -40,7 +40,7 @@ def read(asking: Asking) -> Docker:
     held = () if sockets is None else sockets.wildcard
     if not any(s.owner is not None and s.owner.name == PROXY and not s.pktinfo for s in held):
         return Docker()
-    from remedies.containers import answers
+    from remedies.namespaces.containers import answers
 
     unread: list[str] = []
     found = tuple(each for answer in answers(unread) for each in parse(answer))
@@ -52,7 +52,7 @@ def parse(answer: bytes) -> tuple[Container, ...]:
 
     Docker Engine API, "List containers": ``NetworkSettings.Networks``.
     """
-    from remedies.containers import parse as names_of
+    from remedies.namespaces.containers import parse as names_of
 
     names = names_of(answer)
     listed = json.loads(answer.partition(b"\r\n\r\n")[2]) if names else ()

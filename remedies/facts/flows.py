@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.netlink.flow import Flow
 from remedies.values import dataclass
-
-if TYPE_CHECKING:
-    from remedies.netlink.conntrack import Entry, Way
 
 AFTER = ("sysctl", "counters", "tap")
 
@@ -18,31 +14,6 @@ PRESSURE = 0.80
 SHARES_TOPIC = "flow-shares"
 """A topic of :class:`~remedies.facts.Asking`: read shares however full the table is."""
 MOST_SHARES = 20
-
-
-@dataclass(frozen=True)
-class Tuple:
-    """One direction of a flow."""
-
-    source: str
-    source_port: int
-    destination: str
-    destination_port: int
-
-
-@dataclass(frozen=True)
-class Flow:
-    """One tracked connection. ``reply`` is what the kernel expects to come back, after NAT."""
-
-    protocol: str
-    """``tcp`` or ``udp``."""
-    original: Tuple
-    reply: Tuple
-    seen_reply: bool
-    nat: bool
-    """SRC_NAT or DST_NAT is set."""
-    assured: bool = False
-    """It has gone both ways for a while, and is not ended early when the table is full."""
 
 
 @dataclass(frozen=True)
@@ -69,24 +40,6 @@ class Flows:
     """Flows in this namespace's table (``nf_conntrack_count``)."""
     unread: tuple[str, ...] = ()
     """What could not be read, and why."""
-
-
-def flow_of(entry: Entry) -> Flow:
-    """Return a ctnetlink entry as the fact that conditions read."""
-    from remedies.netlink import conntrack
-
-    return Flow(
-        protocol=entry.protocol,
-        original=_tuple(entry.original),
-        reply=_tuple(entry.reply),
-        seen_reply=bool(entry.status & conntrack.IPS_SEEN_REPLY),
-        nat=bool(entry.status & (conntrack.IPS_SRC_NAT | conntrack.IPS_DST_NAT)),
-        assured=bool(entry.status & conntrack.IPS_ASSURED),
-    )
-
-
-def _tuple(way: Way) -> Tuple:
-    return Tuple(way.source, way.source_port, way.destination, way.destination_port)
 
 
 def read(asking: Asking) -> Flows:
@@ -130,7 +83,7 @@ def _unreplied(asking: Asking, unread: list[str]) -> tuple[tuple[Flow, ...], boo
             for entry in conntrack.unreplied_udp(client):
                 if len(found) == Flows.limit:
                     return tuple(found), True
-                found.append(flow_of(entry))
+                found.append(conntrack.flow_of(entry))
     except OSError as error:
         unread.append(str(conntrack.not_permitted(error)))
     return tuple(found), False

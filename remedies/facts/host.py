@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from remedies import netns
 from remedies.errors import Unreadable
 from remedies.model import Host
+from remedies.namespaces import netns
 
 MACHINE_ID = "/etc/machine-id"  # machine-id(5)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"  # random(4)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import open_stores
-from remedies.netfilter.admission import InputChain, InputRule
+from remedies.rules.admission import InputChain, InputRule
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def read(asking: Asking) -> Inputs:
 
 def _rules(store: Store, base: Base) -> tuple[InputRule, ...]:
     """Return the rules with a verdict that UDP can meet, of every chain that ``base`` reaches."""
-    from remedies.netfilter.matching import conjoin
-    from remedies.netfilter.rule import Match
+    from remedies.rules.matching import conjoin
+    from remedies.rules.rule import Match
 
     udp = Match(protocols=("udp",))
     waiting, seen = [base.chain], {base.chain}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
-from remedies.netfilter.rule import NAT_ACTIONS, PacketRule
+from remedies.rules.rule import NAT_ACTIONS, PacketRule
 from remedies.values import dataclass
 
 if TYPE_CHECKING:

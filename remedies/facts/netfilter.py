@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.netfilter.redirects import Redirect, redirects
-from remedies.netfilter.rule import NAT_ACTIONS, NatAction, PacketRule
+from remedies.rules.rule import NAT_ACTIONS, NatAction, PacketRule
 from remedies.values import dataclass, field
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
-from remedies.facts.flows import Flow, flow_of
 from remedies.netlink import conntrack
-from remedies.netlink.conntrack import IPS_SEEN_REPLY, Entry, Way
+from remedies.netlink.conntrack import IPS_SEEN_REPLY, Entry, flow_of
+from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.tap.ring import Packet, Ring
 from remedies.values import dataclass
@@ -84,7 +84,7 @@ def program(ports: tuple[int, ...]) -> bytes:
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 
-def way_of(packet: bytes) -> Way:
+def way_of(packet: bytes) -> Tuple:
     """Return the direction of a TCP packet; raise Unreadable where it is cut off."""
     v4 = packet[:1] and packet[0] >> 4 == 4
     family, size, start = (socket.AF_INET, 4, 12) if v4 else (socket.AF_INET6, 16, 8)
@@ -94,7 +94,7 @@ def way_of(packet: bytes) -> Way:
     ends = (packet[at : at + size] for at in (start, start + size))
     source, destination = (socket.inet_ntop(family, end) for end in ends)
     source_port, destination_port = struct.unpack_from(">HH", packet, header)
-    return Way(source, source_port, destination, destination_port)
+    return Tuple(source, source_port, destination, destination_port)
 
 
 class _Watch:
@@ -103,7 +103,7 @@ class _Watch:
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
         self._suspects = {entry.original: entry for entry in _unreplied(asking)}
-        self._heard: set[Way] = set()
+        self._heard: set[Tuple] = set()
         self._ring: Optional[Ring] = None
         if self._suspects and asking.window > 0:
             ports = tuple(sorted({way.source_port for way in self._suspects}))

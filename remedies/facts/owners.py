@@ -12,7 +12,7 @@ import os
 import time
 from typing import Optional
 
-from remedies.boot import assignments, normal
+from remedies.boot.sysctl_d import assignments, normal
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.writers import CNI, KNOWN, UFW_INIT

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from remedies.namespaces.containers import placement
 from remedies.values import dataclass
 
 _LONGEST_ARGV = 4096
-_CONTAINER = r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)"
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,3 @@ def _content(pid: int, name: str) -> str:
             return file.read(_LONGEST_ARGV)
     except OSError:
         return ""
-
-
-def placement(cgroups: str) -> tuple[str, str]:
-    """Return systemd unit and container id (12 digits) that a /proc/PID/cgroup names.
-
-    The unit is the innermost ``.service``, else the innermost ``.scope`` that is no container's.
-    Both cgroup versions are read: lines are ``number:controllers:path`` (cgroups(7)).
-    """
-    import re  # milliseconds that only who asks about a process pays for
-
-    paths = [line.split(":", 2)[2] for line in cgroups.splitlines() if line.count(":") >= 2]
-    inside = next(
-        (found.group(1) for found in (re.search(_CONTAINER, path) for path in paths) if found), ""
-    )
-    parts = [
-        part
-        for path in paths
-        for part in reversed(path.split("/"))
-        if not (inside and inside in part)
-    ]
-    unit = next((part for part in parts if part.endswith(".service")), "")
-    if not unit and not inside:
-        unit = next((part for part in parts if part.endswith(".scope")), "")
-    return unit, inside[:12]

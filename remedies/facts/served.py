@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter
-from remedies.netfilter.prefixes import parse
-from remedies.netfilter.rule import PacketRule, PortRange
+from remedies.rules.prefixes import parse
+from remedies.rules.rule import PacketRule, PortRange
 from remedies.values import dataclass
 
 if TYPE_CHECKING:

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Iterator
 from typing import Optional
 
 from remedies.facts import Facts
-from remedies.facts.flows import Flow, Flows
-from remedies.facts.links import Links
+from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.process import Process
 from remedies.facts.sockets import BoundSocket, Sockets, UdpSocket
 from remedies.model import Evidence
-from remedies.netfilter.prefixes import contains
 from remedies.netfilter.redirects import Redirect
+from remedies.netlink.flow import Flow
+from remedies.netlink.links import Links
+from remedies.rules.prefixes import contains
 from remedies.values import NamedTuple, dataclass
 
 PROXY = "docker-proxy"

@@ -241,6 +241,7 @@ def _tracked(
     """
     from remedies.facts import sysctl
     from remedies.netlink import conntrack
+    from remedies.netlink.flow import Tuple
     from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 
     try:
@@ -248,7 +249,7 @@ def _tracked(
             return False, None
     except OSError:
         return False, None
-    way = conntrack.Way(*ends)
+    way = Tuple(*ends)
     try:
         with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
             entry = conntrack.flow_by_tuple(client, "tcp", way)

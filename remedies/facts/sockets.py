@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
-from remedies.facts.links import Links
 from remedies.facts.process import Process
 from remedies.facts.sysctl import Sysctl
+from remedies.netlink.links import Links
 from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """TCP connections that do not go on: what arrived for them here, and neither left nor was answered.
 
 Heard on a packet socket, which hears before any rule drops; :mod:`remedies.tap.streams` says what
-counts. Whether a rule of ours is to blame says its counter (:mod:`remedies.harm`). On a host too
-busy to be heard whole, every second connection is heard, then every fourth, and so on.
+counts. Whether a rule of ours is to blame says its counter (:mod:`remedies.status.harm`). On a host
+too busy to be heard whole, every second connection is heard, then every fourth, and so on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
-from remedies.facts.flows import Flow, Tuple
+from remedies.netlink.flow import Flow, Tuple
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class _Listening:
             self._ring.refilter(segments.program(self._share))
 
     def finish(self) -> Stalls:
+        from remedies.tap.lookups import Questions
         from remedies.tap.origin import Origin
-        from remedies.tap.questions import Questions
 
         self._take(self._ring.drain())
         listened = time.monotonic() - self._begin
@@ -120,7 +120,7 @@ class _Listening:
         questions = Questions()
         try:
             found = tuple(
-                Stall(Tuple(*s.way), s.kind, s.segments, s.again, questions.flow("tcp", s.way))
+                Stall(s.way, s.kind, s.segments, s.again, questions.flow("tcp", s.way))
                 for s in suspects[:_ASKED]
             )
         finally:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
-from remedies.facts.flows import Flow
+from remedies.netlink.flow import Flow
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Listening:
 
     def __init__(self) -> None:
         from remedies.tap.listener import Listener
-        from remedies.tap.questions import Questions
+        from remedies.tap.lookups import Questions
 
         self._begin = time.monotonic()
         self._questions = Questions()
@@ -124,7 +124,7 @@ class _Listening:
         return Tap(
             resets=tuple(
                 Reset(
-                    *e.heard.way,
+                    *e.heard.way.parts,
                     count=e.count,
                     flow=e.flow,
                     answers=e.answers,
@@ -139,7 +139,7 @@ class _Listening:
             forwarded=tally.totals.get(FORWARDED, 0),
             unread=(*self._questions.unread, *self._tap.unread()),
             refusals=tuple(
-                Refusal(*e.heard.way, count=e.count, request=e.flow)
+                Refusal(*e.heard.way.parts, count=e.count, request=e.flow)
                 for e in tally.entries()
                 if e.group == REFUSED and e.heard.protocol == "udp"
             ),
@@ -152,13 +152,13 @@ class _Listening:
 
     def _ask(self, entry: Entry) -> None:
         """Find the flow that a packet speaks of, now: it may be gone when the window ends."""
+        from remedies.tap.lookups import owner
         from remedies.tap.packets import REFUSED, RESET
-        from remedies.tap.questions import owner, turned
 
         heard, flow = entry.heard, None
         local = self._tap.origin.local()
         if heard.event == RESET:
-            incoming = turned(heard.way)
+            incoming = heard.way.turned
             flow = self._questions.flow("tcp", incoming)
             entry.untracked = flow is None and self._questions.open and not heard.acknowledges
             if flow is not None and flow.nat:

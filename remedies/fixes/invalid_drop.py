@@ -65,7 +65,7 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Risk, Terms, Wanted
-from remedies.netfilter import ours
+from remedies.rules import ours
 
 TITLE = "Keep in the resets that answer INVALID TCP segments"
 ANSWERS = ("tcp-invalid-reset",)
@@ -100,7 +100,7 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
         )
     if _in_force(facts):
         # Ours stays beside a rule that came later, and whatever moved while somebody watched:
-        # harm that it does is heard (remedies/harm.py), not guessed at each apply.
+        # harm that it does is heard (remedies/status/harm.py), not guessed at each apply.
         return _other_way(facts.get(Routes))
     return _same_rule(netfilter) or _lived_by(facts) or _other_way(facts.get(Routes))
 

@@ -33,15 +33,15 @@ from typing import Optional
 
 from remedies.errors import ConfigError
 from remedies.facts import Facts
-from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.slab import KNOWN
 from remedies.model import Finding, Risk, Terms, Wanted
-from remedies.netfilter import ours
-from remedies.netfilter.overlap import overlap
-from remedies.netfilter.prefixes import parse, show
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Links
+from remedies.rules import ours
+from remedies.rules.overlap import overlap
+from remedies.rules.prefixes import parse, show
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 TITLE = "Keep one service's packets out of conntrack"

@@ -39,16 +39,16 @@ from typing import Optional
 
 from remedies.facts import Facts
 from remedies.facts.inputs import Inputs
-from remedies.facts.links import Address, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.services import AWAY
 from remedies.facts.sockets import Sockets
 from remedies.model import Finding, Risk, Terms, Wanted
-from remedies.netfilter import ours
-from remedies.netfilter.admission import closed
-from remedies.netfilter.overlap import both_see
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Address, Links
+from remedies.rules import ours
+from remedies.rules.admission import closed
+from remedies.rules.overlap import both_see
+from remedies.rules.rule import Match, PacketRule
 
 TITLE = "Redirect requests to the address that their answer comes from"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")

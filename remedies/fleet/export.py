@@ -16,9 +16,9 @@ from typing import Any, Optional
 
 from remedies.errors import InputError, RemedyError
 from remedies.model import Change, Plan
-from remedies.netfilter import flowpath, script
-from remedies.netfilter.ours import iptables_sections, iptables_split, nft_split
 from remedies.resources import file, sysctl
+from remedies.rules import flow_address, restore_script
+from remedies.rules.ours import iptables_sections, iptables_split, nft_split
 
 Task = dict[str, Any]
 
@@ -114,10 +114,10 @@ def tasks(change: Change) -> Iterator[Task]:
 def effects(change: Change) -> Iterator[Task]:
     """Yield what is done once a change is written: stale flows go, where conntrack(8) is there."""
     for effect in change.effects:
-        does = flowpath.text(effect)
+        does = flow_address.text(effect)
         scheme, _, path = effect.partition(":")
-        flow = flowpath.split(path) if scheme == "flow" else None
-        if not isinstance(flow, flowpath.Exact):
+        flow = flow_address.split(path) if scheme == "flow" else None
+        if not isinstance(flow, flow_address.Exact):
             yield _said("Leave stale flows to time out", f"left to time out, remedy {does}")
             continue
         try:
@@ -197,7 +197,7 @@ def _nft(change: Change, path: str) -> Iterator[Task]:
         yield _looked("Look for a table", ["nft", "list", "table", *names])
         yield _done("Remove a table", ["nft", "delete", "table", *names], "looked.rc == 0")
         return
-    batch = script.nft_batch(path, change.after)
+    batch = restore_script.nft_batch(path, change.after)
     yield _looked("Look at a table", ["nft", "-j", "-s", "list", "table", *names])
     yield _printed(_PRINTED_NFT, names, batch)
     yield _done(
@@ -247,11 +247,11 @@ def _iptables(change: Change, path: str) -> Iterator[Task]:
         lines, old = after.get(variant, ()), before.get(variant, ())
         if f":{chain} -" not in lines:
             if f":{chain} -" in old:
-                yield from _removed(program, table, chain, script.jumps_in(old, chain))
+                yield from _removed(program, table, chain, restore_script.jumps_in(old, chain))
             continue
         rules = [line for line in lines if line.startswith(f"-A {chain} ")]
         for line in rules:
-            script.words(line)
+            restore_script.words(line)
         text = "\n".join([f"*{table}", f":{chain} - [0:0]", *rules, "COMMIT", ""])
         there = f"{program}-save"
         yield _looked("Look at a chain", [there, "-t", table], (0,))
@@ -265,7 +265,7 @@ def _iptables(change: Change, path: str) -> Iterator[Task]:
             own=Text(f"-A {chain} "),
             chain=f":{chain} ",
         )
-        for jump in script.jumps_in(lines, chain):
+        for jump in restore_script.jumps_in(lines, chain):
             yield from _jump("Write a jump", program, table, jump, "-I", "looked.rc != 0")
 
 
@@ -283,7 +283,7 @@ def _removed(program: str, table: str, chain: str, jumps: Sequence[str]) -> Iter
 
 
 def _jump(name: str, program: str, table: str, line: str, action: str, when: str) -> Iterator[Task]:
-    words = script.words(line)[1:]
+    words = restore_script.words(line)[1:]
     begin = [program, "-w", "-t", table]
     yield _looked("Look for a jump", [*begin, "-C", *words], (0, 1, 2))
     yield _done(name, [*begin, action, *words], when)

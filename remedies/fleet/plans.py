@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remedies import __version__, codec, model, reads
+from remedies import __version__, codec, model
 from remedies.errors import InputError
-from remedies.fleet.states import Standing
-from remedies.probing import now
+from remedies.facts.gather import now
+from remedies.fleet.host_state import Standing
+from remedies.planning import reads
 from remedies.transaction.host import HostResources
 
 INDEX = "index.json"

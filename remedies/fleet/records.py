@@ -14,10 +14,10 @@ from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError
+from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import write_new
 from remedies.fleet.rundir import Run
-from remedies.fleet.states import Standing
-from remedies.report.admit import SIZE_LIMIT, admit
+from remedies.report.import_host import SIZE_LIMIT, admit
 from remedies.report.record import HostReport, Rollout, Unreached
 from remedies.values import replace
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from remedies.fleet import batches, controller, records, runner
-from remedies.fleet.applying import GRACE
-from remedies.fleet.hearing import Hearing
+from remedies.fleet.apply import GRACE
+from remedies.fleet.events import Hearing
+from remedies.fleet.host_state import Standing, worst
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
-from remedies.fleet.states import Standing, worst
 from remedies.transaction.consent import Consent, demand
 from remedies.values import replace
 

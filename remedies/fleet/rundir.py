@@ -17,10 +17,10 @@ from typing import Any
 
 from remedies import __version__, codec, model
 from remedies.errors import InputError
-from remedies.fleet import states
+from remedies.facts.gather import now
+from remedies.fleet import host_state
+from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import write_new
-from remedies.fleet.states import Standing
-from remedies.probing import now
 from remedies.transaction.consent import Consent
 from remedies.values import replace
 
@@ -72,12 +72,12 @@ class Run:
 
     def standings(self) -> dict[str, Standing]:
         """Return how every host of the run stands; one that was never told of is untouched."""
-        found = states.read(self.log)
+        found = host_state.read(self.log)
         return {host: found.get(host, Standing(host, "untouched")) for host in self.asked.hosts}
 
     def tell(self, standing: Standing) -> None:
         """Add a word about a host."""
-        states.append(self.log, standing)
+        host_state.append(self.log, standing)
 
     def next_folder(self, name: str) -> str:
         """Return a folder for Ansible's record of the next play."""
@@ -138,7 +138,7 @@ def find(top: str, name: str) -> Run:
 
 def counts(standings: Iterable[Standing]) -> dict[str, int]:
     """Return how many hosts there are in each state."""
-    found = dict.fromkeys(states.STATES, 0)
+    found = dict.fromkeys(host_state.STATES, 0)
     for standing in standings:
         found[standing.state] = found.get(standing.state, 0) + 1
     return found

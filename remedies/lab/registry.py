@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from remedies.errors import InputError, NotPermitted, RemedyError, UsageError
-from remedies.netns import RUN_DIR
+from remedies.namespaces.netns import RUN_DIR
 from remedies.values import replace
 
 FOLDER = "/run/remedy-lab"

@@ -10,7 +10,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 if TYPE_CHECKING:
     from remedies.lab.world import World

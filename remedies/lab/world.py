@@ -22,7 +22,7 @@ from types import FrameType, TracebackType
 
 from remedies.errors import NotPermitted, RemedyError
 from remedies.lab import registry
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 from remedies.values import replace
 
 TOOLS = ("ip", "nsenter", "nft")

@@ -16,10 +16,10 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
-from remedies.netfilter.rule import Match
-from remedies.netfilter.step import Step, Terms
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
+from remedies.rules.decoded import Step, Terms
+from remedies.rules.rule import Match
 from remedies.values import dataclass, replace
 
 Elements = Callable[[str], list[Element]]

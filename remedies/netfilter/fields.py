@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-from remedies.netfilter.prefixes import parse, show
-from remedies.netfilter.rule import Match
-from remedies.netfilter.step import ADDRESS_BITS, STATES, Terms, states_of
+from remedies.rules.decoded import ADDRESS_BITS, STATES, Terms, states_of
+from remedies.rules.prefixes import parse, show
+from remedies.rules.rule import Match
 from remedies.values import dataclass
 
 Keys = Sequence[tuple[bytes, bytes]]

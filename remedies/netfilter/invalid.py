@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.netfilter.matching import conjoin, covers
-from remedies.netfilter.owners import owner_of
-from remedies.netfilter.rule import Match, PacketRule
-from remedies.netfilter.step import Step
 from remedies.netfilter.stores import Base, Store
 from remedies.netfilter.walk import ours
+from remedies.rules.decoded import Step
+from remedies.rules.matching import conjoin, covers
+from remedies.rules.owners import owner_of
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, replace
 
 _DEPTH = 16

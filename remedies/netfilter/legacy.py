@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
-from remedies.netfilter.prefixes import show
-from remedies.netfilter.rule import Match
-from remedies.netfilter.step import Step, Terms
+from remedies.rules.decoded import Step, Terms
+from remedies.rules.prefixes import show
+from remedies.rules.rule import Match
 from remedies.values import dataclass
 
 _GET_INFO, _GET_ENTRIES = 64, 65

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
-from remedies.netfilter import legacy, render
-from remedies.netfilter.step import Step
+from remedies.netfilter import legacy
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
+from remedies.rules import render
+from remedies.rules.decoded import Step
 from remedies.values import dataclass
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.errors import Unreadable
-from remedies.netfilter.matching import conjoin
-from remedies.netfilter.owners import owner_of
-from remedies.netfilter.rule import Match, PacketRule
-from remedies.netfilter.step import Step
 from remedies.netfilter.stores import Base, Store
+from remedies.rules.decoded import Step
+from remedies.rules.matching import conjoin
+from remedies.rules.owners import owner_of
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, field
 
 NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")

@@ -12,7 +12,7 @@ import socket
 import struct
 
 from remedies.errors import Unreadable
-from remedies.netfilter.step import Terms, states_of
+from remedies.rules.decoded import Terms, states_of
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h

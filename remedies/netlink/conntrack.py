@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.errors import Unreadable
+from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import Netlink, attribute, attributes, nested
 from remedies.values import NamedTuple
 
@@ -64,15 +65,6 @@ _LAYOUTS = {
 }
 
 
-class Way(NamedTuple):
-    """One direction of a flow: addresses as text, ports as numbers."""
-
-    source: str
-    source_port: int
-    destination: str
-    destination_port: int
-
-
 class Match(NamedTuple):
     """What a flow's original direction has to be; None: anything."""
 
@@ -89,10 +81,22 @@ class Entry(NamedTuple):
     """One tracked connection."""
 
     protocol: str
-    original: Way
-    reply: Way
+    original: Tuple
+    reply: Tuple
     status: int
     """IPS_* bits."""
+
+
+def flow_of(entry: Entry) -> Flow:
+    """Return an entry as the value that facts hold."""
+    return Flow(
+        protocol=entry.protocol,
+        original=entry.original,
+        reply=entry.reply,
+        seen_reply=bool(entry.status & IPS_SEEN_REPLY),
+        nat=bool(entry.status & (IPS_SRC_NAT | IPS_DST_NAT)),
+        assured=bool(entry.status & IPS_ASSURED),
+    )
 
 
 def _family_of(address: str) -> int:
@@ -104,7 +108,7 @@ def _header(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)
 
 
-def _tuple(kind: int, protocol: int, way: Way | Match) -> bytes:
+def _tuple(kind: int, protocol: int, way: Tuple | Match) -> bytes:
     """Return a CTA_TUPLE_* of what is set in ``way``."""
     inside = []
     ends = [end for end in (way.source, way.destination) if end is not None]
@@ -132,7 +136,7 @@ def _tuple(kind: int, protocol: int, way: Way | Match) -> bytes:
     return nested(kind, *inside)
 
 
-def _way(buffer: bytes) -> tuple[int, Way]:
+def _way(buffer: bytes) -> tuple[int, Tuple]:
     """Return protocol number and direction of a CTA_TUPLE_*'s content."""
     protocol, ports, ends = 0, [0, 0], ["", ""]
     for kind, value in attributes(buffer):
@@ -148,7 +152,7 @@ def _way(buffer: bytes) -> tuple[int, Way]:
                     protocol = number[0]
                 elif part in (_PROTO_SRC_PORT, _PROTO_DST_PORT) and len(number) == 2:
                     ports[part - _PROTO_SRC_PORT] = int.from_bytes(number, "big")
-    return protocol, Way(ends[0], ports[0], ends[1], ports[1])
+    return protocol, Tuple(ends[0], ports[0], ends[1], ports[1])
 
 
 def entry(payload: bytes) -> Entry | None:
@@ -157,7 +161,7 @@ def entry(payload: bytes) -> Entry | None:
     Raises Unreadable where the message is malformed.
     """
     protocol, status = 0, 0
-    original = reply = Way("", 0, "", 0)
+    original = reply = Tuple("", 0, "", 0)
     for kind, value in attributes(payload, 4):
         if kind == _TUPLE_ORIG:
             protocol, original = _way(value)
@@ -245,7 +249,7 @@ def flows(
                 and found.protocol == protocol
                 and found.status & mask == status & mask
                 and family in (socket.AF_UNSPEC, _family_of(found.original.source))
-                and all(want in (None, got) for want, got in zip(match, found.original))
+                and all(want in (None, got) for want, got in zip(match, found.original.parts))
             ):
                 yield found
 
@@ -320,7 +324,7 @@ def _service(payload: bytes) -> bytes | None:
     return packed + way.destination_port.to_bytes(2, "big")
 
 
-def flow_by_tuple(client: Netlink, protocol: str, way: Way) -> Entry | None:
+def flow_by_tuple(client: Netlink, protocol: str, way: Tuple) -> Entry | None:
     """Return the entry one of whose directions is ``way``, None where there is none.
 
     An exact look-up in the kernel's hash, default zone. Raises OSError and Unreadable.
@@ -336,13 +340,13 @@ def flow_by_tuple(client: Netlink, protocol: str, way: Way) -> Entry | None:
     return None
 
 
-def flow_by_reply(client: Netlink, protocol: str, way: Way) -> Entry | None:
+def flow_by_reply(client: Netlink, protocol: str, way: Tuple) -> Entry | None:
     """Return the entry whose reply runs ``way``: as :func:`flow_by_tuple`, that direction only."""
     found = flow_by_tuple(client, protocol, way)
     return found if found is not None and found.reply == way else None
 
 
-def delete(client: Netlink, protocol: str, original: Way) -> bool:
+def delete(client: Netlink, protocol: str, original: Tuple) -> bool:
     """Delete the one entry whose original direction runs ``original``; False where there is none.
 
     The kernel's own look-up finds an entry by either direction, and without a tuple it would
@@ -368,7 +372,7 @@ def delete(client: Netlink, protocol: str, original: Way) -> bool:
     return False
 
 
-def _looked_up(client: Netlink, protocol: str, way: Way) -> Iterator[bytes]:
+def _looked_up(client: Netlink, protocol: str, way: Tuple) -> Iterator[bytes]:
     """Yield the message of the entry that has ``way`` as either direction; none where absent."""
     ask = _header(_family_of(way.source)) + _tuple(_TUPLE_ORIG, PROTOCOLS[protocol], way)
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
-from remedies import catalogue, engine
+from remedies import catalogue
 from remedies.facts import Facts
-from remedies.facts.links import Links
 from remedies.model import Finding, Plan, Policy, Waiver, digest
+from remedies.netlink.links import Links
+from remedies.planning import engine
 from remedies.report.controls import controls
-from remedies.report.deeds import changed, deeds, series
-from remedies.report.past import IN_FORCE, Answer, Past, Standings, past
+from remedies.report.history import IN_FORCE, Answer, Past, Standings, past
 from remedies.report.record import (
     Chain,
     HostReport,
@@ -22,6 +22,7 @@ from remedies.report.record import (
     Waived,
     order,
 )
+from remedies.report.transactions import changed, deeds, series
 from remedies.transaction.ledger import Transaction
 
 Ledger = Mapping[str, Transaction]

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from remedies.report.controls import CHANGE_CONTROL, nist
-from remedies.report.marking import cut, prose
+from remedies.report.markdown_escape import cut, prose
 from remedies.report.record import HostReport, Judgement, Report, Unreached, answer, is_open
 
 VERSION = "1.2.1"

@@ -17,7 +17,7 @@ def saved(program: str, family: str, table: str, chain: str, *options: str) -> s
 
     Empty where there is no such chain. Raises Unreadable.
     """
-    from remedies import netns
+    from remedies.namespaces import netns
 
     found = nf_tables.own_rules(family, table, chain)
     if found is None:

@@ -1,7 +1,7 @@
 """``flow:udp/...``: conntrack flows that a change has made stale. They can only be deleted.
 
 What is deleted is an effect, not a state: absent is done, and rollback does not bring it back.
-Addresses are those of :mod:`remedies.netfilter.flowpath`. A flow goes only if it has seen no
+Addresses are those of :mod:`remedies.rules.flow_address`. A flow goes only if it has seen no
 reply and is not what our redirect makes: an answered or redirected one is not stale.
 """
 
@@ -15,10 +15,11 @@ from itertools import islice
 from typing import Optional
 
 from remedies.errors import NotPermitted, Unreadable, WriteFailed
-from remedies.netfilter.flowpath import Exact, split
-from remedies.netfilter.prefixes import contains
 from remedies.netlink import conntrack, route
+from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from remedies.rules.flow_address import Exact, split
+from remedies.rules.prefixes import contains
 
 MOST = 1000
 """Flows that a state names; what goes may be more."""
@@ -38,7 +39,8 @@ def read(path: str) -> Optional[str]:
     try:
         with _open() as client:
             found = [
-                f"udp/{'/'.join(map(str, way))}\n" for way in islice(_stale(client, path), MOST)
+                f"udp/{'/'.join(map(str, way.parts))}\n"
+                for way in islice(_stale(client, path), MOST)
             ]
             return "".join(sorted(found)) or None
     except OSError as error:
@@ -94,11 +96,11 @@ def _open() -> Netlink:
     return Netlink(NETLINK_NETFILTER, time.monotonic() + _PATIENCE)
 
 
-def _stale(client: Netlink, path: str) -> Iterator[conntrack.Way]:
+def _stale(client: Netlink, path: str) -> Iterator[Tuple]:
     """Yield the original direction of each stale flow; raise OSError and Unreadable."""
     named = split(path)
     if isinstance(named, Exact):
-        wanted = conntrack.Way(*named)
+        wanted = Tuple(*named)
         entry = conntrack.flow_by_tuple(client, "udp", wanted)
         if entry is not None and entry.original == wanted and not entry.status & _ANSWERED_OR_OURS:
             yield wanted

@@ -14,8 +14,8 @@ import sys
 from typing import Optional
 
 from remedies.errors import Unreadable, WriteFailed
-from remedies.netfilter import script
 from remedies.resources import program
+from remedies.rules import restore_script
 
 WAIT = 10
 """Seconds to wait for the xtables lock."""
@@ -72,12 +72,12 @@ def _with_library(version: int, table: str, chain: str, wanted: Wanted) -> bool:
 def _with_restore(version: int, table: str, chain: str, wanted: Wanted) -> None:
     name = "iptables" if version == 4 else "ip6tables"
     try:
-        lines = script.lines_of(program.run([f"{name}-legacy-save", "-t", table]))
-        there = script.jumps_in(lines, chain)
+        lines = restore_script.lines_of(program.run([f"{name}-legacy-save", "-t", table]))
+        there = restore_script.jumps_in(lines, chain)
         if wanted is not None:
-            text = script.replacing(table, chain, *wanted, there)
+            text = restore_script.replacing(table, chain, *wanted, there)
         elif any(line.startswith(f":{chain} ") for line in lines):
-            text = script.removing(table, chain, there)
+            text = restore_script.removing(table, chain, there)
         else:
             return
         program.run([f"{name}-legacy-restore", "--noflush", "--wait", str(WAIT)], text)

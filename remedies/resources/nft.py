@@ -1,6 +1,6 @@
 """``nft:FAMILY/remedy_NAME``: one nftables table of ours, replaced as a whole.
 
-The canonical text is that of :mod:`remedies.netfilter.ours`. A write is one transaction of the
+The canonical text is that of :mod:`remedies.rules.ours`. A write is one transaction of the
 kernel, ``add table; delete table; add table, chains, rules``: there is never a moment without
 the table, and it does not matter what was in it. No table but ours is ever read or written.
 
@@ -16,10 +16,10 @@ import time
 from typing import Any
 
 from remedies.errors import Unreadable, WriteFailed
-from remedies.netfilter.ours import nft_canonical, nft_split
-from remedies.netfilter.script import nft_commands
 from remedies.netlink import nft
 from remedies.resources import nf_tables
+from remedies.rules.ours import nft_canonical, nft_split
+from remedies.rules.restore_script import nft_commands
 
 _PATIENCE = 5.0  # seconds one answer of the kernel's may take
 
@@ -121,7 +121,7 @@ def same(path: str, one: str | None, other: str | None) -> bool:
 
 
 def _printed(path: str, state: str) -> str | None:
-    from remedies import netns
+    from remedies.namespaces import netns
 
     with netns.scratch():
         try:
@@ -149,6 +149,6 @@ def counters(path: str) -> dict[str, int]:
 def text(path: str, state: str | None) -> str:
     """Return the table as ``nft -s list table`` prints it; empty for None."""
     nft_split(path)
-    from remedies.netfilter.nft_syntax import nft_text
+    from remedies.rules.nft_syntax import nft_text
 
     return nft_text(state)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from remedies.errors import InputError, Unreadable
 from remedies.netfilter import legacy
-from remedies.netfilter.ours import CHAIN_PREFIX, NFT_PREFIX, iptables_split, nft_split
 from remedies.netfilter.stores import XTABLES
 from remedies.netlink import nft
+from remedies.rules.ours import CHAIN_PREFIX, NFT_PREFIX, iptables_split, nft_split
 
 LIMIT = 5.0
 """Seconds that the kernel may take."""

@@ -3,7 +3,7 @@
 ``iptables`` and ``ip6tables`` are this module for one family each. The two stores are separate
 rulesets (iptables-legacy(8), xtables-nft(8)): our chain is looked for in both, and the legacy
 tools never run where the legacy store does not hold the table, because running them registers
-it. Canonical texts are those of :mod:`remedies.netfilter.ours`; what they mean when written:
+it. Canonical texts are those of :mod:`remedies.rules.ours`; what they mean when written:
 
 * a section with our chain: the chain holds these rules and each built-in chain named jumps to it
   once (a jump's position is not part of the state);
@@ -16,16 +16,16 @@ it. Canonical texts are those of :mod:`remedies.netfilter.ours`; what they mean 
 from __future__ import annotations
 
 from remedies.errors import InputError, Unreadable, WriteFailed
-from remedies.netfilter.ours import (
+from remedies.resources import chain_copy, iptables_legacy, nf_tables
+from remedies.resources.program import Late, run
+from remedies.rules.ours import (
     iptables_in_force,
     iptables_sections,
     iptables_split,
     iptables_text,
     lines_of_state,
 )
-from remedies.netfilter.script import jumps_in, lines_of, replacing, unsayable
-from remedies.resources import chain_copy, iptables_legacy, nf_tables
-from remedies.resources.program import Late, run
+from remedies.rules.restore_script import jumps_in, lines_of, replacing, unsayable
 from remedies.values import dataclass
 
 
@@ -177,7 +177,7 @@ def check(family: Family, path: str, state: str | None) -> None:
     table, chain = iptables_split(path)
     _checked(table, chain, state)
     for variant, lines in iptables_in_force(state, chain).items():
-        from remedies import netns
+        from remedies.namespaces import netns
 
         if variant == "nft":
             _listed(family, table)
@@ -239,7 +239,7 @@ def _of_ours(state: str | None, chain: str) -> dict[str, tuple[str, ...]]:
 
 
 def _printed(family: Family, path: str, state: str | None) -> str | None:
-    from remedies import netns
+    from remedies.namespaces import netns
 
     with netns.scratch():
         try:

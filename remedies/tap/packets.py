@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Optional
 
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Tuple
 from remedies.values import NamedTuple
 
 RESET, SYN, REFUSED, REFUSAL = "reset", "syn", "refused", "refusal"
@@ -35,7 +35,7 @@ class Heard(NamedTuple):
     """Of the packet itself."""
     protocol: str
     """``tcp`` or ``udp``: of the packet, or of the datagram that was refused."""
-    way: Way
+    way: Tuple
     """Direction of the packet, or of the datagram that was refused."""
     summed: bool = True
     """A reset's checksum was in it when it was heard: see :meth:`tap.origin.Origin.answers`."""
@@ -96,7 +96,7 @@ def spell(made: bytes) -> Heard:
         for at in range(3, 3 + size * (4 if event in (REFUSED, REFUSAL) else 2), size)
     ]
     ports = struct.unpack_from(">HH", made, 3 + size * len(ends))
-    way = Way(ends[-2], ports[0], ends[-1], ports[1])
+    way = Tuple(ends[-2], ports[0], ends[-1], ports[1])
     summed = made[0] not in _UNSUMMED
     acks = made[0] in _ACKNOWLEDGING
     return Heard(event, made[1], ends[0], ends[1], _PROTOCOLS[made[2]], way, summed, acks)

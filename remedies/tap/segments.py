@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Optional
 
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Tuple
 from remedies.tap import program as bpf
 from remedies.tap.program import Line
 from remedies.values import NamedTuple
@@ -158,7 +158,7 @@ def turned(way: bytes) -> bytes:
     return way[size : 2 * size] + way[:size] + way[-2:] + way[-4:-2]
 
 
-def spell(way: bytes) -> Way:
+def spell(way: bytes) -> Tuple:
     """Return a segment's ``way`` as addresses and ports."""
     size = len(way) // 2 - 2
     family = socket.AF_INET6 if size == 16 else socket.AF_INET
@@ -166,4 +166,4 @@ def spell(way: bytes) -> Way:
         socket.inet_ntop(family, end) for end in (way[:size], way[size : 2 * size])
     )
     source_port, destination_port = _PORTS.unpack(way[-4:])
-    return Way(source, source_port, destination, destination_port)
+    return Tuple(source, source_port, destination, destination_port)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Tuple
 from remedies.tap.segments import ACK, FIN, RST, SYN, Segment, spell, turned
 from remedies.values import NamedTuple
 
@@ -31,7 +31,7 @@ nothing more; its SYN-ACK arrived here and did not leave; nor did what else it s
 class Suspect(NamedTuple):
     """One direction of a connection that does not go on."""
 
-    way: Way
+    way: Tuple
     kind: str
     segments: int
     """How many of it went nowhere; of data the one that is waited for, as often as it came."""
@@ -230,7 +230,7 @@ def _arrive(stream: _Stream, other: Optional[_Stream], said: Segment, time: floa
 
 
 def _judged(
-    way: Way, stream: _Stream, other: Optional[_Stream], now: float, local: frozenset[str]
+    way: Tuple, stream: _Stream, other: Optional[_Stream], now: float, local: frozenset[str]
 ) -> Optional[Suspect]:
     """Return why a stream does not go on, None where it does or where it cannot be told yet."""
     here = way.destination in local

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.facts.flows import Flow
+from remedies.netlink.flow import Flow
 from remedies.tap.packets import Heard
 
 

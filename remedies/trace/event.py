@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from remedies.facts.flows import Flow
 from remedies.facts.process import Process
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Flow, Tuple
 from remedies.values import dataclass
 
 
@@ -29,7 +28,7 @@ class Event:
     event: str
     """``reset``, ``refused``, ``refusal`` or ``syn`` (see :mod:`remedies.tap.packets`)."""
     protocol: str
-    way: Way
+    way: Tuple
     """Direction of the packet, or of the datagram that was refused."""
     peer: str
     """The address that the packet went to, or came from."""

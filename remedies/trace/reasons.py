@@ -15,7 +15,7 @@ import socket
 import time
 from typing import Optional
 
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Tuple
 from remedies.trace.tracefs import Instance, uninterrupted
 
 _RESET, _DROP = "events/tcp/tcp_send_reset", "events/skb/kfree_skb"
@@ -45,7 +45,7 @@ def number_of(description: str, name: str) -> Optional[int]:
     return None
 
 
-def parse(line: str) -> Optional[tuple[Way, str]]:
+def parse(line: str) -> Optional[tuple[Tuple, str]]:
     """Return tuple and reason of a tcp_send_reset line, None for any other line.
 
     ``src`` is where the reset leaves from.
@@ -57,7 +57,7 @@ def parse(line: str) -> Optional[tuple[Way, str]]:
         source, destination = _end(found.group(1)), _end(found.group(2))
     except (ValueError, OSError):
         return None
-    return Way(*source, *destination), found.group(3)
+    return Tuple(*source, *destination), found.group(3)
 
 
 def _end(text: str) -> tuple[str, int]:
@@ -83,8 +83,8 @@ class Reasons:
         self._instance = Instance()
         self._pipe = -1
         self._rest = ""
-        self._young: dict[Way, str] = {}
-        self._old: dict[Way, str] = {}
+        self._young: dict[Tuple, str] = {}
+        self._old: dict[Tuple, str] = {}
 
     def begin(self) -> None:
         """Make the instance and switch its event on; without permission, say so in ``source``."""
@@ -150,7 +150,7 @@ class Reasons:
             self._old, self._young = self._young, {}
         self._young[found[0]] = found[1]
 
-    def of(self, way: Way) -> Optional[str]:
+    def of(self, way: Tuple) -> Optional[str]:
         """Return why the kernel sent a reset ``way``; None: it has not said."""
         return self._young.get(way) or self._old.get(way)
 

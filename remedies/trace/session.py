@@ -16,15 +16,15 @@ from typing import Optional, Union
 
 from remedies.facts.process import Process
 from remedies.tap.listener import Listener
+from remedies.tap.lookups import Questions
 from remedies.tap.packets import REFUSAL, REFUSED, RESET
-from remedies.tap.questions import Questions, turned
 from remedies.tap.tally import Entry
-from remedies.trace import meaning
-from remedies.trace.ending import Ending
+from remedies.trace import explain
 from remedies.trace.event import Event, Meaning, More, Summary
-from remedies.trace.holders import Holders
-from remedies.trace.pace import Pace
+from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
+from remedies.trace.socket_owners import Holders
+from remedies.trace.stop_signal import Ending
 
 _BLOCKS = 96  # 6 MiB: some 38,000 packets, most of a second at 50,000 packets a second
 _MOST_TUPLES = 4096
@@ -119,9 +119,9 @@ class Session:
         process: Optional[Process] = None
         peer = heard.destination
         if heard.event == RESET:
-            entry.flow, reason = questions.flow("tcp", turned(way)), self._reasons.of(way)
+            entry.flow, reason = questions.flow("tcp", way.turned), self._reasons.of(way)
             complete = self._reasons.complete()
-            says = meaning.reset(
+            says = explain.reset(
                 way, entry.flow, local, reason, reasons_complete=complete, answers=entry.answers
             )
         elif heard.event == REFUSED:
@@ -131,16 +131,16 @@ class Session:
                 if entry.flow is not None:
                     server = (way.source, way.source_port)
                     process = self._holders.of(server, (way.destination, way.destination_port))
-            says = meaning.refused(way, peer, heard.protocol, entry.flow, process)
+            says = explain.refused(way, peer, heard.protocol, entry.flow, process)
         elif heard.event == REFUSAL:
             connected: Optional[str] = None
             if heard.protocol == "udp" and way.destination in local:
                 connected, process = self._holders.connected(way, local)
-            says = meaning.refusal(way, peer, heard.protocol, connected, process, local)
+            says = explain.refusal(way, peer, heard.protocol, connected, process, local)
         else:
             if entry.flow is None:
-                entry.flow = questions.flow("tcp", turned(way))
-            says = meaning.retry(way, entry.flow, entry.count, entry.last - entry.first)
+                entry.flow = questions.flow("tcp", way.turned)
+            says = explain.retry(way, entry.flow, entry.count, entry.last - entry.first)
         return _event(entry, peer, says, reason, process)
 
     def _keep(self, entry: Entry, event: Event) -> None:

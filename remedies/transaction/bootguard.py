@@ -25,11 +25,11 @@ import os
 import string
 from collections.abc import Collection, Sequence
 
+from remedies.boot.units import UNITS, WANTS
 from remedies.errors import RemedyError, WriteFailed
 from remedies.model import Change
-from remedies.netfilter.restore import UNITS, WANTS
 from remedies.resources import file
-from remedies.transaction import points, scope, undofile
+from remedies.transaction import crash_points, systemd_scope, undofile
 from remedies.transaction.journal import NAME
 
 SERVICE = "remedy-recover.service"
@@ -61,9 +61,9 @@ def arm(folder: str, txn: str, changes: Sequence[Change]) -> None:
     nothing is armed then.
     """
     folder = os.path.abspath(folder)
-    if not (os.path.isdir(file.ROOT + scope.RUNNING) and _PLAIN.issuperset(folder)):
+    if not (os.path.isdir(file.ROOT + systemd_scope.RUNNING) and _PLAIN.issuperset(folder)):
         return
-    points.hit("before arming for boot")
+    crash_points.hit("before arming for boot")
     path = _path(folder, txn)
     try:
         _write(path, _script(folder, txn, changes))
@@ -75,7 +75,7 @@ def arm(folder: str, txn: str, changes: Sequence[Change]) -> None:
     except RemedyError:
         disarm(folder, txn)
         raise
-    points.hit("after arming for boot")
+    crash_points.hit("after arming for boot")
 
 
 def armed(folder: str, txn: str) -> bool:

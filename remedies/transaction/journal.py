@@ -19,11 +19,11 @@ from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
+from remedies.facts.gather import now
 from remedies.hashing import sha256
-from remedies.probing import now
-from remedies.transaction import points
-from remedies.transaction.announce import anchor
+from remedies.transaction import crash_points
 from remedies.transaction.segments import is_ours, not_ours, reading, segments
+from remedies.transaction.wall import anchor
 from remedies.values import dataclass, field
 
 VERSION = 2
@@ -263,11 +263,11 @@ class Journal:
 
         After an error nobody knows whether the record is on disk: the next append looks.
         """
-        points.hit(f"before {kind}")
+        crash_points.hit(f"before {kind}")
         if self._doubtful:
             self._find_end()
         record = self._write(b"", kind, txn, codec.encode(data or {}))
-        points.hit(f"after {kind}")
+        crash_points.hit(f"after {kind}")
         if kind == "end":
             anchor(self.path, record.seq, record.hash)
         return record

@@ -13,7 +13,7 @@ from typing import Optional
 
 from remedies import codec
 from remedies.errors import InputError, Locked, NotPermitted
-from remedies.probing import now
+from remedies.facts.gather import now
 from remedies.resources import program
 from remedies.transaction.actor import command, user
 

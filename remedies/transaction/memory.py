@@ -17,7 +17,7 @@ from typing import Optional, Union
 
 from remedies import codec
 from remedies.errors import InputError, RemedyError
-from remedies.transaction import holder, ledger, lock
+from remedies.transaction import ledger, lock, lock_holder
 from remedies.transaction.fallback import Detached, Unwritable, content
 from remedies.transaction.journal import (
     GENESIS,
@@ -141,7 +141,7 @@ class Memory:
     def end_holders(self) -> None:
         """Kill whoever holds the lock, and the one at its place."""
         for opened in self._locks():
-            holder.end(opened)
+            lock_holder.end(opened)
             os.close(opened)
 
     def trouble(self) -> str:

@@ -19,11 +19,11 @@ from typing import Optional
 
 from remedies.errors import Locked, RemedyError
 from remedies.transaction import bootguard, consent, undo
-from remedies.transaction.announce import announce
 from remedies.transaction.host import HostResources
 from remedies.transaction.ledger import Transaction
 from remedies.transaction.memory import Memory
 from remedies.transaction.store import Result
+from remedies.transaction.wall import announce
 
 SITS = 60.0
 """Seconds that somebody else may hold the lock of a transaction that has to be undone."""

@@ -11,8 +11,8 @@ from typing import Optional, Protocol
 from remedies import resources
 from remedies.errors import RemedyError, WriteFailed
 from remedies.model import Change
-from remedies.reads import short as short
-from remedies.transaction import points
+from remedies.planning.reads import short as short
+from remedies.transaction import crash_points
 from remedies.transaction.ledger import Begin, Pending
 from remedies.values import dataclass
 
@@ -160,9 +160,9 @@ def put(store: Store, address: str, state: Optional[str], *, exact: bool = True)
     """
     if store.same(address, store.read(address), state):
         return
-    points.hit(f"before write {address}")
+    crash_points.hit(f"before write {address}")
     store.write(address, state)
-    points.hit(f"after write {address}")
+    crash_points.hit(f"after write {address}")
     found = store.read(address)
     if exact and not store.same(address, found, state):
         wrote, there = apart(address, state, found)

@@ -20,9 +20,9 @@ from collections.abc import Collection, Sequence
 from remedies import printable, resources
 from remedies.errors import InputError, WriteFailed
 from remedies.model import Change
-from remedies.netfilter.ours import iptables_in_force, iptables_split
-from remedies.netfilter.script import jumps_in, nft_batch, unsayable, words
 from remedies.resources import file, sysctl
+from remedies.rules.ours import iptables_in_force, iptables_split
+from remedies.rules.restore_script import jumps_in, nft_batch, unsayable, words
 
 _PREFIX, _SUFFIX = "undo-", ".sh"
 _END = "END-OF-REMEDY"

@@ -26,10 +26,10 @@ import time
 from typing import NoReturn, Optional
 
 from remedies.resources import program
-from remedies.transaction import rescue, scope
-from remedies.transaction.announce import announce
+from remedies.transaction import rescue, systemd_scope
 from remedies.transaction.ledger import Transaction
 from remedies.transaction.memory import Memory
+from remedies.transaction.wall import announce
 
 STALL = 60.0
 """Seconds without a record after which a writer is taken for hung: twice what one program is
@@ -55,7 +55,7 @@ def run(memory: Memory, path: str, lifeline: socket.socket, watching: float) -> 
         _end_on_term(fifo)
         note = ""
         try:
-            scope.leave_session(f"remedy-guard-{txn}.scope")
+            systemd_scope.leave_session(f"remedy-guard-{txn}.scope")
         except OSError as error:
             note = f"the guard has no unit of its own, so that a logout may end it: {error}"
         lifeline.send(b"!" + note.encode()[:1000])

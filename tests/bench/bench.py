@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 import figures
 import ordinary
 
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 NAME = "remedy-bench"
 ROUNDS = 9

@@ -17,7 +17,7 @@ import ordinary
 
 from remedies.fixes import invalid_drop
 from remedies.model import Change
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 from remedies.transaction import journal, ledger, segments
 from remedies.transaction.ledger import Begin
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 UPLINK, PEER = "10.21.17.99", "10.21.17.1"
 PORT = 5000

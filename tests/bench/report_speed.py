@@ -34,7 +34,7 @@ def rollout(folder: Path) -> str:
 
     from remedies import codec
     from remedies.fleet import records, rundir
-    from remedies.fleet.states import Standing
+    from remedies.fleet.host_state import Standing
 
     fleet = report_samples.fleet(HOSTS)
     names = tuple(host.place.name for host in fleet.hosts)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from remedies.lab.segment import checksum
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World, child_environment
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 BATCH = 250
 PORT = 9

@@ -31,7 +31,7 @@ from types import TracebackType
 from remedies.errors import RemedyError
 from remedies.lab.topology import addresses
 from remedies.lab.world import DEADLINE, Options, World, child_environment
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 IMAGE = "remedy-busybox:1"
 SLEEP = ("--", "/bin/busybox", "sleep", "600")

@@ -19,8 +19,8 @@ from remedies import report as reports
 from remedies.cli import main
 from remedies.facts.host import read_host
 from remedies.fleet import records, rundir
-from remedies.fleet.states import Standing
-from remedies.report.admit import admit
+from remedies.fleet.host_state import Standing
+from remedies.report.import_host import admit
 from remedies.report.record import Chain, Reading
 from remedies.transaction.journal import NAME
 from remedies.values import replace

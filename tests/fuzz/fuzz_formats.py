@@ -15,18 +15,23 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from remedies import boot, containers, engine, planning, policy, savedplan, snapshot
+from remedies import policy
+from remedies.boot import sysctl_d, units
 from remedies.cli import render, session, settings
 from remedies.cli.terminal import Style
 from remedies.errors import RemedyError, Unreadable
-from remedies.facts import counters, docker, oneway, owners, process
+from remedies.facts import counters, docker, oneway, owners, saved
 from remedies.facts import session as ssh
 from remedies.model import Policy, Wanted
-from remedies.netfilter import expressions, legacy, nft_syntax, ours, restore, script, step, xt
+from remedies.namespaces import containers
+from remedies.netfilter import expressions, legacy, xt
 from remedies.netlink import conntrack, conntrack_stats, diag, nft, route
 from remedies.netlink import socket as netlink
+from remedies.planning import engine, savedplan
+from remedies.planning import plan as planning
 from remedies.policy import compile as compiler
 from remedies.resources import xtables
+from remedies.rules import decoded, nft_syntax, ours, restore_script
 from remedies.tap import packets
 from remedies.trace import reasons
 from remedies.transaction import audit, journal, ledger, lock, undofile
@@ -107,7 +112,7 @@ class _Nothing:
 
 def facts(data: bytes) -> object:
     """Read facts, and judge them as ``scan --facts`` and a plan made from them do."""
-    known = snapshot.from_json(_text(data), "facts")
+    known = saved.from_json(_text(data), "facts")
     scanned = engine.scan(default(), known)
     made = planning.plan(default(), known, scanned, {}, _Nothing())
     told = render.plan_text(made, STYLE, verbose=1)
@@ -168,17 +173,17 @@ def iptables_state(data: bytes) -> object:
 
 
 def iptables_undo(data: bytes) -> object:
-    return script.jumps_in(_text(data).splitlines(), "REMEDY-INVALID")
+    return restore_script.jumps_in(_text(data).splitlines(), "REMEDY-INVALID")
 
 
 def iptables_boot(data: bytes) -> object:
     wanted = Wanted(resource="iptables:mangle/REMEDY-INVALID", state=_text(data))
-    return restore.boot_files("invalid-drop", (wanted,))
+    return units.boot_files("invalid-drop", (wanted,))
 
 
 def nft_state(data: bytes) -> object:
     path, text = "inet/remedy_invalid_drop", _text(data)
-    script.nft_batch(path, text)
+    restore_script.nft_batch(path, text)
     return nft_syntax.nft_text(text)
 
 
@@ -187,7 +192,7 @@ def ssh_connection(data: bytes) -> object:
 
 
 def cgroup(data: bytes) -> object:
-    return process.placement(_text(data))
+    return containers.placement(_text(data))
 
 
 def proc_counters(data: bytes) -> object:
@@ -204,8 +209,9 @@ def proc_counters(data: bytes) -> object:
 
 
 def sysctl_file(data: bytes) -> object:
-    source = boot.Source("/etc/sysctl.d/1.conf", _text(data))
-    return boot.decides("net.ipv4.ip_forward", [source]), owners.matches(_text(data), "sysctl:a.b")
+    source = sysctl_d.Source("/etc/sysctl.d/1.conf", _text(data))
+    decided = sysctl_d.decides("net.ipv4.ip_forward", [source])
+    return decided, owners.matches(_text(data), "sysctl:a.b")
 
 
 def trace_text(data: bytes) -> object:
@@ -269,7 +275,7 @@ def xt_blob(data: bytes) -> object:
         for revision in range(4):
             for name in MATCHES:
                 with contextlib.suppress(Unreadable):
-                    xt.narrow(step.Terms(), name, revision, data, family)
+                    xt.narrow(decoded.Terms(), name, revision, data, family)
             for name in TARGETS:
                 with contextlib.suppress(Unreadable):
                     xt.target(name, revision, data, family)

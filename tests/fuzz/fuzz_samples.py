@@ -11,19 +11,21 @@ from typing import Any
 
 from fuzz_formats import default
 
-from remedies import codec, planfile, policy, snapshot
-from remedies.facts import Facts
+from remedies import codec, policy
+from remedies.facts import Facts, saved
 from remedies.facts.counters import Counters
-from remedies.facts.flows import Flow, Flows, Tuple
-from remedies.facts.links import Address, Link, Links
+from remedies.facts.flows import Flows
 from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.process import Process
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Advice, Change, Evidence, Finding, Host, Plan, Refusal, Scan, Unknown
-from remedies.netfilter import ours
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Address, Link, Links
 from remedies.netlink.socket import attribute, nested
+from remedies.planning import planfile
+from remedies.rules import ours
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin
 
@@ -91,7 +93,7 @@ def facts() -> dict[str, Any]:
         "sockets": Sockets((UdpSocket(4, "0.0.0.0", 5060, 9, 0, owner=owner),)),
     }  # fmt: skip
     made = Facts(HOST, TIME, 0.0, known, {}, ())
-    plain: dict[str, Any] = json.loads(snapshot.to_json(made))
+    plain: dict[str, Any] = json.loads(saved.to_json(made))
     return plain
 
 

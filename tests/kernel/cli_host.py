@@ -1,7 +1,7 @@
 """The command line in the host namespace of a world with a real fault, as scripts call it.
 
 Nothing is mocked but the one point of a transaction that is to go wrong
-(``remedies.transaction.points``).
+(``remedies.transaction.crash_points``).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ require:
 HOOKED = """\
 import os, signal, sys
 from remedies import cli
-from remedies.transaction import points
+from remedies.transaction import crash_points
 writer, passed = os.getpid(), []
 def hit(name):
     if os.getpid() == writer:
         passed.append(name)
         point(name)
 %s
-points.hit = hit
+crash_points.hit = hit
 sys.argv = ["remedy", *sys.argv[1:]]
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -23,7 +23,7 @@ from typing import Any
 
 from run_in import RunIn
 
-from remedies import netns as namespaces
+from remedies.namespaces import netns as namespaces
 
 HERE = Path(__file__).parent
 NAT = """

@@ -11,7 +11,7 @@ import sys
 
 from remedies import cli
 from remedies.fixes import invalid_drop
-from remedies.netfilter import ours
+from remedies.rules import ours
 
 MATCHES = {"all": (), "new": (ours.ct_state("invalid", "new"),)}
 

@@ -1,9 +1,9 @@
 """Running the command line in a process of its own in which one named point goes wrong.
 
-``remedies.transaction.points.hit`` does nothing; here it is replaced, in a forked child that has
-entered the test's namespace, by something that kills, raises or notes. Boot files go to a folder
-of the test's (``remedies.resources.file.ROOT``), and the namespace passes for the machine's own,
-so that they are written at all.
+``remedies.transaction.crash_points.hit`` does nothing; here it is replaced, in a forked child that
+has entered the test's namespace, by something that kills, raises or notes. Boot files go to a
+folder of the test's (``remedies.resources.file.ROOT``), and the namespace passes for the machine's
+own, so that they are written at all.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
-from remedies import boot, cli, netns
+from remedies import cli
+from remedies.boot import sysctl_d
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.world import Options, World
+from remedies.namespaces import netns
 from remedies.resources import file, iptables_legacy
-from remedies.transaction import guard, points, rescue, watch
+from remedies.transaction import crash_points, guard, rescue, watch
 from remedies.transaction.ledger import Begin
 
 NAT = "table ip world { chain post { type nat hook postrouting priority srcnat; masquerade; }; }"
@@ -235,10 +237,10 @@ def _be_remedy(
         sys.stderr = open(2, "w")  # noqa: SIM115
         netns.enter(host.ns)
         netns.is_host = lambda: True
-        file.ROOT = boot.ROOT = str(host.folder / "root")
+        file.ROOT = sysctl_d.ROOT = str(host.folder / "root")
         if host.library:
             iptables_legacy._installed = lambda *_: False
-        points.hit = _Hook(told, fault)
+        crash_points.hit = _Hook(told, fault)
         sys.argv = ["remedy", *argv]
         code = cli.main(argv)
     except BaseException:
@@ -250,7 +252,7 @@ def _be_remedy(
 
 
 class _Hook:
-    """Stands for ``points.hit`` in the writer; its guard passes every point unharmed."""
+    """Stands for ``crash_points.hit`` in the writer; its guard passes every point unharmed."""
 
     def __init__(self, told: Path, fault: Optional[Fault]) -> None:
         self.told = os.open(told, os.O_WRONLY | os.O_APPEND)

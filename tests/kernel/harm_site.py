@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from run_in import run_command
 
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 PATIENCE = 1.2
 """Seconds without progress after which a connection hangs."""

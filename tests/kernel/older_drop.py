@@ -5,7 +5,7 @@ Journals hold it, hosts have it in force, and the harm matrix shows what it ends
 
 from __future__ import annotations
 
-from remedies.netfilter import ours
+from remedies.rules import ours
 
 TABLE = "inet/remedy_invalid_drop"
 _RULE = (

@@ -18,7 +18,7 @@ from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import invalid_drop
 from remedies.model import Finding, Terms, Wanted
-from remedies.netfilter import ours
+from remedies.rules import ours
 
 KEPT_IN: tuple[dict[str, object], ...] = (
     {"match": {"op": "==", "left": {"&": [{"payload": {"protocol": "tcp", "field": "flags"}},

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from remedies import netns as namespaces
 from remedies.facts import Asking, nat, netfilter
 from remedies.model import Host
+from remedies.namespaces import netns as namespaces
 
 RESTORE = {
     ("nft", "ip"): "iptables-nft-restore",

@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from remedies import catalogue, netns
+from remedies import catalogue
 from remedies.errors import RemedyError
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.lab.ruleset import difference, normal
 from remedies.model import Action, Backend, Change, Finding, Host, Reversibility, Terms, Wanted
+from remedies.namespaces import netns
 from remedies.resources import xtables
 from remedies.transaction import consent, ledger, undo
 from remedies.transaction.host import HostResources

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
-from remedies import netns
 from remedies.conditions import udp_reply_source
 from remedies.facts import Asking, Facts, counters, flows, links, routes, sockets, sysctl, tap
 from remedies.facts.host import read_host
+from remedies.namespaces import netns
 from remedies.netlink import conntrack
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Tuple
+from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 
 Make = Callable[..., str]
@@ -186,7 +187,7 @@ def test_the_tap_ties_a_reset_to_the_nat_flow_that_owns_its_tuple(world: World, 
         assert reset.flow is not None
         assert reset.flow.nat
         assert reset.flow.original.source == ends.container
-        assert reset.flow.reply == flows.Tuple(ends.server, 443, ends.uplink, port)
+        assert reset.flow.reply == Tuple(ends.server, 443, ends.uplink, port)
         assert fact.listened > 0
         assert (moved.delta("nf_conntrack.invalid") or 0) >= 1
         assert moved.delta("Tcp.OutRsts") == 1
@@ -303,7 +304,7 @@ def test_a_connected_or_specific_socket_is_no_wildcard(world: World) -> None:
 
 
 def test_links_and_addresses_are_those_of_the_namespace(world: World) -> None:
-    fact = read_all(world.host).get(links.Links)
+    fact = read_all(world.host).get(Links)
     kinds = {item.name: (item.kind, item.up) for item in fact.links}
     assert kinds["docker0"] == ("bridge", True)
     assert kinds["veth0"] == ("veth", True)
@@ -334,7 +335,7 @@ def test_routes_know_every_way_out(world: World, run_in: Run) -> None:
 
 
 def test_a_namespace_with_kernel_rules_only_has_no_policy_rules(netns: Make) -> None:
-    from remedies import netns as namespaces
+    from remedies.namespaces import netns as namespaces
 
     with namespaces.inside(netns()):
         assert routes.read(Asking(read_host())) == routes.Routes()
@@ -344,16 +345,16 @@ def test_flows_are_found_by_their_reply_and_counted_by_service(world: World) -> 
     with asked_and_answered(world, V4, 56789, pktinfo=False), netns.inside(world.host):
         fact = flows.read(Asking(read_host(), topics=frozenset((flows.SHARES_TOPIC,))))
         pair = next(f for f in fact.unreplied if f.original.destination == V4.uplink)
-        back = Way(V4.uplink, 56789, V4.container, pair.original.source_port)
+        back = Tuple(V4.uplink, 56789, V4.container, pair.original.source_port)
         with Netlink(NETLINK_NETFILTER) as client:
             found = conntrack.flow_by_reply(client, "udp", back)
             # The tuple of the original direction is no reply, and a stranger's is nothing.
-            forth = Way(back.destination, back.destination_port, back.source, back.source_port)
+            forth = Tuple(back.destination, back.destination_port, back.source, back.source_port)
             assert conntrack.flow_by_reply(client, "udp", forth) is None
             assert conntrack.flow_by_reply(client, "tcp", back) is None
-            assert conntrack.flow_by_reply(client, "udp", Way("::1", 1, "::2", 2)) is None
+            assert conntrack.flow_by_reply(client, "udp", Tuple("::1", 1, "::2", 2)) is None
     assert found is not None
-    assert flows.flow_of(found) == pair
+    assert conntrack.flow_of(found) == pair
     assert flows.Share("udp", V4.uplink, 56789, 1) in fact.shares
     assert fact.count >= 2
 
@@ -380,7 +381,7 @@ def test_leaving_a_dump_early_closes_the_client_and_says_so(world: World) -> Non
 
 
 def test_a_refused_request_carries_the_kernels_sentence(netns: Make) -> None:
-    from remedies import netns as namespaces
+    from remedies.namespaces import netns as namespaces
     from remedies.netlink.route import RTM_GETLINK
     from remedies.netlink.socket import NETLINK_ROUTE, attribute
 

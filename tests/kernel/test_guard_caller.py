@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 from faulty import NAT, POLICY, Host, eventually
 
-from remedies import netns as namespaces
+from remedies.namespaces import netns as namespaces
 
 HERE = Path(__file__).parent
 REMEDY = os.path.join(os.path.dirname(sys.executable), "remedy")

@@ -14,7 +14,7 @@ import pytest
 from faulty import Host, eventually
 
 from remedies.errors import Locked
-from remedies.transaction import holder, lock
+from remedies.transaction import lock, lock_holder
 
 REMEDY = os.path.join(os.path.dirname(sys.executable), "remedy")
 
@@ -106,11 +106,11 @@ def test_who_sits_on_the_lock_is_ended_and_who_waits_for_it_is_not(tmp_path: Pat
         (child,) = Path(f"/proc/{writer.pid}/task/{writer.pid}/children").read_text().split()
         waiter = subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE, text=True)
         inode = (tmp_path / lock.NAME).stat().st_ino
-        eventually(lambda: waiter.pid in holder._waiting(inode), 20, "it does not wait")
+        eventually(lambda: waiter.pid in lock_holder._waiting(inode), 20, "it does not wait")
         for pid in (writer.pid, int(child)):
             os.kill(pid, signal.SIGSTOP)
         opened = lock.opened(str(tmp_path))
-        assert set(holder.end(opened)) == {writer.pid, int(child)}
+        assert set(lock_holder.end(opened)) == {writer.pid, int(child)}
         os.close(opened)
         said, _ = waiter.communicate(timeout=20)
     assert (writer.wait(), waiter.returncode, said) == (-signal.SIGKILL, 0, "held\n")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from faulty import WORLDS, Host, standing
 
-from remedies import netns as namespaces
 from remedies.fixes import invalid_drop
 from remedies.model import Change
-from remedies.netfilter import ours
+from remedies.namespaces import netns as namespaces
 from remedies.resources import file, iptables
+from remedies.rules import ours
 from remedies.transaction import ledger, undofile
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import VERSION, records

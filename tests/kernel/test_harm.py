@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 from run_in import RunIn
 
-from remedies import netns as namespaces
 from remedies.facts.oneway import program, way_of
+from remedies.namespaces import netns as namespaces
+from remedies.netlink.flow import Tuple
 
 NAT = """
 table ip theirs {
@@ -199,7 +200,7 @@ def test_the_filter_lets_only_the_suspects_acks_through(netns: Callable[..., str
                     raw.sendto(segment(port, flags), (here, 0))
                 raw.sendto(segment(2000, 0x18), (here, 0))
                 # Each packet of the loopback comes twice: as it leaves and as it arrives.
-                assert {way_of(heard.recv(100)) for _ in range(2)} == {(here, 2000, here, 80)}
+                assert {way_of(heard.recv(100)) for _ in range(2)} == {Tuple(here, 2000, here, 80)}
                 with pytest.raises(TimeoutError):
                     heard.recv(100)
         tap.close()

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 import remedies.facts
-from remedies import containers
-from remedies.netlink.conntrack import Way
-from remedies.netns import inside
-from remedies.tap.questions import Questions
+from remedies.namespaces import containers
+from remedies.namespaces.netns import inside
+from remedies.netlink.flow import Tuple
+from remedies.tap.lookups import Questions
 
 FIXED = {
     "counters": "four files of /proc/net, a line or two for each protocol and CPU",
@@ -43,11 +43,12 @@ PROBES = sorted(
 
 PROGRAM = """\
 import importlib, json, sys, time
-from remedies import codec, netns
+from remedies import codec
+from remedies.namespaces import netns
 from remedies.errors import Unreadable
 from remedies.facts import Asking, name_of
 from remedies.facts.host import read_host
-from remedies.probing import read_facts
+from remedies.facts.gather import read_facts
 netns.enter(sys.argv[1])
 name, timeout = sys.argv[2], float(sys.argv[3])
 probe = importlib.import_module("remedies.facts." + name)
@@ -213,7 +214,7 @@ def test_a_refused_reply_is_asked_about_64_addresses_and_no_more_unsaid(
     netns: Callable[[str], str],
 ) -> None:
     many = [f"192.0.2.{last}" for last in range(1, 100)]
-    way = Way("198.51.100.1", 53, "198.51.100.2", 40000)
+    way = Tuple("198.51.100.1", 53, "198.51.100.2", 40000)
     with inside(netns("many")):
         questions = Questions()
         assert questions.other_request(way, many[:64]) is None
@@ -234,8 +235,8 @@ def test_where_there_is_no_daemon_nothing_is_missed(
 
 def test_more_sockets_than_are_looked_at_are_counted(busy: str) -> None:
     """Of a client with many connected UDP sockets; what the limit cuts off is said by the scan."""
-    from remedies import netns as namespaces
     from remedies.facts.sockets import MOST_CONNECTED
+    from remedies.namespaces import netns as namespaces
 
     with ExitStack() as opened, namespaces.inside(busy):
         pair = ["ip", "link", "add", "d0", "up", "type", "veth", "peer", "d1"]

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from run_in import RunIn
 
-from remedies import netns as namespaces
 from remedies.errors import WriteFailed
 from remedies.model import Change
-from remedies.netfilter import ours
+from remedies.namespaces import netns as namespaces
 from remedies.resources import file
+from remedies.rules import ours
 from remedies.transaction import undofile
 
 BIN = os.path.dirname(sys.executable)

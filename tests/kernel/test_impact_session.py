@@ -19,13 +19,14 @@ import pytest
 from older_drop import OLDER
 from run_in import RunIn
 
-from remedies import codec, impact
-from remedies import netns as namespaces
+from remedies import codec
 from remedies.facts import Facts
 from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop
 from remedies.model import Change, Host, Plan, PolicyRef, Scan
-from remedies.netfilter.nft_syntax import nft_text
+from remedies.namespaces import netns as namespaces
+from remedies.planning import lockout
+from remedies.rules.nft_syntax import nft_text
 from remedies.values import replace
 
 SERVER = """
@@ -144,7 +145,7 @@ def severity(session: Session) -> str:
     resource = f"nft:{invalid_drop.TABLE}"
     change = Change("x", None, resource, "create", None, OLDER, "", "exact", "low", "")
     plan = Plan(Scan(host, "t", (), ()), PolicyRef((), ""), (change,), (), ())
-    (found,) = impact.judge(plan, Facts(host, "t", 0.0, {"session": session}))
+    (found,) = lockout.judge(plan, Facts(host, "t", 0.0, {"session": session}))
     return found.severity
 
 

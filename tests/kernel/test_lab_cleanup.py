@@ -16,7 +16,7 @@ from remedies.lab import registry
 from remedies.lab.run import up
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.world import Options, World
-from remedies.netns import RUN_DIR
+from remedies.namespaces.netns import RUN_DIR
 
 OWNER = """
 import signal, sys

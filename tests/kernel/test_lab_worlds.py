@@ -10,7 +10,7 @@ from remedies.lab import NATS
 from remedies.lab.firewall import Firewall
 from remedies.lab.scenarios import notrack_breaks_nat, tcp_invalid_reset, udp_reply_source
 from remedies.lab.world import Options, Outcome, World
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 VARIANTS = [pytest.param((nat, family), id=f"{nat}-v{family}") for nat in NATS for family in (4, 6)]
 FAR = 100_000_000

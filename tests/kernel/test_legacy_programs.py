@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from remedies.fixes.invalid_drop import LINE
-from remedies.netfilter import ours
+from remedies.rules import ours
 
 PATH = "mangle/REMEDY-INVALID"
 STATE = ours.iptables_chain(PATH, "legacy", ("INPUT", "FORWARD"), (LINE,))

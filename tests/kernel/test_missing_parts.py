@@ -89,7 +89,8 @@ for module in pkgutil.walk_packages(remedies.__path__, "remedies."):
     if not module.name.startswith(("remedies.__main__", "remedies.lab", "remedies.resources.iptc",
                                    "remedies.fleet", "remedies.report")):
         importlib.import_module(module.name)
-from remedies import netns, policy
+from remedies import policy
+from remedies.namespaces import netns
 from remedies.cli import main
 netns.enter(sys.argv[1])
 policy.load()

@@ -8,7 +8,7 @@ import pytest
 from rules_of_others import RESTORE, facts_of, table
 from run_in import RunIn
 
-from remedies.netfilter.rule import PacketRule
+from remedies.rules.rule import PacketRule
 
 Load = Callable[[str, str], str]
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from remedies import netns as namespaces
+from remedies.namespaces import netns as namespaces
 from remedies.netlink import conntrack, conntrack_stats, diag, route
-from remedies.netlink.conntrack import Match, Way
+from remedies.netlink.conntrack import Match
+from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import (
     NETLINK_NETFILTER,
     NETLINK_ROUTE,
@@ -41,7 +42,7 @@ def tracked(netns: Make, run_in: Run) -> Iterator[str]:
         yield ns
 
 
-def unanswered(address: str, port: int) -> Way:
+def unanswered(address: str, port: int) -> Tuple:
     """Send one datagram to a socket that never answers; return its direction."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with (
@@ -51,7 +52,7 @@ def unanswered(address: str, port: int) -> Way:
         receiver.bind((address, port))
         sender.connect((address, port))
         sender.send(b"x")
-        return Way(address, sender.getsockname()[1], address, port)
+        return Tuple(address, sender.getsockname()[1], address, port)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -59,7 +60,7 @@ def test_delete_takes_exactly_the_entry_of_that_original_direction(
     tracked: str, address: str
 ) -> None:
     first, second = unanswered(address, 5001), unanswered(address, 5002)
-    back = Way(first.destination, first.destination_port, first.source, first.source_port)
+    back = Tuple(first.destination, first.destination_port, first.source, first.source_port)
     with Netlink(NETLINK_NETFILTER) as client:
         assert {e.original for e in conntrack.unreplied_udp(client)} == {first, second}
         assert not conntrack.delete(client, "udp", back)  # its reply is not its original
@@ -75,7 +76,7 @@ def test_flows_are_narrowed_by_protocol_status_and_tuple(tracked: str, address: 
     other = unanswered("::1" if address == "127.0.0.1" else "127.0.0.1", 5001)
     with Netlink(NETLINK_NETFILTER) as client:
 
-        def found(protocol: str, match: Match = conntrack.ANY, **bits: int) -> set[Way]:
+        def found(protocol: str, match: Match = conntrack.ANY, **bits: int) -> set[Tuple]:
             return {e.original for e in conntrack.flows(client, protocol, match, **bits)}
 
         assert found("udp") == {first, second, other}
@@ -83,7 +84,7 @@ def test_flows_are_narrowed_by_protocol_status_and_tuple(tracked: str, address: 
         assert found("udp", Match(destination_port=5001)) == {first, other}
         assert found("udp", Match(destination=address)) == {first, second}
         assert found("udp", Match(source=address, source_port=second.source_port)) == {second}
-        assert found("udp", Match(*first)) == {first}
+        assert found("udp", Match(*first.parts)) == {first}
         assert found("udp", mask=conntrack.IPS_SEEN_REPLY) == {first, second, other}
         seen = conntrack.IPS_SEEN_REPLY
         assert found("udp", status=seen, mask=seen) == set()

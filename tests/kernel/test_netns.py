@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from remedies import netns as ns
 from remedies.errors import UsageError
 from remedies.facts.host import read_host
+from remedies.namespaces import netns as ns
 
 Make = Callable[..., str]
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from remedies import snapshot
 from remedies.conditions import notrack_breaks_nat as condition
+from remedies.facts import saved
+from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
-from remedies.netns import inside
-from remedies.probing import read_facts
+from remedies.namespaces.netns import inside
 
 SERVICE, LOCAL = "10.96.0.10", "169.254.20.10"
 RAW = "".join(
@@ -57,7 +57,7 @@ def cache(*addresses: str) -> Iterator[None]:
 
 def verdicts() -> set[str]:
     facts = read_facts(read_host(), condition.NEEDS)
-    assert snapshot.from_json(snapshot.to_json(facts), "facts") == facts
+    assert saved.from_json(saved.to_json(facts), "facts") == facts
     return {finding.verdict for finding in condition.detect(facts, {})}
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 from run_in import RunIn
 
-from remedies import netns as namespaces
 from remedies.conditions import notrack_breaks_nat
 from remedies.facts import Asking, Facts, nat, netfilter
-from remedies.facts.links import Address, Link, Links
 from remedies.fixes import notrack
 from remedies.model import Host, Terms
+from remedies.namespaces import netns as namespaces
+from remedies.netlink.links import Address, Link, Links
 
 HOST = Host("", "", "", "", "")
 SIDES = {

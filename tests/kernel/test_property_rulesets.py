@@ -15,7 +15,7 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from ruleset_steps import Foreign, Step, go
 
-from remedies import netns
+from remedies.namespaces import netns
 from remedies.resources import iptables_legacy
 
 EXAMPLES = 300

@@ -13,14 +13,14 @@ from typing import Optional
 
 import pytest
 
-from remedies import probing
 from remedies.conditions import tcp_invalid_reset as condition
+from remedies.facts import gather
 from remedies.facts.tap import Tap
 from remedies.lab.scenarios import tcp_invalid_reset as fault
 from remedies.lab.topology import addresses
 from remedies.lab.world import Options, World
 from remedies.model import Finding, Host
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 from remedies.tap.listener import Listener
 
 BOTH = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
@@ -80,8 +80,8 @@ def scan(world: World, monkeypatch: pytest.MonkeyPatch, traffic: Callable[[], ob
     """Return what is found of the condition when ``traffic`` is what happens in the window."""
     host = Host("h", "m", os.uname().release, "n", "b")
     with monkeypatch.context() as patch, inside(world.namespace("host")):
-        patch.setattr(probing, "_listen", lambda *_: traffic())
-        facts = probing.read_facts(host, condition.NEEDS, window=1.0)
+        patch.setattr(gather, "_listen", lambda *_: traffic())
+        facts = gather.read_facts(host, condition.NEEDS, window=1.0)
     assert facts.get(Tap).resets, "no reset was heard"
     (found,) = condition.detect(facts, {})
     return found

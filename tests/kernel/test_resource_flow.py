@@ -10,7 +10,7 @@ import pytest
 from remedies.errors import InputError, WriteFailed
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 from remedies.resources import flow
 
 PORT = 56789

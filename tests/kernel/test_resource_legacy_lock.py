@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from remedies import netns as namespaces
 from remedies.errors import WriteFailed
 from remedies.fixes.invalid_drop import LINE
-from remedies.netfilter import ours
+from remedies.namespaces import netns as namespaces
 from remedies.resources import iptables, iptables_legacy
+from remedies.rules import ours
 
 PATH = "mangle/REMEDY-INVALID"
 STATE = ours.iptables_chain(PATH, "legacy", ("INPUT", "FORWARD"), (LINE,))

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from run_in import RunIn
 
-from remedies import netns as namespaces
 from remedies.errors import InputError, WriteFailed
 from remedies.fixes.invalid_drop import table
-from remedies.netfilter import ours
+from remedies.namespaces import netns as namespaces
 from remedies.resources import nf_tables, nft
+from remedies.rules import ours
 
 PATH = "inet/remedy_invalid_drop"
 FOREIGN = """table inet mine {

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from run_in import RunIn
 
-from remedies import netns as namespaces
 from remedies.errors import NotPermitted, WriteFailed
+from remedies.namespaces import netns as namespaces
 from remedies.resources import sysctl
 
 KEY = "net.netfilter.nf_conntrack_tcp_be_liberal"

@@ -8,11 +8,11 @@ from types import ModuleType
 import pytest
 from run_in import RunIn
 
-from remedies import netns as namespaces
 from remedies.errors import InputError, WriteFailed
 from remedies.fixes.invalid_drop import LINE
-from remedies.netfilter import ours
+from remedies.namespaces import netns as namespaces
 from remedies.resources import ip6tables, iptables, iptables_legacy
+from remedies.rules import ours
 
 PATH = "mangle/REMEDY-INVALID"
 Make = Callable[..., str]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 from remedies.trace import tracefs
 from remedies.trace.reasons import Reasons
 

@@ -24,7 +24,7 @@ from remedies.lab import scenarios
 from remedies.lab.segment import Ear, forge
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World, child_environment
-from remedies.netns import inside
+from remedies.namespaces.netns import inside
 
 families = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 Line = dict[str, Any]

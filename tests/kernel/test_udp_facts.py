@@ -16,6 +16,7 @@ import pytest
 
 from remedies.conditions import udp_reply_source
 from remedies.facts import netfilter, processes
+from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sockets import Sockets
@@ -23,9 +24,8 @@ from remedies.fixes import udp_redirect
 from remedies.lab.scenarios import udp_proxy_hairpin
 from remedies.lab.world import Options, World, child_environment
 from remedies.model import Host
+from remedies.namespaces.netns import inside
 from remedies.netfilter.redirects import Redirect
-from remedies.netns import inside
-from remedies.probing import read_facts
 from remedies.resources import ip6tables, iptables, nft
 
 HOST = Host("h", "m", "6.1", "x", "b")

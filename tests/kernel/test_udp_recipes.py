@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from remedies.cli.advice import advice_text
 from remedies.lab.topology import Addresses, addresses, container_host
 from remedies.lab.world import Options, World
 from remedies.model import Advice
+from remedies.planning.advice import advice_text
 
 PORT = 56789
 

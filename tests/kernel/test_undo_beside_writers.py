@@ -15,10 +15,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from remedies import netns as namespaces
 from remedies.fixes import invalid_drop
-from remedies.netfilter import ours
+from remedies.namespaces import netns as namespaces
 from remedies.resources import iptables, nft
+from remedies.rules import ours
 
 PATH = "mangle/REMEDY-INVALID"
 CHAIN = ours.iptables_chain(PATH, "nft", ("INPUT", "FORWARD"), (invalid_drop.LINE,))

@@ -1,7 +1,7 @@
 """A machine that goes down while files for its boot are written: whole before, or whole after.
 
-The writer and its guard are killed at a named point (``remedies.transaction.points``), and the
-machine is restarted as it is, without shutting down.
+The writer and its guard are killed at a named point (``remedies.transaction.crash_points``), and
+the machine is restarted as it is, without shutting down.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAULTY = '''\
 import os, signal, sys
 
 from remedies import cli
-from remedies.transaction import guard, points
+from remedies.transaction import crash_points, guard
 
 at, me, seen, armed = int(sys.argv[1]), os.getpid(), [], []
 arm = guard.arm
@@ -49,7 +49,7 @@ def hit(name):
         os.kill(me, signal.SIGKILL)
 
 
-guard.arm, points.hit = noted, hit
+guard.arm, crash_points.hit = noted, hit
 sys.argv[1:] = sys.argv[2:]
 sys.exit(cli.main(sys.argv[1:]))
 '''

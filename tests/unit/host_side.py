@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from remedies.fleet import contents  # noqa: E402
+from remedies.bundle import contents  # noqa: E402
 
 
 def host_side() -> list[Path]:

@@ -1,7 +1,8 @@
 """Reports with a hostile text in every place that holds one, found by the types of the record.
 
-A field that is added to the record is poisoned from then on. What :func:`remedies.report.admit`
-refuses from a host cannot be hostile: such a field keeps its value.
+A field that is added to the record is poisoned from then on. What
+:func:`remedies.report.import_host` refuses from a host cannot be hostile: such a field keeps its
+value.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import report_samples as samples
 
 from remedies import codec
 from remedies.errors import InputError
-from remedies.report.admit import admit
+from remedies.report.import_host import admit
 from remedies.report.record import FORMAT_VERSION, Observation, Report
 from remedies.values import fields, replace
 

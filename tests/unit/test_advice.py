@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from remedies.cli.advice import PROGRAMS, advice_text
 from remedies.model import Advice
+from remedies.planning.advice import PROGRAMS, advice_text
 
 VALUES: dict[str, object] = {
     "protocol": "udp",

@@ -75,7 +75,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_planning_and_writing_import_nothing_heavy() -> None:
     modules = fresh(
         "import remedies.cli.session, remedies.cli.writing, remedies.cli.render\n"
-        "import remedies.planning, remedies.probing\n"
+        "import remedies.planning.plan, remedies.facts.gather\n"
         "from remedies import catalogue\n"
         "[catalogue.condition(c).NEEDS for c in catalogue.condition_ids()]\n"
         "[catalogue.fix(f).NEEDS for f in catalogue.fix_ids()]"

@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies import boot
-from remedies.boot import Decision, Source
+from remedies.boot import sysctl_d
+from remedies.boot.sysctl_d import Decision, Source
 
 KEY = "net.ipv4.conf.eth0.rp_filter"
 PATH = "net/ipv4/conf/eth0/rp_filter"
 
 
+def decided() -> Decision | None:
+    """Return what the files of the machine say."""
+    return sysctl_d.decides(KEY, sysctl_d.sources())
+
+
 def decides(*texts: str, key: str = KEY) -> Decision | None:
-    return boot.decides(key, [Source(f"/{n}", text) for n, text in enumerate(texts)])
+    return sysctl_d.decides(key, [Source(f"/{n}", text) for n, text in enumerate(texts)])
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,7 @@ def decides(*texts: str, key: str = KEY) -> Decision | None:
     ],
 )
 def test_keys_are_read_as_sysctl_does(key: str, path: str) -> None:
-    assert boot.normal(key) == path
+    assert sysctl_d.normal(key) == path
 
 
 def test_the_last_line_wins() -> None:
@@ -40,7 +45,7 @@ def test_the_last_line_wins() -> None:
 
 def test_nothing_sets_it() -> None:
     assert decides("net.ipv4.ip_forward = 1", f"{KEY}", "= 1", "#") is None
-    assert boot.decides(KEY, ()) is None
+    assert sysctl_d.decides(KEY, ()) is None
 
 
 def test_a_leading_dash_only_overlooks_failure() -> None:
@@ -73,8 +78,8 @@ def test_no_text_is_too_odd(texts: list[str]) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(boot, "ROOT", str(tmp_path))
-    for folder in boot.FOLDERS:
+    monkeypatch.setattr(sysctl_d, "ROOT", str(tmp_path))
+    for folder in sysctl_d.FOLDERS:
         (tmp_path / folder[1:]).mkdir(parents=True, exist_ok=True)
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     return tmp_path
@@ -86,23 +91,23 @@ def test_names_order_files_and_the_first_folder_overrides(root: Path) -> None:
     (root / "run/sysctl.d/60-b.conf").write_text(f"{KEY} = 2\n")
     (root / "usr/lib/sysctl.d/99-c.conf").write_text(f"{KEY} = 3\n")
     (root / "etc/sysctl.d/99-zz.txt").write_text(f"{KEY} = 4\n")
-    assert boot.decides(KEY, boot.sources()) == Decision("3", "/usr/lib/sysctl.d/99-c.conf", 1)
+    assert decided() == Decision("3", "/usr/lib/sysctl.d/99-c.conf", 1)
     (root / "etc/sysctl.d/99-c.conf").symlink_to("/dev/null")
-    assert boot.decides(KEY, boot.sources()) == Decision("2", "/run/sysctl.d/60-b.conf", 1)
+    assert decided() == Decision("2", "/run/sysctl.d/60-b.conf", 1)
 
 
 def test_sysctl_conf_counts_by_its_link_and_our_name_sorts_behind_it(root: Path) -> None:
     (root / "etc/sysctl.conf").write_text(f"{KEY} = 1\n")
-    assert boot.decides(KEY, boot.sources()) is None
+    assert decided() is None
     (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
-    assert boot.decides(KEY, boot.sources()) == Decision("1", "/etc/sysctl.d/99-sysctl.conf", 1)
+    assert decided() == Decision("1", "/etc/sysctl.d/99-sysctl.conf", 1)
     (root / "etc/sysctl.d/99-zz-remedy-x.conf").write_text(f"-{KEY} = 2\n")
     ours = Decision("2", "/etc/sysctl.d/99-zz-remedy-x.conf", 1)
-    assert boot.decides(KEY, boot.sources()) == ours
+    assert decided() == ours
 
 
 def test_without_systemd_sysctl_conf_comes_last(root: Path) -> None:
     (root / "run/systemd/system").rmdir()
     (root / "etc/sysctl.conf").write_text(f"{KEY} = 1\n")
     (root / "etc/sysctl.d/99-zz-remedy-x.conf").write_text(f"{KEY} = 2\n")
-    assert boot.decides(KEY, boot.sources()) == Decision("1", "/etc/sysctl.conf", 1)
+    assert decided() == Decision("1", "/etc/sysctl.conf", 1)

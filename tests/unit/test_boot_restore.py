@@ -9,13 +9,15 @@ from types import ModuleType
 import pytest
 from fake_store import FakeStore
 
-from remedies import catalogue, planning
+from remedies import catalogue
+from remedies.boot import units
 from remedies.errors import InputError
 from remedies.facts import Facts
 from remedies.fixes import invalid_drop
 from remedies.model import Finding, Host, Policy, Rule, Scan, Standing, Wanted
-from remedies.netfilter import ours, restore
+from remedies.planning import plan
 from remedies.resources import file
+from remedies.rules import ours
 
 TABLE = Wanted(f"nft:{invalid_drop.TABLE}", invalid_drop.table())
 
@@ -32,7 +34,7 @@ def by_path(wanted: tuple[Wanted, ...]) -> dict[str, str]:
 
 
 def test_a_table_is_replaced_whole_whether_it_is_there_or_not() -> None:
-    batch = by_path(restore.boot_files("x", (TABLE,)))["/etc/remedy/boot/x.json"]
+    batch = by_path(units.boot_files("x", (TABLE,)))["/etc/remedy/boot/x.json"]
     commands = json.loads(batch)["nftables"]
     table = {"table": {"family": "inet", "name": "remedy_invalid_drop"}}
     assert commands[1:4] == [{"add": table}, {"delete": table}, {"add": table}]
@@ -43,10 +45,10 @@ def test_a_table_is_replaced_whole_whether_it_is_there_or_not() -> None:
 
 
 def test_the_unit_runs_after_what_empties_rulesets_and_the_boot_wants_it() -> None:
-    files = by_path(restore.boot_files("x", (TABLE,)))
+    files = by_path(units.boot_files("x", (TABLE,)))
     unit = files["/etc/systemd/system/remedy-restore@x.service"]
     after = next(line for line in unit.splitlines() if line.startswith("After="))
-    for firewall in (*restore.FIREWALLS, "systemd-sysctl.service"):
+    for firewall in (*units.FIREWALLS, "systemd-sysctl.service"):
         assert firewall in after.split("=")[1].split()
     assert "ExecStart=/usr/sbin/nft -j -f /etc/remedy/boot/x.json" in unit.splitlines()
     assert "python" not in unit
@@ -57,12 +59,12 @@ def test_the_unit_runs_after_what_empties_rulesets_and_the_boot_wants_it() -> No
 
 def test_it_follows_every_firewall_but_the_one_that_stops_the_others() -> None:
     """PartOf= firewalld and what it has in Conflicts= would make its restart impossible."""
-    lines = by_path(restore.boot_files("x", (TABLE,)))[
+    lines = by_path(units.boot_files("x", (TABLE,)))[
         "/etc/systemd/system/remedy-restore@x.service"
     ].splitlines()
     for key in ("PartOf", "ReloadPropagatedFrom"):
         (line,) = (line for line in lines if line.startswith(f"{key}="))
-        assert set(line.partition("=")[2].split()) == {*restore.FIREWALLS} - {"firewalld.service"}
+        assert set(line.partition("=")[2].split()) == {*units.FIREWALLS} - {"firewalld.service"}
     assert "ConditionPathExists=/etc/remedy/boot/x.json" in lines
 
 
@@ -72,7 +74,7 @@ def test_jumps_are_removed_before_the_chain_is_restored(variant: str) -> None:
         Wanted("iptables:mangle/REMEDY-INVALID", chain(variant)),
         Wanted("ip6tables:mangle/REMEDY-INVALID", chain(variant)),
     )
-    files = by_path(restore.boot_files("x", chains))
+    files = by_path(units.boot_files("x", chains))
     assert files["/etc/remedy/boot/x.ipv4"].splitlines()[1:] == [
         "*mangle",
         ":REMEDY-INVALID - [0:0]",
@@ -98,23 +100,23 @@ def test_jumps_are_removed_before_the_chain_is_restored(variant: str) -> None:
 
 
 def test_no_two_fixes_share_a_file() -> None:
-    one, other = (set(by_path(restore.boot_files(fix, (TABLE,)))) for fix in ("a", "b"))
+    one, other = (set(by_path(units.boot_files(fix, (TABLE,)))) for fix in ("a", "b"))
     assert not one & other
 
 
 def test_what_the_driver_does_not_write_is_not_wanted() -> None:
-    for path in by_path(restore.boot_files("invalid-drop", (TABLE,))):
+    for path in by_path(units.boot_files("invalid-drop", (TABLE,))):
         assert file.split(path)
 
 
 def test_what_has_no_rules_needs_no_files() -> None:
-    assert restore.boot_files("x", (Wanted("sysctl:net.a.b", "1"),)) == ()
-    assert restore.boot_files("x", (Wanted(f"nft:{invalid_drop.TABLE}", None),)) == ()
+    assert units.boot_files("x", (Wanted("sysctl:net.a.b", "1"),)) == ()
+    assert units.boot_files("x", (Wanted(f"nft:{invalid_drop.TABLE}", None),)) == ()
 
 
 def test_what_is_not_ours_is_refused() -> None:
     with pytest.raises(InputError):
-        restore.boot_files("x", (Wanted("nft:inet/filter", "{}"),))
+        units.boot_files("x", (Wanted("nft:inet/filter", "{}"),))
 
 
 class Fix(ModuleType):
@@ -142,7 +144,7 @@ def test_a_plan_holds_them_where_policy_persists_on_the_machine_itself(
     host = Host("h", "m", "k", netns, "b")
     policy = Policy(("p",), "d", "nftables", persist, {}, (Standing("x", {}, ""),))
     scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
-    made = planning.plan(policy, facts, scan, {}, FakeStore())
+    made = plan.plan(policy, facts, scan, {}, FakeStore())
     assert made.changes[0].resource == TABLE.resource
     lasting = [c.resource for c in made.changes if c.boot]
     assert lasting == [c.resource for c in made.changes[1:]]
@@ -159,7 +161,7 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
     host = Host("h", "m", "k", "host", "b")
     required = Policy(("p",), "d", "nftables", True, {}, (Standing("x", {}, ""),))
     scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
-    made = planning.plan(required, facts, scan, {}, store)
+    made = plan.plan(required, facts, scan, {}, store)
     assert made.changes == ()
     (refused,) = made.refused
     assert refused.wanted
@@ -170,7 +172,7 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
     finding = Finding("cond", "subject", "exposed", "high", "message")
     rule = Rule("fix", "exposed", ("x", "other"))
     choosing = Policy(("p",), "d", "nftables", True, {"cond": rule})
-    made = planning.plan(choosing, facts, Scan(host, "t", (finding,), ()), {}, store)
+    made = plan.plan(choosing, facts, Scan(host, "t", (finding,), ()), {}, store)
     assert {c.fix for c in made.changes} == {"other"}
     assert [(r.fix, r.wanted) for r in made.refused] == [("x", False)]
 
@@ -179,4 +181,4 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
 def test_a_jump_that_a_unit_would_read_otherwise_is_refused(hook: str) -> None:
     state = ours.iptables_chain("mangle/REMEDY-X", "nft", (hook,), ("-j DROP",))
     with pytest.raises(InputError, match="a jump that a unit cannot hold"):
-        restore.boot_files("x", (Wanted("iptables:mangle/REMEDY-X", state),))
+        units.boot_files("x", (Wanted("iptables:mangle/REMEDY-X", state),))

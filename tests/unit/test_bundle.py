@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from remedies import catalogue, packed, policy
+from remedies.bundle import build, contents
 from remedies.errors import InputError
-from remedies.fleet import bundle, contents
 
 PYTHON = "/usr/bin/python3"
 
@@ -21,7 +21,7 @@ PYTHON = "/usr/bin/python3"
 @pytest.fixture(scope="module")
 def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "remedy.pyz"
-    path.write_bytes(bundle.build())
+    path.write_bytes(build.build())
     return path
 
 
@@ -41,8 +41,8 @@ def run(pyz: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[
 
 def test_the_same_sources_make_the_same_bytes(pyz: Path) -> None:
     again = subprocess.run(
-        [sys.executable, "-c", "import sys\nfrom remedies.fleet import bundle\n"
-         "sys.stdout.buffer.write(bundle.build())"],
+        [sys.executable, "-c", "import sys\nfrom remedies.bundle import build\n"
+         "sys.stdout.buffer.write(build.build())"],
         capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     assert again.stdout == pyz.read_bytes()
@@ -53,7 +53,7 @@ def test_the_same_sources_make_the_same_bytes(pyz: Path) -> None:
 
 
 def test_no_path_of_this_machine_is_in_it(pyz: Path) -> None:
-    root = str(Path(bundle.__file__).parents[2]).encode()
+    root = str(Path(build.__file__).parents[2]).encode()
     assert root not in pyz.read_bytes()
 
 
@@ -143,9 +143,9 @@ def start(text: str, before: str, *words: str) -> subprocess.CompletedProcess[st
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["host_main", "host_launch"])
+@pytest.mark.parametrize("name", ["main", "launch"])
 def test_a_python_that_cannot_run_it_says_so_in_one_line(name: str) -> None:
-    text = bundle.start_text(name)
+    text = build.start_text(name)
     old = start(text, "sys.version_info = (3, 6, 9)")
     assert (old.returncode, old.stdout, old.stderr.count("\n")) == (1, "", 1)
     assert "is Python 3.6, and remedy needs 3.9 or newer" in old.stderr
@@ -160,8 +160,8 @@ def test_a_python_that_cannot_run_it_says_so_in_one_line(name: str) -> None:
 
 
 def test_the_start_files_can_be_read_by_old_pythons() -> None:
-    ast.parse(bundle.start_text("host_launch"), feature_version=(3, 6))
-    tree = ast.parse(bundle.start_text("host_main"), feature_version=(3, 4))
+    ast.parse(build.start_text("launch"), feature_version=(3, 6))
+    tree = ast.parse(build.start_text("main"), feature_version=(3, 4))
     new = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Nonlocal, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
         assert not isinstance(node, new), "Python 2.7 cannot read this"
@@ -173,7 +173,7 @@ def launch(
     data: bytes, digest: str, folder: Path, size: int, before: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*before, PYTHON, "-I", "-S", "-c", bundle.start_text("host_launch"), digest, str(folder),
+        [*before, PYTHON, "-I", "-S", "-c", build.start_text("launch"), digest, str(folder),
          str(size), "list", "--json"],
         input=data, capture_output=True, timeout=30, check=False,
     )  # fmt: skip
@@ -181,7 +181,7 @@ def launch(
 
 def test_a_host_keeps_the_bundle_and_checks_it_before_use(pyz: Path, tmp_path: Path) -> None:
     data = pyz.read_bytes()
-    digest, folder = bundle.digest(data), tmp_path / "state" / "bundle"
+    digest, folder = build.digest(data), tmp_path / "state" / "bundle"
     assert launch(b"\n", digest, folder, 0).returncode == 86
     done = launch(data, digest, folder, len(data))
     assert done.returncode == 0, done.stderr
@@ -213,12 +213,12 @@ def test_bytecode_of_another_python_is_made_once_and_checked_before_use(
     pyz: Path, tmp_path: Path
 ) -> None:
     data = for_another_python(pyz.read_bytes())
-    digest, folder = bundle.digest(data), tmp_path / "state" / "bundle"
+    digest, folder = build.digest(data), tmp_path / "state" / "bundle"
     first = launch(data, digest, folder, len(data))
     assert first.returncode == 0, first.stderr
     [made] = (path for path in folder.iterdir() if path.suffix != ".pyz")
     whole = made.read_bytes()
-    assert made.name == f"{digest}.pyz.{packed.MAGIC}.{bundle.digest(whole)}"
+    assert made.name == f"{digest}.pyz.{packed.MAGIC}.{build.digest(whole)}"
     assert made.stat().st_mode & 0o777 == 0o600
     before = made.stat()
 
@@ -234,7 +234,7 @@ def test_bytecode_of_another_python_is_made_once_and_checked_before_use(
 
 def test_a_host_that_cannot_keep_bytecode_runs_all_the_same(pyz: Path, tmp_path: Path) -> None:
     data = for_another_python(pyz.read_bytes())
-    digest, folder = bundle.digest(data), tmp_path / "bundle"
+    digest, folder = build.digest(data), tmp_path / "bundle"
     assert launch(data, digest, folder, len(data)).returncode == 0
     [made] = (path for path in folder.iterdir() if path.suffix != ".pyz")
     made.unlink()
@@ -289,8 +289,8 @@ def test_a_plan_loads_nothing_that_takes_long_to_load(pyz: Path) -> None:
 
 def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom remedies.fleet import bundle\nbuild = bundle.build\n"
-        "bundle.build = lambda: (print('built'), build())[1]\nbundle.cached(sys.argv[1])"
+        "import sys\nfrom remedies.bundle import build\nmake = build.build\n"
+        "build.build = lambda: (print('built'), make())[1]\nbuild.cached(sys.argv[1])"
     )
     argv = [sys.executable, "-c", code, str(tmp_path)]
     workers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -298,7 +298,7 @@ def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_way_is_refused(pyz: Path, tmp_path: Path) -> None:
-    digest = bundle.digest(pyz.read_bytes())
+    digest = build.digest(pyz.read_bytes())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "bundle").symlink_to(tmp_path / "elsewhere")
     done = launch(b"\n", digest, tmp_path / "bundle", 0)
@@ -307,7 +307,7 @@ def test_a_link_in_the_way_is_refused(pyz: Path, tmp_path: Path) -> None:
 
 
 def test_the_bundle_is_the_host_side_and_nothing_else(pyz: Path) -> None:
-    package = str(Path(bundle.__file__).parents[1])
+    package = str(Path(build.__file__).parents[1])
     with zipfile.ZipFile(pyz) as archive:
         names = set(archive.namelist())
     sources = {name for name in names if name.endswith(".py")}

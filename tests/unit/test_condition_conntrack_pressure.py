@@ -9,11 +9,11 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows, Share
-from remedies.facts.links import Address, Link, Links
 from remedies.facts.process import Process
 from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
 from remedies.model import Finding, Host
+from remedies.netlink.links import Address, Link, Links
 
 COUNT, MAX = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
 SHARES = (

@@ -7,11 +7,11 @@ import pytest
 from remedies.conditions import notrack_breaks_nat
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.links import Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.model import Finding, Host
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Links
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 

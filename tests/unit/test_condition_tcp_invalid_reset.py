@@ -10,12 +10,12 @@ from remedies.conditions import tcp_invalid_reset as condition
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
-from remedies.facts.flows import Flow, Tuple
 from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Finding, Host
-from remedies.netfilter.rule import NatAction, PacketRule
+from remedies.netlink.flow import Flow, Tuple
+from remedies.rules.rule import NatAction, PacketRule
 from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")

@@ -8,14 +8,15 @@ from remedies.conditions import udp_connected_server, udp_reply_source
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
-from remedies.facts.flows import Flow, Flows, Tuple
-from remedies.facts.links import Address, Link, Links
+from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.process import Process
 from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Host
 from remedies.netfilter.redirects import Redirect
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Address, Link, Links
 from remedies.values import replace
 
 HOST = Host("box", "m", "6.1", "host", "b")

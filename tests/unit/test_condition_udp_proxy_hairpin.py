@@ -10,14 +10,15 @@ from remedies.conditions import udp_proxy_hairpin, udp_reply_source
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.docker import Container, Docker, parse
-from remedies.facts.flows import Flow, Flows, Tuple
-from remedies.facts.links import Address, Link, Links
+from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.process import Process
 from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Host, Terms
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Address, Link, Links
 from remedies.values import replace
 
 ARGV = (

@@ -8,16 +8,16 @@ from typing import Optional
 import pytest
 from older_drop import OLDER, OLDER_LINE
 
-from remedies import cost
 from remedies.facts import Asking, Facts, slab
-from remedies.facts.flows import Flow, Tuple
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.oneway import Oneway
 from remedies.facts.slab import Slab, parse
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop, notrack
 from remedies.model import Change, Host, Terms
-from remedies.netfilter import ours
+from remedies.netlink.flow import Flow, Tuple
+from remedies.planning import cost
+from remedies.rules import ours
 
 HOST = Host("h", "m", "k", "host", "b")
 WAY = Tuple("10.0.1.2", 40000, "10.0.2.2", 80)

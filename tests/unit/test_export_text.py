@@ -12,7 +12,7 @@ from remedies import codec
 from remedies.errors import InputError
 from remedies.fleet import export
 from remedies.model import Change, Host, Plan, PolicyRef, Scan
-from remedies.netfilter import ours
+from remedies.rules import ours
 
 HOST = Host("web1", "ab" * 16, "6.18.0", "host", "cd" * 8)
 TEXTS = (

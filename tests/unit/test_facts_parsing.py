@@ -17,10 +17,10 @@ from remedies.facts.counters import (
     paired_lines,
     single_lines,
 )
-from remedies.facts.links import Address, Link, Links
-from remedies.facts.process import placement
 from remedies.facts.sockets import UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
+from remedies.namespaces.containers import placement
+from remedies.netlink.links import Address, Link, Links
 
 OLD = """entries  searched found new invalid ignore delete insert insert_failed drop early_drop
 00000010  00000000 00000000 00000000 0000000a 00000000 00000000 00000000 00000001 00000002 00000003

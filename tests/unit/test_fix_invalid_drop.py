@@ -15,8 +15,8 @@ from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop
 from remedies.model import Finding, Host, Terms
-from remedies.netfilter.nft_syntax import nft_text
-from remedies.netfilter.rule import PacketRule
+from remedies.rules.nft_syntax import nft_text
+from remedies.rules.rule import PacketRule
 
 HOST = Host(name="h", machine_id="m", kernel="6.1", netns="host", boot_id="b")
 ETH0 = DefaultRoute(family=4, links=("eth0",), table=254, metric=0, gateway="192.0.2.1")

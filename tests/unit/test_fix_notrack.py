@@ -8,12 +8,12 @@ import pytest
 
 from remedies.errors import ConfigError
 from remedies.facts import Facts
-from remedies.facts.links import Address, Link, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import notrack
 from remedies.model import Backend, Host, Terms
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Address, Link, Links
+from remedies.rules.rule import Match, PacketRule
 
 GOOD: dict[str, object] = {
     "protocol": "udp",

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from remedies.errors import InputError, Unreadable
 from remedies.facts import Facts
 from remedies.facts.inputs import Inputs
-from remedies.facts.links import Address, Link, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.fixes import udp_redirect
 from remedies.model import Finding, Host, Terms, Wanted
-from remedies.netfilter import flowpath
-from remedies.netfilter.admission import InputChain
-from remedies.netfilter.nft_syntax import nft_text
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Address, Link, Links
+from remedies.rules import flow_address
+from remedies.rules.admission import InputChain
+from remedies.rules.nft_syntax import nft_text
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 LINKS = Links(
@@ -256,11 +256,11 @@ def test_effects_add_up_once() -> None:
 
 def test_effects_are_told_to_people() -> None:
     (wanted,) = udp_redirect.desired(FOUND, facts(), NFT)
-    exact, behind = map(flowpath.text, wanted.effects)
+    exact, behind = map(flow_address.text, wanted.effects)
     assert exact == "deletes the unreplied flow udp 172.17.0.2:57275 -> 10.21.17.99:56789"
     assert "behind docker0" in behind
-    assert "[fd17::2]:9" in flowpath.text("flow:udp/fd17::2/9/fd10::99/53")
-    assert flowpath.text("other:thing") == "other:thing"
+    assert "[fd17::2]:9" in flow_address.text("flow:udp/fd17::2/9/fd10::99/53")
+    assert flow_address.text("other:thing") == "other:thing"
 
 
 @pytest.mark.parametrize(
@@ -269,4 +269,4 @@ def test_effects_are_told_to_people() -> None:
 )
 def test_a_path_that_names_no_flow_is_refused(path: str) -> None:
     with pytest.raises(InputError):
-        flowpath.split(path)
+        flow_address.split(path)

@@ -8,8 +8,8 @@ import pytest
 
 from remedies import codec
 from remedies.errors import InputError
-from remedies.fleet.hearing import Hearing
-from remedies.fleet.states import Standing
+from remedies.fleet.events import Hearing
+from remedies.fleet.host_state import Standing
 
 
 class Listener:

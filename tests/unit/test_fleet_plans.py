@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remedies.errors import InputError
-from remedies.fleet import order, plans
+from remedies.fleet import plans, request
 from remedies.fleet.plans import Index
 from remedies.values import replace
 
@@ -49,10 +49,10 @@ def test_hosts_with_the_same_change_are_together_the_largest_group_first(tmp_pat
         "+net.netfilter.nf_be_liberal = 1",
     ]
     assert index.without == {"away": "not reached"}
-    held = order.approved(str(tmp_path), "a/../b")
+    held = request.approved(str(tmp_path), "a/../b")
     assert held is not None
     assert json.loads(held.plan)["changes"] == [SYSCTL, TABLE]
-    assert order.approved(str(tmp_path), "away") is None
+    assert request.approved(str(tmp_path), "away") is None
     assert {p.parent.parent for p in tmp_path.glob("*/*.json")} == {tmp_path}
 
 
@@ -82,10 +82,10 @@ def test_what_was_altered_or_is_missing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plans" / "two.json"
     path.write_text(path.read_text() + " ")
     with pytest.raises(InputError, match="not what was approved"):
-        order.approved(str(tmp_path), "two")
+        request.approved(str(tmp_path), "two")
     path.unlink()
     with pytest.raises(InputError, match="No such file"):
-        order.approved(str(tmp_path), "two")
+        request.approved(str(tmp_path), "two")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_index_that_is_not_ours_is_refused(tmp_path: Path, old: str, new: str
 
 
 def test_parameters_of_the_inventory_lie_over_the_policy(tmp_path: Path) -> None:
-    given = order.Order(params={"conntrack-pressure": {}})
+    given = request.Order(params={"conntrack-pressure": {}})
     compiled = json.loads(given.compiled_policy(str(tmp_path)))
     assert compiled["policy"]["names"] == ["default", "remedy_params"]
     assert compiled["policy"]["rules"]["conntrack-pressure"]["mode"] == "advise"
@@ -114,5 +114,5 @@ def test_a_policy_file_is_found_beside_the_inventory(tmp_path: Path) -> None:
     mine = folder / "mine.yaml"
     mine.write_text("apiVersion: remedy/v1\nname: mine\n")
     mine.chmod(0o600)
-    found = order.Order(policy=("mine.yaml",), beside=(str(tmp_path), str(folder)))
+    found = request.Order(policy=("mine.yaml",), beside=(str(tmp_path), str(folder)))
     assert json.loads(found.compiled_policy(str(tmp_path)))["policy"]["names"] == ["mine"]

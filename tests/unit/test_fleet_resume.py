@@ -12,9 +12,9 @@ from remedies.cli import fleet_resume, parser, settings
 from remedies.cli.fleet_resume import RESUMED
 from remedies.errors import InputError, UsageError
 from remedies.fleet import rundir
+from remedies.fleet.host_state import Standing
 from remedies.fleet.rundir import Asked
 from remedies.fleet.runner import Site
-from remedies.fleet.states import Standing
 
 
 def fleet_apply() -> argparse.ArgumentParser:

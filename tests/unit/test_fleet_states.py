@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.errors import InputError
-from remedies.fleet import states
-from remedies.fleet.states import EXIT_ORDER, Standing
+from remedies.fleet import host_state
+from remedies.fleet.host_state import EXIT_ORDER, Standing
 
 
 @given(st.lists(st.sampled_from([*EXIT_ORDER, 64, 127, 130])))
 def test_the_worst_exit_code_wins(codes: list[int]) -> None:
-    found = states.worst(codes)
+    found = host_state.worst(codes)
     known = [code if code in EXIT_ORDER else 1 for code in codes]
     assert found == min(known, key=EXIT_ORDER.index, default=0)
 
@@ -27,11 +27,11 @@ def test_the_order_is_the_documented_one() -> None:
 
 def test_the_last_word_counts(tmp_path: Path) -> None:
     log = str(tmp_path / "log")
-    assert states.read(log) == {}
-    states.append(log, Standing("a", "applied", until="2026-01-01T00:00:00Z"))
-    states.append(log, Standing("b", "untouched", 5, "stale\n\x1b[0m"))
-    states.append(log, Standing("a", "confirmed", transaction="t", details={"x": [1]}))
-    found = states.read(log)
+    assert host_state.read(log) == {}
+    host_state.append(log, Standing("a", "applied", until="2026-01-01T00:00:00Z"))
+    host_state.append(log, Standing("b", "untouched", 5, "stale\n\x1b[0m"))
+    host_state.append(log, Standing("a", "confirmed", transaction="t", details={"x": [1]}))
+    found = host_state.read(log)
     assert [(s.host, s.state) for s in found.values()] == [("a", "confirmed"), ("b", "untouched")]
     assert found["a"].details == {"x": [1]}
     assert found["a"].time
@@ -39,22 +39,22 @@ def test_the_last_word_counts(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_does_not_count(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    states.append(str(log), Standing("a", "confirmed"))
+    host_state.append(str(log), Standing("a", "confirmed"))
     with log.open("a") as file:
         file.write('{"host":"a","sta')
-    assert states.read(str(log))["a"].state == "confirmed"
+    assert host_state.read(str(log))["a"].state == "confirmed"
 
 
 def test_a_log_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('{"host": 5}\n')
     with pytest.raises(InputError, match="log:1"):
-        states.read(str(log))
+        host_state.read(str(log))
 
 
 def _write(log: str, name: str) -> None:
     for number in range(50):
-        states.append(log, Standing(name, "confirmed", number, "x" * 300))
+        host_state.append(log, Standing(name, "confirmed", number, "x" * 300))
 
 
 def test_many_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_many_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert {host: word.rc for host, word in states.read(log).items()} == {
+    assert {host: word.rc for host, word in host_state.read(log).items()} == {
         f"h{number}": 49 for number in range(4)
     }
     assert len((tmp_path / "log").read_text().splitlines()) == 200

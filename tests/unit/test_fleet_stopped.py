@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from remedies.cli import Terminated, fleet_rollout, fleet_stopped, parser, settings
+from remedies.cli import Terminated, fleet_interrupted, fleet_rollout, parser, settings
 from remedies.fleet import rundir, runner
-from remedies.fleet.applying import APPLYING, CONFIRMING, LEFT, UNDOING
+from remedies.fleet.apply import APPLYING, CONFIRMING, LEFT, UNDOING
+from remedies.fleet.host_state import Standing
 from remedies.fleet.rundir import Asked, Run
 from remedies.fleet.runner import Site
-from remedies.fleet.states import Standing
 
 UNTIL = "2026-01-01T00:00:00Z"
 
@@ -102,7 +102,7 @@ def test_a_signal_while_a_resumed_run_waits_begins_nothing(
     ],
 )
 def test_each_state_says_what_the_host_does_by_itself(standing: Standing, said: str) -> None:
-    assert said in fleet_stopped.state(standing)
+    assert said in fleet_interrupted.state(standing)
 
 
 def test_a_signal_while_the_inventory_is_read_ends_what_reads_it(

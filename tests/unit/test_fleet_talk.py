@@ -11,11 +11,12 @@ from fake_store import YES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.fleet import applying, verbs
-from remedies.fleet.order import Approved, Order
-from remedies.fleet.states import Standing
-from remedies.fleet.talk import BUNDLE_WANTED, Host, Lost, Reply
-from remedies.fleet.verbs import Visit
+from remedies.fleet import apply as applying
+from remedies.fleet import calls
+from remedies.fleet.calls import Visit
+from remedies.fleet.host_state import Standing
+from remedies.fleet.remote import BUNDLE_WANTED, Host, Lost, Reply
+from remedies.fleet.request import Approved, Order
 
 DIGEST = "d" * 64
 MARK = f"remedy {DIGEST}\n"
@@ -190,7 +191,7 @@ def test_garbage_is_one_clean_line(out: str, err: str, rc: int) -> None:
         return
     for before in ("", MARK):
         reply = Reply(rc, before + out, err)
-        found = verbs.look(visit(Script(scan=reply)), "scan", policy=POLICY)
+        found = calls.look(visit(Script(scan=reply)), "scan", policy=POLICY)
         assert found.plain == {}
         assert found.standing.rc != 0
         assert found.standing.message

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remedies.transaction import scope
+from remedies.transaction import systemd_scope
 
 
 def reply(kind: int, body: bytes) -> bytes:
@@ -47,23 +47,23 @@ def manager(path: Path, answer: bytes) -> Iterator[list[bytes]]:
 
 @pytest.fixture
 def booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(scope, "RUNNING", str(tmp_path))
-    monkeypatch.setattr(scope, "MANAGER", str(tmp_path / "private"))
+    monkeypatch.setattr(systemd_scope, "RUNNING", str(tmp_path))
+    monkeypatch.setattr(systemd_scope, "MANAGER", str(tmp_path / "private"))
     return tmp_path / "private"
 
 
 def test_without_systemd_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scope, "RUNNING", str(tmp_path / "none"))
-    assert scope.leave_session("remedy-guard-t.scope") is False
+    monkeypatch.setattr(systemd_scope, "RUNNING", str(tmp_path / "none"))
+    assert systemd_scope.leave_session("remedy-guard-t.scope") is False
 
 
 def test_it_asks_for_a_scope_around_this_process_and_waits_until_it_is_in(
     booted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = iter([False, False, True])
-    monkeypatch.setattr(scope, "_in_unit", lambda _unit: next(looks))
+    monkeypatch.setattr(systemd_scope, "_in_unit", lambda _unit: next(looks))
     with manager(booted, reply(2, b"") + reply(4, b"x" * 8)) as heard:
-        assert scope.leave_session("remedy-guard-t.scope") is True
+        assert systemd_scope.leave_session("remedy-guard-t.scope") is True
     (said,) = heard
     assert b"remedy-guard-t.scope\0" in said
     # A variant of type "au": one element, this process.
@@ -75,13 +75,13 @@ def test_a_refusal_comes_in_the_managers_words(booted: Path) -> None:
     words = b"\x0e\0\0\0Access denied.\0"
     refused = pytest.raises(OSError, match=r"starts no remedy-guard-t.scope: Access denied\.")
     with manager(booted, reply(3, words)), refused:
-        scope.leave_session("remedy-guard-t.scope")
+        systemd_scope.leave_session("remedy-guard-t.scope")
 
 
 def test_the_message_is_that_of_the_specification() -> None:
     """Taken apart by hand: header, padding to 8, body; every length is what follows."""
-    body = scope._start("u.scope")
-    message = scope._message(7, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
+    body = systemd_scope._start("u.scope")
+    message = systemd_scope._message(7, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
     endian, kind, _, version, size, serial, fields = struct.unpack("<cBBBIII", message[:16])
     assert (endian, kind, version, size, serial) == (b"l", 1, 1, len(body), 7)
     assert message[(16 + fields + 7) // 8 * 8 :] == body

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from builder import facts
 
-from remedies import harm
-from remedies.facts.links import Address, Link, Links
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.model import Terms
+from remedies.netlink.links import Address, Link, Links
+from remedies.status import harm
 
 TERMS = Terms(params={"protocol": "udp", "ports": [5060], "addresses": ["192.0.2.10"]})
 USE = harm.InUse("notrack", "nft:inet/remedy_notrack", None, TERMS)

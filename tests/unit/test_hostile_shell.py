@@ -10,10 +10,11 @@ import pytest
 import report_hostile
 from test_completion import DRIVE, script
 
+from remedies.boot import units as restore
 from remedies.errors import RemedyError
 from remedies.model import Change, Wanted
-from remedies.netfilter import ours, restore
 from remedies.resources import file
+from remedies.rules import ours
 from remedies.transaction import bootguard
 
 VALUES = (*report_hostile.VALUES, "\nExecStart=/bin/touch CANARY\n", "$(touch CANARY)", "%n ; $x")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from older_drop import OLDER, OLDER_LINE
 
-from remedies import impact
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop, notrack
 from remedies.model import Backend, Change, Host, Plan, PolicyRef, Scan, Terms
-from remedies.netfilter import ours
-from remedies.netfilter.own_rules import rules_of
+from remedies.planning import lockout
+from remedies.rules import ours
+from remedies.rules.own_rules import rules_of
 from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")
@@ -39,7 +39,7 @@ def facts(
 
 
 def judged(resource: str, after: str | None, seen: Facts) -> tuple[str, str]:
-    (found,) = impact.judge(plan(change(resource, after)), seen)
+    (found,) = lockout.judge(plan(change(resource, after)), seen)
     return found.severity, found.reason
 
 
@@ -162,7 +162,7 @@ def test_a_drop_of_dns_is_severe_and_of_one_other_port_is_not() -> None:
 def test_sysctls_and_stale_flows() -> None:
     assert judged("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "1", facts(SSH))[0] == "none"
     assert judged("sysctl:net.ipv4.conf.all.rp_filter", "1", facts(SSH))[0] == "mild"
-    (found,) = impact.judge(plan(change(DROP, None, "flow:udp/x")), facts(SSH))
+    (found,) = lockout.judge(plan(change(DROP, None, "flow:udp/x")), facts(SSH))
     assert found.severity == "mild"
 
 
@@ -172,10 +172,10 @@ def test_the_worst_comes_first_and_boot_files_do_not_count() -> None:
         change("nft:inet/remedy_x", table("input", SSH_PORT, ours.drop())),
         replace(change("file:/etc/x", "x"), boot=True),
     )
-    found = impact.judge(plan(*changes), facts(SSH))
+    found = lockout.judge(plan(*changes), facts(SSH))
     assert [i.severity for i in found] == ["severe", "none"]
-    assert impact.severity(found) == "severe"
-    assert impact.severity(()) == "none"
+    assert lockout.severity(found) == "severe"
+    assert lockout.severity(()) == "none"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_the_worst_comes_first_and_boot_files_do_not_count() -> None:
     ],
 )
 def test_remote_is_a_live_connection_from_elsewhere(connection: Connection, remote: bool) -> None:
-    assert impact.is_remote(facts(connection)) is remote
+    assert lockout.is_remote(facts(connection)) is remote
 
 
 def test_what_our_fixes_write_is_understood() -> None:

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies import containers, namespaces, visits
-from remedies.namespaces import Namespace
-from remedies.visits import Visit, visit_all
+from remedies.namespaces import containers, find, workers
+from remedies.namespaces.find import Namespace
+from remedies.namespaces.workers import Visit, visit_all
 
 ID = "ab" * 32
 
@@ -41,7 +41,7 @@ def ended(pid: int) -> bool:
 
 class TestFinding:
     def test_this_namespace_comes_first(self) -> None:
-        found, _ = namespaces.find()
+        found, _ = find.find()
         info = os.stat("/proc/self/ns/net")
         assert (found[0].device, found[0].inode) == (info.st_dev, info.st_ino)
         assert [n.own for n in found] == [True] + [False] * (len(found) - 1)
@@ -54,16 +54,16 @@ class TestFinding:
         (tmp_path / "folder").mkdir()
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "users").symlink_to("/proc/self/ns/user")
-        monkeypatch.setattr(namespaces, "NAMED", (str(tmp_path), str(tmp_path / "absent")))
-        found, _ = namespaces.find()
+        monkeypatch.setattr(find, "NAMED", (str(tmp_path), str(tmp_path / "absent")))
+        found, _ = find.find()
         assert not any(n.name for n in found)
 
     def test_a_name_elsewhere_is_its_path(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "mine").symlink_to("/proc/self/ns/net")
-        monkeypatch.setattr(namespaces, "NAMED", (str(tmp_path),))
-        found, _ = namespaces.find()
+        monkeypatch.setattr(find, "NAMED", (str(tmp_path),))
+        found, _ = find.find()
         assert found[0].name == found[0].spec == f"{tmp_path}/mine"
 
     def test_what_a_person_gives_to_netns(self) -> None:
@@ -72,8 +72,8 @@ class TestFinding:
 
     def test_one_that_has_ended_is_not_entered(self) -> None:
         gone = Namespace(1, 4, (f"/proc/{os.getpid()}/ns/net", "/proc/self/ns/nothing"))
-        assert not namespaces.stands(gone)
-        assert not namespaces.enter(gone)
+        assert not find.stands(gone)
+        assert not find.enter(gone)
 
 
 class TestVisits:
@@ -137,7 +137,7 @@ class TestVisits:
         assert all(ended(int(path.name)) for path in tmp_path.iterdir())
 
     def test_one_that_says_too_much_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(visits, "_MOST", 1000)
+        monkeypatch.setattr(workers, "_MOST", 1000)
         done = visit_all([lambda: "x" * 3_000_000], 10.0)
         assert done == [Visit(failure="found more than can be told")]
 

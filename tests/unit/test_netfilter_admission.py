@@ -6,8 +6,8 @@ from typing import Optional
 
 import pytest
 
-from remedies.netfilter.admission import InputChain, InputRule, closed
-from remedies.netfilter.rule import Match
+from remedies.rules.admission import InputChain, InputRule, closed
+from remedies.rules.rule import Match
 
 OLD_ADDRESS, NEW_ADDRESS = "10.21.17.99/32", "172.17.0.1/32"
 PORT = ((56789, 56789),)

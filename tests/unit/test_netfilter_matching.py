@@ -9,9 +9,9 @@ from typing import Optional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remedies.netfilter.matching import conjoin, covers, ports_except
-from remedies.netfilter.prefixes import contains, meet, of_range, outside, parse, show
-from remedies.netfilter.rule import Match
+from remedies.rules.matching import conjoin, covers, ports_except
+from remedies.rules.prefixes import contains, meet, of_range, outside, parse, show
+from remedies.rules.rule import Match
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from remedies.facts.links import Address, Link, Links
-from remedies.netfilter.overlap import overlap
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.links import Address, Link, Links
+from remedies.rules.overlap import overlap
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 LINKS = Links(

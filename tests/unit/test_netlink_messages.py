@@ -10,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.netlink import conntrack, diag, route
-from remedies.netlink.conntrack import Entry, Way
+from remedies.netlink.conntrack import Entry
+from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import attribute, nested
 
 ports = st.integers(0, 65535)
 v4 = st.binary(min_size=4, max_size=4).map(lambda b: so.inet_ntop(so.AF_INET, b))
 v6 = st.binary(min_size=16, max_size=16).map(lambda b: so.inet_ntop(so.AF_INET6, b))
-ways = st.one_of(st.builds(Way, v4, ports, v4, ports), st.builds(Way, v6, ports, v6, ports))
+ways = st.one_of(st.builds(Tuple, v4, ports, v4, ports), st.builds(Tuple, v6, ports, v6, ports))
 
 
-def message(protocol: int, original: Way, reply: Way, status: int) -> bytes:
+def message(protocol: int, original: Tuple, reply: Tuple, status: int) -> bytes:
     family = so.AF_INET6 if ":" in original.source else so.AF_INET
     return (
         conntrack._header(family)
@@ -30,13 +31,13 @@ def message(protocol: int, original: Way, reply: Way, status: int) -> bytes:
 
 
 @given(ways, ways, st.integers(0, 0xFFFFFFFF))
-def test_an_entry_comes_back_as_it_was_built(original: Way, reply: Way, status: int) -> None:
+def test_an_entry_comes_back_as_it_was_built(original: Tuple, reply: Tuple, status: int) -> None:
     payload = message(so.IPPROTO_UDP, original, reply, status)
     assert conntrack.entry(payload) == Entry("udp", original, reply, status)
 
 
 @given(ways, ways)
-def test_the_fast_path_reads_what_the_slow_one_reads(original: Way, reply: Way) -> None:
+def test_the_fast_path_reads_what_the_slow_one_reads(original: Tuple, reply: Tuple) -> None:
     payload = message(so.IPPROTO_UDP, original, reply, 8)
     family = so.AF_INET6 if ":" in original.destination else so.AF_INET
     expected = so.inet_pton(family, original.destination) + struct.pack(
@@ -48,7 +49,7 @@ def test_the_fast_path_reads_what_the_slow_one_reads(original: Way, reply: Way) 
 
 
 def test_other_protocols_are_no_entries() -> None:
-    way = Way("10.0.0.1", 1, "10.0.0.2", 2)
+    way = Tuple("10.0.0.1", 1, "10.0.0.2", 2)
     tcp = message(so.IPPROTO_TCP, way, way, 0)
     assert conntrack._service(tcp) is None
     assert conntrack.entry(message(so.IPPROTO_ICMP, way, way, 0)) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remedies.errors import InputError
-from remedies.netfilter.script import nft_batch, nft_objects
+from remedies.rules.restore_script import nft_batch, nft_objects
 
 TABLE = '{"table": {"family": "inet", "name": "remedy_x"}}'
 

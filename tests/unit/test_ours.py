@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.errors import InputError
-from remedies.netfilter import ours
-from remedies.netfilter.nft_syntax import nft_text, priority
+from remedies.rules import ours
+from remedies.rules.nft_syntax import nft_text, priority
 
 RULE = '-p tcp -m conntrack --ctstate INVALID -m comment --comment "remedy:x" -j DROP'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remedies.cli.outlook import AtBoot, Outlook
-from remedies.harm import Harm
+from remedies.status.harm import Harm
 
 
 def at_boot(*, ours: bool, lasting: bool) -> AtBoot:

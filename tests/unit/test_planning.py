@@ -10,7 +10,7 @@ from typing import Optional, Union
 import pytest
 from fake_store import FakeStore
 
-from remedies import catalogue, codec, planning, reads
+from remedies import catalogue, codec
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.model import (
@@ -31,6 +31,8 @@ from remedies.model import (
     Verdict,
     Wanted,
 )
+from remedies.planning import plan as planning
+from remedies.planning import reads
 from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")

@@ -12,9 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from remedies import probing
 from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts
+from remedies.facts import Asking, Facts, gather
 from remedies.model import Host
 
 HOST = Host("h", "m", "k", "host", "b")
@@ -54,7 +53,7 @@ def reading(name: str) -> object:
 def test_what_was_read_before_is_not_read_again() -> None:
     alpha = make("alpha", read=reading("alpha"), watch=reading("alpha watched"))
     beta = make("beta", read=reading("beta"), AFTER=("alpha",))
-    facts = probing.read_facts(HOST, [alpha, beta], before={"alpha": "as it was"})
+    facts = gather.read_facts(HOST, [alpha, beta], before={"alpha": "as it was"})
     assert ORDER == ["beta"]
     assert facts.known == {"alpha": "as it was", "beta": "beta after ['alpha']"}
 
@@ -62,7 +61,7 @@ def test_what_was_read_before_is_not_read_again() -> None:
 def test_a_probe_runs_after_what_it_builds_on() -> None:
     make("alpha", read=reading("alpha"))
     beta = make("beta", read=reading("beta"), AFTER=("alpha",))
-    facts = probing.read_facts(HOST, [beta])
+    facts = gather.read_facts(HOST, [beta])
     assert ORDER == ["alpha", "beta"]
     assert facts.known["beta"] == "beta after ['alpha']"
 
@@ -73,7 +72,7 @@ def test_what_cannot_be_read_is_unknown_with_its_reason() -> None:
 
     gamma = make("gamma", read=read)
     delta = make("delta", read=reading("delta"))
-    facts = probing.read_facts(HOST, [gamma, delta])
+    facts = gather.read_facts(HOST, [gamma, delta])
     assert facts.unknown == {"gamma": "no such module; load it"}
     with pytest.raises(Unreadable, match="no such module"):
         facts.get(gamma)
@@ -113,7 +112,7 @@ def test_a_watch_hears_while_the_window_lasts_and_later_probes_see_it() -> None:
     timer = threading.Timer(0.05, os.write, (pipe.writer, b"x"))
     timer.start()
     begun = time.monotonic()
-    facts = probing.read_facts(HOST, [late, tap, early], window=0.2)
+    facts = gather.read_facts(HOST, [late, tap, early], window=0.2)
     took = time.monotonic() - begun
     timer.join()
     assert ORDER == ["other", "finish", "late"]
@@ -128,7 +127,7 @@ def test_a_watch_is_closed_when_another_probe_breaks() -> None:
     make("earlier", watch=lambda asking: pipe)
     broken = make("broken", read=lambda asking: 1 / 0, AFTER=("earlier",))
     with pytest.raises(ZeroDivisionError):
-        probing.read_facts(HOST, [broken])
+        gather.read_facts(HOST, [broken])
     assert pipe.closed
 
 

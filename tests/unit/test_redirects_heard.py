@@ -18,10 +18,10 @@ from remedies.facts.asked import (
     Request,
     outcome,
 )
-from remedies.facts.flows import Flow, Tuple
 from remedies.fixes.udp_redirect import _chain, _table
-from remedies.harm import of_redirects, redirected
 from remedies.model import Held
+from remedies.netlink.flow import Flow, Tuple
+from remedies.status.harm import of_redirects, redirected
 
 WAYS = [("docker0", 53)]
 TABLE = "inet/remedy_udp_redirect"

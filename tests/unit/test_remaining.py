@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remedies.model import Change, Finding, Host, Mode, Plan, Policy, PolicyRef, Rule, Scan, Verdict
-from remedies.remaining import left, proven
+from remedies.planning.remaining import left, proven
 from remedies.values import replace
 
 PROVEN = Finding("udp", "udp *:53", "proven", "high", "m")

@@ -9,12 +9,12 @@ from builder import HOST, TIME, facts, finding, plan, policy
 from builder import scan as scanned
 from fake_store import FakeStore
 
-from remedies import planning
 from remedies.errors import InputError, StalePlan
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import tcp_be_liberal
 from remedies.model import Finding, Held, Plan, Rule, Scan
-from remedies.remake import Today, consistent, remake
+from remedies.planning import plan as planning
+from remedies.planning.remake import Today, consistent, remake
 from remedies.transaction.run import check_fresh
 from remedies.values import replace
 

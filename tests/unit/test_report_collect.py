@@ -25,9 +25,9 @@ from remedies.model import (
     Verdict,
     Waiver,
 )
-from remedies.report import collect, deeds
+from remedies.report import collect, transactions
 from remedies.report.controls import controls
-from remedies.report.past import Standings
+from remedies.report.history import Standings
 from remedies.report.record import HostReport, Judgement, Place
 from remedies.transaction.ledger import Begin, Pending, Transaction, Verified
 from remedies.values import replace
@@ -325,7 +325,10 @@ def test_the_journal_alone_does_not_say_how_it_is_now_once_the_fix_was_taken_bac
 
 
 def test_only_transactions_since() -> None:
-    assert deeds.deeds({"t1": done("t1")}, Standings({}, {}), since="2026-11-20T17:00:01Z") == ()
+    assert (
+        transactions.deeds({"t1": done("t1")}, Standings({}, {}), since="2026-11-20T17:00:01Z")
+        == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -341,7 +344,7 @@ def test_what_became_of_a_confirmation(outcome: Optional[str], words: str) -> No
     entry = done("t1", outcome=outcome)
     entry.pending = Pending("2026-11-20T17:02:00Z", 1.0)
     entry.confirmed_by = "bea" if outcome == "confirmed" else ""
-    (deed,) = deeds.deeds({"t1": entry}, Standings({"t1": entry}, OURS))
+    (deed,) = transactions.deeds({"t1": entry}, Standings({"t1": entry}, OURS))
     assert deed.confirmation == words
     assert deed.outcome == outcome or deed.outcome == "unfinished"
     stands = outcome != "reverted"

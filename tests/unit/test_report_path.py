@@ -11,7 +11,7 @@ import report_samples as samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.report.path import path
+from remedies.report.packet_path import path
 from remedies.report.picture import path_svg, plot_svg
 from remedies.report.record import Judgement
 from remedies.values import replace

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fake_store import YES
 
+from remedies.fleet.host_state import Standing
 from remedies.fleet.rollout import Rollout
 from remedies.fleet.rundir import Asked, Run
-from remedies.fleet.states import Standing
 
 HOSTS = ("a", "b", "c", "d")
 

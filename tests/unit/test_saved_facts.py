@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from remedies import snapshot
 from remedies.cli import main
-from remedies.facts import Facts
-from remedies.facts.flows import Flow, Flows, Tuple
-from remedies.facts.links import Address, Links
+from remedies.facts import Facts, saved
+from remedies.facts.flows import Flows
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.model import Host
-from remedies.netfilter.rule import Match, PacketRule
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Address, Links
+from remedies.rules.rule import Match, PacketRule
 
 TO = Match(("udp",), destinations=("192.0.2.1",), destination_ports=((53, 53),))
 RULE = PacketRule("nft", "ip", "t", "c", "prerouting", "dnat", "text", TO, after=(TO,))
@@ -46,8 +46,8 @@ def test_no_address_is_65_and_says_where(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], probe: str
 ) -> None:
     facts = Facts(Host("h", "m", "6", "n", "b"), "2026-01-01T00:00:00Z", 0.0, KNOWN)
-    whole, file = snapshot.to_json(facts), tmp_path / "facts.json"
-    assert snapshot.from_json(whole, "facts") == facts
+    whole, file = saved.to_json(facts), tmp_path / "facts.json"
+    assert saved.from_json(whole, "facts") == facts
     count = len(places(json.loads(whole)["known"][probe]))
     assert count
     for number in range(count):

@@ -7,22 +7,21 @@ from typing import Optional
 
 import pytest
 
-from remedies.facts.flows import Flow, Tuple
 from remedies.facts.tap import _Listening
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Flow, Tuple
+from remedies.tap.lookups import owner
 from remedies.tap.packets import RESET
-from remedies.tap.questions import owner, turned
 
 CLIENT, HOST, SERVER = "10.0.0.2", "192.0.2.1", "198.51.100.9"
 BACK = Tuple(SERVER, 443, HOST, 40000)
 NAT_FLOW = Flow("tcp", Tuple(CLIENT, 40000, SERVER, 443), BACK, seen_reply=True, nat=True)
 PLAIN = Flow("tcp", Tuple(HOST, 40000, SERVER, 443), BACK, seen_reply=True, nat=False)
-ANSWER = Way(SERVER, 443, HOST, 40000)
+ANSWER = Tuple(SERVER, 443, HOST, 40000)
 
 
 def test_the_owner_is_the_end_that_nat_would_have_sent_it_to() -> None:
     assert owner(NAT_FLOW, ANSWER) == CLIENT
-    assert owner(NAT_FLOW, Way(CLIENT, 40000, SERVER, 443)) is None, "where it was sent anyway"
+    assert owner(NAT_FLOW, Tuple(CLIENT, 40000, SERVER, 443)) is None, "where it was sent anyway"
     assert owner(PLAIN, ANSWER) is None
 
 
@@ -32,7 +31,7 @@ def heard(local: set[str], flow: Optional[Flow]) -> SimpleNamespace:
     tap._tap = SimpleNamespace(origin=SimpleNamespace(local=lambda: frozenset(local)))  # type: ignore[assignment]
     tap._questions = SimpleNamespace(flow=lambda *_: flow, open=True)  # type: ignore[assignment]
     entry = SimpleNamespace(
-        heard=SimpleNamespace(event=RESET, way=turned(ANSWER), acknowledges=False, protocol="tcp"),
+        heard=SimpleNamespace(event=RESET, way=ANSWER.turned, acknowledges=False, protocol="tcp"),
         flow=None, untracked=None,
     )  # fmt: skip
     tap._ask(entry)  # type: ignore[arg-type]

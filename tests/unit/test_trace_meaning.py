@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import pytest
 
-from remedies.facts.flows import Flow, Tuple
 from remedies.facts.process import Process
-from remedies.netlink.conntrack import Way
-from remedies.tap.questions import owner, turned
-from remedies.trace import meaning, reasons
-from remedies.trace.pace import Pace
+from remedies.netlink.flow import Flow, Tuple
+from remedies.tap.lookups import owner
+from remedies.trace import explain, reasons
+from remedies.trace.rate_limit import Pace
 
 CONTAINER, UPLINK, BRIDGE, SERVER = "172.17.0.2", "10.21.17.99", "172.17.0.1", "10.21.17.1"
 LOCAL = frozenset((UPLINK, BRIDGE, "127.0.0.1"))
@@ -32,16 +32,16 @@ REDIRECTED = Flow(
 @pytest.mark.parametrize(
     ("flow", "way", "end"),
     [
-        (MASQUERADED, Way(UPLINK, 6000, SERVER, 443), CONTAINER),
-        (PUBLISHED, Way(UPLINK, 80, SERVER, 7000), CONTAINER),
-        (REDIRECTED, Way(SERVER, 80, CONTAINER, 7000), BRIDGE),
-        (PLAIN, Way(UPLINK, 80, SERVER, 7000), None),
+        (MASQUERADED, Tuple(UPLINK, 6000, SERVER, 443), CONTAINER),
+        (PUBLISHED, Tuple(UPLINK, 80, SERVER, 7000), CONTAINER),
+        (REDIRECTED, Tuple(SERVER, 80, CONTAINER, 7000), BRIDGE),
+        (PLAIN, Tuple(UPLINK, 80, SERVER, 7000), None),
     ],
 )
 def test_the_owner_is_the_end_that_nat_would_have_sent_the_segment_to(
-    flow: Flow, way: Way, end: str | None
+    flow: Flow, way: Tuple, end: str | None
 ) -> None:
-    assert owner(flow, turned(way)) == end
+    assert owner(flow, way.turned) == end
 
 
 @pytest.mark.parametrize("flow", [MASQUERADED, PUBLISHED])
@@ -49,8 +49,10 @@ def test_the_owner_is_the_end_that_nat_would_have_sent_the_segment_to(
 def test_a_reset_for_a_flow_that_nat_owns_is_proof(
     flow: Flow, reason: str | None, complete: bool
 ) -> None:
-    way = Way(UPLINK, 6000, SERVER, 443) if flow is MASQUERADED else Way(UPLINK, 80, SERVER, 7000)
-    says = meaning.reset(way, flow, LOCAL, reason, reasons_complete=complete)
+    way = (
+        Tuple(UPLINK, 6000, SERVER, 443) if flow is MASQUERADED else Tuple(UPLINK, 80, SERVER, 7000)
+    )
+    says = explain.reset(way, flow, LOCAL, reason, reasons_complete=complete)
     assert says.condition == "tcp-invalid-reset"
     assert says.text.startswith(
         f"reset sent to {SERVER}:{way.destination_port} for a flow that NAT owns for {CONTAINER}"
@@ -60,28 +62,28 @@ def test_a_reset_for_a_flow_that_nat_owns_is_proof(
 @pytest.mark.parametrize(
     ("flow", "way", "reason", "complete"),
     [
-        (None, Way(UPLINK, 81, SERVER, 7000), "NO_SOCKET", True),
-        (PLAIN, Way(UPLINK, 80, SERVER, 7000), "TCP_ABORT_ON_CLOSE", True),
-        (REDIRECTED, Way(SERVER, 80, CONTAINER, 7000), None, False),  # the proxy's own reset
-        (REDIRECTED, Way(SERVER, 80, CONTAINER, 7000), None, True),
-        (MASQUERADED, Way(UPLINK, 6000, SERVER, 443), None, True),  # REJECT --with tcp-reset
+        (None, Tuple(UPLINK, 81, SERVER, 7000), "NO_SOCKET", True),
+        (PLAIN, Tuple(UPLINK, 80, SERVER, 7000), "TCP_ABORT_ON_CLOSE", True),
+        (REDIRECTED, Tuple(SERVER, 80, CONTAINER, 7000), None, False),  # the proxy's own reset
+        (REDIRECTED, Tuple(SERVER, 80, CONTAINER, 7000), None, True),
+        (MASQUERADED, Tuple(UPLINK, 6000, SERVER, 443), None, True),  # REJECT --with tcp-reset
     ],
 )
 def test_a_reset_that_is_somebodys_will_is_no_proof(
-    flow: Flow | None, way: Way, reason: str | None, complete: bool
+    flow: Flow | None, way: Tuple, reason: str | None, complete: bool
 ) -> None:
-    assert meaning.reset(way, flow, LOCAL, reason, reasons_complete=complete).condition is None
+    assert explain.reset(way, flow, LOCAL, reason, reasons_complete=complete).condition is None
 
 
 def test_a_reject_is_told_where_the_kernel_gives_no_reasons() -> None:
-    way = Way(UPLINK, 6000, SERVER, 443)
-    says = meaning.reset(way, MASQUERADED, LOCAL, None, reasons_complete=False, answers=False)
+    way = Tuple(UPLINK, 6000, SERVER, 443)
+    says = explain.reset(way, MASQUERADED, LOCAL, None, reasons_complete=False, answers=False)
     assert (says.condition, "REJECT" in says.text) == (None, True)
 
 
 def test_a_reset_of_the_kernel_for_a_local_end_behind_nat_is_proof() -> None:
-    way = Way(SERVER, 80, CONTAINER, 7000)
-    says = meaning.reset(way, REDIRECTED, LOCAL, "NO_SOCKET", reasons_complete=True)
+    way = Tuple(SERVER, 80, CONTAINER, 7000)
+    says = explain.reset(way, REDIRECTED, LOCAL, "NO_SOCKET", reasons_complete=True)
     assert says.condition == "tcp-invalid-reset"
 
 
@@ -93,33 +95,33 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
         False,
         False,
     )
-    way = Way(BRIDGE, 53, CONTAINER, 57275)
-    says = meaning.refused(way, CONTAINER, "udp", request, SERVED)
+    way = Tuple(BRIDGE, 53, CONTAINER, 57275)
+    says = explain.refused(way, CONTAINER, "udp", request, SERVED)
     assert says.condition == "udp-reply-source"
     assert says.text == (
         f"{CONTAINER}:57275 asked {UPLINK}:53 and refused the answer, which udpd[7] "
         f"(udpd.service) sent from {BRIDGE}:53"
     )
     proxy = Process(8, "docker-proxy")
-    assert meaning.refused(way, CONTAINER, "udp", request, proxy).condition == "udp-proxy-hairpin"
-    gone = meaning.refused(way, CONTAINER, "udp", None, SERVED)
+    assert explain.refused(way, CONTAINER, "udp", request, proxy).condition == "udp-proxy-hairpin"
+    gone = explain.refused(way, CONTAINER, "udp", None, SERVED)
     assert gone.condition is None
     assert "nothing takes it at" in gone.text
 
 
 def test_a_refusal_is_proof_where_the_server_has_connected_elsewhere() -> None:
-    way = Way(CONTAINER, 57275, UPLINK, 53)
-    says = meaning.refusal(way, CONTAINER, "udp", BRIDGE, SERVED, LOCAL)
+    way = Tuple(CONTAINER, 57275, UPLINK, 53)
+    says = explain.refusal(way, CONTAINER, "udp", BRIDGE, SERVED, LOCAL)
     assert says.condition == "udp-connected-server"
     assert f"connected its socket to it from {BRIDGE}:53" in says.text
-    closed = meaning.refusal(way, CONTAINER, "udp", None, None, LOCAL)
+    closed = explain.refusal(way, CONTAINER, "udp", None, None, LOCAL)
     assert closed.condition is None
-    beyond = way._replace(destination=SERVER)
-    assert "REJECT" in meaning.refusal(beyond, CONTAINER, "udp", None, None, LOCAL).text
+    beyond = replace(way, destination=SERVER)
+    assert "REJECT" in explain.refusal(beyond, CONTAINER, "udp", None, None, LOCAL).text
 
 
 def test_ipv6_addresses_are_written_with_brackets_and_nat_is_named() -> None:
-    way = Way("2001:db8::9", 6000, "2001:db8::1", 443)
+    way = Tuple("2001:db8::9", 6000, "2001:db8::1", 443)
     flow = Flow(
         "tcp",
         Tuple("fd00::2", 5000, "2001:db8::1", 443),
@@ -127,7 +129,7 @@ def test_ipv6_addresses_are_written_with_brackets_and_nat_is_named() -> None:
         False,
         True,
     )
-    says = meaning.retry(way, flow, 3, 3.07)
+    says = explain.retry(way, flow, 3, 3.07)
     assert says.text == (
         "SYN to [2001:db8::1]:443 from 2001:db8::9 (NAT for fd00::2) sent 3 times in 3.1 s: "
         "no answer"
@@ -162,12 +164,12 @@ def test_an_events_format_is_read_as_the_kernel_writes_it() -> None:
 @pytest.mark.parametrize(
     ("ends", "way"),
     [
-        ("src=10.0.0.1:80 dest=10.0.0.2:443", Way("10.0.0.1", 80, "10.0.0.2", 443)),
-        ("src=[2001:db8::1]:80 dest=[fd00::2]:443", Way("2001:db8::1", 80, "fd00::2", 443)),
-        ("src=[::ffff:10.0.0.1]:80 dest=[::ffff:10.0.0.2]:1", Way("10.0.0.1", 80, "10.0.0.2", 1)),
+        ("src=10.0.0.1:80 dest=10.0.0.2:443", Tuple("10.0.0.1", 80, "10.0.0.2", 443)),
+        ("src=[2001:db8::1]:80 dest=[fd00::2]:443", Tuple("2001:db8::1", 80, "fd00::2", 443)),
+        ("src=[::ffff:10.0.0.1]:80 dest=[::ffff:10.0.0.2]:1", Tuple("10.0.0.1", 80, "10.0.0.2", 1)),
     ],
 )
-def test_a_reasons_line_is_read(ends: str, way: Way) -> None:
+def test_a_reasons_line_is_read(ends: str, way: Tuple) -> None:
     line = f"tcp_send_reset: skbaddr=00000000a skaddr=0 {ends} state=UNKNOWN reason=NO_SOCKET"
     assert reasons.parse(line) == (way, "NO_SOCKET")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.netlink.conntrack import Way
+from remedies.netlink.flow import Tuple
 from remedies.tap import program as bpf
 from remedies.tap.packets import REFUSAL, REFUSED, RESET, SYN, Heard, key, spell
 from remedies.tap.tally import Entry, Tally
@@ -17,8 +18,8 @@ from remedies.tap.tally import Entry, Tally
 HOST, OTHERHOST, OUTGOING = 0, 3, 4
 RST, SYN_FLAG, ACK, FIN = 0x04, 0x02, 0x10, 0x01
 
-V4 = Way("10.21.17.99", 47216, "10.21.17.1", 443)
-V6 = Way("2001:db8::99", 47216, "2001:db8::1", 443)
+V4 = Tuple("10.21.17.99", 47216, "10.21.17.1", 443)
+V6 = Tuple("2001:db8::99", 47216, "2001:db8::1", 443)
 both = pytest.mark.parametrize("way", [V4, V6], ids=["v4", "v6"])
 
 
@@ -32,14 +33,14 @@ def ip(source: str, destination: str, protocol: int, body: bytes, *, ttl: int = 
     return head + ends + bytes(4) + body
 
 
-def tcp(way: Way, flags: int, *, ttl: int = 64, sequence: int = 7) -> bytes:
+def tcp(way: Tuple, flags: int, *, ttl: int = 64, sequence: int = 7) -> bytes:
     body = struct.pack(
         ">HHIIBBHHH", way.source_port, way.destination_port, sequence, 0, 0x50, flags, 0, 0, 0
     )
     return ip(way.source, way.destination, 6, body, ttl=ttl)
 
 
-def udp(way: Way) -> bytes:
+def udp(way: Tuple) -> bytes:
     body = struct.pack(">HHHH", way.source_port, way.destination_port, 8, 0)
     return ip(way.source, way.destination, 17, body)
 
@@ -98,7 +99,7 @@ def run(code: bytes, packet: bytes, kind: int, link: int = 2) -> int:
 
 
 @both
-def test_the_filter_takes_outgoing_resets_and_no_other_segment(way: Way) -> None:
+def test_the_filter_takes_outgoing_resets_and_no_other_segment(way: Tuple) -> None:
     code = bpf.program()
     for flags in (RST, RST | ACK):
         assert run(code, tcp(way, flags), OUTGOING) == bpf.SNAP
@@ -110,7 +111,7 @@ def test_the_filter_takes_outgoing_resets_and_no_other_segment(way: Way) -> None
 
 
 @both
-def test_the_filter_takes_first_syns_only_where_they_are_asked_for(way: Way) -> None:
+def test_the_filter_takes_first_syns_only_where_they_are_asked_for(way: Tuple) -> None:
     code = bpf.program(syn=True)
     assert run(code, tcp(way, SYN_FLAG), OUTGOING) == bpf.SNAP
     assert run(code, tcp(way, RST | ACK), OUTGOING) == bpf.SNAP
@@ -120,7 +121,7 @@ def test_the_filter_takes_first_syns_only_where_they_are_asked_for(way: Way) -> 
 
 
 @both
-def test_the_filter_takes_port_unreachables_both_ways(way: Way) -> None:
+def test_the_filter_takes_port_unreachables_both_ways(way: Tuple) -> None:
     code = bpf.program()
     packet = unreachable(way.destination, way.source, udp(way))
     assert run(code, packet, HOST) == run(code, packet, OUTGOING) == bpf.SNAP
@@ -149,7 +150,7 @@ def test_any_packet_is_spelled_out_or_left(packet: bytes, kind: int, syn: bool) 
 
 
 @both
-def test_a_key_holds_what_its_packet_is_about(way: Way) -> None:
+def test_a_key_holds_what_its_packet_is_about(way: Tuple) -> None:
     back = (way.destination, way.source)
     made = key(tcp(way, RST, ttl=61), True)
     assert made is not None
@@ -168,7 +169,7 @@ def test_a_key_holds_what_its_packet_is_about(way: Way) -> None:
 
 
 @both
-def test_a_packet_that_is_cut_short_has_no_key(way: Way) -> None:
+def test_a_packet_that_is_cut_short_has_no_key(way: Tuple) -> None:
     whole = unreachable(way.destination, way.source, udp(way))
     assert key(whole[:-5], False) is None
     assert key(tcp(way, RST)[:30], True) is None
@@ -189,7 +190,7 @@ def entry(tally: Tally, made: bytes, time: float = 0.0) -> Entry | None:
 
 
 def keys(number: int) -> list[bytes]:
-    made = [key(tcp(V4._replace(source_port=1 + n), RST), True) for n in range(number)]
+    made = [key(tcp(replace(V4, source_port=1 + n), RST), True) for n in range(number)]
     return [each for each in made if each is not None]
 
 
@@ -235,7 +236,7 @@ def test_a_key_that_costs_more_leaves_less_for_others() -> None:
 def test_a_port_scan_does_not_hide_a_reset_in_the_middle_of_a_connection() -> None:
     tally = Tally(100, rate=1.0)
     for port in range(5000):
-        made = key(tcp(V4._replace(source_port=port), RST | ACK), True)
+        made = key(tcp(replace(V4, source_port=port), RST | ACK), True)
         assert made is not None
         entry(tally, made, time=1.0)
     assert tally.unexamined == 4900

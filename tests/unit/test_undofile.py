@@ -9,7 +9,7 @@ import pytest
 
 from remedies.errors import WriteFailed
 from remedies.model import Change
-from remedies.netfilter import ours
+from remedies.rules import ours
 from remedies.transaction import undofile
 
 

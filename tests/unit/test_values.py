@@ -86,7 +86,7 @@ def test_a_value_is_made_and_copied_as_a_standard_one_is() -> None:
 
 
 def test_hashable_where_the_fields_are() -> None:
-    from remedies.facts.flows import Tuple
+    from remedies.netlink.flow import Tuple
 
     one = Tuple("10.0.0.1", 1, "10.0.0.2", 2)
     assert len({one, Tuple("10.0.0.1", 1, "10.0.0.2", 2)}) == 1

@@ -10,7 +10,7 @@ import pytest
 from debian import SUITES, root_folder
 from userland_world import Userland
 
-from remedies.fleet import bundle as host_tool
+from remedies.bundle import build as host_tool
 from remedies.lab.world import Options
 
 ROOT = os.geteuid() == 0

@@ -15,8 +15,8 @@ import pytest
 from ruleset_steps import Step, wanted
 from userland_world import Userland
 
+from remedies.boot.units import boot_files
 from remedies.lab import ruleset
-from remedies.netfilter.restore import boot_files
 
 NAT = """
 table ip theirs {
@@ -52,7 +52,7 @@ print(json.dumps([said(*pair) for pair in json.load(sys.stdin)]))
 """
 WRITTEN = """
 import json
-from remedies import netns
+from remedies.namespaces import netns
 from remedies.model import Change
 from remedies.resources import driver
 from remedies.resources.program import run

@@ -16,9 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from remedies.report.controls import CHANGE_CONTROL
-from remedies.report.marking import cut
+from remedies.report.markdown_escape import cut
 from remedies.report.matrix import STATES, came_out, matrix
-from remedies.report.path import Walk, path
+from remedies.report.packet_path import Walk, path
 from remedies.report.picture import path_svg, plot_svg
 from remedies.report.record import (
     OUTCOMES,

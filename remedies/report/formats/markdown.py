@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remedies.report.marking import block, code, cut, prose
-from remedies.report.past import IN_FORCE
+from remedies.report.history import IN_FORCE
+from remedies.report.markdown_escape import block, code, cut, prose
 from remedies.report.record import OUTCOMES, Changed, Deed, HostReport, Judgement, Report, counts
 
 HELP = "Markdown for a ticket"

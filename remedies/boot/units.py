@@ -1,0 +1,157 @@
+"""The boot files that bring rules of ours back: data for nft or iptables-restore, and a unit.
+
+One set of files for each fix, so that rolling one back never takes away what another needs:
+
+``/etc/remedy/boot/FIX.json``
+    what ``nft -j -f`` reads to replace our table, or
+``/etc/remedy/boot/FIX.ipv4`` and ``FIX.ipv6``
+    our chain and the jumps to it, for ``iptables-restore --noflush``;
+``/etc/systemd/system/remedy-restore@FIX.service``
+    loads them without Python, once whatever empties rulesets at boot has run;
+``/etc/systemd/system/multi-user.target.d/remedy-FIX.conf``
+    makes the boot want the unit: a plain file, where enabling would be a link.
+
+A restore adds a jump to those that are there, so the unit removes ours first, each with a leading
+``-``: there may be none (systemd.service(5)). The unit follows its firewalls in being restarted
+(``PartOf=``) and reloaded (``ReloadPropagatedFrom=``): what they empty comes back; firewalld alone
+it must not follow (:data:`FOLLOWED`). Where its data is gone it is passed over
+(``ConditionPathExists=``): systemd still knows it. It has no ``Before=``:
+a firewall that waits for the network or for Docker would close a circle, and systemd breaks a
+circle by leaving out one of its units. Docker is not waited for: its rules are in other chains,
+and containers that it restarts must find the rules there.
+"""
+
+from __future__ import annotations
+
+import string
+
+from remedies.errors import InputError
+from remedies.model import Wanted
+from remedies.rules import restore_script
+from remedies.rules.ours import iptables_in_force, iptables_split
+
+DATA = "/etc/remedy/boot"
+UNITS = "/etc/systemd/system"
+WANTS = "/etc/systemd/system/multi-user.target.d"
+
+FIREWALLS = (
+    "nftables.service",
+    "firewalld.service",
+    "ufw.service",
+    "netfilter-persistent.service",
+    "iptables.service",
+    "ip6tables.service",
+)
+"""Units that empty or replace rulesets when they start."""
+FOLLOWED = tuple(name for name in FIREWALLS if name != "firewalld.service")
+"""firewalld.service has the others in its ``Conflicts=``: its restart stops them, so a unit that
+followed both would have to be stopped and started in one, which systemd refuses: nobody could
+restart firewalld any more. It leaves foreign nftables tables alone; of iptables it empties all."""
+_FIREWALLD_IS_DONE = "ExecStartPre=-/usr/bin/firewall-cmd --state --quiet"
+"""Waits where firewalld is starting: systemd takes it for started once it has its bus name, and it
+empties the iptables tables after that. Anywhere else this fails at once."""
+
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-_ ")
+"""What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
+_PROGRAMS = "/usr/sbin"  # where Debian, Fedora and SUSE have them; Arch links it
+_FAMILY = {"iptables": "ipv4", "ip6tables": "ipv6"}
+_WHOSE = "# Written by remedy (fix {fix}); 'remedy rollback' takes it away.\n"
+
+
+def unit(fix: str) -> str:
+    """Return the name of the unit that restores what a fix has in force."""
+    return f"remedy-restore@{fix}.service"
+
+
+def needed(fix: str, address: str) -> tuple[str, ...]:
+    """Return the addresses of the files that bring one table or chain back; none for others."""
+    scheme = address.partition(":")[0]
+    data = f"{fix}.{'json' if scheme == 'nft' else _FAMILY.get(scheme, '')}"
+    if data.endswith("."):
+        return ()
+    paths = (f"{DATA}/{data}", f"{UNITS}/{unit(fix)}", f"{WANTS}/remedy-{fix}.conf")
+    return tuple(f"file:{path}" for path in paths)
+
+
+def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
+    """Return the boot files for the tables and chains among ``wanted``; none where there are none.
+
+    Raises InputError for a state that is not of ours.
+    """
+    whose = _WHOSE.format(fix=fix)
+    data: list[Wanted] = []
+    commands: list[str] = []
+    waits: list[str] = []
+    for resource in wanted:
+        scheme, _, path = resource.resource.partition(":")
+        if resource.state is None:
+            continue
+        if scheme == "nft":
+            name = f"{DATA}/{fix}.json"
+            data.append(_file(name, restore_script.nft_batch(path, resource.state)))
+            commands.append(f"ExecStart={_PROGRAMS}/nft -j -f {name}")
+        elif scheme in _FAMILY:
+            name = f"{DATA}/{fix}.{_FAMILY[scheme]}"
+            variant, text, jumps = _restore(path, resource.state)
+            data.append(_file(name, whose + text))
+            table, _ = iptables_split(path)
+            program = f"{_PROGRAMS}/{scheme}-{variant}"
+            waits = [_FIREWALLD_IS_DONE]
+            commands += [f"ExecStartPre=-{program} -w -t {table} -D {jump}" for jump in jumps]
+            # -w takes what follows for seconds, unless that begins with a dash.
+            commands.append(f"ExecStart={program}-restore -w --noflush {name}")
+    if not data:
+        return ()
+    commands.sort(key=lambda line: line.startswith("ExecStart="))
+    return (
+        *data,
+        _file(f"{UNITS}/{unit(fix)}", whose + _unit(fix, [*waits, *commands], data)),
+        _file(f"{WANTS}/remedy-{fix}.conf", f"{whose}[Unit]\nWants={unit(fix)}\n"),
+    )
+
+
+def _file(path: str, content: str) -> Wanted:
+    return Wanted(resource=f"file:{path}", state=content, boot=True)
+
+
+def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the variant, the restore file's text, and the jumps as ``HOOK -j CHAIN``."""
+    table, chain = iptables_split(path)
+    sections = iptables_in_force(state, chain)
+    if len(sections) != 1:
+        raise InputError(f"iptables:{path}: the state of {len(sections)} variants, not of one")
+    ((variant, lines),) = sections.items()
+    rules = [line for line in lines if line.startswith(f"-A {chain} ")]
+    jumps = [line[3:] for line in lines if line.startswith("-A ") and line not in rules]
+    others = [line for line in lines if not line.startswith((":", "-A "))]
+    others += [line for line in jumps if not line.endswith(f" -j {chain}")]
+    if others:
+        raise InputError(f"iptables:{path}: neither a rule nor a jump of ours: {others[:3]}")
+    if not all(_PLAIN.issuperset(jump) for jump in jumps):
+        raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
+    for line in rules:
+        restore_script.words(line)
+    text = [f"*{table}", f":{chain} - [0:0]", *rules, *(f"-I {j}" for j in jumps), "COMMIT"]
+    return variant, "".join(line + "\n" for line in text), tuple(jumps)
+
+
+def _unit(fix: str, commands: list[str], data: list[Wanted]) -> str:
+    after, followed = " ".join(FIREWALLS), " ".join(FOLLOWED)
+    reloads = [f"ExecReload={line.partition('=')[2]}" for line in commands]
+    return "\n".join(
+        (
+            "[Unit]",
+            f"Description=Rules of remedy's fix {fix}",
+            f"After={after} systemd-modules-load.service systemd-sysctl.service",
+            f"PartOf={followed}",
+            f"ReloadPropagatedFrom={followed}",
+            *(f"ConditionPathExists={w.resource.partition(':')[2]}" for w in data),
+            "",
+            "[Service]",
+            "Type=oneshot",
+            "RemainAfterExit=yes",
+            *commands,
+            *reloads,
+            "",
+        )
+    )

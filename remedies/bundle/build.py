@@ -1,0 +1,148 @@
+"""Builds the single-file host tool: a zip that Python runs, with nothing to install beside it.
+
+It holds the host side, the binding of libnftables and the compiled shipped policies. Files are
+stored, sorted and dated 1980, so the same sources and the same Python make the same bytes; SSH
+compresses on the way. Ahead of the zip is the bytecode for the Python that built it
+(:mod:`remedies.packed`); another version of Python passes over it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import io
+import json
+import marshal
+import os
+import zipfile
+from typing import Optional
+
+import remedies
+from remedies import catalogue, codec, packed, shipped
+from remedies.bundle import contents
+from remedies.errors import RemedyError
+
+_PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
+_UNCHECKED_HASH = 1  # flags of a pyc that nobody compares with its source (PEP 552)
+_BEFORE_PACKED = ("remedies/__init__.py", "remedies/packed.py")
+"""What is imported in Python's own way, and has its bytecode in Python's own form."""
+
+
+def digest(data: bytes) -> str:
+    """Return the digest (hex) that a bundle goes by on hosts, as ``start/launch.py`` checks it."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+def build() -> bytes:
+    """Return the bundle. Raises RemedyError where the binding or the policies are missing."""
+    files = {f"remedies/{name}": _read(name) for name in contents.bundled(_PACKAGE)}
+    files.update(_binding())
+    head = packed.pack(files)
+    for name in _BEFORE_PACKED:
+        files[f"{name}c"] = _bytecode(name, files[name])
+    for folder in catalogue.FOLDERS:
+        files[f"remedies/{folder}/{catalogue.INDEX}"] = catalogue.index(folder)
+    files["__main__.py"] = start_text("main").encode()
+    files.update(_policies())
+    buffer = io.BytesIO(head)
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name, _DATE), files[name])
+    return buffer.getvalue()
+
+
+def cached(folder: str, key: str = "") -> tuple[str, str]:
+    """Return path and digest of a bundle kept in ``folder``, which is made if absent.
+
+    It is built again when a file of the package has changed: ``key`` is what
+    :func:`current_key` has returned. Raises RemedyError.
+    """
+    if not os.path.isdir(folder):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    shelf = os.path.join(folder, key or current_key())
+    os.makedirs(shelf, mode=0o700, exist_ok=True)
+    found = _on(shelf)
+    if found is None:
+        with open(os.path.join(shelf, "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Ansible asks for many hosts at once: one builds
+            found = _on(shelf) or _shelved(build(), shelf)
+    return found
+
+
+def _on(shelf: str) -> Optional[tuple[str, str]]:
+    for name in os.listdir(shelf):
+        if name.endswith(".pyz"):
+            return os.path.join(shelf, name), name[: -len(".pyz")]
+    return None
+
+
+def _shelved(data: bytes, shelf: str) -> tuple[str, str]:
+    path = os.path.join(shelf, f"{digest(data)}.pyz")
+    draft = f"{path}.{os.getpid()}"
+    with open(draft, "xb") as file:
+        file.write(data)
+    os.replace(draft, path)
+    return path, digest(data)
+
+
+def start_text(name: str) -> str:
+    """Return the text of ``main`` or ``launch`` in ``start/``, behind that of ``check``."""
+    parts = (_read(f"start/{part}.py").decode() for part in ("check", name))
+    return "\n".join(parts)
+
+
+def current_key() -> str:
+    """Return what changes with the files that go in: their names, sizes and times."""
+    policies = [
+        [name, os.stat(path).st_mtime_ns] for name, path in sorted(shipped.policies().items())
+    ]
+    magic = importlib.util.MAGIC_NUMBER.hex()
+    plain = json.dumps([remedies.__version__, magic, contents.stamps(_PACKAGE), policies, _PACKAGE])
+    return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+
+def _read(name: str) -> bytes:
+    """Return a file of the package as the import system reads it."""
+    with open(os.path.join(_PACKAGE, name), "rb") as file:
+        return file.read()
+
+
+def _bytecode(name: str, source: bytes) -> bytes:
+    """Return the pyc of a module; it names the path inside the bundle, none of this machine."""
+    code = compile(source, name, "exec", dont_inherit=True)
+    flags = _UNCHECKED_HASH.to_bytes(4, "little")
+    head = importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source)
+    return head + marshal.dumps(code, packed.FORM)
+
+
+def _binding() -> dict[str, bytes]:
+    """Return the files of the Python module ``nftables``: one, or Debian's package of two."""
+    found = importlib.util.find_spec("nftables")
+    if found is None or found.origin is None:
+        raise RemedyError(
+            "the Python module 'nftables' is not installed, and the bundle carries it",
+            "pip install pip-nftables",
+        )
+    folder, name = os.path.split(found.origin)
+    names = ["nftables.py"] if name == "nftables.py" else ["__init__.py", "nftables.py"]
+    inside = "" if name == "nftables.py" else "nftables/"
+    files = {}
+    for name in names:
+        with open(os.path.join(folder, name), "rb") as file:
+            files[inside + name] = file.read()
+    return files
+
+
+def _policies() -> dict[str, bytes]:
+    """Return every shipped policy, compiled."""
+    from remedies import policy
+
+    return {
+        f"remedies/shipped_data/compiled/{name}.json": json.dumps(
+            {"tool": remedies.__version__, "policy": codec.encode(policy.load((name,)))}
+        ).encode()
+        for name in shipped.policies()
+    }

@@ -1,0 +1,78 @@
+"""What belongs to the host side: the files that the bundle carries, and that keep to Python 3.9."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+CONTROL = (
+    "bundle/",
+    "fleet/",
+    "lab/",
+    "policy/",
+    "report/",
+    "cli/bundle.py",
+    "cli/completion.py",
+    "cli/export.py",
+    "cli/fleet",
+    "cli/lab.py",
+    "cli/policy.py",
+    "cli/schema.py",
+)
+"""The control side, as beginnings of paths within the package."""
+HOST_IN_CONTROL = (
+    "policy/__init__.py",
+    "policy/cache.py",
+    "policy/sources.py",
+    "policy/waivers.py",
+    "report/__init__.py",
+    "report/chain.py",
+    "report/collect.py",
+    "report/controls.py",
+    "report/formats/__init__.py",
+    "report/formats/csv.py",
+    "report/formats/json.py",
+    "report/formats/jsonl.py",
+    "report/formats/markdown.py",
+    "report/formats/nagios.py",
+    "report/formats/sarif.py",
+    "report/history.py",
+    "report/host_info.py",
+    "report/markdown_escape.py",
+    "report/record.py",
+    "report/redact.py",
+    "report/transactions.py",
+)
+"""What a compiled policy needs, and a host's record of itself in the
+formats that need the standard library alone."""
+_STARTS = "start/"
+"""In the bundle as its ``__main__.py``, not as modules."""
+
+
+def host_side(package: str) -> list[str]:
+    """Return the files of the host side in ``package`` (a folder), as sorted relative paths."""
+    return [name for name, _, _ in stamps(package)]
+
+
+def bundled(package: str) -> list[str]:
+    """Return those of :func:`host_side` that are modules in the bundle."""
+    return [name for name in host_side(package) if not name.startswith(_STARTS)]
+
+
+def stamps(package: str) -> list[tuple[str, int, int]]:
+    """Return the files of the host side, sorted, with size and time (ns) of each."""
+    return sorted(
+        found
+        for found in _sources(package, "")
+        if found[0] in HOST_IN_CONTROL or not found[0].startswith(CONTROL)
+    )
+
+
+def _sources(folder: str, inside: str) -> Iterator[tuple[str, int, int]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                status = entry.stat()
+                yield inside + entry.name, status.st_size, status.st_mtime_ns
+            elif entry.name not in ("__pycache__", "shipped_data") and entry.is_dir():
+                yield from _sources(entry.path, f"{inside}{entry.name}/")

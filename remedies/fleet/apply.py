@@ -1,0 +1,240 @@
+"""Applying on one host so that no controller, and no cut line, leaves it in between.
+
+The host applies and arms its own timer. Then a new connection is opened, the detectors run again
+over it, and only then the host is told to keep the change. Where that does not work out, the host
+goes back by itself when its time is up; this waits for it and says what became of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from remedies.fleet import calls
+from remedies.fleet.calls import UNREACHED, Outcome, Visit
+from remedies.fleet.controller import GONE
+from remedies.fleet.host_state import Standing
+from remedies.fleet.remote import Answer, Lost, documents
+from remedies.fleet.request import Approved
+from remedies.transaction.consent import Consent, demand
+from remedies.values import replace
+
+APPLYING, CONFIRMING, UNDOING = "applying", "confirming", "undoing"
+"""What a host was told last, noted before it is told: should the controller be ended, this is what
+may have happened there."""
+LEFT = f"{GONE}: left to undo itself"
+GRACE = 3.0
+"""Seconds that a host may take to undo what nobody confirmed in time."""
+_BAD = ("exposed", "active", "proven")
+_STATES = {
+    "nothing": "untouched",
+    "refused": "untouched",
+    "stale": "untouched",
+    "rolled-back": "reverted",
+    "reverted": "reverted",
+    "incomplete": "needs-human",
+}
+_UNCHANGED = (1, 5, 6, 64, 65, 77, 78, 126, 127)
+"""Exit codes that promise that nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is applied, and how."""
+
+    timeout: float
+    """Seconds until the host goes back unless confirmed; 0: it is not asked to."""
+    approved: Optional[Approved] = None
+    previous: str = ""
+    """The transaction that an earlier, killed controller of the same run knew of."""
+    words: tuple[str, ...] = ()
+    """Further words for ``remedy apply`` (a change's ticket, ``--prune``)."""
+
+
+def apply(
+    visit: Visit,
+    asked: Asked,
+    agreed: Consent,
+    say: Callable[[Standing], None],
+    wait: Callable[[float], None],
+    led: Callable[[], bool] = lambda: True,
+) -> Outcome:
+    """Apply, look again over a new connection, and confirm.
+
+    ``say`` takes every word about the host that has to outlive this process; ``wait`` lets the
+    host's time run out. Where nobody leads the rollout any more (``led``) nothing is begun, and
+    nothing confirmed. Raises Lost only where the host cannot be reached at all.
+    """
+    demand(agreed)
+    policy = asked.approved.policy if asked.approved else visit.order.compiled_policy()
+    first_answer = _history(visit)
+    if not first_answer.plain:
+        return Outcome(calls.told(visit, "untouched", first_answer))
+    rows = _items(first_answer.plain, "transactions")
+    before = str(rows[0].get("transaction")) if rows else ""
+    if any(
+        r.get("transaction") == asked.previous and r.get("outcome") == "confirmed" for r in rows
+    ):
+        return Outcome(Standing(visit.name, "confirmed", transaction=asked.previous, changed=True,
+                                message="confirmed before the controller was resumed"))  # fmt: skip
+    words = [*visit.order.words("apply"), *visit.order.watching(), calls.AGREED, "--no-wait"]
+    words += ["--confirm-timeout", f"{asked.timeout:g}s", *asked.words]
+    words += ["-"] if asked.approved else []
+    plan = asked.approved.plan if asked.approved else None
+
+    def note(standing: Standing) -> None:
+        say(replace(standing, details={"timeout": asked.timeout}))
+
+    if not led():
+        return Outcome(Standing(visit.name, "untouched", 1, f"{GONE}: nothing was sent"))
+    note(Standing(visit.name, "applied", message=APPLYING))
+    try:
+        answer = visit.host.ask(words, documents(policy, plan))
+    except Lost as error:
+        wait(asked.timeout + GRACE)
+        return Outcome(_became(visit, before, f"the connection broke while applying: {error}"))
+    first = _first(visit, answer)
+    if first.state != "applied" or first.until is None:
+        done = replace(first, state="confirmed") if first.state == "applied" else first
+        return Outcome(done, answer.plain)
+    note(first)
+    try:
+        last = _second(visit, policy, first, answer.plain, agreed, note, led)
+    except Lost as error:
+        wait(asked.timeout + GRACE)
+        why = f"no new connection after applying: {error}"
+        last = _became(visit, before, why, first.transaction)
+    if last.message == LEFT:
+        last = replace(last, details={"timeout": asked.timeout})
+    return Outcome(last, answer.plain)
+
+
+def _first(visit: Visit, answer: Answer) -> Standing:
+    """Return how the host stands after ``apply`` answered."""
+    outcome = str(answer.plain.get("outcome", ""))
+    transaction, until = (answer.plain.get(k) for k in ("transaction", "pending_confirm_until"))
+    if outcome == "applied":
+        state = "applied"
+    elif outcome in _STATES:
+        state = _STATES[outcome]
+    else:
+        state = "untouched" if answer.rc in _UNCHANGED else "needs-human"
+    return Standing(
+        host=visit.name,
+        state=state,
+        rc=answer.rc,
+        message=_reason(answer, state),
+        transaction=str(transaction) if transaction else None,
+        until=str(until) if until else None,
+        changed=outcome in ("applied", "incomplete"),
+    )
+
+
+def _reason(answer: Answer, state: str) -> str:
+    refused = answer.plain.get("refused") or []
+    reason = answer.message or str(answer.plain.get("reason") or "")
+    if not reason and state == "untouched" and answer.rc == 8 and isinstance(refused, list):
+        return "; ".join(f"{r.get('fix')} refused: {r.get('reason')}" for r in refused)
+    return reason
+
+
+def _second(
+    visit: Visit,
+    policy: str,
+    first: Standing,
+    applied: dict[str, Any],
+    agreed: Consent,
+    note: Callable[[Standing], None],
+    led: Callable[[], bool],
+) -> Standing:
+    """Look again and confirm, each over a connection of its own; or undo. Raises Lost."""
+    left = replace(first, rc=1, message=LEFT)
+    if not led():
+        return left
+    found = calls.look(visit, "verify", policy=policy)
+    wrong = _wrong(found, first, applied)
+    if not led():
+        return left
+    note(replace(first, message=UNDOING if wrong else CONFIRMING))
+    if not wrong:
+        kept = calls.confirm(visit, first.transaction, agreed).standing
+        if kept.state == "confirmed":
+            return replace(first, state="confirmed", until=None, rc=first.rc)
+        if kept.state == "reverted":
+            return replace(first, state="reverted", rc=7, changed=False, until=None,
+                           message="not confirmed in time: the host has undone it")  # fmt: skip
+        wrong = f"it could not be confirmed: {kept.message or 'nothing waits there'}"
+    which = [first.transaction] if first.transaction else []
+    undone = calls.roll_back(visit, which, agreed).standing
+    if undone.state == "reverted":
+        return replace(first, state="reverted", rc=3, changed=False, until=None, message=wrong)
+    # The host may have been first: its time was up before it was looked at.
+    became = _became(visit, "", wrong, first.transaction)
+    if became.state == "reverted":
+        return became
+    return replace(first, state="needs-human", rc=4, until=None,
+                   message=f"{wrong}; and it was not undone: {undone.message}")  # fmt: skip
+
+
+def _wrong(found: Outcome, first: Standing, applied: dict[str, Any]) -> str:
+    """Say why a change must not stay; empty where it may."""
+    if found.plain.get("kind") != "verify":
+        return f"it could not be looked at again: {found.standing.message}"
+    answered = {str(item.get("finding")) for item in _items(applied, "verified")}
+    still = [
+        f"{f.get('condition')} on {f.get('subject')} is {f.get('verdict')}"
+        for f in _items(found.plain, "findings")
+        if f.get("id") in answered and f.get("verdict") in _BAD and not f.get("waived")
+    ]
+    drifted = [
+        f"{entry.get('resource')} is {entry.get('state')}"
+        for entry in _items(found.plain, "in_force")
+        if entry.get("transaction") == first.transaction
+        and entry.get("state") in ("drifted", "gone")
+    ]
+    if still:
+        return f"the fault is still there: {'; '.join(still)}"
+    return f"what was applied did not stay: {'; '.join(drifted)}" if drifted else ""
+
+
+def _items(plain: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = plain.get(key)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+
+
+def _history(visit: Visit) -> Answer:
+    """Return the newest transactions of the host, newest first. Raises Lost."""
+    return visit.host.ask([*visit.order.words("history"), "--limit", "5"])
+
+
+def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = None) -> Standing:
+    """Ask a host that was lost, its time being up, what became of the change.
+
+    Where the host never told the ``transaction``, it is the first one that came after ``before``:
+    somebody else, or a run that was resumed, may have applied again since.
+    """
+    lost = Standing(visit.name, "unreachable", UNREACHED, details={"touched": True},
+                    message=f"{why}; out of reach, its own timer undoes it")  # fmt: skip
+    try:
+        rows = _items(_history(visit).plain, "transactions")
+    except Lost:
+        return lost
+    names = [str(row.get("transaction")) for row in rows]
+    new = rows[: names.index(before)] if before in names else rows
+    ours = [row for row in new if row.get("kind") == "apply"][-1:]
+    if transaction is not None:
+        ours = [row for row in rows if row.get("transaction") == transaction]
+        if not ours:
+            why = f"{why}; its journal does not tell of {transaction}"
+            return replace(lost, state="needs-human", rc=4, details={}, message=why)
+    if not ours:
+        return replace(lost, state="untouched", details={}, message=f"{why}; nothing was changed")
+    name, outcome = str(ours[0].get("transaction")), str(ours[0].get("outcome"))
+    undone = any(name in (row.get("undoes") or []) for row in new)
+    told = replace(lost, transaction=name, details={})
+    if outcome in ("reverted", "rolled-back") or undone:
+        return replace(told, state="reverted", rc=7, message=f"{why}; the host has undone it")
+    if outcome == "confirmed":
+        return replace(told, state="confirmed", rc=0, changed=True, message=why)
+    return replace(told, state="needs-human", rc=4, message=f"{why}; its outcome is {outcome}")

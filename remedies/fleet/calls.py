@@ -1,0 +1,134 @@
+"""What each verb does on one host, beyond asking once: look, confirm, roll back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from remedies.fleet.host_state import Standing
+from remedies.fleet.remote import Answer, Host, documents
+from remedies.fleet.request import Order
+from remedies.transaction.consent import Consent, demand
+
+UNREACHED = 9
+AGREED = "--playbook"
+"""The option that tells a host that the play has been agreed to: its journal says so."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One host, by name, and what it is asked."""
+
+    name: str
+    host: Host
+    order: Order
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a host stands now, and what it answered."""
+
+    standing: Standing
+    plain: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> list[dict[str, Any]]:
+        """Return the changes that the answer speaks of."""
+        found = self.plain.get("changes")
+        return found if isinstance(found, list) else []
+
+
+def look(visit: Visit, verb: str, extra: Sequence[str] = (), policy: str = "") -> Outcome:
+    """Run a verb that changes nothing: ``scan``, ``plan`` or ``verify``. Raises Lost."""
+    policy = policy or visit.order.compiled_policy()
+    words = [*visit.order.words(verb), *visit.order.watching(), *extra]
+    answer = visit.host.ask(words, documents(policy))
+    return Outcome(told(visit, "untouched", answer), answer.plain)
+
+
+def dry_run(visit: Visit, plan: str, policy: str) -> Outcome:
+    """Ask whether an approved plan still holds. Raises Lost."""
+    words = [*visit.order.words("apply"), *visit.order.watching(), "--dry-run", "-"]
+    answer = visit.host.ask(words, documents(policy, plan))
+    return Outcome(told(visit, "untouched", answer), answer.plain)
+
+
+def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcome:
+    """Keep what waits on the host. Raises Lost."""
+    demand(agreed)
+    words = visit.order.words("confirm") + ([transaction] if transaction else [])
+    answer = visit.host.ask(words)
+    states = {"confirmed": "confirmed", "reverted": "reverted"}
+    state = states.get(str(answer.plain.get("outcome")), "untouched")
+    return Outcome(told(visit, state, answer, changed=state == "confirmed"), answer.plain)
+
+
+def would_confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
+    """Ask the host what waits there to be confirmed. Raises Lost."""
+    words = [*visit.order.words("confirm"), "--dry-run", *([transaction] if transaction else [])]
+    answer = visit.host.ask(words)
+    name = answer.plain.get("transaction")
+    note = f"transaction {name} would stay" if name else "nothing waits"
+    return Outcome(told(visit, "untouched", answer, message="" if answer.rc else note),
+                   answer.plain)  # fmt: skip
+
+
+def report(visit: Visit, since: str = "", head: str = "", policy: str = "") -> Answer:
+    """Ask for the host's record: what it finds now, and its journal. Raises Lost.
+
+    ``since`` limits the transactions; ``head`` is a hash that its journal must hold.
+    """
+    words = [*visit.order.words("report"), *visit.order.watching()]
+    words += ["--since", since] if since else []
+    words += ["--head", head] if head else []
+    return visit.host.ask(words, documents(policy or visit.order.compiled_policy()))
+
+
+def would_roll_back(visit: Visit, which: Sequence[str]) -> Outcome:
+    """Ask the host what :func:`roll_back` would undo. Raises Lost."""
+    return _undone(visit, [*visit.order.words("rollback"), "--dry-run", *which])
+
+
+def roll_back(
+    visit: Visit, which: Sequence[str], agreed: Consent, extra: Sequence[str] = ()
+) -> Outcome:
+    """Undo on the host; ``which`` is a transaction, ``--fix ID``, ``--every`` or nothing.
+
+    Raises Lost.
+    """
+    demand(agreed)
+    return _undone(visit, [*visit.order.words("rollback"), AGREED, *extra, *which])
+
+
+def _undone(visit: Visit, words: Sequence[str]) -> Outcome:
+    answer = visit.host.ask(words)
+    outcome = str(answer.plain.get("outcome"))
+    states = {"rolled-back": "reverted", "nothing": "untouched"}
+    state = states.get(outcome, "needs-human") if answer.plain else "needs-human"
+    if not answer.plain and answer.rc in (1, 6, 64, 65, 77, 78):
+        state = "untouched"
+    drift = answer.plain.get("drift") or []
+    note = "; ".join(map(str, drift)) if isinstance(drift, list) else ""
+    changed = outcome in ("rolled-back", "incomplete")
+    return Outcome(told(visit, state, answer, changed=changed, message=note), answer.plain)
+
+
+def told(
+    visit: Visit,
+    state: str,
+    answer: Answer,
+    *,
+    changed: bool = False,
+    message: str = "",
+    transaction: Optional[str] = None,
+) -> Standing:
+    """Return the word about a host that its answer gives."""
+    return Standing(
+        host=visit.name,
+        state=state,
+        rc=answer.rc,
+        message=message or answer.message,
+        transaction=transaction,
+        changed=changed,
+    )

@@ -1,0 +1,1 @@
+"""Network namespaces: entered, found, worked through; and the containers they belong to."""

@@ -1,0 +1,144 @@
+"""Advice as text. A fix returns data; here it becomes words.
+
+The short text is always there and costs nothing. The long one, with recipes to paste, is rendered
+by Jinja2 from ``templates/`` and only where somebody asks for it with ``-v``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from remedies.model import Advice, Plan
+
+Values = Mapping[str, Any]
+
+
+def texts(plan: Plan) -> dict[int, str]:
+    """Return the short text of every advice of a plan, by its position."""
+    return {position: advice_text(advice) for position, advice in enumerate(plan.advice)}
+
+
+def advice_text(advice: Advice, *, long: bool = False) -> str:
+    """Return the text of an advice; ``long`` adds what a person can paste.
+
+    An advice whose template this version does not know (a plan saved by a newer one) is shown as
+    its values, whole. Raises RemedyError where the long text is asked for and Jinja2 is missing,
+    InputError where a value that the text needs is missing or of another kind.
+    """
+    try:
+        short = _SHORT.get(advice.template, _values)(advice.values)
+        if not long or advice.template not in _LONG:
+            return short
+        return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # of a saved plan
+        from remedies.errors import InputError
+
+        raise InputError(
+            f"the advice of {advice.fix} is not as expected ({error!r})", "make a new plan"
+        ) from error
+
+
+def _bind(values: Values) -> str:
+    addresses = [with_port(str(a), str(values["port"])) for a in values["addresses"]]
+    who = _who(values)
+    if not addresses:
+        return f"{who} should bind to the one address its clients ask, not to every address."
+    where = " or ".join(addresses)
+    why = "the address clients asked" if values["asked"] else "the one that its clients ask"
+    return (
+        f"Let {who} bind to {where} ({why}) instead of every address, or set IP_PKTINFO on its "
+        "socket and answer from the address asked. 'remedy plan -v' shows how."
+    )
+
+
+def _proxy(values: Values) -> str:
+    port, inside = str(values["port"]), str(values["container_port"] or values["port"])
+    name = values["container_name"] or values["container_address"] or "the container"
+    asked = [f"{with_port(str(a), port)}:{inside}/udp" for a in values["addresses"]]
+    publish = f" (--publish {asked[0]})" if asked else ""
+    return (
+        f"Let containers of its network ask {name} itself, port {inside}; or publish port {port} "
+        f'on one address{publish}; or set "userland-proxy": false for Docker; or update Docker: '
+        "from 28.0.0 on its proxy answers from the address asked. 'remedy plan -v' shows how."
+    )
+
+
+def _who(values: Values) -> str:
+    name = values["process"] or "the server"
+    known = {
+        "container": f"{name} (process {values['pid']}, in container {values['container']})",
+        "unit": f"{name} (process {values['pid']}, of {values['unit']})",
+        "process": f"{name} (process {values['pid']})",
+    }
+    return known.get(str(values["place"]), "the server")
+
+
+def with_port(address: str, port: str) -> str:
+    """Return address and port as programs write them: IPv6 in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _fix(values: Values) -> str:
+    resources = ", ".join(map(str, values["resources"]))
+    return (
+        f"remedy can do this by itself ({resources}): set 'mode: fix' for "
+        f"{values['condition']} in the policy."
+    )
+
+
+def _values(values: Values) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in values.items())
+
+
+_SHORT: dict[str, Callable[[Values], str]] = {"bind": _bind, "proxy": _proxy, "fix": _fix}
+_LONG = {"bind": "bind.txt.j2", "proxy": "proxy.txt.j2"}
+
+PROGRAMS = {
+    "dnsmasq": "dnsmasq",
+    "unbound": "unbound",
+    "named": "named",
+    "coredns": "coredns",
+    "kamailio": "kamailio",
+    "asterisk": "asterisk",
+    "freeradius": "freeradius",
+    "radiusd": "freeradius",
+    "syslog-ng": "syslog-ng",
+    "rsyslogd": "rsyslogd",
+    "chronyd": "chronyd",
+    "nc": "nc",
+    "nc.openbsd": "nc",
+    "nc.traditional": "nc",
+    "ncat": "nc",
+    "netcat": "nc",
+}
+"""Process names to the programs whose options ``templates/program.txt.j2`` knows."""
+
+
+def _rendered(template: str, values: Values) -> str:
+    from remedies.errors import RemedyError
+
+    try:
+        import jinja2
+    except ImportError:
+        raise RemedyError("the long advice needs Jinja2", "pip install Jinja2") from None
+    environment = jinja2.Environment(  # noqa: S701  # plain text for a terminal, cleaned there
+        loader=jinja2.PackageLoader("remedies.planning"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["with_port"] = with_port
+    environment.tests["v4"] = _is_v4
+    program = PROGRAMS.get(str(values.get("process")), "")
+    try:
+        text = environment.get_template(template).render(
+            {"program": program, "known": bool(program), **values}
+        )
+    except jinja2.UndefinedError as error:
+        raise ValueError(str(error)) from error
+    return text.strip()
+
+
+def _is_v4(address: str) -> bool:
+    return ":" not in address

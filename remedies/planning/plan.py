@@ -1,0 +1,228 @@
+"""From findings to a plan: which fix, which resources, what differs. Pure but for its reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from remedies import catalogue
+from remedies.facts import Facts
+from remedies.facts.netfilter import Netfilter
+from remedies.model import (
+    Advice,
+    Change,
+    Finding,
+    Held,
+    Host,
+    Plan,
+    Policy,
+    Refusal,
+    Rule,
+    Scan,
+    Standing,
+    Terms,
+)
+from remedies.planning import removal
+from remedies.planning.draft import Draft
+from remedies.planning.engine import acts, rule_for
+from remedies.planning.reads import Reads
+from remedies.values import replace
+
+
+def terms_for(policy: Policy, facts: Facts, params: Mapping[str, object], fix: str) -> Terms:
+    """Resolve ``backend: auto`` and ``persist`` for this host and namespace."""
+    backend = policy.backend
+    if backend == "auto":
+        netfilter = facts.known.get("netfilter")
+        has_nft = not isinstance(netfilter, Netfilter) or netfilter.nf_tables
+        backend = "nftables" if has_nft else "iptables"
+    return Terms(
+        backend=backend,
+        persist=policy.persist and facts.host.netns == "host",
+        params={**catalogue.fix(fix).PARAMS, **params},
+    )
+
+
+def plan(
+    policy: Policy,
+    facts: Facts,
+    scanned: Scan,
+    held: Mapping[str, Held],
+    reads: Reads,
+    *,
+    prune: bool = False,
+    warnings: tuple[str, ...] = (),
+) -> Plan:
+    """Say what would change so that the host is as policy wants it.
+
+    ``held`` is what the journal says is in force; with ``prune`` a fix whose cause is gone is
+    removed too. Raises Unreadable when a resource that must be compared cannot be read.
+    """
+    draft = Draft(reads, facts)
+    for standing in policy.require:
+        _require(draft, policy, facts, standing)
+    for finding in scanned.findings:
+        rule = rule_for(policy, finding.condition)
+        if not acts(finding, rule):
+            continue
+        if rule.mode == "advise":
+            _advise(draft, policy, facts, finding, rule, held)
+        elif rule.mode == "fix":
+            _choose(draft, policy, facts, finding, rule, held)
+    draft.kept |= _kept(policy, scanned, prune)
+    made = draft.made({} if prune else held)
+    changes = [change for change in made.values() if change is not None]
+    of_fixes = tuple(changes)
+    stays = draft.kept.__contains__
+    unwanted = [e for a, e in held.items() if a not in draft.wanted and not stays(e.fix)]
+    given_back = removal.give_back(unwanted, () if prune else policy.names, scanned, reads)
+    changes += given_back.changes
+    changes.sort(key=lambda c: (c.boot, c.action == "remove"))
+    return Plan(
+        scan=scanned,
+        policy=policy.ref(),
+        changes=tuple(changes),
+        advice=tuple(draft.advice),
+        refused=(*draft.refused, *given_back.refused),
+        warnings=warnings,
+        kept=given_back.kept,
+        lost_at_boot=lost_at_boot(facts.host, of_fixes),
+        settled=tuple(address for address, change in made.items() if change is None),
+        made_from=draft.made_from if changes else {},
+    )
+
+
+def lost_at_boot(host: Host, changes: tuple[Change, ...]) -> tuple[str, ...]:
+    """Return the resources that fixes change and nothing brings back at the next boot."""
+    if host.netns != "host":  # any other namespace ends with the boot itself
+        return ()
+    return tuple(c.resource for c in changes if not c.boot and not c.terms.persist)
+
+
+def _require(draft: Draft, policy: Policy, facts: Facts, standing: Standing) -> None:
+    terms = terms_for(policy, facts, standing.params, standing.fix)
+    reason = draft.want(standing.fix, None, terms)
+    if reason is not None:
+        draft.refused.append(Refusal(fix=standing.fix, finding=None, reason=reason))
+
+
+def _choose(
+    draft: Draft,
+    policy: Policy,
+    facts: Facts,
+    finding: Finding,
+    rule: Rule,
+    held: Mapping[str, Held],
+) -> None:
+    """Use the first fix that is not refused, or all of them where policy says ``all``."""
+    refused: list[Refusal] = []
+    used = False
+    for name in _in_order(finding, rule, held):
+        terms = terms_for(policy, facts, {}, name)
+        spare = _must_be_harmless(policy, finding, rule, name, held)
+        reason = _could_harm(finding, rule, name) if spare else None
+        if reason is not None:
+            draft.kept.add(name)  # what is in force for another finding stays
+        else:
+            reason = draft.want(name, finding, terms, keep_flows=spare)
+        if reason is not None:
+            refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
+            continue
+        used = True
+        if not rule.every:
+            break
+    stands_in = used and not rule.every
+    draft.refused += [replace(r, wanted=not stands_in) for r in refused]
+
+
+def _must_be_harmless(
+    policy: Policy, finding: Finding, rule: Rule, name: str, held: Mapping[str, Held]
+) -> bool:
+    """Return whether only a harmless fix may be applied.
+
+    That is so for a fault that was not seen, unless the policy accepts the harm of this fix or
+    requires it, or the fix is in force for this finding (a standing fix has none on record).
+    """
+    if finding.verdict != "exposed" or name in rule.accept_harm:
+        return False
+    if any(standing.fix == name for standing in policy.require):
+        return False
+    in_force_for = [entry.answered for entry in held.values() if entry.fix == name]
+    return all(found and finding.id not in {f.id for f in found} for found in in_force_for)
+
+
+def _could_harm(finding: Finding, rule: Rule, name: str) -> Optional[str]:
+    """Return why a fix is refused for a fault that was not seen, or None for a harmless fix."""
+    if catalogue.fix(name).HARMLESS:
+        return None
+    others = [o for o in catalogue.harmless(finding.condition) if o not in rule.fixes]
+    use = f"use {' or '.join(others)}, or " if others else ""
+    return (
+        f"the fault was not seen, and {name} can end connections that work "
+        f"('remedy explain {name}' says which): {use}accept that with "
+        f"'accept_harm: [{name}]' in the policy's rule for {finding.condition}"
+    )
+
+
+def _in_order(finding: Finding, rule: Rule, held: Mapping[str, Held]) -> list[str]:
+    """Return a rule's fixes as they are tried.
+
+    What is in force comes first: a reason that held yesterday and not today must not swap one fix
+    for another at each apply. For what is only exposed, a fix that ended traffic in the harm
+    matrix comes after those that did not, whatever the policy's order.
+    """
+    exposed = finding.verdict == "exposed"
+    in_force = {entry.fix for entry in held.values()}
+    return sorted(
+        rule.fixes,
+        key=lambda name: (name not in in_force, exposed and not catalogue.fix(name).HARMLESS),
+    )
+
+
+def _advise(
+    draft: Draft,
+    policy: Policy,
+    facts: Facts,
+    finding: Finding,
+    rule: Rule,
+    held: Mapping[str, Held],
+) -> None:
+    """Say what could be done: a fix's own advice, or that policy could let the tool do it."""
+    for name in _in_order(finding, rule, held):
+        terms = terms_for(policy, facts, {}, name)
+        fix = catalogue.fix(name)
+        spare = _must_be_harmless(policy, finding, rule, name, held)
+        reason = _could_harm(finding, rule, name) if spare else None
+        reason = reason or draft.refusal(name, finding, terms)
+        if reason is not None:
+            draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))
+            continue
+        desired = fix.desired(finding, facts, terms)
+        if not isinstance(desired, Advice):
+            desired = Advice(
+                fix=name,
+                finding=finding.id,
+                title=fix.TITLE,
+                template="fix",
+                values={"condition": finding.condition, "resources": [w.resource for w in desired]},
+            )
+        draft.advice.append(desired)
+        if not rule.every:
+            return
+
+
+def _kept(policy: Policy, scanned: Scan, prune: bool) -> set[str]:
+    """Return the fixes that stay although no finding asks for them.
+
+    Those of conditions that could not be judged; and, without ``prune``, those whose cause is
+    gone, since it may be gone for seconds only.
+    """
+    acting = {f.condition for f in scanned.findings if acts(f, rule_for(policy, f.condition))}
+    unjudged = {u.condition for u in scanned.unknown}
+    unjudged |= {f.condition for f in scanned.findings if f.verdict == "unknown"}
+    return {
+        fix
+        for name, rule in policy.rules.items()
+        if rule.mode == "fix" and name not in acting and (name in unjudged or not prune)
+        for fix in rule.fixes
+    }

@@ -1,0 +1,152 @@
+"""One rule as the walk through a ruleset sees it, whichever store it came from.
+
+A :class:`Terms` collects a rule's conditions while it is decoded and narrows a ``Match`` by one
+condition at a time, so that a decoder only says "this field lies in these ranges".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from remedies.rules.matching import conjoin, ports_except
+from remedies.rules.prefixes import of_range
+from remedies.rules.rule import Match, PortRange
+from remedies.values import dataclass, replace
+
+Span = tuple[int, int]
+"""First and last value of a field, as numbers, both included."""
+
+STATES = {1: "invalid", 2: "established", 4: "related", 8: "new"}
+"""NF_CT_STATE_BIT() of include/uapi/linux/netfilter/nf_conntrack_common.h. What stands for
+untracked differs between nf_tables (64) and xt_conntrack (256)."""
+
+PROTOCOLS = {
+    1: "icmp",
+    2: "igmp",
+    6: "tcp",
+    17: "udp",
+    33: "dccp",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    58: "icmpv6",
+    132: "sctp",
+    136: "udplite",
+}
+
+ADDRESS_BITS = {"ip": 32, "ip6": 128}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rule: the packets it sees, what it does to them on the way, and where it sends them."""
+
+    match: Match
+    verdict: str = ""
+    """``accept``, ``drop``, ``return``, ``reject`` (an ICMP error), ``reset`` (a TCP reset),
+    ``queue``, ``jump``, ``goto``; or empty: on to the next rule."""
+    chain: str = ""
+    """Where a jump or goto leads."""
+    action: str = ""
+    """``dnat``, ``redirect``, ``snat``, ``masquerade`` or ``notrack``; or empty."""
+    to: str = ""
+    conntrack: bool = False
+    """It makes the kernel track connections."""
+
+
+def protocol_name(number: int) -> str:
+    """Return the protocol's name, or its number where it has none that rules use."""
+    return PROTOCOLS.get(number, str(number))
+
+
+def states_of(mask: int, untracked: int) -> tuple[str, ...]:
+    """Return the state names of a mask; ``untracked`` is that state's bit in it."""
+    found = [name for bit, name in STATES.items() if mask & bit]
+    return (*found, "untracked") if mask & untracked else tuple(found)
+
+
+class Terms:
+    """The conditions of one rule, gathered one by one."""
+
+    def __init__(self, match: Match = Match()) -> None:  # noqa: B008 (frozen)
+        self.match: Match | None = match
+        """None once no packet can meet them all."""
+
+    def narrow(self, condition: Match) -> None:
+        """Add a condition."""
+        if self.match is not None:
+            self.match = conjoin(self.match, condition)
+
+    def unknown(self, name: str) -> None:
+        """Add a condition that is not modelled."""
+        self.narrow(Match(unmodelled=(name,)))
+
+    def family(self, family: str) -> None:
+        """Only packets of IPv4 (``ip``) or IPv6 (``ip6``): every source of that family."""
+        self.narrow(Match(sources=("0.0.0.0/0" if family == "ip" else "::/0",)))
+
+    def protocol(self, numbers: Iterable[int], *, negate: bool = False) -> None:
+        """Only these protocols (0 in a list means any), or all but these."""
+        names = tuple(protocol_name(number) for number in numbers)
+        if not negate:
+            self.narrow(Match(protocols=names))
+            return
+        if not {"tcp", "udp"} & set(names):
+            # What else there may be has no bearing on us; these two are what NAT rules are about.
+            self.narrow(Match(unmodelled=("! " + ",".join(names),)))
+            return
+        others = tuple(name for name in PROTOCOLS.values() if name not in names)
+        self.narrow(Match(protocols=others))
+
+    def addresses(self, side: str, prefixes: Sequence[str], *, negate: bool = False) -> None:
+        """Only these prefixes (or all but these) as ``source`` or ``destination``."""
+        values = tuple(prefixes)
+        if side == "source":
+            self.narrow(Match(not_sources=values) if negate else Match(sources=values))
+        else:
+            self.narrow(Match(not_destinations=values) if negate else Match(destinations=values))
+
+    def spans(self, side: str, family: str, spans: Iterable[Span], *, negate: bool = False) -> None:
+        """Only these address ranges, as numbers."""
+        bits = ADDRESS_BITS[family]
+        prefixes = [prefix for first, last in spans for prefix in of_range(bits, first, last)]
+        self.addresses(side, prefixes, negate=negate)
+
+    def ports(self, side: str, ranges: Iterable[PortRange], *, negate: bool = False) -> None:
+        """Only these port ranges (or all but these) as ``source`` or ``destination``."""
+        wanted = ports_except(ranges) if negate else tuple(ranges)
+        if wanted == ((0, 65535),):
+            return
+        if not wanted:
+            self.match = None
+        elif side == "source":
+            self.narrow(Match(source_ports=wanted))
+        else:
+            self.narrow(Match(destination_ports=wanted))
+
+    def interfaces(self, side: str, names: Sequence[str], *, negate: bool = False) -> None:
+        """Only these interfaces (or all but these) as ``in`` or ``out``; ``*`` ends a prefix."""
+        values = tuple(names)
+        if side == "in":
+            self.narrow(Match(not_in_interfaces=values) if negate else Match(in_interfaces=values))
+        else:
+            self.narrow(
+                Match(not_out_interfaces=values) if negate else Match(out_interfaces=values)
+            )
+
+    def states(self, names: Sequence[str], *, negate: bool = False) -> None:
+        """Only these conntrack states, or all but these."""
+        every = (*STATES.values(), "untracked")
+        wanted = tuple(name for name in every if (name in names) != negate)
+        if wanted:
+            self.narrow(Match(states=wanted))
+        else:
+            self.match = None
+
+    def local(self, wanted: bool) -> None:
+        """Only packets to an address of this host, or to none."""
+        self.narrow(Match(destination_local=wanted))
+
+    def steps(self, base: Step) -> tuple[Step, ...]:
+        """Return the rule with these conditions: none where no packet can meet them."""
+        return () if self.match is None else (replace(base, match=self.match),)

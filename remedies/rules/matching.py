@@ -1,0 +1,199 @@
+"""What two matches have in common: the conjunction along a path, and "covers".
+
+Pure. A :class:`~remedies.rules.rule.Match` is a box: one condition a dimension, all of which a
+packet must meet. Conjunction is exact for all that is modelled, and ``unmodelled`` adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Optional, TypeVar
+
+from remedies.rules.prefixes import contains, meet, outside, parse
+from remedies.rules.rule import Match, PortRange
+
+T = TypeVar("T")
+
+
+def names_meet(one: str, other: str) -> str | None:
+    """Return the interface names that match both patterns (``*`` ends a prefix), None if none."""
+    if one.endswith("*") and other.startswith(one[:-1]):
+        return other
+    if other.endswith("*") and one.startswith(other[:-1]):
+        return one
+    return one if one == other else None
+
+
+def name_covers(pattern: str, name: str) -> bool:
+    """Tell whether every name that ``name`` stands for matches ``pattern``."""
+    if pattern.endswith("*"):
+        return name.startswith(pattern[:-1])
+    return pattern == name
+
+
+def ports_meet(one: PortRange, other: PortRange) -> PortRange | None:
+    """Return the ports in both ranges, None if there are none."""
+    first, last = max(one[0], other[0]), min(one[1], other[1])
+    return (first, last) if first <= last else None
+
+
+def ports_except(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
+    """Return the ranges of all ports that are in none of ``ranges``."""
+    found, start = [], 0
+    for first, last in sorted(ranges):
+        if first > start:
+            found.append((start, first - 1))
+        start = max(start, last + 1)
+    if start <= 65535:
+        found.append((start, 65535))
+    return tuple(found)
+
+
+class _Disjoint(Exception):
+    """No packet meets both."""
+
+
+def _both(
+    one: tuple[T, ...], other: tuple[T, ...], join: Callable[[T, T], Optional[T]]
+) -> tuple[T, ...]:
+    """Return the pairwise meetings of two alternatives lists, where an empty list means any."""
+    if not one or not other:
+        return one or other
+    met = dict.fromkeys(
+        value for a in one for b in other for value in (join(a, b),) if value is not None
+    )
+    if not met:
+        raise _Disjoint
+    return tuple(met)
+
+
+def _same(one: str, other: str) -> Optional[str]:
+    return one if one == other else None
+
+
+def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one + other))
+
+
+def _local(one: Optional[bool], other: Optional[bool]) -> Optional[bool]:
+    if one is None or other is None:
+        return one if other is None else other
+    if one != other:
+        raise _Disjoint
+    return one
+
+
+def _addresses(yes: tuple[str, ...], no: tuple[str, ...]) -> tuple[str, ...]:
+    left = tuple(prefix for prefix in yes if outside(prefix, no))
+    if yes and not left:
+        raise _Disjoint
+    return left
+
+
+def _interfaces(yes: tuple[str, ...], no: tuple[str, ...]) -> tuple[str, ...]:
+    left = tuple(name for name in yes if not any(name_covers(hole, name) for hole in no))
+    if (yes and not left) or "*" in no:
+        raise _Disjoint
+    return left
+
+
+def _one_family(sources: tuple[str, ...], destinations: tuple[str, ...]) -> bool:
+    """Tell whether some packet has a source and a destination of these: one IP version."""
+    if not sources or not destinations:
+        return True
+    return bool({parse(s)[0] for s in sources} & {parse(d)[0] for d in destinations})
+
+
+def conjoin(one: Match, other: Match) -> Match | None:
+    """Return the packets that meet both matches, None where no packet can."""
+    try:
+        no_sources = _union(one.not_sources, other.not_sources)
+        no_destinations = _union(one.not_destinations, other.not_destinations)
+        no_in = _union(one.not_in_interfaces, other.not_in_interfaces)
+        no_out = _union(one.not_out_interfaces, other.not_out_interfaces)
+        sources = _addresses(_both(one.sources, other.sources, meet), no_sources)
+        destinations = _addresses(
+            _both(one.destinations, other.destinations, meet), no_destinations
+        )
+        if not _one_family(sources, destinations):
+            return None
+        return Match(
+            protocols=_both(one.protocols, other.protocols, _same),
+            sources=sources,
+            not_sources=no_sources,
+            destinations=destinations,
+            not_destinations=no_destinations,
+            source_ports=_both(one.source_ports, other.source_ports, ports_meet),
+            destination_ports=_both(one.destination_ports, other.destination_ports, ports_meet),
+            in_interfaces=_interfaces(
+                _both(one.in_interfaces, other.in_interfaces, names_meet), no_in
+            ),
+            not_in_interfaces=no_in,
+            out_interfaces=_interfaces(
+                _both(one.out_interfaces, other.out_interfaces, names_meet), no_out
+            ),
+            not_out_interfaces=no_out,
+            destination_local=_local(one.destination_local, other.destination_local),
+            states=_both(one.states, other.states, _same),
+            unmodelled=_union(one.unmodelled, other.unmodelled),
+        )
+    except _Disjoint:
+        return None
+
+
+def covers(wide: Match, narrow: Match) -> bool:
+    """Tell whether every packet of ``narrow`` surely meets ``wide``.
+
+    Exact but for alternatives that cover only together, where the answer is a safe False.
+    """
+    if wide.unmodelled or wide.destination_local not in (None, narrow.destination_local):
+        return False
+    return (
+        _within(wide.protocols, narrow.protocols, _is)
+        and _within(wide.states, narrow.states, _is)
+        and _within(wide.sources, narrow.sources, contains)
+        and _within(wide.destinations, narrow.destinations, contains)
+        and _within(wide.source_ports, narrow.source_ports, _range_holds)
+        and _within(wide.destination_ports, narrow.destination_ports, _range_holds)
+        and _within(wide.in_interfaces, narrow.in_interfaces, name_covers)
+        and _within(wide.out_interfaces, narrow.out_interfaces, name_covers)
+        and _excludes_nothing(wide, narrow)
+    )
+
+
+def _within(wide: tuple[T, ...], narrow: tuple[T, ...], holds: Callable[[T, T], bool]) -> bool:
+    """Tell whether each alternative of ``narrow`` lies in one of ``wide``; none means any."""
+    if not wide:
+        return True
+    return bool(narrow) and all(any(holds(w, n) for w in wide) for n in narrow)
+
+
+def _is(one: str, other: str) -> bool:
+    return one == other
+
+
+def _range_holds(outer: PortRange, inner: PortRange) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def _excludes_nothing(wide: Match, narrow: Match) -> bool:
+    """Tell whether none of what ``wide`` excludes is in ``narrow``."""
+    for no, yes, already in (
+        (wide.not_sources, narrow.sources, narrow.not_sources),
+        (wide.not_destinations, narrow.destinations, narrow.not_destinations),
+    ):
+        for hole in no:
+            if any(contains(other, hole) for other in already):
+                continue
+            if not yes or any(meet(hole, prefix) for prefix in yes):
+                return False
+    for no, yes, already in (
+        (wide.not_in_interfaces, narrow.in_interfaces, narrow.not_in_interfaces),
+        (wide.not_out_interfaces, narrow.out_interfaces, narrow.not_out_interfaces),
+    ):
+        for hole in no:
+            if any(name_covers(other, hole) for other in already):
+                continue
+            if not yes or any(names_meet(hole, name) for name in yes):
+                return False
+    return True

@@ -1,0 +1,1 @@
+"""What runs on a host before anything of the tool is imported."""

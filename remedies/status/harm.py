@@ -1,0 +1,201 @@
+"""Do our own fixes do harm? Judged on what is in force and on facts newer than it. Pure.
+
+Three kinds are looked for. A rule of ours that drops segments hits connections of which conntrack
+sees one direction only. It has counted packets while connections stood still of which such a rule
+may eat the segments: a SYN-ACK that arrived and did not leave, data that came again and again and
+was acknowledged by nobody. And a service that is kept out of conntrack, where NAT for it has come
+to be since: its guard would refuse it now.
+
+The packet socket cannot see which rule drops a segment, and the rule's counter not which segment it
+drops. Together they can: a connection is named where the rule counted at least as many packets in
+the same time as of it went nowhere. What only ends, or is silent, or goes on elsewhere in the
+stream is no harm (:mod:`remedies.tap.streams`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Optional
+
+from remedies.facts import Facts
+from remedies.facts import asked as asks
+from remedies.facts.asked import Asked, Request
+from remedies.facts.oneway import Oneway
+from remedies.facts.stalls import Stall, Stalls
+from remedies.model import Finding, Held, Terms
+from remedies.planning import cost, draft
+from remedies.rules.own_rules import rules_of
+from remedies.tap.streams import DATA, HANDSHAKE, PASSING, SYN_ACK
+from remedies.values import NamedTuple, dataclass
+
+PATIENCE = 0.5
+"""Seconds that a UDP request may wait for its answer before it counts as not answered."""
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What one of our resources does that it should not."""
+
+    resource: str
+    fix: str
+    reason: str
+
+
+class InUse(NamedTuple):
+    """One fix in force, with what it was decided on."""
+
+    fix: str
+    resource: str
+    finding: Optional[Finding]
+    terms: Terms
+
+
+def dropping(held: Iterable[Held]) -> tuple[Held, ...]:
+    """Return the resources in force whose rules drop something."""
+    return tuple(
+        entry
+        for entry in held
+        if any(rule.action == "drop" for rule in rules_of(entry.resource, entry.ours))
+    )
+
+
+def of_drops(drops: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
+    """Return the harm that INVALID drops do to connections seen in one direction only."""
+    if not oneway.proven:
+        return ()
+    way = oneway.proven[0].original
+    ends = f"{at(way.source, way.source_port)} -> {at(way.destination, way.destination_port)}"
+    more = f" and {len(oneway.proven) - 1} more" if len(oneway.proven) > 1 else ""
+    reason = (
+        f"it drops segments of healthy connections: conntrack has seen one direction only of "
+        f"{ends}{more} (SYN_SENT), which goes on by another way"
+    )
+    return tuple(
+        Harm(entry.resource, entry.fix, reason)
+        for entry in drops
+        if cost.drops_invalid(rules_of(entry.resource, entry.ours))
+    )
+
+
+def of_stalls(drops: Iterable[tuple[Held, int]], stalls: Stalls) -> tuple[Harm, ...]:
+    """Return the harm of rules that drop: with each, the packets it counted while we listened."""
+    found = []
+    for entry, counted in drops:
+        cut = [
+            stall
+            for stall in stalls.found
+            if stall.count <= counted and _reaches(entry.resource, stall) and _cut(stall)
+        ]
+        if cut:
+            more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
+            reason = (
+                f"it counted {counted} packets in {stalls.listened:g} s, and {_told(cut[0])}{more}"
+            )
+            found.append(Harm(entry.resource, entry.fix, reason))
+    return tuple(found)
+
+
+def redirected(held: Iterable[Held]) -> tuple[tuple[Held, str, int], ...]:
+    """Return interface and port of every redirect of UDP in force."""
+    return tuple(
+        (entry, link, port)
+        for entry in held
+        for rule in rules_of(entry.resource, entry.ours)
+        if rule.action == "redirect" and "udp" in rule.match.protocols
+        for link in rule.match.in_interfaces
+        for port, _ in rule.match.destination_ports
+    )
+
+
+def of_redirects(
+    redirects: Iterable[tuple[Held, str, int]], counted: Mapping[str, int], asked: Asked
+) -> tuple[Harm, ...]:
+    """Return the harm of redirects whose requests are lost where they are sent to.
+
+    ``counted``: the new flows that each resource redirected meanwhile; a request that was dropped
+    came by no flow, so each try of it counts. One client that is served by the interface shows
+    that the way was open until then. One question alone that is lost proves nothing: it may have
+    come while the rule was written.
+    """
+    found = []
+    for entry, link, port in redirects:
+        heard = [r for r in asked.requests if (r.link, r.way.destination_port) == (link, port)]
+        new = counted.get(entry.resource, 0)
+        lost = [r for r in heard if r.age >= PATIENCE and _lost(r, new, heard)]
+        clients = {(r.way.source, r.way.source_port) for r in lost}
+        if len(clients) > 1 or any(request.count > 1 for request in lost):
+            way = lost[0].way
+            who = f"{at(way.source, way.source_port)} asked {at(way.destination, port)} by {link}"
+            reason = f"{who} and {_LOST[lost[0].end]}; nobody was answered who asked there since"
+            found.append(Harm(entry.resource, entry.fix, reason))
+    return tuple(found)
+
+
+_LOST = {
+    asks.DROPPED: "was not answered: a rule dropped the request",
+    asks.MISSED: "was not answered: no socket takes it at the interface's address",
+    asks.UNSENT: "was not answered: a rule dropped the answer",
+}
+
+
+def _lost(request: Request, new: int, heard: Iterable[Request]) -> bool:
+    """Tell whether a request was lost behind a redirect that counted so many new flows."""
+    if request.end not in _LOST or (request.end == asks.DROPPED and request.count > new):
+        return False
+    open_for = (asks.ANSWERED,) if request.end == asks.UNSENT else (asks.ANSWERED, asks.TAKEN)
+    return not any(other.end in open_for and other.age <= request.age for other in heard)
+
+
+def _reaches(resource: str, stall: Stall) -> bool:
+    """Tell whether a resource's rules see packets of this IP version."""
+    scheme, _, path = resource.partition(":")
+    families = {"iptables": "ip", "ip6tables": "ip6"}
+    family = families.get(scheme, path.partition("/")[0])
+    return family in ("inet", "ip6" if ":" in stall.way.source else "ip")
+
+
+def _cut(stall: Stall) -> bool:
+    """Tell whether a segment of a connection that stands still may have been INVALID.
+
+    conntrack knows nothing of a SYN-ACK's connection, or no answer of the others': of one that it
+    has seen whole, what NAT rewrites leaves under another name and was not lost.
+    """
+    flow = stall.flow
+    if stall.kind == DATA:
+        return True
+    return flow is None if stall.kind == SYN_ACK else flow is None or not flow.seen_reply
+
+
+def _told(stall: Stall) -> str:
+    """Return what became of a connection, in words."""
+    way = stall.way
+    ends = f"{at(way.source, way.source_port)} -> {at(way.destination, way.destination_port)}"
+    return {
+        DATA: f"data of {ends} came {stall.count} times and nobody acknowledged it",
+        SYN_ACK: f"the SYN-ACK {ends} came {stall.count} times and was not passed on",
+        HANDSHAKE: f"{ends} was accepted here, and conntrack knows no such connection",
+        PASSING: f"{stall.count} segments {ends} came and were not passed on",
+    }[stall.kind]
+
+
+def at(address: str, port: int) -> str:
+    """Return an address and port as they are written."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def untracks(entry: Held) -> bool:
+    """Tell whether a resource in force takes packets out of conntrack."""
+    return any(rule.action == "notrack" for rule in rules_of(entry.resource, entry.ours))
+
+
+def of_guards(in_use: Iterable[InUse], facts: Facts) -> tuple[Harm, ...]:
+    """Return the fixes that would be refused if they were asked for now, and why.
+
+    What cannot be judged is no harm.
+    """
+    found = []
+    for use in in_use:
+        reason = draft.refusal(use.fix, use.finding, facts, use.terms)
+        if reason is not None and not reason.startswith(draft.BLIND):
+            found.append(Harm(use.resource, use.fix, f"it would be refused now: {reason}"))
+    return tuple(found)

@@ -1,0 +1,103 @@
+"""What the tap asks the kernel about a packet, at once, because the flow may soon be gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.netlink import diag
+from remedies.netlink.conntrack import flow_by_tuple, flow_of, not_permitted
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
+
+_PATIENCE = 1.0
+_MOST_ADDRESSES = 64
+"""Local addresses that one refused datagram is asked about."""
+
+
+def owner(flow: Flow, incoming: Tuple) -> Optional[str]:
+    """Return whose packet ``incoming`` was: the end of ``flow`` that NAT would have sent it to.
+
+    None where NAT changes nothing about it, so that it was for who got it.
+    """
+    if flow.reply == incoming:
+        end = flow.original.source, flow.original.source_port
+    else:
+        end = flow.reply.source, flow.reply.source_port
+    same = end == (incoming.destination, incoming.destination_port)
+    return None if same or not flow.nat else end[0]
+
+
+class Questions:
+    """Exact look-ups in conntrack and among sockets, each over a netlink socket opened when needed.
+
+    After one refusal conntrack is asked nothing more: :attr:`unread` says why.
+    """
+
+    def __init__(self) -> None:
+        """Ask nothing where conntrack is not there: the request would load its modules."""
+        self.open = os.path.exists("/proc/sys/net/netfilter/nf_conntrack_count")
+        self.unread: dict[str, None] = {}
+        self._client: Optional[Netlink] = None
+        self._sockets: Optional[Netlink] = None
+
+    def flow(self, protocol: str, way: Tuple) -> Optional[Flow]:
+        """Return the flow one of whose directions is ``way``; None: none, or none can be read."""
+        if not self.open:
+            return None
+        try:
+            if self._client is None:
+                self._client = Netlink(NETLINK_NETFILTER)
+            self._client.deadline = time.monotonic() + _PATIENCE
+            entry = flow_by_tuple(self._client, protocol, way)
+        except OSError as error:
+            refused = not_permitted(error)
+        except Unreadable as error:
+            refused = error
+        else:
+            return None if entry is None else flow_of(entry)
+        self.unread[str(refused)] = None
+        self.open = False
+        return None
+
+    def other_request(self, refused: Tuple, local: Iterable[str]) -> Optional[Flow]:
+        """Return the unreplied flow by which the client of a refused UDP reply had asked.
+
+        It runs from the client's port to the port that the reply came from, on a local address
+        other than the reply's: the pair is the proof of ``udp-reply-source``.
+        """
+        same_family = [a for a in sorted(local) if (":" in a) == (":" in refused.source)]
+        if len(same_family) > _MOST_ADDRESSES:
+            cut = f"flows of refused replies: {_MOST_ADDRESSES} of {len(same_family)} addresses"
+            self.unread[f"{cut} were asked about"] = None
+        for address in same_family[:_MOST_ADDRESSES]:
+            if address == refused.source:
+                continue
+            asked = Tuple(
+                refused.destination, refused.destination_port, address, refused.source_port
+            )
+            flow = self.flow("udp", asked)
+            if flow is not None and not flow.seen_reply and flow.original.destination == address:
+                return flow
+        return None
+
+    def takes_udp(self, local: tuple[str, int], remote: tuple[str, int], interface: int) -> bool:
+        """Tell whether a socket takes a datagram; False where it cannot be told, too."""
+        try:
+            if self._sockets is None:
+                self._sockets = Netlink(NETLINK_SOCK_DIAG)
+            self._sockets.deadline = time.monotonic() + _PATIENCE
+            return diag.by_tuple(self._sockets, "udp", local, remote, interface) is not None
+        except (OSError, Unreadable) as error:
+            self.unread[f"UDP sockets: {error}"] = None
+            return False
+
+    def close(self) -> None:
+        """Close the sockets; safe to repeat."""
+        for client in (self._client, self._sockets):
+            if client is not None:
+                client.close()
+        self._client = self._sockets = None

@@ -1,0 +1,80 @@
+"""The process behind a UDP socket, found by the tuple of a packet."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts.process import Process
+from remedies.netlink import diag
+from remedies.netlink.flow import Tuple
+from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
+
+_MOST = 256
+"""Sockets whose process is remembered."""
+_MOST_ADDRESSES = 64
+"""Local addresses that one refusal is asked about."""
+_PATIENCE = 0.5
+
+
+class Holders:
+    """Looks sockets up in sock_diag and their processes in /proc, each once."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._known: dict[int, Optional[Process]] = {}
+        self._client: Optional[Netlink] = None
+        self.unread: dict[str, None] = {}
+
+    def of(self, local: tuple[str, int], remote: tuple[str, int]) -> Optional[Process]:
+        """Return whose socket takes a datagram from ``remote`` to ``local``; None: not known."""
+        found = self._socket(local, remote)
+        return None if found is None else self._process(found)
+
+    def connected(
+        self, asked: Tuple, local: Iterable[str]
+    ) -> tuple[Optional[str], Optional[Process]]:
+        """Return on which other local address a socket is connected to the sender of ``asked``.
+
+        And its process; (None, None) where there is none.
+        """
+        remote = asked.source, asked.source_port
+        others = [a for a in sorted(local) if (":" in a) == (":" in asked.source)]
+        for address in others[:_MOST_ADDRESSES]:
+            if address == asked.destination:
+                continue
+            found = self._socket((address, asked.destination_port), remote)
+            if found is not None and found.remote[1] == asked.source_port:
+                return address, self._process(found)
+        return None, None
+
+    def _socket(self, local: tuple[str, int], remote: tuple[str, int]) -> Optional[diag.Socket]:
+        try:
+            if self._client is None:
+                self._client = Netlink(NETLINK_SOCK_DIAG)
+            self._client.deadline = time.monotonic() + _PATIENCE
+            return diag.by_tuple(self._client, "udp", local, remote)
+        except (OSError, Unreadable) as error:
+            self.unread[f"UDP sockets: {error}"] = None
+            return None
+
+    def _process(self, found: diag.Socket) -> Optional[Process]:
+        if found.inode not in self._known:
+            from remedies.facts import processes
+
+            if len(self._known) >= _MOST:
+                return None
+            family = 6 if found.family == socket.AF_INET6 else 4
+            seen, unread = processes.look_up({found.inode: family}, time.monotonic() + _PATIENCE)
+            self.unread.update(dict.fromkeys(unread))
+            self._known[found.inode] = seen[found.inode].owner if found.inode in seen else None
+        return self._known[found.inode]
+
+    def close(self) -> None:
+        """Close the socket; safe to repeat."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
