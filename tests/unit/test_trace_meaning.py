@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from remedies.netlink.flow import Flow, Tuple
 from remedies.tap.lookups import owner
 from remedies.trace import explain, reasons
 from remedies.trace.rate_limit import Pace
+from remedies.values import replace
 
 CONTAINER, UPLINK, BRIDGE, SERVER = "172.17.0.2", "10.21.17.99", "172.17.0.1", "10.21.17.1"
 LOCAL = frozenset((UPLINK, BRIDGE, "127.0.0.1"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from remedies.netlink.flow import Tuple
 from remedies.tap import program as bpf
 from remedies.tap.packets import REFUSAL, REFUSED, RESET, SYN, Heard, key, spell
 from remedies.tap.tally import Entry, Tally
+from remedies.values import replace
 
 HOST, OTHERHOST, OUTGOING = 0, 3, 4
 RST, SYN_FLAG, ACK, FIN = 0x04, 0x02, 0x10, 0x01
