@@ -103,44 +103,41 @@ def _read(path: str) -> str:
 def edited(text: str, wanted: dict[str, object]) -> str:
     """Return the settings with ``wanted`` in them; every other line stays as it is.
 
-    Raises ConfigError where the file is not written a key a line.
+    Raises ConfigError for a value that a settings file cannot hold.
     """
     from remedies.cli import settings
 
     lines, dropping = [], False
     for line in text.splitlines():
-        if line[:1] not in (" ", "-", "#", ""):  # a key begins
-            dropping = line.partition(":")[0].strip() in wanted
-        if not dropping or not line.strip() or line.startswith("#"):
+        if line and not line[0].isspace() and line[0] not in "#;":  # a key begins, or the section
+            dropping = line.partition("=")[0].strip().lower() in wanted
+        if not dropping or not line.strip() or line.lstrip()[0] in "#;":
             lines.append(line)
-    for key, value in wanted.items():
-        one = value[0] if isinstance(value, list) and len(value) == 1 else value
-        lines.append(f"{key}: {_yaml(one)}")
+    before = settings.parsed(text)
+    if not before and "[remedy]" not in lines:
+        lines.append("[remedy]")
+    told = {key: _told(value) for key, value in wanted.items()}
+    lines += [f"{key} = {value}".replace("\n", "\n    ") for key, value in told.items()]
     made = "\n".join(lines) + "\n"
-    old = settings.parsed(text)
-    try:
-        found = settings.parsed(made)
-    except ConfigError:
-        found = None
-    others = {k: v for k, v in old.items() if k not in wanted} if isinstance(old, dict) else {}
-    if not isinstance(found, dict) or {k: v for k, v in found.items() if k not in wanted} != others:
+    expected = {key: value.lstrip("\n") for key, value in {**before, **told}.items()}
+    found = {key: value.lstrip("\n") for key, value in settings.parsed(made).items()}
+    if found != expected:
         raise ConfigError(
-            f"{settings.FILE}: it is not written a key a line, so it is not edited",
-            f"put 'policy: {wanted['policy']}' into it yourself",
+            f"{settings.FILE}: it cannot be edited so that it holds {wanted['policy']}",
+            "give the file another name, or put it into the settings yourself",
         )
     return made
 
 
-def _yaml(value: object) -> str:
-    """Return a value as YAML that needs no library to read."""
+def _told(value: object) -> str:
+    """Return a value as the file has it; several policies stand on a line each."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_yaml, value))}]"
-    text = str(value)
-    if not text.isprintable() or "'" in text or "\\" in text:
-        raise ConfigError(f"{text!r}: no name for a settings file", "give the file another name")
-    return text if text in shipped.POLICIES else f"'{text}'"
+    names = [str(item) for item in (value if isinstance(value, list) else [value])]
+    for name in names:
+        if not name.isprintable() or name != name.strip():
+            raise ConfigError(f"{name!r}: no name for a settings file", "give it another name")
+    return names[0] if len(names) == 1 else "\n".join(["", *names])
 
 
 def _diff(path: str, before: str, after: str) -> str:

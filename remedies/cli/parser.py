@@ -17,7 +17,7 @@ VERBS = {
     "apply": "apply a plan (a saved one, or one made now); undo all of it when a step fails",
     "confirm": "keep what 'apply --confirm-timeout' left waiting, and write its boot files",
     "rollback": "undo a transaction (the last one by default), a fix, or everything",
-    "init": "name this host's policy in /etc/remedy/remedy.yaml, for every verb from now on",
+    "init": "name this host's policy in /etc/remedy/remedy.conf, for every verb from now on",
     "status": "show what is in force, its counters, drift and unfinished transactions",
     "verify": "check that what is in force is ours and that the faults are gone",
     "trace": "watch resets and refusals as they happen, and what they prove; exits 2 on a proof",

@@ -9,7 +9,8 @@ from typing import Any
 from remedies.cli.parser import duration
 from remedies.errors import ConfigError
 
-FILE = "/etc/remedy/remedy.yaml"
+FILE = "/etc/remedy/remedy.conf"
+"""INI, which every host can read: ``[remedy]``, then ``KEY = VALUE`` on a line each."""
 
 DEFAULTS: dict[str, Any] = {
     "policy": None,
@@ -55,50 +56,40 @@ def fill(args: argparse.Namespace) -> None:
             args.policy_source = source
 
 
-def _typed(name: str, value: object, where: str) -> object:
-    """Turn a value into the type of its option; raise ConfigError that says where it stands."""
+def _typed(name: str, value: str, where: str) -> object:
+    """Turn a value into the type of its option; raise ConfigError that says where it stands.
+
+    The file names several policies on a line each.
+    """
     try:
         if name == "policy":
-            items = value if isinstance(value, list) else [value]
-            if not all(isinstance(item, str) for item in items):
+            named = [line.strip() for line in value.split("\n") if line.strip()]
+            if not named:
                 raise ValueError
-            return items
-        if not isinstance(value, (str, int, float)):
-            raise ValueError
+            return named
         if name == "lock_timeout":
-            return duration(str(value))
+            return duration(value)
         if name in ("json", "plain", "persist"):
             known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-            return known[str(value).lower()]
-        if not isinstance(value, str):
-            raise ValueError
+            return known[value.lower()]
     except (ValueError, KeyError, argparse.ArgumentTypeError):
-        raise ConfigError(f"{where}: {_shown(value)} is no {name.replace('_', '-')}") from None
+        raise ConfigError(f"{where}: {value[:80]!r} is no {name.replace('_', '-')}") from None
     return value
 
 
-def _shown(value: object) -> str:
-    """Return a value for a message; of YAML that refers to itself the text would not end."""
-    return repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
+def parsed(text: str) -> dict[str, str]:
+    """Return the keys of the file, in small letters, and their values. Raises ConfigError."""
+    import configparser  # only where the file exists
 
-
-def parsed(text: str) -> object:
-    """Return what the file says. Raises ConfigError."""
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
+    hint = "write [remedy], then KEY = VALUE on a line each"
     try:
-        import yaml  # only where the file exists
-    except ImportError:
-        from remedies.cli import flat_yaml
-
-        return flat_yaml.read(text, FILE)
-    try:
-        return yaml.safe_load(text)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # 2026-99-99; brackets by thousands
-        line = " ".join(str(error).split())
-        raise ConfigError(f"{FILE}: not YAML: {line}") from None
+        parser.read_string(text, FILE)
+    except configparser.Error as error:
+        raise ConfigError(f"{FILE}: not INI: {' '.join(str(error).split())}", hint) from None
+    if parser.defaults() or parser.sections() not in ([], ["remedy"]):
+        raise ConfigError(f"{FILE}: it has one section, [remedy]", hint)
+    return dict(parser["remedy"]) if parser.sections() else {}
 
 
 def read() -> dict[str, object]:
@@ -111,19 +102,25 @@ def read() -> dict[str, object]:
                 trusted(FILE, FILE, os.fstat(file.fileno()), "configuration")
             text = file.read(65536)
     except FileNotFoundError:
+        _refuse_older()
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{FILE}: cannot be read: {error}") from None
-    plain = parsed(text)
-    if plain is None:
-        return {}
-    if not isinstance(plain, dict):
-        raise ConfigError(f"{FILE}: expected keys and values")
     settings = {}
-    for key, value in plain.items():
-        name = key.replace("-", "_") if isinstance(key, str) else ""
+    for key, value in parsed(text).items():
+        name = key.replace("-", "_")
         if name not in _FROM_FILE:
             known = ", ".join(n.replace("_", "-") for n in _FROM_FILE)
-            raise ConfigError(f"{FILE}: unknown key {_shown(key)}", f"known: {known}")
+            raise ConfigError(f"{FILE}: unknown key {key[:80]!r}", f"known: {known}")
         settings[name] = _typed(name, value, f"{FILE}: {key}")
     return settings
+
+
+def _refuse_older() -> None:
+    """Raise ConfigError where the settings stand in the YAML of older versions alone."""
+    older = os.path.splitext(FILE)[0] + ".yaml"
+    if os.path.lexists(older):
+        raise ConfigError(
+            f"{older}: settings are read from {FILE} now",
+            f"write them there ([remedy], then KEY = VALUE on a line each), and remove {older}",
+        )

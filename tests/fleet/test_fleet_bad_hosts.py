@@ -68,7 +68,7 @@ def test_each_bad_host_gets_its_line_and_the_good_one_its_fix(fleet: Fleet) -> N
         "minimal": "of /usr/bin/python3 is not complete (no ",
         "garbage": "the host answers '\\\\x1b[31mhe\\\\x00llo {}'",
         "full": "No space left on device",
-        "odd-settings": "remedy.yaml:1: '&own docker-host' cannot be read without PyYAML; write",
+        "odd-settings": "remedy.conf: not INI: File contains no section headers",
         "policy": "nosuch: neither a shipped policy nor a file",
         "params": "remedy_params",
         "other-key": "Host key verification failed",
@@ -83,10 +83,10 @@ def test_each_bad_host_gets_its_line_and_the_good_one_its_fix(fleet: Fleet) -> N
 
 def settings(host: LightHost, text: str) -> None:
     """Give a host a configuration file of its own."""
-    path = host.folder / "remedy.yaml"
+    path = host.folder / "remedy.conf"
     path.write_text(text)
     host.on("mkdir", "-p", "/etc/remedy")
-    host.on("install", "-m", "644", str(path), "/etc/remedy/remedy.yaml")
+    host.on("install", "-m", "644", str(path), "/etc/remedy/remedy.conf")
 
 
 def test_an_inventory_that_names_no_host_is_told_of(fleet: Fleet) -> None:

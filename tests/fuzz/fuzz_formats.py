@@ -148,7 +148,7 @@ def lock_card(data: bytes) -> object:
 
 
 def configuration(data: bytes) -> object:
-    with _file("remedy.yaml", data) as path:
+    with _file("remedy.conf", data) as path:
         before, settings.FILE = settings.FILE, str(path)
         try:
             settings.fill(Namespace())

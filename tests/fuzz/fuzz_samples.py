@@ -126,9 +126,9 @@ POLICY = {
     "waivers": [{"condition": "tcp-invalid-reset", "subject": "*", "owner": "me",
                  "reason": "known", "until": "2030-01-01"}],
 }  # fmt: skip
-CONFIGURATION = {
-    "policy": ["default"], "state-dir": "/var/lib/x", "lock-timeout": "5s", "json": True,
-}  # fmt: skip
+CONFIGURATION = (
+    b"[remedy]\npolicy =\n  default\nstate-dir = /var/lib/x\nlock-timeout = 5s\njson = yes\n"
+)
 LOCK = {"pid": 5, "command": "remedy apply", "user": "root", "since": TIME}
 
 
@@ -180,7 +180,7 @@ def seeds() -> dict[str, list[bytes]]:
     """Return for each format what is right, or nearly."""
     plain = {
         "policy_yaml": POLICY, "policy_compiled": compiled(), "plan": plan(), "facts": facts(),
-        "lock_card": LOCK, "configuration": CONFIGURATION,
+        "lock_card": LOCK,
     }  # fmt: skip
     found = {name: [codec.dumps(value).encode()] for name, value in plain.items()}
     lines = b"".join(json.dumps(record).encode() + b"\n" for record in journal())
@@ -191,6 +191,7 @@ def seeds() -> dict[str, list[bytes]]:
         iptables_state=[IPTABLES.encode()], iptables_undo=[IPTABLES.encode()],
         iptables_boot=[IPTABLES.encode()], nft_state=[NFT.encode()],
         ssh_connection=[b"192.0.2.9 40000 192.0.2.1 22", b"nameserver ::1\n"],
+        configuration=[CONFIGURATION],
         cgroup=[b"0::/system.slice/docker-" + b"a" * 64 + b".scope\n"],
         proc_counters=[b"entries invalid\n1 2\nTcp: OutRsts\nTcp: 4\nIcmp6InDestUnreachs 4\n"],
         sysctl_file=[b"net.ipv4.*=1\n-net/ipv4/ip_forward=0\n"],

@@ -253,6 +253,17 @@ def test_json_that_is_meant_to_hurt(name: str, data: bytes) -> None:
     ids=("bomb", "deep", "keys", "object", "directives", "dashes", "braces", "large", "tab", "mark",
          "documents"),
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["policy_yaml", "configuration"])
-def test_yaml_that_is_meant_to_hurt(name: str, data: bytes) -> None:
-    assert outcome(name, data) != "value" or data == b"\xef\xbb\xbf"
+def test_yaml_that_is_meant_to_hurt(data: bytes) -> None:
+    assert outcome("policy_yaml", data) != "value" or data == b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 20_000, b"json = yes\n", b"[remedy]\njson = %(json)s\n", b"[remedy]\n = x\n",
+     b"[remedy]\npolicy = a\n[remedy]\n", b"[remedy]\n" + b"x\n" * 20_000, b"\xff\xfe[\0r\0",
+     b"[DEFAULT]\njson = yes\n[remedy]\n", b"[remedy]\nstate-dir : /x\n"],
+    ids=("brackets", "no-section", "interpolation", "no-key", "twice", "no-value", "utf-16",
+         "default", "colon"),
+)  # fmt: skip
+def test_settings_that_are_meant_to_hurt(data: bytes) -> None:
+    assert outcome("configuration", data) != "value"

@@ -16,7 +16,7 @@ from remedies.cli import settings
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REMEDY_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(settings, "FILE", str(tmp_path / "remedy.yaml"))
+    monkeypatch.setattr(settings, "FILE", str(tmp_path / "remedy.conf"))
     for name in ("REMEDY_POLICY", "REMEDY_NETNS", "REMEDY_JSON", "REMEDY_LOCK_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -143,17 +143,32 @@ def test_control_characters_never_reach_the_terminal(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("polcy: x\n", "unknown key 'polcy'"),
-        ("lock-timeout: soon\n", "'soon' is no lock-timeout"),
-        ("- x\n", "expected keys and values"),
-        ("a: [\n", "not YAML"),
+        ("[remedy]\npolcy = x\n", "unknown key 'polcy'"),
+        ("[remedy]\nlock-timeout = soon\n", "'soon' is no lock-timeout"),
+        ("[remedy]\njson = maybe\n", "'maybe' is no json"),
+        ("[remedy]\npolicy =\n", "'' is no policy"),
+        ("[remedy]\njson = yes\njson = no\n", "line 3"),
+        ("policy: x\n", "no section headers"),
+        ("[other]\njson = yes\n", "one section, [remedy]"),
+        ("[DEFAULT]\njson = yes\n[remedy]\n", "one section, [remedy]"),
     ],
 )
 def test_the_configuration_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, said: str
 ) -> None:
-    (tmp_path / "remedy.yaml").write_text(text)
+    (tmp_path / "remedy.conf").write_text(text)
     assert said in fails(capsys, 78, "list")
+
+
+def test_the_yaml_of_older_versions_is_not_passed_over(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The policy that it names would no longer hold, and nobody would know."""
+    (tmp_path / "remedy.yaml").write_text("policy: docker-host\n")
+    said = fails(capsys, 78, "list")
+    assert f"settings are read from {tmp_path}/remedy.conf now" in said
+    (tmp_path / "remedy.conf").write_text("[remedy]\npolicy = docker-host\n")
+    assert cli.main(["list"]) == 0
 
 
 def test_precedence_of_flag_environment_file_default(
@@ -167,7 +182,7 @@ def test_precedence_of_flag_environment_file_default(
         return args.lock_timeout
 
     assert value() == 10.0
-    (tmp_path / "remedy.yaml").write_text("lock-timeout: 1m\n")
+    (tmp_path / "remedy.conf").write_text("[remedy]\nlock-timeout = 1m\n")
     assert value() == 60.0
     monkeypatch.setenv("REMEDY_LOCK_TIMEOUT", "2s")
     assert value() == 2.0

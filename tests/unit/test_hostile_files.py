@@ -85,8 +85,8 @@ def test_root_obeys_no_configuration_that_others_can_write(
     capsys: pytest.CaptureFixture[str],
     spoil: Spoil,
 ) -> None:
-    path = tmp_path / "remedy.yaml"
-    path.write_text("json: true\n")
+    path = tmp_path / "remedy.conf"
+    path.write_text("[remedy]\njson = true\n")
     monkeypatch.setattr(remedies.cli.settings, "FILE", str(path))
     assert main(["list"]) == 0
     spoil(path)

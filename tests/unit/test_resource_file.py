@@ -184,10 +184,10 @@ def test_our_own_folders_are_made_and_removed_with_the_last_file(folder: Path) -
     file.write("/etc/remedy/boot/y.nft", "b\n")
     file.write(BOOT, None)
     assert file.read("/etc/remedy/boot/y.nft") == "b\n"
-    (etc / "remedy/remedy.yaml").write_text("")
+    (etc / "remedy/remedy.conf").write_text("")
     file.write("/etc/remedy/boot/y.nft", None)
-    assert [p.name for p in (etc / "remedy").iterdir()] == ["remedy.yaml"]
-    (etc / "remedy/remedy.yaml").unlink()
+    assert [p.name for p in (etc / "remedy").iterdir()] == ["remedy.conf"]
+    (etc / "remedy/remedy.conf").unlink()
     file.write(BOOT, "a\n")
     file.write(BOOT, None)
     assert not (etc / "remedy").exists()

@@ -23,9 +23,11 @@ RULE = "add rule ip n p masquerade\n"
 def world(userland: Callable[..., Userland]) -> Iterator[Userland]:
     with userland() as made:
         made.sh("nft", "-f", "-", stdin=NAT + RULE)
-        settings = made.root / "etc/remedy/remedy.yaml"
+        settings = made.root / "etc/remedy/remedy.conf"
         settings.parent.mkdir(exist_ok=True)
-        settings.write_text(f"policy: {made.policy(Path(drop_first.YAML).read_text())}\n")
+        settings.write_text(
+            f"[remedy]\npolicy = {made.policy(Path(drop_first.YAML).read_text())}\n"
+        )
         yield made
 
 
