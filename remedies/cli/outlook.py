@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from remedies.cli.session import Session
     from remedies.facts import Facts
     from remedies.model import Held
+    from remedies.netfilter.bypass import Bypass
     from remedies.status.harm import Harm
     from remedies.status.in_force import InForce
 
@@ -43,11 +44,14 @@ class Outlook:
 
     boot: tuple[AtBoot, ...]
     harm: tuple[Harm, ...]
+    bypassed: tuple[Bypass, ...] = ()
+    """Rules of ours that no packet reaches any more."""
 
     @property
     def bad(self) -> bool:
-        """Tell whether something does harm, or will not come back although it should."""
-        return bool(self.harm) or any(entry.lasting and not entry.ours for entry in self.boot)
+        """Tell whether something does harm or nothing, or is lost at boot and should not be."""
+        lost = any(entry.lasting and not entry.ours for entry in self.boot)
+        return bool(self.harm or self.bypassed) or lost
 
 
 def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
@@ -64,7 +68,7 @@ def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
 
 def outlook(here: Session, found: tuple[InForce, ...], seen: tuple[Harm, ...]) -> Outlook:
     """Return what comes of what is in force, with the harm that was heard."""
-    return Outlook(at_boot(here, found), (*seen, *_of_guards(here)))
+    return Outlook(at_boot(here, found), (*seen, *_of_guards(here)), _bypassed(here, found))
 
 
 def listen(
@@ -108,6 +112,21 @@ def _counted(entries: Iterable[Held]) -> dict[str, int]:
         entry.resource: sum(entry.counters.values())
         for entry in in_force.in_force({held.resource: held for held in entries})
     }
+
+
+def _bypassed(here: Session, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
+    """Return the rules of ours in force that no packet reaches; what cannot be read is none."""
+    from remedies.facts.bypassed import Bypassed
+
+    schemes = ("nft:", "iptables:", "ip6tables:")
+    rules = {e.resource for e in found if e.state == "ours" and e.resource.startswith(schemes)}
+    if not rules:
+        return ()
+    facts = read_facts(here.host, (Bypassed,))
+    try:
+        return tuple(item for item in facts.get(Bypassed).rules if item.resource in rules)
+    except Unreadable:
+        return ()
 
 
 def _of_guards(here: Session) -> tuple[Harm, ...]:
@@ -172,6 +191,11 @@ def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
 def lines(outlook: Outlook) -> list[str]:
     """Return what status prints of it."""
     told = [f"harm     {item.resource}: {item.reason}" for item in outlook.harm]
+    told += [
+        f"bypassed {item.resource}: on {item.hook} '{item.rule}' ({item.place}) takes every packet "
+        f"that '{item.own}' is for; remove that rule, or roll back and apply again to be first"
+        for item in outlook.bypassed
+    ]
     for entry in outlook.boot:
         by = entry.decided_by or "nothing"
         what = f"sets it to {entry.value}" if entry.value is not None else "brings it back"

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 2 for drift, harm or an unfinished transaction."""
+    """Print the status; 2 for drift, harm, a bypass or an unfinished transaction."""
     import json
 
     from remedies.cli import outlook, session
@@ -95,6 +95,7 @@ def plain(
         ),
         "boot": codec.encode(outlook.boot),
         "harm": codec.encode(outlook.harm),
+        "bypassed": codec.encode(outlook.bypassed),
     }
 
 

@@ -305,6 +305,10 @@ class _Rule:
         self.conntrack = True
         self.action = "dnat" if _number(got, 1) == 1 else "snat"
         self.to = self._endpoint(got, 3, 5)
+        family = {2: "ip", 10: "ip6"}.get(_number(got, 2, 0))  # NFPROTO_*, of the address
+        if self.family == "inet" and family is not None and self.to:
+            for branch in self.branches:
+                branch.terms.family(family)
 
     def _endpoint(self, got: dict[int, bytes], address: Optional[int], port: int) -> str:
         """Return address and port that constants give, empty where a map gives them."""

@@ -39,13 +39,16 @@ def redirects(stores: Iterable[Store]) -> tuple[Redirect, ...]:
         for store in stores
         for base in store.bases()
         if base.type == "nat" and base.hook == "prerouting" and base.rules
-        for chain in _own_chains(store, base)
+        for chain in own_chains(store, base)
         for found in _of_chain(store, base, chain)
     )
 
 
-def _own_chains(store: Store, base: Base) -> Iterator[str]:
-    """Yield the chains of ours behind a base chain: itself, or what it jumps to."""
+def own_chains(store: Store, base: Base) -> Iterator[str]:
+    """Yield the chains of ours behind a base chain: itself, or what it jumps to.
+
+    Raises Unreadable.
+    """
     from remedies.netfilter import walk
 
     if walk.ours(base.table, base.chain):
@@ -61,11 +64,15 @@ def _own_chains(store: Store, base: Base) -> Iterator[str]:
                 yield target
 
 
-def _of_chain(store: Store, base: Base, chain: str) -> Iterator[Redirect]:
+def resource_of(base: Base, chain: str) -> str:
+    """Return the address of the resource that a chain of ours belongs to."""
     if base.backend == "nft":
-        resource = f"nft:{base.family}/{base.table}"
-    else:
-        resource = f"{'iptables' if base.family == 'ip' else 'ip6tables'}:{base.table}/{chain}"
+        return f"nft:{base.family}/{base.table}"
+    return f"{'iptables' if base.family == 'ip' else 'ip6tables'}:{base.table}/{chain}"
+
+
+def _of_chain(store: Store, base: Base, chain: str) -> Iterator[Redirect]:
+    resource = resource_of(base, chain)
     for raw in store.raw(base.family, base.table, chain):
         for step in store.decode(base.family, base.table, raw):
             match = step.match
