@@ -25,7 +25,6 @@ HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 XTABLES = ("raw", "mangle", "nat", "filter", "security")
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _SET_LIMIT = 2048
-_REPEATS = 4
 _JUMPS = (b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # NFT_JUMP, NFT_GOTO
 _PAYLOAD = b"payload\0"
 _PROTOCOL = {
@@ -145,19 +144,16 @@ class NfTables:
         )
 
     def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
-        """Yield the rules of a chain; from the start again where they changed meanwhile.
+        """Yield the rules of a chain; some come again where they change meanwhile.
 
-        Raises Unreadable when they keep changing. Rules already seen come again then.
+        Raises Unreadable when they change too fast to be read whole.
         """
-        for _ in range(_REPEATS):
-            try:
-                yield from nft.rules(family, table, chain, self._deadline)
-                return
-            except Interrupted:
-                continue
-            except OSError as error:
-                raise Unreadable(f"chain {family} {table} {chain}: {error.strerror}") from error
-        raise Unreadable(f"chain {family} {table} {chain} kept changing", "try again")
+        try:
+            yield from nft.all_rules(family, table, chain, self._deadline)
+        except Interrupted:
+            raise Unreadable(f"chain {family} {table} {chain} kept changing", "try again") from None
+        except OSError as error:
+            raise Unreadable(f"chain {family} {table} {chain}: {error.strerror}") from error
 
     def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
         """Return where a jump or goto leads, read off its bytes; a map is decoded."""

@@ -35,6 +35,8 @@ _REPEATS = 4
 DORMANT = 1
 """NFT_TABLE_F_DORMANT: the table is switched off, its chains are attached to no hook."""
 
+_POSITION = struct.pack("=HH", 12, 6)
+"""The head of NFTA_RULE_POSITION, which holds eight bytes."""
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
 
 
@@ -145,10 +147,36 @@ def chain(body: bytes) -> Chain:
 def rules(family: str, table: str, chain: str, deadline: float) -> Iterator[bytes]:
     """Yield the rules of one chain in order, each as the message behind its header.
 
-    Where the ruleset changed meanwhile, ends in :class:`Interrupted`; :func:`all_rules` repeats.
+    Where the ruleset changed meanwhile, ends in :class:`Interrupted`.
     """
     for _, body in _dump(_GETRULE, _request(family, table.encode(), chain.encode()), deadline):
         yield body
+
+
+def all_rules(family: str, table: str, chain: str, deadline: float) -> Iterator[bytes]:
+    """Yield every rule of a chain, as :func:`rules` does, though others write all the time.
+
+    The kernel goes on by count after each datagram, so a rule that is deleted meanwhile makes it
+    pass one over. But each rule names the one before it (NFTA_RULE_POSITION, __nf_tables_dump_rules
+    in nf_tables_api.c): where all that are named were read, in this dump or in one before, none
+    that was there all the time is missing. Else the chain is dumped again, a few times, and rules
+    that were seen come again. Raises :class:`Interrupted` where that does not end.
+    """
+    at = HEADER + len(attribute(1, table.encode() + b"\0") + attribute(2, chain.encode() + b"\0"))
+    before = {b"": b""}
+    for left in range(_REPEATS - 1, -1, -1):
+        try:
+            for body in rules(family, table, chain, deadline):
+                # NFTA_RULE_HANDLE, and NFTA_RULE_POSITION where there is a rule before it
+                named = body[at + 16 : at + 24] if body[at + 12 : at + 16] == _POSITION else b""
+                before[body[at + 4 : at + 12]] = named
+                yield body
+            return
+        except Interrupted as error:
+            if not error.at_end and before.keys() >= set(before.values()):
+                return
+            if not left:
+                raise
 
 
 def elements(family: str, table: str, name: str, limit: int, deadline: float) -> list[Element]:

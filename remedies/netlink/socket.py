@@ -62,6 +62,9 @@ Message = tuple[int, bytes]
 class Interrupted(Unreadable):
     """The table changed while it was being dumped (NLM_F_DUMP_INTR): what was read is not one."""
 
+    at_end = False
+    """It changed after the last message, so that more may have been there to be read."""
+
 
 def attribute(number: int, payload: bytes) -> bytes:
     """Return one attribute, padded to four bytes, ready to be joined to others."""
@@ -201,14 +204,14 @@ class Netlink:
         inconsistent. A dump that the caller leaves before its end closes this client.
         """
         sequence = self._send(kind, flags | NLM_F_DUMP, payload)
-        ended, consistent = False, True
+        ended, consistent, at_end = False, True, False
         try:
             while not ended:
                 for got, marks, number, body in messages(self._receive()):
                     if number != sequence:
                         continue
-                    if marks & NLM_F_DUMP_INTR:
-                        consistent = False
+                    if marks & NLM_F_DUMP_INTR:  # on the first message after each change
+                        consistent, at_end = False, got == NLMSG_DONE
                     if got > NLMSG_OVERRUN:
                         yield got, body
                     elif got == NLMSG_DONE:
@@ -225,7 +228,9 @@ class Netlink:
             if not ended:
                 self.close()
         if not consistent:
-            raise Interrupted("netlink: the table kept changing while it was read", "try again")
+            broken = Interrupted("netlink: the table kept changing while it was read", "try again")
+            broken.at_end = at_end
+            raise broken
 
     def table(self, kind: int, payload: bytes = b"", flags: int = 0) -> list[Message]:
         """Return a whole dump, begun again a few times where the kernel calls it inconsistent.

@@ -17,6 +17,7 @@ import pytest
 
 from remedies.fixes import invalid_drop
 from remedies.namespaces import netns as namespaces
+from remedies.netfilter.stores import NfTables
 from remedies.resources import iptables, nft
 from remedies.rules import ours
 
@@ -146,6 +147,15 @@ def test_jumps_below_everything_are_found() -> None:
                        check=True)  # fmt: skip
         iptables.write(PATH, before)
         assert iptables.read(PATH) == before
+
+
+def test_every_rule_is_read_beside_a_writer() -> None:
+    """One commit comes for each few datagrams of the dump, and moves what is read."""
+    with written_to(5000, 100):
+        for _ in range(3):
+            read = set(NfTables(time.monotonic() + 5).raw("ip", "mangle", "FORWARD"))
+            sources = {rule[rule.index(b"payload") :] for rule in read if b"payload" in rule}
+            assert len(sources) == 5000
 
 
 def main() -> None:
