@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from remedies.cli.parser import agreeing
+
 if TYPE_CHECKING:
     from remedies.transaction.audit import Audit
 
@@ -19,7 +21,11 @@ _PROVES = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
-    parser.add_argument("action", choices=("verify", "sign"), help="check the chain; sign its head")
+    parser.add_argument(
+        "action",
+        choices=("verify", "sign", "repair"),
+        help="check the chain; sign its head; go on after damage with what can be read",
+    )
     parser.add_argument("--head", metavar="HASH", help="verify: a head hash kept elsewhere")
     parser.add_argument(
         "--fleet", metavar="RUN", help="verify: the head that this rollout has kept of --host"
@@ -37,10 +43,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--signer", metavar="NAME", help="verify: who must have signed")
     parser.add_argument("--key", metavar="FILE", help="sign: the SSH key")
     parser.add_argument("-o", "--output", metavar="FILE", help="sign: where the statement goes")
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="repair: show what is lost and what is kept"
+    )
+    agreeing(parser)
+    parser.set_defaults(change_id="", message="", approved_by="")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check or sign; 0 where the chain holds, 65 where it was altered or a signature is wrong."""
+    """Check, sign or repair; 65 where the chain was altered or a signature is wrong."""
+    from remedies.errors import UsageError
+
+    if args.action == "repair":
+        from remedies.cli import repair
+
+        return repair.run(args)
+    if args.dry_run or args.yes:
+        raise UsageError("--dry-run and --yes are for 'audit repair'", "leave them out")
     return _sign(args) if args.action == "sign" else _verify(args)
 
 
@@ -73,15 +92,24 @@ def _verify(args: argparse.Namespace) -> int:
             "head": audit.head,
             "anchored": bool(audit.anchor),
             "problems": [
-                {"record": p.record, "what": p.what, "where": p.where} for p in audit.problems
+                {"record": p.record, "what": p.what, "where": p.where, "repaired": p.repaired}
+                for p in audit.problems
+            ],
+            "repairs": [
+                {"record": r.record, "time": r.time, "user": r.user, "segments": list(r.segments)}
+                for r in audit.repairs
             ],
         }
         print(json.dumps(plain, indent=2))
         return _ALTERED if audit.problems or cut else 0
     for problem in audit.problems:
-        print(clean(f"altered: {problem}"))
+        print(clean(f"{'repaired since' if problem.repaired else 'altered'}: {problem}"))
+    for repair in audit.repairs:
+        print(clean(f"repaired: {repair}"))
     if not audit.problems:
         print(clean(f"{path}: {audit.records} records, the chain holds"))
+    elif not audit.open:
+        print(clean(f"{path}: {audit.records} records, the chain holds since that repair"))
     print(f"head {audit.head}")
     print(_anchor(audit, head))
     return _ALTERED if audit.problems or cut else 0
@@ -137,8 +165,8 @@ def _sign(args: argparse.Namespace) -> int:
     if not args.key or not args.output:
         raise UsageError("audit sign takes a key and a file", "add --key FILE and -o FILE")
     path, audit = _audit(args, "")
-    if audit.problems:
-        raise InputError(f"{path}: {audit.problems[0]}", "a journal that was altered is not signed")
+    if audit.open:
+        raise InputError(f"{path}: {audit.open[0]}", "a journal that was altered is not signed")
     host = read_host()
     statement = {
         "kind": NAMESPACE,
@@ -148,6 +176,7 @@ def _sign(args: argparse.Namespace) -> int:
         "records": audit.records,
         "head": audit.head,
         "time": now(),
+        "repairs": [str(repair) for repair in audit.repairs],
         "proves": _PROVES,
     }
     session.write_file(args.output, json.dumps(statement, indent=2) + "\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remedies.cli.session import Session
+    from remedies.model import Change
     from remedies.transaction.consent import Consent
     from remedies.transaction.guard import Guard
     from remedies.transaction.journal import Journal
@@ -15,15 +16,23 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "transaction", nargs="?", metavar="TXN", help="keep this one (default: the one that waits)"
+    )
+    which.add_argument(
+        "--unowned",
+        action="store_true",
+        help="adopt tables remedy_*, chains REMEDY-* and boot files that no journal here knows: "
+        "as they are, on record as remedy's, and removed by 'rollback'",
     )
     parser.add_argument(
         "-n",
         "--dry-run",
         action="store_true",
-        help="show the boot files that would be written and change nothing",
+        help="show what would be kept, boot files that would be written, and change nothing",
     )
+    parser.set_defaults(change_id="", message="", approved_by="")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     folder = writing.prepare(here)
     with lock.held(folder, args.lock_timeout), Journal(folder) as journal:
         here = session.reread(here)
+        if args.unowned:
+            return _adopt(args, writing.recover(here, journal), journal)
         entry = writing.waiting(here)
         if entry is not None and args.transaction in (None, entry.id):
             agreed = consent.confirmed(actor.user(), dry_run=args.dry_run)
@@ -52,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dry_run(args: argparse.Namespace) -> int:
-    from remedies.cli import session, writing
+    from remedies.cli import session, unowned, writing
     from remedies.cli.render import changes_text
     from remedies.cli.terminal import Style
 
     here = session.start(args, of_journal=True)
+    if args.unowned:
+        return _adopted(args, unowned.adoptions(here), "")
     entry = writing.waiting(here)
     if entry is None or args.transaction not in (None, entry.id):
         _print(args, "nothing", "")
@@ -67,6 +80,55 @@ def _dry_run(args: argparse.Namespace) -> int:
     boot = [change for change in entry.begin.changes if change.boot]
     print("\n".join(changes_text(boot, Style(args))), end="")
     print(f"Transaction {entry.id} would stay; {len(boot)} boot files would be written.")
+    return 0
+
+
+def _adopt(args: argparse.Namespace, here: Session, journal: Journal) -> int:
+    """Put on record as ours what is under our names and in no journal; the host stays as it is."""
+    from remedies.cli import unowned
+    from remedies.errors import WriteFailed
+    from remedies.transaction import actor, adopt, consent
+
+    changes = unowned.adoptions(here)
+    if not changes:
+        return _adopted(args, (), "")
+    entry = unowned.adopt(here, changes, consent.confirmed(actor.user(), dry_run=args.dry_run))
+    try:
+        adopt.record(journal, entry)
+    except OSError as error:
+        raise WriteFailed(f"{journal.path}: {error.strerror}", "nothing is adopted") from error
+    return _adopted(args, changes, entry.id)
+
+
+def _adopted(args: argparse.Namespace, changes: tuple[Change, ...], name: str) -> int:
+    """Print what was adopted as transaction ``name``, or would be."""
+    import json
+
+    from remedies.cli.next_command import again
+    from remedies.cli.terminal import clean
+    from remedies.model import FORMAT_VERSION
+
+    resources = [change.resource for change in changes]
+    if args.json:
+        plain = {
+            "format_version": FORMAT_VERSION,
+            "kind": "confirm",
+            "transaction": name or None,
+            "outcome": "adopted" if name else "nothing",
+            "resources": resources,
+        }
+        print(json.dumps(plain, indent=2))
+        return 0
+    if not resources:
+        print("Nothing to adopt: all that is under remedy's names is in this journal.")
+        return 0
+    for address in resources:
+        print(clean(f"+ {address}"))
+    if not name:
+        print("These would be adopted.")
+    else:
+        undoes = again(args, "rollback", name)
+        print(f"Adopted as transaction {name}: nothing was changed; '{undoes}' removes them.")
     return 0
 
 

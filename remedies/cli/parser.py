@@ -24,7 +24,7 @@ VERBS = {
     "history": "list the transactions of this host and namespace",
     "show": "show one transaction: its changes, and how it ended",
     "report": "write an audit report in several formats; changes nothing, exit 0 whatever it says",
-    "audit": "check the journal's hash chain, or sign its head; exit 65 where it was altered",
+    "audit": "check the journal's hash chain (exit 65: altered), sign its head, repair it",
     "explain": "explain a condition or a fix: what, why, evidence, safety, references",
     "list": "list conditions and fixes",
     "schema": "print the JSON Schema of what a verb prints with --json",

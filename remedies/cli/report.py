@@ -226,6 +226,7 @@ def _start(args: argparse.Namespace) -> tuple[Session, Optional[Chain]]:
         warn(f"{error}; the report is without the journal")
         return empty, None
     for problem in audit.problems[:5]:
-        warn(f"journal: {problem}; what comes after is left out")
+        rest = "it was repaired since" if problem.repaired else "what comes after is left out"
+        warn(f"journal: {problem}; {rest}")
     here = replace(empty, ledger=found, held=ledgers.in_force(found))
     return here, described(audit, args.head)

@@ -26,7 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--unowned",
         action="store_true",
-        help="remove tables remedy_* and chains REMEDY-* that no journal here knows (see 'status')",
+        help="remove tables remedy_*, chains REMEDY-* and boot files that no journal here knows "
+        "(see 'status')",
     )
     consenting(parser)
     parser.add_argument(

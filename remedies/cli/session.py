@@ -107,10 +107,14 @@ def newest(folder: str, txn: str = "") -> Iterator[Transaction]:
     from remedies.transaction.journal import NAME, newest_first
     from remedies.transaction.ledger import transactions
 
+    told: set[str] = set()
     for segment in newest_first(os.path.join(folder, NAME), txn):
-        # A checkpoint tells again what an older segment has told.
+        # A checkpoint tells again what an older segment has told, and a repair may.
         found = transactions(record for record in segment if record.kind != "checkpoint")
-        yield from (entry for entry in reversed(found.values()) if txn in ("", entry.id))
+        for entry in reversed(found.values()):
+            if txn in ("", entry.id) and entry.id not in told:
+                told.add(entry.id)
+                yield entry
 
 
 def look(

@@ -180,8 +180,10 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
     if not lines:
         return "Nothing of ours is in force."
     if nobodys:
-        removes = again(here.args, "rollback", "--unowned")
-        lines.append(f"\nNext: '{removes}' shows and removes what no journal knows.")
+        lines.append(
+            f"\nNext: '{again(here.args, 'confirm', '--unowned')}' adopts what no journal knows, "
+            f"'{again(here.args, 'rollback', '--unowned')}' shows and removes it."
+        )
     if any(entry.state in ("drifted", "gone") for entry in found):
         lines.append(
             f"\nNext: '{again(here.args, 'apply')}' restores it, "

@@ -1,22 +1,28 @@
-"""What stands under our names and no journal at hand knows: found by status, removed by rollback.
+"""What is in force under our names and in no journal at hand.
 
-Its journal is another one (another ``--state-dir``), or was lost with its before-values: what was
-there before it cannot be known. What is there now is on record before it is removed.
+``status`` finds it, ``rollback --unowned`` removes it, ``confirm --unowned`` adopts it. Its journal
+is another one (another ``--state-dir``), or was lost. What is there now is on record before it is
+removed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remedies.rules.ours import WRITTEN
+from remedies.values import replace
+
 if TYPE_CHECKING:
     from remedies.cli.session import Session
     from remedies.model import Change
+    from remedies.transaction.consent import Consent
+    from remedies.transaction.ledger import Transaction
 
 SAID = "no journal here knows it: it is of another --state-dir, or its journal was lost"
 
 
 def addresses(here: Session) -> tuple[str, ...]:
-    """Return the addresses of tables ``remedy_*`` and chains ``REMEDY-*`` that nobody owns.
+    """Return the addresses of tables, chains and boot files of our names that are in no journal.
 
     Empty, with a warning, where the kernel does not say.
     """
@@ -31,6 +37,27 @@ def addresses(here: Session) -> tuple[str, ...]:
         return ()
 
 
+def adoptions(here: Session) -> tuple[Change, ...]:
+    """Return the changes that would have put them in force, boot files last."""
+    return tuple(
+        replace(change.reversed(), impact="adopted as it is; undoing removes it")
+        for change in reversed(removals(here))
+    )
+
+
+def adopt(here: Session, changes: tuple[Change, ...], agreed: Consent) -> Transaction:
+    """Return the transaction that adopts ``changes``, its undo script on disk.
+
+    Raises WriteFailed where the script cannot be written.
+    """
+    from remedies.cli import writing
+    from remedies.transaction import adopt
+
+    entry = adopt.adopted(writing.begin(here, "apply", changes, agreed), agreed)
+    writing.write_undo(here, entry.id, changes)
+    return entry
+
+
 def removals(here: Session) -> tuple[Change, ...]:
     """Return the changes that remove them, each with what is there now."""
     from remedies.model import Change
@@ -40,12 +67,12 @@ def removals(here: Session) -> tuple[Change, ...]:
     found, store = [], HostResources()
     for address in addresses(here):
         there = store.read(address)
-        lossy = not address.startswith("nft:") and "legacy" in iptables_in_force(
+        lossy = not address.startswith(("nft:", "file:")) and "legacy" in iptables_in_force(
             there, address.rpartition("/")[2]
         )
         found.append(
             Change(
-                fix=fix_of(address),
+                fix=fix_of(address, there or ""),
                 finding=None,
                 resource=address,
                 action="remove",
@@ -55,15 +82,21 @@ def removals(here: Session) -> tuple[Change, ...]:
                 reversibility="lossy" if lossy else "exact",
                 risk="moderate",
                 impact="what no journal knows is removed; 'remedy show' keeps what it was",
+                boot=address.startswith("file:"),
             )
         )
-    return tuple(found)
+    return tuple(sorted(found, key=lambda change: not change.boot))
 
 
-def fix_of(address: str) -> str:
-    """Return the fix whose name is in an address; ``unowned`` where it is none's."""
+def fix_of(address: str, content: str) -> str:
+    """Return the fix that made what is at an address; ``unowned`` where it is none's."""
     from remedies import catalogue
 
-    name = address.rpartition("/")[2].lower().replace("-", "_")
-    part = name.partition("_")[2].replace("_", "-")
+    name = address.rpartition("/")[2]
+    if address.startswith("file:"):
+        for fix in catalogue.fix_ids():
+            if fix in name or content.startswith(f"{WRITTEN}{fix})"):
+                return fix
+        return "unowned"
+    part = name.lower().replace("-", "_").partition("_")[2].replace("_", "-")
     return next((fix for fix in catalogue.fix_ids() if part and part in fix), "unowned")

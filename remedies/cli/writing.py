@@ -109,12 +109,21 @@ def recorded(result: Result) -> None:
         )
 
 
+def write_undo(here: Session, txn: str, changes: tuple[Change, ...]) -> None:
+    """Write the way back without this tool; raise WriteFailed where that does not work."""
+    try:
+        undofile.write(here.folder, txn, undofile.script(txn, here.host.netns, changes))
+    except OSError as error:
+        undofile.remove(here.folder, txn)
+        raise WriteFailed(f"{here.folder}: {error.strerror}", "free space") from error
+
+
 class Arming:
     """Arms the guard of one transaction, and keeps it for whoever wants to wait for its end."""
 
     def __init__(self, here: Session) -> None:
-        """Remember the state folder."""
-        self._folder, self._namespace = here.folder, here.host.netns
+        """Remember the session."""
+        self._here = here
         self._window = float(getattr(here.args, "window", 0.0))
         self.guard: Optional[guard.Guard] = None
 
@@ -124,14 +133,8 @@ class Arming:
         The way back without this tool is written down too.
         """
         if begin.kind == "apply":
-            try:
-                undofile.write(
-                    self._folder, txn, undofile.script(txn, self._namespace, begin.changes)
-                )
-            except OSError as error:
-                undofile.remove(self._folder, txn)
-                raise WriteFailed(f"{self._folder}: {error.strerror}", "free space") from error
-        self.guard = guard.arm(self._folder, txn, begin, self._window)
+            write_undo(self._here, txn, begin.changes)
+        self.guard = guard.arm(self._here.folder, txn, begin, self._window)
         if self.guard.note:
             warn(self.guard.note)
         return self.guard

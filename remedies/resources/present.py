@@ -1,20 +1,25 @@
-"""What stands in this network namespace under names of ours, whoever wrote it.
+"""What is in this network namespace under names of ours, whoever wrote it.
 
 Asked by name: tables and chains of nf_tables come in two short dumps without their rules, and a
-legacy table is read only where one is loaded. Addresses that no driver would write are left out.
+legacy table is read only where one is loaded. In the machine's own namespace boot files count, too:
+those in our own folder, and elsewhere those that begin with the line we write. Addresses that no
+driver would write are left out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 
-from remedies.errors import InputError, Unreadable
+from remedies.errors import InputError, RemedyError, Unreadable
+from remedies.namespaces import netns
 from remedies.netfilter import legacy
 from remedies.netfilter.stores import XTABLES
 from remedies.netlink import nft
-from remedies.rules.ours import CHAIN_PREFIX, NFT_PREFIX, iptables_split, nft_split
+from remedies.resources import file
+from remedies.rules.ours import CHAIN_PREFIX, NFT_PREFIX, WRITTEN, iptables_split, nft_split
 
 LIMIT = 5.0
 """Seconds that the kernel may take."""
@@ -22,12 +27,22 @@ _SCHEMES = {"ip": "iptables", "ip6": "ip6tables"}
 
 
 def addresses() -> tuple[str, ...]:
-    """Return the address of each table ``remedy_*`` and chain ``REMEDY-*``, in order.
+    """Return the address of each table ``remedy_*``, chain ``REMEDY-*`` and boot file, in order.
 
     Raises Unreadable where the kernel does not say.
     """
     found = [*_nft(), *_legacy()]
-    return tuple(sorted(set(found)))
+    return (*sorted(set(found)), *sorted(_files()))
+
+
+def _files() -> Iterator[str]:
+    for folder in file.FOLDERS if netns.is_host() else ():
+        with contextlib.suppress(OSError):  # there is none
+            for name in os.listdir(file.ROOT + folder):
+                with contextlib.suppress(RemedyError):
+                    content = file.read(f"{folder}/{name}") or ""
+                    if folder == file.OWN or content.startswith(WRITTEN):
+                        yield f"file:{folder}/{name}"
 
 
 def _nft() -> Iterator[str]:

@@ -40,6 +40,8 @@ Expression = dict[str, object]
 NFT_PREFIX = "remedy_"
 """What the names of our nft tables begin with: no other table is ever written."""
 
+WRITTEN = "# Written by remedy (fix "
+"""How a boot file of ours begins, but for data in our own folder."""
 CHAIN_PREFIX = "REMEDY-"
 """What the names of our iptables chains begin with: no other chain is ever written."""
 

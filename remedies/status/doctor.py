@@ -193,6 +193,6 @@ def _unowned(state_dir: str) -> Check:
         return Check(name, "optional", error.what, error.hint)
     if found:
         return Check(name, "optional", f"no journal here knows {', '.join(found)}",
-                     "'remedy rollback --unowned' shows and removes them, unless they are of "
-                     "another --state-dir")  # fmt: skip
+                     "'remedy confirm --unowned' adopts them, 'remedy rollback --unowned' "
+                     "removes them, unless they are of another --state-dir")  # fmt: skip
     return Check(name, "yes", "all are in this journal")

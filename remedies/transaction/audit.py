@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from typing import Any, Optional
 
 from remedies.errors import NotPermitted
-from remedies.transaction.journal import GENESIS, Record
+from remedies.transaction.record import GENESIS, Record
 from remedies.transaction.segments import segments
-from remedies.values import dataclass, field
+from remedies.values import dataclass, field, replace
 
 _KEYS = {
     "v": int,
@@ -47,10 +47,31 @@ class Problem:
     what: str
     where: str
     """``file:line``."""
+    repaired: bool = False
+    """It is on record: the journal was repaired since (:mod:`remedies.transaction.repair`)."""
 
     def __str__(self) -> str:
         """Return it as one line."""
         return f"record {self.record} {self.what} ({self.where})"
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """One repair: everything before it that does not add up is on record in it."""
+
+    record: int
+    time: str
+    """RFC 3339, UTC."""
+    user: str
+    segments: tuple[str, ...]
+    """Names of the damaged files, which stay as the repair found them."""
+
+    def __str__(self) -> str:
+        """Return it as one line."""
+        return (
+            f"record {self.record} begins again after {', '.join(self.segments)}, as {self.user} "
+            f"repaired the journal at {self.time}"
+        )
 
 
 @dataclass
@@ -63,19 +84,28 @@ class Audit:
     anchor: int = 0
     """Number of the record whose hash is the anchored head; 0: it is none of them."""
     problems: list[Problem] = field(default_factory=list)
+    repairs: list[Repaired] = field(default_factory=list)
+
+    @property
+    def open(self) -> list[Problem]:
+        """Return the problems that no repair has on record."""
+        return [problem for problem in self.problems if not problem.repaired]
 
 
 def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record]:
     """Yield the records of the journal whose first segment is ``path`` until one is wrong.
 
-    Goes on to the end whatever it finds, and leaves in ``audit`` what it found. ``head`` is a
-    hash kept elsewhere. Raises NotPermitted where a segment may not be read.
+    After a repair on record, goes on. Reads to the end whatever it finds, and leaves in ``audit``
+    what it found. ``head`` is a hash kept elsewhere. Raises NotPermitted where a segment may not be
+    read.
     """
     chain = _Chain(audit, head)
     for segment in segments(path):
         try:
             with open(segment, "rb") as lines:
+                read = chain.begin(os.path.basename(segment))
                 for number, line in enumerate(lines, 1):
+                    read.update(line)
                     record = chain.take(line, f"{os.path.basename(segment)}:{number}")
                     if record is not None and not chain.broken:
                         yield record
@@ -106,11 +136,18 @@ class _Chain:
         self.gaps: list[tuple[int, int, str]] = []
         """From, to (not included), where: removed, or only moved, which the end tells."""
         self.torn: list[tuple[bytes, str]] = []
+        self.read: dict[str, hashlib._Hash] = {}
+        """Of each segment so far, by name: the digest of what was read of it."""
+
+    def begin(self, segment: str) -> hashlib._Hash:
+        """Begin a segment; return what takes in its bytes."""
+        self.read[segment] = hashlib.sha256()
+        return self.read[segment]
 
     @property
     def broken(self) -> bool:
         """Tell whether something did not add up so far."""
-        return bool(self.audit.problems or self.gaps)
+        return bool(self.audit.open or self.gaps)
 
     def take(self, line: bytes, where: str) -> Optional[Record]:
         """Take in one line; return its record where it adds up in itself."""
@@ -129,7 +166,10 @@ class _Chain:
             return None
         if not exact:
             self._wrong(plain["seq"], "is not the bytes that were written", where)
-        self._place(plain["seq"], plain["prev"], where)
+        if plain["kind"] == "repaired":
+            self._repaired(plain, where)
+        else:
+            self._place(plain["seq"], plain["prev"], where)
         self.previous = true
         self.audit.records += 1
         self.audit.head = true
@@ -150,6 +190,24 @@ class _Chain:
             self._wrong(max(1, number - 1), what, where)
         self.seen.add(number)
         self.expected = number + 1
+
+    def _repaired(self, plain: dict[str, Any], where: str) -> None:
+        """Take everything so far for known; the damaged files must be as the repair left them."""
+        self._settle_gaps()
+        data = plain["data"]
+        damaged = data.get("damaged")
+        damaged = damaged if isinstance(damaged, dict) else {}
+        self.audit.problems = [replace(p, repaired=True) for p in self.audit.problems]
+        for name, digest in damaged.items():
+            if name not in self.read:
+                self._wrong(plain["seq"], f"tells of {name}, which is gone", where)
+            elif self.read[name].hexdigest() != digest:
+                self._wrong(plain["seq"], f"tells of {name}, which was changed since", where)
+        self.audit.repairs.append(
+            Repaired(plain["seq"], plain["time"], str(data.get("user", "")), tuple(damaged))
+        )
+        self.seen.add(plain["seq"])
+        self.expected = plain["seq"] + 1
 
     def _settle_torn(self, plain: dict[str, Any]) -> None:
         """Lines that are no records: explained by a ``torn`` record, or garbled records."""
@@ -182,12 +240,16 @@ class _Chain:
         """Tell removed records from moved ones, and a torn end from a garbled one."""
         if any(not line.endswith(b"#\n") for line, _ in self.torn if line.endswith(b"\n")):
             self._garbled()
+        self._settle_gaps()
+        self.audit.problems.sort(key=lambda problem: problem.record)
+
+    def _settle_gaps(self) -> None:
         for first, after, where in self.gaps:
             missing = [n for n in range(first, min(after, first + 1000)) if n not in self.seen]
             if missing:
                 many = f"to {missing[-1]} were removed"
                 self._wrong(missing[0], many if len(missing) > 1 else "was removed", where)
-        self.audit.problems.sort(key=lambda problem: problem.record)
+        self.gaps = []
 
 
 def _written(plain: dict[str, Any]) -> bytes:

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.transaction.journal import NAME, Journal, Record
+from remedies.transaction.journal import NAME, Journal
+from remedies.transaction.record import Record
 
 LARGEST = 1 << 26
 """Bytes that are read of a journal that somebody may have put something else into."""

@@ -38,7 +38,7 @@ class HostResources:
 
 
 def unowned(ledger: dict[str, Transaction]) -> tuple[str, ...]:
-    """Return the addresses of tables ``remedy_*`` and chains ``REMEDY-*`` that ``ledger`` lacks.
+    """Return the addresses of what is under our names (resources.present) and ``ledger`` lacks.
 
     They are of another state directory, or their journal was lost. Raises Unreadable where the
     kernel does not say.

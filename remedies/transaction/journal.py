@@ -5,7 +5,9 @@ A record is on disk (fsync of the file, and of the folder when the file is new) 
 acknowledged and is never cut off either: the next append ends it with ``#`` and a newline, and a
 ``torn`` record holds the hash of everything that is torn there. Segments follow each other in one
 chain: ``journal.jsonl``, then ``journal-SEQ.jsonl`` named for their first record, a
-``checkpoint`` of what the segments before it leave in force.
+``checkpoint`` of what the segments before it leave in force. After damage the first record of the
+next segment is ``repaired`` (:mod:`remedies.transaction.repair`): it names the damaged segments,
+which stay where they are, and carries what could be read of them.
 """
 
 from __future__ import annotations
@@ -19,17 +21,24 @@ from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError, NotPermitted, RemedyError
-from remedies.facts.gather import now
-from remedies.hashing import sha256
 from remedies.transaction import crash_points
+from remedies.transaction.record import (
+    GENESIS,
+    TORN,
+    Record,
+    digest,
+    intact,
+    line_of,
+    parse,
+    sealed,
+    torn_hash,
+    unread,
+)
 from remedies.transaction.segments import is_ours, not_ours, reading, segments
 from remedies.transaction.wall import anchor
-from remedies.values import dataclass, field
 
-VERSION = 2
 NAME = "journal.jsonl"
 """The first segment. It also names the journal: what stands beside it belongs to it."""
-GENESIS = "0" * 64
 SEGMENT = 1 << 18
 """Bytes from which a segment is full. A transaction is never split over two.
 
@@ -41,35 +50,10 @@ _LOST = 1
 middle of the last append, and zeros are no line ends. Such a line is passed over as a torn one is,
 and closed by the same record; ``audit verify`` goes on naming it."""
 _GO_ON = (
-    "nothing is done by a journal that does not add up: put a copy back, or move {} aside; "
-    "the undo-*.sh in it put back what was there, and 'remedy status' names what is left"
+    "'remedy audit repair --dry-run' shows what can be read and what is lost; without --dry-run it "
+    "starts a new segment with it and changes nothing else. Or put a copy of {} back"
 )
 """How to go on after a damaged record, which must not lose a before-value."""
-_TORN = b"#"
-"""What a torn line ends with. No record does: one that lacks its newline alone is torn too."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the journal."""
-
-    v: int
-    seq: int
-    time: str
-    kind: str
-    """``begin``, ``written``, ``effect``, ``verified``, ``pending``, ``confirming``, ``undone``,
-    ``end``, ``checkpoint`` or ``torn``.
-    """
-    txn: str
-    prev: str
-    hash: str = ""
-    data: dict[str, object] = field(default_factory=dict)
-
-
-def _hash(plain: dict[str, Any]) -> str:
-    body = {key: value for key, value in plain.items() if key != "hash"}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return sha256(text.encode()).hexdigest()
 
 
 def records(path: str) -> Iterator[Record]:
@@ -93,7 +77,7 @@ def latest(path: str, lost: Optional[list[str]] = None) -> Iterator[Record]:
     found = segments(path)
     for index in range(len(found) - 1, 0, -1):
         first = next(iter(_chained(found[index : index + 1], None, None)), None)
-        if first is not None and first.kind == "checkpoint":
+        if first is not None and first.kind in ("checkpoint", "repaired"):
             return _chained(found[index:], first.prev, first.seq, lost)
     return _chained(found, GENESIS, 1, lost)
 
@@ -103,41 +87,51 @@ def newest_first(path: str, txn: str = "") -> Iterator[list[Record]]:
 
     With ``txn``, only of the segments that mention this transaction; the others are not decoded.
     The chain is checked within a segment, and from it to the one that was yielded before. Raises
-    as :func:`records` does.
+    as :func:`records` does. Segments that a newer ``repaired`` record has given up are passed over.
     """
     found = segments(path)
+    given_up, repaired = _repairs(found)
     after: Optional[Record] = None
-    for segment in reversed(found):
-        if txn and not _mentions(segment, txn):
+    for index in range(len(found) - 1, -1, -1):
+        segment = found[index]
+        if os.path.basename(segment) in given_up or (txn and not _mentions(segment, txn)):
             after = None
             continue
-        oldest = segment == found[0]
+        oldest = index == 0 and not repaired
         there = list(_chained([segment], GENESIS if oldest else None, 1 if oldest else None))
-        if there and after is not None and after.prev != there[-1].hash:
+        if not there:
+            continue
+        if after is not None and index >= repaired and after.prev != there[-1].hash:
             raise InputError(
                 f"{segment}: it does not end where record {after.seq} goes on",
-                "'remedy audit verify' says what is missing",
+                "'remedy audit verify' names what is missing, 'remedy audit repair' goes on",
             )
-        if there:
-            after = there[0]
-            yield there
-
-
-def intact(content: bytes, txn: str) -> Iterator[Record]:
-    """Yield the records of one transaction that bear their own hash, whatever is around them."""
-    mark = f'"txn":{json.dumps(txn)}'.encode()
-    for line in content.split(b"\n"):
-        if mark in line:
-            with contextlib.suppress(RemedyError):
-                record, plain = _parse(line, "")
-                if record.txn == txn and _hash(plain) == record.hash:
-                    yield record
+        after = there[0]
+        yield there
 
 
 def _mentions(segment: str, txn: str) -> bool:
-    mark = f'"txn":{json.dumps(txn)}'.encode()
+    name = json.dumps(txn)
     with reading(segment) as file:
-        return mark in file.read()
+        content = file.read()
+    # A checkpoint tells of it, too, and only again; a repair may be all that is left.
+    carried = b'"kind":"repaired"' in content and f'"id":{name}'.encode() in content
+    return carried or f'"txn":{name}'.encode() in content
+
+
+def _repairs(paths: list[str]) -> tuple[set[str], int]:
+    """Return the names of the segments that are given up, and where the last repair goes on."""
+    names: set[str] = set()
+    last = 0
+    for index, path in enumerate(paths):
+        with reading(path) as lines:
+            first = lines.readline()
+        if b'"kind":"repaired"' in first:
+            with contextlib.suppress(RemedyError):  # it is damaged itself: whoever reads it says so
+                files = parse(first, path)[0].data.get("damaged")
+                names.update(files if isinstance(files, dict) else ())
+                last = index
+    return names, last
 
 
 def _chained(
@@ -167,52 +161,63 @@ def _checked(
     lost: Optional[list[str]],
 ) -> Iterator[Record]:
     torn: list[bytes] = []
-    where = path
+    where, first, start, end = path, 0, 0, 0
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             return
-        here = f"{path}:{number}"
+        here, start, end = f"{path}:{number}", end, end + len(line)
         try:
-            record, plain = _parse(line, here)
+            record, plain = parse(line, here)
         except InputError:
-            where = where if torn else here
+            where, first = (where, first) if torn else (here, start)
             torn.append(line[:-1])
             continue
-        if torn and (record.kind != "torn" or record.data.get("sha256") != _torn_hash(torn)):
-            raise InputError(f"{where}: not a journal record", _GO_ON.format(os.path.dirname(path)))
+        if torn and (record.kind != "torn" or record.data.get("sha256") != torn_hash(torn)):
+            raise _damaged(where, f"not a journal record, from byte {first} to {start}")
         torn = []
         moved = record.prev != (previous or record.prev) or record.seq != (expected or record.seq)
-        if moved or _hash(plain) != record.hash:
-            raise InputError(
-                f"{here}: record {record.seq} was altered or moved",
-                _GO_ON.format(os.path.dirname(path)),
-            )
+        if moved or digest(plain) != record.hash:
+            raise _damaged(here, f"record {record.seq} was altered or moved, at byte {start}")
         previous, expected = record.hash, record.seq + 1
         yield record
-    if sum(map(_unread, torn)) > _LOST:
-        raise InputError(f"{where}: not a journal record", _GO_ON.format(os.path.dirname(path)))
-    if any(map(_unread, torn)) and lost is not None:
+    if sum(map(unread, torn)) > _LOST:
+        raise _damaged(where, f"not a journal record, from byte {first} to {end}")
+    if any(map(unread, torn)) and lost is not None:
         lost.append(where)
 
 
-def _unread(line: bytes) -> bool:
-    """Tell whether a line that is no record is no torn one either: a block of it was lost."""
-    return not line.endswith(_TORN)
+def _damaged(where: str, what: str) -> InputError:
+    return InputError(f"{where}: {what}", _GO_ON.format(os.path.dirname(where)))
 
 
-def _torn_hash(lines: list[bytes]) -> str:
-    return sha256(b"\n".join(lines)).hexdigest()
+def segment_name(seq: int) -> str:
+    """Return the file name of the segment whose first record has this number."""
+    stem, suffix = os.path.splitext(NAME)
+    return f"{stem}-{seq:012}{suffix}"
 
 
-def _parse(line: bytes, where: str) -> tuple[Record, dict[str, Any]]:
-    plain = codec.loads(line.decode("utf-8", "replace"), where, recorded=True)
-    record = codec.decode(Record, plain, where)
-    if record.v > VERSION:
-        raise RemedyError(
-            f"{where}: written by a newer remedy (journal version {record.v})",
-            f"this one knows version {VERSION}: use the newer one",
-        )
-    return record, plain
+def start_segment(folder: str, plain: dict[str, Any]) -> str:
+    """Put a new segment into ``folder`` that holds this one record, whole or not at all.
+
+    Return its path. Raises OSError; FileExistsError where one of that name is there.
+    """
+    path = os.path.join(folder, segment_name(plain["seq"]))
+    part = os.path.join(folder, f".{segment_name(plain['seq'])}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(part, flags, 0o600), "wb") as file:
+            file.write(line_of(plain))
+            file.flush()
+            os.fsync(file.fileno())
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        os.rename(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise
+    _sync_folder(folder)
+    return path
 
 
 class Journal:
@@ -273,17 +278,8 @@ class Journal:
         return record
 
     def _write(self, before: bytes, kind: str, txn: str, data: dict[str, object]) -> Record:
-        plain: dict[str, Any] = {
-            "v": VERSION,
-            "seq": self._seq + 1,
-            "time": now(),
-            "kind": kind,
-            "txn": txn,
-            "prev": self._last,
-            "data": data,
-        }
-        plain["hash"] = _hash(plain)
-        line = before + json.dumps(plain, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+        plain = sealed(kind, txn, data, self._seq + 1, self._last)
+        line = before + line_of(plain)
         self._doubtful = True
         if os.write(self._descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
@@ -311,8 +307,7 @@ class Journal:
         Not within a transaction. Raises RemedyError or OSError, and the old segment goes on.
         """
         old, path = self._descriptor, self.path
-        stem, suffix = os.path.splitext(NAME)
-        self.path = os.path.join(self.folder, f"{stem}-{self._seq + 1:012}{suffix}")
+        self.path = os.path.join(self.folder, segment_name(self._seq + 1))
         try:
             self._descriptor = self._open()
         except RemedyError:
@@ -335,24 +330,24 @@ class Journal:
         for path, content in self._contents():
             *lines, tail = content.split(b"\n")
             if path == self.path and tail:
-                torn, cut = [tail + _TORN], True
+                torn, cut = [tail + TORN], True
             found = _last_record(path, lines, torn)
             if found is not None:
                 self._seq, self._last = found.seq, found.hash
                 break
         self._doubtful = False
         if torn:
-            self._write(_TORN + b"\n" if cut else b"", "torn", "", {"sha256": _torn_hash(torn)})
+            self._write(TORN + b"\n" if cut else b"", "torn", "", {"sha256": torn_hash(torn)})
 
 
 def _last_record(path: str, lines: list[bytes], torn: list[bytes]) -> Optional[Record]:
     """Return the last record of these lines; put the torn ones after it first in ``torn``."""
     for number in range(len(lines), 0, -1):
         try:
-            return _parse(lines[number - 1], f"{path}:{number}")[0]
+            return parse(lines[number - 1], f"{path}:{number}")[0]
         except InputError:
             torn.insert(0, lines[number - 1])
-            if sum(map(_unread, torn)) > _LOST:
+            if sum(map(unread, torn)) > _LOST:
                 raise
     return None
 

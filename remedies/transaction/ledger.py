@@ -18,8 +18,8 @@ from remedies.model import (
     Severity,
     Verdict,
 )
-from remedies.transaction.journal import Record
-from remedies.values import dataclass, field
+from remedies.transaction.record import Record
+from remedies.values import dataclass, field, replace
 
 _WORDS: codec.Words = {
     Verdict: "unknown",
@@ -165,9 +165,9 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
             continue
         if record.kind in ("torn", "effect"):
             continue
-        if record.kind == "checkpoint":
-            if not found:
-                found = {entry.id: entry for entry in _carried(record.data, where)}
+        if record.kind in ("checkpoint", "repaired", "adopted"):
+            if not found or record.kind != "checkpoint":  # which only tells again
+                found.update((entry.id, entry) for entry in _carried(record.data, where))
             continue
         if record.kind == "verified":
             if record.txn in found:
@@ -226,7 +226,10 @@ def situation(entry: Transaction, boot_id: str, clock: float, guarded: bool) -> 
 
 @dataclass(frozen=True)
 class _Carried:
-    """What a checkpoint keeps of one transaction."""
+    """What one record keeps of a whole transaction.
+
+    Of those in force when a segment is full, of those read from a damaged one, of what was adopted.
+    """
 
     id: str
     time: str
@@ -236,6 +239,27 @@ class _Carried:
     outcome: str
     ended: str
     reason: str = ""
+    undone: tuple[int, ...] = ()
+    stuck: tuple[str, ...] = ()
+
+
+def carried(entries: Iterable[Transaction]) -> dict[str, object]:
+    """Return the data of a record that keeps whole transactions, all of which have an outcome."""
+    kept = tuple(
+        _Carried(
+            entry.id,
+            entry.time,
+            entry.begin,
+            tuple(entry.written),
+            entry.outcome or "",
+            entry.ended,
+            entry.reason,
+            tuple(entry.undone),
+            entry.stuck,
+        )
+        for entry in entries
+    )
+    return {"transactions": codec.encode(kept)}
 
 
 def checkpoint(found: dict[str, Transaction]) -> dict[str, object]:
@@ -243,27 +267,17 @@ def checkpoint(found: dict[str, Transaction]) -> dict[str, object]:
 
     Nothing may be unfinished.
     """
-    stacks = _stacks(found)
+    standing = stacks(found)
     kept = []
     for entry in found.values():
         stands = tuple(
             i
             for i in entry.stands
-            if (entry.id, entry.begin.changes[i]) in stacks[entry.begin.changes[i].resource]
+            if (entry.id, entry.begin.changes[i]) in standing[entry.begin.changes[i].resource]
         )
         if stands or entry is list(found.values())[-1]:
-            kept.append(
-                _Carried(
-                    entry.id,
-                    entry.time,
-                    entry.begin,
-                    stands,
-                    entry.outcome or "",
-                    entry.ended,
-                    entry.reason,
-                )
-            )
-    return {"transactions": codec.encode(tuple(kept))}
+            kept.append(replace(entry, written=list(stands), undone=[]))
+    return carried(kept)
 
 
 def _carried(data: dict[str, object], where: str) -> list[Transaction]:
@@ -278,24 +292,26 @@ def _carried(data: dict[str, object], where: str) -> list[Transaction]:
             outcome=entry.outcome,
             ended=entry.ended,
             reason=entry.reason,
+            undone=list(entry.undone),
+            stuck=entry.stuck,
         )
         for entry in entries
     ]
 
 
-def _stacks(found: dict[str, Transaction]) -> dict[str, list[tuple[str, Change]]]:
+def stacks(found: dict[str, Transaction]) -> dict[str, list[tuple[str, Change]]]:
     """Return, by address, what stands there of ours: transaction and change, oldest first."""
-    stacks: dict[str, list[tuple[str, Change]]] = {}
+    there: dict[str, list[tuple[str, Change]]] = {}
     for entry in found.values():
         for change in entry.standing:
-            stack = stacks.setdefault(change.resource, [])
+            stack = there.setdefault(change.resource, [])
             if entry.begin.kind == "rollback":
                 stack[:] = [(t, c) for t, c in stack if t not in entry.begin.undoes]
             elif stack and change.after == stack[0][1].before:
                 stack.clear()
             else:
                 stack.append((entry.id, change))
-    return stacks
+    return there
 
 
 def in_force(found: dict[str, Transaction]) -> dict[str, Held]:
@@ -305,7 +321,7 @@ def in_force(found: dict[str, Transaction]) -> dict[str, Held]:
     """
     return {
         address: _held(found[stack[-1][0]], stack[0][1], stack[-1][1])
-        for address, stack in _stacks(found).items()
+        for address, stack in stacks(found).items()
         if stack
     }
 
@@ -327,12 +343,12 @@ def _held(newest: Transaction, first: Change, last: Change) -> Held:
 
 def to_roll_back(found: dict[str, Transaction]) -> dict[str, tuple[Change, ...]]:
     """Return, newest transaction first, the changes that still stand of each."""
-    stacks = _stacks(found)
+    standing = stacks(found)
     left = {
         entry.id: tuple(
             change
             for change in entry.standing
-            if any(txn == entry.id for txn, _ in stacks[change.resource])
+            if any(txn == entry.id for txn, _ in standing[change.resource])
         )
         for entry in reversed(list(found.values()))
     }

@@ -19,16 +19,9 @@ from remedies import codec
 from remedies.errors import InputError, RemedyError
 from remedies.transaction import ledger, lock, lock_holder
 from remedies.transaction.fallback import Detached, Unwritable, content
-from remedies.transaction.journal import (
-    GENESIS,
-    NAME,
-    VERSION,
-    Journal,
-    Record,
-    intact,
-    latest,
-)
+from remedies.transaction.journal import NAME, Journal, latest
 from remedies.transaction.ledger import Begin, Pending, Transaction
+from remedies.transaction.record import GENESIS, VERSION, Record, intact
 from remedies.transaction.segments import reading, segments
 
 

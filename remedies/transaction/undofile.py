@@ -226,9 +226,25 @@ def remove(folder: str, txn: str) -> None:
         os.unlink(_path(folder, txn))
 
 
-def sweep(folder: str, keep: Collection[str]) -> None:
-    """Remove every script but those of the transactions ``keep``. Hold the lock."""
-    for name in os.listdir(folder):
-        txn = name[len(_PREFIX) : -len(_SUFFIX)]
-        if name == f"{_PREFIX}{txn}{_SUFFIX}" and txn not in keep:
+def those(folder: str) -> tuple[str, ...]:
+    """Return the ids of the transactions whose script is there."""
+    names = sorted(os.listdir(folder))
+    cut = (name[len(_PREFIX) : -len(_SUFFIX)] for name in names)
+    return tuple(txn for name, txn in zip(names, cut) if name == f"{_PREFIX}{txn}{_SUFFIX}")
+
+
+def kept(folder: str, txn: str) -> str:
+    """Return where a script is that nobody sweeps away: its transaction is in no journal."""
+    return os.path.join(folder, f"lost-{_PREFIX}{txn}{_SUFFIX}")
+
+
+def keep(folder: str, txn: str) -> None:
+    """Put a script where nobody sweeps it away; raise OSError."""
+    os.rename(_path(folder, txn), kept(folder, txn))
+
+
+def sweep(folder: str, wanted: Collection[str]) -> None:
+    """Remove every script but those of the transactions ``wanted``. Hold the lock."""
+    for txn in those(folder):
+        if txn not in wanted:
             remove(folder, txn)

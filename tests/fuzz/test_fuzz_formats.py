@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.netlink.socket import attribute, nested
-from remedies.transaction.journal import GENESIS, _hash
+from remedies.transaction.record import GENESIS, digest
 
 SEEDS = seeds()
 quick = settings(max_examples=100, deadline=30_000)  # "soon", on the busiest machine
@@ -203,7 +203,7 @@ def test_journals_with_good_hashes(records: list[Any]) -> None:
     for number, record in enumerate(records, 1):
         if isinstance(record, dict):
             record.update(prev=previous, seq=number)
-            previous = record["hash"] = _hash(record)
+            previous = record["hash"] = digest(record)
         lines.append(json.dumps(record) + "\n")
     data = "".join(lines).encode()
     outcome("journal_file", data)

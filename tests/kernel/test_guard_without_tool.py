@@ -17,7 +17,8 @@ from remedies.resources import file, iptables
 from remedies.rules import ours
 from remedies.transaction import ledger, undofile
 from remedies.transaction.host import HostResources
-from remedies.transaction.journal import VERSION, records
+from remedies.transaction.journal import records
+from remedies.transaction.record import VERSION
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_shapes import departures
 from faulty import Host
 
 
 @pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "iptables-legacy"])
-def test_what_a_lost_journal_leaves_is_said_and_removed(
+def test_what_a_lost_journal_leaves_is_said_and_removed_or_adopted(
     netns: Callable[..., str], tmp_path: Path, backend: str
 ) -> None:
     host = Host(netns("nobodys"), tmp_path, backend).prepare()
@@ -22,12 +23,16 @@ def test_what_a_lost_journal_leaves_is_said_and_removed(
     assert host.run("apply", "--yes").code == 0
     assert host.run("status").code == 0
     shutil.rmtree(host.state.parent)
-    shutil.rmtree(host.folder / "root/etc")  # the boot files are another matter
     told = host.run("status")
     assert told.code == 2, told.out
     assert "unowned" in told.out
+    assert "confirm --unowned" in told.out
     found = host.run("status", "--json").json["unowned"]
-    assert found == (
+    written = before.keys() ^ host.dump()
+    assert len(written) in (3, 4)
+    files = sorted(f"file:{name.removeprefix(str(host.folder / 'root'))}" for name in written)
+    assert [a for a in found if a.startswith("file:")] == files
+    assert [a for a in found if not a.startswith("file:")] == (
         ["nft:inet/remedy_invalid_drop"]
         if backend == "nftables"
         else ["ip6tables:mangle/REMEDY-INVALID", "iptables:mangle/REMEDY-INVALID"]
@@ -43,11 +48,33 @@ def test_what_a_lost_journal_leaves_is_said_and_removed(
     done = host.run("rollback", "--unowned", "--yes", "--json")
     assert done.code == 0, done.out
     (name,) = done.json["transactions"]
-    assert host.dump() == {k: v for k, v in before.items() if not k.startswith("/")}
+    assert host.dump() == before
     assert host.run("status").code == 0
     assert "all are in this journal" in host.run("doctor").out
     assert all(address in host.run("show", name).out for address in found)
     assert host.run("rollback", "--unowned", "--yes").code == 0
+    assert host.run("apply", "--yes").code == 0
+    there = host.dump()
+    shutil.rmtree(host.state.parent)
+    assert all(address in host.run("confirm", "--unowned", "-n").out for address in found)
+    assert host.run("status").code == 2, "a dry run adopts nothing"
+    adopted = host.run("confirm", "--unowned", "--json")
+    assert adopted.code == 0, adopted.out
+    assert departures(adopted.json) == []
+    assert sorted(adopted.json["resources"]) == sorted(found)
+    assert host.dump() == there
+    assert host.run("confirm", "--unowned").out.startswith("Nothing to adopt")
+    status = host.run("status", "--json")
+    assert (status.code, status.json["unowned"]) == (0, []), status.out
+    assert {entry["state"] for entry in status.json["in_force"]} == {"ours"}
+    name = adopted.json["transaction"]
+    assert host.run("apply", "--yes", "--json").json["outcome"] == "nothing"
+    assert "adopted" in host.run("show", name).out
+    assert host.run("audit", "verify").code == 0
+    assert len(list(host.state.glob(f"undo-{name}.sh"))) == 1
+    assert host.run("rollback", name, "--yes").code == 0
+    assert host.dump() == before
+    assert host.run("status").code == 0
 
 
 def test_what_another_state_directory_holds_is_said_too(

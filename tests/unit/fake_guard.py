@@ -7,8 +7,9 @@ import os
 from typing import Any, Optional
 
 from remedies.model import Change
-from remedies.transaction.journal import Journal, Record
+from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Begin, Pending
+from remedies.transaction.record import Record
 
 
 class Full(Journal):

@@ -123,6 +123,13 @@ def test_a_gap_between_two_segments_is_named(
     assert cli.main(["history", "--state-dir", state]) == 65
     said = capsys.readouterr().err
     assert "was altered or moved" in said if cut == "the first" else "record 20 goes on" in said
+    assert cli.main(["audit", "repair", "--yes", "--state-dir", state]) == 0
+    assert "Repaired" in capsys.readouterr().out
+    left = names(told(capsys, first, "history", "--limit", "0"))
+    assert len(left) == len(set(left))
+    assert left[0] == "t8"
+    assert len(left) >= 5
+    assert cli.main(["audit", "verify", "--state-dir", state]) == 65
 
 
 def test_one_is_shown_however_old_it_is(first: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.errors import InputError, NotPermitted, RemedyError
-from remedies.transaction.journal import NAME, Journal, _hash, latest, records
+from remedies.transaction.journal import NAME, Journal, latest, records
+from remedies.transaction.record import digest
 from remedies.transaction.segments import segments
 
 
@@ -87,7 +88,7 @@ def test_a_deleted_and_a_moved_record_are_named(tmp_path: Path) -> None:
 def forged(path: Path, number: int, **changed: object) -> None:
     """Change one record and give it the hash that it then has."""
     plain = json.loads(path.read_text().splitlines()[number]) | changed
-    tampered(path, number, {**plain, "hash": _hash(plain)})
+    tampered(path, number, {**plain, "hash": digest(plain)})
 
 
 def test_a_record_with_a_hash_of_its_own_is_named_by_the_one_after_it(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_a_damaged_record_before_the_last_stops_all_and_says_how_to_go_on(tmp_pa
     whole = bytearray(path.read_bytes())
     whole[20:40] = bytes(20)
     path.write_bytes(whole)
-    with pytest.raises(InputError, match=r":1: not a journal record.*move .* aside; the undo-"):
+    with pytest.raises(InputError, match=r":1: not a journal record, from byte 0.*audit repair"):
         list(records(str(path)))
 
 

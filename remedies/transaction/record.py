@@ -1,0 +1,132 @@
+"""One record of the journal: a line of JSON with its own hash and that of the record before it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from remedies import codec
+from remedies.errors import InputError, RemedyError
+from remedies.facts.gather import now
+from remedies.hashing import sha256
+from remedies.values import dataclass, field
+
+VERSION = 2
+GENESIS = "0" * 64
+TORN = b"#"
+"""What a torn line ends with. No record does: one that lacks its newline alone is torn too."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the journal."""
+
+    v: int
+    seq: int
+    time: str
+    kind: str
+    """``begin``, ``written``, ``effect``, ``verified``, ``pending``, ``confirming``, ``undone``,
+    ``end``, ``checkpoint``, ``repaired``, ``adopted`` or ``torn``.
+    """
+    txn: str
+    prev: str
+    hash: str = ""
+    data: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A line of a segment that is no record any more."""
+
+    line: int
+    byte: int
+    """Where it begins in the file."""
+    length: int
+    """Bytes, without its end."""
+
+
+def digest(plain: dict[str, Any]) -> str:
+    """Return the hash that a record must bear, which it may bear already."""
+    body = {key: value for key, value in plain.items() if key != "hash"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def parse(line: bytes, where: str) -> tuple[Record, dict[str, Any]]:
+    """Return a record, and its plain values; its hash is not checked.
+
+    Raises InputError for what is no record, RemedyError for one of a newer remedy.
+    """
+    plain = codec.loads(line.decode("utf-8", "replace"), where, recorded=True)
+    record = codec.decode(Record, plain, where)
+    if record.v > VERSION:
+        raise RemedyError(
+            f"{where}: written by a newer remedy (journal version {record.v})",
+            f"this one knows version {VERSION}: use the newer one",
+        )
+    return record, plain
+
+
+def unread(line: bytes) -> bool:
+    """Tell whether a line that is no record is no torn one either: a block of it was lost."""
+    return not line.endswith(TORN)
+
+
+def torn_hash(lines: list[bytes]) -> str:
+    """Return what a ``torn`` record says of the lines before it."""
+    return sha256(b"\n".join(lines)).hexdigest()
+
+
+def sealed(kind: str, txn: str, data: dict[str, object], seq: int, prev: str) -> dict[str, Any]:
+    """Return a record of now as plain values, with its hash; ``data`` are plain values too."""
+    plain: dict[str, Any] = {
+        "v": VERSION,
+        "seq": seq,
+        "time": now(),
+        "kind": kind,
+        "txn": txn,
+        "prev": prev,
+        "data": data,
+    }
+    return {**plain, "hash": digest(plain)}
+
+
+def line_of(plain: dict[str, Any]) -> bytes:
+    """Return the very bytes of a record."""
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+
+def intact(content: bytes, txn: str) -> Iterator[Record]:
+    """Yield the records of one transaction that bear their own hash, whatever is around them."""
+    mark = f'"txn":{json.dumps(txn)}'.encode()
+    for line in content.split(b"\n"):
+        if mark in line:
+            with contextlib.suppress(RemedyError):
+                record, plain = parse(line, "")
+                if record.txn == txn and digest(plain) == record.hash:
+                    yield record
+
+
+def readable(content: bytes) -> tuple[list[Record], list[Lost]]:
+    """Return the records of a segment that bear their own hash, and the lines that are none.
+
+    A line that a crash has torn, and one without an end, were never acknowledged: they are neither.
+    Raises RemedyError where a newer remedy wrote one.
+    """
+    found: list[Record] = []
+    lost: list[Lost] = []
+    start = 0
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+        try:
+            record, plain = parse(line, "")
+            whole = digest(plain) == record.hash
+        except InputError:
+            whole = not unread(line)
+        else:
+            found += [record] if whole else []
+        if not whole:
+            lost.append(Lost(number, start, len(line)))
+        start += len(line) + 1
+    return found, lost
