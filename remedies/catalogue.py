@@ -18,7 +18,8 @@ from remedies.model import Advice, Finding, Risk, Severity, Terms, Wanted
 
 FOLDERS = ("conditions", "fixes")
 INDEX = "INDEX"
-"""What the single-file tool has in each folder: a zip's own list costs 5 ms to ask for."""
+"""What the single-file tool has in each folder. To ask the zip takes ``pkgutil``, which imports
+``inspect``: a quarter of what a plan costs."""
 
 
 class Condition(Protocol):

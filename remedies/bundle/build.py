@@ -1,9 +1,8 @@
 """Builds the single-file host tool: a zip that Python runs, with nothing to install beside it.
 
-It holds the host side, the binding of libnftables and the compiled shipped policies. Files are
-stored, sorted and dated 1980, so the same sources and the same Python make the same bytes; SSH
-compresses on the way. Ahead of the zip is the bytecode for the Python that built it
-(:mod:`remedies.packed`); another version of Python passes over it.
+It holds the host side, the binding of libnftables, the compiled shipped policies and bytecode for
+the Python that built it (:mod:`remedies.bundle.archive`). Files are stored, sorted and dated 1980,
+so the same sources and the same Python make the same bytes; SSH compresses on the way.
 """
 
 from __future__ import annotations
@@ -11,23 +10,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
-import io
 import json
-import marshal
 import os
-import zipfile
 from typing import Optional
 
 import remedies
-from remedies import catalogue, codec, packed, shipped
-from remedies.bundle import contents
+from remedies import catalogue, codec, shipped
+from remedies.bundle import archive, contents
 from remedies.errors import RemedyError
 
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
-_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can hold
-_UNCHECKED_HASH = 1  # flags of a pyc that nobody compares with its source (PEP 552)
-_BEFORE_PACKED = ("remedies/__init__.py", "remedies/packed.py")
-"""What is imported in Python's own way, and has its bytecode in Python's own form."""
 
 
 def digest(data: bytes) -> str:
@@ -39,19 +31,11 @@ def build() -> bytes:
     """Return the bundle. Raises RemedyError where the binding or the policies are missing."""
     files = {f"remedies/{name}": _read(name) for name in contents.bundled(_PACKAGE)}
     files.update(_binding())
-    head = packed.pack(files)
-    for name in _BEFORE_PACKED:
-        files[f"{name}c"] = _bytecode(name, files[name])
-    for folder in catalogue.FOLDERS:
-        files[f"remedies/{folder}/{catalogue.INDEX}"] = catalogue.index(folder)
     files["__main__.py"] = start_text("main").encode()
     files.update(_policies())
-    buffer = io.BytesIO(head)
-    buffer.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            archive.writestr(zipfile.ZipInfo(name, _DATE), files[name])
-    return buffer.getvalue()
+    for folder in catalogue.FOLDERS:
+        files[f"remedies/{folder}/{catalogue.INDEX}"] = catalogue.index(folder)
+    return archive.zipped(files)
 
 
 def cached(folder: str, key: str = "") -> tuple[str, str]:
@@ -108,14 +92,6 @@ def _read(name: str) -> bytes:
     """Return a file of the package as the import system reads it."""
     with open(os.path.join(_PACKAGE, name), "rb") as file:
         return file.read()
-
-
-def _bytecode(name: str, source: bytes) -> bytes:
-    """Return the pyc of a module; it names the path inside the bundle, none of this machine."""
-    code = compile(source, name, "exec", dont_inherit=True)
-    flags = _UNCHECKED_HASH.to_bytes(4, "little")
-    head = importlib.util.MAGIC_NUMBER + flags + importlib.util.source_hash(source)
-    return head + marshal.dumps(code, packed.FORM)
 
 
 def _binding() -> dict[str, bytes]:

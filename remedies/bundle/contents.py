@@ -21,6 +21,8 @@ CONTROL = (
 )
 """The control side, as beginnings of paths within the package."""
 HOST_IN_CONTROL = (
+    "bundle/__init__.py",
+    "bundle/archive.py",
     "policy/__init__.py",
     "policy/cache.py",
     "policy/sources.py",
@@ -43,8 +45,8 @@ HOST_IN_CONTROL = (
     "report/redact.py",
     "report/transactions.py",
 )
-"""What a compiled policy needs, and a host's record of itself in the
-formats that need the standard library alone."""
+"""What makes bytecode for the host's Python, what a compiled policy needs, and a host's record of
+itself in the formats that need the standard library alone."""
 _STARTS = "start/"
 """In the bundle as its ``__main__.py``, not as modules."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
 from typing import Any, NoReturn, Optional
@@ -38,9 +38,6 @@ VERBS = {
 }
 """Every verb with its line of the first help page, which so imports none of them: look, change,
 look back, learn, set up."""
-
-_ZIPPED = not os.path.exists(__file__)
-"""This is the single-file host tool, which lacks the verbs of the control side."""
 
 _TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backend")
 
@@ -193,10 +190,7 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
         dest="verb", metavar="VERB", title="verbs", parser_class=Parser, prog="remedy"
     )
     for name, line in VERBS.items():
-        if only not in (None, name):
-            continue
-        module = None if bare and not _ZIPPED else _module(name)
-        if module is None and (_ZIPPED or not bare):
+        if only not in (None, name) or not _has(name):
             continue
         verb = verbs.add_parser(
             name,
@@ -205,20 +199,16 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
             parents=[] if bare else [common],
             allow_abbrev=False,
         )
-        if module is not None and not bare:
+        if not bare:
+            module = importlib.import_module(f"remedies.cli.{name}")
             module.arguments(verb)
             verb.set_defaults(run=module.run)
     return parser
 
 
-def _module(name: str) -> Any:
-    """Return a verb's module; None for a verb of the control side in the single-file tool."""
-    try:
-        return importlib.import_module(f"remedies.cli.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"remedies.cli.{name}":
-            raise
-        return None
+def _has(name: str) -> bool:
+    """Tell whether the verb is here: the single-file tool lacks those of the control side."""
+    return importlib.util.find_spec(f"remedies.cli.{name}") is not None
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -235,7 +225,7 @@ def parse(words: list[str]) -> argparse.Namespace:
                 first.error(f"unrecognized arguments: {word}")
         first.parse_args(words)
         raise UsageError("no verb given", "see 'remedy --help'")
-    if _module(verb) is None:
+    if not _has(verb):
         raise UsageError(f"the single-file tool has no verb {verb!r}", "install remedies with pip")
     parser = build(verb)
     args, left = parser.parse_known_args(words)

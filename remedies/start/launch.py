@@ -4,7 +4,8 @@ TEXT is that of ``check.py`` and this. With SIZE, as many bytes of standard inpu
 they are kept as FOLDER/DIGEST.pyz if they have that digest (BLAKE2b, 256 bits). Without, that file
 has to be there; exit code 86 asks for it. What is left of standard input is remedy's. The first
 line printed is ``remedy DIGEST``: what comes before it is the noise of the host's login scripts.
-Bytecode that the host makes for itself lies beside the bundle (``remedies/packed.py``).
+A host whose Python is not the one that built the bundle keeps another beside it, with bytecode of
+its own: FOLDER/DIGEST.pyz.MAGIC.DIGEST, after MAGIC of its bytecode and its own digest.
 
 Python 3.6 must be able to read this, for ``check.py`` to be heard.
 """
@@ -13,7 +14,10 @@ import os
 import stat
 import sys
 import time
+from contextlib import suppress
+from importlib.util import MAGIC_NUMBER as MAGIC
 from typing import Optional
+from zipimport import zipimporter
 
 try:
     from _blake2 import blake2b
@@ -113,15 +117,30 @@ def start(digest: str, folder: str, size: int, *words: str) -> int:
     sys.stdout.write(f"remedy {digest}\n")
     sys.stdout.flush()
     sys.argv = [path, *words]
-    sys.path.insert(0, path)
+    own = of_this_python(path)
+    sys.path.insert(0, own or path)
+    if not own:
+        from remedies.bundle import archive
 
-    from remedies import packed
-
-    packed.take_over(path, hashed, digest_of, keep)
+        data = archive.of_this_python(path)
+        with suppress(OSError):  # where it cannot be kept, every run compiles again
+            keep(f"{path}.{MAGIC.hex()}.{hashed(data)}", data)
 
     from remedies.cli import main
 
     return main()
+
+
+def of_this_python(path: str) -> str:
+    """Return the bundle with bytecode for this Python: PATH, or one made of it; "" for none."""
+    if zipimporter(path).get_data("remedies/__init__.pyc").startswith(MAGIC):
+        return path
+    folder, name = os.path.split(f"{path}.{MAGIC.hex()}.")
+    for other in os.listdir(folder):
+        kept = os.path.join(folder, other)
+        if other.startswith(name) and digest_of(kept) == other[len(name) :]:
+            return kept
+    return ""
 
 
 if __name__ == "__main__":

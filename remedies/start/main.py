@@ -8,10 +8,6 @@ if __name__ == "__main__":
     # once somebody changes the folder.
     sys.path[0] = os.path.abspath(sys.path[0])
 
-    from remedies import packed
-
-    packed.take_over(sys.path[0])
-
     from remedies.cli import main
 
     sys.exit(main())
