@@ -1,6 +1,8 @@
-"""Text from a host made fit to be shown: control characters spelled out, in every output."""
+"""Text from a host made fit to be shown, in every output: control characters, and times."""
 
 from __future__ import annotations
+
+from datetime import datetime, timezone
 
 
 def clean(text: str) -> str:
@@ -12,6 +14,18 @@ def clean(text: str) -> str:
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(_spelled(character) for character in text)
+
+
+def local(moment: str) -> str:
+    """Return a time as JSON and the journal hold it as this place's clocks show it.
+
+    What is no such time (a saved file may say anything) comes back as it is.
+    """
+    try:
+        utc = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        return utc.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (ValueError, OverflowError, OSError):
+        return moment
 
 
 def _spelled(character: str) -> str:

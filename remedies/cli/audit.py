@@ -157,7 +157,7 @@ def _anchor(audit: Audit, head: str) -> str:
 def _sign(args: argparse.Namespace) -> int:
     import json
 
-    from remedies.cli import session
+    from remedies.cli import files
     from remedies.errors import InputError, UsageError
     from remedies.facts.gather import now
     from remedies.facts.host import read_host
@@ -179,7 +179,7 @@ def _sign(args: argparse.Namespace) -> int:
         "repairs": [str(repair) for repair in audit.repairs],
         "proves": _PROVES,
     }
-    session.write_file(args.output, json.dumps(statement, indent=2) + "\n")
+    files.write_file(args.output, json.dumps(statement, indent=2) + "\n")
     _ssh_keygen("sign", "-f", args.key, "-n", NAMESPACE, args.output)
     print(f"signed {args.output}: {audit.records} records, head {audit.head}\n{_PROVES}")
     return 0
@@ -188,14 +188,14 @@ def _sign(args: argparse.Namespace) -> int:
 def _signed_head(args: argparse.Namespace) -> str:
     """Return the head of a signed statement; raise InputError where statement or signature fail."""
     from remedies import codec
-    from remedies.cli import session
+    from remedies.cli import files
     from remedies.errors import InputError, UsageError
 
     if not args.allowed_signers or not args.signer:
         raise UsageError(
             "a signature needs to be somebody's", "add --allowed-signers FILE and --signer NAME"
         )
-    text = session.read_file(args.signed)
+    text = files.read_file(args.signed)
     _ssh_keygen(
         "verify",
         "-f",

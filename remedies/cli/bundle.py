@@ -21,12 +21,12 @@ def run(args: argparse.Namespace) -> int:
 
     from remedies import __version__
     from remedies.bundle import build
-    from remedies.cli import session
+    from remedies.cli import files
     from remedies.model import FORMAT_VERSION
 
     data = build.build()
     digest = hashlib.sha256(data).hexdigest()
-    session.write_bytes(args.output, data, mode=0o755)
+    files.write_bytes(args.output, data, mode=0o755)
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,

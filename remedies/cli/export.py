@@ -17,13 +17,13 @@ def run(args: argparse.Namespace) -> int:
     import json
     import os
 
-    from remedies.cli import session
+    from remedies.cli import files
     from remedies.errors import InputError
     from remedies.fleet import export
     from remedies.model import FORMAT_VERSION
     from remedies.planning import savedplan
 
-    plan = savedplan.read(session.read_file(args.plan, "plan"), args.plan)
+    plan = savedplan.read(files.read_file(args.plan, "plan"), args.plan)
     texts = export.playbooks(plan)
     try:
         os.makedirs(args.output, exist_ok=True)
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     paths = [os.path.join(args.output, name) for name in texts]
     for path, text in zip(paths, texts.values()):
-        session.write_file(path, text)
+        files.write_file(path, text)
     if args.json:
         plain = {"format_version": FORMAT_VERSION, "kind": "export", "files": paths}
         print(json.dumps(plain, indent=2))

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.cli import fleet_interrupted, fleet_rollout
+from remedies.cli.consenting import ask
 from remedies.cli.fleet_interrupted import Stopped
 from remedies.cli.fleet_inventory import given, meant, play, runs_folder
 from remedies.cli.fleet_view import View
 from remedies.cli.interrupted import SIGNALS
 from remedies.cli.parser import warn
-from remedies.cli.writing import ask
 from remedies.errors import InputError
 from remedies.fleet import host_state, plans, records, rundir
 from remedies.fleet.host_state import Standing

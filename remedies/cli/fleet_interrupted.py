@@ -7,11 +7,11 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from remedies.cli.fleet_view import View
-from remedies.cli.terminal import local
 from remedies.fleet.apply import APPLYING, CONFIRMING, UNDOING
 from remedies.fleet.calls import UNREACHED
 from remedies.fleet.host_state import Standing
 from remedies.fleet.rundir import Run
+from remedies.printable import local
 from remedies.values import replace
 
 

@@ -13,6 +13,7 @@ from remedies.cli.parser import warn
 from remedies.errors import UsageError
 from remedies.fleet import records, rundir
 from remedies.fleet.rundir import Run
+from remedies.operations import report as operation
 from remedies.report.record import Report
 from remedies.values import replace
 
@@ -40,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     for host in told:
         if host.chain is not None and not host.chain.holds:
             warn(f"{host.place.name}: journal: {host.chain.state}; {host.chain.anchor}")
-    report = Report(host_report.tool(), "", host_report.maker(), told, missing, limit)
-    host_report.write(host_report.sealed(report, began), chosen)
+    report = Report(operation.tool(), "", operation.maker(), told, missing, limit)
+    host_report.write(operation.sealed(report, began), chosen)
     return _UNREACHED if missing else 0
 
 
@@ -55,12 +56,12 @@ def of_run(args: argparse.Namespace) -> Report:
     told, missing = records.gathered(records.folder(found), found.standings(), rollout=True)
     asked = {name: _text(found, name) for name in ("change_id", "message", "approved_by")}
     by = replace(
-        host_report.maker(),
+        operation.maker(),
         change_id=asked["change_id"],
         comment=asked["message"],
         approver=asked["approved_by"],
     )
-    return Report(host_report.tool(), "", by, told, missing, run=found.id)
+    return Report(operation.tool(), "", by, told, missing, run=found.id)
 
 
 def head(args: argparse.Namespace) -> str:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from remedies.cli import fleet_interrupted, fleet_resume
+from remedies.cli.consenting import ask
 from remedies.cli.fleet_inventory import given, meant, names, play, runs_folder
 from remedies.cli.fleet_view import View
 from remedies.cli.interrupted import SIGNALS
-from remedies.cli.writing import ask
 from remedies.errors import InputError
 from remedies.fleet import batches, controller, host_state, plans, rollout, rundir
 from remedies.fleet.host_state import Standing

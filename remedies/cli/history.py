@@ -28,10 +28,11 @@ def run(args: argparse.Namespace) -> int:
     import itertools
     import json
 
-    from remedies.cli import session
-    from remedies.cli.terminal import Style, clean, local
+    from remedies.cli.terminal import Style, clean
     from remedies.facts.host import read_host
     from remedies.model import FORMAT_VERSION
+    from remedies.operations import session
+    from remedies.printable import local
     from remedies.transaction import state
 
     folder = state.folder(args.state_dir, read_host().netns)

@@ -42,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
     """Write the settings file; 64 where no policy is named, 78 where it is no policy."""
     import json
 
-    from remedies.cli import session, settings, writing
+    from remedies.cli import consenting, files, settings, starting
     from remedies.cli.next_command import again
     from remedies.model import FORMAT_VERSION
 
     named = _named(args)
-    session.load_policy(args)
+    starting.load_policy(args)
     if not args.dry_run:
-        writing.need_root("init")
+        starting.need_root("init")
     before = _read(settings.FILE)
     wanted: dict[str, object] = {"policy": named}
     if "persist" in args.typed:
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         print(_diff(settings.FILE, before, after) or f"{settings.FILE} says so already.")
     if after != before and not args.dry_run:
-        writing.ask(args, f"Write {settings.FILE}?")
+        consenting.ask(args, f"Write {settings.FILE}?")
         os.makedirs(os.path.dirname(settings.FILE), mode=0o755, exist_ok=True)
-        session.write_bytes(settings.FILE, after.encode(), 0o644)
+        files.write_bytes(settings.FILE, after.encode(), 0o644)
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from remedies.cli import Terminated
 from remedies.cli.parser import warn
-from remedies.cli.terminal import local
-
-if TYPE_CHECKING:
-    from remedies.cli.session import Session
-    from remedies.transaction.ledger import Transaction
+from remedies.operations import session
+from remedies.operations.session import Session
+from remedies.printable import local
+from remedies.transaction.ledger import Transaction
 
 SIGNALS = (KeyboardInterrupt, Terminated)
 """What SIGINT, SIGTERM and SIGHUP raise."""
 
 
+def told(here: Session, write: Callable[[], int]) -> int:
+    """Return what ``write`` returns; where a signal stops it, say what is left of it first."""
+    try:
+        return write()
+    except SIGNALS:
+        if tell(here):
+            return 4
+        raise
+
+
 def tell(before: Session) -> bool:
     """Say what became of the transactions since ``before``; return whether something is stuck."""
-    from remedies.cli import session
-
     begun = [e for e in session.reread(before).ledger.values() if e.id not in before.ledger]
     if not begun:
         warn("stopped; nothing was changed")

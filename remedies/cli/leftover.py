@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
-from remedies import codec, shipped
+from remedies import codec
 from remedies import policy as policies
 from remedies.cli.next_command import again
 from remedies.cli.terminal import clean
 from remedies.model import Plan
-from remedies.planning import planfile, remaining
+from remedies.planning import planfile
 from remedies.planning.advice import texts
-
-if TYPE_CHECKING:
-    from remedies.cli.session import Session
-    from remedies.planning.remaining import Left
-
-
-def left(here: Session, plan: Plan) -> tuple[Left, ...]:
-    """Return the proven faults that stay; other policies are read only where there are any."""
-    if not remaining.proven(plan):
-        return ()
-    others = {name: policies.load((name,), here.cache) for name in shipped.POLICIES}
-    return remaining.left(plan, here.policy, others)
+from remedies.planning.remaining import Left
 
 
 def document(plan: Plan, stays: tuple[Left, ...]) -> dict[str, Any]:

@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Optional
 
 from remedies import codec
 from remedies.cli import leftover
 from remedies.cli.next_command import again
 from remedies.cli.parser import warn
-from remedies.cli.terminal import clean, local
-from remedies.model import Plan
+from remedies.cli.terminal import clean
+from remedies.operations.apply import Ended
 from remedies.planning import planfile
-from remedies.planning.remaining import Left
-from remedies.values import dataclass
+from remedies.printable import local
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How an apply ended, as it is told."""
-
-    plan: Plan
-    outcome: str
-    transaction: Optional[str] = None
-    verified: tuple[dict[str, str], ...] = ()
-    reason: str = ""
-    stuck: tuple[str, ...] = ()
-    unrecorded: str = ""
-    until: Optional[str] = None
-    """Until when it waits to be confirmed."""
-    left: tuple[Left, ...] = ()
-    """The proven faults that stay."""
-
-    @property
-    def code(self) -> int:
-        """Return the exit code."""
-        codes = {"rolled-back": 3, "reverted": 7, "incomplete": 4, "stale": 5}
-        refused = 8 if any(r.wanted for r in self.plan.refused) else 0
-        return codes.get(self.outcome, refused)
+def code(ended: Ended) -> int:
+    """Return the exit code of an apply."""
+    codes = {"rolled-back": 3, "reverted": 7, "incomplete": 4, "stale": 5}
+    refused = 8 if any(r.wanted for r in ended.plan.refused) else 0
+    return codes.get(ended.outcome, refused)
 
 
 def report(args: argparse.Namespace, ended: Ended) -> None:

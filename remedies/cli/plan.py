@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 
+from remedies.cli import files, leftover, starting
+from remedies.cli.next_command import again
+from remedies.cli.render import plan_text
 from remedies.cli.scan import watching
+from remedies.cli.terminal import Style
+from remedies.operations import plans
 
 
 def pruning(parser: argparse.ArgumentParser) -> None:
@@ -28,23 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plan and print; 8 where a wanted fix is refused, 2 for changes with --detailed-exitcode."""
-    import json
-
-    from remedies.cli import leftover, session
-    from remedies.cli.next_command import again
-    from remedies.cli.parser import warn
-    from remedies.cli.render import plan_text
-    from remedies.cli.terminal import Style
-
-    here = session.start(args)
-    session.warn_unfinished(here)
-    plan, _ = session.make_plan(here, prune=args.prune)
-    for warning in plan.warnings:
-        warn(warning)
-    stays = leftover.left(here, plan)
+    here = starting.start(args)
+    starting.warn_unfinished(here)
+    plan, _ = plans.make(here, prune=args.prune)
+    starting.warn_of(plan)
+    stays = plans.left(here, plan)
     document = json.dumps(leftover.document(plan, stays), indent=2)
     if args.output:
-        session.write_file(args.output, document + "\n")
+        files.write_file(args.output, document + "\n")
     if args.json:
         print(document)
     else:

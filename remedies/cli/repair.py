@@ -3,119 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import os
-from typing import TYPE_CHECKING, Any, Optional
+import json
+from typing import Any
 
-from remedies import __version__
-from remedies.errors import Locked, WriteFailed
+from remedies import codec
+from remedies.cli import consenting, starting
+from remedies.cli.next_command import again
+from remedies.cli.terminal import clean
 from remedies.model import FORMAT_VERSION
-from remedies.values import dataclass, replace
-
-if TYPE_CHECKING:
-    from remedies.cli.session import Session
-    from remedies.transaction.ledger import Transaction
-    from remedies.transaction.repair import Damage, Settled
-
-
-@dataclass(frozen=True)
-class _Outlook:
-    """What a repair goes on with."""
-
-    damage: Damage
-    settled: Settled
-    here: Session
-    """With the ledger that the new segment has, but for what is adopted."""
-    scripts: tuple[str, ...]
-    """Ids of transactions whose undo script is there and whose ``begin`` is lost."""
+from remedies.operations import repair, unowned
+from remedies.operations.repair import Prospect, Repaired
+from remedies.transaction import undofile
+from remedies.transaction.consent import Consent
 
 
 def run(args: argparse.Namespace) -> int:
     """Repair and print; 0 where the journal can be read now, or could be before."""
-    from remedies.cli import writing
-
+    if not args.dry_run:
+        starting.need_root("audit repair")
+    here = starting.fresh(args)
     if args.dry_run:
-        _print(args, _examine(args), "", None)
+        _print(args, Repaired(repair.examine(here)))
         return 0
-    writing.need_root("audit repair")
-    return _repair(args)
 
+    def agree(found: Prospect) -> Consent:
+        if not args.json and not args.quiet:
+            print("\n".join(_lines(found)))
+        return consenting.ask(args, "Start a new segment with what can be read?", "the journal")
 
-def _repair(args: argparse.Namespace) -> int:
-    from remedies.cli import unowned, writing
-    from remedies.transaction import bootguard, lock, repair, undofile
-
-    found = _examine(args)
-    if found is None:
-        _print(args, None, "", None)
-        return 0
-    if not args.json and not args.quiet:
-        print("\n".join(_lines(found)))
-    agreed = writing.ask(args, "Start a new segment with what can be read?", "the journal")
-    with lock.held(found.here.folder, args.lock_timeout):
-        found = _examine(args)
-        if found is None:
-            _print(args, None, "", None)
-            return 0
-        _no_guard(found.here)
-        changes = unowned.adoptions(found.here)
-        entry = unowned.adopt(found.here, changes, agreed) if changes else None
-        try:
-            for txn in found.scripts:
-                undofile.keep(found.here.folder, txn)
-            path = repair.start(
-                found.damage,
-                (*found.settled.carried, *((entry,) if entry else ())),
-                agreed,
-                __version__,
-            )
-        except OSError as error:
-            raise WriteFailed(
-                f"{found.here.folder}: {error.strerror}", "the journal is as it was: free space"
-            ) from error
-        bootguard.sweep(found.here.folder, ())
-    _print(args, found, path, entry)
+    _print(args, repair.run(here, agree, lock_timeout=args.lock_timeout))
     return 0
 
 
-def _examine(args: argparse.Namespace) -> Optional[_Outlook]:
-    """Return what is wrong and what can be gone on with; None where nothing is wrong."""
-    from remedies.cli import session
-    from remedies.facts.host import read_host
-    from remedies.transaction import repair, undofile
-    from remedies.transaction.host import HostResources
-    from remedies.transaction.ledger import in_force
-
-    here = session.Session(
-        args=args, host=read_host(), policy=session.load_policy(args), ledger={}, held={}
-    )
-    damage = repair.examine(here.folder)
-    if damage is None:
-        return None
-    settled = repair.settle(damage, HostResources())
-    here = replace(here, ledger=settled.ledger, held=in_force(settled.ledger))
-    scripts = tuple(t for t in undofile.those(here.folder) if t not in settled.ledger)
-    return _Outlook(damage, settled, here, scripts)
-
-
-def _no_guard(here: Session) -> None:
-    """Raise Locked while a guard is about to write to this journal, or to undo."""
-    from remedies.transaction.guard import strays
-
-    for stray in strays(()):
-        if os.path.abspath(here.folder) == stray.folder:
-            raise Locked(
-                f"the guard of transaction {stray.txn} is at work (pid {stray.pid}) and undoes it "
-                "unless it was confirmed",
-                f"wait for it, or 'kill -TERM {stray.pid}' lets it undo at once; then repair",
-            )
-
-
-def _lines(found: _Outlook) -> list[str]:
+def _lines(found: Prospect) -> list[str]:
     """Return what is lost and what is kept, for a person who has to decide."""
-    from remedies.cli import unowned
-    from remedies.cli.terminal import clean
-    from remedies.transaction import undofile
-
     damage, here = found.damage, found.here
     lines = [f"damaged: {damage.what}"]
     lines += [f"lost: {line}" for line in damage.lost]
@@ -144,16 +65,10 @@ def _numbers(missing: tuple[int, ...]) -> str:
     return f"{len(missing)} records, {missing[0]} to {missing[-1]}"
 
 
-def _print(
-    args: argparse.Namespace, found: Optional[_Outlook], path: str, adopted: Optional[Transaction]
-) -> None:
-    import json
-
-    from remedies.cli.next_command import again
-    from remedies.cli.terminal import clean
-
+def _print(args: argparse.Namespace, done: Repaired) -> None:
+    found, adopted = done.prospect, done.adopted
     if args.json:
-        print(json.dumps(_plain(found, path, adopted), indent=2))
+        print(json.dumps(_plain(done), indent=2))
         return
     if found is None:
         print("Nothing to repair: every record can be read.")
@@ -162,7 +77,7 @@ def _print(
         print("\n".join(_lines(found)))
         print(f"Nothing was changed. Next: '{again(args, 'audit', 'repair')}' goes on so.")
         return
-    print(clean(f"Repaired: {path} goes on; the damaged files stay as they are."))
+    print(clean(f"Repaired: {done.path} goes on; the damaged files stay as they are."))
     if adopted is not None:
         undoes = again(args, "rollback", adopted.id)
         print(f"Adopted as transaction {adopted.id}: '{undoes}' removes it.")
@@ -171,11 +86,8 @@ def _print(
               f"'{again(args, 'audit', 'verify')}' goes on naming the break.")  # fmt: skip
 
 
-def _plain(found: Optional[_Outlook], path: str, adopted: Optional[Transaction]) -> dict[str, Any]:
-    from remedies import codec
-    from remedies.cli import unowned
-    from remedies.transaction import undofile
-
+def _plain(done: Repaired) -> dict[str, Any]:
+    found, path, adopted = done.prospect, done.path, done.adopted
     plain: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": "repair",

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Optional
+import json
+from typing import Optional
 
-from remedies.cli.parser import duration
-
-if TYPE_CHECKING:
-    from remedies.model import Scan
+from remedies.cli import files, namespaces_text, starting
+from remedies.cli.next_command import again
+from remedies.cli.parser import duration, warn
+from remedies.cli.render import scan_text
+from remedies.cli.terminal import Style
+from remedies.errors import UsageError
+from remedies.facts import saved
+from remedies.model import Scan
+from remedies.operations import scan_all, session
+from remedies.planning import engine, planfile
 
 _FROM = ("exposed", "active", "proven")
 
@@ -51,25 +58,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scan and print; 2 where something is found at or above --fail-on."""
-    import json
-
-    from remedies.cli import session
-    from remedies.cli.parser import warn
-    from remedies.cli.render import scan_text
-    from remedies.cli.terminal import Style
-    from remedies.facts import saved
-    from remedies.planning import engine, planfile
-
     if args.all_netns:
         return _everywhere(args)
-    here = session.start(args)
-    session.warn_unfinished(here)
+    here = starting.start(args)
+    starting.warn_unfinished(here)
     if args.facts:
-        facts = saved.from_json(session.read_file(args.facts), args.facts)
+        facts = saved.from_json(files.read_file(args.facts), args.facts)
     else:
         facts = session.look(here, for_plan=bool(args.save_facts))
     if args.save_facts:
-        session.write_file(args.save_facts, saved.to_json(facts))
+        files.write_file(args.save_facts, saved.to_json(facts))
     scan, warnings = session.judge(here, facts)
     for warning in warnings:
         warn(warning)
@@ -87,25 +85,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _everywhere(args: argparse.Namespace) -> int:
     """Scan every namespace and print; the exit code is the worst of them."""
-    import json
-
-    from remedies.cli import scan_all, session
-    from remedies.cli.parser import warn
-    from remedies.cli.terminal import Style
-    from remedies.errors import UsageError
-
     if args.netns:
         raise UsageError("--netns and --all-netns do not go together", "leave one of them out")
-    here = session.start(args)
+    here = starting.start(args)
     policy = here.policy.ref()
     places = scan_all.scan_all(here)
     for place in places:
         for line in place.said:
-            warn(line if place.namespace.own else f"{place.title}: {line}")
+            warn(line if place.namespace.own else f"{namespaces_text.title(place)}: {line}")
     if args.json:
-        print(json.dumps(scan_all.plain(places, policy), indent=2))
+        print(json.dumps(namespaces_text.plain(places, policy), indent=2))
     else:
-        print(scan_all.text(places, policy, Style(args), verbose=args.verbose))
+        print(namespaces_text.text(places, policy, Style(args), verbose=args.verbose))
         _next(args, [f.verdict for p in places for f in p.scan.findings if not f.waived])
     return max(_code(args, place.scan) for place in places)
 
@@ -123,8 +114,6 @@ def _counts(verdict: str, waived: Optional[str], fail_on: str) -> bool:
 def _next(args: argparse.Namespace, verdicts: list[str]) -> None:
     if args.quiet or args.facts:
         return
-    from remedies.cli.next_command import again
-
     if any(verdict in _FROM for verdict in verdicts):
         print(f"\nNext: '{again(args, 'plan')}' shows what would be changed.")
     elif "mitigated" in verdicts:

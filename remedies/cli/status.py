@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any
 
-from remedies.cli import unowned
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from remedies.cli.outlook import Outlook
-    from remedies.cli.session import Session
-    from remedies.status.in_force import InForce
+from remedies import __version__, codec
+from remedies.cli import starting
+from remedies.cli.next_command import again
+from remedies.cli.render import host_line
+from remedies.cli.terminal import Style, clean
+from remedies.facts.gather import now
+from remedies.model import FORMAT_VERSION
+from remedies.operations import standing, unowned
+from remedies.operations.outlook import Outlook
+from remedies.operations.session import Session
+from remedies.operations.standing import Standing
+from remedies.printable import local
+from remedies.status.in_force import InForce
+from remedies.transaction.store import apart
+from remedies.transaction.watch import clock
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,65 +29,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the status; 2 for drift, harm, a bypass or an unfinished transaction."""
-    import json
-
-    from remedies.cli import outlook, session
-    from remedies.cli.render import host_line
-    from remedies.cli.terminal import Style
-    from remedies.facts.gather import now
-
-    here = session.start(args, of_journal=True)
-    found = entries(here)
-    seen = outlook.look(here, found)
+    here = starting.start(args, of_journal=True)
+    found = standing.status(here)
     if args.json:
-        print(json.dumps(plain(here, found, seen), indent=2))
+        print(json.dumps(plain(here, found), indent=2))
     else:
         print(host_line(here.host, now(), here.policy.ref(), Style(args)), end="\n\n")
-        print(text(here, found, seen))
-    return 2 if seen.bad or is_bad(here, found) else 0
+        print(text(args, here, found))
+    return 2 if found.bad else 0
 
 
-def entries(here: Session) -> tuple[InForce, ...]:
-    """Return every resource in force as it is now."""
-    from remedies.status import in_force
-
-    return in_force.in_force(here.held)
-
-
-def is_bad(here: Session, found: tuple[InForce, ...]) -> bool:
-    """Tell whether something of ours is not as we left it, or was never finished."""
-    left = dict(_unfinished(here))
-    if set(left.values()) - {"pending"} or unowned.addresses(here):
-        return True
-    return any(entry.state != "ours" for entry in found)
-
-
-def _unfinished(here: Session) -> Iterator[tuple[str, str]]:
-    """Yield every transaction that has no end, and how it stands (ledger.situation).
-
-    One that could be neither finished nor undone has none either while something of it stands.
-    """
-    from remedies.transaction.guard import situation, strays
-    from remedies.transaction.ledger import unfinished
-
-    for entry in unfinished(here.ledger):
-        yield entry.id, situation(here.folder, entry, here.host.boot_id)
-    for stray in strays(here.ledger):
-        yield stray.txn, "stray"
-    for name in dict.fromkeys(held.transaction for held in here.held.values()):
-        if here.ledger[name].outcome == "incomplete":
-            yield name, "stuck"
-
-
-def plain(
-    here: Session, found: tuple[InForce, ...], outlook: Outlook, kind: str = "status"
-) -> dict[str, Any]:
+def plain(here: Session, found: Standing, kind: str = "status") -> dict[str, Any]:
     """Return the status as plain JSON values."""
-    from remedies import __version__, codec
-    from remedies.facts.gather import now
-    from remedies.model import FORMAT_VERSION
-
-    left = dict(_unfinished(here))
+    left = found.unfinished
     return {
         "format_version": FORMAT_VERSION,
         "kind": kind,
@@ -87,22 +49,20 @@ def plain(
         "host": codec.encode(here.host),
         "time": now(),
         "policy": codec.encode(here.policy.ref()),
-        "in_force": codec.encode(found),
-        "unowned": list(unowned.addresses(here)),
+        "in_force": codec.encode(found.entries),
+        "unowned": list(found.unowned),
         "unfinished": [name for name, why in left.items() if why != "pending"],
         "pending_confirm": next(
             (_pending(here, n) for n, w in left.items() if w == "pending"), None
         ),
-        "boot": codec.encode(outlook.boot),
-        "harm": codec.encode(outlook.harm),
-        "bypassed": codec.encode(outlook.bypassed),
+        "boot": codec.encode(found.outlook.boot),
+        "harm": codec.encode(found.outlook.harm),
+        "bypassed": codec.encode(found.outlook.bypassed),
     }
 
 
 def _pending(here: Session, name: str) -> dict[str, Any]:
     """Return what waits to be confirmed, until when, and the seconds left."""
-    from remedies.transaction.watch import clock
-
     pending = here.ledger[name].pending
     if pending is None:
         return {}
@@ -146,17 +106,12 @@ def _policy_of(here: Session, entry: InForce) -> str:
     return "" if policy in ((), here.policy.names) else f", policy {' + '.join(policy)}"
 
 
-def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
+def text(args: argparse.Namespace, here: Session, found: Standing) -> str:
     """Return the status as text."""
-    from remedies.cli import outlook as outlooks
-    from remedies.cli.next_command import again
-    from remedies.cli.terminal import Style, clean, local
-    from remedies.transaction.store import apart
-
-    style = Style(here.args)
+    style = Style(args)
     colours = {"ours": "green", "unknown": "yellow"}
     lines = []
-    for entry in found:
+    for entry in found.entries:
         mark = style(colours.get(entry.state, "red"), f"{entry.state:8}")
         lines.append(f"{mark} {style('bold', clean(entry.resource))}  by {entry.fix}, "
                      f"{entry.transaction}{_policy_of(here, entry)}")  # fmt: skip
@@ -166,27 +121,42 @@ def text(here: Session, found: tuple[InForce, ...], outlook: Outlook) -> str:
         if entry.reason:
             lines.append(f"         {clean(entry.reason)}")
         lines += [f"         {clean(name)}: {n}" for name, n in entry.counters.items()]
-    for name, why in _unfinished(here):
+    for name, why in found.unfinished.items():
         colour = "yellow" if why == "pending" else "red"
         told = here.ledger.get(name)
         until = local(told.pending.until) if told and told.pending else ""
         began = f" of {clean(local(told.time))}" if told else ""
         lines.append(f"{style(colour, _WORDS[why][0])} transaction {clean(name)}{began}: "
                      + _WORDS[why][1].format(until=clean(until)))  # fmt: skip
-    nobodys = unowned.addresses(here)
-    for address in nobodys:
+    for address in found.unowned:
         lines.append(f"{style('red', 'unowned ')} {style('bold', clean(address))}  {unowned.SAID}")
-    lines += [clean(line) for line in outlooks.lines(outlook)]
+    lines += [clean(line) for line in _outlook_lines(found.outlook)]
     if not lines:
         return "Nothing of ours is in force."
-    if nobodys:
+    if found.unowned:
         lines.append(
-            f"\nNext: '{again(here.args, 'confirm', '--unowned')}' adopts what no journal knows, "
-            f"'{again(here.args, 'rollback', '--unowned')}' shows and removes it."
+            f"\nNext: '{again(args, 'confirm', '--unowned')}' adopts what no journal knows, "
+            f"'{again(args, 'rollback', '--unowned')}' shows and removes it."
         )
-    if any(entry.state in ("drifted", "gone") for entry in found):
+    if any(entry.state in ("drifted", "gone") for entry in found.entries):
         lines.append(
-            f"\nNext: '{again(here.args, 'apply')}' restores it, "
-            f"'{again(here.args, 'rollback', '--force')}' gives it up."
+            f"\nNext: '{again(args, 'apply')}' restores it, "
+            f"'{again(args, 'rollback', '--force')}' gives it up."
         )
     return "\n".join(lines)
+
+
+def _outlook_lines(outlook: Outlook) -> list[str]:
+    """Return what is printed of harm, bypasses and the next boot."""
+    told = [f"harm     {item.resource}: {item.reason}" for item in outlook.harm]
+    told += [
+        f"bypassed {item.resource}: on {item.hook} '{item.rule}' ({item.place}) takes every packet "
+        f"that '{item.own}' is for; remove that rule, or roll back and apply again to be first"
+        for item in outlook.bypassed
+    ]
+    for entry in outlook.boot:
+        by = entry.decided_by or "nothing"
+        what = f"sets it to {entry.value}" if entry.value is not None else "brings it back"
+        not_ours = "" if entry.ours else ", not as it is in force now"
+        told.append(f"boot     {entry.resource}: at the next boot {by} {what}{not_ours}")
+    return told

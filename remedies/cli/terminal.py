@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 
 from remedies.cli.parser import columns
 from remedies.printable import clean
 
-__all__ = ["Style", "clean", "local"]
+__all__ = ["Style", "clean"]
 
 _NARROWEST = 20  # columns left for text, however far it is indented
 _WIDEST = 100  # columns: longer lines of prose are hard to read
@@ -63,26 +62,6 @@ class Style:
             break_long_words=False,
             break_on_hyphens=False,
         )
-
-
-def local(moment: str) -> str:
-    """Return a time as JSON and the journal hold it as this place's clocks show it.
-
-    What is no such time (a saved file may say anything) comes back as it is. Without datetime,
-    which costs as much as a scan's reading of the kernel.
-    """
-    if len(moment) != 20 or moment[-1] != "Z":
-        return moment
-    try:
-        year, month, day = (int(moment[a:b]) for a, b in ((0, 4), (5, 7), (8, 10)))
-        hour, minute, second = (int(moment[a:b]) for a, b in ((11, 13), (14, 16), (17, 19)))
-        if month < 3:  # the year begins in March: leap days come last
-            year, month = year - 1, month + 12
-        days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5
-        seconds = ((days + day - 719469) * 24 + hour) * 3600 + minute * 60 + second
-        return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds))
-    except (ValueError, OverflowError, OSError):
-        return moment
 
 
 def _wants_colour(args: argparse.Namespace) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Optional, Protocol
@@ -103,7 +103,7 @@ def new_id() -> str:
     A journal takes two transactions of one id for one: of ten in one second, with four digits, two
     would share theirs once in 1500 times.
     """
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + secrets.token_hex(4)
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" + os.urandom(4).hex()
 
 
 def apart(address: str, *states: Optional[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from remedies import policy
 from remedies.boot import sysctl_d, units
-from remedies.cli import render, session, settings
+from remedies.cli import files, render, settings
 from remedies.cli.terminal import Style
 from remedies.errors import RemedyError, Unreadable
 from remedies.facts import counters, docker, oneway, owners, saved
@@ -85,7 +85,7 @@ def policy_compiled(data: bytes) -> object:
 
 def plan(data: bytes) -> object:
     with _file("plan.json", data) as path:
-        made = savedplan.read(session.read_file(str(path)), "plan")
+        made = savedplan.read(files.read_file(str(path)), "plan")
     told = render.plan_text(made, STYLE, verbose=1)
     assert not any(not (c.isprintable() or c in "\n\t") for c in told)
     return undofile.script("20260101-000000-aaaa", "host", made.changes)
@@ -158,11 +158,11 @@ def configuration(data: bytes) -> object:
 
 
 def next_document(data: bytes) -> object:
-    session._DOCUMENTS[:] = [_text(data)]
+    files._DOCUMENTS[:] = [_text(data)]
     try:
-        return session.next_document(), session.next_document()
+        return files.next_document(), files.next_document()
     finally:
-        session._DOCUMENTS.clear()
+        files._DOCUMENTS.clear()
 
 
 def iptables_state(data: bytes) -> object:

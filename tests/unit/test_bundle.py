@@ -286,14 +286,14 @@ def test_a_plan_loads_nothing_that_takes_long_to_load(pyz: Path) -> None:
         pyz,
         "from remedies import catalogue, model; from remedies.cli import parser\n"
         "parser.parse(['plan', '--window', '0s', '--json'])\n"
-        "import remedies.cli.session, remedies.cli.weighing, remedies.cli.render\n"
+        "import remedies.cli.starting, remedies.operations.weigh, remedies.cli.render\n"
         "[catalogue.condition(c).NEEDS for c in catalogue.condition_ids()]\n"
         "[catalogue.fix(f).NEEDS for f in catalogue.fix_ids()]\n"
         "model.digest([]); print(*sys.modules)",
     )
     assert done.stderr == ""
     loaded = set(done.stdout.split())
-    assert "remedies.cli.session" in loaded
+    assert "remedies.operations.session" in loaded
     assert not loaded & {"ctypes", "dataclasses", "hashlib", "inspect", "subprocess"}
 
 

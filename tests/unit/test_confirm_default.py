@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from typing import Optional
 
 import pytest
 from builder import HOST, change, facts, plan, policy
 
-from remedies.cli import weighing
-from remedies.cli.session import Session
 from remedies.errors import UsageError
 from remedies.facts import session as ssh
 from remedies.facts.routes import Routes
 from remedies.facts.session import Connection
+from remedies.model import Change
+from remedies.operations import weigh
+from remedies.operations.session import Session
 
 REMOTE = Connection("203.0.113.9", 50000, "192.0.2.1", 22, "SSH_CONNECTION", True, True, True)
 LOCAL = Connection("127.0.0.1", 50000, "127.0.0.1", 22, "SSH_CONNECTION", True, True, True)
@@ -28,34 +28,30 @@ SEVERE = change(
 
 
 def waits(
-    monkeypatch: pytest.MonkeyPatch,
     connection: Connection,
-    *changes: object,
+    *changes: Change,
     timeout: Optional[float] = None,
     confirm: Optional[str] = None,
 ) -> Optional[float]:
     seen = facts(ssh.Session((connection,), (), True), Routes())
-    monkeypatch.setattr(weighing, "read_facts", lambda *_, **__: seen)
-    here = Session(Namespace(confirm_timeout=timeout, confirm=confirm), HOST, policy(), {}, {})
-    return weighing.confirm_time(here, plan(*changes))  # type: ignore[arg-type]
+    here = Session(HOST, policy(), "", {}, {}, read=lambda *_, **__: seen)
+    return weigh.confirm_time(here, plan(*changes), timeout, confirm)
 
 
-def test_over_ssh_it_waits_for_what_can_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert waits(monkeypatch, REMOTE, MILD) == weighing.CONFIRM > 0
-    assert waits(monkeypatch, REMOTE, HARMLESS) is None
-    assert waits(monkeypatch, LOCAL, MILD) is None
+def test_over_ssh_it_waits_for_what_can_be_noticed() -> None:
+    assert waits(REMOTE, MILD) == weigh.CONFIRM > 0
+    assert waits(REMOTE, HARMLESS) is None
+    assert waits(LOCAL, MILD) is None
 
 
-def test_what_can_cut_off_is_refused_until_it_is_named_or_timed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_can_cut_off_is_refused_until_it_is_named_or_timed() -> None:
     with pytest.raises(UsageError, match=r"nft:inet/x.*--confirm-timeout"):
-        waits(monkeypatch, REMOTE, SEVERE)
-    assert waits(monkeypatch, REMOTE, SEVERE, timeout=30.0) is None, "as it was asked for"
-    assert waits(monkeypatch, REMOTE, SEVERE, confirm=HOST.name) is None
+        waits(REMOTE, SEVERE)
+    assert waits(REMOTE, SEVERE, timeout=30.0) is None, "as it was asked for"
+    assert waits(REMOTE, SEVERE, confirm=HOST.name) is None
     with pytest.raises(UsageError, match=HOST.name):
-        waits(monkeypatch, REMOTE, SEVERE, confirm="another")
+        waits(REMOTE, SEVERE, confirm="another")
 
 
-def test_boot_files_alone_need_no_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert waits(monkeypatch, REMOTE, change("file:/etc/x", boot=True)) is None
+def test_boot_files_alone_need_no_confirmation() -> None:
+    assert waits(REMOTE, change("file:/etc/x", boot=True)) is None

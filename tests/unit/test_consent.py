@@ -118,15 +118,15 @@ def test_a_journal_from_before_there_was_a_consent_is_read() -> None:
     assert codec.decode(Begin, plain, "journal").consent == ""
 
 
-DRY = {"args.dry_run", "here.args.dry_run", "self._task.check_mode"}
+DRY = {"args.dry_run", "here.dry_run", "self._task.check_mode"}
 MADE_IN = {
-    "answered": {"remedies/cli/writing.py", "remedies/cli/confirm.py"},
-    "stated": {"remedies/cli/writing.py"},
+    "answered": {"remedies/cli/consenting.py", "remedies/cli/waiting.py"},
+    "stated": {"remedies/cli/consenting.py"},
     "played": {"playbooks/action_plugins/remedy.py"},
-    "confirmed": {"remedies/cli/confirm.py"},
+    "confirmed": {"remedies/operations/confirm.py"},
     "recovering": {
-        "remedies/cli/confirm.py",
-        "remedies/cli/writing.py",
+        "remedies/operations/confirm.py",
+        "remedies/operations/recovery.py",
         "remedies/transaction/rescue.py",
     },
 }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.cli.terminal import local
+from remedies.printable import local
 
 
 @pytest.fixture(autouse=True)

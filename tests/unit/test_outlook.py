@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remedies.cli.outlook import AtBoot, Outlook
+from remedies.operations.outlook import AtBoot, Outlook
 from remedies.status.harm import Harm
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from as_root import needs_root
 
-from remedies.cli.session import write_file
+from remedies.cli.files import write_file
 from remedies.errors import RemedyError
 
 

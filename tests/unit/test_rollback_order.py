@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,14 @@ from builder import HOST, begin, change, policy
 from fake_guard import Watching
 from fake_store import YES, FakeStore
 
-from remedies.cli import rollback, writing
-from remedies.cli.session import Session, reread
 from remedies.errors import Locked, RemedyError
+from remedies.operations import recovery, rollback
+from remedies.operations.session import Session, reread
 from remedies.transaction import guard, ledger, state, undo
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Pending, Transaction
 from remedies.transaction.run import Checked, apply
+from remedies.values import replace
 
 FIRST, SECOND, OTHER = change("a", "0", "1"), change("a", "1", "2"), change("b", "0", "1")
 
@@ -36,9 +36,8 @@ def test_one_that_shares_nothing_with_newer_ones_may_go_first() -> None:
 @pytest.fixture
 def here(tmp_path: Path) -> Session:
     """Give a session with a journal in which a transaction waits to be confirmed."""
-    args = Namespace(state_dir=str(tmp_path), dry_run=False)
-    made = Session(args, HOST, policy(), {}, {})
-    folder = state.prepare(args.state_dir, HOST.netns)
+    made = Session(HOST, policy(), str(tmp_path), {}, {})
+    folder = state.prepare(made.state_dir, HOST.netns)
     with Journal(folder) as journal:
         apply(FakeStore(a="0"), journal, begin(FIRST), YES, Checked, arm=Watching(), confirm=600.0)
     return reread(made)
@@ -48,9 +47,8 @@ def recover(
     here: Session, monkeypatch: pytest.MonkeyPatch, store: FakeStore, *, lives: bool
 ) -> Session:
     monkeypatch.setattr(guard, "alive", lambda *_: lives)
-    monkeypatch.setattr(writing, "HostResources", lambda: store)
     with Journal(here.folder) as journal:
-        return writing.recover(here, journal)
+        return recovery.recover(replace(here, store=store), journal)
 
 
 def test_one_that_waits_is_left_alone_and_named(

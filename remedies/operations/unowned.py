@@ -7,16 +7,17 @@ removed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from remedies.rules.ours import WRITTEN
+from remedies import catalogue
+from remedies.errors import Unreadable
+from remedies.model import Change
+from remedies.operations import recovery
+from remedies.operations.session import Session
+from remedies.rules.ours import WRITTEN, iptables_in_force
+from remedies.transaction import adopt as adopting
+from remedies.transaction.consent import Consent
+from remedies.transaction.host import unowned
+from remedies.transaction.ledger import Transaction
 from remedies.values import replace
-
-if TYPE_CHECKING:
-    from remedies.cli.session import Session
-    from remedies.model import Change
-    from remedies.transaction.consent import Consent
-    from remedies.transaction.ledger import Transaction
 
 SAID = "no journal here knows it: it is of another --state-dir, or its journal was lost"
 
@@ -26,14 +27,10 @@ def addresses(here: Session) -> tuple[str, ...]:
 
     Empty, with a warning, where the kernel does not say.
     """
-    from remedies.cli.parser import warn
-    from remedies.errors import Unreadable
-    from remedies.transaction.host import unowned
-
     try:
         return unowned(here.ledger)
     except Unreadable as error:
-        warn(f"{error}; rules under our names that no journal knows are not looked for")
+        here.notify(f"{error}; rules under our names that no journal knows are not looked for")
         return ()
 
 
@@ -50,23 +47,16 @@ def adopt(here: Session, changes: tuple[Change, ...], agreed: Consent) -> Transa
 
     Raises WriteFailed where the script cannot be written.
     """
-    from remedies.cli import writing
-    from remedies.transaction import adopt
-
-    entry = adopt.adopted(writing.begin(here, "apply", changes, agreed), agreed)
-    writing.write_undo(here, entry.id, changes)
+    entry = adopting.adopted(recovery.begin(here, "apply", changes, agreed), agreed)
+    recovery.write_undo(here, entry.id, changes)
     return entry
 
 
 def removals(here: Session) -> tuple[Change, ...]:
     """Return the changes that remove them, each with what is there now."""
-    from remedies.model import Change
-    from remedies.rules.ours import iptables_in_force
-    from remedies.transaction.host import HostResources
-
-    found, store = [], HostResources()
+    found = []
     for address in addresses(here):
-        there = store.read(address)
+        there = here.store.read(address)
         lossy = not address.startswith(("nft:", "file:")) and "legacy" in iptables_in_force(
             there, address.rpartition("/")[2]
         )
@@ -90,8 +80,6 @@ def removals(here: Session) -> tuple[Change, ...]:
 
 def fix_of(address: str, content: str) -> str:
     """Return the fix that made what is at an address; ``unowned`` where it is none's."""
-    from remedies import catalogue
-
     name = address.rpartition("/")[2]
     if address.startswith("file:"):
         for fix in catalogue.fix_ids():

@@ -1,23 +1,27 @@
-"""What status says beyond what is in force: harm that our own fixes do, and the next boot."""
+"""What comes of what is in force: harm that our own fixes do, and the next boot."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
+from remedies import catalogue
+from remedies.boot import sysctl_d, units
 from remedies.errors import Unreadable
-from remedies.facts.gather import read_facts
-from remedies.status import harm
+from remedies.facts import Facts
+from remedies.facts.asked import TOPIC, Asked
+from remedies.facts.bypassed import Bypassed
+from remedies.facts.oneway import Oneway
+from remedies.facts.stalls import Stalls
+from remedies.model import Held
+from remedies.netfilter.bypass import Bypass
+from remedies.operations import session
+from remedies.operations.session import Session
+from remedies.status import harm, in_force
+from remedies.status.harm import Harm
+from remedies.status.in_force import InForce
 from remedies.values import dataclass
-
-if TYPE_CHECKING:
-    from remedies.cli.session import Session
-    from remedies.facts import Facts
-    from remedies.model import Held
-    from remedies.netfilter.bypass import Bypass
-    from remedies.status.harm import Harm
-    from remedies.status.in_force import InForce
 
 WINDOW = 1.0
 """Seconds to listen where a rule of ours has dropped something and could be doing harm."""
@@ -78,11 +82,6 @@ def listen(
 
     With a window of 0 nobody listens, and there is none.
     """
-    from remedies.cli import session
-    from remedies.facts.asked import TOPIC, Asked
-    from remedies.facts.oneway import Oneway
-    from remedies.facts.stalls import Stalls
-
     held = tuple(held)
     drops, redirects = harm.dropping(held), harm.redirected(held)
     topics = frozenset(f"{TOPIC}{port}" for _, _, port in redirects)
@@ -106,8 +105,6 @@ def listen(
 
 def _counted(entries: Iterable[Held]) -> dict[str, int]:
     """Return the packets that each of these has counted; 0 where it cannot be read."""
-    from remedies.status import in_force
-
     return {
         entry.resource: sum(entry.counters.values())
         for entry in in_force.in_force({held.resource: held for held in entries})
@@ -116,13 +113,11 @@ def _counted(entries: Iterable[Held]) -> dict[str, int]:
 
 def _bypassed(here: Session, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
     """Return the rules of ours in force that no packet reaches; what cannot be read is none."""
-    from remedies.facts.bypassed import Bypassed
-
     schemes = ("nft:", "iptables:", "ip6tables:")
     rules = {e.resource for e in found if e.state == "ours" and e.resource.startswith(schemes)}
     if not rules:
         return ()
-    facts = read_facts(here.host, (Bypassed,))
+    facts = here.read(here.host, (Bypassed,))
     try:
         return tuple(item for item in facts.get(Bypassed).rules if item.resource in rules)
     except Unreadable:
@@ -130,8 +125,6 @@ def _bypassed(here: Session, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
 
 
 def _of_guards(here: Session) -> tuple[Harm, ...]:
-    from remedies import catalogue
-
     in_use = []
     for entry in here.held.values():
         begun = here.ledger.get(entry.transaction)
@@ -145,7 +138,7 @@ def _of_guards(here: Session) -> tuple[Harm, ...]:
     if not in_use:
         return ()
     fixes = [catalogue.fix(use.fix) for use in in_use]
-    facts = read_facts(
+    facts = here.read(
         here.host,
         {kind: None for fix in fixes for kind in fix.NEEDS},
         topics=frozenset(topic for fix in fixes for topic in fix.TOPICS),
@@ -168,9 +161,6 @@ def at_boot(here: Session, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]:
 
 
 def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
-    from remedies.boot import sysctl_d, units
-    from remedies.transaction.host import HostResources
-
     ours = here.held[entry.resource].ours
     lasting = any(here.held[name].fix == entry.fix for name in files)
     scheme, _, key = entry.resource.partition(":")
@@ -181,24 +171,8 @@ def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
             decision = None
         value = None if decision is None else decision.value
         by = "" if decision is None else f"{decision.path}:{decision.line}"
-        same = HostResources().same(entry.resource, value, ours)
+        same = here.store.same(entry.resource, value, ours)
         return AtBoot(entry.resource, by, value, same, lasting)
     needed = units.needed(entry.fix, entry.resource)
     loads = bool(needed) and all(files.get(name) == "ours" for name in needed)
     return AtBoot(entry.resource, units.unit(entry.fix) if loads else "", None, loads, lasting)
-
-
-def lines(outlook: Outlook) -> list[str]:
-    """Return what status prints of it."""
-    told = [f"harm     {item.resource}: {item.reason}" for item in outlook.harm]
-    told += [
-        f"bypassed {item.resource}: on {item.hook} '{item.rule}' ({item.place}) takes every packet "
-        f"that '{item.own}' is for; remove that rule, or roll back and apply again to be first"
-        for item in outlook.bypassed
-    ]
-    for entry in outlook.boot:
-        by = entry.decided_by or "nothing"
-        what = f"sets it to {entry.value}" if entry.value is not None else "brings it back"
-        not_ours = "" if entry.ours else ", not as it is in force now"
-        told.append(f"boot     {entry.resource}: at the next boot {by} {what}{not_ours}")
-    return told

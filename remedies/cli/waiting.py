@@ -1,0 +1,51 @@
+"""A transaction that waits for its confirmation, watched from the session that began it."""
+
+from __future__ import annotations
+
+import argparse
+import select
+import sys
+
+from remedies.cli.parser import warn
+from remedies.operations import confirm
+from remedies.operations.apply import Ended
+from remedies.operations.session import Session
+from remedies.printable import local
+from remedies.transaction import actor, consent
+from remedies.transaction.guard import Guard
+from remedies.values import replace
+
+
+def until_the_end(args: argparse.Namespace, here: Session, ended: Ended, guard: Guard) -> Ended:
+    """Return how it ended once it is confirmed or undone.
+
+    Asks on a terminal: ``y`` keeps it, ``n`` undoes it now; another session's answer, or none in
+    time, counts as well. Raises RemedyError where the guard was killed: nobody undoes it then.
+    """
+    name = ended.transaction or ""
+    warn(f"applied as {name}: undone at {local(ended.until or '')} unless confirmed")
+    poll = select.poll()
+    poll.register(guard, select.POLLIN)
+    if not args.no_input and sys.stdin.isatty():
+        poll.register(sys.stdin, select.POLLIN)
+        print("Keep these changes? [y/N] ", end="", file=sys.stderr, flush=True)
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if guard.fileno() in ready:
+            break
+        answer = sys.stdin.readline()
+        if answer:
+            _answer(args, here, name, answer)
+        poll.unregister(sys.stdin)
+    entry = confirm.end_of(here, name, guard)
+    if entry.outcome == "confirmed":
+        return replace(ended, until=None)
+    outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
+    return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
+
+
+def _answer(args: argparse.Namespace, here: Session, name: str, answer: str) -> None:
+    """Do as the person says, unless the transaction has ended meanwhile."""
+    agreed = consent.answered(answer, actor.user(), dry_run=args.dry_run)
+    if not confirm.answer(here, name, agreed, lock_timeout=args.lock_timeout):
+        warn(f"the journal does not say that transaction {name} waits: nothing is kept")

@@ -1,0 +1,229 @@
+"""Apply: a plan is made so, verified by what happens after it, and undone where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Optional
+
+from remedies import codec
+from remedies.errors import StalePlan
+from remedies.model import Finding, Held, Plan
+from remedies.operations import outlook, plans, recovery, session, weigh
+from remedies.operations.recovery import Arming
+from remedies.operations.session import Session
+from remedies.planning import engine
+from remedies.planning.remaining import Left
+from remedies.status.harm import Harm
+from remedies.transaction import lock
+from remedies.transaction import run as transaction
+from remedies.transaction.consent import Consent
+from remedies.transaction.guard import Guard
+from remedies.transaction.journal import Journal
+from remedies.values import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be applied, and how."""
+
+    saved: Optional[str] = None
+    """The text of a saved plan; None: one is made now."""
+    path: str = ""
+    """Where the saved plan came from, for messages."""
+    prune: bool = False
+    keep: bool = False
+    """Keep the change even if the fault is still there; not if it does harm."""
+    confirm_timeout: Optional[float] = None
+    confirm: Optional[str] = None
+    """This host's name: apply even what can cut the session off."""
+    lock_timeout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an apply ended."""
+
+    plan: Plan
+    outcome: str
+    transaction: Optional[str] = None
+    verified: tuple[dict[str, str], ...] = ()
+    reason: str = ""
+    stuck: tuple[str, ...] = ()
+    unrecorded: str = ""
+    until: Optional[str] = None
+    """Until when it waits to be confirmed."""
+    left: tuple[Left, ...] = ()
+    """The proven faults that stay."""
+    stale: Optional[StalePlan] = None
+    """Why a saved plan was not applied."""
+
+
+Agree = Callable[[Plan], Consent]
+"""Shows a plan with changes to somebody, and returns their consent or raises."""
+
+
+def apply(
+    here: Session, request: Request, show: Callable[[Plan], None], agree: Agree
+) -> tuple[Ended, Optional[Guard]]:
+    """Make a plan, or take the saved one, and apply it with the consent that ``agree`` returns.
+
+    ``show`` is told of the plan first, whether it changes anything or not. Return how it ended and
+    the guard that watches it, where it waits to be confirmed. Raises what recovery, planning and
+    ``agree`` raise; nothing is written then.
+    """
+    arming = Arming(here)
+    with lock.held(here.folder, request.lock_timeout), Journal(here.folder) as journal:
+        here = recovery.recover(session.reread(here), journal)
+        if request.saved is None:
+            plan, _ = plans.make(here, prune=request.prune)
+        else:
+            plan = plans.saved(here, request.saved, request.path)
+        try:
+            if request.saved is not None:
+                plan = plans.again(here, plan)
+            ended = _apply(here, request, plan, journal, arming, show, agree)
+        except StalePlan as error:
+            ended = Ended(plan, "stale", reason=str(error), stale=error)
+    return ended, arming.guard if ended.until is not None else None
+
+
+def preview(here: Session, request: Request) -> Plan:
+    """Return the saved plan of a request as it would be applied now; nothing is written."""
+    return plans.again(here, plans.saved(here, request.saved or "", request.path))
+
+
+def finish(here: Session, ended: Ended) -> Ended:
+    """Return how it ended with the verdicts of now, where it was undone, and what it leaves."""
+    if ended.outcome in ("reverted", "rolled-back"):
+        ended = replace(ended, verified=_undone(here, ended.verified))
+    return replace(ended, left=plans.left(here, ended.plan))
+
+
+def _apply(
+    here: Session,
+    request: Request,
+    plan: Plan,
+    journal: Journal,
+    arming: Arming,
+    show: Callable[[Plan], None],
+    agree: Agree,
+) -> Ended:
+    show(plan)
+    if not plan.changes:
+        return Ended(plan, "refused" if any(r.wanted for r in plan.refused) else "nothing")
+    unasked = weigh.confirm_time(here, plan, request.confirm_timeout, request.confirm)
+    agreed = agree(plan)
+    verified: list[dict[str, str]] = []
+
+    def verify() -> transaction.Checked:
+        verified[:], seen, harm = _verified(here, plan)
+        record = {"verified": codec.encode(verified), "findings": codec.encode(tuple(seen))}
+        return transaction.Checked(
+            unwell(verified, harm, keep=request.keep), record if verified else {}
+        )
+
+    result = transaction.apply(
+        here.store,
+        journal,
+        recovery.begin(here, "apply", plan.changes, agreed, plan=plan),
+        agreed,
+        verify,
+        arm=arming,
+        confirm=(unasked or 0.0) if request.confirm_timeout is None else request.confirm_timeout,
+    )
+    return Ended(
+        plan,
+        result.outcome,
+        result.transaction,
+        tuple(verified),
+        f"{result.reason}; the guard goes on undoing" if result.open else result.reason,
+        result.stuck,
+        result.unrecorded,
+        result.pending.until if result.pending else None,
+    )
+
+
+def unwell(verified: list[dict[str, str]], harm: tuple[Harm, ...], *, keep: bool) -> Optional[str]:
+    """Return why a change has to be undone, None where it may stay.
+
+    ``keep`` keeps one that has not helped; none that does harm.
+    """
+    if harm:
+        return f"it does harm: {harm[0].resource}: {harm[0].reason}"
+    still = [v["condition"] for v in verified if v["after"] == "still"]
+    return f"the fault is still there: {', '.join(still)}" if still and not keep else None
+
+
+def _verified(
+    here: Session, plan: Plan
+) -> tuple[list[dict[str, str]], list[Finding], tuple[Harm, ...]]:
+    """Run the detectors again, on evidence newer than the writing, and listen for harm.
+
+    Return what they say, what they see, and the harm.
+    """
+    written = [c for c in plan.changes if c.after is not None and not c.boot]
+    answered = {name for change in plan.changes for name in change.answers}
+    if not answered and not written:
+        return [], [], ()
+    removed = {c.resource for c in plan.changes if c.after is None}
+    held = {
+        **{name: entry for name, entry in here.held.items() if name not in removed},
+        **{c.resource: Held(c.resource, c.fix, c.before, c.after, "") for c in written},
+    }
+    here = _with_ours(here, tuple(c.resource for c in plan.changes if c.after is not None))
+    kinds = engine.needs_of_scan(here.policy)
+    facts, harm = outlook.listen(here, held.values(), here.window, kinds)
+    scan, _ = session.judge(here, facts)
+    now = {f.id: f.verdict for f in scan.findings}
+    unknown = {u.condition for u in scan.unknown}
+    words = {"mitigated": "mitigated", "unknown": "not-observable"}
+    harmed = {item.fix for item in harm}
+    bad = {name for change in written if change.fix in harmed for name in change.answers}
+    verified = [
+        {
+            "finding": f.id,
+            "condition": f.condition,
+            "before": f.verdict,
+            "after": "still"
+            if f.id in bad
+            else "not-observable"
+            if f.condition in unknown
+            else words.get(now[f.id], "still")
+            if f.id in now
+            else "absent",
+        }
+        for f in plan.scan.findings
+        if f.id in answered
+    ]
+    return verified, [f for f in scan.findings if f.id in answered], harm
+
+
+def _with_ours(here: Session, addresses: tuple[str, ...]) -> Session:
+    """Return the session as it is once these resources are in force, before the journal says so."""
+    held = {
+        address: Held(resource=address, fix="", base=None, ours=None, transaction="")
+        for address in addresses
+    }
+    return replace(here, held={**here.held, **held})
+
+
+def _undone(here: Session, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:
+    """Return what was verified with the verdicts of now: the change is undone.
+
+    What the detectors said while it was in force is no word about the host any more.
+    """
+    if not verified:
+        return ()
+    here = session.reread(here)
+    scan, _ = session.judge(here, session.look(here, for_plan=False))
+    now: dict[str, str] = {f.id: f.verdict for f in scan.findings}
+    unknown = {u.condition for u in scan.unknown}
+    return tuple(
+        {
+            **item,
+            "after": "not-observable"
+            if item["condition"] in unknown
+            else now.get(item["finding"], "absent"),
+        }
+        for item in verified
+    )

@@ -1,0 +1,132 @@
+"""Confirm: a transaction that waits stays; from any session, until its time is over."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Optional
+
+from remedies.errors import RemedyError, UsageError, WriteFailed
+from remedies.operations import recovery, rollback, session, unowned
+from remedies.operations.session import Session
+from remedies.transaction import actor, adopt, bootguard, consent, guard, lock
+from remedies.transaction.journal import Journal
+from remedies.transaction.ledger import Transaction
+from remedies.transaction.run import confirm_it
+from remedies.values import dataclass
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What became of a confirmation."""
+
+    outcome: str
+    """``confirmed``; ``reverted``: it came too late; ``nothing``: nothing waits."""
+    transaction: str = ""
+
+
+def confirm(here: Session, wanted: Optional[str], *, lock_timeout: float) -> Confirmed:
+    """Keep the transaction that waits, if it is the ``wanted`` one (None: whichever).
+
+    Raises UsageError where the journal has no such transaction, RemedyError where it waits in
+    another journal.
+    """
+    folder = here.folder
+    with lock.held(folder, lock_timeout), Journal(folder) as journal:
+        here = session.reread(here)
+        entry = recovery.waiting(here)
+        if entry is not None and wanted in (None, entry.id):
+            agreed = consent.confirmed(actor.user(), dry_run=here.dry_run)
+            _keep(here, journal, entry, agreed)
+            return Confirmed("confirmed", entry.id)
+        _no_stray(here, wanted)
+        return _too_late(recovery.recover(here, journal), wanted)
+
+
+def adopt_unowned(here: Session, *, lock_timeout: float) -> Optional[Transaction]:
+    """Put on record as ours what is under our names and in no journal; the host stays as it is.
+
+    Return the transaction; None where there is nothing to adopt. Raises WriteFailed.
+    """
+    with lock.held(here.folder, lock_timeout), Journal(here.folder) as journal:
+        here = recovery.recover(session.reread(here), journal)
+        changes = unowned.adoptions(here)
+        if not changes:
+            return None
+        agreed = consent.confirmed(actor.user(), dry_run=here.dry_run)
+        entry = unowned.adopt(here, changes, agreed)
+        try:
+            adopt.record(journal, entry)
+        except OSError as error:
+            raise WriteFailed(f"{journal.path}: {error.strerror}", "nothing is adopted") from error
+    return entry
+
+
+def would_keep(here: Session, wanted: Optional[str]) -> Optional[Transaction]:
+    """Return the transaction that :func:`confirm` would keep; nothing is written."""
+    entry = recovery.waiting(here)
+    return entry if entry is not None and wanted in (None, entry.id) else None
+
+
+def answer(
+    here: Session, name: str, agreed: Optional[consent.Consent], *, lock_timeout: float
+) -> bool:
+    """Keep the transaction that waits, as ``agreed``, or undo it at once where that is None.
+
+    Return False where the journal does not say that it waits: then nothing is done.
+    """
+    with lock.held(here.folder, lock_timeout), Journal(here.folder) as journal:
+        here = session.reread(here)
+        entry = recovery.waiting(here)
+        if entry is None or entry.id != name:
+            return False
+        if agreed is not None:
+            _keep(here, journal, entry, agreed)
+        else:
+            taken_back = consent.recovering(dry_run=here.dry_run)
+            rollback.reject(here, journal, entry, taken_back)
+    return True
+
+
+def end_of(here: Session, name: str, watched: guard.Guard) -> Transaction:
+    """Return a transaction whose guard has gone: confirmed, or undone.
+
+    Raises RemedyError where the guard was killed: nobody undoes it then.
+    """
+    entry = guard.outcome_of(here.folder, name)
+    if entry is None or entry.outcome is None:
+        entry = watched.ended()  # the journal cannot say
+    if entry is None or entry.outcome is None:
+        raise RemedyError(
+            f"the guard of transaction {name} was killed",
+            "'remedy confirm' keeps the change, 'remedy rollback' undoes it",
+        )
+    return entry
+
+
+def _keep(here: Session, journal: Journal, entry: Transaction, agreed: consent.Consent) -> None:
+    """Keep a transaction that waits, and let its guard go. Hold the lock."""
+    for_boot = partial(bootguard.arm, here.folder, entry.id)
+    confirm_it(here.store, journal, entry, agreed, for_boot)
+    guard.nudge(here.folder, entry.id)
+
+
+def _no_stray(here: Session, wanted: Optional[str]) -> None:
+    """Raise RemedyError where a transaction waits that this journal knows nothing of."""
+    for stray in guard.strays(here.ledger):
+        if wanted in (None, stray.txn):
+            raise RemedyError(
+                f"transaction {stray.txn} is not in this journal and cannot be confirmed here: its "
+                f"guard (pid {stray.pid}) has {stray.folder}",
+                "where that is another --state-dir, name it; where it is gone, the guard undoes it "
+                f"in time, or at once by 'kill -TERM {stray.pid}'",
+            )
+
+
+def _too_late(here: Session, wanted: Optional[str]) -> Confirmed:
+    """Return what became of it where nothing waits (any more)."""
+    entry = next(session.newest(here.folder, wanted or ""), None)
+    if wanted is not None and entry is None:
+        raise UsageError(f"transaction {wanted!r} is not in the journal", "see 'remedy history'")
+    if entry is not None and entry.outcome == "reverted":
+        return Confirmed("reverted", entry.id)
+    return Confirmed("nothing", wanted or "")

@@ -1,0 +1,95 @@
+"""A scan of every network namespace of the machine, each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Optional
+
+from remedies import codec
+from remedies.errors import Unreadable
+from remedies.facts.gather import now
+from remedies.facts.host import read_host
+from remedies.model import Scan, Unknown
+from remedies.namespaces import containers, find, workers
+from remedies.namespaces.find import Namespace
+from remedies.operations import session
+from remedies.operations.session import Session
+from remedies.planning import engine
+from remedies.values import dataclass, replace
+
+PATIENCE = 20.0
+"""Seconds that one namespace may take beyond the window."""
+
+
+@dataclass(frozen=True)
+class ScannedNamespace:
+    """One namespace with its scan."""
+
+    namespace: Namespace
+    container: str
+    """Names, or ids where no daemon tells a name; empty outside of containers."""
+    scan: Scan
+    said: tuple[str, ...] = ()
+    """Warnings, a line each."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a child answers for one namespace."""
+
+    scan: Optional[Scan] = None
+    """None: it had ended."""
+    said: tuple[str, ...] = ()
+
+
+def scan_all(here: Session) -> tuple[ScannedNamespace, ...]:
+    """Scan every namespace, this one first. Raises Unreadable where this one cannot be scanned.
+
+    A namespace that has ended before it was visited is left out, with a warning.
+    """
+    engine.needs_of_scan(here.policy)  # imports every condition once, before the children
+    found, unread = find.find()
+    unnamed: list[str] = []
+    names = containers.names(unnamed) if any(n.containers for n in found) else {}
+    limit = here.window + PATIENCE
+    seen = workers.visit_all([_work(here, namespace) for namespace in found], limit)
+    for reason in (*unread, *unnamed):
+        here.notify(reason)
+    places = []
+    for namespace, visit in zip(found, seen):
+        if visit.failure and namespace.own:
+            raise Unreadable(f"this namespace could not be scanned: {visit.failure}")
+        told = _told(here, namespace, visit)
+        if told.scan is not None:
+            container = ", ".join(names.get(each, each) for each in namespace.containers)
+            places.append(ScannedNamespace(namespace, container, told.scan, told.said))
+    if len(places) < len(found):
+        here.notify(f"{len(found) - len(places)} namespaces ended before they were visited")
+    return tuple(places)
+
+
+def _work(here: Session, namespace: Namespace) -> Callable[[], str]:
+    """Return what a child does: enter the namespace, look, judge, and say so in JSON."""
+
+    def work() -> str:
+        if not find.enter(namespace):
+            return codec.dumps(_Answer())
+        said: list[str] = []
+        inside = session.reread(replace(here, host=read_host(), notify=said.append))
+        said += session.unfinished_lines(inside)
+        scan, warnings = session.judge(inside, session.look(inside, for_plan=False))
+        return codec.dumps(_Answer(scan, (*said, *warnings)))
+
+    return work
+
+
+def _told(here: Session, namespace: Namespace, visit: workers.Visit) -> _Answer:
+    """Return what a child said; where it failed, every condition is unknown there."""
+    if not visit.failure:
+        return codec.decode(_Answer, codec.loads(visit.text, namespace.spec), namespace.spec)
+    if not find.stands(namespace):
+        return _Answer()
+    host = replace(here.host, netns=f"{here.host.boot_id[:8]}-i{namespace.inode}")
+    reason = f"this namespace could not be scanned: {visit.failure}"
+    unknown = tuple(Unknown(name, reason) for name in engine.watched(here.policy))
+    return _Answer(Scan(host=host, time=now(), findings=(), unknown=unknown))

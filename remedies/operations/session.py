@@ -1,0 +1,196 @@
+"""One run on one host and namespace: host, policy, journal, and how they are reached."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Optional, Protocol
+
+from remedies.errors import NotPermitted
+from remedies.facts import Facts
+from remedies.facts.gather import now, read_facts
+from remedies.model import Held, Host, Policy, Scan
+from remedies.planning import engine
+from remedies.planning.reads import Reads
+from remedies.policy import waivers
+from remedies.transaction import guard, state
+from remedies.transaction.host import HostResources
+from remedies.transaction.journal import NAME, latest, newest_first
+from remedies.transaction.ledger import Begin, Transaction, in_force, transactions, unfinished
+from remedies.transaction.store import Store
+from remedies.values import dataclass, replace
+
+LOST = (
+    "the last record cannot be read and does not count; the next change closes it, and "
+    "'remedy audit verify' goes on naming it"
+)
+
+
+class Resources(Store, Reads, Protocol):
+    """What a plan reads and a transaction writes."""
+
+
+class Reader(Protocol):
+    """Reads facts, as :func:`remedies.facts.gather.read_facts` does."""
+
+    def __call__(
+        self,
+        host: Host,
+        kinds: Iterable[type[Any]],
+        *,
+        window: float = ...,
+        topics: frozenset[str] = ...,
+        ours: tuple[str, ...] = ...,
+        before: Any = ...,
+    ) -> Facts:
+        """Return every fact of ``kinds`` and what those build on."""
+
+
+Arm = Callable[[str, str, Begin, float], guard.Guard]
+"""Arms a guard, as :func:`remedies.transaction.guard.arm` does."""
+Busy = Callable[[str], contextlib.AbstractContextManager[None]]
+"""Shows what goes on while a ``with`` block takes its time."""
+
+
+def _quiet(_doing: str) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+def _silent(_line: str) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a person says of a change for the record."""
+
+    change_id: str = ""
+    comment: str = ""
+    approver: str = ""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of one verb on one host and namespace."""
+
+    host: Host
+    policy: Policy
+    state_dir: str
+    ledger: dict[str, Transaction]
+    held: dict[str, Held]
+    window: float = 0.0
+    """Seconds for which counters and packets are watched."""
+    dry_run: bool = False
+    ticket: Ticket = Ticket()
+    notify: Callable[[str], None] = _silent
+    """Takes a warning, a line."""
+    busy: Busy = _quiet
+    store: Resources = HostResources()
+    read: Reader = read_facts
+    arm: Arm = guard.arm
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of this namespace's state."""
+        return state.folder(self.state_dir, self.host.netns)
+
+    @property
+    def cache(self) -> Optional[str]:
+        """Return the folder of compiled policies; None for anybody but root."""
+        return cache_of(self.state_dir)
+
+
+def cache_of(state_dir: str) -> Optional[str]:
+    """Return the folder of compiled policies in a state directory; None for anybody but root."""
+    return os.path.join(state_dir, "cache") if os.geteuid() == 0 else None
+
+
+def reread(here: Session, *, of_journal: bool = False) -> Session:
+    """Return the session with the journal as it is now.
+
+    Without permission for the journal: none, with a warning; or NotPermitted, ``of_journal``: the
+    verb says what the journal says, and "nothing" would be false.
+    """
+    if not state.begun(here.folder):
+        return replace(here, ledger={}, held={})
+    lost: list[str] = []
+    try:
+        ledger = transactions(latest(os.path.join(here.folder, NAME), lost))
+    except NotPermitted as error:
+        if of_journal:
+            raise
+        here.notify(f"{error}; what is ours cannot be told from what is not")
+        ledger = {}
+    for where in lost:
+        here.notify(f"{where}: {LOST}")
+    return replace(here, ledger=ledger, held=in_force(ledger))
+
+
+def newest(folder: str, txn: str = "") -> Iterator[Transaction]:
+    """Yield the transactions of the journal in ``folder``, newest first; with ``txn`` it alone.
+
+    No more of the journal is read, and its chain checked, than is asked for.
+    """
+    seen: set[str] = set()
+    for segment in newest_first(os.path.join(folder, NAME), txn):
+        # A checkpoint says again what an older segment has said, and a repair may.
+        found = transactions(record for record in segment if record.kind != "checkpoint")
+        for entry in reversed(found.values()):
+            if txn in ("", entry.id) and entry.id not in seen:
+                seen.add(entry.id)
+                yield entry
+
+
+def look(
+    here: Session,
+    *,
+    for_plan: bool,
+    window: Optional[float] = None,
+    kinds: Optional[Iterable[type[Any]]] = None,
+    topics: frozenset[str] = frozenset(),
+    fixes: tuple[str, ...] = (),
+) -> Facts:
+    """Read the facts that a scan, or a plan, asks for; or ``kinds``, about ``topics``.
+
+    ``fixes``: those of a saved plan, whose guards ask for facts too.
+    """
+    if kinds is None:
+        kinds = engine.needs_of_scan(here.policy)
+        if for_plan:
+            kinds, topics = engine.needs_of_plan(here.policy, fixes)
+    window = here.window if window is None else window
+    with here.busy(f"watching for {window:g} s ..." if window else "reading the kernel ..."):
+        return here.read(here.host, kinds, window=window, topics=topics, ours=tuple(here.held))
+
+
+def judge(here: Session, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
+    """Detect, and lay the waivers over what is found; return the scan and the warnings.
+
+    They say, too, what was not read (a limit, a permission) and no finding speaks of.
+    """
+    scanned = engine.scan(here.policy, facts)
+    findings, warnings = waivers.apply(scanned.findings, here.policy.waivers, now()[:10])
+    said = "\n".join(
+        [
+            *(unknown.reason for unknown in scanned.unknown),
+            *(item.value for finding in findings for item in finding.evidence),
+        ]
+    )
+    return replace(scanned, findings=findings), (
+        *warnings,
+        *(f"not read: {reason}" for reason in facts.unread if reason not in said),
+    )
+
+
+def unfinished_lines(here: Session) -> list[str]:
+    """Return a line for each transaction that waits, or whose writer died."""
+    lines = []
+    for entry in unfinished(here.ledger):
+        if guard.situation(here.folder, entry, here.host.boot_id) == "pending":
+            lines.append(f"transaction {entry.id} waits for 'remedy confirm'")
+        else:
+            lines.append(
+                f"transaction {entry.id} was never finished: 'remedy rollback' puts things back"
+            )
+    return lines
