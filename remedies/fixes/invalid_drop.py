@@ -16,23 +16,34 @@ What it changes
 Safety
     No segment that carries data is dropped. What can be lost is the news that a connection is over:
     where conntrack sees one direction only, a peer's own reset is INVALID too, and whoever waits
-    for it hangs until a time-out; so for what is only exposed this fix comes after tcp-be-liberal,
-    whatever a policy's order. What each form of this fix was seen to do (Linux 6.18; nftables and
-    iptables, IPv4 and IPv6; tests/kernel/test_harm_matrix.py prints it):
+    for it hangs until a time-out. So for what is only exposed this fix is refused unless the policy
+    accepts it (``accept_harm``). What each form of it, and tcp-be-liberal, was seen to do (Linux
+    6.18, IPv4 and IPv6; this fix with nftables and both variants of iptables;
+    tests/kernel/test_harm_matrix.py makes the table):
 
-    - drop every INVALID segment on input and forward (this fix until now): heals masquerading and
-      published ports; ends services behind SYNPROXY, one-way traffic (requests only, and SYN-ACKs
-      only), what an accept of INVALID lets pass, and connections that conntrack has forgotten
-      where ``nf_conntrack_tcp_loose`` is 0.
-    - drop on input what no socket takes: heals masquerading; ends SYNPROXY over IPv6, and SYNPROXY
-      before a published port.
-    - drop on forward by link: heals published ports; ends SYNPROXY before them over IPv6, and turns
-      one-way resets into a hang.
-    - keep the reset in on output and forward (this form): heals both; ends no connection of these,
-      but eats the bare reset of a peer that has closed where SYN-ACKs alone pass the host.
-    - ``nf_conntrack_tcp_be_liberal`` (the fix tcp-be-liberal): heals both and ends none of these,
-      and heals behind a box that rewrites sequence numbers, where every drop turns the reset into
-      a hang, because the dropped segment is one that the connection needs.
+    world                       tcp-be-liberal  invalid-drop  output  socket   link     every
+    masquerade                  heals           heals         heals   heals    -        heals
+    port reused                 -               -             -       -        -        -
+    published port              heals           heals         -       -        heals    heals
+    sequence numbers rewritten  heals           hangs         hangs   hangs    -        hangs
+    SYNPROXY on the host        -               -             -       ends v6  -        ends
+    SYNPROXY, published port    -               -             -       ends     ends v6  ends
+    requests only, one link     -               -             -       -        -        ends
+    SYN-ACKs only, one link     -               ends          -       -        -        ends
+    requests only, two links    -               -             -       -        -        ends
+    SYN-ACKs only, two links    -               ends          -       -        ends     ends
+    INVALID accepted by a rule  -               ends          -       -        ends     ends
+    forgotten, tcp_loose = 0    -               -             -       -        -        ends
+    bridged, one link           heals           heals         -       -        -        heals
+    direct return               -               -             -       -        -        ends
+    two uplinks, NAT on one     heals           heals         heals   heals    -        heals
+
+    ``heals``: the connection goes on. ``ends``: a connection that worked fails. ``hangs``: a reset
+    becomes a hang, because the dropped segment is one that the connection needs. ``-``: no
+    difference. ``invalid-drop`` is this fix; ``output`` its rule on output alone; ``socket`` drops
+    on input what no socket takes; ``link`` drops on forward what comes from an address that NAT
+    serves and leaves by another link; ``every`` drops each INVALID segment on input and forward
+    (this fix in earlier versions).
 
     Refused, and tcp-be-liberal used instead, where somebody lives by INVALID segments: a rule
     accepts them, SYNPROXY is in use, ``nf_conntrack_tcp_loose`` is 0, they move while this host

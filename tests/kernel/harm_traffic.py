@@ -32,14 +32,26 @@ _ports = itertools.count(42000)
 Probe = Callable[[Site, int], str]
 
 
+class _Ear(Ear):
+    """Hears one IP version: the other one's probe may use the same port at the same time."""
+
+    def __init__(self, site: Site, role: str, port: int, version: int) -> None:
+        super().__init__(cast(LabWorld, site), role, port)
+        self._version = version
+
+    def _take(self, packet: bytes, *, outgoing: bool) -> None:
+        if packet[0] >> 4 == self._version:
+            super()._take(packet, outgoing=outgoing)
+
+
 def word(error: OSError) -> str:
     """Return what an error means for a connection."""
     if error.errno == errno.ECONNREFUSED:
         return "refused"
     if error.errno in (errno.ECONNRESET, errno.EPIPE):
         return "reset"
-    if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN:
-        return "hangs"
+    if isinstance(error, TimeoutError) or error.errno in (errno.EAGAIN, errno.EPERM):
+        return "hangs"  # EPERM: a rule on output dropped the datagram
     raise error
 
 
@@ -76,7 +88,7 @@ def transfer(
             listening(site, server, version, here, inner) as listener,
             site.socket(client, at.family, socket.SOCK_STREAM) as asking,
         ):
-            ear = stack.enter_context(Ear(cast(LabWorld, site), server, inner)) if stray else None
+            ear = stack.enter_context(_Ear(site, server, inner, version)) if stray else None
             asking.settimeout(patience)
             listener.settimeout(patience)
             if source:
@@ -99,6 +111,46 @@ def transfer(
                             ear.listen()
                     asking.shutdown(socket.SHUT_WR)
                     answering.recv(1)
+            except OSError as error:
+                return word(error)
+        return "lives"
+
+    return probe
+
+
+def answered(
+    client: str, to: str, port: int, server: str = "h", *, serves: str = "",
+    takes_any: bool = False, source: tuple[str, int] | None = None,
+) -> Probe:  # fmt: skip
+    """Return a probe that asks over UDP and waits for the answer.
+
+    The server is bound to every address, so the kernel picks the one it answers from, or to
+    ``serves``. The client takes an answer from the address that it asked, or from any.
+    """
+
+    def probe(site: Site, version: int) -> str:
+        at = AT[version]
+        with (
+            site.socket(server, at.family, socket.SOCK_DGRAM) as answering,
+            site.socket(client, at.family, socket.SOCK_DGRAM) as asking,
+        ):
+            if version == 6:  # the other probe serves the port over IPv4
+                answering.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            answering.bind((getattr(at, serves) if serves else at.any, port))
+            answering.settimeout(PATIENCE)
+            asking.settimeout(PATIENCE)
+            if source is not None:
+                asking.bind((getattr(at, source[0]), source[1]))
+            asked = (getattr(at, to), port)
+            try:
+                if takes_any:
+                    asking.sendto(b"question", asked)
+                else:
+                    asking.connect(asked)
+                    asking.send(b"question")
+                question, peer = answering.recvfrom(100)
+                answering.sendto(question, peer)
+                asking.recv(100)
             except OSError as error:
                 return word(error)
         return "lives"
@@ -196,8 +248,9 @@ def reused(client: str, source: str, to: str) -> Probe:
                     return word(error)
                 if attempt == 1:
                     asking.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)  # closes without a word
-                    site.forget()
-                asking.close()
+                    site.forget(version)
+                with site.running():  # or the first connection lives on in a child
+                    asking.close()
             for end in held:
                 end.close()
         return "lives"
@@ -213,7 +266,7 @@ def renumbered(to: str, port: int, server: str, serves: str, bound: int) -> Prob
 
     def probe(site: Site, version: int) -> str:
         at, mine = AT[version], next(_ports)
-        site.run("v", ["nft", "-f", "-"], stdin=_NO_RESETS.format(port=mine))
+        site.run("v", ["nft", "-f", "-"], stdin=_NO_RESETS.format(version=version, port=mine))
         try:
             with (
                 listening(site, server, version, getattr(at, serves), bound) as listener,
@@ -242,13 +295,13 @@ def renumbered(to: str, port: int, server: str, serves: str, bound: int) -> Prob
         except OSError as error:
             return word(error)
         finally:
-            site.run("v", ["nft", "flush", "ruleset"])
+            site.run("v", ["nft", "delete", "table", "inet", f"own{version}"])
 
     return probe
 
 
 _NO_RESETS = """
-table inet own {{ chain o {{ type filter hook output priority 0;
+table inet own{version} {{ chain o {{ type filter hook output priority 0;
 tcp sport {port} tcp flags & rst == rst drop
 }}
 }}

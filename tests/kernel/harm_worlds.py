@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harm_site import AT, World
-from harm_traffic import FAR, abandoned, refused, renumbered, reused, transfer
+from harm_traffic import FAR, abandoned, answered, refused, renumbered, reused, transfer
 
 SLOW = 4.0
 """SYNPROXY loses the first segment of data: it comes again after a second."""
@@ -50,8 +50,59 @@ FAR_ALONE = MASQUERADE.replace(
     'oifname "eth0" masquerade', 'ip daddr 198.51.100.0/24 oifname "eth0" masquerade', 1
 ).replace("fd17::/64 oifname", "fd17::/64 ip6 daddr 2001:db8:9::/64 oifname")
 """NAT for one network alone: what comes back by the second link is left as it is."""
+ON_THE_BRIDGE = """
+table inet site_dnat {
+  chain pre { type nat hook prerouting priority dstnat;
+    iifname "docker0" ip daddr 10.21.17.99 tcp dport 8081 dnat ip to 172.17.0.3:80
+    iifname "docker0" ip6 daddr fd21::99 tcp dport 8081 dnat ip6 to [fd17::3]:80
+  }
+}
+"""
+PUBLISHED_UDP = """
+table inet site_dnat {
+  chain pre { type nat hook prerouting priority dstnat;
+    ip daddr 10.21.17.99 udp dport 53 dnat ip to 172.17.0.2:53
+    ip6 daddr fd21::99 udp dport 53 dnat ip6 to [fd17::2]:53
+  }
+}
+"""
+FIREWALL = """
+table inet f {
+  chain input { type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    %s
+  }
+}
+"""
+ONE_ADDRESS = (
+    FIREWALL
+    % """
+    ip daddr 10.21.17.99 udp dport 53 accept
+    ip6 daddr fd21::99 udp dport 53 accept
+    ip daddr 10.21.17.99 tcp dport 22 accept
+    ip6 daddr fd21::99 tcp dport 22 accept
+"""
+)
+NEW_ALONE = (
+    FIREWALL
+    % """
+    ct state new udp dport 53 accept
+    ct state new tcp dport 22 accept
+"""
+)
+OUT_BY_STATE = """
+table inet f {
+  chain output { type filter hook output priority filter; policy drop;
+    ct state established,related accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    ct state new udp dport 5060 accept
+  }
+}
+"""
 _SUBNETS = ("172.17.0.0/16", "fd17::/64")
 _FAR = ("198.51.100.9/32", "2001:db8:9::9/128")
+_VIRTUAL = ("203.0.113.7/32", "2001:db8:7::7/128")
 _VIA_HOST = {"198.51.100.9/32": "10.21.17.99", "2001:db8:9::9/128": "fd21::99",
              "172.17.0.0/16": "10.21.17.99", "fd17::/64": "fd21::99"}  # fmt: skip
 _BY_HOST = tuple(f"{to} via {_VIA_HOST[to]}" for to in (*_SUBNETS, *_FAR))
@@ -69,8 +120,15 @@ WORLDS = (
             ("to the host", transfer("x", "h", "host", 22)),
             ("refused by the host", refused("x", "host", 23)),
             ("refused outside", refused("c", "outside", 23)),
-            ("port reused by the host", reused("h", "host", "outside")),
-            ("port reused by the container", reused("c", "container", "outside")),
+        ),
+    ),
+    World(
+        "port reused",
+        MASQUERADE,
+        slow=True,
+        probes=(
+            ("by the host", reused("h", "host", "outside")),
+            ("by the container", reused("c", "container", "outside")),
         ),
     ),
     World(
@@ -91,6 +149,8 @@ WORLDS = (
         "SYNPROXY on the host",
         MASQUERADE + SYNPROXY,
         sysctls={"net.netfilter.nf_conntrack_tcp_loose": "0"},
+        served=True,
+        slow=True,
         probes=(("service", transfer("x", "h", "host", 2222, patience=SLOW)),),
     ),
     World(
@@ -98,6 +158,7 @@ WORLDS = (
         MASQUERADE + PUBLISHED + SYNPROXY,
         sysctls={"net.netfilter.nf_conntrack_tcp_loose": "0"},
         routes={"v": _BY_HOST[:2]},
+        slow=True,
         probes=(
             (
                 "service",
@@ -178,10 +239,111 @@ WORLDS = (
             (
                 "both ways",
                 transfer(
-                    "x", "v", "far", 8000, source="neighbour", between=lambda s, v: s.forget()
+                    "x", "v", "far", 8000, source="neighbour", between=lambda s, v: s.forget(v)
                 ),
             ),
-            ("to the host", transfer("x", "h", "host", 22, between=lambda s, v: s.forget())),
+            ("to the host", transfer("x", "h", "host", 22, between=lambda s, v: s.forget(v))),
+        ),
+    ),
+    World(
+        "bridged, one link",
+        MASQUERADE + ON_THE_BRIDGE,
+        probes=(
+            ("fault", transfer("c", "d", "host", 8081, serves="sibling", bound=80, stray=FAR)),
+            ("plain", transfer("c", "d", "sibling", 8000)),
+            ("forgotten", transfer("c", "d", "sibling", 8000, between=lambda s, v: s.forget(v))),
+            ("refused", refused("c", "sibling", 8001)),
+        ),
+    ),
+    World(
+        "direct return",
+        MASQUERADE,
+        addresses={"c": _VIRTUAL},
+        routes={
+            "v": tuple(f"{to} via {AT[v].host}" for to, v in zip(_VIRTUAL, (4, 6))),
+            "h": tuple(f"{to} via {AT[v].container}" for to, v in zip(_VIRTUAL, (4, 6))),
+            "c": tuple(f"{AT[v].outside} via {AT[v].side_outside}" for v in (4, 6)),
+        },
+        probes=(
+            ("one way", transfer("v", "c", "virtual", 8000, source="outside")),
+            ("refused", refused("v", "virtual", 8001, source="outside")),
+            ("told that it is gone", abandoned("v", "c", "virtual", "outside")),
+        ),
+    ),
+    World(
+        "two uplinks, NAT on one",
+        MASQUERADE,
+        routes={
+            "v": tuple(f"{to} via {AT[v].second}" for to, v in zip(_SUBNETS, (4, 6))),
+            "h": (
+                *(f"{to} via {AT[v].beyond}" for to, v in zip(_FAR, (4, 6))),
+                *(f"default via {AT[v].beyond} metric 2000" for v in (4, 6)),
+            ),
+        },
+        probes=(
+            ("fault", transfer("c", "v", "outside", 443, stray=FAR)),
+            ("by the other uplink", transfer("c", "v", "far", 8000)),
+            ("out by the other one", transfer("v", "c", "container", 8000, source="outside")),
+            ("to the host", transfer("v", "h", "second", 22)),
+        ),
+    ),
+    World(
+        "UDP services",
+        MASQUERADE,
+        tcp=False,
+        served=True,
+        probes=(
+            ("UDP fault", answered("c", "host", 53)),
+            ("the bridge's address", answered("c", "bridge", 53)),
+            ("any source taken", answered("c", "host", 53, takes_any=True)),
+            ("neighbour", answered("x", "host", 53)),
+            ("on the bridge", answered("d", "container", 53, "c")),
+            ("outside", answered("c", "outside", 53, "v")),
+            ("host asks", answered("h", "outside", 5060, "v", source=("host", 53))),
+            ("to the host", transfer("x", "h", "host", 22)),
+        ),
+    ),
+    World(
+        "one address opened",
+        MASQUERADE + ONE_ADDRESS,
+        tcp=False,
+        served=True,
+        probes=(
+            ("any source taken", answered("c", "host", 53, takes_any=True)),
+            ("neighbour", answered("x", "host", 53)),
+            ("host asks", answered("h", "outside", 5060, "v", source=("host", 53))),
+            ("to the host", transfer("x", "h", "host", 22)),
+        ),
+    ),
+    World(
+        "opened by state",
+        MASQUERADE + NEW_ALONE,
+        tcp=False,
+        served=True,
+        probes=(
+            ("any source taken", answered("c", "host", 53, takes_any=True)),
+            ("neighbour", answered("x", "host", 53)),
+            ("to the host", transfer("x", "h", "host", 22)),
+        ),
+    ),
+    World(
+        "answers by state",
+        MASQUERADE + OUT_BY_STATE,
+        tcp=False,
+        served=True,
+        probes=(
+            ("neighbour", answered("x", "host", 53)),
+            ("to the host", transfer("x", "h", "host", 22)),
+        ),
+    ),
+    World(
+        "published UDP port",
+        MASQUERADE + PUBLISHED_UDP,
+        tcp=False,
+        served=True,
+        probes=(
+            ("neighbour", answered("x", "host", 53, "c", serves="container")),
+            ("on the bridge", answered("d", "host", 53, "c", serves="container")),
         ),
     ),
 )
