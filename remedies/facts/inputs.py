@@ -17,18 +17,21 @@ TOPIC = "input-rules"
 
 _NAT = -100
 """NF_IP_PRI_NAT_DST (include/uapi/linux/netfilter_ipv4.h)."""
+_OUT = ("output", "postrouting")
 _MOST = 20_000
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Filter chains on input, and those on prerouting behind destination NAT, for UDP.
+    """Filter chains on input, and those on prerouting behind destination NAT, for UDP and TCP.
 
     Read where the topic ``input-rules`` is asked for; otherwise ``asked`` is False.
     """
 
     asked: bool
     chains: tuple[InputChain, ...] = ()
+    outputs: tuple[InputChain, ...] = ()
+    """Filter chains on output, and on postrouting."""
     unread: tuple[str, ...] = ()
     """Chains that could not be read, and why."""
 
@@ -38,11 +41,13 @@ def read(asking: Asking) -> Inputs:
     if TOPIC not in asking.topics:
         return Inputs(asked=False)
     stores, unread = open_stores(asking.deadline())
-    found = []
+    inputs: list[InputChain] = []
+    outputs: list[InputChain] = []
     for store in stores:
         for base in store.bases():
             behind = base.hook == "prerouting" and base.priority > _NAT
-            if base.type == "nat" or not (base.hook == "input" or behind):
+            found = inputs if base.hook == "input" or behind else outputs
+            if base.type == "nat" or not (found is inputs or base.hook in _OUT):
                 continue
             if base.accepts and not base.rules:
                 continue
@@ -53,22 +58,22 @@ def read(asking: Asking) -> Inputs:
                 unread.append(f"{place}: {error}")
             else:
                 found.append(InputChain(place, base.family, base.chain, base.accepts, rules))
-    return Inputs(asked=True, chains=tuple(found), unread=tuple(unread))
+    return Inputs(True, tuple(inputs), tuple(outputs), tuple(unread))
 
 
 def _rules(store: Store, base: Base) -> tuple[InputRule, ...]:
-    """Return the rules with a verdict that UDP can meet, of every chain that ``base`` reaches."""
+    """Return the rules with a verdict that UDP or TCP can meet, of all that ``base`` reaches."""
     from remedies.rules.matching import conjoin
     from remedies.rules.rule import Match
 
-    udp = Match(protocols=("udp",))
+    transport = Match(protocols=("udp", "tcp"))
     waiting, seen = [base.chain], {base.chain}
     found: list[InputRule] = []
     while waiting:
         chain = waiting.pop()
         for raw in store.raw(base.family, base.table, chain):
             for step in store.decode(base.family, base.table, raw):
-                if not step.verdict or conjoin(step.match, udp) is None:
+                if not step.verdict or conjoin(step.match, transport) is None:
                     continue
                 text = store.text(base.family, base.table, chain, step)
                 found.append(InputRule(chain, step.match, step.verdict, step.chain, text))

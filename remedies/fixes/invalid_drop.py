@@ -21,22 +21,22 @@ Safety
     6.18, IPv4 and IPv6; this fix with nftables and both variants of iptables;
     tests/kernel/test_harm_matrix.py makes the table):
 
-    world                       tcp-be-liberal  invalid-drop  output  socket   link     every
-    masquerade                  heals           heals         heals   heals    -        heals
-    port reused                 -               -             -       -        -        -
-    published port              heals           heals         -       -        heals    heals
-    sequence numbers rewritten  heals           hangs         hangs   hangs    -        hangs
-    SYNPROXY on the host        -               -             -       ends v6  -        ends
-    SYNPROXY, published port    -               -             -       ends     ends v6  ends
-    requests only, one link     -               -             -       -        -        ends
-    SYN-ACKs only, one link     -               ends          -       -        -        ends
-    requests only, two links    -               -             -       -        -        ends
-    SYN-ACKs only, two links    -               ends          -       -        ends     ends
-    INVALID accepted by a rule  -               ends          -       -        ends     ends
-    forgotten, tcp_loose = 0    -               -             -       -        -        ends
-    bridged, one link           heals           heals         -       -        -        heals
-    direct return               -               -             -       -        -        ends
-    two uplinks, NAT on one     heals           heals         heals   heals    -        heals
+    world                       tcp-be-liberal  invalid-drop  output  socket  link   every
+    masquerade                  heals           heals         heals   heals   -      heals
+    port reused                 -               -             -       -       -      -
+    published port              heals           heals         -       -       heals  heals
+    sequence numbers rewritten  heals           hangs         hangs   hangs   -      hangs
+    SYNPROXY on the host        -               -             -       -       -      ends
+    SYNPROXY, published port    -               -             -       ends    -      ends
+    requests only, one link     -               -             -       -       -      ends
+    SYN-ACKs only, one link     -               ends          -       -       -      ends
+    requests only, two links    -               -             -       -       -      ends
+    SYN-ACKs only, two links    -               ends          -       -       ends   ends
+    INVALID accepted by a rule  -               ends          -       -       ends   ends
+    forgotten, tcp_loose = 0    -               -             -       -       -      ends
+    bridged, one link           heals           heals         -       -       -      heals
+    direct return               -               -             -       -       -      ends
+    two uplinks, NAT on one     heals           heals         heals   heals   -      heals
 
     ``heals``: the connection goes on. ``ends``: a connection that worked fails. ``hangs``: a reset
     becomes a hang, because the dropped segment is one that the connection needs. ``-``: no

@@ -12,9 +12,12 @@ Safety
     NAT does not see untracked packets. Refused, naming the rule, where a DNAT, REDIRECT, SNAT or
     MASQUERADE rule could match the same packets or their replies, where NAT rules could not be
     read, and for an address that is not this host's own. Never bare: address and port are both
-    required. Rules that accept by ``ct state established`` no longer match these packets, so the
-    service's port must be open by itself; an ICMP error about an untracked flow is INVALID, so an
-    INVALID drop must be limited to TCP, as ours is. Flows already tracked stay until they time out.
+    required. Rules that accept by ``ct state established`` or ``new`` no longer match these
+    packets: refused, naming the rule or policy, where a firewall may then stop the service's
+    requests or answers, and for TCP where SYNPROXY is in use, since it needs conntrack. In the harm
+    matrix (tests/kernel/test_harm_matrix.py) it ended nothing where it is not refused. An ICMP
+    error about an untracked flow is INVALID, so an INVALID drop must be limited to TCP, as ours is.
+    Flows already tracked stay until they time out.
 
 What rollback restores
     The table, or the chain and its jumps, is removed, and the boot files go: from the next packet
@@ -28,17 +31,20 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
-from remedies.errors import ConfigError
+from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
+from remedies.facts.accepts import Accepts
+from remedies.facts.inputs import Inputs
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.slab import KNOWN
 from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netlink.links import Links
 from remedies.rules import ours
+from remedies.rules.admission import InputChain, closed
 from remedies.rules.overlap import overlap
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match, PacketRule
@@ -48,8 +54,8 @@ TITLE = "Keep one service's packets out of conntrack"
 ANSWERS: tuple[str, ...] = ()
 RISK: Risk = "moderate"
 HARMLESS = False
-NEEDS = (Netfilter, Nat, Links)
-TOPICS = ("nat-rules",)
+NEEDS = (Netfilter, Nat, Links, Inputs, Accepts)
+TOPICS = ("nat-rules", "input-rules")
 PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": None}
 
 TABLE = "inet/remedy_notrack"
@@ -145,7 +151,50 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
             answer = overlap(mine, rule, links)
             if answer.answer != "no":
                 return answer.told(rule, f"the traffic of {mine.text}")
-    return nat.blind
+    return nat.blind or _proxied(terms.params, facts) or _stopped(terms.params, facts)
+
+
+def _proxied(params: Mapping[str, object], facts: Facts) -> Optional[str]:
+    """Return which SYNPROXY rule may answer for the service, or None; raise Unreadable."""
+    if service(params)[0] != "tcp":
+        return None
+    accepts = facts.get(Accepts)
+    if accepts.synproxy:
+        return f"SYNPROXY is in use ({accepts.synproxy}) and needs conntrack for what it answers"
+    if accepts.blind is not None:
+        raise Unreadable(accepts.blind)
+    return None
+
+
+def _stopped(params: Mapping[str, object], facts: Facts) -> Optional[str]:
+    """Return which rule or policy may stop the service once it is untracked, or None."""
+    inputs = facts.get(Inputs)
+    if not inputs.asked or inputs.unread:
+        why = "; ".join(inputs.unread) or "not asked for"
+        raise Unreadable(f"rules on input and output could not be read: {why}")
+    for mine in _rules(params):
+        everyone = ("::/0",) if mine.family == "ip6" else ("0.0.0.0/0",)
+        if mine.hook == "prerouting":
+            chains = inputs.chains
+            packet = replace(mine.match, sources=everyone, destination_local=True)
+        else:
+            chains = inputs.outputs
+            packet = replace(mine.match, destinations=everyone)
+        stop = _stop([c for c in chains if c.family in (mine.family, "inet")], packet)
+        if stop is not None:
+            return f"{mine.text} would be stopped without tracking: {stop}"
+    return None
+
+
+def _stop(chains: Iterable[InputChain], packet: Match) -> Optional[str]:
+    """Return the rule or policy that may stop a packet once it is untracked, or None."""
+    untracked = replace(packet, states=("untracked",))
+    reasons = (
+        closed(chain, replace(packet, states=(state,)), untracked)
+        for chain in chains
+        for state in ("new", "established")
+    )
+    return next(filter(None, reasons), None)
 
 
 def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:

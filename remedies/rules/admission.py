@@ -1,8 +1,9 @@
-"""Whether rules let a packet in that differs from another in its destination alone. Pure.
+"""Whether rules pass a packet that differs from another in its destination or state alone. Pure.
 
-A redirect gives a request another destination. Both packets are led through a chain in step: a
-rule that does not look at the destination decides the same for both, so only rules that do can
-open for one what they close for the other. What cannot be told counts as closed.
+A redirect gives a request another destination; without tracking a packet has another conntrack
+state. Both packets are led through a chain in step: a rule that does not look at what differs
+decides the same for both, so only rules that do can open for one what they close for the other.
+What cannot be told counts as closed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _ELSEWHERE = frozenset(
     )
 )
 """Conditions that are not modelled and do not look at the destination, as every ``meta`` key."""
+_TRACKED = ("ct", "conn", "helper", "state", "recent")
+"""How the names of conditions begin that look at conntrack's entry, or may."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class InputRule:
 
 @dataclass(frozen=True)
 class InputChain:
-    """A base chain that a packet for this host passes behind destination NAT, and its rules."""
+    """A base chain that a packet to or from this host passes behind NAT, and its rules."""
 
     place: str
     """Backend, family, table and chain."""
@@ -53,9 +56,9 @@ class InputChain:
 
 
 def closed(chain: InputChain, old: Match, new: Match) -> Optional[str]:
-    """Return the rule or policy by which ``new`` may be kept out where ``old`` is not, or None.
+    """Return the rule or policy by which ``new`` may be stopped where ``old`` is not, or None.
 
-    The two may differ in their destination alone.
+    The two differ either in their destination or in their conntrack state.
     """
     walk = _Walk(chain, old, new)
     ends = walk.through(chain.chain, 0)
@@ -85,7 +88,7 @@ class _Walk:
             old, new = _meets(rule, self.old), _meets(rule, self.new)
             if old == new == "no":
                 continue
-            if not _same_for_both(rule):
+            if not self.same_for_both(rule):
                 if self.differs(rule, old, new):
                     return not partly_back
             elif rule.verdict in ("jump", "goto"):
@@ -126,8 +129,23 @@ class _Walk:
         self.why = self.told(f"'{rule.text}' ({self.base.place}) decides otherwise for")
         return True
 
+    def same_for_both(self, rule: InputRule) -> bool:
+        """Return whether a rule does not look at what differs between the packets."""
+        match = rule.match
+        names = [name[8:] if name.startswith("bits of ") else name for name in match.unmodelled]
+        if self.old.states != self.new.states:
+            return not match.states and not any(name.startswith(_TRACKED) for name in names)
+        if match.destinations or match.not_destinations:
+            return False
+        return all(name in _ELSEWHERE or name.startswith("meta ") for name in names)
+
     def told(self, what: str) -> str:
-        """Return which rule stops the new packet, and which let the old one in."""
+        """Return which rule stops the new packet, and which passed the old one."""
+        if self.old.states != self.new.states:
+            packets = f"{what} {'/'.join(self.new.states)} packets"
+            if self.alone is None:
+                return packets
+            return f"{packets}; '{self.alone.text}' passes {'/'.join(self.old.states)} ones alone"
         address = self.new.destinations[0].partition("/")[0]
         if self.alone is None:
             return f"{what} requests to {address}"
@@ -139,10 +157,3 @@ def _meets(rule: InputRule, packet: Match) -> str:
     if conjoin(rule.match, packet) is None:
         return "no"
     return "yes" if covers(rule.match, packet) else "maybe"
-
-
-def _same_for_both(rule: InputRule) -> bool:
-    match = rule.match
-    looks = match.destinations or match.not_destinations
-    names = (name[8:] if name.startswith("bits of ") else name for name in match.unmodelled)
-    return not looks and all(n in _ELSEWHERE or n.startswith("meta ") for n in names)

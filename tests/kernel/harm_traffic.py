@@ -112,6 +112,8 @@ def transfer(
                     asking.shutdown(socket.SHUT_WR)
                     answering.recv(1)
             except OSError as error:
+                # Or its data comes again, and SYNPROXY makes it a connection to the next listener.
+                asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return word(error)
         return "lives"
 

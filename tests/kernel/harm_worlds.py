@@ -80,8 +80,8 @@ ONE_ADDRESS = (
     % """
     ip daddr 10.21.17.99 udp dport 53 accept
     ip6 daddr fd21::99 udp dport 53 accept
-    ip daddr 10.21.17.99 tcp dport 22 accept
-    ip6 daddr fd21::99 tcp dport 22 accept
+    ip daddr 10.21.17.99 tcp dport { 22, 2222 } accept
+    ip6 daddr fd21::99 tcp dport { 22, 2222 } accept
 """
 )
 NEW_ALONE = (

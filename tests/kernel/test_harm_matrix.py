@@ -184,6 +184,22 @@ def test_a_redirect_is_refused_where_it_ends_what_is_answered(
     assert ended == {world for (f, world), why in refused.items() if f == form and why}
 
 
+@pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "iptables-legacy"])
+def test_notrack_is_refused_where_it_ends_what_is_answered(
+    whole: tuple[Seen, Refused], backend: str
+) -> None:
+    seen, refused = whole
+    form = f"notrack, {backend}"
+    ended = {line.partition(":")[0] for line in harmed(seen, form)}
+    assert ended == {
+        "SYNPROXY on the host",
+        "opened by state",
+        "answers by state",
+        "published UDP port",
+    }
+    assert ended == {world.name for world in WORLDS if world.served and refused[form, world.name]}
+
+
 def test_dropping_every_invalid_segment_ends_what_lived(matrix: Seen) -> None:
     """The form of earlier versions: what this matrix is there to see."""
     ended = {line.partition(":")[0] for line in harmed(matrix, BROAD.name)}

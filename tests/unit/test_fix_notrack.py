@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Optional
 
 import pytest
 
-from remedies.errors import ConfigError
+from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
+from remedies.facts.accepts import Accepts
+from remedies.facts.inputs import Inputs
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import notrack
 from remedies.model import Backend, Host, Terms
 from remedies.netlink.links import Address, Link, Links
+from remedies.rules.admission import InputChain, InputRule
 from remedies.rules.rule import Match, PacketRule
+from remedies.values import replace
 
 GOOD: dict[str, object] = {
     "protocol": "udp",
@@ -26,13 +31,15 @@ LINKS = Links(
 )
 
 
-def facts(nat: Nat, iptables: str = "nft") -> Facts:
+def facts(nat: Nat, iptables: str = "nft", **more: object) -> Facts:
     known: dict[str, object] = {
+        "accepts": Accepts(),
+        "inputs": Inputs(asked=True),
         "links": LINKS,
         "nat": nat,
         "netfilter": Netfilter(nf_tables=True, iptables=iptables),
     }
-    return Facts(host=Host("", "", "", "", ""), time="", window=0, known=known)
+    return Facts(host=Host("", "", "", "", ""), time="", window=0, known={**known, **more})
 
 
 def dnat(port: int, owner: str = "docker") -> PacketRule:
@@ -145,3 +152,74 @@ def test_several_services_add_up(backend: Backend, iptables: str) -> None:
         assert merged.resource == whole.resource
         assert sorted((merged.state or "").splitlines()) == sorted((whole.state or "").splitlines())
         assert notrack.merge(merged, second) == merged
+
+
+def chain(name: str, *rules: tuple[str, Match], accepts: bool = False) -> InputChain:
+    made = tuple(InputRule(name, match, verdict, "", f"{verdict} it") for verdict, match in rules)
+    return InputChain(f"nft inet f {name}", "inet", name, accepts, made)
+
+
+SIP = Match(("udp",), destination_ports=((5060, 5061),))
+BY_STATE = ("accept", Match(states=("established", "related")))
+NEW_SIP = ("accept", Match(("udp",), destination_ports=((5060, 5061),), states=("new",)))
+IN_EACH_FAMILY = [
+    ("accept", replace(SIP, sources=(everyone,))) for everyone in ("0.0.0.0/0", "::/0")
+]
+"""As rules with ``ip daddr`` and ``ip6 daddr`` in a table of both are decoded."""
+SERVICE = "udp 192.0.2.10 port 5060 would be stopped without tracking: "
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (Inputs(asked=True, chains=(chain("input", BY_STATE, ("accept", SIP)),)), None),
+        (Inputs(asked=True, chains=(chain("input", BY_STATE, *IN_EACH_FAMILY),)), None),
+        (
+            Inputs(asked=True, chains=(chain("input", BY_STATE, NEW_SIP),)),
+            SERVICE
+            + "the policy of nft inet f input drops untracked packets; 'accept it' passes new"
+            " ones alone",
+        ),
+        (
+            Inputs(asked=True, chains=(chain("input", NEW_SIP, ("drop", SIP), accepts=True),)),
+            SERVICE + "'drop it' (nft inet f input) stops untracked packets; 'accept it' passes new"
+            " ones alone",
+        ),
+        (
+            Inputs(asked=True, chains=(chain("input", ("drop", Match(states=("invalid",)))),)),
+            None,
+        ),
+        (
+            Inputs(asked=True, outputs=(chain("output", BY_STATE),)),
+            SERVICE + "the policy of nft inet f output drops untracked packets; 'accept it' passes"
+            " established ones alone",
+        ),
+        (Inputs(asked=True, outputs=(chain("output", BY_STATE, accepts=True),)), None),
+        (Inputs(asked=True, outputs=(chain("output", BY_STATE, ("accept", Match())),)), None),
+    ],
+)
+def test_it_is_refused_where_a_firewall_goes_by_state(
+    inputs: Inputs, expected: Optional[str]
+) -> None:
+    found = facts(Nat(asked=True), inputs=inputs)
+    assert notrack.guard(None, found, Terms(params=GOOD)) == expected
+
+
+def test_rules_that_were_not_read_refuse_it() -> None:
+    for inputs in (Inputs(asked=False), Inputs(asked=True, unread=("nft ip f i: gone",))):
+        with pytest.raises(Unreadable, match="gone" if inputs.asked else "not asked for"):
+            notrack.guard(None, facts(Nat(asked=True), inputs=inputs), Terms(params=GOOD))
+    blind = Accepts(unread=("nft ip f i: gone",))
+    assert notrack.guard(None, facts(Nat(asked=True), accepts=blind), Terms(params=GOOD)) is None
+    tcp = Terms(params={**GOOD, "protocol": "tcp"})
+    with pytest.raises(Unreadable, match="gone"):
+        notrack.guard(None, facts(Nat(asked=True), accepts=blind), tcp)
+
+
+def test_synproxy_refuses_a_tcp_service() -> None:
+    found = facts(Nat(asked=True), accepts=Accepts(synproxy="nft inet sp input: synproxy"))
+    reason = notrack.guard(None, found, Terms(params={**GOOD, "protocol": "tcp"}))
+    assert reason == (
+        "SYNPROXY is in use (nft inet sp input: synproxy) and needs conntrack for what it answers"
+    )
+    assert notrack.guard(None, found, Terms(params=GOOD)) is None

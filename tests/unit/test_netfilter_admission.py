@@ -8,6 +8,7 @@ import pytest
 
 from remedies.rules.admission import InputChain, InputRule, closed
 from remedies.rules.rule import Match
+from remedies.values import replace
 
 OLD_ADDRESS, NEW_ADDRESS = "10.21.17.99/32", "172.17.0.1/32"
 PORT = ((56789, 56789),)
@@ -128,3 +129,15 @@ def test_the_redirected_request_is_kept_out_where_the_other_is_not(case: str) ->
         assert why is not None
         assert expected in why
         assert "requests to 172.17.0.1" in why
+
+
+TRACKED_LOOKS = ("ct key 2", "bits of ct key 2", "connlimit", "conntrack", "ctstate SNAT/DNAT")
+
+
+@pytest.mark.parametrize("name", ["limit", "meta mark", "match-set", "fib daddr", *TRACKED_LOOKS])
+def test_a_rule_may_look_at_the_conntrack_entry(name: str) -> None:
+    """A packet without one is another packet to such rules, and the same to all others."""
+    chain = InputChain("here", "ip", "in", False, (rule("accept", Match(unmodelled=(name,))),))
+    one = request(OLD_ADDRESS)
+    why = closed(chain, one, replace(one, states=("untracked",)))
+    assert (why is not None) == (name in TRACKED_LOOKS)
