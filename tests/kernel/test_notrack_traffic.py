@@ -9,7 +9,7 @@ import pytest
 from run_in import RunIn
 
 from remedies.conditions import notrack_breaks_nat
-from remedies.facts import Asking, Facts, nat, netfilter
+from remedies.facts import Asking, Facts, inputs, nat, netfilter
 from remedies.fixes import notrack
 from remedies.model import Host, Terms
 from remedies.namespaces import netns as namespaces
@@ -110,6 +110,7 @@ table {ip} n {{
             first = netfilter.read(Asking(host=HOST))
             known: dict[str, object] = {"netfilter": first}
             known["nat"] = nat.read(Asking(host=HOST, known=known))
+            known["inputs"] = inputs.read(Asking(host=HOST, topics=frozenset((inputs.TOPIC,))))
         known["links"] = Links(
             links=(Link(1, "eth0", "veth", True), Link(2, "docker0", "veth", True)),
             addresses=(

@@ -70,6 +70,7 @@ UFW = """\
 -A ufw-not-local -j DROP
 -A ufw-skip-to-policy-input -j DROP
 -A ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT
+-A ufw-user-input -p udp -m udp --dport 5060 -j ACCEPT
 -A ufw-user-forward -i docker0 -j ACCEPT
 -A ufw-user-limit -j REJECT --reject-with icmp-port-unreachable
 COMMIT
@@ -144,6 +145,7 @@ table inet firewalld {
   }
   chain filter_IN_public {
     tcp dport 22 ct state { new, untracked } accept
+    udp dport 5060 ct state { new, untracked } accept
     INVALID
     reject with icmpx type admin-prohibited
   }
@@ -161,6 +163,7 @@ RHEL = """\
 -A INPUT -p icmp -j ACCEPT
 -A INPUT -i lo -j ACCEPT
 -A INPUT -p tcp -m conntrack --ctstate NEW -m tcp --dport 22 -j ACCEPT
+-A INPUT -p udp -m udp --dport 5060 -j ACCEPT
 -A INPUT -j REJECT --reject-with icmp-host-prohibited
 COMMIT
 """
