@@ -51,7 +51,7 @@ check: setup
 	  $(shell $(PYTHON) tests/unit/host_side.py)
 	$(BIN)/yamllint --strict policies playbooks
 	$(BIN)/ansible-lint --offline --profile production playbooks/*.yml
-	$(BIN)/python tests/readme_help.py --check
+	$(BIN)/python tests/docs_pages.py --check
 
 format:
 	$(BIN)/ruff format .

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_shapes import departures
@@ -34,6 +36,13 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def story_of_the_readme() -> list[str]:
+    """Return the lines that README.md shows as the output of this story's commands."""
+    text = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
+    (block,) = re.findall(r"^```text\n(dies: .*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line for line in block.splitlines() if not line.startswith("$ ")]
+
+
 @pytest.mark.parametrize(("name", "nat", "family", "backend"), CASES)
 def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str) -> None:
     variant = ("--nat", nat, "--family", str(family), "--backend", backend)
@@ -44,6 +53,9 @@ def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str)
     assert told["outcome"] == "as-told"
     assert told["failure"] is None
     assert all(step["ok"] for step in told["steps"])
+    if (name, nat) == ("tcp-invalid-reset", "nft"):
+        output = "\n".join(step["output"] for step in told["steps"])
+        assert [line for line in story_of_the_readme() if line not in output] == []
     assert not [name for name in os.listdir("/run/netns") if told["world"] in name]
 
 

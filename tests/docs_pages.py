@@ -1,0 +1,151 @@
+"""Write what is generated in the docs: the help in README.md, a page for each condition and fix.
+
+``--check`` writes nothing, names what is not as it would be written, and exits 1 then. The pages
+are the docstrings that ``remedy explain`` prints.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from remedies import catalogue
+from remedies.cli import parser
+from remedies.lab import scenarios
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- help: begin -->\n```text\n", "```\n<!-- help: end -->"
+MADE = "<!-- Made by tests/docs_pages.py from the docstring of {}: change that. -->\n"
+COMMAND = "python tests/docs_pages.py"
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every generated file by its path in the repository."""
+    found = {"README.md": _readme((ROOT / "README.md").read_text())}
+    for name in catalogue.condition_ids():
+        found[f"docs/conditions/{name}.md"] = _condition(name)
+    for name in catalogue.fix_ids():
+        found[f"docs/fixes/{name}.md"] = _fix(name)
+    found["docs/conditions/README.md"] = _conditions()
+    found["docs/fixes/README.md"] = _fixes()
+    return found
+
+
+def _readme(text: str) -> str:
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + BEGIN + parser.build().format_help() + END + after
+
+
+def _condition(name: str) -> str:
+    module = catalogue.condition(name)
+    told = (s for s in scenarios.names() if name == scenarios.load(s).CONDITION)
+    answers = (fix for fix in catalogue.fix_ids() if name in catalogue.fix(fix).ANSWERS)
+    facts = {
+        "Severity": module.SEVERITY,
+        "Fixes": ", ".join(f"[{fix}](../fixes/{fix}.md)" for fix in answers) or "none",
+        "Reproduce it": ", ".join(f"`remedy lab run {scenario}`" for scenario in told),
+        "Parameters": _parameters(module.PARAMS),
+    }
+    return _page(name, "conditions", module.__doc__ or "", facts)
+
+
+def _fix(name: str) -> str:
+    module = catalogue.fix(name)
+    answers = ", ".join(f"[{one}](../conditions/{one}.md)" for one in module.ANSWERS)
+    facts = {
+        "For": answers or "no condition: `require` in a policy",
+        "Risk": module.RISK,
+        "Parameters": _parameters(module.PARAMS),
+    }
+    return _page(name, "fixes", module.__doc__ or "", facts)
+
+
+def _parameters(given: object) -> str:
+    named = given.items() if isinstance(given, dict) else ()
+    return ", ".join(
+        f"`{name}` (required)" if value is None else f"`{name}: {value}`" for name, value in named
+    )
+
+
+def _page(name: str, kind: str, docstring: str, facts: dict[str, str]) -> str:
+    source = f"remedies/{kind}/{name.replace('-', '_')}.py"
+    lines = [MADE.format(source), f"# {name}", ""]
+    lines += [_inline(line) for line in _markdown(inspect.cleandoc(docstring))]
+    table = [f"| {key} | {value} |" for key, value in facts.items() if value]
+    return "\n".join([*lines, "", "| | |", "|---|---|", *table, ""])
+
+
+def _markdown(text: str) -> Iterator[str]:
+    """Yield a docstring's lines: headings stand at the left, what is under one is indented."""
+    summary, _, rest = text.partition("\n\n")
+    yield from summary.split("\n")
+    under = False
+    for line in ("", *rest.split("\n")):
+        if line and not line.startswith(" "):
+            yield f"## {line}"
+            yield ""
+            under = True
+        else:
+            yield line[4:] if under else line
+
+
+def _inline(line: str) -> str:
+    """Return a line in Markdown's marks: no tag of HTML, one backquote for two."""
+    parts = re.split(r"(``.+?``)", line)
+    return "".join(
+        part[1:-1] if part.startswith("``") else re.sub(r"([<*])", r"\\\1", part) for part in parts
+    )
+
+
+def _conditions() -> str:
+    lines = [MADE.format("each"), "# Conditions", "", "| condition | what is wrong | severity |",
+             "|---|---|---|"]  # fmt: skip
+    for name in catalogue.condition_ids():
+        module = catalogue.condition(name)
+        lines.append(f"| [{name}]({name}.md) | {module.TITLE} | {module.SEVERITY} |")
+    return "\n".join([*lines, ""])
+
+
+def _fixes() -> str:
+    lines = [MADE.format("each"), "# Fixes", "", "| fix | what it does | for | risk |",
+             "|---|---|---|---|"]  # fmt: skip
+    for name in catalogue.fix_ids():
+        module = catalogue.fix(name)
+        answers = ", ".join(module.ANSWERS) or "`require` only"
+        lines.append(f"| [{name}]({name}.md) | {module.TITLE} | {answers} | {module.RISK} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    """Write or compare; 1 where something differs, or is there and belongs to nothing."""
+    os.environ["COLUMNS"] = "98"
+    wanted = pages()
+    there = {
+        str(path.relative_to(ROOT))
+        for kind in ("conditions", "fixes")
+        for path in (ROOT / "docs" / kind).glob("*.md")
+    }
+    if "--check" not in sys.argv:
+        for name, text in wanted.items():
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+            (ROOT / name).write_text(text)
+        for name in there - set(wanted):
+            (ROOT / name).unlink()
+        return 0
+    stale = [
+        name
+        for name, text in wanted.items()
+        if not (ROOT / name).exists() or (ROOT / name).read_text() != text
+    ]
+    for name in sorted([*stale, *(there - set(wanted))]):
+        print(f"{name}: not what is generated; run '{COMMAND}'")
+    return 1 if stale or there - set(wanted) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

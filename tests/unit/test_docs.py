@@ -1,0 +1,209 @@
+"""The docs are true: links lead somewhere, what they list is what the code has, examples run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remedies import catalogue, errors, policy
+from remedies.cli import parser, schema, status
+from remedies.transaction import audit
+from remedies.transaction.journal import NAME, Journal
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text()
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def pages() -> list[Path]:
+    tops = list(ROOT.glob("*.md"))
+    inner = [p for top in ("docs", "tests", "playbooks", "policies", "remedies")
+             for p in (ROOT / top).rglob("*.md")]  # fmt: skip
+    return sorted([*tops, *inner])
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and GitLab make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dangling(path: Path, text: str) -> Iterator[str]:
+    for target in LINK.findall(CODE.sub("", text)):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = path.parent / name if name else path
+        if not file.exists():
+            yield f"{path.name}: {target}: no such file"
+        elif anchor and anchor not in anchors(file.read_text()):
+            yield f"{path.name}: {target}: no such heading"
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    assert list(dangling(path, path.read_text())) == []
+
+
+def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("# One heading\n[a](#one-heading) [b](#two) [c](gone.md) `[d](code.md)`\n")
+    assert [line.split(": ")[1] for line in dangling(path, path.read_text())] == ["#two", "gone.md"]
+
+
+def test_every_page_is_in_the_index() -> None:
+    named = set(LINK.findall(page("README.md")))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= named
+
+
+# --- README and policies ------------------------------------------------------------------------
+
+
+def test_the_policy_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", page("policies.md"), re.MULTILINE | re.DOTALL)
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    compiled = policy.load((str(path),))
+    assert compiled.require[0].fix == "notrack"
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_verb_that_is_named_exists(path: Path) -> None:
+    if path.name != "CHANGELOG.md":
+        assert set(re.findall(r"`remedy ([a-z]+)", path.read_text())) <= set(parser.VERBS)
+
+
+@pytest.mark.parametrize("name", catalogue.condition_ids())
+def test_the_readme_starts_with_the_symptoms_of_every_condition(name: str) -> None:
+    assert f"docs/conditions/{name}.md" in README.partition("\n## ")[0]
+
+
+def test_the_readme_fits_two_screens_before_the_reference() -> None:
+    assert len(README.partition("\n# Reference\n")[0].splitlines()) <= 100
+
+
+def exit_codes(text: str) -> set[int]:
+    table = text.partition("| code | meaning |")[2].partition("\n\n")[0]
+    cells = (line.split("|")[1] for line in table.splitlines()[2:])
+    return {int(code) for cell in cells for code in re.findall(r"\d+", cell)}
+
+
+def test_every_exit_code_is_explained() -> None:
+    kinds: list[type[errors.RemedyError]] = [
+        errors.RemedyError,
+        *errors.RemedyError.__subclasses__(),
+    ]
+    assert {kind.exit_code for kind in kinds} <= exit_codes(README)
+    operations = page("operations.md").replace("| code | meaning | the host", "| code | meaning |")
+    assert exit_codes(operations) == exit_codes(README)
+
+
+# --- what the pages list ------------------------------------------------------------------------
+
+
+def first_column(text: str, heading: str) -> set[str]:
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `([a-z-]+)`", section, re.MULTILINE))
+
+
+def test_every_condition_is_drawn() -> None:
+    drawn = set(re.findall(r"^## (.+)$", page("how-it-works.md"), re.MULTILINE))
+    assert set(catalogue.condition_ids()) <= drawn
+
+
+def recorded() -> set[str]:
+    """Return the kinds of record that the code writes, as they stand in its calls."""
+    found = set()
+    for path in (ROOT / "remedies" / "transaction").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                words = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                if node.func.attr in ("append", "note", "add", "_write") and node.args:
+                    found |= {str(word) for word in words if str(word).isalpha()}
+    return found
+
+
+def test_every_kind_of_record_is_described() -> None:
+    assert first_column(page("journal.md"), "Record kinds") == recorded()
+
+
+def test_every_state_of_an_unfinished_transaction_is_described() -> None:
+    listed = first_column(page("transaction.md"), "How an unfinished transaction is found")
+    assert listed == set(status._WORDS)
+
+
+def test_every_kind_of_document_is_described() -> None:
+    text = page("json.md")
+    missing = [kind for kind in (*schema.kinds(), "report") if f"`{kind}" not in text]
+    assert missing == []
+
+
+# --- the journal, verified without the tool ------------------------------------------------------
+
+
+@pytest.fixture
+def verifier(tmp_path: Path) -> Path:
+    text = page("journal.md")
+    (script,) = re.findall(r"<!-- verify.py: begin -->\n```python\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "verify.py"
+    path.write_text(script)
+    return path
+
+
+def written(folder: Path) -> Path:
+    """Return a journal of two segments with a torn line."""
+    folder.mkdir()
+    with Journal(str(folder)) as journal:
+        journal.append("begin", "t", {"host": "büro"})
+        with open(journal.path, "ab") as file:
+            file.write(b'{"v":2,"se')
+    with Journal(str(folder)) as journal:
+        journal.append("end", "t", {"outcome": "applied"})
+        journal.rotate({"transactions": []})
+        journal.append("begin", "u", {})
+    return folder
+
+
+def run(verifier: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-I", str(verifier), str(folder)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+
+
+def test_a_journal_is_verified_without_the_tool(tmp_path: Path, verifier: Path) -> None:
+    folder = written(tmp_path / "state")
+    done = run(verifier, folder)
+    ours = audit.verify(str(folder / NAME))
+    assert ours.problems == []
+    assert done.stdout == f"{ours.records} records, head {ours.head}\n", done.stderr
+    assert (done.returncode, ours.records) == (0, 5)
+
+
+@pytest.mark.parametrize("damage", ["altered", "removed", "torn"])
+def test_without_the_tool_damage_is_seen(tmp_path: Path, verifier: Path, damage: str) -> None:
+    folder = written(tmp_path / "state")
+    path = folder / NAME
+    lines = path.read_text().splitlines(keepends=True)
+    if damage == "altered":
+        first = json.loads(lines[0])
+        first["data"]["host"] = "other"
+        lines[0] = json.dumps(first, separators=(",", ":")) + "\n"
+    elif damage == "removed":
+        del lines[0]
+    else:
+        lines[1] = '{"v":2,"xx#\n'
+    path.write_text("".join(lines))
+    done = run(verifier, folder)
+    assert done.returncode == 1
+    assert "record" in done.stderr
