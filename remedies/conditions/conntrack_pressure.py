@@ -28,11 +28,11 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.facts import Facts
+from remedies.facts import Facts, name_of
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows, Share
 from remedies.facts.process import Process
@@ -40,6 +40,7 @@ from remedies.facts.sockets import Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity
 from remedies.netlink.links import Links
+from remedies.values import replace
 
 TITLE = "The connection tracking table is nearly full"
 SEVERITY: Severity = "high"
@@ -51,6 +52,11 @@ _CRITICAL_PERCENT = 90
 _COUNT = "net.netfilter.nf_conntrack_count"
 _MAX = "net.netfilter.nf_conntrack_max"
 _SHOWN = 5
+_BESIDE: Mapping[str, object] = {
+    name_of(kind): kind() for kind in (Counters, Flows, Links, Sockets)
+}
+"""What says who fills the table, and stands for it where it could not be read: a dump of a full
+table may well be out of time, and the table is full all the same."""
 
 
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
@@ -65,6 +71,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     threshold = params.get("threshold_percent", PARAMS["threshold_percent"])
     if percent < float(str(threshold)):
         return ()
+    unread = [f"{name}: {facts.unknown.get(name, 'not read')}" for name in _BESIDE
+              if name not in facts.known]  # fmt: skip
+    facts = replace(facts, known={**_BESIDE, **facts.known})
     counters = facts.get(Counters)
     dropped = counters.delta("nf_conntrack.drop") or 0
     shares = facts.get(Flows).shares
@@ -83,7 +92,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             verdict="active",
             severity="critical" if dropped or percent >= _CRITICAL_PERCENT else SEVERITY,
             message=message,
-            evidence=_evidence(facts, count, most, counters, shares),
+            evidence=_evidence(facts, count, most, counters, shares, unread),
             details=_details(largest),
         ),
     )
@@ -117,7 +126,12 @@ def _largest_local(
 
 
 def _evidence(
-    facts: Facts, count: int, most: int, counters: Counters, shares: tuple[Share, ...]
+    facts: Facts,
+    count: int,
+    most: int,
+    counters: Counters,
+    shares: tuple[Share, ...],
+    unread: Iterable[str],
 ) -> tuple[Evidence, ...]:
     found = [
         Evidence("/proc/sys", _COUNT, str(count)),
@@ -135,7 +149,8 @@ def _evidence(
         )
         for share in shares[:_SHOWN]
     ]
-    found += [Evidence("conntrack", "not read", reason) for reason in facts.get(Flows).unread]
+    reasons = (*unread, *facts.get(Flows).unread)
+    found += [Evidence("conntrack", "not read", reason) for reason in reasons]
     return tuple(found)
 
 

@@ -15,6 +15,8 @@ from cli_shapes import departures
 
 from remedies.lab import registry, scenarios
 
+ONE_VARIANT = ("conntrack-pressure",)
+"""Told once: filling the table takes half a minute, and whose rules do NAT decides nothing."""
 CASES = [
     pytest.param(name, nat, family, backend, id=f"{name}-{nat}-v{family}-{backend}")
     for name in scenarios.names()
@@ -23,6 +25,7 @@ CASES = [
         ("iptables-nft", 6, "iptables"),
         ("iptables-legacy", 4, "iptables"),
     )
+    if nat == "nft" or name not in ONE_VARIANT
 ]
 
 

@@ -14,6 +14,7 @@ from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
 from remedies.model import Finding, Host
 from remedies.netlink.links import Address, Link, Links
+from remedies.values import replace
 
 COUNT, MAX = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
 SHARES = (
@@ -91,3 +92,15 @@ def test_a_kernel_without_conntrack_has_no_pressure() -> None:
 def test_what_could_not_be_read_is_unknown(sysctl: Sysctl) -> None:
     with pytest.raises(Unreadable, match=COUNT):
         conntrack_pressure.detect(facts(sysctl), {})
+
+
+@pytest.mark.parametrize("name", ["counters", "flows", "links", "sockets"])
+def test_a_full_table_is_found_although_its_owners_cannot_be_read(name: str) -> None:
+    """A dump of a full table on a busy machine may well be out of time."""
+    whole = facts(Sysctl({COUNT: "1000", MAX: "1000"}))
+    known = {key: value for key, value in whole.known.items() if key != name}
+    (found,) = conntrack_pressure.detect(
+        replace(whole, known=known, unknown={name: "too slow"}), {}
+    )
+    assert (found.verdict, found.severity) == ("active", "critical")
+    assert any((e.key, "too slow" in e.value) == ("not read", True) for e in found.evidence)

@@ -14,6 +14,7 @@ import pytest
 
 from remedies import catalogue, errors, policy
 from remedies.cli import parser, schema, status
+from remedies.lab import scenarios
 from remedies.transaction import audit
 from remedies.transaction.journal import NAME, Journal
 
@@ -118,7 +119,9 @@ def first_column(text: str, heading: str) -> set[str]:
     return set(re.findall(r"^\| `([a-z-]+)`", section, re.MULTILINE))
 
 
-def test_every_condition_is_drawn() -> None:
+def test_every_condition_has_a_scenario_and_is_drawn() -> None:
+    told = {scenarios.load(name).CONDITION for name in scenarios.names()}
+    assert set(catalogue.condition_ids()) <= told
     drawn = set(re.findall(r"^## (.+)$", page("how-it-works.md"), re.MULTILINE))
     assert set(catalogue.condition_ids()) <= drawn
 

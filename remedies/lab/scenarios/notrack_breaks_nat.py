@@ -13,6 +13,7 @@ service's address and port alone.
 
 from __future__ import annotations
 
+from remedies.lab import required
 from remedies.lab.datagram import ask
 from remedies.lab.firewall import Firewall
 from remedies.lab.story import Story
@@ -62,7 +63,8 @@ def story(story: Story) -> None:
     story.lives("The same question")
 
     before = story.dump()
-    overlapping = _policy(world, "overlapping", PORT)
+    uplink = addresses(world).uplink
+    overlapping = required.notrack(world, "overlapping", uplink, PORT)
     story.command(
         "Our own notrack there: refused, naming the NAT rule in the way",
         *("--policy", overlapping, "apply", "--yes"),
@@ -70,7 +72,7 @@ def story(story: Story) -> None:
         says=("notrack refused", *Firewall(world).published(PORT)),
     )
     story.unchanged("A refusal changes nothing", before)
-    beside = _policy(world, "beside", BESIDE)
+    beside = required.notrack(world, "beside", uplink, BESIDE)
     story.command(
         f"Our own notrack beside it, for port {BESIDE}: applied",
         *("--policy", beside, "apply", "--yes"),
@@ -79,25 +81,6 @@ def story(story: Story) -> None:
     story.lives("The published service does not mind")
     story.command("Undo it", "--policy", beside, "rollback", "--yes")
     story.unchanged("The host is what it was", before)
-
-
-def _policy(world: World, name: str, port: int) -> str:
-    """Write a policy that requires ``notrack`` for one port, and nothing else; return its path."""
-    address = addresses(world).uplink
-    path = f"{world.folder}/{name}.yaml"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(
-            "apiVersion: remedy/v1\n"
-            f"name: {name}\n"
-            "extends: default\n"
-            "rules:\n"
-            "  tcp-invalid-reset: {mode: off}\n"
-            "require:\n"
-            "  - fix: notrack\n"
-            f'    params: {{protocol: udp, ports: [{port}], addresses: ["{address}"]}}\n'
-            '    reason: "SIP without NAT on this path"\n'
-        )
-    return path
 
 
 def look(world: World) -> tuple[str, ...]:

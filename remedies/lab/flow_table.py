@@ -1,0 +1,90 @@
+"""Fills a namespace's flow table with the flows of one busy UDP service, as its clients would.
+
+The entries are made by ctnetlink (IPCTNL_MSG_CT_NEW with NLM_F_CREATE), which
+puts them under the same limit as the kernel's own. They are assured, as those of a service that is
+asked again: none gives way to a new one (early_drop()). The limit ``nf_conntrack_max`` is the
+machine's, each namespace has its own count, and the entries go with the namespace.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+
+from remedies.errors import NotPermitted
+from remedies.lab.world import World
+from remedies.netlink.conntrack import IPS_ASSURED, IPS_SEEN_REPLY
+from remedies.netlink.socket import attribute, message, nested
+
+COUNT, MAX = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
+MOST = 1 << 20
+"""Flows that the lab makes at most: about 300 MB of kernel memory."""
+
+_NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h
+_CT_NEW = 1 << 8  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
+_REQUEST_CREATE = 0x1 | 0x400  # NLM_F_REQUEST, NLM_F_CREATE
+_ORIGINAL, _REPLY, _STATUS, _TIMEOUT = 1, 2, 3, 7  # CTA_*
+_ESTABLISHED = IPS_SEEN_REPLY | IPS_ASSURED | 1 << 3
+"""With IPS_CONFIRMED: a status without it is refused (ctnetlink_change_status())."""
+_SECONDS = 3600
+_BATCH = 1 << 16
+"""Bytes that one send holds."""
+
+
+def fill(world: World, address: str, port: int, flows: int = 0) -> None:
+    """Make ``flows`` flows (0: until no more fit) to a UDP service on the world's host.
+
+    Raises NotPermitted where the machine's limit is above :data:`MOST`.
+    """
+    most = int(world.sysctl("host", MAX))
+    if most > MOST:
+        raise NotPermitted(
+            f"{MAX} is {most}: the lab makes at most {MOST} flows",
+            f"lower it on a machine for tests (sysctl -w {MAX}={MOST})",
+        )
+    with world.socket("host", socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as ctnetlink:
+        batch = b""
+        for one in _messages(address, port, flows or most):
+            batch += one
+            if len(batch) > _BATCH:
+                ctnetlink.send(batch)
+                batch = b""
+        ctnetlink.send(batch)
+
+
+def _messages(address: str, port: int, flows: int) -> Iterator[bytes]:
+    """Yield one request a flow; each differs from the first in its client's address alone."""
+    first = ipaddress.ip_address("2001:db8::" if ":" in address else "10.64.0.0")
+    ours, marker = ipaddress.ip_address(address).packed, first.packed
+    template = _message(marker, ours, port)
+    places = [i for i in range(len(template)) if template.startswith(marker, i)]
+    made = bytearray(template)
+    for number in range(1, flows + 1):
+        client = (first + number).packed
+        for place in places:
+            made[place : place + len(client)] = client
+        yield bytes(made)
+
+
+def _message(client: bytes, service: bytes, port: int) -> bytes:
+    family = socket.AF_INET6 if len(client) == 16 else socket.AF_INET
+    payload = (
+        struct.pack("=BBH", family, 0, 0)
+        + _tuple(_ORIGINAL, client, 40000, service, port)
+        + _tuple(_REPLY, service, port, client, 40000)
+        + attribute(_STATUS, struct.pack(">I", _ESTABLISHED))
+        + attribute(_TIMEOUT, struct.pack(">I", _SECONDS))
+    )
+    return message(_CT_NEW, _REQUEST_CREATE, 0, payload)
+
+
+def _tuple(kind: int, source: bytes, source_port: int, target: bytes, target_port: int) -> bytes:
+    """Return CTA_TUPLE_ORIG or CTA_TUPLE_REPLY of UDP."""
+    at = (3, 4) if len(source) == 16 else (1, 2)  # CTA_IP_V6_SRC, CTA_IP_V4_SRC and the two DST
+    ends = nested(1, attribute(at[0], source), attribute(at[1], target))
+    protocol = attribute(1, bytes([socket.IPPROTO_UDP]))
+    ports = (attribute(2, struct.pack(">H", source_port)),
+             attribute(3, struct.pack(">H", target_port)))  # fmt: skip
+    return nested(kind, ends, nested(2, protocol, *ports))
