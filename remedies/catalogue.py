@@ -26,6 +26,7 @@ class Condition(Protocol):
     """What a module of ``conditions/`` offers (see that folder's docstring)."""
 
     TITLE: str
+    SYMPTOM: str
     SEVERITY: Severity
     NEEDS: tuple[type[Any], ...]
     PARAMS: Mapping[str, object]

@@ -1,4 +1,4 @@
-"""Write what is generated in the docs: the help in README.md, a page for each condition and fix.
+"""Write what is generated: README.md's symptoms and help, a page for each condition and fix.
 
 ``--check`` writes nothing, names what is not as it would be written, and exits 1 then. The pages
 are the docstrings that ``remedy explain`` prints.
@@ -18,7 +18,7 @@ from remedies.cli import parser
 from remedies.lab import scenarios
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- help: begin -->\n```text\n", "```\n<!-- help: end -->"
+BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->"
 MADE = "<!-- Made by tests/docs_pages.py from the docstring of {}: change that. -->\n"
 COMMAND = "python tests/docs_pages.py"
 
@@ -36,9 +36,19 @@ def pages() -> dict[str, str]:
 
 
 def _readme(text: str) -> str:
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + parser.build().format_help() + END + after
+    text = _between(text, "help", f"```text\n{parser.build().format_help()}```\n")
+    rows = ["| what you see | what it is |", "|---|---|"]
+    order = ("critical", "high", "medium", "low")
+    modules = [(name, catalogue.condition(name)) for name in catalogue.condition_ids()]
+    for name, module in sorted(modules, key=lambda item: order.index(item[1].SEVERITY)):
+        rows.append(f"| {module.SYMPTOM} | [`{name}`](docs/conditions/{name}.md): {module.TITLE} |")
+    return _between(text, "symptoms", "\n".join([*rows, ""]))
+
+
+def _between(text: str, name: str, made: str) -> str:
+    begin, end = BEGIN.format(name), END.format(name)
+    before, _, rest = text.partition(begin)
+    return before + begin + made + end + rest.partition(end)[2]
 
 
 def _condition(name: str) -> str:
@@ -51,6 +61,7 @@ def _condition(name: str) -> str:
         "Reproduce it": ", ".join(f"`remedy lab run {scenario}`" for scenario in told),
         "Parameters": _parameters(module.PARAMS),
     }
+    facts = {"What you see": module.SYMPTOM, **facts}
     return _page(name, "conditions", module.__doc__ or "", facts)
 
 

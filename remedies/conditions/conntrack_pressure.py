@@ -43,6 +43,7 @@ from remedies.netlink.links import Links
 from remedies.values import replace
 
 TITLE = "The connection tracking table is nearly full"
+SYMPTOM = '"nf_conntrack: table full, dropping packet"; new connections time out, old ones live'
 SEVERITY: Severity = "high"
 NEEDS = (Sysctl, Counters, Flows, Links, Sockets)
 PARAMS: Mapping[str, object] = {"threshold_percent": 80}

@@ -43,6 +43,7 @@ from remedies.model import Evidence, Finding, Severity
 from remedies.rules.overlap import EPHEMERAL
 
 TITLE = "conntrack forgets idle TCP connections, and the host resets them"
+SYMPTOM = "connections that are idle for a while are dead when they are used again"
 SEVERITY: Severity = "high"
 NEEDS = (Netfilter, Forgotten, Tap)
 PARAMS: Mapping[str, object] = {}

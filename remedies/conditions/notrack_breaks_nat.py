@@ -47,6 +47,7 @@ from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 TITLE = "A notrack rule takes packets away from NAT"
+SYMPTOM = "a published UDP port is dead since somebody tuned connection tracking"
 SEVERITY: Severity = "high"
 NEEDS = (Netfilter, Nat, Links, Served)
 PARAMS: Mapping[str, object] = {}

@@ -58,6 +58,7 @@ from remedies.netlink.flow import Flow
 from remedies.rules.rule import PacketRule
 
 TITLE = "Segments outside the TCP window reset connections behind NAT"
+SYMPTOM = 'uploads and downloads of containers die with "Connection reset by peer", now and then'
 SEVERITY: Severity = "critical"
 NEEDS = (Netfilter, Sysctl, Counters, Tap)
 PARAMS: Mapping[str, object] = {}

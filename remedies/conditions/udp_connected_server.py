@@ -50,6 +50,7 @@ from remedies.model import Evidence, Finding, Severity
 from remedies.netlink.links import Links
 
 TITLE = "A UDP server that connected to its client no longer hears it"
+SYMPTOM = "the first UDP datagram is answered, the next ones are refused (nc -u -l)"
 SEVERITY: Severity = "high"
 NEEDS = (Links, Sockets, Flows, Netfilter)
 PARAMS: Mapping[str, object] = {}

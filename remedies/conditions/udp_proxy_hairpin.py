@@ -39,6 +39,7 @@ from remedies.model import Evidence, Finding, Severity
 from remedies.values import replace
 
 TITLE = "docker-proxy answers a container from another address than it was asked on"
+SYMPTOM = "two containers of one network cannot use a published UDP port; everybody else can"
 SEVERITY: Severity = "high"
 NEEDS = (*udp_reply_source.NEEDS, Docker)
 PARAMS: Mapping[str, object] = {}

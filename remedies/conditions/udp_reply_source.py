@@ -67,6 +67,7 @@ from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netlink.links import Links
 
 TITLE = "A UDP server answers from another address than it was asked on"
+SYMPTOM = "a container gets no answer from a UDP service of its host (DNS, syslog, SNMP); others do"
 SEVERITY: Severity = "high"
 NEEDS = (Links, Sockets, Flows, Sysctl, Counters, Netfilter)
 PARAMS: Mapping[str, object] = {"silent_ports": [68, 162, 514, 546, 2055, 4739, 6343, 8125]}

@@ -88,6 +88,7 @@ def test_a_condition_explains_itself(name: str) -> None:
     module = catalogue.condition(name)
     assert headings(module.__doc__) == CONDITION_HEADINGS
     assert module.TITLE
+    assert module.SYMPTOM
     assert module.SEVERITY in ("low", "medium", "high", "critical")
 
 

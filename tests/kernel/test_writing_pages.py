@@ -1,0 +1,102 @@
+"""What docs/writing-*.md tell a newcomer to write works, and is all that there is to write.
+
+A copy of the project gets exactly what stands on the pages. There the pages are made anew, the
+project's own tests of such things pass, and the lab breaks, heals and breaks again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOST = 4
+"""Places that a newcomer has to touch, beside tests and CHANGELOG.md."""
+BLOCK = re.compile(r"^<!-- (file|add to|change): (\S+) -->\n```\w+\n(.*?)^```$", re.M | re.S)
+CONTRACTS = ("test_docs", "test_lab_scenarios", "test_shipped_policies", "test_architecture")
+
+
+class Copy:
+    """A copy of the project, and what was added to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "project"
+        self.root.mkdir()
+        for name in ("docs", "playbooks", "policies", "remedies", "tests"):
+            ignored = shutil.ignore_patterns("__pycache__", "shipped_data")
+            shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
+        for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "Makefile"):
+            shutil.copy(path, self.root)
+
+    def follow(self, page: str) -> set[str]:
+        """Do what a page says; return the places that it touches, but for tests."""
+        touched = set()
+        for what, name, text in BLOCK.findall((ROOT / "docs" / page).read_text()):
+            path = self.root / name
+            if what == "file":
+                assert not path.exists()
+                path.write_text(text)
+            elif what == "add to":
+                path.write_text(path.read_text() + text)
+            else:
+                path.write_text(changed(path.read_text(), text))
+            touched.add(name)
+        self.run("tests/docs_pages.py")
+        return {name for name in touched if not name.startswith("tests/")}
+
+    def run(self, *argv: str, code: int = 0) -> str:
+        """Run Python in the copy; return what it printed."""
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        done = subprocess.run(
+            [sys.executable, "-B", *argv], cwd=self.root, capture_output=True, text=True,
+            env={**kept, "PYTHONPATH": str(self.root)}, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout[-4000:] + done.stderr[-2000:]
+        return done.stdout
+
+    def remedy(self, *words: str) -> str:
+        """Run the copy's command line."""
+        return self.run("-m", "remedies", *words)
+
+
+def changed(text: str, difference: str) -> str:
+    """Return a text with each run of ``-`` lines replaced by the ``+`` lines after it."""
+    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", difference, re.M):
+        before, after = (re.sub(r"^.", "", part, flags=re.M) for part in (old, new))
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    return text
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    return Copy(tmp_path_factory.mktemp("newcomer"))
+
+
+def test_a_condition_is_added_by_its_page_alone(copy: Copy) -> None:
+    assert len(copy.follow("writing-a-condition.md")) <= MOST
+    listed = json.loads(copy.remedy("list", "--json"))
+    assert "forwarding-off" in {condition["id"] for condition in listed["conditions"]}
+    assert "What it detects" in copy.remedy("explain", "forwarding-off")
+    assert "forwarding-off" in (copy.root / "README.md").read_text()
+    tests = [f"tests/unit/{name}.py" for name in (*CONTRACTS, "test_condition_forwarding_off")]
+    copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    copy.remedy("lab", "run", "forwarding-off")
+    copy.remedy("lab", "run", "forwarding-off", "--healthy")
+
+
+def test_a_fix_is_added_by_its_page_alone(copy: Copy) -> None:
+    before_the_fix = {"remedies/lab/scenarios/forwarding_off.py"}
+    assert len(copy.follow("writing-a-fix.md") - before_the_fix) <= MOST
+    assert "What rollback restores" in copy.remedy("explain", "enable-forwarding")
+    copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider",
+             *(f"tests/unit/{name}.py" for name in CONTRACTS))  # fmt: skip
+    told = json.loads(copy.remedy("lab", "run", "forwarding-off", "--json"))
+    assert [step["title"] for step in told["steps"]][2] == "The fix"
