@@ -7,8 +7,10 @@ What it detects
     sources are rewritten or ports redirected, forward where destinations are), for each family.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
-    counter tells who made it: the host's TCP, or a firewall's REJECT. ``proven``: the host's TCP
-    answered with a reset for such a tuple.
+    counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are
+    listened to (after a write, and in ``verify``), data of a connection that NAT owns came again,
+    did not leave and was not acknowledged, while conntrack counted as many INVALID segments: a
+    reset that became a hang. ``proven``: the host's TCP answered with a reset for such a tuple.
 
 Why it matters
     NAT is not undone for an INVALID segment, so it is addressed to the host itself, where no
@@ -51,11 +53,13 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.stalls import Stall, Stalls
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity, Verdict
-from remedies.netlink.flow import Flow
+from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
+from remedies.tap.streams import DATA
 
 TITLE = "Segments outside the TCP window reset connections behind NAT"
 SYMPTOM = 'uploads and downloads of containers die with "Connection reset by peer", now and then'
@@ -96,8 +100,11 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
         return ()
     covered_by = _covered_by(facts, netfilter)
     tied = _tied(facts)
+    hanging = _hanging(facts) if covered_by else ()
     if proofs:
         verdict: Verdict = "proven"
+    elif hanging:
+        verdict = "active"
     elif covered_by:
         verdict = "mitigated"
     elif tied and facts.get(Counters).delta("nf_conntrack.invalid") != 0:
@@ -110,9 +117,15 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             subject=_SUBJECT,
             verdict=verdict,
             severity=_SEVERITY_OF[verdict],
-            message=_message(facts, verdict, proofs or tied, covered_by) + _forgotten(facts),
+            message=(
+                _hang(hanging, covered_by)
+                if hanging and not proofs
+                else _message(facts, verdict, proofs or tied, covered_by)
+            )
+            + _forgotten(facts),
             evidence=_evidence(facts, netfilter, proofs),
             mitigated_by=covered_by if verdict == "mitigated" else None,
+            details={"hangs": _ends(hanging[0].way)} if hanging else {},
         ),
     )
 
@@ -142,6 +155,42 @@ def _tied(facts: Facts) -> tuple[Proof, ...]:
         for reset in facts.get(Tap).resets
         if reset.flow is not None and reset.flow.nat and _rewritten(reset.flow)
     )
+
+
+def _hanging(facts: Facts) -> tuple[Stall, ...]:
+    """Return connections of NAT whose data is lost here again and again, as INVALID segments are.
+
+    Nothing where nobody listened to connections.
+    """
+    try:
+        stalls = facts.get(Stalls).found
+    except Unreadable:
+        return ()
+    invalid = facts.get(Counters).delta("nf_conntrack.invalid") or 0
+    return tuple(
+        stall
+        for stall in stalls
+        if stall.kind == DATA
+        and stall.again
+        and stall.count <= invalid
+        and stall.flow is not None
+        and _rewritten(stall.flow)
+    )
+
+
+def _hang(hanging: tuple[Stall, ...], covered_by: Optional[str]) -> str:
+    """Return which connection does not go on, whatever keeps its resets away."""
+    first = hanging[0]
+    more = f" and {len(hanging) - 1} more" if len(hanging) > 1 else ""
+    return (
+        f"data of {_ends(first.way)}{more} came {first.count} times, did not leave and was not "
+        f"acknowledged, while conntrack counted INVALID segments: {covered_by} keeps its reset "
+        "away, but the connection does not go on"
+    )
+
+
+def _ends(way: Tuple) -> str:
+    return f"{_at(way.source, way.source_port)} -> {_at(way.destination, way.destination_port)}"
 
 
 def _rewritten(flow: Flow) -> bool:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
 from remedies.netlink.flow import Flow, Tuple
+from remedies.tap.streams import DATA
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.tap.ring import Packet
+    from remedies.tap.streams import Streams, Suspect
 
 _BLOCKS = 32  # 2 MiB: some 15,000 segments between two looks
 _AT_ONCE = 16
@@ -119,9 +121,11 @@ class _Listening:
         )
         questions = Questions()
         try:
+            asked = ((s, questions.flow("tcp", s.way)) for s in suspects[:_ASKED])
             found = tuple(
-                Stall(s.way, s.kind, s.segments, s.again, questions.flow("tcp", s.way))
-                for s in suspects[:_ASKED]
+                Stall(s.way, s.kind, s.segments, s.again, flow)
+                for s, flow in asked
+                if not passed_on(self._streams, s, flow, self._share)
             )
         finally:
             questions.close()
@@ -132,6 +136,21 @@ class _Listening:
 
     def close(self) -> None:
         self._ring.close()
+
+
+def passed_on(streams: Streams, suspect: Suspect, flow: Optional[Flow], share: int) -> bool:
+    """Tell whether data left under the name that NAT gives it: its receiver is silent then.
+
+    NAT leaves sequence numbers as they are. What leaves by other ports may be of a share that is
+    not heard: it counts as passed on.
+    """
+    from remedies.tap.segments import written
+
+    if flow is None or not flow.nat or suspect.kind != DATA:
+        return False
+    other = (flow.reply if suspect.way == flow.original else flow.original).turned
+    ports = {(way.source_port + way.destination_port) >> 1 for way in (suspect.way, other)}
+    return (share > 0 and len(ports) > 1) or streams.left(written(other), suspect.end)
 
 
 def watch(asking: Asking) -> Watch[Stalls]:

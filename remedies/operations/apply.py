@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Optional
 
 from remedies import codec
@@ -118,9 +118,8 @@ def _apply(
     def verify() -> transaction.Checked:
         verified[:], seen, harm = _verified(here, plan)
         record = {"verified": codec.encode(verified), "findings": codec.encode(tuple(seen))}
-        return transaction.Checked(
-            unwell(verified, harm, keep=request.keep), record if verified else {}
-        )
+        why = unwell(verified, harm, keep=request.keep, seen=seen)
+        return transaction.Checked(why, record if verified else {})
 
     result = transaction.apply(
         here.store,
@@ -143,7 +142,13 @@ def _apply(
     )
 
 
-def unwell(verified: list[dict[str, str]], harm: tuple[Harm, ...], *, keep: bool) -> Optional[str]:
+def unwell(
+    verified: list[dict[str, str]],
+    harm: tuple[Harm, ...],
+    *,
+    keep: bool,
+    seen: Iterable[Finding] = (),
+) -> Optional[str]:
     """Return why a change has to be undone, None where it may stay.
 
     ``keep`` keeps one that has not helped; none that does harm.
@@ -151,7 +156,10 @@ def unwell(verified: list[dict[str, str]], harm: tuple[Harm, ...], *, keep: bool
     if harm:
         return f"it does harm: {harm[0].resource}: {harm[0].reason}"
     still = [v["condition"] for v in verified if v["after"] == "still"]
-    return f"the fault is still there: {', '.join(still)}" if still and not keep else None
+    if not still or keep:
+        return None
+    hangs = [f"; {f.details['hangs']} does not go on" for f in seen if "hangs" in f.details]
+    return f"the fault is still there: {', '.join(still)}{''.join(hangs[:1])}"
 
 
 def _verified(
@@ -175,6 +183,9 @@ def _verified(
     facts, harm = outlook.listen(here, held.values(), here.window, kinds)
     scan, _ = session.judge(here, facts)
     now = {f.id: f.verdict for f in scan.findings}
+    # A connection that hangs is no reason to undo what was done before anything failed.
+    early = {f.id for f in plan.scan.findings if f.verdict == "exposed"}
+    now.update((f.id, "mitigated") for f in scan.findings if f.id in early and "hangs" in f.details)
     unknown = {u.condition for u in scan.unknown}
     words = {"mitigated": "mitigated", "unknown": "not-observable"}
     harmed = {item.fix for item in harm}

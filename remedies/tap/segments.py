@@ -167,3 +167,10 @@ def spell(way: bytes) -> Tuple:
     )
     source_port, destination_port = _PORTS.unpack(way[-4:])
     return Tuple(source, source_port, destination, destination_port)
+
+
+def written(way: Tuple) -> bytes:
+    """Return addresses and ports as they stand in a packet: what :func:`spell` takes."""
+    family = socket.AF_INET6 if ":" in way.source else socket.AF_INET
+    ends = b"".join(socket.inet_pton(family, end) for end in (way.source, way.destination))
+    return ends + _PORTS.pack(way.source_port, way.destination_port)

@@ -37,6 +37,8 @@ class Suspect(NamedTuple):
     """How many of it went nowhere; of data the one that is waited for, as often as it came."""
     again: int = 0
     """How often that was sent again."""
+    end: int = 0
+    """Last sequence number of the data that is waited for."""
 
 
 def _after(one: int, other: int) -> bool:
@@ -174,6 +176,11 @@ class Streams:
         """Begin anew: something was not heard, and might have been an answer."""
         self._streams.clear()
 
+    def left(self, way: bytes, number: int) -> bool:
+        """Tell whether what ends at a sequence number was heard leaving, by whichever name."""
+        stream = self._streams.get(way)
+        return stream is not None and stream.left is not None and not _after(number, stream.left)
+
     def suspects(self, now: float, local: frozenset[str]) -> Iterator[Suspect]:
         """Yield what does not go on at ``now``; ``local``: this host's own addresses.
 
@@ -238,7 +245,7 @@ def _judged(
     sure = stream.acknowledged is not None or stream.again >= UNSURE
     waited = 0.0 if stream.since is None else now - stream.since
     if sure and not stream.full and not passed and waited >= (AGAIN if stream.again else ONCE):
-        return Suspect(way, DATA, stream.again + 1, stream.again)
+        return Suspect(way, DATA, stream.again + 1, stream.again, stream.head_end)
     if stream.syn_acks and (not here or (other is not None and other.tried)):
         if now - stream.passing >= AGAIN:
             return Suspect(way, SYN_ACK, stream.syn_acks)

@@ -60,9 +60,13 @@ class RawClient:
         self._in.close()
 
     def send(
-        self, flags: int, data: bytes = b"", options: bytes = b"", *, off: int = 0, ack: int = 0
-    ) -> None:
-        """Send a segment from where the connection stands, or ``off`` bytes from there."""
+        self, flags: int, data: bytes = b"", options: bytes = b"", *, off: int = 0, ack: int = 0,
+        broken: bool = False,
+    ) -> None:  # fmt: skip
+        """Send a segment from where the connection stands, or ``off`` bytes from there.
+
+        ``broken``: its checksum is wrong, as a box on the way may leave it.
+        """
 
         def header(sum_: int) -> bytes:
             offset = (20 + len(options)) << 2
@@ -77,7 +81,8 @@ class RawClient:
         size = struct.pack(">I3xB" if family == socket.AF_INET6 else ">HxB", len(body), 6)
         if family == socket.AF_INET:
             size = struct.pack(">xBH", 6, len(body))
-        self._out.sendto(header(checksum(ends + size + body)), (self._to[0], 0))
+        right = checksum(ends + size + body)
+        self._out.sendto(header(right ^ 0x1111 if broken else right), (self._to[0], 0))
 
     def hear(self, flags: int, seconds: float = 2) -> bool:
         """Wait for a segment with these flags, and take its numbers; False where none comes."""

@@ -210,6 +210,69 @@ def test_what_lets_the_request_through_is_success(cross: Cross) -> None:
 
 
 @contextlib.contextmanager
+def resets(cross: Cross, *, hangs: bool) -> Iterator[None]:
+    """Make the host reset a published connection; ``hangs``: beside one that goes nowhere.
+
+    Its data is damaged on the way. conntrack calls that INVALID, however liberal it is.
+    """
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(cross.listening(cross.server, PORT))
+        strays, damaged = (
+            stack.enter_context(RawClient(cross, port, (cross.at(1, 1), PORT)))
+            for port in (40001, 40002)
+        )
+        for client in (strays, damaged):
+            client.connect()
+            client.end = stack.enter_context(listener.accept()[0])
+
+        def work() -> None:
+            far = 500_000_000
+            while not stop.wait(0.1):
+                strays.send(ACK | PUSH, b"stray", off=far)
+                far += 1000
+                if hangs:
+                    damaged.send(ACK | PUSH, b"question", broken=True)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+@both
+def test_a_connection_that_hangs_is_a_fault_that_is_still_there(cross: Cross) -> None:
+    cross.run(cross.host, "nft", "-f", "-", stdin=PUBLISHED)
+    with resets(cross, hangs=True):
+        done = cross.remedy("apply", "--yes", *WINDOW, older=False, code=3)
+        assert (done["outcome"], done["reason"].partition(";")[0]) == (
+            "rolled-back",
+            "the fault is still there: tcp-invalid-reset",
+        )
+        client = f"[{cross.at(1, 2)}]" if ":" in cross.at(1, 2) else cross.at(1, 2)
+        assert f"{client}:40002 -> " in done["reason"]
+        assert not cross.in_force()
+        cross.remedy("apply", "--yes", "--keep", *WINDOW, older=False)
+        told = cross.remedy("verify", *WINDOW, older=False, code=2)
+    (finding,) = told["findings"]
+    assert finding["verdict"] == "active"
+    assert f"{client}:40002 -> " in finding["message"]
+
+
+@both
+def test_a_fault_that_is_healed_is_mitigated(cross: Cross) -> None:
+    cross.run(cross.host, "nft", "-f", "-", stdin=PUBLISHED)
+    with resets(cross, hangs=False):
+        done = cross.remedy("apply", "--yes", *WINDOW, older=False)
+        told = cross.remedy("verify", *WINDOW, older=False)
+    assert [(v["before"], v["after"]) for v in done["verified"]] == [("proven", "mitigated")]
+    assert [finding["verdict"] for finding in told["findings"]] == ["mitigated"]
+
+
+@contextlib.contextmanager
 def garbage(cross: Cross) -> Iterator[Callable[[threading.Event], None]]:
     """Make connections in good health beside which there is much for the rule to drop.
 

@@ -11,11 +11,13 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.netfilter import NatUse, Netfilter
+from remedies.facts.stalls import Stall, Stalls
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Finding, Host
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import NatAction, PacketRule
+from remedies.tap.streams import DATA, PASSING
 from remedies.values import replace
 
 HOST = Host("h", "m", "k", "host", "b")
@@ -241,3 +243,33 @@ def test_be_liberal_is_ours_only_when_the_journal_says_so() -> None:
 
 def test_the_id_does_not_follow_the_verdict() -> None:
     assert one(facts()).id == one(facts(tap=(RESET,))).id
+
+
+def stall(*, kind: str = DATA, again: int = 2, flow: Optional[Flow] = FLOW) -> Stall:
+    return Stall(FLOW.reply, kind, again + 1, again, flow)
+
+
+LIVES = replace(FLOW, reply=FLOW.original.turned, nat=False)
+
+
+@pytest.mark.parametrize(
+    ("heard", "invalid", "liberal", "verdict"),
+    [
+        (stall(), 3, "1", "active"),
+        (stall(), 2, "1", "mitigated"),
+        (stall(again=0), 9, "1", "mitigated"),
+        (stall(kind=PASSING), 9, "1", "mitigated"),
+        (stall(flow=None), 9, "1", "mitigated"),
+        (stall(flow=LIVES), 9, "1", "mitigated"),
+        (stall(), 9, "0", "exposed"),
+    ],
+)
+def test_a_connection_that_hangs_under_what_keeps_resets_away(
+    heard: Stall, invalid: int, liberal: str, verdict: str
+) -> None:
+    known = facts(liberal=liberal, invalid=invalid)
+    found = one(replace(known, known={**known.known, "stalls": Stalls((heard,), 1.0)}))
+    assert found.verdict == verdict
+    hangs = "10.21.17.1:443 -> 10.21.17.99:40000"
+    assert (hangs in found.message) == (verdict == "active")
+    assert found.details.get("hangs", "") == (hangs if verdict == "active" else "")

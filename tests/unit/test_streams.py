@@ -10,7 +10,7 @@ from typing import Optional
 import pytest
 from test_trace_packets import run
 
-from remedies.facts.stalls import Stall, Stalls
+from remedies.facts.stalls import Stall, Stalls, passed_on
 from remedies.model import Held
 from remedies.netlink.flow import Flow, Tuple
 from remedies.status.harm import of_stalls
@@ -82,6 +82,40 @@ def test_a_stray_is_waited_for_by_nobody() -> None:
 def test_where_no_acknowledgment_was_heard_data_has_to_come_three_times() -> None:
     assert kinds([(n / 2, IN, QUESTION) for n in range(2)]) == []
     assert kinds([(n / 2, IN, QUESTION) for n in range(3)]) == [(DATA, 3)]
+
+
+INSIDE = "10.9.0.2"
+
+
+@pytest.mark.parametrize(
+    ("leaves", "flow", "share", "passed"),
+    [
+        (None, True, 0, False),
+        (say(CLIENT, INSIDE, ACK, 101, 501, 8), True, 0, True),
+        (say(CLIENT, INSIDE, ACK, 101, 501, 4), True, 0, False),
+        (say(CLIENT, INSIDE, ACK, 101, 501, 8), False, 0, False),
+        (None, True, 3, True),
+    ],
+    ids=["nowhere", "under its new name", "in part", "no flow", "unheard share"],
+)
+def test_data_that_leaves_as_nat_names_it_is_passed_on(
+    leaves: Optional[Segment], flow: bool, share: int, passed: bool
+) -> None:
+    streams = Streams(100)
+    port = 8080 if share else 80
+    for time in (0.0, 0.5, 1.0):
+        streams.take(QUESTION, IN, 2, time)
+        if leaves is not None:
+            streams.take(leaves, OUT, 3, time)
+    (suspect,) = (s for s in streams.suspects(2.0, frozenset({HOST})) if s.kind == DATA)
+    known = Flow(
+        "tcp",
+        Tuple(CLIENT, 40000, HOST, 80),
+        Tuple(INSIDE, port, CLIENT, 40000),
+        seen_reply=True,
+        nat=True,
+    )
+    assert passed_on(streams, suspect, known if flow else None, share) == passed
 
 
 def test_a_handshake_after_which_nothing_is_heard() -> None:
