@@ -10,6 +10,11 @@ The packet socket cannot see which rule drops a segment, and the rule's counter 
 drops. Together they can: a connection is named where the rule counted at least as many packets in
 the same time as of it went nowhere. What only ends, or is silent, or goes on elsewhere in the
 stream is no harm (:mod:`remedies.tap.streams`).
+
+Connections are not sampled before the write. It would take a second window of listening to all TCP,
+or that packet socket under every plan, and say no more: a connection that stops is named by its
+tuple as it is, one that begins after the write has no sample, and whose rule it was says only the
+counter.
 """
 
 from __future__ import annotations
