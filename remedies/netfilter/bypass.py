@@ -7,12 +7,11 @@ counts: a rule that takes some, or that is not understood, is passed by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
-from remedies.netfilter.redirects import own_chains, resource_of
 from remedies.netfilter.stores import Base, Store
-from remedies.netfilter.walk import ours
+from remedies.netfilter.walk import ours, own_chains, resource_of
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin, covers
 from remedies.rules.rule import NAT_ACTIONS, Match
@@ -21,6 +20,10 @@ from remedies.values import dataclass, replace
 _DEPTH = 16  # NFT_JUMP_STACK_SIZE
 _CONNTRACK = -200  # NF_IP_PRI_CONNTRACK: what is taken out of tracking before it meets no NAT rule
 _ENDS = ("accept", "drop", "reject", "reset", "queue")
+
+
+Places = Sequence[tuple[Store, Base]]
+"""Every base chain, with the store that it is in."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,16 @@ def bypasses(stores: Iterable[Store]) -> Iterator[Bypass]:
         for chain in own_chains(store, base):
             for raw in store.raw(base.family, base.table, chain):
                 for step in store.decode(base.family, base.table, raw):
-                    found = _first(places, store, base, chain, step)
+                    found = taken_by(places, store, base, chain, step)
                     if found is not None:
                         yield found
 
 
-def _first(
-    places: Iterable[tuple[Store, Base]], store: Store, base: Base, chain: str, own: Step
-) -> Optional[Bypass]:
-    """Return what comes before one rule of ours."""
+def taken_by(places: Places, store: Store, base: Base, chain: str, own: Step) -> Optional[Bypass]:
+    """Return what takes every packet before one rule of ours, None where nothing surely does.
+
+    Raises Unreadable.
+    """
     if own.action not in ("redirect", "notrack") and own.verdict != "drop":
         return None
     packet = replace(_packet(own, base), unmodelled=())

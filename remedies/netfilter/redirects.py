@@ -1,7 +1,7 @@
 """The redirects of ours that are in force: by which interface, to which port.
 
-Read by name: only our own chains are decoded, and a chain of iptables counts only while
-PREROUTING still leads to it.
+Read by name: only our own chains are decoded, with what comes before them. A chain of iptables
+counts only while PREROUTING still leads to it, and a rule only while packets reach it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from remedies.errors import Unreadable
+from remedies.netfilter.bypass import Places, taken_by
+from remedies.netfilter.walk import own_chains, resource_of
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.netfilter.stores import Base, Store
+    from remedies.rules.decoded import Step
 
 
 @dataclass(frozen=True)
@@ -34,49 +38,32 @@ class Redirect:
 
 def redirects(stores: Iterable[Store]) -> tuple[Redirect, ...]:
     """Return ours, those that packets reach; raise Unreadable where a chain of ours cannot be."""
+    places = [(store, base) for store in stores for base in store.bases()]
     return tuple(
         found
-        for store in stores
-        for base in store.bases()
+        for store, base in places
         if base.type == "nat" and base.hook == "prerouting" and base.rules
         for chain in own_chains(store, base)
-        for found in _of_chain(store, base, chain)
+        for found in _of_chain(places, store, base, chain)
     )
 
 
-def own_chains(store: Store, base: Base) -> Iterator[str]:
-    """Yield the chains of ours behind a base chain: itself, or what it jumps to.
-
-    Raises Unreadable.
-    """
-    from remedies.netfilter import walk
-
-    if walk.ours(base.table, base.chain):
-        yield base.chain
-        return
-    if not any(walk.ours(base.table, name) for name in store.chains(base.family, base.table)):
-        return
-    seen: set[str] = set()
-    for raw in store.raw(base.family, base.table, base.chain):
-        for target in store.targets(base.family, base.table, raw):
-            if walk.ours(base.table, target) and target not in seen:
-                seen.add(target)
-                yield target
+def _taken(places: Places, store: Store, base: Base, chain: str, step: Step) -> bool:
+    """Tell whether no packet reaches a rule of ours; what cannot be read surely takes none."""
+    try:
+        return taken_by(places, store, base, chain, step) is not None
+    except Unreadable:
+        return False
 
 
-def resource_of(base: Base, chain: str) -> str:
-    """Return the address of the resource that a chain of ours belongs to."""
-    if base.backend == "nft":
-        return f"nft:{base.family}/{base.table}"
-    return f"{'iptables' if base.family == 'ip' else 'ip6tables'}:{base.table}/{chain}"
-
-
-def _of_chain(store: Store, base: Base, chain: str) -> Iterator[Redirect]:
+def _of_chain(places: Places, store: Store, base: Base, chain: str) -> Iterator[Redirect]:
     resource = resource_of(base, chain)
     for raw in store.raw(base.family, base.table, chain):
         for step in store.decode(base.family, base.table, raw):
             match = step.match
             if step.action != "redirect" or "udp" not in match.protocols:
+                continue
+            if _taken(places, store, base, chain, step):
                 continue
             for interface in match.in_interfaces:
                 for first, last in match.destination_ports:

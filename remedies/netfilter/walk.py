@@ -49,6 +49,31 @@ def ours(table: str, chain: str) -> bool:
     return table.startswith("remedy_") or chain.startswith("REMEDY-")
 
 
+def own_chains(store: Store, base: Base) -> Iterator[str]:
+    """Yield the chains of ours behind a base chain: itself, or what it jumps to.
+
+    Raises Unreadable.
+    """
+    if ours(base.table, base.chain):
+        yield base.chain
+        return
+    if not any(ours(base.table, name) for name in store.chains(base.family, base.table)):
+        return
+    seen: set[str] = set()
+    for raw in store.raw(base.family, base.table, base.chain):
+        for target in store.targets(base.family, base.table, raw):
+            if ours(base.table, target) and target not in seen:
+                seen.add(target)
+                yield target
+
+
+def resource_of(base: Base, chain: str) -> str:
+    """Return the address of the resource that a chain of ours belongs to."""
+    if base.backend == "nft":
+        return f"nft:{base.family}/{base.table}"
+    return f"{'iptables' if base.family == 'ip' else 'ip6tables'}:{base.table}/{chain}"
+
+
 def reachable(store: Store, base: Base, words: tuple[bytes, ...]) -> Iterator[tuple[str, bytes]]:
     """Yield chain and raw rule for each rule that a base chain reaches and that holds a word.
 

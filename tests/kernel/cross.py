@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from beside import beside
 from run_in import RunIn
 
 from remedies.namespaces import netns as namespaces
@@ -122,29 +123,18 @@ class Cross:
         liberal = self.run(self.host, "sysctl", "-n", LIBERAL).strip() != "0"
         return liberal or "remedy_invalid_drop" in rules or "REMEDY-INVALID" in rules
 
-    @contextlib.contextmanager
-    def meanwhile(self, work: Callable[[threading.Event], None]) -> Iterator[None]:
+    def meanwhile(
+        self, work: Callable[[threading.Event], None]
+    ) -> contextlib.AbstractContextManager[None]:
         """Do ``work`` beside the block: it begins once the fix stands, and ends with the block."""
-        stop, failed = threading.Event(), []
 
-        def run() -> None:
-            try:
-                while not self.in_force():
-                    if stop.wait(0.05):
-                        return
-                work(stop)
-            except Exception as error:  # raised again below
-                failed.append(error)
+        def run(stop: threading.Event) -> None:
+            while not self.in_force():
+                if stop.wait(0.05):
+                    return
+            work(stop)
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-        if failed:
-            raise failed[0]
+        return beside(run)
 
     def open(self, ns: str, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
         """Return a socket of a namespace."""

@@ -9,7 +9,7 @@ import pytest
 from cli_host import Cli
 from rules_of_others import ASKING, RESTORE, table
 
-from remedies.facts import bypassed
+from remedies.facts import bypassed, netfilter
 from remedies.namespaces import netns as namespaces
 
 Load = Callable[[str, str], str]
@@ -72,8 +72,12 @@ CASES = {
 
 
 def read(ns: str) -> bypassed.Bypassed:
+    """Return what is bypassed; a redirect that is does not count as in force."""
     with namespaces.inside(ns):
-        return bypassed.read(ASKING)
+        fact, rules = bypassed.read(ASKING), netfilter.read(ASKING)
+    taken = {item.resource for item in fact.rules}
+    assert not taken & {item.resource for item in rules.redirects}
+    return fact
 
 
 @pytest.mark.parametrize(("variant", "family"), list(RESTORE))
@@ -129,8 +133,11 @@ NATIVE = [
 
 def test_what_comes_before_a_base_chain_of_ours(load: Load) -> None:
     for site, taken in NATIVE:
-        fact = read(load("nft", OURS + SITE % site))
+        ns = load("nft", OURS + SITE % site)
+        fact = read(ns)
         assert fact.unread == ()
+        with namespaces.inside(ns):
+            assert bool(netfilter.read(ASKING).redirects) != taken
         assert [item.resource for item in fact.rules] == (
             ["nft:inet/remedy_udp_redirect"] if taken else []
         ), site

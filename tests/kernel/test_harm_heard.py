@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from beside import beside
 from cross import LIBERAL, Cross
 from raw_tcp import ACK, FIN, PUSH, RST, RawClient
 from run_in import RunIn
@@ -109,9 +110,8 @@ def proxied_silent(cross: Cross) -> Iterator[Work]:
 @contextlib.contextmanager
 def answering(cross: Cross, ns: str, port: int, patience: float = 0.3) -> Iterator[None]:
     """Serve connections, one after the other, until the block ends."""
-    stop = threading.Event()
 
-    def serve(listener: socket.socket) -> None:
+    def serve(stop: threading.Event) -> None:
         listener.settimeout(0.1)
         while not stop.is_set():
             with contextlib.suppress(OSError):
@@ -120,14 +120,8 @@ def answering(cross: Cross, ns: str, port: int, patience: float = 0.3) -> Iterat
                     end.settimeout(patience)
                     end.sendall(end.recv(100) or b"x")
 
-    with cross.listening(ns, port) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+    with cross.listening(ns, port) as listener, beside(serve):
+        yield
 
 
 WORLDS = [requests_only, answers_only, proxied, proxied_silent]
@@ -215,7 +209,6 @@ def resets(cross: Cross, *, hangs: bool) -> Iterator[None]:
 
     Its data is damaged on the way. conntrack calls that INVALID, however liberal it is.
     """
-    stop = threading.Event()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(cross.listening(cross.server, PORT))
         strays, damaged = (
@@ -226,7 +219,7 @@ def resets(cross: Cross, *, hangs: bool) -> Iterator[None]:
             client.connect()
             client.end = stack.enter_context(listener.accept()[0])
 
-        def work() -> None:
+        def work(stop: threading.Event) -> None:
             far = 500_000_000
             while not stop.wait(0.1):
                 strays.send(ACK | PUSH, b"stray", off=far)
@@ -234,13 +227,8 @@ def resets(cross: Cross, *, hangs: bool) -> Iterator[None]:
                 if hangs:
                     damaged.send(ACK | PUSH, b"question", broken=True)
 
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        stack.enter_context(beside(work))
+        yield
 
 
 @both

@@ -260,7 +260,7 @@ def test_rules_of_a_table_that_is_switched_off_do_not_count(load: Load, run_in: 
     rules = """
 table inet f {
   chain in { type filter hook input priority 0; policy accept; ct state invalid drop; }
-  chain raw { type filter hook prerouting priority -300; policy accept; udp dport 53 notrack; }
+  chain raw { type filter hook prerouting priority -300; policy accept; udp dport 54 notrack; }
 }
 table ip n {
   chain post { type nat hook postrouting priority 100; policy accept; masquerade; }

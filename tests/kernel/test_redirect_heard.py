@@ -14,9 +14,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+from beside import beside
 
 from remedies.lab.scenarios import udp_connected_server as scenario
 from remedies.lab.topology import addresses, container_host
@@ -86,10 +88,9 @@ def serve(world: World, address: str = "") -> None:
     world.start("host", ["remedies.lab.udp_server", address or every, str(PORT)])
 
 
-@contextlib.contextmanager
-def asking(world: World, kind: str = "") -> Iterator[None]:
+def asking(world: World, kind: str = "") -> AbstractContextManager[None]:
     """Ask by a new socket again and again; ``kind``: how it is lost once the redirect stands."""
-    at, stop, failed = addresses(world), threading.Event(), []
+    at = addresses(world)
 
     def ask() -> None:
         with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
@@ -100,24 +101,14 @@ def asking(world: World, kind: str = "") -> Iterator[None]:
                     end.send(b"question")
                     end.recv(100)
 
-    def work() -> None:
-        try:
-            while not stop.is_set() and not (kind and redirected(world)):
+    def work(stop: threading.Event) -> None:
+        while not stop.is_set() and not (kind and redirected(world)):
+            ask()
+        with lost(world, kind) if kind else contextlib.nullcontext():
+            while not stop.is_set():
                 ask()
-            with lost(world, kind) if kind else contextlib.nullcontext():
-                while not stop.is_set():
-                    ask()
-        except Exception as error:  # raised again below
-            failed.append(error)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    assert not failed
+    return beside(work)
 
 
 @each
@@ -146,7 +137,7 @@ def test_a_receiver_that_never_answers_keeps_its_redirect(
     """netcat as ``nc -u -l``: as syslog, statsd or netflow it hears and says nothing."""
     with World("udp-connected-server", Options(nat, family, backend=backend)) as world:
         scenario.build(world)
-        at, stop = addresses(world), threading.Event()
+        at = addresses(world)
         with (
             world.socket("client", at.family, socket.SOCK_DGRAM) as end,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
@@ -155,21 +146,16 @@ def test_a_receiver_that_never_answers_keeps_its_redirect(
             ear.settimeout(5)
             end.connect((at.uplink, PORT))
 
-            def send() -> None:
+            def send(stop: threading.Event) -> None:
                 while not stop.wait(0.1):
                     with contextlib.suppress(ConnectionRefusedError):
                         end.send(b"line")
 
-            thread = threading.Thread(target=send)
-            thread.start()
-            try:
+            with beside(send):
                 code, told = remedy(world, *WATCH)
                 looks = [remedy(world, verb)[1]["harm"] for verb in ("status", "verify")]
                 while ear in select.select([ear], [], [], 0)[0]:
                     ear.recv(1000)
                 assert b"line" in ear.recv(1000)
-            finally:
-                stop.set()
-                thread.join()
         assert (code, told["outcome"], looks) == (0, "applied", [[], []]), told
         assert redirected(world)
