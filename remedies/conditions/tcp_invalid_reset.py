@@ -9,7 +9,7 @@ What it detects
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
     counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are
     listened to (after a write, and in ``verify``), data of a connection that NAT owns came again,
-    did not leave and was not acknowledged, while conntrack counted as many INVALID segments: a
+    did not leave and was not acknowledged, while conntrack counted INVALID segments: a
     reset that became a hang. ``proven``: the host's TCP answered with a reset for such a tuple.
 
 Why it matters
@@ -73,6 +73,8 @@ _SUBJECT = "tcp through NAT"
 _EACH = 2
 """How often conntrack says INVALID for one reset: of the segment, and of the reset itself, which
 opens no connection (net/netfilter/nf_conntrack_proto_tcp.c, tcp_new())."""
+_READ_APART = 2
+"""How many segments may be heard for one that the counter shows: the counter is read earlier."""
 _SHOWN = 3
 """Proofs written out in full; the others are counted."""
 _HOOK_OF = {"snat": "input", "masquerade": "input", "redirect": "input", "dnat": "forward"}
@@ -172,7 +174,7 @@ def _hanging(facts: Facts) -> tuple[Stall, ...]:
         for stall in stalls
         if stall.kind == DATA
         and stall.again
-        and stall.count <= invalid
+        and stall.count <= _READ_APART * invalid
         and stall.flow is not None
         and _rewritten(stall.flow)
     )

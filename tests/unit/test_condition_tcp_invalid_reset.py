@@ -255,8 +255,8 @@ LIVES = replace(FLOW, reply=FLOW.original.turned, nat=False)
 @pytest.mark.parametrize(
     ("heard", "invalid", "liberal", "verdict"),
     [
-        (stall(), 3, "1", "active"),
-        (stall(), 2, "1", "mitigated"),
+        (stall(), 2, "1", "active"),
+        (stall(), 1, "1", "mitigated"),
         (stall(again=0), 9, "1", "mitigated"),
         (stall(kind=PASSING), 9, "1", "mitigated"),
         (stall(flow=None), 9, "1", "mitigated"),
