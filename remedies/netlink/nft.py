@@ -35,6 +35,8 @@ _REPEATS = 4
 DORMANT = 1
 """NFT_TABLE_F_DORMANT: the table is switched off, its chains are attached to no hook."""
 
+_STITCHED = 16
+"""Dumps of one chain, each of which adds what the others passed over; the deadline counts, too."""
 _POSITION = struct.pack("=HH", 12, 6)
 """The head of NFTA_RULE_POSITION, which holds eight bytes."""
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
@@ -159,12 +161,12 @@ def all_rules(family: str, table: str, chain: str, deadline: float) -> Iterator[
     The kernel goes on by count after each datagram, so a rule that is deleted meanwhile makes it
     pass one over. But each rule names the one before it (NFTA_RULE_POSITION, __nf_tables_dump_rules
     in nf_tables_api.c): where all that are named were read, in this dump or in one before, none
-    that was there all the time is missing. Else the chain is dumped again, a few times, and rules
-    that were seen come again. Raises :class:`Interrupted` where that does not end.
+    that was there all the time is missing. Else the chain is dumped again, and rules that were seen
+    come again. Raises :class:`Interrupted` where that does not end.
     """
     at = HEADER + len(attribute(1, table.encode() + b"\0") + attribute(2, chain.encode() + b"\0"))
     before = {b"": b""}
-    for left in range(_REPEATS - 1, -1, -1):
+    for left in range(_STITCHED - 1, -1, -1):
         try:
             for body in rules(family, table, chain, deadline):
                 # NFTA_RULE_HANDLE, and NFTA_RULE_POSITION where there is a rule before it

@@ -10,15 +10,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from faulty import Host
 
 from remedies.fixes import invalid_drop
 from remedies.namespaces import netns as namespaces
 from remedies.netfilter.stores import NfTables
-from remedies.resources import iptables, nft
+from remedies.resources import iptables, nft, present
 from remedies.rules import ours
 
 PATH = "mangle/REMEDY-INVALID"
@@ -76,13 +78,16 @@ while True:
 
 
 @contextmanager
-def written_to(rules: int, rate: float, legacy: bool = False) -> Iterator[None]:
-    """Have a namespace whose mangle table holds rules and is written to ``rate`` times a second."""
+def written_to(rules: int, rate: float, legacy: bool = False, ns: str = "") -> Iterator[None]:
+    """Be in a namespace whose mangle table holds rules and is written to ``rate`` times a second.
+
+    In ``ns``, or in a new one.
+    """
     lines = "".join(
         f"-A FORWARD -s 10.{n >> 16}.{n >> 8 & 255}.{n & 255} -p tcp -j ACCEPT\n"
         for n in range(rules)
     )
-    with namespaces.scratch():
+    with namespaces.inside(ns) if ns else namespaces.scratch():
         store = "legacy" if legacy else "nft"
         text = f"*mangle\n:FORWARD ACCEPT [0:0]\n{lines}COMMIT\n"
         restore = [f"iptables-{store}-restore", "--noflush"]
@@ -116,15 +121,34 @@ def trial(kind: str, *, check: bool = True) -> tuple[float, float]:
     return written - began, time.monotonic() - written
 
 
-@pytest.mark.parametrize("rate", [10, 100])
 @pytest.mark.parametrize("rules", [0, 5000])
 @pytest.mark.parametrize("kind", ["iptables-nft", "nftables"])
-def test_undone_beside_a_writer(kind: str, rules: int, rate: int, tmp_path: object) -> None:
-    with written_to(rules, rate):
+def test_undone_beside_a_writer(kind: str, rules: int) -> None:
+    with written_to(rules, 100):
         before = iptables.read(PATH)
         for _ in range(3):
             trial(kind)
         assert iptables.read(PATH) == before, "built-in chains that we caused are gone, too"
+
+
+@pytest.mark.parametrize("backend", ["iptables-nft", "nftables"])
+def test_timers_and_rollbacks_end_as_promised_beside_a_writer(
+    netns: Callable[..., str], tmp_path: Path, backend: str
+) -> None:
+    host = Host(netns("beside"), tmp_path, backend).prepare()
+    with written_to(5000, 100, ns=host.ns):
+        assert host.run("apply", "--yes", "--confirm-timeout", "1s").code == 0
+        assert host.run("status", "--json").json["in_force"]
+        host.unguarded()
+        assert host.run("confirm").code == 7
+        assert present.addresses() == ()
+        assert host.run("apply", "--yes", "--confirm-timeout", "60s").code == 0
+        assert host.run("confirm").code == 0
+        assert host.run("status").code == 0
+        assert host.run("rollback", "--yes").code == 0
+        assert present.addresses() == ()
+    outcomes = [t["outcome"] for t in host.run("history", "--json").json["transactions"]]
+    assert outcomes == ["rolled-back", "confirmed", "reverted"]
 
 
 def test_legacy_is_undone_beside_a_writer(
