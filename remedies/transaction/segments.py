@@ -19,9 +19,7 @@ def segments(path: str) -> list[str]:
     except FileNotFoundError:
         return []
     except PermissionError as error:
-        raise NotPermitted(
-            f"cannot read the journal {path}: {error.strerror}", "run as root"
-        ) from None
+        raise _unreadable(path, error) from None
     later = sorted(
         n
         for n in found
@@ -33,10 +31,16 @@ def segments(path: str) -> list[str]:
 
 
 def reading(path: str) -> BinaryIO:
-    """Open a segment; raise NotPermitted for a link or what is no file: none is of our making."""
+    """Open a segment.
+
+    Raises NotPermitted where it may not be read, and for a link or what is no file: none is of our
+    making.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         file = open(os.open(path, flags), "rb")  # noqa: SIM115
+    except PermissionError as error:
+        raise _unreadable(path, error) from None
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -45,6 +49,10 @@ def reading(path: str) -> BinaryIO:
         file.close()
         raise not_ours(path)
     return file
+
+
+def _unreadable(path: str, error: OSError) -> RemedyError:
+    return NotPermitted(f"cannot read the journal {path}: {error.strerror}", "run as root")
 
 
 def is_ours(descriptor: int) -> bool:
