@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Optional, Protocol
 
-from remedies.errors import NotPermitted
+from remedies.errors import InputError, NotPermitted
 from remedies.facts import Facts
 from remedies.facts.gather import now, read_facts
 from remedies.model import Held, Host, Policy, Scan
@@ -111,6 +111,8 @@ def reread(here: Session, *, of_journal: bool = False) -> Session:
 
     Without permission for the journal: none, with a warning; or NotPermitted, ``of_journal``: the
     verb says what the journal says, and "nothing" would be false.
+    Raises InputError where its last record is lost and may be the end of a transaction: a crash of
+    the machine can lose a block of what it is writing, nothing else can.
     """
     if not state.begun(here.folder):
         return replace(here, ledger={}, held={})
@@ -123,6 +125,14 @@ def reread(here: Session, *, of_journal: bool = False) -> Session:
         here.notify(f"{error}; what is ours cannot be told from what is not")
         ledger = {}
     for where in lost:
+        for entry in unfinished(ledger):
+            if entry.begin.boot_id == here.host.boot_id:
+                raise InputError(
+                    f"{where}: the last record cannot be read, and may be the end of {entry.id}: "
+                    "the machine has not been restarted since, so no crash has torn it",
+                    "'remedy audit repair --dry-run' shows what can be read; repaired, what is in "
+                    "force stays",
+                )
         here.notify(f"{where}: {LOST}")
     return replace(here, ledger=ledger, held=in_force(ledger))
 

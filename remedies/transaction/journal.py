@@ -24,6 +24,7 @@ from remedies.errors import InputError, NotPermitted, RemedyError
 from remedies.transaction import crash_points
 from remedies.transaction.record import (
     GENESIS,
+    LOST,
     TORN,
     Record,
     digest,
@@ -159,6 +160,8 @@ def _checked(
     where, first, start, end = path, 0, 0, 0
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
+            if LOST in line and lost is not None:
+                lost.append(f"{path}:{number}")
             return
         here, start, end = f"{path}:{number}", end, end + len(line)
         try:

@@ -17,6 +17,8 @@ VERSION = 2
 GENESIS = "0" * 64
 TORN = b"#"
 """What a torn line ends with. No record does: one that lacks its newline alone is torn too."""
+LOST = b"\0"
+"""What a lost block is full of. No record has it; and what a full disk cuts off has not either."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,16 @@ def intact(content: bytes, txn: str) -> Iterator[Record]:
 def readable(content: bytes) -> tuple[list[Record], list[Lost]]:
     """Return the records of a segment that bear their own hash, and the lines that are none.
 
-    A line that a crash has torn, and one without an end, were never acknowledged: they are neither.
+    A line that was torn, and one that was cut off, were never acknowledged: they are neither.
     Raises RemedyError where a newer remedy wrote one.
     """
     found: list[Record] = []
     lost: list[Lost] = []
     start = 0
-    for number, line in enumerate(content.split(b"\n")[:-1], 1):
+    *lines, tail = content.split(b"\n")
+    if LOST in tail:
+        lines.append(tail)
+    for number, line in enumerate(lines, 1):
         try:
             record, plain = parse(line, "")
             whole = digest(plain) == record.hash

@@ -128,13 +128,14 @@ def examine(folder: str) -> Damage | None:
 
 def _first_wrong(path: str) -> str | None:
     """Return why verbs cannot read the journal, or ``history`` not all of it; None if they can."""
+    lost: list[str] = []
     try:
-        ledger.transactions(latest(path))
+        ledger.transactions(latest(path, lost))
         for segment in newest_first(path):
             ledger.transactions(r for r in segment if r.kind != "checkpoint")
     except InputError as error:
         return error.what
-    return None
+    return f"{lost[0]}: the last record cannot be read" if lost else None
 
 
 def _is_damaged(there: list[Record], gone: list[Lost]) -> bool:

@@ -62,12 +62,11 @@ def test_whichever_line_is_lost_the_rest_is_kept_and_the_host_decides(
     plain = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(plain) == LINES
     lose(path, number)
-    if number == LINES - 1:
-        assert repair.examine(str(tmp_path)) is None, "the last line alone is passed over"
-        return
     left = path.read_bytes()
-    with pytest.raises(InputError, match=rf":{number + 1}: not a journal record, from byte \d+"):
-        transactions(latest(str(path)))
+    if number < LINES - 1:  # the last one alone does not count, and may have been torn in a crash
+        where = rf":{number + 1}: not a journal record, from byte \d+"
+        with pytest.raises(InputError, match=where):
+            transactions(latest(str(path)))
     settled = repaired(tmp_path, store)
     assert path.read_bytes() == left
     assert repair.examine(str(tmp_path)) is None
