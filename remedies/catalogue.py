@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Optional, Protocol, Union, cast
 
+from remedies.boot.units import needed
 from remedies.errors import UsageError
 from remedies.facts import Facts
 from remedies.model import Advice, Finding, Risk, Severity, Terms, Wanted
@@ -104,8 +105,6 @@ def harmless(condition: str) -> tuple[str, ...]:
 
 def may_write(name: str, address: str) -> bool:
     """Tell whether a fix may want a resource, be it a file that brings its rules back at boot."""
-    from remedies.boot.units import needed
-
     writes = fix(name).WRITES
     return address in writes or any(address in needed(name, mine) for mine in writes)
 

@@ -22,8 +22,10 @@ def local(moment: str) -> str:
     What is no such time (a saved file may say anything) comes back as it is.
     """
     try:
-        utc = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-        return utc.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+        utc = datetime.fromisoformat(moment[:-1])
+        if f"{utc.isoformat()}Z" != moment:  # another form of ISO 8601
+            return moment
+        return utc.replace(tzinfo=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError, OSError):
         return moment
 

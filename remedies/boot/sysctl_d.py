@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Optional
 
 from remedies.values import NamedTuple
@@ -109,7 +110,6 @@ def _covers(pattern: str, key: str) -> bool:
     """Tell whether a pattern matches a key; as in glob(3), ``*`` stays within one part."""
     if not _GLOB & set(pattern):
         return False
-    from fnmatch import fnmatchcase  # imports re, which few keys need
 
     one, other = pattern.split("/"), key.split("/")
     return len(one) == len(other) and all(map(fnmatchcase, other, one))

@@ -15,7 +15,7 @@ import os
 from typing import Optional
 
 import remedies
-from remedies import catalogue, codec, shipped
+from remedies import catalogue, codec, policy, shipped
 from remedies.bundle import archive, contents
 from remedies.errors import RemedyError
 
@@ -114,8 +114,6 @@ def _binding() -> dict[str, bytes]:
 
 def _policies() -> dict[str, bytes]:
     """Return every shipped policy, compiled."""
-    from remedies import policy
-
     return {
         f"remedies/shipped_data/compiled/{name}.json": json.dumps(
             {"tool": remedies.__version__, "policy": codec.encode(policy.load((name,)))}

@@ -1,7 +1,8 @@
 """The command line: the only code that prints or exits. One file per verb.
 
-A verb is a module with ``arguments(parser)`` and ``run(args) -> int``, and a line in ``parser``. It
-imports at its top only what its arguments need, so that help and completion stay quick.
+A verb is a module with ``arguments(parser)`` and ``run(args) -> int``, and a line in ``parser``.
+The first help page imports none of them; a verb's own page imports what the verb needs. Imports
+stand at the top, but for those that a whole library hangs on and few runs need.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import signal
 import sys
 from types import FrameType
 from typing import Optional
+
+from remedies.cli import parser, settings
+from remedies.cli.terminal import clean
+from remedies.errors import RemedyError
 
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the machine, or a limit on us, has too little of: no bug of ours."""
@@ -65,8 +70,6 @@ def _have_streams() -> None:
 
 
 def _run(words: list[str]) -> int:
-    from remedies.cli import parser, settings
-
     args = parser.parse(words)
     settings.fill(args)
     if args.netns:
@@ -79,9 +82,6 @@ def _run(words: list[str]) -> int:
 
 
 def _failed(error: Exception, verbosity: int) -> int:
-    from remedies.cli.terminal import clean
-    from remedies.errors import RemedyError
-
     if verbosity >= 2:
         import traceback
 

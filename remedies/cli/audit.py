@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
+from remedies import codec
+from remedies.cli import files, repair
 from remedies.cli.parser import agreeing
+from remedies.cli.report import rollouts
+from remedies.cli.terminal import clean
+from remedies.errors import InputError, RemedyError, UsageError
+from remedies.facts.gather import now
+from remedies.facts.host import read_host
+from remedies.model import FORMAT_VERSION
+from remedies.transaction import audit, state
+from remedies.transaction.journal import NAME
 
 if TYPE_CHECKING:
     from remedies.transaction.audit import Audit
@@ -52,11 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, sign or repair; 65 where the chain was altered or a signature is wrong."""
-    from remedies.errors import UsageError
-
     if args.action == "repair":
-        from remedies.cli import repair
-
         return repair.run(args)
     if args.dry_run or args.yes:
         raise UsageError("--dry-run and --yes are for 'audit repair'", "leave them out")
@@ -64,22 +73,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _audit(args: argparse.Namespace, head: str) -> tuple[str, Audit]:
-    import os
-
-    from remedies.facts.host import read_host
-    from remedies.transaction import audit, state
-    from remedies.transaction.journal import NAME
-
     path = os.path.join(state.folder(args.state_dir, read_host().netns), NAME)
     return path, audit.verify(path, head or None)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    import json
-
-    from remedies.cli.terminal import clean
-    from remedies.model import FORMAT_VERSION
-
     head = _head(args)
     path, audit = _audit(args, head)
     cut = bool(head) and not audit.anchor
@@ -104,8 +102,8 @@ def _verify(args: argparse.Namespace) -> int:
         return _ALTERED if audit.problems or cut else 0
     for problem in audit.problems:
         print(clean(f"{'repaired since' if problem.repaired else 'altered'}: {problem}"))
-    for repair in audit.repairs:
-        print(clean(f"repaired: {repair}"))
+    for repaired in audit.repairs:
+        print(clean(f"repaired: {repaired}"))
     if not audit.problems:
         print(clean(f"{path}: {audit.records} records, the chain holds"))
     elif not audit.open:
@@ -117,10 +115,6 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _head(args: argparse.Namespace) -> str:
     """Return the head to anchor to; empty for none. Raises UsageError, InputError."""
-    import re
-
-    from remedies.errors import UsageError
-
     given = [f"--{name}" for name in ("head", "signed", "fleet") if getattr(args, name)]
     if len(given) > 1:
         raise UsageError(f"{given[0]} and {given[1]} both name a head", "leave one out")
@@ -137,8 +131,6 @@ def _head(args: argparse.Namespace) -> str:
 
 
 def _kept_head(args: argparse.Namespace) -> str:
-    from remedies.cli.report import rollouts
-
     head: str = rollouts("give the head itself with --head").head(args)
     return head
 
@@ -155,13 +147,6 @@ def _anchor(audit: Audit, head: str) -> str:
 
 
 def _sign(args: argparse.Namespace) -> int:
-    import json
-
-    from remedies.cli import files
-    from remedies.errors import InputError, UsageError
-    from remedies.facts.gather import now
-    from remedies.facts.host import read_host
-
     if not args.key or not args.output:
         raise UsageError("audit sign takes a key and a file", "add --key FILE and -o FILE")
     path, audit = _audit(args, "")
@@ -187,10 +172,6 @@ def _sign(args: argparse.Namespace) -> int:
 
 def _signed_head(args: argparse.Namespace) -> str:
     """Return the head of a signed statement; raise InputError where statement or signature fail."""
-    from remedies import codec
-    from remedies.cli import files
-    from remedies.errors import InputError, UsageError
-
     if not args.allowed_signers or not args.signer:
         raise UsageError(
             "a signature needs to be somebody's", "add --allowed-signers FILE and --signer NAME"
@@ -217,8 +198,6 @@ def _signed_head(args: argparse.Namespace) -> str:
 
 def _ssh_keygen(action: str, *words: str, text: str = "") -> None:
     import subprocess
-
-    from remedies.errors import InputError, RemedyError
 
     argv = ["ssh-keygen", "-Y", action, *words]
     try:

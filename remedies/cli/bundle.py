@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import shlex
+
+from remedies import __version__
+from remedies.bundle import build
+from remedies.cli import files
+from remedies.model import FORMAT_VERSION
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,14 +23,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file and print its SHA-256."""
     import hashlib
-    import json
-    import os
-    import shlex
-
-    from remedies import __version__
-    from remedies.bundle import build
-    from remedies.cli import files
-    from remedies.model import FORMAT_VERSION
 
     data = build.build()
     digest = hashlib.sha256(data).hexdigest()

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
+from remedies import catalogue
+from remedies.cli import parser
+from remedies.errors import RemedyError
+from remedies.lab import scenarios
+
 FILES = ("FILE", "FILE|NAME", "FORMAT:FILE", "INVENTORY", "PLAN")
 FOLDERS = ("DIR",)
 """What a person is asked for that stands on the file system, by its name in the help."""
@@ -19,9 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the script; 1 where shtab is not installed and the shell needs it."""
-    from remedies.cli import parser
-    from remedies.errors import RemedyError
-
     tree = parser.build()
     _with_names(tree)
     if args.shell == "fish":
@@ -53,9 +55,6 @@ def _parsers(
 
 def _with_names(tree: argparse.ArgumentParser) -> None:
     """Let the names that exist be choices of ``explain`` and ``lab``: to complete, not to parse."""
-    from remedies import catalogue
-    from remedies.lab import scenarios
-
     names = {
         ("explain", "id"): (*catalogue.condition_ids(), *catalogue.fix_ids()),
         ("lab", "name"): scenarios.names(),

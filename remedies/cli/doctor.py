@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+
+from remedies.cli.terminal import Style, clean
+from remedies.model import FORMAT_VERSION
+from remedies.status import doctor
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,12 +16,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a check; 0 when detection and writing are both possible, else 1."""
-    import json
-
-    from remedies.cli.terminal import Style, clean
-    from remedies.model import FORMAT_VERSION
-    from remedies.status import doctor
-
     checks = doctor.checks(args.state_dir)
     if args.json:
         plain = [

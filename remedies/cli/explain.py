@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
+
+from remedies import catalogue
+from remedies.cli.terminal import Style
+from remedies.errors import UsageError
+from remedies.model import FORMAT_VERSION
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +21,6 @@ def run(args: argparse.Namespace) -> int:
     """Print the documentation of a condition or fix; 64 for an id that does not exist."""
     import difflib
     import inspect
-    import json
-
-    from remedies import catalogue
-    from remedies.cli.terminal import Style
-    from remedies.errors import UsageError
-    from remedies.model import FORMAT_VERSION
 
     known = {**dict.fromkeys(catalogue.condition_ids(), "condition"),
              **dict.fromkeys(catalogue.fix_ids(), "fix")}  # fmt: skip

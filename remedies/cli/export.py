@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+
+from remedies.cli import files
+from remedies.errors import InputError
+from remedies.fleet import export
+from remedies.model import FORMAT_VERSION
+from remedies.planning import savedplan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,15 +22,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the playbooks and name them."""
-    import json
-    import os
-
-    from remedies.cli import files
-    from remedies.errors import InputError
-    from remedies.fleet import export
-    from remedies.model import FORMAT_VERSION
-    from remedies.planning import savedplan
-
     plan = savedplan.read(files.read_file(args.plan, "plan"), args.plan)
     texts = export.playbooks(plan)
     try:

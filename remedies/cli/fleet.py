@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from remedies.cli import fleet_actions
 from remedies.cli.parser import agreeing, duration
 
 ACTIONS = {
@@ -114,6 +115,4 @@ def _rollout(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action; the exit code is the worst of all hosts'."""
-    from remedies.cli import fleet_actions
-
     return fleet_actions.run(args)

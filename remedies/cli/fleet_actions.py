@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.cli import fleet_interrupted, fleet_rollout
+from remedies.cli import fleet_interrupted, fleet_report, fleet_rollout
 from remedies.cli.consenting import ask
 from remedies.cli.fleet_interrupted import Stopped
 from remedies.cli.fleet_inventory import given, meant, play, runs_folder
@@ -39,8 +39,6 @@ def _run(args: argparse.Namespace) -> int:
     if args.action == "apply":
         return fleet_rollout.resume(args) if args.resume else fleet_rollout.apply(args)
     if args.action == "report" and args.output:
-        from remedies.cli import fleet_report
-
         return fleet_report.run(args)
     actions = {"plan": _plan, "rollback": _rollback}
     return actions.get(args.action, _simple)(args)

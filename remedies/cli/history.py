@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 from typing import TYPE_CHECKING
+
+from remedies.cli.terminal import Style, clean
+from remedies.facts.host import read_host
+from remedies.model import FORMAT_VERSION
+from remedies.operations import session
+from remedies.printable import local
+from remedies.transaction import state
 
 if TYPE_CHECKING:
     from remedies.transaction.ledger import Transaction
@@ -25,16 +34,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the newest transactions, newest first."""
-    import itertools
-    import json
-
-    from remedies.cli.terminal import Style, clean
-    from remedies.facts.host import read_host
-    from remedies.model import FORMAT_VERSION
-    from remedies.operations import session
-    from remedies.printable import local
-    from remedies.transaction import state
-
     folder = state.folder(args.state_dir, read_host().netns)
     most = args.limit if args.limit > 0 else None
     told = session.newest(folder)

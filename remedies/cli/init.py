@@ -8,11 +8,15 @@ it, and the same verb with the policy that was named before puts it back.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 from remedies import shipped
+from remedies.cli import consenting, files, settings, starting
+from remedies.cli.next_command import again
 from remedies.cli.parser import agreeing
 from remedies.errors import ConfigError, UsageError
+from remedies.model import FORMAT_VERSION
 from remedies.policy.sources import anywhere
 
 
@@ -40,12 +44,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the settings file; 64 where no policy is named, 78 where it is no policy."""
-    import json
-
-    from remedies.cli import consenting, files, settings, starting
-    from remedies.cli.next_command import again
-    from remedies.model import FORMAT_VERSION
-
     named = _named(args)
     starting.load_policy(args)
     if not args.dry_run:
@@ -105,8 +103,6 @@ def edited(text: str, wanted: dict[str, object]) -> str:
 
     Raises ConfigError for a value that a settings file cannot hold.
     """
-    from remedies.cli import settings
-
     lines, dropping = [], False
     for line in text.splitlines():
         if line and not line[0].isspace() and line[0] not in "#;":  # a key begins, or the section

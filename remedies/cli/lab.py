@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import json
+import os
+import sys
+from dataclasses import asdict
 
+from remedies.cli.lab_output import Teller
 from remedies.errors import UsageError
-from remedies.lab import NATS
-
-if TYPE_CHECKING:
-    from remedies.lab.world import Options
+from remedies.lab import NATS, registry, scenarios
+from remedies.lab.run import run as run_story
+from remedies.lab.run import up
+from remedies.lab.world import Options
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,25 +46,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from remedies.lab.world import Options
-
     if not args.name:
         raise UsageError(f"lab {args.action} needs a scenario", "see: remedy lab list")
     return Options(args.nat, args.family, args.healthy, args.backend)
 
 
 def _json(kind: str, **values: object) -> None:
-    import json
-
     print(json.dumps({"format_version": "1.0", "kind": kind, **values}, indent=2))
 
 
 def _list(args: argparse.Namespace) -> int:
-    import os
-    from dataclasses import asdict
-
-    from remedies.lab import registry, scenarios
-
     found = {name: scenarios.summary(scenarios.load(name)) for name in scenarios.names()}
     worlds = registry.worlds() if os.geteuid() == 0 else ()
     if args.json:
@@ -77,11 +72,6 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from remedies.cli.lab_output import Teller
-    from remedies.lab.run import run as run_story
-
     options = _options(args)
     result = run_story(args.name, options, Teller(args), keep=args.keep)
     if args.json:
@@ -106,10 +96,6 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _up(args: argparse.Namespace) -> int:
-    import sys
-
-    from remedies.lab.run import up
-
     world, look = up(args.name, _options(args))
     roles = ("client", "host", "server")
     attempt = f"{sys.executable} -m remedies.lab.attempt {world.id}"
@@ -129,8 +115,6 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _down(args: argparse.Namespace) -> int:
-    from remedies.lab import registry
-
     if bool(args.name) == args.all:
         raise UsageError("lab down needs a scenario, the id of a world, or --all")
     removed = registry.sweep(kept=True, only=args.name or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
@@ -49,8 +50,6 @@ class Teller:
 
     def command(self, argv: Sequence[str]) -> None:
         """Print a command as one would type it."""
-        import shlex
-
         self._say(f"  $ {shlex.join(argv)}", "cyan")
 
     def output(self, text: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import json
 
-if TYPE_CHECKING:
-    from remedies.cli.terminal import Style
+from remedies import catalogue
+from remedies.cli.terminal import Style
+from remedies.model import FORMAT_VERSION
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +16,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print ids and titles."""
-    import json
-
-    from remedies import catalogue
-    from remedies.cli.terminal import Style
-    from remedies.model import FORMAT_VERSION
-
     conditions = [(name, catalogue.condition(name)) for name in catalogue.condition_ids()]
     fixes = [(name, catalogue.fix(name)) for name in catalogue.fix_ids()]
     if args.json:

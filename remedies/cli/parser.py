@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Optional
 
 from remedies import __version__
 from remedies.errors import UsageError
+from remedies.printable import clean
 
 VERBS = {
     "scan": "detect faults and show the evidence; changes nothing",
@@ -259,6 +260,4 @@ def _verb_of(words: list[str]) -> Optional[str]:
 
 def warn(message: str) -> None:
     """Say something beside the result."""
-    from remedies.printable import clean
-
     print(f"remedy: {clean(message)}", file=sys.stderr)

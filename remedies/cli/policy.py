@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from remedies.policy.document import Problem
-
+from remedies import codec, model
+from remedies.cli import settings
+from remedies.errors import ConfigError
+from remedies.model import FORMAT_VERSION
+from remedies.policy import DEFAULT, waivers
+from remedies.policy.compile import compile_all, compile_policy
+from remedies.policy.document import Problem, Problems
+from remedies.policy.schema import json_schema
+from remedies.policy.show import to_yaml
+from remedies.values import replace
 
 _EXIT_BAD_POLICY = 78
 
@@ -37,12 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one action; return 78 where a policy is wrong. Raises ConfigError from ``show``."""
-    from remedies.policy import DEFAULT
-
     in_force = tuple(args.policy or DEFAULT)
     if args.action == "schema":
-        from remedies.policy.schema import json_schema
-
         print(json.dumps(json_schema(), indent=2))
         return 0
     if args.action == "check":
@@ -52,19 +55,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(sources: tuple[str, ...], args: argparse.Namespace) -> int:
     """Print the effective policy, with ``--backend`` and the setting ``persist`` laid over it."""
-    from remedies import codec, model
-    from remedies.cli.settings import FILE
-    from remedies.policy.compile import compile_policy
-    from remedies.policy.show import to_yaml
-    from remedies.values import replace
-
     policy = compile_policy(sources).policy
     origins = dict(policy.origins)
     if args.backend:
         origins["backend"] = "--backend"
         policy = replace(policy, backend=args.backend)
     if args.persist is not None:
-        origins["persist"] = FILE
+        origins["persist"] = settings.FILE
         policy = replace(policy, persist=args.persist)
     policy = replace(policy, origins=origins, source=args.policy_source)
     if args.json:
@@ -77,8 +74,6 @@ def _show(sources: tuple[str, ...], args: argparse.Namespace) -> int:
 
 def _check(groups: list[tuple[str, ...]], as_json: bool) -> int:
     """Print every problem of every group of sources, one a line."""
-    from remedies.model import FORMAT_VERSION
-
     found = [(", ".join(group), _problems(group)) for group in groups]
     if as_json:
         policies = [
@@ -98,11 +93,6 @@ def _check(groups: list[tuple[str, ...]], as_json: bool) -> int:
 
 def _problems(sources: tuple[str, ...]) -> list[Problem]:
     """Return everything wrong with a group of sources, expired waivers too."""
-    from remedies.errors import ConfigError
-    from remedies.policy import waivers
-    from remedies.policy.compile import compile_all
-    from remedies.policy.document import Problem, Problems
-
     try:
         policy = compile_all(sources).policy
     except Problems as found:

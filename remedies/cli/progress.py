@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 AFTER = 1.0
@@ -18,7 +19,6 @@ def shown(args: argparse.Namespace, what: str) -> Iterator[None]:
     if args.quiet or args.plain or not sys.stderr.isatty():
         yield
         return
-    import threading  # not a signal: that would break into a library's system call
 
     over = threading.Event()
     wipe = "\n" if os.environ.get("TERM") in (None, "dumb") else "\r\x1b[K"

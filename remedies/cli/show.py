@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
+
+from remedies import codec
+from remedies.cli.render import changes_text
+from remedies.cli.terminal import Style, clean
+from remedies.errors import UsageError
+from remedies.facts.host import read_host
+from remedies.model import FORMAT_VERSION
+from remedies.operations import session
+from remedies.printable import local
+from remedies.transaction import state
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,18 +23,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a transaction; 64 where there is none."""
-    import json
-
-    from remedies import codec
-    from remedies.cli.render import changes_text
-    from remedies.cli.terminal import Style, clean
-    from remedies.errors import UsageError
-    from remedies.facts.host import read_host
-    from remedies.model import FORMAT_VERSION
-    from remedies.operations import session
-    from remedies.printable import local
-    from remedies.transaction import state
-
     folder = state.folder(args.state_dir, read_host().netns)
     entry = next(session.newest(folder, args.transaction), None)
     if not args.transaction or entry is None:

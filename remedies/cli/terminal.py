@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 
 from remedies.cli.parser import columns
 from remedies.printable import clean
@@ -51,7 +52,6 @@ class Style:
         """
         if not self.width or len(indent) + len(text) <= self.width:
             return [indent + text]
-        import textwrap  # only a terminal pays for it
 
         width = max(self.width, len(indent) + _NARROWEST)
         return textwrap.wrap(

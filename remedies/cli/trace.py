@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from remedies import codec
+from remedies.cli.next_command import again
 from remedies.cli.parser import duration
+from remedies.cli.terminal import Style, clean
+from remedies.errors import NotPermitted, Unreadable
+from remedies.trace.event import Event
+from remedies.trace.session import Session
+from remedies.trace.stop_signal import Ending
 
 if TYPE_CHECKING:
-    from remedies.cli.terminal import Style
-    from remedies.trace.event import Event, More, Summary
+    from remedies.trace.event import More, Summary
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,12 +39,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
-    from remedies.cli.terminal import Style
-    from remedies.errors import NotPermitted, Unreadable
-    from remedies.trace.event import Event
-    from remedies.trace.session import Session
-    from remedies.trace.stop_signal import Ending
-
     style = Style(args)
     try:
         with Ending() as ending, Session(syn=args.syn) as session:
@@ -56,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _begin(args: argparse.Namespace) -> None:
-    import sys
-
     if not args.quiet:
         what = "resets, port unreachables" + (" and repeated SYNs" if args.syn else "")
         print(f"listening for {what} for {args.seconds:g} s", file=sys.stderr, flush=True)
@@ -65,10 +67,6 @@ def _begin(args: argparse.Namespace) -> None:
 
 def _line(kind: str, **values: Any) -> None:
     """Print one line of JSON at once."""
-    import json
-
-    from remedies import codec
-
     plain = {"format_version": "1.0", "kind": kind}
     plain.update((name, codec.encode(value)) for name, value in values.items())
     print(json.dumps(plain, separators=(",", ":")), flush=True)
@@ -96,12 +94,9 @@ def _fields(event: Event) -> dict[str, Any]:
 
 
 def _event(args: argparse.Namespace, style: Style, event: Event) -> None:
-    from remedies.cli.terminal import clean
-
     if args.json:
         _line("trace-event", **_fields(event))
         return
-    import time
 
     clock = time.strftime("%H:%M:%S", time.localtime(event.time))
     text = f"{clock}.{int(event.time % 1 * 1000):03}  {clean(event.meaning.text)}"
@@ -133,8 +128,6 @@ def _more(args: argparse.Namespace, more: More) -> None:
 
 
 def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
-    from remedies.cli.terminal import clean
-
     if args.json:
         _line(
             "trace",
@@ -173,8 +166,6 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     for reason in summary.unread:
         print(f"not read: {clean(reason)}")
     if not args.quiet:
-        from remedies.cli.next_command import again
-
         verb = "plan" if summary.proven else "scan"
         why = "shows what would be changed" if summary.proven else "looks for what only waits"
         print(f"\nNext: '{again(args, verb)}' {why}.")
@@ -182,7 +173,5 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
 
 def _utc(seconds: float) -> str:
     """Return RFC 3339, UTC, to the microsecond."""
-    import datetime
-
     when = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
     return when.isoformat(timespec="microseconds").replace("+00:00", "Z")

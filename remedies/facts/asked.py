@@ -13,6 +13,7 @@ flow as replied before any output filter: a replied flow whose answer did not le
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
 from collections.abc import Iterable
@@ -20,6 +21,10 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
 from remedies.netlink.flow import Flow, Tuple
+from remedies.tap import segments
+from remedies.tap.lookups import Questions
+from remedies.tap.ring import Ring
+from remedies.tap.segments import spell, turned, way_of
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -117,10 +122,6 @@ class _Listening:
     """The packet socket, who asked, and what conntrack has for it."""
 
     def __init__(self, ports: tuple[int, ...]) -> None:
-        from remedies.tap import segments
-        from remedies.tap.lookups import Questions
-        from remedies.tap.ring import Ring
-
         self._begin = time.monotonic()
         self._ports = frozenset(ports)
         self._first: dict[bytes, tuple[float, int]] = {}
@@ -138,8 +139,6 @@ class _Listening:
         self._take(self._ring.read(_AT_ONCE))
 
     def _take(self, packets: Iterable[Packet]) -> None:
-        from remedies.tap.segments import spell, turned, way_of
-
         for packet in packets:
             way = way_of(packet.content)
             if way is None:
@@ -162,8 +161,6 @@ class _Listening:
         return questions.flow("udp", way) or questions.flow("udp", way.turned)
 
     def finish(self) -> Asked:
-        from remedies.tap.segments import spell
-
         self._take(self._ring.drain())
         self._ring.close()
         now = time.time()
@@ -206,8 +203,6 @@ class _Listening:
 
 
 def _name(link: int) -> str:
-    import socket
-
     try:
         return socket.if_indextoname(link)
     except OSError:

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 from remedies.facts import Asking
+from remedies.facts.services import PROXY
 from remedies.facts.sockets import Sockets
+from remedies.namespaces.containers import answers
+from remedies.namespaces.containers import parse as names_of
 from remedies.values import dataclass
 
 AFTER = ("sockets",)
@@ -34,13 +37,10 @@ class Docker:
 
 def read(asking: Asking) -> Docker:
     """Ask where some docker-proxy may answer from a wrong address; never raises."""
-    from remedies.facts.services import PROXY
-
     sockets = asking.earlier(Sockets)
     held = () if sockets is None else sockets.wildcard
     if not any(s.owner is not None and s.owner.name == PROXY and not s.pktinfo for s in held):
         return Docker()
-    from remedies.namespaces.containers import answers
 
     unread: list[str] = []
     found = tuple(each for answer in answers(unread) for each in parse(answer))
@@ -52,8 +52,6 @@ def parse(answer: bytes) -> tuple[Container, ...]:
 
     Docker Engine API, "List containers": ``NetworkSettings.Networks``.
     """
-    from remedies.namespaces.containers import parse as names_of
-
     names = names_of(answer)
     listed = json.loads(answer.partition(b"\r\n\r\n")[2]) if names else ()
     return tuple(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking
+from remedies.facts import Asking, sysctl
+from remedies.netlink import conntrack
 from remedies.netlink.flow import Flow
+from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.values import dataclass
 
 AFTER = ("sysctl", "counters", "tap")
@@ -48,8 +50,6 @@ def read(asking: Asking) -> Flows:
     An empty table is not walked, and where conntrack is not there nothing is asked: the request
     itself would load its modules. Raises Unreadable where nf_conntrack_count cannot be read.
     """
-    from remedies.facts import sysctl
-
     try:
         count = int(sysctl.value("net.netfilter.nf_conntrack_count"))
         most = int(sysctl.value("net.netfilter.nf_conntrack_max"))
@@ -74,9 +74,6 @@ def read(asking: Asking) -> Flows:
 
 def _unreplied(asking: Asking, unread: list[str]) -> tuple[tuple[Flow, ...], bool]:
     """Return the flows, and whether there were more than the limit."""
-    from remedies.netlink import conntrack
-    from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
-
     found: list[Flow] = []
     try:
         with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
@@ -90,9 +87,6 @@ def _unreplied(asking: Asking, unread: list[str]) -> tuple[tuple[Flow, ...], boo
 
 
 def _shares(asking: Asking, unread: list[str]) -> tuple[Share, ...]:
-    from remedies.netlink import conntrack
-    from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
-
     try:
         with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
             most = conntrack.udp_shares(client)[:MOST_SHARES]

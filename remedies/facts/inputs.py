@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import open_stores
 from remedies.rules.admission import InputChain, InputRule
+from remedies.rules.matching import conjoin
+from remedies.rules.rule import Match
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -63,9 +65,6 @@ def read(asking: Asking) -> Inputs:
 
 def _rules(store: Store, base: Base) -> tuple[InputRule, ...]:
     """Return the rules with a verdict that UDP or TCP can meet, of all that ``base`` reaches."""
-    from remedies.rules.matching import conjoin
-    from remedies.rules.rule import Match
-
     transport = Match(protocols=("udp", "tcp"))
     waiting, seen = [base.chain], {base.chain}
     found: list[InputRule] = []

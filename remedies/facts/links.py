@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.netlink import route
 from remedies.netlink.links import Address, Link, Links
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 
 _SCOPES = {253: "link", 254: "host"}  # enum rt_scope_t, include/uapi/linux/rtnetlink.h
 
 
 def read(asking: Asking) -> Links:
     """Read interfaces and addresses; raise Unreadable where rtnetlink does not answer."""
-    from remedies.netlink import route
-    from remedies.netlink.socket import NETLINK_ROUTE, Netlink
-
     try:
         with Netlink(NETLINK_ROUTE, asking.deadline()) as client:
             links = route.links(client)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
+from remedies.netfilter.walk import collect
 from remedies.rules.rule import NAT_ACTIONS, PacketRule
 from remedies.values import dataclass
 
@@ -43,7 +44,6 @@ def read(asking: Asking) -> Nat:
     foreign = earlier is not None and any(not rule.ours for rule in earlier.notracks)
     if TOPIC not in asking.topics and not foreign:
         return Nat(asked=False)
-    from remedies.netfilter.walk import collect
 
     stores, unread = open_stores(asking.deadline())
     rules: list[PacketRule] = []

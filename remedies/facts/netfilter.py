@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
+from remedies.netfilter import walk
+from remedies.netfilter.invalid import effective
 from remedies.netfilter.redirects import Redirect, redirects
+from remedies.netfilter.stores import Legacy, NfTables
 from remedies.rules.rule import NAT_ACTIONS, NatAction, PacketRule
-from remedies.values import dataclass, field
+from remedies.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
@@ -79,8 +82,6 @@ def open_stores(deadline: float) -> tuple[list[Store], list[str]]:
 
     Raises Unreadable where none may be read: without CAP_NET_ADMIN.
     """
-    from remedies.netfilter.stores import Legacy, NfTables
-
     stores: list[Store] = []
     unread: list[str] = []
     try:
@@ -166,8 +167,6 @@ class _Reading:
             self._drops(store, base)
 
     def _nat(self, store: Store, base: Base) -> None:
-        from remedies.netfilter import walk
-
         place = f"{base.backend} {base.family} {base.table} {base.chain}"
         try:
             for chain, raw in walk.reachable(store, base, walk.NAT_WORDS):
@@ -192,8 +191,6 @@ class _Reading:
         return "dnat" in seen and not _SOURCE_KINDS.isdisjoint(seen)
 
     def _notracks(self, store: Store, base: Base) -> None:
-        from remedies.netfilter import walk
-
         try:
             if any(True for _ in walk.reachable(store, base, walk.NOTRACK_WORDS)):
                 self.notracks.extend(walk.collect(store, base, ("notrack",)))
@@ -203,9 +200,6 @@ class _Reading:
             )
 
     def _drops(self, store: Store, base: Base) -> None:
-        from remedies.netfilter.invalid import effective
-        from remedies.values import replace
-
         try:
             for rule in effective(store, base):
                 hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
@@ -219,8 +213,6 @@ def _tracks(stores: list[Store], reading: _Reading) -> bool:
 
     Flows in the table answer it at once, unless a rule of ours may be what put them there.
     """
-    from remedies.netfilter import walk
-
     chains = [
         (store, family, table, chain)
         for store in stores
@@ -240,8 +232,6 @@ def _tracks(stores: list[Store], reading: _Reading) -> bool:
 
 def _tracking(chains: list[tuple[Store, str, str, str]]) -> Iterator[bytes]:
     """Yield the rules that look as if they track and, decoded, do."""
-    from remedies.netfilter import walk
-
     for store, family, table, chain in chains:
         for raw in store.raw(family, table, chain):
             if walk.mentions(raw, walk.TRACK_WORDS) and any(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking
+from remedies.facts import Asking, sysctl
 from remedies.netlink import conntrack
 from remedies.netlink.conntrack import IPS_SEEN_REPLY, Entry, flow_of
 from remedies.netlink.flow import Flow, Tuple
@@ -143,8 +143,6 @@ class _Watch:
 
 def _unreplied(asking: Asking) -> list[Entry]:
     """Return the first TCP entries without a reply; none where nothing is tracked."""
-    from remedies.facts import sysctl
-
     try:
         if sysctl.value("net.netfilter.nf_conntrack_count") == "0":
             return []

@@ -15,6 +15,7 @@ from typing import Optional
 from remedies.boot.sysctl_d import assignments, normal
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.facts.host import read_host
 from remedies.facts.writers import CNI, KNOWN, UFW_INIT
 from remedies.values import dataclass
 
@@ -234,8 +235,6 @@ def concerning(address: str, owners: Owners) -> tuple[str, ...]:
 
 def suspects(address: str) -> tuple[str, ...]:
     """Look who on this host may have written a resource, for a message; empty where unknown."""
-    from remedies.facts.host import read_host
-
     try:
         owners: Optional[Owners] = read(Asking(host=read_host(), timeout=1.0))
     except (OSError, Unreadable):

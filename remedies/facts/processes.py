@@ -7,11 +7,11 @@ getsockopt(2): the program notices nothing.
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
 import socket
 import time
-from typing import Optional
+from typing import Any, Optional
 
 from remedies.facts.process import Process, process
 from remedies.values import NamedTuple
@@ -98,12 +98,17 @@ def _describe(pid: int, held: dict[int, tuple[int, int]]) -> dict[int, Seen]:
         os.close(handle)
 
 
-_syscall = ctypes.CDLL(None).syscall
-
-
 def copy_of(handle: int, descriptor: int) -> int:
     """Return a copy of another process's descriptor (pidfd_getfd(2)), below 0 where refused."""
-    return int(_syscall(_PIDFD_GETFD, handle, descriptor, 0))
+    return int(_syscall()(_PIDFD_GETFD, handle, descriptor, 0))
+
+
+@functools.cache
+def _syscall() -> Any:
+    """Return libc's syscall(2); few runs look into other processes, and ctypes takes long."""
+    import ctypes
+
+    return ctypes.CDLL(None).syscall
 
 
 def _pktinfo(handle: int, descriptor: int, family: int) -> bool | None:

@@ -7,6 +7,8 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.netlink import route
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.values import dataclass
 
 # What the kernel itself makes: local, main and, for IPv4, default (fib_default_rules_init(),
@@ -45,9 +47,6 @@ def read(asking: Asking) -> Routes:
 
     Raises Unreadable where rtnetlink does not answer.
     """
-    from remedies.netlink import route
-    from remedies.netlink.socket import NETLINK_ROUTE, Netlink
-
     try:
         with Netlink(NETLINK_ROUTE, asking.deadline(), strict=True) as client:
             defaults = route.default_routes(client)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter
+from remedies.netlink import diag
+from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 from remedies.rules.prefixes import parse
 from remedies.rules.rule import PacketRule, PortRange
 from remedies.values import dataclass
@@ -73,8 +75,6 @@ def read(asking: Asking) -> Served:
     wanted = tuple(dict.fromkeys(end for rule in foreign for end in ends_of(rule)))[:_MOST]
     if not wanted:
         return Served()
-    from remedies.netlink import diag
-    from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 
     found = []
     try:

@@ -15,7 +15,11 @@ import socket
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking
+from remedies.facts import Asking, sysctl
+from remedies.facts.processes import copy_of
+from remedies.netlink import conntrack, diag
+from remedies.netlink.flow import Tuple
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
 from remedies.values import dataclass
 
 RESOLV_CONF = "/etc/resolv.conf"
@@ -126,8 +130,6 @@ def _text(path: str) -> str:
 
 
 def _loose() -> Optional[bool]:
-    from remedies.facts import sysctl
-
     try:
         return sysctl.value(_LOOSE) != "0"
     except OSError:
@@ -188,8 +190,6 @@ def _sockets(pid: int, unread: list[str]) -> list[Ends]:
 
 def _ends(handle: int, number: int, unread: list[str]) -> Optional[Ends]:
     """Return the ends of one socket, None where it is no established TCP connection."""
-    from remedies.facts.processes import copy_of
-
     copy = copy_of(handle, number)
     if copy < 0:
         unread.append("sockets of the session: not permitted; run as root")
@@ -213,9 +213,6 @@ def _plain(address: str) -> str:
 
 
 def _alive(asking: Asking, ends: Ends, unread: list[str]) -> bool:
-    from remedies.netlink import diag
-    from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
-
     peer, peer_port, own, port = ends
     try:
         with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
@@ -239,11 +236,6 @@ def _tracked(
 
     Nothing is asked where the table is empty: the request itself would load modules.
     """
-    from remedies.facts import sysctl
-    from remedies.netlink import conntrack
-    from remedies.netlink.flow import Tuple
-    from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
-
     try:
         if sysctl.value("net.netfilter.nf_conntrack_count") == "0":
             return False, None

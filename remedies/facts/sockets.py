@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking
+from remedies.facts import Asking, processes
+from remedies.facts.flows import PRESSURE
 from remedies.facts.process import Process
 from remedies.facts.sysctl import Sysctl
+from remedies.netlink.diag import bound_udp, wildcard_udp
 from remedies.netlink.links import Links
+from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -95,9 +98,6 @@ def read(asking: Asking) -> Sockets:
     nearly full (which service fills it?).
     Raises Unreadable where sock_diag does not answer.
     """
-    from remedies.netlink.diag import bound_udp, wildcard_udp
-    from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
-
     links = asking.earlier(Links)
     try:
         with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
@@ -125,7 +125,6 @@ def read(asking: Asking) -> Sockets:
     fact = Sockets(tuple(found), bound, tuple(item for item, _ in connected), cut)
     if not wanted:
         return fact
-    from remedies.facts import processes
 
     seen, unread = processes.look_up(wanted, asking.deadline())
     owners = {inode: one.owner for inode, one in seen.items()}
@@ -194,8 +193,6 @@ def _device(index: int) -> str:
 
 
 def _nearly_full(asking: Asking) -> bool:
-    from remedies.facts.flows import PRESSURE
-
     sysctl = asking.earlier(Sysctl)
     values = {} if sysctl is None else sysctl.values
     try:

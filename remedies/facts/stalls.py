@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
 from remedies.netlink.flow import Flow, Tuple
-from remedies.tap.streams import DATA
+from remedies.tap import segments
+from remedies.tap.lookups import Questions
+from remedies.tap.origin import Origin
+from remedies.tap.ring import Ring
+from remedies.tap.segments import written
+from remedies.tap.streams import DATA, Streams
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.tap.ring import Packet
-    from remedies.tap.streams import Streams, Suspect
+    from remedies.tap.streams import Suspect
 
 _BLOCKS = 32  # 2 MiB: some 15,000 segments between two looks
 _AT_ONCE = 16
@@ -76,10 +81,6 @@ class _Listening:
     """The packet socket, and what it says of each connection."""
 
     def __init__(self) -> None:
-        from remedies.tap import segments
-        from remedies.tap.ring import Ring
-        from remedies.tap.streams import Streams
-
         self._begin = time.monotonic()
         self._share = self._lost = 0
         self._streams = Streams(_CONNECTIONS)
@@ -93,8 +94,6 @@ class _Listening:
         self._take(self._ring.read(_AT_ONCE))
 
     def _take(self, packets: Iterable[Packet]) -> None:
-        from remedies.tap import segments
-
         take = self._streams.take
         for packet in packets:
             said = segments.segment_of(packet.content)
@@ -109,9 +108,6 @@ class _Listening:
             self._ring.refilter(segments.program(self._share))
 
     def finish(self) -> Stalls:
-        from remedies.tap.lookups import Questions
-        from remedies.tap.origin import Origin
-
         self._take(self._ring.drain())
         listened = time.monotonic() - self._begin
         self.close()
@@ -144,8 +140,6 @@ def passed_on(streams: Streams, suspect: Suspect, flow: Optional[Flow], share: i
     NAT leaves sequence numbers as they are. What leaves by other ports may be of a share that is
     not heard: it counts as passed on.
     """
-    from remedies.tap.segments import written
-
     if flow is None or not flow.nat or suspect.kind != DATA:
         return False
     other = (flow.reply if suspect.way == flow.original else flow.original).turned

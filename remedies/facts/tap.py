@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.facts import Asking, Watch
 from remedies.netlink.flow import Flow
+from remedies.tap.listener import Listener
+from remedies.tap.lookups import Questions, owner
+from remedies.tap.origin import FORWARDED
+from remedies.tap.packets import REFUSED, RESET
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -96,9 +100,6 @@ class _Listening:
     """The tap, and what conntrack says about what it hears."""
 
     def __init__(self) -> None:
-        from remedies.tap.listener import Listener
-        from remedies.tap.lookups import Questions
-
         self._begin = time.monotonic()
         self._questions = Questions()
         self._tap = Listener(blocks=_BLOCKS, limit=_MOST_TUPLES, rate=_PER_SECOND)
@@ -112,9 +113,6 @@ class _Listening:
             self._ask(entry)
 
     def finish(self) -> Tap:
-        from remedies.tap.origin import FORWARDED
-        from remedies.tap.packets import REFUSED, RESET
-
         for entry in self._tap.drain():
             self._ask(entry)
         lost = self._tap.lost()
@@ -152,9 +150,6 @@ class _Listening:
 
     def _ask(self, entry: Entry) -> None:
         """Find the flow that a packet speaks of, now: it may be gone when the window ends."""
-        from remedies.tap.lookups import owner
-        from remedies.tap.packets import REFUSED, RESET
-
         heard, flow = entry.heard, None
         local = self._tap.origin.local()
         if heard.event == RESET:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -109,8 +111,6 @@ def play(
     Raises InputError where no host is meant, RemedyError where ansible-runner is missing or Ansible
     does not start. A signal ends Ansible and does then what it does anywhere.
     """
-    import shlex
-
     if agreed is not None:
         demand(agreed)
     interface = _interface()
@@ -162,8 +162,6 @@ def _go_on() -> bool:
 
 def _interface() -> Any:
     """Return ansible-runner's interface. Raises RemedyError where it is not installed."""
-    import importlib
-
     try:
         return importlib.import_module("ansible_runner.interface")
     except ImportError:

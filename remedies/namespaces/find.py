@@ -7,9 +7,13 @@ looked at one by one.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 
+from remedies.errors import UsageError
+from remedies.namespaces import netns
+from remedies.namespaces.containers import placement
 from remedies.namespaces.netns import CLONE_NEWNET, RUN_DIR
 from remedies.values import dataclass, field
 
@@ -83,8 +87,6 @@ def _named(folder: str) -> Iterator[tuple[str, Key]]:
 
     A name whose mount is gone is an ordinary file, and is passed over.
     """
-    import fcntl
-
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -120,8 +122,6 @@ def _namespace(key: Key, seen: _Found, *, own: bool) -> Namespace:
 
 def _containers(pids: list[int]) -> tuple[str, ...]:
     """Return the containers that processes belong to, by their cgroups."""
-    from remedies.namespaces.containers import placement
-
     ids: dict[str, None] = {}
     for pid in pids:
         try:
@@ -152,9 +152,6 @@ def enter(namespace: Namespace) -> bool:
     Pids and names are used again, so what was entered is compared with what was meant. Raises
     NotPermitted without CAP_SYS_ADMIN.
     """
-    from remedies.errors import UsageError
-    from remedies.namespaces import netns
-
     for path in namespace.paths:
         if not _leads(path, namespace):
             continue

@@ -9,6 +9,7 @@ Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, 
 
 from __future__ import annotations
 
+import json
 from typing import Any, Optional
 
 from remedies.errors import RemedyError, Unreadable, WriteFailed
@@ -64,8 +65,6 @@ def _words(error: str) -> str:
 
 
 def _execute(commands: list[Command], *, stateless: bool = True, dry_run: bool = False) -> str:
-    import json
-
     nft = _context(_library(), stateless=stateless, dry_run=dry_run)
     batch = {"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]}
     code, output, error = nft.cmd(json.dumps(batch))
@@ -80,8 +79,6 @@ def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[st
     ``stateless`` leaves counter values out (``"counter": null``). Raises Unreadable with nft's
     words, or when the binding or the library is missing.
     """
-    import json
-
     try:
         output = _execute(commands, stateless=stateless)
     except _Failed as error:

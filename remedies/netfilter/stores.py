@@ -13,6 +13,7 @@ from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy
+from remedies.netfilter.expressions import decode
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
 from remedies.rules import render
@@ -182,7 +183,6 @@ class NfTables:
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what a raw rule means, its sets read."""
-        from remedies.netfilter.expressions import decode
 
         def elements(name: str) -> list[nft.Element]:
             try:

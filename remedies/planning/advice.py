@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from remedies.errors import InputError, RemedyError
 from remedies.model import Advice, Plan
 
 Values = Mapping[str, Any]
@@ -32,8 +33,6 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
             return short
         return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # of a saved plan
-        from remedies.errors import InputError
-
         raise InputError(
             f"the advice of {advice.fix} is not as expected ({error!r})", "make a new plan"
         ) from error
@@ -116,8 +115,6 @@ PROGRAMS = {
 
 
 def _rendered(template: str, values: Values) -> str:
-    from remedies.errors import RemedyError
-
     try:
         import jinja2
     except ImportError:

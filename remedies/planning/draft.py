@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Optional, TypeVar
 
 from remedies import catalogue, codec
+from remedies.boot.units import boot_files
 from remedies.errors import NotPermitted, Unreadable, WriteFailed
 from remedies.facts import Facts, name_of
 from remedies.model import (
@@ -157,8 +158,6 @@ class Draft:
             if wish.terms.persist and not wish.wanted.boot:
                 lasting.setdefault(wish.fix, []).append(wish)
         for fix, wishes in lasting.items():
-            from remedies.boot.units import boot_files
-
             first = wishes[0]
             for wanted in boot_files(fix, tuple(wish.wanted for wish in wishes)):
                 self.wanted[wanted.resource] = _Wish(
@@ -168,8 +167,6 @@ class Draft:
 
 def _cannot_last(reads: Reads, fix: str, desired: tuple[Wanted, ...]) -> Optional[str]:
     """Return why the boot files of a fix could not be written here, None where they could."""
-    from remedies.boot.units import boot_files  # only policies that persist pay for it
-
     for wanted in (*desired, *boot_files(fix, desired)):
         if not wanted.boot:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from remedies.model import Finding, Waiver
 from remedies.values import replace
@@ -38,7 +39,6 @@ def _judged(finding: Finding, waivers: list[Waiver]) -> Finding:
     """Return the finding with the first waiver that matches it written into it."""
     if not waivers:
         return finding
-    from fnmatch import fnmatchcase  # lazy: compiles patterns with re; most hosts waive nothing
 
     for waiver in waivers:
         if waiver.condition == finding.condition and fnmatchcase(finding.subject, waiver.subject):

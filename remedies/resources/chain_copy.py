@@ -8,6 +8,7 @@ and of the jumps to them are put into the same table of an empty namespace, and 
 
 from __future__ import annotations
 
+from remedies.namespaces import netns
 from remedies.resources import nf_tables
 from remedies.resources.program import run
 
@@ -17,8 +18,6 @@ def saved(program: str, family: str, table: str, chain: str, *options: str) -> s
 
     Empty where there is no such chain. Raises Unreadable.
     """
-    from remedies.namespaces import netns
-
     found = nf_tables.own_rules(family, table, chain)
     if found is None:
         return ""

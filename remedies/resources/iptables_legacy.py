@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from typing import Optional
 
 from remedies.errors import Unreadable, WriteFailed
@@ -49,8 +50,6 @@ def _installed(tool: str) -> bool:
 
 def _with_library(version: int, table: str, chain: str, wanted: Wanted) -> bool:
     """Write through the child; False where python-iptables is missing or unusable."""
-    from importlib.util import find_spec
-
     if find_spec("iptc") is None:
         return False
     order = {"version": version, "table": table, "chain": chain, "wait": WAIT}

@@ -9,9 +9,12 @@ are touched. Exit status: 0 done, 1 refused (stderr says why), 3 python-iptables
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +30,6 @@ class Refused(Exception):
 @contextlib.contextmanager
 def locked(seconds: int) -> Iterator[None]:
     """Hold the xtables lock; raise Refused when it does not come free in ``seconds``."""
-    import fcntl
-    import signal
 
     def late(*_: object) -> None:
         raise Refused(f"another program has held {path} for {seconds} s; try again later")
@@ -172,7 +173,6 @@ def know_libraries() -> None:
     know a name, gcc and ld; and ldconfig once more for the extensions (iptc/xtables.py).
     """
     import ctypes.util
-    import glob
 
     ctypes.util.find_library = LIBRARIES.get  # type: ignore[assignment]
     folders = [folder for pattern in EXTENSIONS for folder in sorted(glob.glob(pattern))]

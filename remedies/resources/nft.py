@@ -16,8 +16,11 @@ import time
 from typing import Any
 
 from remedies.errors import Unreadable, WriteFailed
+from remedies.namespaces import netns
+from remedies.netfilter import libnftables
 from remedies.netlink import nft
 from remedies.resources import nf_tables
+from remedies.rules.nft_syntax import nft_text
 from remedies.rules.ours import nft_canonical, nft_split
 from remedies.rules.restore_script import nft_commands
 
@@ -33,7 +36,6 @@ def read(path: str) -> str | None:
     family, table = nft_split(path)
     if not nf_tables.table_exists(family, table):
         return None
-    from remedies.netfilter import libnftables
 
     listing = libnftables.list_table(family, table)
     return None if listing is None else nft_canonical(_flagged(path, listing))
@@ -74,7 +76,6 @@ def write(path: str, state: str | None) -> None:
             return
     except Unreadable as error:
         raise WriteFailed(error.what, error.hint) from error
-    from remedies.netfilter import libnftables
 
     libnftables.run(commands)
     if _asleep(state):
@@ -99,7 +100,6 @@ def check(path: str, state: str | None) -> None:
         raise WriteFailed(error.what, error.hint) from error
     if not commands:
         return
-    from remedies.netfilter import libnftables
 
     libnftables.check(commands)
     if state is not None and not same(path, state, _printed(path, state)):
@@ -121,8 +121,6 @@ def same(path: str, one: str | None, other: str | None) -> bool:
 
 
 def _printed(path: str, state: str) -> str | None:
-    from remedies.namespaces import netns
-
     with netns.scratch():
         try:
             write(path, state)
@@ -133,8 +131,6 @@ def _printed(path: str, state: str) -> str | None:
 
 def counters(path: str) -> dict[str, int]:
     """Return packets by chain, as our rules have counted them; raise Unreadable."""
-    from remedies.netfilter import libnftables
-
     family, table = nft_split(path)
     found: dict[str, int] = {}
     for item in libnftables.list_table(family, table, stateless=False) or ():
@@ -149,6 +145,5 @@ def counters(path: str) -> dict[str, int]:
 def text(path: str, state: str | None) -> str:
     """Return the table as ``nft -s list table`` prints it; empty for None."""
     nft_split(path)
-    from remedies.rules.nft_syntax import nft_text
 
     return nft_text(state)

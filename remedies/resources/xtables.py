@@ -16,6 +16,7 @@ it. Canonical texts are those of :mod:`remedies.rules.ours`; what they mean when
 from __future__ import annotations
 
 from remedies.errors import InputError, Unreadable, WriteFailed
+from remedies.namespaces import netns
 from remedies.resources import chain_copy, iptables_legacy, nf_tables
 from remedies.resources.program import Late, run
 from remedies.rules.ours import (
@@ -177,8 +178,6 @@ def check(family: Family, path: str, state: str | None) -> None:
     table, chain = iptables_split(path)
     _checked(table, chain, state)
     for variant, lines in iptables_in_force(state, chain).items():
-        from remedies.namespaces import netns
-
         if variant == "nft":
             _listed(family, table)
         for line in filter(unsayable, lines):
@@ -239,8 +238,6 @@ def _of_ours(state: str | None, chain: str) -> dict[str, tuple[str, ...]]:
 
 
 def _printed(family: Family, path: str, state: str | None) -> str | None:
-    from remedies.namespaces import netns
-
     with netns.scratch():
         try:
             write(family, path, state)

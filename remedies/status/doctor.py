@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import shutil
 import socket
 
+from remedies.errors import RemedyError
+from remedies.facts.host import read_host
+from remedies.resources import nf_tables
+from remedies.transaction import state
+from remedies.transaction.host import unowned
+from remedies.transaction.journal import NAME, latest
+from remedies.transaction.ledger import transactions
 from remedies.values import dataclass
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_PTRACE": 19}
@@ -78,9 +86,6 @@ def _packet_socket() -> Check:
 
 
 def _nf_tables() -> Check:
-    from remedies.errors import RemedyError
-    from remedies.resources import nf_tables
-
     try:
         nf_tables.table_exists("inet", "remedy_doctor")
     except RemedyError as error:
@@ -144,8 +149,6 @@ def _legacy() -> Check:
 
 
 def _python_iptables() -> Check:
-    import importlib.util
-
     if importlib.util.find_spec("iptc") is None:
         return Check("python-iptables", "optional",
                      "not installed: legacy tables are written by iptables-legacy-restore",
@@ -162,9 +165,6 @@ def _pidfd() -> Check:
 
 
 def _state(state_dir: str) -> Check:
-    from remedies.errors import RemedyError
-    from remedies.transaction import state
-
     if not os.path.exists(state_dir):
         return Check("state directory", "yes", f"{state_dir} will be made at the first apply")
     if os.geteuid() != 0 and os.stat(state_dir).st_uid == 0:
@@ -178,13 +178,6 @@ def _state(state_dir: str) -> Check:
 
 
 def _unowned(state_dir: str) -> Check:
-    from remedies.errors import RemedyError
-    from remedies.facts.host import read_host
-    from remedies.transaction import state
-    from remedies.transaction.host import unowned
-    from remedies.transaction.journal import NAME, latest
-    from remedies.transaction.ledger import transactions
-
     name = "rules under our names"
     journal = os.path.join(state.folder(state_dir, read_host().netns), NAME)
     try:

@@ -17,13 +17,15 @@ computes none the kernel puts it in before the packet is heard, and nothing can 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import socket
 import struct
 import time
 from typing import Optional
 
+from remedies.errors import Unreadable
+from remedies.netlink import route
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.tap.packets import REFUSED, SYN, Heard
 
 FORWARDED = "forwarded"
@@ -67,6 +69,8 @@ class Origin:
     def _computes(self, link: int) -> bool:
         """Tell whether a device puts checksums into what it sends; not where it cannot be asked."""
         if link not in self._sums:
+            import ctypes
+
             self._sums[link] = False
             with (
                 contextlib.suppress(OSError),
@@ -90,10 +94,6 @@ class Origin:
         return self._local
 
     def _addresses(self) -> frozenset[str]:
-        from remedies.errors import Unreadable
-        from remedies.netlink import route
-        from remedies.netlink.socket import NETLINK_ROUTE, Netlink
-
         try:
             with Netlink(NETLINK_ROUTE, time.monotonic() + 1.0) as client:
                 return frozenset(item.address for item in route.addresses(client))

@@ -25,6 +25,7 @@ from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
 from remedies.trace.stop_signal import Ending
+from remedies.values import replace
 
 _BLOCKS = 96  # 6 MiB: some 38,000 packets, most of a second at 50,000 packets a second
 _MOST_TUPLES = 4096
@@ -218,6 +219,4 @@ def _event(
 
 
 def _counted(event: Event, entry: Entry) -> Event:
-    from remedies.values import replace
-
     return replace(event, count=entry.count)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Optional
 
 from remedies.errors import Unreadable
+from remedies.facts import processes
 from remedies.facts.process import Process
 from remedies.netlink import diag
 from remedies.netlink.flow import Tuple
@@ -63,8 +64,6 @@ class Holders:
 
     def _process(self, found: diag.Socket) -> Optional[Process]:
         if found.inode not in self._known:
-            from remedies.facts import processes
-
             if len(self._known) >= _MOST:
                 return None
             family = 6 if found.family == socket.AF_INET6 else 4

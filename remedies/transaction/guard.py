@@ -18,7 +18,7 @@ from typing import Optional
 from remedies import codec
 from remedies.errors import RemedyError, WriteFailed
 from remedies.model import Change
-from remedies.transaction import ledger, watch
+from remedies.transaction import bootguard, ledger, watch
 from remedies.transaction.journal import NAME, latest
 from remedies.transaction.ledger import Begin, Pending, Transaction
 from remedies.transaction.memory import Memory
@@ -164,8 +164,6 @@ class Guard:
 
     def for_boot(self, changes: tuple[Change, ...]) -> None:
         """Let the next boot undo ``changes`` too: see :mod:`remedies.transaction.bootguard`."""
-        from remedies.transaction import bootguard
-
         bootguard.arm(self._folder, self._txn, changes)
 
     def fileno(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies import resources
+from remedies.resources import present
 from remedies.transaction.ledger import Transaction, in_force, unfinished
 
 
@@ -43,8 +44,6 @@ def unowned(ledger: dict[str, Transaction]) -> tuple[str, ...]:
     They are of another state directory, or their journal was lost. Raises Unreadable where the
     kernel does not say.
     """
-    from remedies.resources import present
-
     known = {c.resource for entry in unfinished(ledger) for c in entry.begin.changes}
     known |= in_force(ledger).keys()
     return tuple(address for address in present.addresses() if address not in known)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Optional
 
 from remedies.errors import Drift, RemedyError
+from remedies.facts.owners import suspects
 from remedies.model import Change
 from remedies.transaction import bootguard, undofile
 from remedies.transaction.consent import Consent, demand
@@ -220,8 +221,6 @@ def _check_ours(store: Store, change: Change) -> None:
     """Raise Drift unless the value is ours (``before`` of a reversed change) or already back."""
     found = store.read(change.resource)
     if not any(store.same(change.resource, found, v) for v in (change.after, change.before)):
-        from remedies.facts.owners import suspects
-
         known = "".join(f"; {line}" for line in suspects(change.resource))
         before, ours, now = apart(change.resource, change.after, change.before, found)
         raise Drift(

@@ -123,3 +123,24 @@ def test_architecture_names_every_file() -> None:
             assert f"`{name}`" in page or f"  {name} " in page, f"{name} is not on the page"
         if "/" in name:
             assert f"{name.split('/')[0]}/" in page
+
+
+def test_imports_stand_at_the_top() -> None:
+    """But for those that a whole library hangs on and few runs need, and what the bundle lacks."""
+    ours = set()
+    count = 0
+    for path in SOURCES:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("remedies"):
+                    ours.add(relative(path))
+                count += isinstance(node, (ast.Import, ast.ImportFrom))
+    assert ours <= {
+        "remedies/cli/__init__.py",
+        "remedies/cli/settings.py",
+        "remedies/policy/__init__.py",
+        "remedies/start/launch.py",
+    }
+    assert count <= 40
