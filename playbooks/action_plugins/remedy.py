@@ -48,7 +48,7 @@ except ImportError:
     for _up in ("../../..", "../../../../.."):
         sys.path.append(os.path.abspath(os.path.join(__file__, _up)))
 
-from remedies import codec
+from remedies import codec, outcomes
 from remedies.bundle import build
 from remedies.errors import RemedyError
 from remedies.fleet import apply, calls, controller, host_state, plans, records, remote, request
@@ -129,7 +129,7 @@ class ActionModule(ActionBase):
             outcome = Outcome(Standing(name, "untouched", error.exit_code, str(error)))
             asked = {"verb": self._task.args.get("verb")}
         except remote.Lost as error:
-            self._say(Standing(name, "unreachable", calls.UNREACHED, str(error)))
+            self._say(Standing(name, "unreachable", outcomes.UNREACHED, str(error)))
             return {**result, "unreachable": True, "msg": str(error)}
         self._say(outcome.standing)
         return {**result, **self._told(str(asked["verb"]), outcome)}

@@ -12,8 +12,7 @@ from remedies.cli.terminal import Style, clean
 from remedies.model import FORMAT_VERSION, Change
 from remedies.operations import confirm, unowned
 from remedies.operations.confirm import Confirmed
-
-_CODES = {"confirmed": 0, "reverted": 7, "nothing": 0}
+from remedies.outcomes import ANSWERS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return _adopted(args, entry.begin.changes if entry else (), entry.id if entry else "")
     done = confirm.confirm(here, args.transaction, lock_timeout=args.lock_timeout)
     _print(args, done)
-    return _CODES[done.outcome]
+    return ANSWERS["confirm", done.outcome].code
 
 
 def _dry_run(args: argparse.Namespace) -> int:
@@ -101,11 +100,7 @@ def _print(args: argparse.Namespace, done: Confirmed) -> None:
         }
         print(json.dumps(plain, indent=2))
         return
-    words = {
-        "confirmed": f"Confirmed: transaction {name} stays.",
-        "reverted": f"Too late: transaction {name} was undone, the host is as before it.",
-        "nothing": "Nothing waits to be confirmed.",
-    }
-    print(words[done.outcome])
-    if done.outcome != "nothing" and not args.quiet:
-        print(f"Next: '{again(args, 'status')}' shows what is in force.")
+    answer = ANSWERS["confirm", done.outcome]
+    print(answer.text.format(name))
+    if answer.next and not args.quiet:
+        print(f"Next: '{again(args, answer.next)}' {answer.why}.")

@@ -20,6 +20,7 @@ from remedies.errors import InputError
 from remedies.fleet import host_state, plans, records, rundir
 from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Index
+from remedies.outcomes import HOSTS
 from remedies.transaction.consent import Consent
 from remedies.values import replace
 
@@ -97,7 +98,7 @@ def _rollback(args: argparse.Namespace) -> int:
         which = {
             host: s.transaction
             for host, s in run_.standings().items()
-            if s.transaction and s.state in ("applied", "confirmed")
+            if s.transaction and HOSTS[s.state].in_force
         }
         args.inventory = args.inventory or list(run_.asked.inventories)
         args.ansible = args.ansible or shlex.join(run_.asked.extra)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from remedies.cli.fleet_view import View
 from remedies.fleet.apply import APPLYING, CONFIRMING, UNDOING
-from remedies.fleet.calls import UNREACHED
 from remedies.fleet.host_state import Standing
 from remedies.fleet.rundir import Run
+from remedies.outcomes import UNREACHED
 from remedies.printable import local
 from remedies.values import replace
 

@@ -14,12 +14,12 @@ from remedies.errors import UsageError
 from remedies.fleet import records, rundir
 from remedies.fleet.rundir import Run
 from remedies.operations import report as operation
+from remedies.outcomes import UNREACHED
 from remedies.report.record import Report
 from remedies.values import replace
 
 SINCE = "30d"
 """How far back the hosts look unless told; a thousand journals of years are no report."""
-_UNREACHED = 9
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             warn(f"{host.place.name}: journal: {host.chain.state}; {host.chain.anchor}")
     report = Report(operation.tool(), "", operation.maker(), told, missing, limit)
     host_report.write(operation.sealed(report, began), chosen)
-    return _UNREACHED if missing else 0
+    return UNREACHED if missing else 0
 
 
 def of_run(args: argparse.Namespace) -> Report:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             "transaction": t.id,
             "time": t.time,
             "kind": t.begin.kind,
-            "outcome": t.outcome or "unfinished",
+            "outcome": t.told,
             "fixes": sorted({c.fix for c in t.begin.changes}),
             "removed": sorted(_removed(t)),
             "undoes": list(t.begin.undoes),

@@ -8,6 +8,7 @@ from remedies.cli import Terminated
 from remedies.cli.parser import warn
 from remedies.operations import session
 from remedies.operations.session import Session
+from remedies.outcomes import KEPT
 from remedies.printable import local
 from remedies.transaction.ledger import Transaction
 
@@ -48,6 +49,6 @@ def _end_of(entry: Transaction) -> str:
         return f"{name} is ended by its guard now; 'remedy status' says how"
     if entry.begin.kind == "rollback":
         return f"{', '.join(entry.begin.undoes)} had been rolled back by then"
-    if entry.outcome in ("applied", "confirmed"):
+    if entry.outcome in KEPT:
         return f"{name} had been applied by then; 'remedy rollback' undoes it"
     return f"{name} was undone: the host is as before"

@@ -11,15 +11,17 @@ from remedies.cli.next_command import again
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean
 from remedies.operations.apply import Ended
+from remedies.outcomes import ANSWERS
 from remedies.planning import planfile
 from remedies.printable import local
 
 
 def code(ended: Ended) -> int:
     """Return the exit code of an apply."""
-    codes = {"rolled-back": 3, "reverted": 7, "incomplete": 4, "stale": 5}
-    refused = 8 if any(r.wanted for r in ended.plan.refused) else 0
-    return codes.get(ended.outcome, refused)
+    refused = any(r.wanted for r in ended.plan.refused)
+    return ANSWERS["apply", ended.outcome].code or (
+        ANSWERS["apply", "refused"].code if refused else 0
+    )
 
 
 def report(args: argparse.Namespace, ended: Ended) -> None:
@@ -48,30 +50,10 @@ def report(args: argparse.Namespace, ended: Ended) -> None:
     print("\n".join(_lines(args, ended)))
 
 
-_OUTCOMES = {
-    "applied": "Applied",
-    "nothing": "Nothing to do: the host is as policy wants it.",
-    "refused": "Nothing was changed: what policy wants was refused.",
-    "rolled-back": "Failed and rolled back: the host is as before.",
-    "reverted": "Not confirmed, and reverted: the host is as before.",
-    "incomplete": "Failed, and the rollback is incomplete.",
-    "stale": "Nothing was changed: the plan is stale.",
-}
-_NEXT = {
-    "applied": ("status", "watches it"),
-    "nothing": ("status", "shows what is in force"),
-    "refused": ("apply", "again once what the refusals name is mended"),
-    "rolled-back": ("show", "tells what was tried"),
-    "incomplete": ("show", "tells what was tried; mend what is stuck"),
-    "stale": ("plan", "makes a new one"),
-}
-"""The verb to run next, and what it does; ``show`` is about this transaction."""
-
-
 def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     """Return the end of an apply as text."""
-    name = f" as transaction {ended.transaction}." if ended.outcome == "applied" else ""
-    lines = [_OUTCOMES[ended.outcome] + name]
+    answer = ANSWERS["apply", ended.outcome]
+    lines = [answer.text.format(ended.transaction)]
     if ended.outcome == "nothing" and ended.plan.scan.unknown:
         lines = ["Nothing to do in what could be judged; see above for what could not."]
     if ended.outcome == "nothing" and (ended.left or ended.plan.kept):
@@ -90,9 +72,8 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     if ended.until is not None:
         lines.append(f"It is undone at {local(ended.until)} unless "
                      f"'{again(args, 'confirm')}' comes before.")  # fmt: skip
-    elif ended.outcome in _NEXT and not args.quiet:
-        verb, why = _NEXT[ended.outcome]
-        words = (verb, ended.transaction) if verb == "show" else (verb,)
+    elif answer.next and not args.quiet:
+        words = (answer.next, ended.transaction) if answer.next == "show" else (answer.next,)
         undo = f", '{again(args, 'rollback')}' undoes it" if ended.outcome == "applied" else ""
-        lines.append(f"Next: '{again(args, *words)}' {why}{undo}.")
+        lines.append(f"Next: '{again(args, *words)}' {answer.why}{undo}.")
     return lines

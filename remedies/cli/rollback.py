@@ -17,9 +17,8 @@ from remedies.model import FORMAT_VERSION, Change
 from remedies.operations import rollback
 from remedies.operations.rollback import RolledBack, Which
 from remedies.operations.session import Session
+from remedies.outcomes import ANSWERS
 from remedies.transaction.consent import Consent
-
-_CODES = {"incomplete": 4, "refused": 1}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +60,7 @@ def _write(args: argparse.Namespace, here: Session, which: Which) -> int:
     _print(args, done)
     for line in done.stuck:
         warn(f"stuck: {line}")
-    return _CODES.get(done.outcome, 0)
+    return ANSWERS["rollback", done.outcome].code
 
 
 def _print_changes(args: argparse.Namespace, changes: Iterable[Change]) -> None:
@@ -82,16 +81,12 @@ def _print(args: argparse.Namespace, done: RolledBack) -> None:
         return
     if args.dry_run and done.changes:
         _print_changes(args, done.changes)
-    words = {
-        "rolled-back": f"Rolled back {', '.join(done.transactions)}.",
-        "nothing": "Nothing was changed." if done.changes else "Nothing is in force.",
-        "refused": "Not everything was rolled back.",
-        "incomplete": "The rollback is incomplete.",
-    }
-    print(words[done.outcome])
+    answer = ANSWERS["rollback", done.outcome]
+    text = "Nothing was changed." if done.outcome == "nothing" and done.changes else answer.text
+    print(text.format(", ".join(done.transactions)))
     for line in done.drift:
         print(f"  {clean(line)}")
-    if not args.quiet and done.outcome == "rolled-back":
-        print(f"Next: '{again(args, 'scan')}' shows what that brings back.")
+    if not args.quiet and answer.next:
+        print(f"Next: '{again(args, answer.next)}' {answer.why}.")
     elif not args.quiet and args.dry_run and done.changes:
         print("Next: the same without --dry-run.")

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     entry = next(session.newest(folder, args.transaction), None)
     if not args.transaction or entry is None:
         raise UsageError(f"no transaction {args.transaction!r}", "see 'remedy history'")
-    outcome = entry.outcome or "unfinished"
+    outcome = entry.told
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,

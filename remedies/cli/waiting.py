@@ -10,6 +10,7 @@ from remedies.cli.parser import warn
 from remedies.operations import confirm
 from remedies.operations.apply import Ended
 from remedies.operations.session import Session
+from remedies.outcomes import Outcome
 from remedies.printable import local
 from remedies.transaction import actor, consent
 from remedies.transaction.guard import Guard
@@ -40,7 +41,7 @@ def until_the_end(args: argparse.Namespace, here: Session, ended: Ended, guard: 
     entry = confirm.end_of(here, name, guard)
     if entry.outcome == "confirmed":
         return replace(ended, until=None)
-    outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
+    outcome: Outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
     return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from remedies.fleet import calls
-from remedies.fleet.calls import UNREACHED, Outcome, Visit
+from remedies.fleet.calls import Outcome, Visit, silent
 from remedies.fleet.controller import GONE
 from remedies.fleet.host_state import Standing
 from remedies.fleet.remote import Answer, Lost, documents
 from remedies.fleet.request import Approved
+from remedies.outcomes import ENDS, UNREACHED, HostState, Recorded, answered
 from remedies.transaction.consent import Consent, demand
 from remedies.values import replace
 
@@ -27,16 +28,6 @@ LEFT = f"{GONE}: left to undo itself"
 GRACE = 3.0
 """Seconds that a host may take to undo what nobody confirmed in time."""
 _BAD = ("exposed", "active", "proven")
-_STATES = {
-    "nothing": "untouched",
-    "refused": "untouched",
-    "stale": "untouched",
-    "rolled-back": "reverted",
-    "reverted": "reverted",
-    "incomplete": "needs-human",
-}
-_UNCHANGED = (1, 5, 6, 64, 65, 77, 78, 126, 127)
-"""Exit codes that promise that nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +103,9 @@ def apply(
 
 def _first(visit: Visit, answer: Answer) -> Standing:
     """Return how the host stands after ``apply`` answered."""
-    outcome = str(answer.plain.get("outcome", ""))
+    row = answered("apply", answer.plain.get("outcome"))
     transaction, until = (answer.plain.get(k) for k in ("transaction", "pending_confirm_until"))
-    if outcome == "applied":
-        state = "applied"
-    elif outcome in _STATES:
-        state = _STATES[outcome]
-    else:
-        state = "untouched" if answer.rc in _UNCHANGED else "needs-human"
+    state = row.host if row else silent(answer)
     return Standing(
         host=visit.name,
         state=state,
@@ -127,11 +113,11 @@ def _first(visit: Visit, answer: Answer) -> Standing:
         message=_reason(answer, state),
         transaction=str(transaction) if transaction else None,
         until=str(until) if until else None,
-        changed=outcome in ("applied", "incomplete"),
+        changed=row is not None and row.changed,
     )
 
 
-def _reason(answer: Answer, state: str) -> str:
+def _reason(answer: Answer, state: HostState) -> str:
     refused = answer.plain.get("refused") or []
     reason = answer.message or str(answer.plain.get("reason") or "")
     if not reason and state == "untouched" and answer.rc == 8 and isinstance(refused, list):
@@ -231,10 +217,14 @@ def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = No
     if not ours:
         return replace(lost, state="untouched", details={}, message=f"{why}; nothing was changed")
     name, outcome = str(ours[0].get("transaction")), str(ours[0].get("outcome"))
+    end = ENDS.get(cast(Recorded, outcome))
     undone = any(name in (row.get("undoes") or []) for row in new)
     told = replace(lost, transaction=name, details={})
-    if outcome in ("reverted", "rolled-back") or undone:
-        return replace(told, state="reverted", rc=7, message=f"{why}; the host has undone it")
-    if outcome == "confirmed":
-        return replace(told, state="confirmed", rc=0, changed=True, message=why)
-    return replace(told, state="needs-human", rc=4, message=f"{why}; its outcome is {outcome}")
+    if undone or end is None:
+        end = ENDS["rolled-back" if undone else "incomplete"]
+    told = replace(told, state=end.host, rc=end.code, changed=end.host == "confirmed")
+    if end.undone:
+        return replace(told, message=f"{why}; the host has undone it")
+    if end.host == "confirmed":
+        return replace(told, message=why)
+    return replace(told, message=f"{why}; its outcome is {outcome}")

@@ -9,9 +9,9 @@ from typing import Any, Optional
 from remedies.fleet.host_state import Standing
 from remedies.fleet.remote import Answer, Host, documents
 from remedies.fleet.request import Order
+from remedies.outcomes import UNCHANGED, HostState, answered
 from remedies.transaction.consent import Consent, demand
 
-UNREACHED = 9
 AGREED = "--playbook"
 """The option that tells a host that the play has been agreed to: its journal says so."""
 
@@ -59,9 +59,11 @@ def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcom
     demand(agreed)
     words = visit.order.words("confirm") + ([transaction] if transaction else [])
     answer = visit.host.ask(words)
-    states = {"confirmed": "confirmed", "reverted": "reverted"}
-    state = states.get(str(answer.plain.get("outcome")), "untouched")
-    return Outcome(told(visit, state, answer, changed=state == "confirmed"), answer.plain)
+    row = answered("confirm", answer.plain.get("outcome"))
+    state: HostState = row.host if row else "untouched"  # what waits undoes itself
+    return Outcome(
+        told(visit, state, answer, changed=row is not None and row.changed), answer.plain
+    )
 
 
 def would_confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
@@ -103,20 +105,22 @@ def roll_back(
 
 def _undone(visit: Visit, words: Sequence[str]) -> Outcome:
     answer = visit.host.ask(words)
-    outcome = str(answer.plain.get("outcome"))
-    states = {"rolled-back": "reverted", "nothing": "untouched"}
-    state = states.get(outcome, "needs-human") if answer.plain else "needs-human"
-    if not answer.plain and answer.rc in (1, 6, 64, 65, 77, 78):
-        state = "untouched"
+    row = answered("rollback", answer.plain.get("outcome"))
+    state = row.host if row else silent(answer)
     drift = answer.plain.get("drift") or []
     note = "; ".join(map(str, drift)) if isinstance(drift, list) else ""
-    changed = outcome in ("rolled-back", "incomplete")
+    changed = row is not None and row.changed
     return Outcome(told(visit, state, answer, changed=changed, message=note), answer.plain)
+
+
+def silent(answer: Answer) -> HostState:
+    """Return how a host stands whose writing verb gave no outcome, by its exit code."""
+    return "untouched" if not answer.plain and answer.rc in UNCHANGED else "needs-human"
 
 
 def told(
     visit: Visit,
-    state: str,
+    state: HostState,
     answer: Answer,
     *,
     changed: bool = False,

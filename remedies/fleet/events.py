@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from remedies import codec
-from remedies.fleet.calls import UNREACHED
 from remedies.fleet.host_state import Standing
+from remedies.outcomes import UNREACHED
 from remedies.printable import clean
 
 _RESULTS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped")

@@ -16,15 +16,8 @@ from typing import Any, Optional
 from remedies import codec
 from remedies.errors import InputError
 from remedies.facts.gather import now
+from remedies.outcomes import WORST_FIRST, HostState
 from remedies.values import replace
-
-STATES = ("untouched", "applied", "confirmed", "reverted", "unreachable", "needs-human")
-"""``untouched``: as it was, whether nothing was to do, it was refused, or its turn never came.
-``applied``: told to apply, and its own timer runs until it is confirmed. ``reverted``: as before.
-"""
-
-EXIT_ORDER = (4, 70, 3, 7, 1, 9, 77, 78, 65, 6, 5, 8, 2, 0)
-"""Exit codes, worst first."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +25,7 @@ class Standing:
     """One word about one host."""
 
     host: str
-    state: str
-    """One of STATES."""
+    state: HostState
     rc: int = 0
     """The exit code that remedy would have given for this host."""
     message: str = ""
@@ -48,8 +40,8 @@ class Standing:
 
 def worst(codes: Iterable[int]) -> int:
     """Return the worst of exit codes; one that is not in the order counts as 1."""
-    known = {code if code in EXIT_ORDER else 1 for code in codes}
-    return next((code for code in EXIT_ORDER if code in known), 0)
+    known = {code if code in WORST_FIRST else 1 for code in codes}
+    return next((code for code in WORST_FIRST if code in known), 0)
 
 
 def append(path: str, standing: Standing) -> None:

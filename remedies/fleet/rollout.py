@@ -17,6 +17,7 @@ from remedies.fleet.events import Hearing
 from remedies.fleet.host_state import Standing, worst
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
+from remedies.outcomes import HOSTS
 from remedies.transaction.consent import Consent, demand
 from remedies.values import replace
 
@@ -136,7 +137,7 @@ class Rollout:
             host: standings[host].transaction
             for host in among
             if host not in self._out
-            and standings[host].state in ("applied", "confirmed")
+            and HOSTS[standings[host].state].in_force
             and standings[host].transaction
         }
         if not which:
@@ -167,15 +168,13 @@ class Rollout:
 
 def counts_against(standing: Standing) -> bool:
     """Tell whether a host was changed and did not come through."""
-    return standing.state in ("reverted", "needs-human", "applied") or bool(
-        standing.details.get("touched")
-    )
+    return HOSTS[standing.state].failed or bool(standing.details.get("touched"))
 
 
 def left(run: Run) -> list[str]:
     """Return the hosts that a resumed run still has to do: all that did not end well."""
     spoken = {host: s for host, s in run.standings().items() if s.time}
-    done = {h for h, s in spoken.items() if s.rc == 0 and s.state in ("confirmed", "untouched")}
+    done = {h for h, s in spoken.items() if s.rc == 0 and HOSTS[s.state].well}
     return [host for host in run.asked.hosts if host not in done]
 
 

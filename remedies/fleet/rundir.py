@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from remedies.facts.gather import now
 from remedies.fleet import host_state
 from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import write_new
+from remedies.outcomes import HOSTS, HostState
 from remedies.transaction.consent import Consent
 from remedies.values import replace
 
@@ -136,9 +138,7 @@ def find(top: str, name: str) -> Run:
     return Run(os.path.abspath(folder), codec.decode(Asked, codec.loads(text, path), path))
 
 
-def counts(standings: Iterable[Standing]) -> dict[str, int]:
+def counts(standings: Iterable[Standing]) -> dict[HostState, int]:
     """Return how many hosts there are in each state."""
-    found = dict.fromkeys(host_state.STATES, 0)
-    for standing in standings:
-        found[standing.state] = found.get(standing.state, 0) + 1
-    return found
+    found = Counter(standing.state for standing in standings)
+    return {state: found[state] for state in HOSTS}

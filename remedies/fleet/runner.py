@@ -14,10 +14,10 @@ from typing import Any, Optional
 
 from remedies import shipped
 from remedies.errors import InputError, RemedyError, UsageError
-from remedies.fleet.calls import UNREACHED
 from remedies.fleet.events import Hearing
 from remedies.fleet.host_state import Standing
 from remedies.fleet.stopping import stopping
+from remedies.outcomes import UNREACHED
 from remedies.printable import clean
 from remedies.transaction.consent import Consent, demand
 

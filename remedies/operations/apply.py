@@ -11,6 +11,7 @@ from remedies.model import Finding, Held, Plan
 from remedies.operations import outlook, plans, recovery, session, weigh
 from remedies.operations.recovery import Arming
 from remedies.operations.session import Session
+from remedies.outcomes import UNDONE, Outcome
 from remedies.planning import engine
 from remedies.planning.remaining import Left
 from remedies.status.harm import Harm
@@ -44,7 +45,7 @@ class Ended:
     """How an apply ended."""
 
     plan: Plan
-    outcome: str
+    outcome: Outcome
     transaction: Optional[str] = None
     verified: tuple[dict[str, str], ...] = ()
     reason: str = ""
@@ -94,7 +95,7 @@ def preview(here: Session, request: Request) -> Plan:
 
 def finish(here: Session, ended: Ended) -> Ended:
     """Return how it ended with the verdicts of now, where it was undone, and what it leaves."""
-    if ended.outcome in ("reverted", "rolled-back"):
+    if ended.outcome in UNDONE:
         ended = replace(ended, verified=_undone(here, ended.verified))
     return replace(ended, left=plans.left(here, ended.plan))
 

@@ -8,6 +8,7 @@ from typing import Optional
 from remedies.errors import RemedyError, UsageError, WriteFailed
 from remedies.operations import recovery, rollback, session, unowned
 from remedies.operations.session import Session
+from remedies.outcomes import Outcome
 from remedies.transaction import actor, adopt, bootguard, consent, guard, lock
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Transaction
@@ -19,7 +20,7 @@ from remedies.values import dataclass
 class Confirmed:
     """What became of a confirmation."""
 
-    outcome: str
+    outcome: Outcome
     """``confirmed``; ``reverted``: it came too late; ``nothing``: nothing waits."""
     transaction: str = ""
 

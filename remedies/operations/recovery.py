@@ -9,6 +9,7 @@ from remedies.errors import Locked, RemedyError, WriteFailed
 from remedies.model import Change, Finding, Plan
 from remedies.operations import session
 from remedies.operations.session import Session
+from remedies.outcomes import Kind
 from remedies.printable import local
 from remedies.transaction import actor, bootguard, consent, guard, state, undo, undofile
 from remedies.transaction.consent import Consent
@@ -118,7 +119,7 @@ class Arming:
 
 def begin(
     here: Session,
-    kind: str,
+    kind: Kind,
     changes: tuple[Change, ...],
     agreed: Consent,
     *,

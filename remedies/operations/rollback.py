@@ -10,6 +10,7 @@ from remedies.model import Change
 from remedies.operations import recovery, session, unowned
 from remedies.operations.recovery import Arming
 from remedies.operations.session import Session
+from remedies.outcomes import Outcome
 from remedies.planning.reads import diff
 from remedies.transaction import guard, lock, undo
 from remedies.transaction.consent import Consent
@@ -40,7 +41,7 @@ class Which:
 class RolledBack:
     """How a rollback ended."""
 
-    outcome: str
+    outcome: Outcome
     transactions: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     drift: tuple[str, ...] = ()
@@ -140,7 +141,7 @@ def _undo(
             )
         recovery.recorded(result)
     recovery.sweep(here)
-    outcome = "incomplete" if stuck else "refused" if drift else "rolled-back"
+    outcome: Outcome = "incomplete" if stuck else "refused" if drift else "rolled-back"
     return RolledBack(outcome, tuple(done), changes, tuple(drift), tuple(stuck))
 
 

@@ -9,6 +9,7 @@ from remedies import catalogue
 from remedies.facts import Facts
 from remedies.model import Finding, Plan, Policy, Waiver, digest
 from remedies.netlink.links import Links
+from remedies.outcomes import CHECKED, KEPT, Judged
 from remedies.planning import engine
 from remedies.report.controls import controls
 from remedies.report.history import IN_FORCE, Answer, Past, Standings, past
@@ -19,6 +20,7 @@ from remedies.report.record import (
     Judgement,
     Observation,
     Place,
+    Seen,
     Waived,
     order,
 )
@@ -190,8 +192,8 @@ class _Judge:
     def _bare(
         self,
         condition: str,
-        outcome: str,
-        verdict: str,
+        outcome: Judged,
+        verdict: Seen,
         message: str,
         time: str,
         last: Optional[Answer] = None,
@@ -217,7 +219,7 @@ class _Judge:
             history=last.history if last else "",
         )
 
-    def _outcome(self, finding: Finding) -> str:
+    def _outcome(self, finding: Finding) -> Judged:
         """Return whether it is well now, whatever was done about it before."""
         if finding.waived:
             return "waived"
@@ -290,7 +292,7 @@ def _judged_by_journal(chosen: Ledger, standings: Standings, policy: Policy) -> 
             controls=controls(finding.condition),
             subject=finding.subject,
             outcome=_by_check(entry, after) if stands else "unknown",
-            verdict=(after or finding.verdict) if stands else "unknown",
+            verdict=_seen(after, finding) if stands else "unknown",
             message=finding.message if stands else _not_looked(last, finding),
             time=entry.time,
             verdict_before=before or finding.verdict,
@@ -311,8 +313,20 @@ def _not_looked(last: Answer, finding: Finding) -> str:
     )
 
 
-def _by_check(entry: Transaction, after: str) -> str:
+def _seen(after: str, finding: Finding) -> Seen:
+    """Return the verdict that a detector gave right after a transaction: the one before, or none.
+
+    ``still``, and no word: the one before. What could not be observed is unknown.
+    """
+    known: dict[str, Seen] = {
+        "": finding.verdict,
+        "still": finding.verdict,
+        "absent": "absent",
+        "mitigated": "mitigated",
+    }
+    return known.get(after, "unknown")
+
+
+def _by_check(entry: Transaction, after: str) -> Judged:
     """Return the outcome of a transaction in force, by what the detector said after it."""
-    if entry.outcome not in ("applied", "confirmed"):
-        return "needs-human"
-    return {"absent": "fixed", "mitigated": "fixed", "still": "fail"}.get(after, "unknown")
+    return CHECKED.get(after, "unknown") if entry.outcome in KEPT else "needs-human"

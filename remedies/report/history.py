@@ -8,15 +8,16 @@ resource, because what a journal calls in force may have gone with a reboot.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Optional
+from typing import Literal, Optional
 
 from remedies import catalogue
 from remedies.model import Change
+from remedies.outcomes import History
 from remedies.transaction.ledger import Transaction, to_roll_back
 from remedies.values import dataclass, field
 
-IN_FORCE = "in-force"
-_WORDS = {"ours": IN_FORCE, "gone": "gone", "drifted": "drifted"}
+IN_FORCE: Literal["in-force"] = "in-force"
+_WORDS: dict[str, History] = {"ours": IN_FORCE, "gone": "gone", "drifted": "drifted"}
 """What a state of ``status`` makes of a change that was never taken back."""
 
 
@@ -25,8 +26,7 @@ class Answer:
     """The last transaction that answered a fault."""
 
     transaction: Transaction
-    history: str
-    """One of :data:`remedies.report.record.HISTORY`."""
+    history: History
 
 
 @dataclass
@@ -53,20 +53,20 @@ class Standings:
             for txn, changes in to_roll_back(dict(ledger)).items()
             for change in changes
         }
-        self._taken_back: dict[str, str] = {}
+        self._taken_back: dict[str, History] = {}
         for entry in ledger.values():
             if entry.begin.kind == "rollback" and entry.outcome != "incomplete":
                 self._taken_back.update(dict.fromkeys(entry.begin.undoes, "rolled-back"))
 
-    def of(self, entry: Transaction, change: Change) -> str:
-        """Return how one change stands: one of :data:`remedies.report.record.HISTORY`."""
+    def of(self, entry: Transaction, change: Change) -> History:
+        """Return how one change stands."""
         if (entry.id, change.resource) in self._left:
             return _WORDS.get(self._states.get(change.resource, ""), "unknown")
-        if entry.outcome in ("rolled-back", "reverted"):
+        if entry.outcome == "rolled-back" or entry.outcome == "reverted":
             return entry.outcome
         return self._taken_back.get(entry.id, "removed")
 
-    def of_all(self, entry: Transaction, changes: Iterable[Change]) -> str:
+    def of_all(self, entry: Transaction, changes: Iterable[Change]) -> History:
         """Return how several changes of one transaction stand together: in force only if all do."""
         words = list(dict.fromkeys(self.of(entry, change) for change in changes))
         return next((word for word in words if word != IN_FORCE), IN_FORCE) if words else ""

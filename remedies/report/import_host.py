@@ -16,10 +16,6 @@ from remedies.errors import InputError
 from remedies.report.controls import controls
 from remedies.report.record import (
     FORMAT_VERSION,
-    HISTORY,
-    MOMENTS,
-    OUTCOMES,
-    SEVERITIES,
     HostReport,
     Judgement,
 )
@@ -77,21 +73,12 @@ def _wrong(host: HostReport) -> Iterator[str]:
     for judgement in host.judgements:
         times.append(judgement.time)
         times += [item.time for item in judgement.evidence]
-        if judgement.outcome not in OUTCOMES:
-            yield f"{judgement.outcome!r} is no outcome"
-        if judgement.history not in HISTORY:
-            yield f"{judgement.history!r} is no history"
-        if judgement.severity not in SEVERITIES:
-            yield f"{judgement.severity!r} is no severity"
-        for word in (judgement.condition, judgement.verdict):
-            if not _WORD.fullmatch(word):
-                yield f"{word!r} is no condition or verdict"
+        if not _WORD.fullmatch(judgement.condition):
+            yield f"{judgement.condition!r} is no condition"
     for deed in host.deeds:
         times += [deed.time, *filter(None, [deed.ended])]
     for series in host.series:
         times += [reading.time for reading in series.readings]
-        for moment in {reading.moment for reading in series.readings}.difference(MOMENTS):
-            yield f"{moment!r} is no moment"
         if not all(0 <= reading.value <= _HIGHEST for reading in series.readings):
             yield f"{series.key!r} is no counter"
     for time in dict.fromkeys(times):

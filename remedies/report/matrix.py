@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, Union
 
-from remedies.report.record import OUTCOMES, WELL, HostReport
-
-STATES = {
-    "needs-human": "needs-human",
-    "unreachable": "unknown",
-    "applied": "needs-human",
-    "reverted": "needs-human",
-    "confirmed": "fixed",
-    "untouched": "not-applicable",
-}
-"""The states in which a host comes out of a rollout, and the outcome that each looks like."""
+from remedies.outcomes import HOSTS, JUDGED, HostState, Judged
+from remedies.report.record import HostReport
 
 
 @dataclass(frozen=True)
@@ -23,11 +15,11 @@ class Row:
     """One host."""
 
     name: str
-    rollout: str
-    """One of STATES; empty where no rollout is told of."""
+    rollout: Union[HostState, Literal[""]]
+    """Empty where no rollout is told of."""
     reason: str
     """Why it came out so; empty where nothing is said."""
-    cells: tuple[str, ...]
+    cells: tuple[Union[Judged, Literal[""]], ...]
     """The worst outcome of each condition; empty where it was not judged."""
 
     @property
@@ -58,19 +50,25 @@ def matrix(hosts: Iterable[HostReport]) -> Matrix:
 
 
 def _row(host: HostReport, conditions: tuple[str, ...]) -> Row:
-    worst: dict[str, str] = {}
+    worst: dict[str, Judged] = {}
     for judgement in host.judgements:
         known = worst.get(judgement.condition, judgement.outcome)
-        worst[judgement.condition] = min(known, judgement.outcome, key=OUTCOMES.index)
-    state, reason = (host.rollout.state, host.rollout.message) if host.rollout else ("", "")
-    return Row(host.place.name, state, reason, tuple(worst.get(name, "") for name in conditions))
+        worst[judgement.condition] = min(known, judgement.outcome, key=JUDGED.index)
+    came = host.rollout
+    return Row(
+        name=host.place.name,
+        rollout=came.state if came else "",
+        reason=came.message if came else "",
+        cells=tuple(worst.get(name, "") for name in conditions),
+    )
 
 
 def _urgency(row: Row) -> tuple[bool, list[int]]:
-    return row.rollout in WELL, sorted(OUTCOMES.index(cell) for cell in row.cells if cell)
+    well = not row.rollout or HOSTS[row.rollout].well
+    return well, sorted(JUDGED.index(cell) for cell in row.cells if cell)
 
 
 def came_out(hosts: Iterable[HostReport]) -> str:
     """Return how many hosts came out of a rollout in which state: ``3 confirmed, 1 reverted``."""
     states = [host.rollout.state for host in hosts if host.rollout]
-    return ", ".join(f"{states.count(s):,} {s}" for s in STATES if s in states)
+    return ", ".join(f"{states.count(s):,} {s}" for s in HOSTS if s in states)

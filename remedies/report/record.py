@@ -7,40 +7,31 @@ control characters (:mod:`remedies.report.redact`), and still hostile: escaping 
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Literal, Optional, get_args
 
+from remedies.model import Action, Reversibility, Risk, Severity
+from remedies.outcomes import (
+    HOSTS,
+    JUDGED,
+    OPEN,
+    ChangeState,
+    DeedOutcome,
+    History,
+    HostState,
+    Judged,
+    Kind,
+)
 from remedies.values import dataclass, field
 
 FORMAT_VERSION = "1.1"
 """Of the JSON form; a minor bump only adds keys."""
 
-OUTCOMES = (
-    "fail",
-    "needs-human",
-    "unknown",
-    "waived",
-    "fixed",
-    "pass",
-    "not-applicable",
-)
-"""Every outcome of a judgement, what wants attention first: is it well now? What was done about
-it before is its history."""
-
-OPEN = frozenset({"fail", "needs-human"})
-"""The outcomes in which the fault stands and nobody has accepted it."""
-
-HISTORY = ("", "in-force", "gone", "drifted", "rolled-back", "reverted", "removed", "unknown")
-"""What became of the transaction that answered a fault last: there was none; it is in force; what
-it wrote is gone, or was changed by somebody; it was rolled back; it was undone because nobody
-confirmed it; a later plan removed it; what it wrote could not be read."""
-
-MOMENTS = ("before", "after", "now")
+Moment = Literal["before", "after", "now"]
 """When a figure was read: around a transaction, or by the scan of the report."""
+Seen = Literal["absent", "mitigated", "unknown", "exposed", "active", "proven", "off"]
+"""A detector's verdict of now: one of the model's, ``absent``, or ``off`` by policy."""
 
-WELL = ("confirmed", "untouched", "")
-"""How a host comes out of a rollout where nothing went wrong; empty: it was in none."""
-
-SEVERITIES = ("critical", "high", "medium", "low")
+SEVERITIES = tuple(reversed(get_args(Severity)))
 """Worst first."""
 
 
@@ -130,14 +121,13 @@ class Judgement:
     """Stable from report to report for one condition and subject."""
     condition: str
     title: str
-    severity: str
+    severity: Severity
     controls: tuple[str, ...]
     """Control ids: ``NIST-800-53 CM-6`` and the like."""
     subject: str
-    outcome: str
-    """One of :data:`OUTCOMES`."""
-    verdict: str
-    """The detector's verdict now: ``absent``, one of the model's, or ``off``."""
+    outcome: Judged
+    """Is it well now? What was done about it before is its history."""
+    verdict: Seen
     message: str
     time: str
     verdict_before: str = ""
@@ -153,8 +143,8 @@ class Judgement:
     """Where policy speaks of it: ``file:line``."""
     transaction: str = ""
     """The last transaction that answered it."""
-    history: str = ""
-    """What became of that transaction: one of :data:`HISTORY`."""
+    history: History = ""
+    """What became of that transaction."""
     advice: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     details: dict[str, str] = field(default_factory=dict)
@@ -167,18 +157,16 @@ class Changed:
     resource: str
     fix: str
     finding: Optional[str]
-    action: str
+    action: Action
     before: Optional[str]
     after: Optional[str]
     diff: str
-    reversibility: str
-    risk: str
+    reversibility: Reversibility
+    risk: Risk
     impact: str
     boot: bool
     """Written for the next boot; else it lasts until then."""
-    state: str
-    """``planned``, ``not written``, ``undone`` (by this transaction itself), or how it stands: one
-    of :data:`HISTORY`."""
+    state: ChangeState
     undo: str
     """The command that takes it back."""
 
@@ -198,12 +186,12 @@ class Deed:
     """One transaction of the journal."""
 
     id: str
-    kind: str
+    kind: Kind
     time: str
     ended: str
     seconds: Optional[float]
     """From the first record to the last; None while it has not ended."""
-    outcome: str
+    outcome: DeedOutcome
     """As the journal has it; ``unfinished`` where the writer died."""
     confirmation: str
     """``confirmed``, ``pending until TIME``, ``reverted``, or empty where none was asked for."""
@@ -226,8 +214,7 @@ class Reading:
     """A figure at one moment: ``before``, ``after`` (a transaction) or ``now``."""
 
     time: str
-    moment: str
-    """One of :data:`MOMENTS`."""
+    moment: Moment
     value: float
 
 
@@ -261,8 +248,7 @@ class Chain:
 class Rollout:
     """How a host came out of a fleet run: the controller's word, beside the host's own."""
 
-    state: str
-    """``untouched``, ``applied``, ``confirmed``, ``reverted``, ``unreachable``, ``needs-human``."""
+    state: HostState
     exit: int
     """The exit code that remedy would have given for this host."""
     time: str
@@ -319,9 +305,9 @@ class Report:
     """The fleet run that it is about; empty where it is about none."""
 
 
-def counts(report: Report) -> dict[str, int]:
+def counts(report: Report) -> dict[Judged, int]:
     """Return how many judgements came to each outcome, every outcome named."""
-    found = dict.fromkeys(OUTCOMES, 0)
+    found = dict.fromkeys(JUDGED, 0)
     for host in report.hosts:
         for judgement in host.judgements:
             found[judgement.outcome] += 1
@@ -338,7 +324,7 @@ def failures(report: Report) -> tuple[tuple[str, str], ...]:
     """Return each host that did not come well out of a rollout, with its state and the reason."""
     told = []
     for host in report.hosts:
-        if host.rollout is not None and host.rollout.state not in WELL:
+        if host.rollout is not None and not HOSTS[host.rollout.state].well:
             why = f": {host.rollout.message}" if host.rollout.message else ""
             told.append((host.place.name, f"{host.rollout.state}{why}"))
     return tuple(told)
@@ -352,8 +338,8 @@ def is_open(judgement: Judgement) -> bool:
 def order(judgement: Judgement) -> tuple[int, int, str, str]:
     """Return the key that sorts judgements: what wants attention first, then the worst."""
     return (
-        OUTCOMES.index(judgement.outcome),
-        SEVERITIES.index(judgement.severity) if judgement.severity in SEVERITIES else 9,
+        JUDGED.index(judgement.outcome),
+        SEVERITIES.index(judgement.severity),
         judgement.condition,
         judgement.subject,
     )

@@ -9,7 +9,7 @@ import types
 import typing
 from typing import Any
 
-from remedies.report.record import FORMAT_VERSION, OUTCOMES, Report
+from remedies.report.record import FORMAT_VERSION, Report
 from remedies.values import fields
 
 Plain = dict[str, Any]
@@ -38,8 +38,6 @@ def schema() -> Plain:
 def _object(kind: type[Any], definitions: Plain) -> Plain:
     hints = typing.get_type_hints(kind)
     properties = {name: _of(hints[name], definitions) for name in fields(kind) or ()}
-    if "outcome" in properties and kind.__name__ == "Judgement":
-        properties["outcome"] = {"enum": list(OUTCOMES)}
     described = (kind.__doc__ or "").strip().partition("\n")[0]
     return {
         "type": "object",
@@ -58,6 +56,8 @@ def _of(hint: Any, definitions: Plain) -> Plain:
             definitions[hint.__name__] = _object(hint, definitions)
         return {"$ref": f"#/$defs/{hint.__name__}"}
     origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return {"enum": list(options)}
     if origin is tuple:
         return {"type": "array", "items": _of(options[0], definitions)}
     if origin is dict:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Optional
 
 from remedies.model import Change, Finding
+from remedies.outcomes import KEPT, ChangeState
 from remedies.report.history import IN_FORCE, Standings
-from remedies.report.record import Actor, Changed, Checked, Deed, Reading, Series
+from remedies.report.record import Actor, Changed, Checked, Deed, Moment, Reading, Series
 from remedies.transaction.ledger import Begin, Transaction
 
 _FIGURE = re.compile(r"\+?\d+(?:\.\d+)?")
@@ -43,7 +44,7 @@ def _deed(entry: Transaction, standings: Standings) -> Deed:
         time=entry.time,
         ended=ended,
         seconds=_between(entry.time, ended) if ended else None,
-        outcome=entry.outcome or "unfinished",
+        outcome=entry.told,
         confirmation=_confirmation(entry),
         reason=entry.reason,
         actor=_actor(begin),
@@ -76,7 +77,7 @@ def _confirmation(entry: Transaction) -> str:
         return ""
     if entry.outcome is None:
         return f"pending until {entry.pending.until}"
-    if entry.outcome not in ("applied", "confirmed"):
+    if entry.outcome not in KEPT:
         return entry.outcome
     return f"confirmed by {entry.confirmed_by}" if entry.confirmed_by else "confirmed"
 
@@ -94,7 +95,7 @@ def _actor(begin: Begin) -> Actor:
     )
 
 
-def _state(entry: Transaction, index: int, standings: Standings) -> str:
+def _state(entry: Transaction, index: int, standings: Standings) -> ChangeState:
     if index in entry.undone:
         return "undone"
     if index not in entry.written:
@@ -106,7 +107,7 @@ def _state(entry: Transaction, index: int, standings: Standings) -> str:
     )
 
 
-def changed(change: Change, state: str, transaction: str = "") -> Changed:
+def changed(change: Change, state: ChangeState, transaction: str = "") -> Changed:
     """Return a change as the record has it."""
     undo = f"remedy rollback {transaction}" if transaction and state == IN_FORCE else ""
     return Changed(
@@ -155,10 +156,11 @@ def series(
         for finding in entry.begin.findings:
             for key, (unit, value) in _figures(finding).items():
                 readings = [Reading(entry.time, "before", value)]
-                for moment, when, figures in (
+                later: tuple[tuple[Moment, str, dict[str, tuple[str, float]]], ...] = (
                     ("after", entry.ended or entry.time, after.get(finding.id, {})),
                     ("now", time, today.get(finding.id, {})),
-                ):
+                )
+                for moment, when, figures in later:
                     if key in figures:
                         readings.append(Reading(when, moment, figures[key][1]))
                 if len(readings) > 1:

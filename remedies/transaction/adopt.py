@@ -7,6 +7,8 @@ whole way back. It is one record, so that no crash leaves half of it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from remedies.facts.gather import now
 from remedies.transaction import ledger
 from remedies.transaction.consent import Consent, demand
@@ -15,7 +17,7 @@ from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.store import new_id
 from remedies.values import replace
 
-ADOPTED = "adopted"
+ADOPTED: Literal["adopted"] = "adopted"
 """The kind of the record and the outcome of its transaction."""
 
 

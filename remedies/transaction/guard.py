@@ -150,7 +150,8 @@ class Guard:
         with contextlib.suppress(RemedyError):
             plain = codec.loads(said.decode(errors="replace"), "the guard's last word")
             entry = Transaction(id=self._txn, time="", begin=self._begin)
-            entry.outcome, entry.reason = str(plain["outcome"]), str(plain["reason"])
+            entry.outcome = ledger.ended(plain["outcome"])
+            entry.reason = str(plain["reason"])
             entry.stuck = tuple(map(str, plain["stuck"]))
             return entry
         return None

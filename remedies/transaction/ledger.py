@@ -18,6 +18,7 @@ from remedies.model import (
     Severity,
     Verdict,
 )
+from remedies.outcomes import ENDS, DeedOutcome, Kind, Recorded, State
 from remedies.transaction.record import Record
 from remedies.values import dataclass, field, replace
 
@@ -28,6 +29,8 @@ _WORDS: codec.Words = {
     Reversibility: "none",
     Action: "update",
     Backend: "nftables",
+    Kind: "apply",
+    Recorded: "incomplete",
 }
 """What stands for a word that is none. Older versions took some from edited plans, and a record
 cannot be written again: it must not keep what it tells of from being undone."""
@@ -37,8 +40,7 @@ cannot be written again: it must not keep what it tells of from being undone."""
 class Begin:
     """What is on disk before the first write."""
 
-    kind: str
-    """``apply`` or ``rollback``."""
+    kind: Kind
     changes: tuple[Change, ...]
     tool: str
     host: str
@@ -109,7 +111,7 @@ class Transaction:
     written: list[int] = field(default_factory=list)
     """Indices of the changes that were written and read back, in order."""
     undone: list[int] = field(default_factory=list)
-    outcome: Optional[str] = None
+    outcome: Optional[Recorded] = None
     """None: it was never finished."""
     stuck: tuple[str, ...] = ()
     ended: str = ""
@@ -123,6 +125,20 @@ class Transaction:
     """Why it was undone."""
     confirmed_by: str = ""
     """Who kept it; empty where nobody was asked to."""
+
+    @property
+    def told(self) -> DeedOutcome:
+        """Return its outcome as it is shown."""
+        return self.outcome or "unfinished"
+
+    @property
+    def state(self) -> State:
+        """Return where it is in its life (:data:`remedies.outcomes.LIFE`)."""
+        if self.outcome is not None:
+            return self.outcome
+        if self.pending is None:
+            return "writing"
+        return "confirming" if self.confirming else "pending"
 
     @property
     def touched(self) -> tuple[int, ...]:
@@ -177,7 +193,7 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
             raise InputError(f"{where}: transaction {record.txn!r} never began")
         entry = found[record.txn]
         if record.kind == "end":
-            entry.outcome = str(record.data.get("outcome"))
+            entry.outcome = ended(record.data.get("outcome"))
             entry.ended = record.time
             entry.reason = str(record.data.get("reason", ""))
             entry.confirmed_by = str(record.data.get("user", ""))
@@ -200,6 +216,14 @@ def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
         else:
             entry.undone.append(index)
     return found
+
+
+def ended(word: object) -> Recorded:
+    """Return how a transaction ended, as an ``end`` record says it.
+
+    A word that this version does not know stands for an end that somebody has to look at.
+    """
+    return word if word in ENDS else "incomplete"
 
 
 def unfinished(found: dict[str, Transaction]) -> tuple[Transaction, ...]:
@@ -236,7 +260,7 @@ class _Carried:
     begin: Begin
     written: tuple[int, ...]
     """Indices of what still stands of it."""
-    outcome: str
+    outcome: Recorded
     ended: str
     reason: str = ""
     undone: tuple[int, ...] = ()
@@ -251,7 +275,7 @@ def carried(entries: Iterable[Transaction]) -> dict[str, object]:
             entry.time,
             entry.begin,
             tuple(entry.written),
-            entry.outcome or "",
+            entry.outcome or "incomplete",
             entry.ended,
             entry.reason,
             tuple(entry.undone),

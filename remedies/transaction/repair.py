@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 from remedies.errors import InputError, RemedyError
 from remedies.hashing import sha256
@@ -31,7 +31,7 @@ from remedies.transaction.segments import reading, segments
 from remedies.transaction.wall import anchor
 from remedies.values import dataclass, replace
 
-UNKNOWN = "unknown"
+UNKNOWN: Literal["unknown"] = "unknown"
 """The outcome of a transaction whose end is lost, or was never made."""
 
 

@@ -11,6 +11,7 @@ from typing import Optional, Protocol
 from remedies import resources
 from remedies.errors import RemedyError, WriteFailed
 from remedies.model import Change
+from remedies.outcomes import Written
 from remedies.planning.reads import short as short
 from remedies.transaction import crash_points
 from remedies.transaction.ledger import Begin, Pending
@@ -83,8 +84,7 @@ class Result:
     """How a transaction ended, or that it waits."""
 
     transaction: str
-    outcome: str
-    """``applied``, ``rolled-back``, ``reverted`` or ``incomplete``."""
+    outcome: Written
     reason: str = ""
     """Why it was undone, in one line."""
     stuck: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Optional
 from remedies.errors import Drift, RemedyError
 from remedies.facts.owners import suspects
 from remedies.model import Change
+from remedies.outcomes import RECOVERIES, Written
 from remedies.transaction import bootguard, undofile
 from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
@@ -29,7 +30,7 @@ def undo(
     *,
     own: Optional[int] = None,
     unsure: Collection[int] = (),
-    outcome: str = "rolled-back",
+    outcome: Written = "rolled-back",
     gone: Callable[[Change], bool] = lambda _: False,
     last: bool = True,
 ) -> Result:
@@ -59,7 +60,7 @@ def undo(
             notes.add("undone", {"change": index})
         if stuck.passing and not last:
             return Result(txn, "incomplete", reason, stuck.lines, notes.failure, open=True)
-        end = "incomplete" if stuck.lines else outcome
+        end: Written = "incomplete" if stuck.lines else outcome
         notes.add("end", {"outcome": end, "reason": reason, "stuck": list(stuck.lines)})
         bootguard.disarm(journal.folder, txn)
     if not stuck.lines:
@@ -123,13 +124,7 @@ def recover(
     if rollback:
         left = [i for i in range(len(changes)) if i not in entry.written]
         return _write(store, journal, entry.id, changes, left, gone=gone, last=last)
-    reasons = {
-        "rebooted": "the machine was restarted before it was confirmed",
-        "expired": "not confirmed in time",
-        "unguarded": "its guard died before it was confirmed",
-        "rejected": "rejected before it was confirmed",
-        "hung": "its writer made no record any more and was killed",
-    }
+    recovery = RECOVERIES[why]
     left = [i for i in entry.begin.order if i not in entry.undone]
     return undo(
         store,
@@ -137,9 +132,9 @@ def recover(
         entry.id,
         changes,
         left,
-        reasons.get(why, "its writer died"),
+        recovery.reason,
         unsure=set(left) - set(entry.touched),
-        outcome="reverted" if why in reasons and why not in ("rejected", "hung") else "rolled-back",
+        outcome=recovery.end,
         gone=gone,
         last=last,
     )
@@ -203,7 +198,7 @@ def _write(
             notes.add("written", {"change": index})
         if stuck.passing and not last:
             return Result(txn, "incomplete", stuck=stuck.lines, unrecorded=notes.failure, open=True)
-        outcome = "incomplete" if stuck.lines else "rolled-back"
+        outcome: Written = "incomplete" if stuck.lines else "rolled-back"
         notes.add("end", {"outcome": outcome, "stuck": list(stuck.lines)})
         bootguard.disarm(journal.folder, txn)
     return Result(txn, outcome, stuck=stuck.lines, unrecorded=notes.failure)

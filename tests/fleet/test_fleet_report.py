@@ -189,8 +189,10 @@ def test_a_host_that_lies_in_form_is_named_and_left_out(
     place = Path(records.folder(run))
     (judgement, *_) = samples.fleet(1).hosts[0].judgements
     lies = {
-        "outcome": record(0, judgements=(replace(judgement, outcome="splendid"),)),
-        "severity": record(0, judgements=(replace(judgement, severity="none"),)),
+        "outcome": record(0, judgements=(
+            replace(judgement, outcome="splendid"),)),  # type: ignore[arg-type]
+        "severity": record(0, judgements=(
+            replace(judgement, severity="none"),)),  # type: ignore[arg-type]
         "condition": record(0, judgements=(replace(judgement, condition="<b>"),)),
         "time": record(0, time="2026-13-45T99:99:99Z"),
         "head": record(0, chain=Chain(9, "none", "intact")),

@@ -22,6 +22,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.lab.ruleset import difference, normal
 from remedies.model import Action, Backend, Change, Finding, Host, Reversibility, Terms, Wanted
 from remedies.namespaces import netns
+from remedies.outcomes import Kind
 from remedies.resources import xtables
 from remedies.transaction import consent, ledger, undo
 from remedies.transaction.host import HostResources
@@ -96,7 +97,7 @@ class Tool:
     """Told how each step ended."""
     store: HostResources = field(default_factory=HostResources)
 
-    def begin(self, changes: tuple[Change, ...], kind: str, undoes: tuple[str, ...] = ()) -> Begin:
+    def begin(self, changes: tuple[Change, ...], kind: Kind, undoes: tuple[str, ...] = ()) -> Begin:
         return Begin(kind, changes, "0", "h", "m", "b", "root", "remedy", undoes=undoes)
 
     def ledger(self) -> dict[str, ledger.Transaction]:

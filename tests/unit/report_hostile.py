@@ -72,6 +72,8 @@ def walked(hint: Any, value: Any, choose: Choose, path: str = "") -> Any:
             if name in names
         }
         return typing.cast(Any, hint)(**made)
+    if typing.get_origin(hint) is typing.Literal:  # the decoder takes no other word
+        return options[0] if value is None else value
     if typing.get_origin(hint) is Union:
         return walked(options[0], value, choose, path)
     if typing.get_origin(hint) is tuple:

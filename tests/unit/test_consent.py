@@ -14,6 +14,7 @@ from fake_store import YES, FakeStore
 
 from remedies import codec
 from remedies.model import Change
+from remedies.outcomes import Kind
 from remedies.transaction import consent, ledger, undo
 from remedies.transaction.consent import Consent
 from remedies.transaction.journal import NAME, Journal, records
@@ -25,7 +26,7 @@ ONE = Change("f", None, "a", "update", "0", "1", "", "exact", "low", "")
 WORDS = ("question", "--yes", "playbook", "confirm", "recovery")
 
 
-def begin(kind: str = "apply") -> Begin:
+def begin(kind: Kind = "apply") -> Begin:
     change = ONE if kind == "apply" else ONE.reversed()
     return Begin(kind, (change,), "0", "h", "m", "b", "root", "remedy")
 

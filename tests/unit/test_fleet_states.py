@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 
 from remedies.errors import InputError
 from remedies.fleet import host_state
-from remedies.fleet.host_state import EXIT_ORDER, Standing
+from remedies.fleet.host_state import Standing
+from remedies.outcomes import WORST_FIRST
 
 
-@given(st.lists(st.sampled_from([*EXIT_ORDER, 64, 127, 130])))
+@given(st.lists(st.sampled_from([*WORST_FIRST, 64, 127, 130])))
 def test_the_worst_exit_code_wins(codes: list[int]) -> None:
     found = host_state.worst(codes)
-    known = [code if code in EXIT_ORDER else 1 for code in codes]
-    assert found == min(known, key=EXIT_ORDER.index, default=0)
+    known = [code if code in WORST_FIRST else 1 for code in codes]
+    assert found == min(known, key=WORST_FIRST.index, default=0)
 
 
 def test_the_order_is_the_documented_one() -> None:
-    assert EXIT_ORDER == (4, 70, 3, 7, 1, 9, 77, 78, 65, 6, 5, 8, 2, 0)
+    assert WORST_FIRST == (4, 70, 3, 7, 1, 9, 77, 78, 65, 6, 5, 8, 2, 0)
 
 
 def test_the_last_word_counts(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from remedies import cli
 from remedies.facts.host import read_host
 from remedies.model import Change
+from remedies.outcomes import Kind
 from remedies.transaction import journal, ledger
 from remedies.transaction.journal import NAME, Journal, newest_first
 from remedies.transaction.ledger import Begin
@@ -20,7 +21,7 @@ from remedies.transaction.segments import segments
 CHANGE = Change("f", None, "sysctl:a", "update", "0", "1", "", "exact", "low", "")
 
 
-def begin(kind: str = "apply", undoes: tuple[str, ...] = ()) -> dict[str, object]:
+def begin(kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> dict[str, object]:
     return Begin(kind, (CHANGE,), "0", "h", "m", "b", "root", "remedy", undoes=undoes).plain()
 
 

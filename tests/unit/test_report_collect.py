@@ -25,6 +25,7 @@ from remedies.model import (
     Verdict,
     Waiver,
 )
+from remedies.outcomes import Kind, Recorded
 from remedies.report import collect, transactions
 from remedies.report.controls import controls
 from remedies.report.history import Standings
@@ -78,8 +79,8 @@ def plan(
 
 def done(
     txn: str,
-    kind: str = "apply",
-    outcome: Optional[str] = "applied",
+    kind: Kind = "apply",
+    outcome: Optional[Recorded] = "applied",
     undoes: tuple[str, ...] = (),
 ) -> Transaction:
     change = CHANGE if kind == "apply" else CHANGE.reversed()
@@ -295,7 +296,7 @@ def test_the_journal_alone() -> None:
     ("after", "outcome"), [("absent", "fixed"), ("mitigated", "fixed"), ("still", "fail")]
 )
 def test_the_journal_alone_tells_what_the_detector_said_after(
-    kept: str, after: str, outcome: str
+    kept: Recorded, after: str, outcome: str
 ) -> None:
     entry = done("t1", outcome=kept)
     word = {"finding": RESET.id, "condition": RESET.condition, "before": "proven", "after": after}
@@ -340,7 +341,7 @@ def test_only_transactions_since() -> None:
         (None, "pending until 2026-11-20T17:02:00Z"),
     ],
 )
-def test_what_became_of_a_confirmation(outcome: Optional[str], words: str) -> None:
+def test_what_became_of_a_confirmation(outcome: Optional[Recorded], words: str) -> None:
     entry = done("t1", outcome=outcome)
     entry.pending = Pending("2026-11-20T17:02:00Z", 1.0)
     entry.confirmed_by = "bea" if outcome == "confirmed" else ""

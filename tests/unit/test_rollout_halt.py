@@ -16,7 +16,7 @@ def halts(bad: int, *, failed: int | None = None, fail: int = 0, percent: float 
     """Tell whether a batch of four of which ``bad`` fail stops a rollout."""
     asked = Asked((), HOSTS, (), max_fail=fail, max_fail_percentage=percent)
     rollout = Rollout(Run("/nowhere/run", asked), YES, lambda _: None)
-    now = {h: Standing(h, "failed" if i < bad else "applied", rc=4 if i < bad else 0)
+    now = {h: Standing(h, "needs-human" if i < bad else "confirmed", rc=4 if i < bad else 0)
            for i, h in enumerate(HOSTS)}  # fmt: skip
     return bool(rollout._why_halt(HOSTS, HOSTS[:bad], bad if failed is None else failed, now))
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from remedies.errors import Drift, StalePlan, WriteFailed
 from remedies.model import Change
+from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin, Transaction
@@ -24,7 +25,7 @@ def change(address: str, before: Optional[str], after: Optional[str]) -> Change:
     return Change("f", None, address, "update", before, after, "", "exact", "low", "")
 
 
-def begin(*changes: Change, kind: str = "apply", undoes: tuple[str, ...] = ()) -> Begin:
+def begin(*changes: Change, kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> Begin:
     return Begin(kind, changes, "0", "h", "m", "b", "root", "remedy apply", undoes=undoes)
 
 
@@ -216,7 +217,9 @@ def test_recovery_after_a_crash_at_each_write(
             return append(*args, **kwargs)  # type: ignore[arg-type]
 
         monkeypatch.setattr(journal, "append", dying)
-        monkeypatch.setattr("remedies.transaction.run.undo", lambda *_, **__: Result("", ""))
+        monkeypatch.setattr(
+            "remedies.transaction.run.undo", lambda *_, **__: Result("", "incomplete")
+        )
         if step < 4:
             with pytest.raises(CrashError):
                 apply(store, journal, begin(*TWO), YES, fine)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from remedies import codec
 from remedies.errors import WriteFailed
 from remedies.model import Change, Finding
+from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo
 from remedies.transaction.journal import NAME, Journal, latest, records
 from remedies.transaction.ledger import Begin, Pending, Transaction, situation
@@ -26,7 +27,7 @@ def change(
     return Change("f", None, address, "update", before, after, "", "exact", "low", "", boot=boot)
 
 
-def begin(*changes: Change, kind: str = "apply", undoes: tuple[str, ...] = ()) -> Begin:
+def begin(*changes: Change, kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> Begin:
     return Begin(kind, changes, "0", "h", "m", "boot", "root", "remedy apply", undoes=undoes)
 
 

@@ -13,6 +13,7 @@ from fake_guard import Full, Watching
 from fake_store import YES, FakeStore
 
 from remedies.model import Change, Reversibility
+from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo, undofile
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
@@ -28,7 +29,7 @@ def change(
     return Change("f", None, address, "update", before, after, "", kind, "low", "")
 
 
-def begin(*changes: Change, kind: str = "apply", undoes: tuple[str, ...] = ()) -> Begin:
+def begin(*changes: Change, kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> Begin:
     return Begin(kind, changes, "0", "h", "m", "b", "root", "remedy", undoes=undoes)
 
 

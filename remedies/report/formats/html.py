@@ -15,13 +15,13 @@ from typing import Any, Optional
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from remedies.outcomes import HOSTS, JUDGED, KEPT, QUIET
 from remedies.report.controls import CHANGE_CONTROL
 from remedies.report.markdown_escape import cut
-from remedies.report.matrix import STATES, came_out, matrix
+from remedies.report.matrix import came_out, matrix
 from remedies.report.packet_path import Walk, path
 from remedies.report.picture import path_svg, plot_svg
 from remedies.report.record import (
-    OUTCOMES,
     SEVERITIES,
     Deed,
     HostReport,
@@ -59,8 +59,6 @@ MARKS = {
     "pass": "\u2713",
     "not-applicable": "\u2013",
 }
-_QUIET = ("pass", "not-applicable")
-_STANDS = ("applied", "confirmed")
 
 
 _Judged = tuple[HostReport, Judgement]
@@ -131,8 +129,8 @@ def coloured(diff: str) -> Markup:
 def _values(report: Report) -> dict[str, Any]:
     judged = [(h, j) for h in report.hosts for j in h.judgements]
     judged.sort(key=lambda pair: order(pair[1]))
-    loud = [(h, j) for h, j in judged if j.outcome not in _QUIET]
-    quiet = [(h, j) for h, j in judged if j.outcome in _QUIET]
+    loud = [(h, j) for h, j in judged if j.outcome not in QUIET]
+    quiet = [(h, j) for h, j in judged if j.outcome in QUIET]
     many = _many_hosts(report)
     whole, listed = _whole(loud, ALIKE if many else CARDS)
     left = len(listed)
@@ -141,12 +139,12 @@ def _values(report: Report) -> dict[str, Any]:
     deeds.sort(key=lambda pair: (pair[1].time, pair[1].id), reverse=True)
     whole_deeds = deeds[:DEEDS]
     if many:
-        whole_deeds = sorted(deeds, key=lambda d: d[1].outcome in _STANDS)[:FLEET_DEEDS]
+        whole_deeds = sorted(deeds, key=lambda d: d[1].outcome in KEPT)[:FLEET_DEEDS]
     found = counts(report)
     values: dict[str, Any] = {
         "title": _title(report),
         "sentence": _sentence(report),
-        "tally": [(o, found[o]) for o in OUTCOMES if found[o]],
+        "tally": [(o, found[o]) for o in JUDGED if found[o]],
         "facts": _facts(report),
         "about": _about(report),
         "warnings": _warnings(report),
@@ -168,9 +166,9 @@ def _values(report: Report) -> dict[str, Any]:
         "made": report.made,
         "by": report.by,
         "tool": report.tool,
-        "ranks": {"": len(OUTCOMES), **{o: i for i, o in enumerate(OUTCOMES)}},
-        "cells": {"": "", **{o: _cell(o) for o in OUTCOMES}},
-        "states": {state: _cell(like, state) for state, like in STATES.items()},
+        "ranks": {"": len(JUDGED), **{o: i for i, o in enumerate(JUDGED)}},
+        "cells": {"": "", **{o: _cell(o) for o in JUDGED}},
+        "states": {state: _cell(host.judged, state) for state, host in HOSTS.items()},
         "matrix": matrix(report.hosts) if many else matrix(()),
     }
     values["sections"] = _sections(values)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from remedies.report.record import WELL, HostReport, Judgement, Report, Rollout, answer, is_open
+from remedies.outcomes import HOSTS
+from remedies.report.record import HostReport, Judgement, Report, Rollout, answer, is_open
 
 HELP = "JUnit XML: a suite per host, a case per judgement"
 
@@ -40,7 +41,7 @@ def _suite(host: HostReport) -> TestSuite:
 
 def _rollout(rollout: Rollout) -> TestCase:
     case = TestCase("rollout", "remedy.rollout", 0)
-    if rollout.state not in WELL:
+    if not HOSTS[rollout.state].well:
         case.result = [Failure(f"{rollout.state}: {rollout.message}", rollout.state)]
     return case
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from remedies.outcomes import JUDGED, QUIET, UNDONE
 from remedies.report.history import IN_FORCE
 from remedies.report.markdown_escape import block, code, cut, prose
-from remedies.report.record import OUTCOMES, Changed, Deed, HostReport, Judgement, Report, counts
+from remedies.report.record import Changed, Deed, HostReport, Judgement, Report, counts
 
 HELP = "Markdown for a ticket"
 
 _IN_FULL = 20
 """Findings and transactions of one host written out; the rest are counted."""
-_QUIET = ("pass", "not-applicable")
 
 
 def render(report: Report) -> Iterator[str]:
@@ -22,7 +22,7 @@ def render(report: Report) -> Iterator[str]:
     title = f"{len(report.hosts)} hosts" if many else prose(report.hosts[0].place.name)
     title += f" in rollout {prose(report.run)}" if report.run else ""
     yield f"# Audit report: {title}\n\n"
-    said = ", ".join(f"{found[o]} {o}" for o in OUTCOMES if found[o]) or "nothing was judged"
+    said = ", ".join(f"{found[o]} {o}" for o in JUDGED if found[o]) or "nothing was judged"
     yield f"**{said}.** Made {report.made} by {code(report.by.user)} "
     yield f"with {prose(report.tool.name)} {prose(report.tool.version)}.\n"
     for host in report.hosts:
@@ -49,7 +49,7 @@ def _host(host: HostReport, many: bool) -> Iterator[str]:
     for j in host.judgements:
         cells = (j.outcome, j.verdict, j.severity, prose(j.condition), code(j.subject))
         yield f"| {' | '.join(cells)} |\n"
-    loud = [j for j in host.judgements if j.outcome not in _QUIET]
+    loud = [j for j in host.judgements if j.outcome not in QUIET]
     for judgement in loud[:_IN_FULL]:
         yield from _judgement(judgement)
     if len(loud) > _IN_FULL:
@@ -111,7 +111,7 @@ def _deed(deed: Deed) -> Iterator[str]:
         yield f"\n> {prose(deed.actor.comment)}\n"
     for check in deed.checked:
         was, then = prose(check.before), prose(check.after)
-        undone = deed.outcome in ("reverted", "rolled-back")
+        undone = deed.outcome in UNDONE
         when = "while it was in force" if undone else "after it"
         yield f"\n- {prose(check.condition)}: was {was}, {then} {when}\n"
     for change in deed.changes:

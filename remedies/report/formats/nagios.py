@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remedies.report.record import OUTCOMES, Report, counts, failures, is_open, order
+from remedies.outcomes import JUDGED
+from remedies.report.record import Report, counts, failures, is_open, order
 
 HELP = "one line, OK, WARNING, CRITICAL or UNKNOWN, with performance data"
 
@@ -36,7 +37,7 @@ def render(report: Report) -> Iterator[str]:
     what += [f"{len(standing) - 3} more"] if len(standing) > 3 else []
     what += [f"{found['unknown']} not judged"] if found["unknown"] else []
     what += [f"{len(report.unreached)} not reached"] if report.unreached else []
-    figures = " ".join(f"{outcome.replace('-', '_')}={found[outcome]}" for outcome in OUTCOMES)
+    figures = " ".join(f"{outcome.replace('-', '_')}={found[outcome]}" for outcome in JUDGED)
     text = ", ".join(what) or ("nothing found" if any(found.values()) else "nothing judged")
     yield f"REMEDY {state} - {_plain(text)[:_CUT]} | {figures}\n"
 

@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from remedies.report.record import OUTCOMES, Report
+from remedies.model import Severity
+from remedies.outcomes import JUDGED, Judged
+from remedies.report.record import Report, Seen
 
 HELP = "gauges for node_exporter's textfile collector"
 
@@ -47,7 +49,7 @@ class _Gauges(Collector):
         )
         for item in self.report.hosts:
             labels = (_label(item.place.name), _label(item.place.netns))
-            tally: dict[tuple[str, str, str, str], int] = {}
+            tally: dict[tuple[str, Severity, Seen, Judged], int] = {}
             for judgement in item.judgements:
                 key = (
                     judgement.condition,
@@ -56,7 +58,7 @@ class _Gauges(Collector):
                     judgement.outcome,
                 )
                 tally[key] = tally.get(key, 0) + 1
-            for key, number in sorted(tally.items(), key=lambda e: OUTCOMES.index(e[0][3])):
+            for key, number in sorted(tally.items(), key=lambda e: JUDGED.index(e[0][3])):
                 judged.add_metric((*labels, *key), number)
             scanned.add_metric(labels, datetime.fromisoformat(item.time).timestamp())
             outcomes: dict[str, int] = {}
