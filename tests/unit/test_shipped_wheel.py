@@ -11,12 +11,9 @@ import remedies
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(remedies.__file__)))
 
 PROGRAM = """
-import sys, time
+import sys
 from remedies import codec, policy, shipped
-begun = time.perf_counter()
 loaded = policy.load(("default",))
-taken = time.perf_counter() - begun
-assert taken < 0.02, taken
 assert not {"yaml", "pydantic", "pkgutil"} & set(sys.modules), sorted(sys.modules)
 print(codec.dumps(loaded))
 for kind in shipped.KINDS:
