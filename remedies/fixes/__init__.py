@@ -18,4 +18,9 @@ A fix whose one resource serves several findings also has
 
 ``merge(one, other) -> Wanted``
     both states in one. What is in force already is merged in, too, unless the plan prunes.
+
+A fix that acts on details of a finding which differ from scan to scan also has
+
+``approved(was, now) -> Finding``
+    the finding of now, with no more of them than ``was``, the one of a saved plan, names.
 """

@@ -49,6 +49,7 @@ from remedies.rules import ours
 from remedies.rules.admission import closed
 from remedies.rules.overlap import both_see
 from remedies.rules.rule import Match, PacketRule
+from remedies.values import replace
 
 TITLE = "Redirect requests to the address that their answer comes from"
 ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
@@ -77,6 +78,25 @@ def _ways(finding: Finding) -> list[tuple[str, str]]:
     """Return interface and the address that answers come from, for each way clients come in."""
     words = finding.details.get("redirect", "").split()
     return [(name, address) for name, _, address in (word.partition("/") for word in words)]
+
+
+def approved(was: Finding, now: Finding) -> Finding:
+    """Return the finding of now with no other ways and stale flows than a saved plan named.
+
+    A way that nobody is seen to fail by now is judged like any other, by what the links say; one
+    whose link is away must be in force.
+    """
+    seen = now.details.get("redirect", "").split()
+    ways = [
+        word
+        for word in was.details.get("redirect", "").split()
+        if word in seen or word.partition("/")[2] not in AWAY.values()
+    ]
+    stale = now.details.get("stale", "").split()
+    kept = [path for path in was.details.get("stale", "").split() if path in stale]
+    return replace(
+        now, details={**now.details, "redirect": " ".join(ways), "stale": " ".join(kept)}
+    )
 
 
 def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
