@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
+from fake_store import FakeStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.errors import InputError, Unreadable
+from remedies.errors import InputError, StalePlan, Unreadable
 from remedies.facts import Facts
 from remedies.facts.inputs import Inputs
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.fixes import udp_redirect
-from remedies.model import Finding, Host, Terms, Wanted
+from remedies.model import Change, Finding, Host, Policy, Rule, Scan, Terms, Wanted
 from remedies.netlink.links import Address, Link, Links
+from remedies.planning import plan as planning
+from remedies.planning.remake import Today, remake
 from remedies.rules import flow_address
 from remedies.rules.admission import InputChain
 from remedies.rules.nft_syntax import nft_text
@@ -270,3 +273,46 @@ def test_effects_are_told_to_people() -> None:
 def test_a_path_that_names_no_flow_is_refused(path: str) -> None:
     with pytest.raises(InputError):
         flow_address.split(path)
+
+
+def remade(was: Finding, now: Finding, seen: Optional[Facts] = None) -> tuple[Change, ...]:
+    """Return the changes of a plan that was made of one finding, made again where another is."""
+    rules = {"udp-reply-source": Rule("fix", "exposed", ("udp-redirect",))}
+    wanted = Policy(("p",), "d", "nftables", False, rules)
+    seen = seen or facts()
+    honest = Scan(seen.host, seen.time, (was,), ())
+    with pytest.MonkeyPatch.context() as patch:  # whoever edits a plan asks no guard
+        patch.setattr(udp_redirect, "guard", lambda *_: None)
+        plan = planning.plan(wanted, seen, honest, {}, FakeStore(), prune=False)
+    assert plan.changes
+    today = Today(seen, Scan(seen.host, seen.time, (now,), ()), {}, FakeStore())
+    return remake(plan, today).changes
+
+
+def test_of_a_saved_plan_only_the_flows_that_are_stale_now_go() -> None:
+    live = "udp/172.17.0.3/40000/10.21.17.99/56789"
+    (change,) = remade(having(stale=f"{STALE} {live}"), FOUND)
+    assert change.effects == (f"flow:{STALE}", "flow:udp/docker0/56789")
+    (change,) = remade(FOUND, having(stale=live))
+    assert change.effects == ()
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "why"),
+    [
+        (having(redirect="lo/0.0.0.0"), FOUND, "no client was seen"),
+        (FOUND, having(server=""), "nobody listens on every address"),
+        (having(server="wildcard", redirect="gone/172.17.0.1"), FOUND, "goes to no address"),
+    ],
+)
+def test_what_a_saved_plan_says_of_a_finding_is_not_believed(
+    was: Finding, now: Finding, why: str
+) -> None:
+    with pytest.raises(StalePlan, match=why):
+        remade(was, now)
+
+
+def test_a_saved_plan_holds_where_no_client_is_seen_to_fail_any_more() -> None:
+    (change,) = remade(FOUND, replace(having(redirect="", stale=""), verdict="exposed"))
+    assert '"right": "docker0"' in (change.after or "")
+    assert change.effects == ()
