@@ -219,7 +219,7 @@ class ActionModule(ActionBase):
         except (remote.Lost, RemedyError) as error:
             why = str(error)
         told = _with(standing, {"no_record": why}) if why else standing
-        return Outcome(told, outcome.plain)
+        return replace(outcome, standing=told)
 
     def _recorded(self, visit: Visit, asked: dict[str, Any], policy: str = "") -> Outcome:
         """Ask for the host's record and keep it. Raises Lost."""
@@ -247,7 +247,7 @@ class ActionModule(ActionBase):
             text = json.dumps(outcome.plain, separators=(",", ":"))
             entry = plans.save(asked["save"], visit.name, text, policy)
             details["entry"] = codec.encode(entry)
-        return Outcome(_with(outcome.standing, details), outcome.plain)
+        return replace(outcome, standing=_with(outcome.standing, details))
 
     def _approved(self, visit: Visit, asked: dict[str, Any]) -> Optional[request.Approved]:
         from remedies.errors import InputError
@@ -324,14 +324,16 @@ class ActionModule(ActionBase):
             "findings": outcome.plain.get("findings") or [],
             "refused": outcome.plain.get("refused") or [],
             "changes": [
-                {key: change.get(key) for key in ("fix", "resource", "action", "impact")}
+                {key: getattr(change, key) for key in ("fix", "resource", "action", "impact")}
                 for change in outcome.changes
             ],
         }
         if standing.message:
             told["msg"] = standing.message
         if self._task.diff and outcome.changes:
-            told["diff"] = [{"prepared": f"{change.get('diff')}\n"} for change in outcome.changes]
+            told["diff"] = [
+                {"prepared": f"{change.diff}\n"} for change in plans.shown(outcome.changes)
+            ]
         return told
 
 
@@ -372,7 +374,7 @@ def _shown(outcome: Outcome) -> dict[str, object]:
 def _with_diff(outcome: Outcome) -> Outcome:
     if not outcome.plain:
         return outcome
-    return Outcome(_with(outcome.standing, _shown(outcome)), outcome.plain)
+    return replace(outcome, standing=_with(outcome.standing, _shown(outcome)))
 
 
 def _counted(outcome: Outcome) -> Outcome:
@@ -383,7 +385,7 @@ def _counted(outcome: Outcome) -> Outcome:
         "in_force": [e.get("resource") for e in outcome.plain.get("in_force") or []],
         "unknown": [u.get("condition") for u in outcome.plain.get("unknown") or []],
     }
-    return Outcome(_with(outcome.standing, details), outcome.plain)
+    return replace(outcome, standing=_with(outcome.standing, details))
 
 
 def _with(standing: Standing, details: dict[str, object]) -> Standing:

@@ -85,10 +85,13 @@ def apply(
     except Lost as error:
         wait(asked.timeout + GRACE)
         return Outcome(_became(visit, before, f"the connection broke while applying: {error}"))
+    if not answer.understood:
+        wait(asked.timeout + GRACE)
+        return Outcome(_became(visit, before, answer.message))
     first = _first(visit, answer)
     if first.state != "applied" or first.until is None:
         done = replace(first, state="confirmed") if first.state == "applied" else first
-        return Outcome(done, answer.plain)
+        return Outcome(done, answer.plain, answer.changes)
     note(first)
     try:
         last = _second(visit, policy, first, answer.plain, agreed, note, led)
@@ -98,7 +101,7 @@ def apply(
         last = _became(visit, before, why, first.transaction)
     if last.message == LEFT:
         last = replace(last, details={"timeout": asked.timeout})
-    return Outcome(last, answer.plain)
+    return Outcome(last, answer.plain, answer.changes)
 
 
 def _first(visit: Visit, answer: Answer) -> Standing:

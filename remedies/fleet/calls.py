@@ -9,6 +9,7 @@ from typing import Any, Optional
 from remedies.fleet.host_state import Standing
 from remedies.fleet.remote import Answer, Host, documents
 from remedies.fleet.request import Order
+from remedies.model import Change
 from remedies.outcomes import UNCHANGED, HostState, answered
 from remedies.transaction.consent import Consent, demand
 
@@ -31,12 +32,8 @@ class Outcome:
 
     standing: Standing
     plain: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def changes(self) -> list[dict[str, Any]]:
-        """Return the changes that the answer speaks of."""
-        found = self.plain.get("changes")
-        return found if isinstance(found, list) else []
+    changes: tuple[Change, ...] = ()
+    """The changes that the answer speaks of."""
 
 
 def look(visit: Visit, verb: str, extra: Sequence[str] = (), policy: str = "") -> Outcome:
@@ -44,14 +41,14 @@ def look(visit: Visit, verb: str, extra: Sequence[str] = (), policy: str = "") -
     policy = policy or visit.order.compiled_policy()
     words = [*visit.order.words(verb), *visit.order.watching(), *extra]
     answer = visit.host.ask(words, documents(policy))
-    return Outcome(told(visit, "untouched", answer), answer.plain)
+    return Outcome(told(visit, "untouched", answer), answer.plain, answer.changes)
 
 
 def dry_run(visit: Visit, plan: str, policy: str) -> Outcome:
     """Ask whether an approved plan still holds. Raises Lost."""
     words = [*visit.order.words("apply"), *visit.order.watching(), "--dry-run", "-"]
     answer = visit.host.ask(words, documents(policy, plan))
-    return Outcome(told(visit, "untouched", answer), answer.plain)
+    return Outcome(told(visit, "untouched", answer), answer.plain, answer.changes)
 
 
 def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcome:
@@ -110,12 +107,15 @@ def _undone(visit: Visit, words: Sequence[str]) -> Outcome:
     drift = answer.plain.get("drift") or []
     note = "; ".join(map(str, drift)) if isinstance(drift, list) else ""
     changed = row is not None and row.changed
-    return Outcome(told(visit, state, answer, changed=changed, message=note), answer.plain)
+    return Outcome(
+        told(visit, state, answer, changed=changed, message=note), answer.plain, answer.changes
+    )
 
 
 def silent(answer: Answer) -> HostState:
     """Return how a host stands whose writing verb gave no outcome, by its exit code."""
-    return "untouched" if not answer.plain and answer.rc in UNCHANGED else "needs-human"
+    unchanged = answer.understood and not answer.plain and answer.rc in UNCHANGED
+    return "untouched" if unchanged else "needs-human"
 
 
 def told(

@@ -11,13 +11,13 @@ import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from remedies import __version__, codec, model
 from remedies.errors import InputError
 from remedies.facts.gather import now
 from remedies.fleet.host_state import Standing
-from remedies.planning import reads
+from remedies.model import Action, Change, Risk
+from remedies.planning import reads, savedplan
 from remedies.transaction.host import HostResources
 
 INDEX = "index.json"
@@ -45,8 +45,8 @@ class Shown:
 
     resource: str
     fix: str
-    action: str
-    risk: str
+    action: Action
+    risk: Risk
     diff: str
 
 
@@ -103,58 +103,55 @@ class Index:
 
 
 def save(folder: str, host: str, plan: str, policy: str) -> Entry:
-    """Write one host's plan (JSON, as the host gave it) and its policy; return its entry."""
-    plain = codec.loads(plan, f"plan of {host}")
+    """Write one host's plan (JSON, as the host gave it) and its policy; return its entry.
+
+    Raises InputError where it is none that could be applied, as a host is not believed.
+    """
+    read = savedplan.read(plan, f"plan of {host}")
     plan_file = f"plans/{urllib.parse.quote(host, safe='')}.json"
     policy_file = f"policies/{_sha256(policy)[:32]}.json"
     for name, text in ((plan_file, plan), (policy_file, policy)):
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_new(path, text.encode())
-    changes = plain.get("changes") or []
     return Entry(
         file=plan_file,
         sha256=_sha256(plan),
         policy=policy_file,
         policy_sha256=_sha256(policy),
-        plan_id=str(plain.get("plan_id")),
-        group=group(changes),
-        summary=summary(changes),
+        plan_id=read.id,
+        group=group(read.changes),
+        summary=summary(read.changes),
     )
 
 
-def group(changes: Sequence[Mapping[str, Any]]) -> str:
+def group(changes: Sequence[Change]) -> str:
     """Return what is the same for two hosts on which the same would change."""
-    what = [[c.get("fix"), c.get("resource"), c.get("before"), c.get("after")] for c in changes]
-    return model.digest(what)[:16]
+    return model.digest([[c.fix, c.resource, c.before, c.after] for c in changes])[:16]
 
 
-def shown(changes: Sequence[Mapping[str, Any]]) -> tuple[Shown, ...]:
+def shown(changes: Sequence[Change]) -> tuple[Shown, ...]:
     """Return what is shown of a plan's changes.
 
     The diff is made here, of the values that are acted on: what the plan calls its diff is text.
     """
-    names = ("resource", "fix", "action", "risk")
+    resources = HostResources()
     return tuple(
-        Shown(**{name: str(change.get(name)) for name in names}, diff=_diff(change))
-        for change in changes
+        Shown(
+            resource=c.resource,
+            fix=c.fix,
+            action=c.action,
+            risk=c.risk,
+            diff=reads.diff(resources, c.resource, c.before, c.after),
+        )
+        for c in changes
     )
-
-
-def _diff(change: Mapping[str, Any]) -> str:
-    before, after = (
-        None if value is None else str(value)
-        for value in (change.get("before"), change.get("after"))
-    )
-    return reads.diff(HostResources(), str(change.get("resource")), before, after)
 
 
 def saved(folder: str, entry: Entry) -> tuple[Shown, ...]:
     """Return what is shown of a saved plan. Raises InputError where it is not as it was saved."""
     path = os.path.join(folder, entry.file)
-    plain = codec.loads(checked(folder, entry.file, entry.sha256), path)
-    changes = plain.get("changes") if isinstance(plain, dict) else None
-    return shown([c for c in changes or [] if isinstance(c, dict)])
+    return shown(savedplan.read(checked(folder, entry.file, entry.sha256), path).changes)
 
 
 def checked(folder: str, name: str, sha256: str) -> str:
@@ -171,17 +168,17 @@ def checked(folder: str, name: str, sha256: str) -> str:
     return data.decode(errors="replace")
 
 
-def summary(changes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def summary(changes: Sequence[Change]) -> tuple[str, ...]:
     """Return one line for each change: ``+ nft:inet/remedy_x``, ``be_liberal 0 -> 1``."""
     return tuple(_line(change) for change in changes)
 
 
-def _line(change: Mapping[str, Any]) -> str:
-    resource, before, after = (str(change.get(k)) for k in ("resource", "before", "after"))
-    if resource.startswith("sysctl:"):
-        return f"{resource.rpartition('.')[2]} {before.strip()} -> {after.strip()}"
-    mark = {"create": "+", "remove": "-"}.get(str(change.get("action")), "~")
-    return f"{mark} {resource}"
+def _line(change: Change) -> str:
+    if change.resource.startswith("sysctl:"):
+        before, after = (str(value).strip() for value in (change.before, change.after))
+        return f"{change.resource.rpartition('.')[2]} {before} -> {after}"
+    mark = {"create": "+", "remove": "-", "update": "~"}[change.action]
+    return f"{mark} {change.resource}"
 
 
 def heard(

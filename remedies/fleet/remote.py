@@ -15,6 +15,7 @@ from typing import Any, Optional, Protocol
 from remedies import codec
 from remedies.bundle import build
 from remedies.errors import InputError
+from remedies.model import Change
 from remedies.printable import clean
 
 BUNDLE_WANTED = 86
@@ -53,6 +54,10 @@ class Answer:
     """The JSON it printed; empty where it failed before that."""
     message: str = ""
     """One line of what went wrong, fit to be shown."""
+    changes: tuple[Change, ...] = ()
+    """The changes that the JSON speaks of."""
+    understood: bool = True
+    """False: it began, and what it printed is not remedy's. What it did cannot be told."""
 
 
 _OBJECTS = ("findings", "unknown", "in_force", "changes", "refused", "verified")
@@ -102,14 +107,19 @@ class Host:
         try:
             plain = codec.loads(said, "answer")
         except InputError as error:
-            return Answer(1, {}, f"the host's answer is not remedy's: {clean(str(error))}")
+            return _garbled(clean(str(error)))
         if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str) or _odd(plain):
-            return Answer(1, {}, f"the host's answer is not remedy's: {_quoted(said)}")
+            return _garbled(_quoted(said))
         for key in _OBJECTS:
             if len(plain.get(key) or ()) > _MOST:
                 return Answer(1, {}, f"the host's answer holds {len(plain[key])} of {key}, and "
-                                     f"{_MOST} are taken; run remedy there")  # fmt: skip
-        return Answer(reply.rc, plain, message if reply.rc else "")
+                                     f"{_MOST} are taken; run remedy there",
+                              understood=False)  # fmt: skip
+        try:
+            changes = codec.decode(tuple[Change, ...], plain.get("changes") or [], "changes")
+        except InputError as error:
+            return _garbled(clean(str(error)))
+        return Answer(reply.rc, plain, message if reply.rc else "", changes)
 
     def _silence(self, reply: Reply) -> str:
         """Say why remedy never spoke."""
@@ -123,6 +133,10 @@ class Host:
             )
         said = _quoted(reply.err) if reply.err.strip() else _quoted(reply.out)
         return f"the host answers {said} (exit {reply.rc}) where remedy was started"
+
+
+def _garbled(why: str) -> Answer:
+    return Answer(1, {}, f"the host's answer is not remedy's: {why}", understood=False)
 
 
 def _odd(plain: dict[str, Any]) -> bool:

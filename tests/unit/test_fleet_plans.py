@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builder import change
+from builder import plan as made
 
+from remedies import codec
 from remedies.errors import InputError
 from remedies.fleet import plans, request
 from remedies.fleet.plans import Index
+from remedies.model import Change
+from remedies.planning import planfile
 from remedies.values import replace
 
-SYSCTL = {"fix": "f", "action": "update", "resource": "sysctl:net.netfilter.nf_be_liberal",
-          "before": "0", "after": "1"}  # fmt: skip
-TABLE = {"fix": "g", "action": "create", "resource": "nft:inet/x", "before": None, "after": "t"}
+SYSCTL = change("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "0", "1", fix="tcp-be-liberal")
+TABLE = change("nft:inet/remedy_invalid_drop", None, "t", fix="invalid-drop")
 
 
-def plan(*changes: dict[str, Any]) -> str:
-    return json.dumps({"kind": "plan", "plan_id": "p", "changes": list(changes)})
+def plan(*changes: Change) -> str:
+    return json.dumps(planfile.plan_plain(made(*changes), {}))
 
 
 def saved(folder: Path) -> None:
@@ -38,43 +42,59 @@ def test_hosts_with_the_same_change_are_together_the_largest_group_first(tmp_pat
     changes = {host: plans.saved(str(tmp_path), entry) for host, entry in index.hosts.items()}
     found = plans.grouped(index.hosts, changes)
     assert [(group.summary, group.hosts) for group in found] == [
-        (("nf_be_liberal 0 -> 1",), ("three", "two")),
-        (("nf_be_liberal 0 -> 1", "+ nft:inet/x"), ("a/../b",)),
+        (("nf_conntrack_tcp_be_liberal 0 -> 1",), ("three", "two")),
+        (("nf_conntrack_tcp_be_liberal 0 -> 1", "+ nft:inet/remedy_invalid_drop"), ("a/../b",)),
         ((), ("done",)),
     ]
     (change,) = found[0].changes
-    assert change.resource == SYSCTL["resource"]
+    assert change.resource == SYSCTL.resource
     assert change.diff.splitlines()[3:] == [
-        "-net.netfilter.nf_be_liberal = 0",
-        "+net.netfilter.nf_be_liberal = 1",
+        "-net.netfilter.nf_conntrack_tcp_be_liberal = 0",
+        "+net.netfilter.nf_conntrack_tcp_be_liberal = 1",
     ]
     assert index.without == {"away": "not reached"}
     held = request.approved(str(tmp_path), "a/../b")
     assert held is not None
-    assert json.loads(held.plan)["changes"] == [SYSCTL, TABLE]
+    assert json.loads(held.plan)["changes"] == codec.encode((SYSCTL, TABLE))
     assert request.approved(str(tmp_path), "away") is None
     assert {p.parent.parent for p in tmp_path.glob("*/*.json")} == {tmp_path}
 
 
 def test_the_diff_is_made_of_what_is_acted_on(tmp_path: Path) -> None:
     """Neither the diff in a plan nor the group in the index says what hosts have in common."""
-    changes: tuple[dict[str, Any], ...] = (
-        {**SYSCTL, "diff": "+nothing at all"},
-        {**SYSCTL, "after": "9"},
-        {"resource": 7},
-    )
+    changes = (replace(SYSCTL, diff="+nothing at all"), replace(SYSCTL, after="9"))
     entries = {
         name: replace(plans.save(str(tmp_path), name, plan(change), "{}"), group="same")
-        for name, change in zip(("one", "two", "three"), changes, strict=True)
+        for name, change in zip(("one", "two"), changes, strict=True)
     }
     shown = {host: plans.saved(str(tmp_path), entry) for host, entry in entries.items()}
     assert [change.diff.splitlines()[-1:] for (change,) in shown.values()] == [
-        ["+net.netfilter.nf_be_liberal = 1"],
-        ["+net.netfilter.nf_be_liberal = 9"],
-        [],
+        ["+net.netfilter.nf_conntrack_tcp_be_liberal = 1"],
+        ["+net.netfilter.nf_conntrack_tcp_be_liberal = 9"],
     ]
     found = plans.grouped(entries, shown)
-    assert [group.hosts for group in found] == [("one",), ("three",), ("two",)]
+    assert [group.hosts for group in found] == [("one",), ("two",)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "why"),
+    [
+        ({"kind": "scan"}, "not a plan"),
+        ({"plan_id": "0" * 16}, "edited"),
+        ({"changes": [codec.encode(replace(SYSCTL, resource="sysctl:kernel.panic"))]}, "write"),
+        ({"changes": [codec.encode(replace(SYSCTL, fix="f"))]}, "no fix is called 'f'"),
+        ({"changes": [{**codec.encode(SYSCTL), "risk": "none"}]}, "risk"),
+        ({"changes": [{"resource": 7}]}, "changes"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_plan_that_a_host_made_up_is_not_saved(
+    tmp_path: Path, edit: dict[str, Any], why: str
+) -> None:
+    text = json.dumps({**json.loads(plan(SYSCTL)), **edit})
+    with pytest.raises(InputError, match=f"plan of h1.*{why}"):
+        plans.save(str(tmp_path), "h1", text, "{}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_was_altered_or_is_missing_is_refused(tmp_path: Path) -> None:

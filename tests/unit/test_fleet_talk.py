@@ -23,7 +23,7 @@ MARK = f"remedy {DIGEST}\n"
 POLICY = '{"tool":"x","policy":{}}'
 FINDING = {"id": "f", "condition": "c", "subject": "s", "verdict": "mitigated"}
 APPLIED = {"kind": "apply", "outcome": "applied", "transaction": "T2",
-           "pending_confirm_until": "2026-01-01T00:02:00Z", "changes": [{}],
+           "pending_confirm_until": "2026-01-01T00:02:00Z", "changes": [],
            "verified": [{"finding": "f"}]}  # fmt: skip
 VERIFIED = {"kind": "verify", "findings": [FINDING], "in_force": []}
 
@@ -232,3 +232,14 @@ def test_an_answer_that_ansible_would_not_hand_on_is_not_taken() -> None:
     answer = Host(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
     assert (answer.rc, answer.plain) == (1, {})
     assert answer.message.startswith("the host's answer holds 4000 of findings")
+
+
+def test_a_host_that_applied_and_cannot_be_understood_is_waited_for_like_one_that_was_lost() -> None:
+    old = {"transaction": "T1", "kind": "apply", "outcome": "confirmed"}
+    new = {"transaction": "T2", "kind": "apply", "outcome": "reverted"}
+    told = [{"kind": "history", "transactions": rows} for rows in ([old], [new, old])]
+    script, waited = Script(apply=Reply(0, MARK + "{", ""), history=told), list[float]()
+    what = applying.Asked(60, Approved("{}", POLICY))
+    found = applying.apply(visit(script), what, YES, lambda _: None, waited.append).standing
+    assert (found.state, found.rc, waited) == ("reverted", 7, [60 + applying.GRACE])
+    assert "not remedy's" in found.message
