@@ -31,11 +31,8 @@ is for), and diff; unreachable and msg for a host that cannot be reached.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from functools import partial
 from typing import Any, Optional
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -48,16 +45,15 @@ except ImportError:
     for _up in ("../../..", "../../../../.."):
         sys.path.append(os.path.abspath(os.path.join(__file__, _up)))
 
-from remedies import codec, outcomes
+from remedies import outcomes
 from remedies.bundle import build
 from remedies.errors import RemedyError
-from remedies.fleet import apply, calls, controller, host_state, plans, records, remote, request
+from remedies.fleet import actions, host_state, plans, remote, request
 from remedies.fleet import vault as vaulted
+from remedies.fleet.actions import ACTIONS, Task
 from remedies.fleet.calls import Outcome, Visit
 from remedies.fleet.host_state import Standing
 from remedies.fleet.request import Order
-from remedies.transaction import actor, consent
-from remedies.values import replace
 
 _OPTIONS = frozenset(
     [
@@ -81,17 +77,11 @@ _OPTIONS = frozenset(
         "record",
         "since",
         "head",
-        "change_id",
-        "message",
-        "approved_by",
+        *actions.JOURNALED,
     ]
 )
 _TASK_ALONE = frozenset(["verb", "previous", "transaction", "fix", "every"])
 """Options that no variable stands for: what is done, and how much of it."""
-_VERBS = ("scan", "plan", "apply", "confirm", "rollback", "report")
-_JOURNALED = ("change_id", "message", "approved_by")
-_FINE = {"scan": (0, 2), "plan": (0, 8), "report": (0, 2)}
-"""Exit codes that say something about a host, and not that the verb has failed."""
 _PATHS = frozenset(["plans", "record", "run", "save"])
 """Folders and files of the controller: a word of their names may well be a vaulted one too."""
 _STATE = {True: "/var/lib/remedy", False: "~/.cache/remedy"}
@@ -124,7 +114,10 @@ class ActionModule(ActionBase):
         self._log = str(self._templar.template(given))
         try:
             asked = self._asked(task_vars)
-            outcome = self._outcome(name, asked, task_vars)
+            visit = Visit(name, self._host(asked, task_vars), _order(asked, task_vars))
+            check = self._task.check_mode
+            task = Task(visit, asked, check, self._say, self._share_nothing)
+            outcome = ACTIONS[asked["verb"]].do(task)
         except RemedyError as error:
             outcome = Outcome(Standing(name, "untouched", error.exit_code, str(error)))
             asked = {"verb": self._task.args.get("verb")}
@@ -132,7 +125,11 @@ class ActionModule(ActionBase):
             self._say(Standing(name, "unreachable", outcomes.UNREACHED, str(error)))
             return {**result, "unreachable": True, "msg": str(error)}
         self._say(outcome.standing)
-        return {**result, **self._told(str(asked["verb"]), outcome)}
+        told = actions.result(str(asked["verb"]), outcome, check=self._task.check_mode)
+        if self._task.diff and outcome.changes:
+            shown = plans.shown(outcome.changes)
+            told["diff"] = [{"prepared": f"{change.diff}\n"} for change in shown]
+        return {**result, **told, "noted": bool(self._log)}
 
     def _asked(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Return the task's options; raise RemedyError for what cannot be meant."""
@@ -149,8 +146,8 @@ class ActionModule(ActionBase):
         unknown = sorted(set(asked) - _OPTIONS)
         if unknown:
             raise UsageError(f"remedy has no option {', '.join(unknown)}", "see the action's text")
-        if asked.get("verb") not in _VERBS:
-            raise UsageError(f"no verb {asked.get('verb')!r}", f"known: {', '.join(_VERBS)}")
+        if asked.get("verb") not in ACTIONS:
+            raise UsageError(f"no verb {asked.get('verb')!r}", f"known: {', '.join(ACTIONS)}")
         vault = vaulted.Vault(task_vars, getattr(self._loader, "_FILE_CACHE", {}))
         for key in sorted(set(asked) - _PATHS):
             where = vault.within([task_vars.get(f"remedy_{key}"), asked[key]])
@@ -163,101 +160,6 @@ class ActionModule(ActionBase):
         if not isinstance(asked.get("params", {}), dict):
             raise ConfigError(*request.WRONG_PARAMS)
         return asked
-
-    def _outcome(self, name: str, asked: dict[str, Any], task_vars: dict[str, Any]) -> Outcome:
-        verb = asked["verb"]
-        visit = Visit(name, self._host(asked, task_vars), _order(asked, task_vars))
-        if verb == "report" and "record" in asked:
-            return self._recorded(visit, asked)
-        if verb in ("scan", "report"):
-            return _counted(calls.look(visit, "verify" if verb == "report" else verb))
-        if verb == "plan":
-            return self._plan(visit, asked)
-        if verb == "apply" and self._task.check_mode:
-            held = self._approved(visit, asked)
-            if held is None:
-                return self._plan(visit, {})
-            return _with_diff(calls.dry_run(visit, held.plan, held.policy))
-        if verb == "rollback" and self._task.check_mode:
-            return _with_diff(calls.would_roll_back(visit, _which(asked)))
-        if verb == "confirm" and self._task.check_mode:
-            return calls.would_confirm(visit, asked.get("transaction"))
-        agreed = consent.played(actor.user(), check=self._task.check_mode)
-        self._share_nothing()
-        if verb == "confirm":
-            return calls.confirm(visit, asked.get("transaction"), agreed)
-        words = [w for k in _JOURNALED if k in asked
-                 for w in (f"--{k.replace('_', '-')}", str(asked[k]))]  # fmt: skip
-        if verb == "rollback":
-            return self._kept(visit, asked, calls.roll_back(visit, _which(asked), agreed, words))
-        leader = str(asked.get("controller", ""))
-        what = apply.Asked(
-            timeout=float(asked.get("confirm_timeout", 120)),
-            approved=self._approved(visit, asked),
-            previous=str(asked.get("previous", "")),
-            words=tuple(words),
-        )
-        outcome = apply.apply(
-            visit, what, agreed, self._say, time.sleep, partial(controller.leads, leader)
-        )
-        return self._kept(visit, asked, outcome, what.approved)
-
-    def _kept(
-        self,
-        visit: Visit,
-        asked: dict[str, Any],
-        outcome: Outcome,
-        approved: Optional[request.Approved] = None,
-    ) -> Outcome:
-        """Keep the host's record beside the outcome, which it cannot change any more."""
-        standing = outcome.standing
-        if "record" not in asked or not outcome.plain or standing.state == "unreachable":
-            return outcome
-        try:
-            found = self._recorded(visit, asked, approved.policy if approved else "")
-            why = found.standing.details.get("no_record")
-        except (remote.Lost, RemedyError) as error:
-            why = str(error)
-        told = _with(standing, {"no_record": why}) if why else standing
-        return replace(outcome, standing=told)
-
-    def _recorded(self, visit: Visit, asked: dict[str, Any], policy: str = "") -> Outcome:
-        """Ask for the host's record and keep it. Raises Lost."""
-        since, head = str(asked.get("since", "")), str(asked.get("head", ""))
-        answer = calls.report(visit, since, head, policy)
-        standing = calls.told(visit, "untouched", answer)
-        try:
-            if answer.plain.get("kind") != "report":
-                raise RemedyError(answer.message or "remedy gave no record")
-            found = records.keep(str(asked["record"]), visit.name, answer.plain)
-        except (OSError, RemedyError) as error:
-            why = str(error)
-            rc = standing.rc or 1
-            return Outcome(_with(replace(standing, rc=rc, message=why), {"no_record": why}))
-        # What the answer holds is kept; events of a thousand hosts need not carry it too.
-        return Outcome(_with(standing, records.summary(found)))
-
-    def _plan(self, visit: Visit, asked: dict[str, Any]) -> Outcome:
-        policy = visit.order.compiled_policy()
-        outcome = calls.look(visit, "plan", policy=policy)
-        if outcome.plain.get("kind") != "plan":
-            return outcome
-        details = _shown(outcome)
-        if "save" in asked:
-            text = json.dumps(outcome.plain, separators=(",", ":"))
-            entry = plans.save(asked["save"], visit.name, text, policy)
-            details["entry"] = codec.encode(entry)
-        return replace(outcome, standing=_with(outcome.standing, details))
-
-    def _approved(self, visit: Visit, asked: dict[str, Any]) -> Optional[request.Approved]:
-        from remedies.errors import InputError
-
-        if "plans" not in asked:
-            return None
-        held = request.approved(asked["plans"], visit.name)
-        if held is None:
-            raise InputError(f"{asked['plans']}: no plan for {visit.name}", "make one first")
-        return held
 
     def _host(self, asked: dict[str, Any], task_vars: dict[str, Any]) -> remote.Host:
         path, digest = build.cached(os.path.join(request.cache_folder(), "bundle"), _KEY)
@@ -308,34 +210,6 @@ class ActionModule(ActionBase):
         if self._log:
             host_state.append(self._log, standing)
 
-    def _told(self, verb: str, outcome: Outcome) -> dict[str, Any]:
-        """Return what Ansible and the front end are told."""
-        standing = outcome.standing
-        dry = verb == "plan" or (self._task.check_mode and verb in ("apply", "rollback"))
-        would = dry and bool(outcome.changes)
-        told: dict[str, Any] = {
-            "changed": standing.changed or would,
-            "failed": standing.rc not in _FINE.get(verb, (0,)) and not (would and standing.rc == 8),
-            "rc": standing.rc,
-            "state": standing.state,
-            "transaction": standing.transaction,
-            "standing": codec.encode(standing),
-            "noted": bool(self._log),
-            "findings": outcome.plain.get("findings") or [],
-            "refused": outcome.plain.get("refused") or [],
-            "changes": [
-                {key: getattr(change, key) for key in ("fix", "resource", "action", "impact")}
-                for change in outcome.changes
-            ],
-        }
-        if standing.message:
-            told["msg"] = standing.message
-        if self._task.diff and outcome.changes:
-            told["diff"] = [
-                {"prepared": f"{change.diff}\n"} for change in plans.shown(outcome.changes)
-            ]
-        return told
-
 
 def _order(asked: dict[str, Any], task_vars: dict[str, Any]) -> Order:
     """Return what the task says about the host; a relative file is beside inventory or playbook."""
@@ -351,42 +225,3 @@ def _order(asked: dict[str, Any], task_vars: dict[str, Any]) -> Order:
         beside=tuple(str(folder) for folder in beside if folder),
         **text,
     )
-
-
-def _which(asked: dict[str, Any]) -> list[str]:
-    """Return the words that say what to undo."""
-    if asked.get("fix"):
-        return ["--fix", str(asked["fix"])]
-    if str(asked.get("every", "")).lower() in ("true", "yes", "1"):
-        return ["--every"]
-    return [str(asked["transaction"])] if asked.get("transaction") else []
-
-
-def _shown(outcome: Outcome) -> dict[str, object]:
-    """Return what the front end shows of the changes: their summary, group and diffs."""
-    return {
-        "summary": list(plans.summary(outcome.changes)),
-        "group": plans.group(outcome.changes),
-        "diffs": codec.encode(plans.shown(outcome.changes)),
-    }
-
-
-def _with_diff(outcome: Outcome) -> Outcome:
-    if not outcome.plain:
-        return outcome
-    return replace(outcome, standing=_with(outcome.standing, _shown(outcome)))
-
-
-def _counted(outcome: Outcome) -> Outcome:
-    """Return an outcome whose word about the host has its findings in short."""
-    found = outcome.plain.get("findings") or []
-    details: dict[str, object] = {
-        "findings": [[f.get("condition"), f.get("subject"), f.get("verdict")] for f in found],
-        "in_force": [e.get("resource") for e in outcome.plain.get("in_force") or []],
-        "unknown": [u.get("condition") for u in outcome.plain.get("unknown") or []],
-    }
-    return replace(outcome, standing=_with(outcome.standing, details))
-
-
-def _with(standing: Standing, details: dict[str, object]) -> Standing:
-    return replace(standing, details={**standing.details, **details})

@@ -7,16 +7,7 @@ from typing import Any
 
 from remedies.cli import fleet_actions
 from remedies.cli.parser import agreeing, duration
-
-ACTIONS = {
-    "scan": "detect faults on every host",
-    "plan": "show what would change, hosts with the same change together; may save the plans",
-    "apply": "apply in batches; every host keeps the change only when it can be reached anew "
-    "and its fault is gone",
-    "confirm": "keep what waits on the hosts to be confirmed",
-    "rollback": "undo on every host",
-    "report": "show what is in force, drift, and faults that are still there",
-}
+from remedies.fleet.actions import ACTIONS, JOURNALED
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +16,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _site(common)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     plain: dict[str, Any] = {"parents": [common], "add_help": False, "allow_abbrev": False}
-    verbs = {name: actions.add_parser(name, help=text, **plain) for name, text in ACTIONS.items()}
-    for name in ("scan", "plan", "report", "apply"):
-        verbs[name].add_argument("--window", metavar="TIME", help="how long to watch on each host")
+    verbs = {
+        name: actions.add_parser(name, help=action.help, **plain)
+        for name, action in ACTIONS.items()
+    }
+    for name, action in ACTIONS.items():
+        if action.watches:
+            verbs[name].add_argument(
+                "--window", metavar="TIME", help="how long to watch on each host"
+            )
     verbs["plan"].add_argument(
         "-o", "--output", metavar="DIR", help="save one plan a host, for 'fleet apply DIR'"
     )
@@ -37,20 +34,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--run", dest="of_run", metavar="RUN", help="what this rollout applied")
     which.add_argument("--fix", metavar="ID", help="everything this fix has in force")
     which.add_argument("--every", action="store_true", help="everything that is in force")
-    for name in ("apply", "rollback"):
-        for option, text in (
-            ("--change-id", "the change ticket"),
-            ("--message", "why"),
-            ("--approved-by", "who approved it"),
-        ):
+    for name, action in ACTIONS.items():
+        for key, text in JOURNALED.items() if action.journaled else ():
+            option = f"--{key.replace('_', '-')}"
             verbs[name].add_argument(option, metavar="TEXT", help=f"{text}, for every journal")
-    for name in ("apply", "confirm", "rollback"):
-        verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
-        agreeing(verbs[name])
-    for name in ("apply", "rollback", "report"):
-        verbs[name].add_argument(
-            "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
-        )
+        if action.writes:
+            verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
+            agreeing(verbs[name])
+        if action.writes or name == "report":
+            verbs[name].add_argument(
+                "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
+            )
 
 
 def _site(parser: argparse.ArgumentParser) -> None:

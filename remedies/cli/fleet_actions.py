@@ -18,6 +18,7 @@ from remedies.cli.interrupted import SIGNALS
 from remedies.cli.parser import warn
 from remedies.errors import InputError
 from remedies.fleet import host_state, plans, records, rundir
+from remedies.fleet.actions import ACTIONS
 from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Index
 from remedies.outcomes import HOSTS
@@ -48,12 +49,13 @@ def _run(args: argparse.Namespace) -> int:
 def _simple(args: argparse.Namespace) -> int:
     """Scan, report or confirm."""
     site, hosts, agreed = meant(args), None, None
-    if args.action == "confirm":
+    action = ACTIONS[args.action]
+    if action.writes:
         hosts = site.hosts()
-        agreed = _ask(args, f"Keep what waits on {len(hosts)} hosts?")
+        agreed = _ask(args, len(hosts))
     with View(args) as view:
         found = play(args, args.action, site, hosts, given(args), view, agreed)
-    view.findings(found) if args.action in ("scan", "report") else view.states(found)
+    view.findings(found) if action.finds else view.states(found)
     return host_state.worst(s.rc for s in found.values())
 
 
@@ -109,7 +111,7 @@ def _rollback(args: argparse.Namespace) -> int:
     hosts = site.hosts()
     if args.of_run:
         hosts = [host for host in hosts if host in which]
-    agreed = _ask(args, f"Undo on {len(hosts)} hosts?")
+    agreed = _ask(args, len(hosts))
 
     def note(standing: Standing) -> None:
         if args.of_run and agreed is not None:
@@ -123,6 +125,7 @@ def _rollback(args: argparse.Namespace) -> int:
     return host_state.worst(s.rc for s in found.values())
 
 
-def _ask(args: argparse.Namespace, question: str) -> Optional[Consent]:
+def _ask(args: argparse.Namespace, hosts: int) -> Optional[Consent]:
     """Return the consent to write on hosts; None in a dry run."""
+    question = ACTIONS[args.action].question.format(hosts)
     return None if args.dry_run else ask(args, question, "hosts")

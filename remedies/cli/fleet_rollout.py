@@ -16,6 +16,7 @@ from remedies.cli.fleet_view import View
 from remedies.cli.interrupted import SIGNALS
 from remedies.errors import InputError
 from remedies.fleet import batches, controller, host_state, plans, rollout, rundir
+from remedies.fleet.actions import ACTIONS
 from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Entry, Group, Index
 from remedies.fleet.rundir import Asked, Run
@@ -106,7 +107,8 @@ def _begin(
 ) -> int:
     """Ask, and begin a run; ``folder``: plans that were made for it, which it keeps."""
     sizes = ", ".join(str(len(batch)) for batch in batches.split(asked.hosts, asked.batch))
-    agreed = ask(args, f"Apply to {len(asked.hosts)} hosts, in batches of {sizes}?", "hosts")
+    question = ACTIONS["apply"].question.format(len(asked.hosts))
+    agreed = ask(args, f"{question}, in batches of {sizes}?", "hosts")
     run = rundir.begin(runs_folder(args), rundir.approved_by(asked, agreed), folder)
     return _go(args, run, asked.hosts, agreed, without)
 

@@ -234,7 +234,9 @@ def test_an_answer_that_ansible_would_not_hand_on_is_not_taken() -> None:
     assert answer.message.startswith("the host's answer holds 4000 of findings")
 
 
-def test_a_host_that_applied_and_cannot_be_understood_is_waited_for_like_one_that_was_lost() -> None:
+def test_a_host_that_applied_and_cannot_be_understood_is_waited_for_like_one_that_was_lost() -> (
+    None
+):
     old = {"transaction": "T1", "kind": "apply", "outcome": "confirmed"}
     new = {"transaction": "T2", "kind": "apply", "outcome": "reverted"}
     told = [{"kind": "history", "transactions": rows} for rows in ([old], [new, old])]
