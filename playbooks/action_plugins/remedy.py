@@ -48,12 +48,13 @@ except ImportError:
 from remedies import outcomes
 from remedies.bundle import build
 from remedies.errors import RemedyError
-from remedies.fleet import actions, host_state, plans, remote, request
+from remedies.fleet import actions, host_state, plans, remote, request, tasks
 from remedies.fleet import vault as vaulted
-from remedies.fleet.actions import ACTIONS, Task
+from remedies.fleet.actions import ACTIONS
 from remedies.fleet.calls import Outcome, Visit
 from remedies.fleet.host_state import Standing
 from remedies.fleet.request import Order
+from remedies.transaction import actor, consent
 
 _OPTIONS = frozenset(
     [
@@ -116,8 +117,8 @@ class ActionModule(ActionBase):
             asked = self._asked(task_vars)
             visit = Visit(name, self._host(asked, task_vars), _order(asked, task_vars))
             check = self._task.check_mode
-            task = Task(visit, asked, check, self._say, self._share_nothing)
-            outcome = ACTIONS[asked["verb"]].do(task)
+            task = tasks.Task(visit, asked, check, self._say, self._agree)
+            outcome = tasks.DOES[asked["verb"]](task)
         except RemedyError as error:
             outcome = Outcome(Standing(name, "untouched", error.exit_code, str(error)))
             asked = {"verb": self._task.args.get("verb")}
@@ -125,7 +126,7 @@ class ActionModule(ActionBase):
             self._say(Standing(name, "unreachable", outcomes.UNREACHED, str(error)))
             return {**result, "unreachable": True, "msg": str(error)}
         self._say(outcome.standing)
-        told = actions.result(str(asked["verb"]), outcome, check=self._task.check_mode)
+        told = tasks.result(str(asked["verb"]), outcome, check=self._task.check_mode)
         if self._task.diff and outcome.changes:
             shown = plans.shown(outcome.changes)
             told["diff"] = [{"prepared": f"{change.diff}\n"} for change in shown]
@@ -192,6 +193,12 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             raise RemedyError(f"Ansible could not run it: {error}") from error
         return remote.Reply(done["rc"], done["stdout"], done["stderr"])
+
+    def _agree(self) -> consent.Consent:
+        """Return the consent to write that a play gives which is not in check mode."""
+        agreed = consent.played(actor.user(), check=self._task.check_mode)
+        self._share_nothing()
+        return agreed
 
     def _share_nothing(self) -> None:
         """Make every command from now on a connection of its own.

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
 from remedies.cli import fleet_interrupted, fleet_report, fleet_rollout
@@ -19,8 +19,9 @@ from remedies.cli.parser import warn
 from remedies.errors import InputError
 from remedies.fleet import host_state, plans, records, rundir
 from remedies.fleet.actions import ACTIONS
-from remedies.fleet.host_state import Standing
 from remedies.fleet.plans import Index
+from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.runner import Site
 from remedies.outcomes import HOSTS
 from remedies.transaction.consent import Consent
 from remedies.values import replace
@@ -42,20 +43,17 @@ def _run(args: argparse.Namespace) -> int:
         return fleet_rollout.resume(args) if args.resume else fleet_rollout.apply(args)
     if args.action == "report" and args.output:
         return fleet_report.run(args)
-    actions = {"plan": _plan, "rollback": _rollback}
-    return actions.get(args.action, _simple)(args)
+    own = {"plan": _plan, "rollback": _rollback}
+    if args.action in own:
+        return own[args.action](args)
+    return _write(args, given(args)) if ACTIONS[args.action].writes else _look(args)
 
 
-def _simple(args: argparse.Namespace) -> int:
-    """Scan, report or confirm."""
-    site, hosts, agreed = meant(args), None, None
-    action = ACTIONS[args.action]
-    if action.writes:
-        hosts = site.hosts()
-        agreed = _ask(args, len(hosts))
+def _look(args: argparse.Namespace) -> int:
+    """Run an action that writes nothing."""
     with View(args) as view:
-        found = play(args, args.action, site, hosts, given(args), view, agreed)
-    view.findings(found) if action.finds else view.states(found)
+        found = play(args, args.action, meant(args), None, given(args), view)
+    view.findings(found) if ACTIONS[args.action].finds else view.states(found)
     return host_state.worst(s.rc for s in found.values())
 
 
@@ -94,38 +92,76 @@ def _new_folder(path: str) -> Iterator[None]:
 
 
 def _rollback(args: argparse.Namespace) -> int:
-    variables = given(args)
-    if args.of_run:
-        run_ = rundir.find(runs_folder(args), args.of_run)
-        which = {
-            host: s.transaction
-            for host, s in run_.standings().items()
-            if s.transaction and HOSTS[s.state].in_force
-        }
-        args.inventory = args.inventory or list(run_.asked.inventories)
-        args.ansible = args.ansible or shlex.join(run_.asked.extra)
-        variables["remedy_transactions"] = which
-        if not args.dry_run:
-            variables.update(remedy_record=records.folder(run_), remedy_since=records.SINCE)
+    if not args.of_run:
+        return _write(args, given(args))
+    run = rundir.rollout(runs_folder(args), args.of_run)
+    which = {
+        host: s.transaction
+        for host, s in run.standings().items()
+        if s.transaction and HOSTS[s.state].in_force
+    }
+    args.inventory = args.inventory or list(run.asked.inventories)
+    args.ansible = args.ansible or shlex.join(run.asked.extra)
+    return _write(args, {**given(args), "remedy_transactions": which}, run, which)
+
+
+def _write(
+    args: argparse.Namespace,
+    variables: dict[str, object],
+    rollout: Optional[Run] = None,
+    among: Optional[Mapping[str, Optional[str]]] = None,
+) -> int:
+    """Run an action that writes, as a run of its own.
+
+    ``among``: the hosts that may be meant, with the transaction of a ``rollout`` that is undone.
+    """
     site = meant(args)
-    hosts = site.hosts()
-    if args.of_run:
-        hosts = [host for host in hosts if host in which]
-    agreed = _ask(args, len(hosts))
-
-    def note(standing: Standing) -> None:
-        if args.of_run and agreed is not None:
-            run_.tell(replace(standing, transaction=which[standing.host]))
-
-    with View(args) as view:
-        found = play(args, "rollback", site, hosts, variables, view, agreed, note)
-    if args.dry_run:
+    hosts = [host for host in site.hosts() if among is None or host in among]
+    question = ACTIONS[args.action].question.format(len(hosts))
+    agreed = None if args.dry_run else ask(args, question, "hosts")
+    run = None if agreed is None else _begun(args, site, hosts, variables, agreed)
+    with View(args, run.id if run else "") as view:
+        try:
+            found = play(args, args.action, site, hosts, variables, view, agreed, run)
+        except Stopped as stopped:
+            stopped.folder = run.folder if run else ""
+            raise
+    code = host_state.worst(s.rc for s in found.values())
+    if run is not None:
+        run.finish({"halted": "", "exit": code, "hosts": rundir.counts(found.values())})
+        if rollout is not None:
+            records.copy(run, rollout)
+            for host, standing in found.items():
+                rollout.tell(replace(standing, transaction=(among or {}).get(host)))
+    if args.dry_run and ACTIONS[args.action].dry:
         view.groups(plans.grouped(*plans.heard(found)))
-    view.states(found)
-    return host_state.worst(s.rc for s in found.values())
+    view.states(found, folder=run.folder if run else "")
+    return code
 
 
-def _ask(args: argparse.Namespace, hosts: int) -> Optional[Consent]:
-    """Return the consent to write on hosts; None in a dry run."""
-    question = ACTIONS[args.action].question.format(hosts)
-    return None if args.dry_run else ask(args, question, "hosts")
+def _begun(
+    args: argparse.Namespace,
+    site: Site,
+    hosts: Sequence[str],
+    variables: dict[str, object],
+    agreed: Consent,
+) -> Optional[Run]:
+    """Return the run that keeps what is asked and answered; None where none can be written.
+
+    Then a warning says so: what has to be kept or undone now does not wait for a disk.
+    """
+    asked = Asked(
+        inventories=site.inventories,
+        hosts=tuple(hosts),
+        batch=(),
+        variables=variables,
+        forks=site.forks,
+        extra=site.extra,
+        folder=os.getcwd(),
+        action=args.action,
+    )
+    try:
+        return rundir.begin(runs_folder(args), rundir.approved_by(asked, agreed))
+    except InputError as error:
+        warn(f"no log of this is kept: {error}")
+        return None

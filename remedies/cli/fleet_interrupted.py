@@ -22,6 +22,8 @@ class Stopped(Exception):
         """Take the words that were heard, all hosts of the play, and what the signal raised."""
         super().__init__(code(by))
         self.heard, self.hosts, self.by = heard, hosts, by
+        self.folder = ""
+        """Where the run is kept; empty where none is."""
 
 
 def code(by: BaseException) -> int:
@@ -43,7 +45,7 @@ def tell_play(args: Namespace, play: Stopped) -> int:
         host: play.heard.get(host, Standing(host, "unreachable", UNREACHED, silent))
         for host in play.hosts
     }
-    View(args).stopped(found, code(play.by))
+    View(args).stopped(found, code(play.by), play.folder)
     return code(play.by)
 
 

@@ -6,16 +6,17 @@ import argparse
 import os
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from remedies.cli.fleet_interrupted import Stopped
 from remedies.cli.fleet_view import View
 from remedies.cli.interrupted import SIGNALS
 from remedies.errors import UsageError
-from remedies.fleet import rundir, runner
+from remedies.fleet import records, rundir, runner
 from remedies.fleet.events import Hearing
 from remedies.fleet.host_state import Standing
+from remedies.fleet.rundir import Run
 from remedies.fleet.runner import Site
 from remedies.policy.sources import anywhere
 from remedies.transaction.consent import Consent
@@ -72,21 +73,25 @@ def play(
     variables: Mapping[str, object],
     view: View,
     agreed: Optional[Consent] = None,
-    note: Callable[[Standing], None] = lambda _: None,
+    run: Optional[Run] = None,
 ) -> dict[str, Standing]:
-    """Run one playbook whose record nobody keeps; return every host's word.
+    """Run one playbook; return every host's word.
 
     ``hosts``: these alone; None: all that the site means. Nothing is written without ``agreed``.
-    ``note`` takes each word as it comes. Raises Stopped where a signal ends it while hosts write,
-    with the words that were heard.
+    ``run`` keeps each word, and what the hosts say of themselves. Raises Stopped where a signal
+    ends it while hosts write, with the words that were heard.
     """
     found: dict[str, Standing] = {}
 
-    def tell(standing: Standing, _noted: bool) -> None:
+    def tell(standing: Standing, noted: bool) -> None:
         found[standing.host] = standing
-        note(standing)
+        if run is not None and not noted:
+            run.tell(standing)
         view.host(standing)
 
+    if run is not None:
+        kept = {"remedy_run": run.log, "remedy_record": records.folder(run)}
+        variables = {**variables, **kept, "remedy_since": records.SINCE}
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
         try:
             hosts = runner.play(

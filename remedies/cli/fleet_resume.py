@@ -12,6 +12,7 @@ from typing import Optional
 from remedies.cli.fleet_inventory import limited, names
 from remedies.errors import InputError, UsageError
 from remedies.fleet import batches, rollout
+from remedies.fleet.plans import Index
 from remedies.fleet.rundir import Asked, Run
 from remedies.fleet.runner import Site
 from remedies.values import replace
@@ -90,17 +91,29 @@ def changed(args: argparse.Namespace, asked: Asked) -> Asked:
     )
 
 
+def _without_plan(run: Run) -> frozenset[str]:
+    """Return the hosts for which a run that applies approved plans has none. Raises InputError."""
+    folder = run.asked.variables.get("remedy_plans")
+    if not folder:
+        return frozenset()
+    return frozenset(run.asked.hosts) - Index.read(str(folder)).hosts.keys()
+
+
 def left(args: argparse.Namespace, run: Run) -> tuple[list[str], list[str]]:
     """Return the hosts that are to be done, and those of the run that were left out.
 
     Raises InputError where the options leave none of those that are to be done.
     """
-    asked, wanted = run.asked, rollout.left(run)
+    asked, unplanned = run.asked, _without_plan(run)
+    undone = rollout.left(run)
+    wanted = [host for host in undone if host not in unplanned]
+    if undone and not wanted:
+        raise InputError(f"{run.id}: it has no plan for {names(undone)}", "begin a new rollout")
     if not limited(args):
-        return wanted, []
+        return wanted, [host for host in undone if host in unplanned]
     site = Site(asked.inventories, limited(args), asked.forks, asked.extra, asked.folder)
     meant = set(site.hosts())
-    out = [host for host in asked.hosts if host not in meant]
+    out = [host for host in asked.hosts if host not in meant or host in unplanned]
     found = [host for host in wanted if host in meant]
     if wanted and not found:
         raise InputError(f"{run.id}: {limited(args)!r} leaves none of {names(wanted)}",

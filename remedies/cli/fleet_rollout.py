@@ -48,8 +48,9 @@ def apply(args: argparse.Namespace) -> int:
         asked = _approved(args, asked)
     if args.dry_run:
         return _dry_run(args, site, asked)
-    if args.plans or args.yes:
-        return _begin(args, asked, {})
+    nobody_looks = args.yes and (args.quiet or args.json)
+    if args.plans or nobody_looks:
+        return _begin(args, asked, asked.hosts)
     return _planned(args, site, asked)
 
 
@@ -84,7 +85,10 @@ def _dry_run(args: argparse.Namespace, site: Site, asked: Asked) -> int:
 
 
 def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
-    """Plan, show, ask, and apply exactly what was shown."""
+    """Plan, show, ask (but with ``--yes``), and apply exactly what was shown.
+
+    Hosts that gave no plan, and those with nothing to change, are in the run with their word.
+    """
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
         variables = {**asked.variables, "remedy_save": folder}
         text = argparse.Namespace(**{**vars(args), "json": False, "action": "plan"})
@@ -96,27 +100,36 @@ def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
         if not (args.quiet or args.json):
             view.plans(groups_of(folder, entries), found, "")
         hosts = tuple(host for host in asked.hosts if host in entries and entries[host].summary)
-        if not hosts:
+        if not (hosts or args.yes):
             return host_state.worst(s.rc for s in found.values())
-        asked = replace(asked, hosts=hosts)
-        return _begin(args, asked, without, folder)
+        rest = [found[host] for host in asked.hosts if host not in hosts]
+        return _begin(args, asked, hosts, rest, folder)
 
 
 def _begin(
-    args: argparse.Namespace, asked: Asked, without: Mapping[str, Standing], folder: str = ""
+    args: argparse.Namespace,
+    asked: Asked,
+    hosts: Sequence[str],
+    rest: Sequence[Standing] = (),
+    folder: str = "",
 ) -> int:
-    """Ask, and begin a run; ``folder``: plans that were made for it, which it keeps."""
-    sizes = ", ".join(str(len(batch)) for batch in batches.split(asked.hosts, asked.batch))
-    question = ACTIONS["apply"].question.format(len(asked.hosts))
+    """Ask, and begin a run over ``hosts``; ``rest``: what is known of its others already.
+
+    ``folder``: plans that were made for it, which it keeps.
+    """
+    sizes = ", ".join(str(len(batch)) for batch in batches.split(hosts, asked.batch))
+    question = ACTIONS["apply"].question.format(len(hosts))
     agreed = ask(args, f"{question}, in batches of {sizes}?", "hosts")
     run = rundir.begin(runs_folder(args), rundir.approved_by(asked, agreed), folder)
-    return _go(args, run, asked.hosts, agreed, without)
+    for standing in rest:
+        run.tell(standing)
+    return _go(args, run, hosts, agreed)
 
 
 def resume(args: argparse.Namespace) -> int:
     """Go on with a run that was stopped, or show what is left of it."""
     fleet_resume.check(args)
-    run = rundir.find(runs_folder(args), args.resume)
+    run = rundir.rollout(runs_folder(args), args.resume)
     hosts, out = fleet_resume.left(args, run)
     asked = fleet_resume.changed(args, run.asked)
     began = replace(run, asked=asked)
@@ -132,7 +145,7 @@ def resume(args: argparse.Namespace) -> int:
             time.sleep(seconds)
         except SIGNALS as signal:
             return fleet_interrupted.tell_rollout(args, began, signal)
-    return _go(args, began, hosts, agreed, {}, out)
+    return _go(args, began, hosts, agreed, out)
 
 
 def _go(
@@ -140,16 +153,16 @@ def _go(
     run: Run,
     hosts: Sequence[str],
     agreed: Consent,
-    without: Mapping[str, Standing],
     out: Sequence[str] = (),
 ) -> int:
-    """Roll out; ``without``: hosts that gave no plan, ``out``: those that are left out."""
+    """Roll out; ``out``: hosts of the run that are left out."""
     try:
         with controller.leading(run.folder), View(args, run.id) as view:
             view.begin(len(hosts))
             ended = rollout.Rollout(run, agreed, view.host, out).go(hosts)
     except SIGNALS as signal:
         return fleet_interrupted.tell_rollout(args, run, signal)
-    found = {**ended.standings, **without}
-    view.states(found, ended.halted, run.folder, fleet_interrupted.resume(args, run.id), out)
-    return host_state.worst([ended.code, *(s.rc for s in without.values())])
+    view.states(
+        ended.standings, ended.halted, run.folder, fleet_interrupted.resume(args, run.id), out
+    )
+    return ended.code

@@ -142,7 +142,7 @@ class View:
             print(f"Stopped: {clean(halted)}.")
         if folder and not self._args.quiet:
             print(f"\nThe run is kept in {folder}.")
-            if halted or any(s.rc for s in found.values()):
+            if resume and (halted or any(s.rc for s in found.values())):
                 print(f"Next: '{resume}' goes on with the rest.")
 
     def groups(self, groups: Sequence[Group]) -> None:

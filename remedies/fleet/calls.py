@@ -12,6 +12,7 @@ from remedies.fleet.request import Order
 from remedies.model import Change
 from remedies.outcomes import UNCHANGED, HostState, answered
 from remedies.transaction.consent import Consent, demand
+from remedies.values import replace
 
 AGREED = "--playbook"
 """The option that tells a host that the play has been agreed to: its journal says so."""
@@ -58,9 +59,15 @@ def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcom
     answer = visit.host.ask(words)
     row = answered("confirm", answer.plain.get("outcome"))
     state: HostState = row.host if row else "untouched"  # what waits undoes itself
-    return Outcome(
-        told(visit, state, answer, changed=row is not None and row.changed), answer.plain
+    name = answer.plain.get("transaction")
+    standing = told(
+        visit,
+        state,
+        answer,
+        changed=row is not None and row.changed,
+        transaction=str(name) if name else None,
     )
+    return Outcome(standing, answer.plain)
 
 
 def would_confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
@@ -107,9 +114,12 @@ def _undone(visit: Visit, words: Sequence[str]) -> Outcome:
     drift = answer.plain.get("drift") or []
     note = "; ".join(map(str, drift)) if isinstance(drift, list) else ""
     changed = row is not None and row.changed
-    return Outcome(
-        told(visit, state, answer, changed=changed, message=note), answer.plain, answer.changes
-    )
+    standing = told(visit, state, answer, changed=changed, message=note)
+    undone = answer.plain.get("transactions")
+    if isinstance(undone, list) and undone:
+        names = [str(name) for name in undone]
+        standing = replace(standing, transaction=names[0], details={"transactions": names})
+    return Outcome(standing, answer.plain, answer.changes)
 
 
 def silent(answer: Answer) -> HostState:

@@ -8,6 +8,7 @@ made anew later no longer holds it.
 from __future__ import annotations
 
 import os
+import shutil
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -37,6 +38,12 @@ def keep(place: str, host: str, plain: Mapping[str, Any]) -> HostReport:
     os.makedirs(place, mode=0o700, exist_ok=True)
     write_new(_path(place, host), f"{text}\n".encode())
     return record
+
+
+def copy(run: Run, other: Run) -> None:
+    """Take the records of a run over into another one: they are newer. Raises OSError."""
+    if os.path.isdir(folder(run)):
+        shutil.copytree(folder(run), folder(other), dirs_exist_ok=True)
 
 
 def summary(record: HostReport) -> dict[str, object]:
@@ -108,17 +115,18 @@ def _silence(standing: Standing) -> str:
 
 def _of_rollout(record: HostReport, standing: Standing) -> HostReport:
     """Return a record with the transactions of the rollout alone, and how the host came out."""
-    ours = standing.transaction
-    deeds = tuple(d for d in record.deeds if ours and ours in (d.id, *d.undoes))
+    several = standing.details.get("transactions")
+    ours = {standing.transaction or "", *(several if isinstance(several, list) else ())} - {""}
+    deeds = tuple(d for d in record.deeds if ours & {d.id, *d.undoes})
     return replace(
         record,
         deeds=deeds,
-        series=tuple(s for s in record.series if s.transaction == ours),
+        series=tuple(s for s in record.series if s.transaction in ours),
         rollout=Rollout(
             state=standing.state,
             exit=standing.rc,
             time=standing.time,
-            transaction=ours or "",
+            transaction=standing.transaction or "",
             message=standing.message,
         ),
     )

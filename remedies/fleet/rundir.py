@@ -1,5 +1,6 @@
 """A run's folder: what was asked, and every word about every host, whoever is killed when.
 
+A run is a rollout, or a ``confirm`` or ``rollback`` over many hosts.
 ``run.json`` is written before the first host is touched, ``states.jsonl`` grows while it runs
 (controller and workers append to it), ``ansible/`` is Ansible's own record, ``summary.json`` comes
 last and is there only when the run came to its end.
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remedies import __version__, codec, model
-from remedies.errors import InputError
+from remedies.errors import InputError, UsageError
 from remedies.facts.gather import now
 from remedies.fleet import host_state
 from remedies.fleet.host_state import Standing
@@ -35,7 +36,7 @@ def default_folder() -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a rollout was asked to do."""
+    """What hosts were asked to do."""
 
     inventories: tuple[str, ...]
     hosts: tuple[str, ...]
@@ -51,6 +52,8 @@ class Asked:
     max_fail_percentage: float = 0.0
     format_version: str = model.FORMAT_VERSION
     kind: str = "fleet-run"
+    action: str = "apply"
+    """The action of the fleet that it is a run of."""
     tool: str = __version__
     time: str = ""
 
@@ -136,6 +139,14 @@ def find(top: str, name: str) -> Run:
         known = ", ".join(sorted(os.listdir(top))[-3:]) if os.path.isdir(top) else ""
         raise InputError(f"{path}: no such run", f"the newest: {known or 'none'}") from None
     return Run(os.path.abspath(folder), codec.decode(Asked, codec.loads(text, path), path))
+
+
+def rollout(top: str, name: str) -> Run:
+    """Return a run that applied. Raises InputError, UsageError where it did something else."""
+    run = find(top, name)
+    if run.asked.action != "apply":
+        raise UsageError(f"{run.id} is a {run.asked.action}", "name the run of a 'fleet apply'")
+    return run
 
 
 def counts(standings: Iterable[Standing]) -> dict[HostState, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from fleet_host import TABLE
 from light_fleet import Fleet
@@ -52,6 +53,40 @@ def test_what_is_undone_and_how_much_may_fail_is_as_asked(fleet: Fleet) -> None:
     assert {r["host"]: r["state"] for r in told if r["kind"] == "host"} == {"d": "reverted"}
     assert [host.has_table() for host in hosts] == [True, True, False, False]
 
+    # It keeps a log of its own, which a report tells of; there is nothing in it to go on with.
+    log = _newest(fleet, "rollback")
+    assert log["hosts"] == ["d"]
+    words = ["report", "--fleet", log["id"], "--run-dir", "runs", "-o", "json:-"]
+    code, out, err = fleet.call("remedy", *words)
+    assert code == 0, err
+    (host,) = json.loads(out)["hosts"]
+    assert (host["rollout"]["state"], host["rollout"]["exit"]) == ("reverted", 0)
+    assert {deed["kind"] for deed in host["deeds"]} == {"apply", "rollback"}
+    code, out, err = fleet.call("remedy", "fleet", "apply", "--resume", log["id"],
+                                "--run-dir", "runs", "--yes")  # fmt: skip
+    assert (code, "is a rollback" in err) == (64, True), err
+
+    # With --yes each group's diff is shown, and then that is what is applied.
+    inventory = fleet.inventory()
+    code, out, err = fleet.call("remedy", "fleet", *words_for(inventory), "--yes")
+    assert code == 0, out + err
+    shown, confirmed = out.find("table inet remedy_invalid_drop {"), out.find("1 confirmed")
+    assert 0 < shown < confirmed, out
+    log = _newest(fleet, "apply")
+    assert log["hosts"] == ["a", "d"]
+    assert "/approved" in log["variables"]["remedy_plans"]
+
+
+def words_for(inventory: str) -> list[str]:
+    return ["apply", "-i", inventory, "--limit", "a,d", "--run-dir", "runs", "--plain"]
+
+
+def _newest(fleet: Fleet, action: str) -> dict[str, Any]:
+    """Return what the newest run of an action was asked, with its id."""
+    runs = sorted((fleet.folder / "runs").iterdir())
+    found = [{"id": r.name, **json.loads((r / "run.json").read_text())} for r in runs]
+    return [one for one in found if one["action"] == action][-1]
+
 
 def test_what_waits_on_hosts_is_kept_by_a_person_over_the_fleet(fleet: Fleet) -> None:
     whole, light = fleet.whole("whole", "bullseye"), fleet.host("light")
@@ -61,11 +96,16 @@ def test_what_waits_on_hosts_is_kept_by_a_person_over_the_fleet(fleet: Fleet) ->
     for host in (whole, light):
         host.on("sh", "-c", f"{BUNDLE} apply --yes --no-wait --window 0 --confirm-timeout 120s")
     assert "remedy-guard-" in whole.guards()
-    code, said, output = fleet.remedy("confirm", "--yes")
+    code, said, output = fleet.remedy("confirm", "--yes", "--run-dir", "runs")
     assert code == 0, output
     assert {name: (word["state"], word["rc"]) for name, word in said.items()} == {
         "whole": ("confirmed", 0), "light": ("confirmed", 0), "idle": ("untouched", 0),
     }, output  # fmt: skip
+    log = _newest(fleet, "confirm")
+    assert sorted(log["hosts"]) == ["idle", "light", "whole"]
+    lines = (fleet.folder / "runs" / log["id"] / "states.jsonl").read_text().splitlines()
+    words = [json.loads(line) for line in lines]
+    assert [w["state"] for w in words if w["host"] == "light"] == ["unreachable", "confirmed"]
     assert whole.guards() == ""
     for host in (whole, light):
         rows = json.loads(host.on("sh", "-c", f"{BUNDLE} history --json"))["transactions"]
