@@ -39,7 +39,9 @@ def test_each_bad_host_gets_its_line_and_the_good_one_its_fix(fleet: Fleet) -> N
     odd = fleet.host("odd-settings")
     settings(odd, "policy: &own docker-host\n")
     own = fleet.host("settings")
-    settings(own, "# ours\nstate-dir: /var/lib/remedy/own\nlock-timeout: 20s\nnetns: ''\n")
+    settings(
+        own, "# ours\n[remedy]\nstate-dir = /var/lib/remedy/own\nlock-timeout = 20s\nnetns =\n"
+    )
     other = fleet.host("other-key")
     known = fleet.folder / "known_hosts"
     lines = known.read_text().splitlines()

@@ -219,7 +219,8 @@ def test_a_host_that_lies_in_form_is_named_and_left_out(
     reasons = {host["name"]: host["reason"] for host in report["unreached"]}
     for path, what in zip(names, lies, strict=True):
         assert path.name in reasons[path.name.removesuffix(".json")], what
-    assert "'splendid' is no outcome" in reasons[names[0].name.removesuffix(".json")]
+    first = reasons[names[0].name.removesuffix(".json")]
+    assert "'splendid' is not one of fail, needs-human" in first
 
 
 def test_what_a_host_calls_its_controls_and_itself_is_not_its_to_say(tmp_path: Path) -> None:
