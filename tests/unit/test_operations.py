@@ -1,0 +1,256 @@
+"""Apply, confirm and rollback from their values to their values: no terminal and no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Optional
+
+import pytest
+from builder import HOST, facts, finding, policy
+from fake_store import YES, FakeStore
+
+from remedies import catalogue, codec
+from remedies.errors import InputError, RemedyError, UsageError
+from remedies.facts import session as ssh
+from remedies.facts.asked import Asked
+from remedies.facts.oneway import Oneway
+from remedies.facts.owners import Owners
+from remedies.facts.routes import Routes
+from remedies.facts.stalls import Stalls
+from remedies.model import Finding, Plan, Rule, Terms, Wanted
+from remedies.operations import apply, confirm, plans, recovery, rollback, session
+from remedies.operations.apply import Request
+from remedies.operations.rollback import Which
+from remedies.operations.session import Session
+from remedies.planning import planfile
+from remedies.planning.advice import texts
+from remedies.status.harm import Harm
+from remedies.transaction import guard
+from remedies.transaction.guard import Guard
+from remedies.transaction.ledger import Begin, Pending
+from remedies.values import replace
+
+KEY = "sysctl:net.netfilter.nf_conntrack_tcp_be_liberal"
+
+
+class FakeGuard:
+    """A guard that is armed and never undoes anything."""
+
+    note = ""
+
+    def __init__(self) -> None:
+        self.waiting: Optional[Pending] = None
+
+    def begun(self) -> None:
+        return None
+
+    def waits(self, pending: Pending) -> None:
+        self.waiting = pending
+
+    def goes_on(self) -> bool:
+        return False
+
+    def dismiss(self) -> None:
+        return None
+
+    def for_boot(self, _changes: object) -> None:
+        return None
+
+
+class Host:
+    """A host in memory: one sysctl, a fault that is there while it is 0, and who was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FakeStore(**{KEY: "0"})
+        self.heals = True
+        self.asked: list[Any] = []
+        self.shown: list[Plan] = []
+        self.said: list[str] = []
+        self.session = Session(
+            HOST,
+            policy({"cond": Rule("fix", "exposed", ("liberal",))}),
+            str(folder),
+            {},
+            {},
+            window=0.5,
+            notify=self.said.append,
+            store=self.store,
+            read=self.read,
+            arm=self.arm,
+        )
+        recovery.prepare(self.session)
+
+    def read(self, host: object, kinds: Iterable[type[Any]], **given: Any) -> Any:
+        connection = ssh.Session((), (), True)
+        known = facts(connection, Routes(), Owners(), Oneway(), Stalls(), Asked())
+        return replace(known, ours=given.get("ours", ()))
+
+    def arm(self, _folder: str, _txn: str, _begin: Begin, _window: float) -> Guard:
+        return FakeGuard()  # type: ignore[return-value]
+
+    def detect(self, *_: object) -> tuple[Finding, ...]:
+        well = self.heals and self.store.states[KEY] == "1"
+        return () if well else (finding(verdict="proven"),)
+
+    def agree(self, what: Any) -> Any:
+        self.asked.append(what)
+        return YES
+
+    def apply(self, **given: Any) -> apply.Ended:
+        here = session.reread(self.session)
+        ended, _ = apply.apply(here, Request(**given), self.shown.append, self.agree)
+        return apply.finish(here, ended)
+
+    def roll_back(self, *, force: bool = False, **which: Any) -> rollback.RolledBack:
+        here = session.reread(self.session)
+        return rollback.roll_back(here, Which(**which), self.agree, force=force, lock_timeout=1.0)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host(tmp_path)
+    condition = SimpleNamespace(NEEDS=(), TOPICS=(), PARAMS={}, detect=made.detect, TITLE="t")
+    fix = SimpleNamespace(
+        TITLE="passes them", ANSWERS=("cond",), RISK="low", HARMLESS=True, REVERSIBILITY="exact",
+        NEEDS=(), TOPICS=(), PARAMS={}, WRITES=(KEY,), guard=lambda *_: None,
+        desired=lambda *_: (Wanted(KEY, "1"),), impact=lambda *_: "little",
+    )  # fmt: skip
+    monkeypatch.setattr(catalogue, "condition", lambda _: condition)
+    monkeypatch.setattr(catalogue, "condition_ids", lambda: ("cond",))
+    monkeypatch.setattr(catalogue, "fix", lambda _: fix)
+    monkeypatch.setattr(catalogue, "fix_ids", lambda: ("liberal",))
+    monkeypatch.setattr("remedies.transaction.undofile.script", lambda *_: "#!/bin/sh\n")
+    monkeypatch.setattr("remedies.status.in_force.in_force", lambda _: ())
+    monkeypatch.setattr(guard, "strays", lambda _: ())
+    return made
+
+
+def test_what_is_planned_is_shown_agreed_to_written_and_verified(host: Host) -> None:
+    ended = host.apply()
+    assert (ended.outcome, host.store.states) == ("applied", {KEY: "1"})
+    assert [(v["before"], v["after"]) for v in ended.verified] == [("proven", "absent")]
+    assert [plan.changes[0].resource for plan in host.shown] == [KEY]
+    assert host.asked == host.shown
+    assert list(session.reread(host.session).held) == [KEY]
+
+
+def test_the_second_apply_asks_nobody_and_writes_nothing(host: Host) -> None:
+    host.apply()
+    written, asked = list(host.store.writes), list(host.asked)
+    assert host.apply().outcome == "nothing"
+    assert (host.store.writes, host.asked) == (written, asked)
+
+
+def test_what_does_not_help_is_undone_unless_it_is_to_be_kept(host: Host) -> None:
+    host.heals = False
+    ended = host.apply()
+    assert (ended.outcome, host.store.states) == ("rolled-back", {KEY: "0"})
+    assert "cond" in ended.reason
+    assert [v["after"] for v in ended.verified] == ["proven"], "the verdict of now"
+    assert host.apply(keep=True).outcome == "applied"
+
+
+def test_what_does_harm_is_never_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    harm = (Harm(KEY, "liberal", "it eats segments"),)
+    monkeypatch.setattr(
+        "remedies.operations.outlook.listen", lambda *_: (host.read(HOST, ()), harm)
+    )
+    ended = host.apply(keep=True)
+    assert (ended.outcome, host.store.states) == ("rolled-back", {KEY: "0"})
+    assert "it eats segments" in ended.reason
+
+
+def test_who_does_not_agree_has_changed_nothing(host: Host) -> None:
+    def refuse(_plan: Plan) -> Any:
+        raise UsageError("nobody can be asked", "add --yes")
+
+    here = session.reread(host.session)
+    with pytest.raises(UsageError):
+        apply.apply(here, Request(), host.shown.append, refuse)
+    assert host.store.writes == []
+    assert session.reread(host.session).ledger == {}
+
+
+def test_rollback_puts_back_what_was_there(host: Host) -> None:
+    txn = host.apply().transaction
+    host.asked.clear()
+    done = host.roll_back()
+    assert (done.outcome, done.transactions) == ("rolled-back", (txn,))
+    assert host.store.states == {KEY: "0"}
+    assert [(c.before, c.after) for (asked,) in [host.asked] for c in asked] == [("1", "0")]
+    assert host.roll_back().outcome == "nothing"
+
+
+def test_what_somebody_has_changed_since_is_left_alone_but_by_force(host: Host) -> None:
+    host.apply()
+    host.store.states[KEY] = "7"
+    done = host.roll_back()
+    assert (done.outcome, host.store.states) == ("refused", {KEY: "7"})
+    assert KEY in done.drift[0]
+    assert host.roll_back(force=True).outcome == "rolled-back"
+    assert host.store.states == {KEY: "0"}
+
+
+def test_what_nobody_knows_is_named(host: Host) -> None:
+    host.apply()
+    with pytest.raises(UsageError, match=r"'20260101T000000Z-00000000' is not in the journal"):
+        host.roll_back(transaction="20260101T000000Z-00000000")
+    with pytest.raises(UsageError, match=r"no fix 'other'") as caught:
+        host.roll_back(fix="other")
+    assert "liberal" in caught.value.hint
+
+
+def test_a_dry_run_of_a_rollback_shows_and_writes_nothing(host: Host) -> None:
+    host.apply()
+    written = list(host.store.writes)
+    (change,) = rollback.preview(session.reread(host.session), Which(fix="liberal"))
+    assert (change.before, change.after, host.store.writes) == ("1", "0", written)
+
+
+def test_what_waits_is_confirmed_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    ended = host.apply(confirm_timeout=600.0)
+    assert ended.until is not None
+    here = session.reread(host.session)
+    assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "confirmed"
+    assert session.reread(here).ledger[ended.transaction or ""].outcome == "confirmed"
+    assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "nothing"
+    assert host.store.states == {KEY: "1"}
+
+
+def test_what_waits_is_undone_by_a_no(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    here = session.reread(host.session)
+    assert not confirm.answer(here, "another", None, lock_timeout=1.0)
+    assert host.store.states == {KEY: "1"}
+    assert confirm.answer(here, txn, None, lock_timeout=1.0)
+    assert host.store.states == {KEY: "0"}
+    assert session.reread(here).held == {}
+    assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
+
+
+def test_a_stuck_rejection_says_what_to_do(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    host.store.broken.add(KEY)
+    with pytest.raises(RemedyError, match=txn) as caught:
+        confirm.answer(session.reread(host.session), txn, None, lock_timeout=1.0)
+    assert "remedy rollback" in caught.value.hint
+
+
+def test_a_plan_of_another_host_is_refused(host: Host) -> None:
+    made, _ = plans.make(host.session, prune=False)
+    other = replace(made, scan=replace(made.scan, host=replace(HOST, machine_id="other")))
+    text = codec.dumps(planfile.plan_plain(other, texts(other)))
+    with pytest.raises(InputError, match="not on h"):
+        plans.saved(host.session, text, "p.json")
+
+
+def test_terms_are_those_of_the_policy(host: Host) -> None:
+    made, _ = plans.make(host.session, prune=False)
+    ((_, terms),) = made.changes[0].uses
+    assert isinstance(terms, Terms)
+    assert terms.backend == host.session.policy.backend
