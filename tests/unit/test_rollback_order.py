@@ -11,7 +11,7 @@ from fake_store import YES, FakeStore
 
 from remedies.errors import Locked, RemedyError
 from remedies.operations import recovery, rollback
-from remedies.operations.session import Session, reread
+from remedies.operations.session import Session, reread, unfinished_lines
 from remedies.transaction import guard, ledger, state, undo
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Pending, Transaction
@@ -103,3 +103,16 @@ def test_the_reason_of_an_undoing_is_on_record(
     with Journal(here.folder) as journal:
         undo.recover(FakeStore(a="1"), journal, entry, "expired", YES, last=True)
     assert reread(here).ledger[entry.id].outcome == "reverted"
+
+
+def test_what_waits_may_be_confirmed_with_and_without_its_guard(
+    here: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (txn,) = here.ledger
+    for lives in (True, False):
+        monkeypatch.setattr(guard, "alive", lambda *_, lives=lives: lives)
+        waits = recovery.waiting(here)
+        assert waits is not None
+        assert waits.id == txn
+        (line,) = unfinished_lines(here)
+        assert ("remedy confirm" in line) is lives
