@@ -87,7 +87,36 @@ def hold(cli: Cli, stem: Path, answered: bool, where: str) -> None:
         if change["state"] == "in-force"
     }
     assert standing == set(ours), where
+    as_found_and_advised(cli, host, where)
     same_everywhere(host, stem, where)
+
+
+def as_found_and_advised(cli: Cli, host: dict[str, Any], where: str) -> None:
+    """Compare what a report says was seen, and what to do, with a plan that is made beside it."""
+    plan = cli.json("plan", "--window", "0")
+    found = {finding["id"]: finding for finding in plan["findings"]}
+    told = {j["id"]: j for j in host["judgements"] if j["subject"]}
+    assert set(told) == set(found), where
+    for name, judgement in told.items():
+        said = (where, judgement["condition"])
+        for key in ("verdict", "severity", "message", "mitigated_by"):
+            assert judgement[key] == found[name][key], (*said, key)
+        assert steady(judgement["evidence"]) == steady(found[name]["evidence"]), said
+        advice = [f"{a['title']}: {a['text']}" for a in plan["advice"] if a["finding"] == name]
+        assert judgement["advice"] == advice, said
+        refused = [f"{r['fix']}: {r['reason']}" for r in plan["refused"] if r["finding"] == name]
+        assert judgement["refused"] == refused, said
+    assert [c["resource"] for c in host["planned"]] == [c["resource"] for c in plan["changes"]]
+    assert host["warnings"] == plan["warnings"], where
+    assert host["policy"] == plan["policy"]["names"], where
+
+
+def steady(evidence: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """Return what does not move from one look to the next: all but packets and totals of flows."""
+    return [
+        (e["source"], e["key"], "" if e["value"].lstrip("+").isdigit() else e["value"])
+        for e in evidence
+    ]
 
 
 def deeds_in_force(host: dict[str, Any]) -> set[str]:
