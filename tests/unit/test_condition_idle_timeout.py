@@ -7,66 +7,13 @@ from pathlib import Path
 import pytest
 
 from remedies.boot import sysctl_d
-from remedies.conditions import idle_timeout
-from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts, forgotten, owners
-from remedies.facts.forgotten import LIMITS, Forgotten, Short
-from remedies.facts.netfilter import NatUse, Netfilter
+from remedies.facts import Asking, forgotten, owners
+from remedies.facts.forgotten import Forgotten
 from remedies.facts.sysctl import Sysctl
-from remedies.facts.tap import Reset, Tap
 from remedies.model import Host
 
 HOST = Host("h", "m", "6.18", "host", "b")
 KEY = "net.netfilter.nf_conntrack_tcp_timeout_established"
-HIDES = (NatUse("ip", "masquerade"),)
-SHORT = (Short(LIMITS[0], 2, ("/etc/sysctl.d/90-nat.conf:3",)),)
-
-
-def reset(port: int = 44400, *, gone: bool = True) -> Reset:
-    return Reset("10.21.17.99", port, "10.21.17.1", 5432, 3, forgotten=gone)
-
-
-def facts(
-    short: tuple[Short, ...] = SHORT,
-    resets: tuple[Reset, ...] = (),
-    uses: tuple[NatUse, ...] = HIDES,
-    unread: tuple[str, ...] = (),
-) -> Facts:
-    netfilter = Netfilter(True, "none", nat_uses=uses, unread=unread, nat_unread=unread)
-    known = {"netfilter": netfilter, "forgotten": Forgotten(short), "tap": Tap(resets)}
-    return Facts(HOST, "2026-11-29T00:00:00Z", 1.0, dict(known))
-
-
-def test_what_conntrack_forgot_is_active_and_names_time_out_value_default_and_writer() -> None:
-    (found,) = idle_timeout.detect(facts(resets=(reset(), reset(50000))), {})
-    assert (found.verdict, found.severity) == ("active", "high")
-    assert "reset 6 segments" in found.message
-    assert "10.21.17.1:5432 from port 44400" in found.message
-    assert f"{KEY} is 2 s (kernel default 432000 s" in found.message
-    assert "set by /etc/sysctl.d/90-nat.conf:3" in found.message
-
-
-@pytest.mark.parametrize(
-    "resets", [(), (reset(gone=False),), (reset(443),)], ids=["none", "known", "a service's port"]
-)
-def test_a_short_time_out_alone_is_exposed(resets: tuple[Reset, ...]) -> None:
-    (found,) = idle_timeout.detect(facts(resets=resets), {})
-    assert (found.verdict, found.severity) == ("exposed", "medium")
-    assert found.message.startswith("could happen")
-
-
-@pytest.mark.parametrize("uses", [(), (NatUse("ip", "dnat"),)])
-def test_where_no_source_is_rewritten_nothing_is_found(uses: tuple[NatUse, ...]) -> None:
-    assert idle_timeout.detect(facts(resets=(reset(),), uses=uses), {}) == ()
-
-
-def test_long_time_outs_are_silent_whatever_is_reset() -> None:
-    assert idle_timeout.detect(facts(short=(), resets=(reset(),)), {}) == ()
-
-
-def test_nat_that_cannot_be_read_is_unknown() -> None:
-    with pytest.raises(Unreadable, match="denied"):
-        idle_timeout.detect(facts(uses=(), unread=("denied",)), {})
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from builder import HOST, TIME
 
 from remedies.conditions import notrack_breaks_nat
-from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
-from remedies.model import Finding, Host
+from remedies.model import Finding
 from remedies.netlink.links import Links
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
@@ -53,38 +52,8 @@ def detect(
         nf_tables=True, iptables="none", notracks=notracks, unread_notracks=unread
     )
     known: dict[str, object] = {"netfilter": netfilter, "nat": nat, "links": Links()}
-    facts = Facts(host=Host("", "", "", "", ""), time="", window=0, known=known)
+    facts = Facts(HOST, TIME, 0.0, known)
     return notrack_breaks_nat.detect(facts, {})
-
-
-def test_a_definite_overlap_is_proven_by_both_rules() -> None:
-    (finding,) = detect(notrack(53))
-    assert finding.verdict == "proven"
-    assert [item.value for item in finding.evidence] == [
-        "udp dport 53 notrack",
-        "udp dport 53 dnat to 10.0.0.2",
-    ]
-    assert finding.subject == "nft inet t raw: udp dport 53 notrack"
-
-
-def test_no_overlap_and_our_own_rule_are_nothing() -> None:
-    assert detect(notrack(5060)) == ()
-    assert detect(notrack(53, owner="remedy")) == ()
-
-
-def test_what_is_not_modelled_or_not_read_is_unknown() -> None:
-    (maybe,) = detect(notrack(53, unmodelled=("meta mark",)))
-    assert (maybe.verdict, "meta mark" in maybe.message) == ("unknown", True)
-    (unread,) = detect(notrack(5060), nat=Nat(asked=True, unread=("ip nat: late",)))
-    assert (unread.verdict, "ip nat: late" in unread.message) == ("unknown", True)
-    with pytest.raises(Unreadable, match="raw: late"):
-        detect(unread=("raw: late",))
-
-
-def test_one_finding_for_a_rule_that_two_hooks_reach() -> None:
-    twice = notrack(53)
-    again = PacketRule(**{**vars(twice), "hook": "output"})
-    assert len(detect(twice, again)) == 1
 
 
 def test_kube_proxy_hides_only_what_its_services_are_asked_for() -> None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
+from builder import HOST
 
 from remedies.conditions import tcp_invalid_reset as condition
-from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.stalls import Stall, Stalls
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
-from remedies.model import Finding, Host
+from remedies.model import Finding
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import NatAction, PacketRule
 from remedies.tap.streams import DATA, PASSING
 from remedies.values import replace
 
-HOST = Host("h", "m", "k", "host", "b")
 MASQUERADE = Netfilter(True, "nft", ("ip nat POSTROUTING",), (NatUse("ip", "masquerade"),), True)
 FLOW = Flow(
     "tcp",
@@ -72,15 +71,6 @@ def one(found: Facts) -> Finding:
     return finding
 
 
-def test_no_nat_no_finding() -> None:
-    assert condition.detect(facts(Netfilter(True, "none")), {}) == ()
-
-
-def test_rules_that_cannot_be_read_are_not_fine() -> None:
-    with pytest.raises(Unreadable, match="legacy"):
-        condition.detect(facts(Netfilter(True, "none", unread=("legacy tables",))), {})
-
-
 @pytest.mark.parametrize("invalid", [0, 2, 500])
 @pytest.mark.parametrize("resets", [0, 1, 500])
 @pytest.mark.parametrize("window", [0.0, 1.0])
@@ -105,57 +95,6 @@ def test_resets_of_connections_that_conntrack_forgot_are_named_and_prove_nothing
     assert "10.21.17.1:5432" in finding.message
     assert condition.ESTABLISHED in {evidence.key for evidence in finding.evidence}
     assert "forgotten" not in twin.message
-
-
-def test_a_reset_for_a_tuple_that_nat_owns_is_proof() -> None:
-    finding = one(facts(tap=(RESET,)))
-    assert (finding.verdict, finding.severity) == ("proven", "critical")
-    assert "10.21.17.1:443 for a connection that NAT owns for 172.17.0.2" in finding.message
-
-
-def test_a_published_connection_is_told_by_its_own_end() -> None:
-    outside, inside = Tuple("10.21.17.1", 5000, "10.21.17.99", 80), "172.17.0.2"
-    flow = Flow("tcp", outside, Tuple(inside, 8080, "10.21.17.1", 5000), seen_reply=True, nat=True)
-    reset = Reset("10.21.17.99", 80, "10.21.17.1", 5000, 1, flow, answers=True)
-    assert f"that NAT owns for {inside}" in one(facts(tap=(reset,))).message
-
-
-@pytest.mark.parametrize(
-    "reset",
-    [
-        replace(RESET, flow=None),
-        replace(RESET, flow=replace(FLOW, nat=False)),
-        replace(RESET, flow=replace(FLOW, original=Tuple("10.21.17.99", 40000, "10.21.17.1", 443))),
-    ],
-)
-def test_other_resets_are_none(reset: Reset) -> None:
-    assert one(facts(tap=(reset,))).verdict == "exposed"
-
-
-@pytest.mark.parametrize(
-    ("answers", "invalid", "resets", "verdict"),
-    [
-        (True, 1, 0, "proven"),
-        (True, 0, 2, "exposed"),
-        (False, 4, 0, "proven"),
-        (False, 3, 2, "active"),
-        (False, 1, 0, "active"),
-        (False, 0, 0, "exposed"),
-        (None, 4, 2, "proven"),
-        (None, 3, 1, "active"),
-        (None, 0, 2, "exposed"),
-    ],
-)
-def test_what_is_not_surely_tcps_answer_needs_invalid_segments_enough(
-    answers: Optional[bool], invalid: int, resets: int, verdict: str
-) -> None:
-    """Two for each reset: REJECT of a connection in order leaves the counter as it is."""
-    seen = replace(RESET, answers=answers, count=2)
-    assert one(facts(tap=(seen,), invalid=invalid, resets=resets)).verdict == verdict
-
-
-def test_proof_outweighs_what_seems_to_cover_it() -> None:
-    assert one(facts(dropping(drop("input")), tap=(RESET,), liberal="1")).verdict == "proven"
 
 
 @pytest.mark.parametrize(
@@ -233,12 +172,6 @@ def test_ours_is_named_first_and_begins_with_remedy() -> None:
     own = [drop("input", owner="remedy"), drop("forward", owner="remedy")]
     finding = one(facts(dropping(*own, drop("input", owner="ufw")), liberal="1"))
     assert (finding.mitigated_by or "").startswith("remedy ")
-
-
-def test_be_liberal_is_ours_only_when_the_journal_says_so() -> None:
-    address = f"sysctl:{condition.BE_LIBERAL}"
-    assert one(facts(liberal="1")).mitigated_by == f"{condition.BE_LIBERAL} = 1"
-    assert one(facts(liberal="1", ours=(address,))).mitigated_by == f"remedy {address}"
 
 
 def test_the_id_does_not_follow_the_verdict() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
+from builder import HOST
 
 from remedies.conditions import udp_connected_server, udp_reply_source
-from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows
@@ -13,13 +12,12 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.process import Process
 from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Finding, Host
+from remedies.model import Finding
 from remedies.netfilter.redirects import Redirect
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Address, Link, Links
 from remedies.values import replace
 
-HOST = Host("box", "m", "6.1", "host", "b")
 LINKS = Links(
     links=(Link(2, "eth0", "", up=True), Link(3, "docker0", "bridge", up=True)),
     addresses=(
@@ -59,60 +57,6 @@ def detect(
     *sockets: BoundSocket, flows: tuple[Flow, ...] = (), ours: tuple[Redirect, ...] = ()
 ) -> tuple[Finding, ...]:
     return udp_connected_server.detect(facts(*sockets, flows=flows, ours=ours), {})
-
-
-@pytest.mark.parametrize(
-    ("socket", "asked", "subject", "way"),
-    [
-        (NC, ASKED, "udp 172.17.0.1:56789", "docker0/172.17.0.1"),
-        (NC6, ASKED6, "udp [2001:db8:2::1]:56789", "docker0/2001:db8:2::1"),
-    ],
-)
-def test_a_request_past_the_socket_is_the_proof(
-    socket: BoundSocket, asked: Flow, subject: str, way: str
-) -> None:
-    (found,) = detect(socket, flows=(asked,))
-    assert (found.verdict, found.subject) == ("proven", subject)
-    assert asked.original.destination in found.message
-    assert found.details["redirect"] == way
-    assert found.details["addresses"] == asked.original.destination
-    assert (found.details["server"], found.details["process"]) == ("connected", "nc")
-
-
-@pytest.mark.parametrize(
-    "healthy",
-    [
-        flow("172.17.0.2", 40001, "10.21.17.99", 56789),  # another client
-        flow("172.17.0.2", 40000, "10.21.17.99", 56780),  # another port
-        flow("172.17.0.2", 40000, "172.17.0.1", 56789),  # asks where the socket is
-        flow("172.17.0.2", 40000, "192.0.2.1", 56789),  # asks somebody else
-        flow("172.17.0.2", 40000, "10.21.17.99", 56789, nat=True),  # is brought to the socket
-    ],
-)
-def test_nothing_else_is_a_proof(healthy: Flow) -> None:
-    assert detect(NC, flows=(healthy,)) == ()
-
-
-def test_a_connected_socket_by_itself_is_no_fault() -> None:
-    assert detect(NC) == ()
-
-
-def test_flows_that_may_not_be_read_leave_it_unknown() -> None:
-    seen = facts(NC, flows=())
-    blind = {**seen.known, "flows": Flows(unread=("conntrack flows: not permitted",))}
-    with pytest.raises(Unreadable, match="not permitted"):
-        udp_connected_server.detect(replace(seen, known=blind), {})
-    nobody = {**blind, "sockets": Sockets()}
-    assert udp_connected_server.detect(replace(seen, known=nobody), {}) == ()
-
-
-def test_a_redirect_of_ours_on_its_link_covers_it() -> None:
-    (found,) = detect(NC, ours=(OURS,))
-    assert (found.verdict, found.mitigated_by) == ("mitigated", f"remedy {OURS.resource}")
-    assert found.details["redirect"] == "docker0/172.17.0.1"
-    assert detect(NC, ours=(replace(OURS, interface="br1"),)) == ()
-    (late,) = detect(NC, flows=(ASKED,), ours=(OURS,))
-    assert late.verdict == "proven"
 
 
 def test_clients_of_one_server_are_one_finding() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from builder import HOST, TIME
 
-from remedies.conditions import udp_proxy_hairpin, udp_reply_source
+from remedies.conditions import udp_proxy_hairpin
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.docker import Container, Docker, parse
@@ -16,10 +17,9 @@ from remedies.facts.process import Process
 from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
-from remedies.model import Advice, Finding, Host, Terms
+from remedies.model import Advice, Finding, Terms
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Address, Link, Links
-from remedies.values import replace
 
 ARGV = (
     *("/usr/bin/docker-proxy", "-proto", "udp", "-host-ip", "0.0.0.0", "-host-port", "4000"),
@@ -59,41 +59,13 @@ def facts(*sockets: UdpSocket, flows: tuple[Flow, ...] = (), docker: Docker = NA
         "counters": Counters(),
         "docker": docker,
     }
-    return Facts(Host("box", "m", "6.1", "host", "b"), "2026-01-01T00:00:00Z", 1.0, known)
+    return Facts(HOST, TIME, 1.0, known)
 
 
 def detect(
     *sockets: UdpSocket, flows: tuple[Flow, ...] = (), docker: Docker = NAMED
 ) -> tuple[Finding, ...]:
     return udp_proxy_hairpin.detect(facts(*sockets, flows=flows, docker=docker), {})
-
-
-def test_the_pair_of_a_proxy_is_proven_once_and_names_the_container() -> None:
-    (found,) = detect(PROXY, flows=PAIR)
-    assert (found.condition, found.verdict) == ("udp-proxy-hairpin", "proven")
-    assert "docker-proxy of container web (its port 53) was asked on 192.168.0.239" in found.message
-    assert found.details["container"] == "0123456789ab"
-    assert found.details["redirect"] == "br-1/172.18.0.1"
-    assert udp_reply_source.detect(facts(PROXY, flows=PAIR), {}) == ()
-
-
-def test_without_an_answer_of_the_daemon_the_address_has_to_do() -> None:
-    (found,) = detect(PROXY, flows=PAIR, docker=Docker())
-    assert "docker-proxy of container 172.18.0.2 (its port 53)" in found.message
-    assert found.details["container_name"] == ""
-
-
-def test_a_proxy_on_every_address_is_exposed() -> None:
-    (found,) = detect(PROXY)
-    assert (found.verdict, found.severity) == ("exposed", "medium")
-
-
-@pytest.mark.parametrize(
-    "healthy",
-    [replace(PROXY, pktinfo=True), replace(PROXY, owner=Process(9, "dnsmasq", ("dnsmasq",)))],
-)
-def test_a_newer_proxy_and_another_program_are_none_of_it(healthy: UdpSocket) -> None:
-    assert detect(healthy) == ()
 
 
 @pytest.mark.parametrize(

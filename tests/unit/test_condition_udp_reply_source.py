@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 import pytest
+from builder import HOST
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,13 +20,12 @@ from remedies.facts.services import mirrored
 from remedies.facts.sockets import BoundSocket, Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
-from remedies.model import Advice, Finding, Host, Terms
+from remedies.model import Advice, Finding, Terms
 from remedies.netfilter.redirects import Redirect
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Address, Link, Links
 from remedies.values import replace
 
-HOST = Host("box", "m", "6.1", "host", "b")
 LINKS = Links(
     links=(
         Link(1, "lo", "", up=True, loopback=True),
@@ -141,46 +141,12 @@ def test_a_proof_needs_no_second_subnet() -> None:
     assert found.verdict == "proven"
 
 
-@pytest.mark.parametrize(
-    "healthy",
-    [
-        replace(SERVER, pktinfo=True),
-        replace(SERVER, device="eth0"),
-        replace(SERVER6, pktinfo=True),
-    ],
-)
-def test_the_healthy_twin_has_no_finding(healthy: UdpSocket) -> None:
-    assert detect(healthy) == ()
-
-
-def test_one_subnet_is_not_exposed() -> None:
-    assert detect(SERVER, links=replace(LINKS, addresses=LINKS.addresses[:2])) == ()
-
-
 def test_a_pair_that_is_answered_from_the_right_address_is_none() -> None:
     right = unreplied("10.21.17.99", 56789, "172.17.0.2", 57275)
     assert detect(flows=(PAIR[0], right)) == ()
     foreign = unreplied("192.0.2.9", 56789, "172.17.0.2", 57275)
     assert detect(flows=(PAIR[0], foreign)) == ()
     assert detect(flows=(PAIR[0],)) == ()
-
-
-def test_a_socket_that_may_not_be_looked_at_is_unknown() -> None:
-    (found,) = detect(replace(SERVER, pktinfo=None, owner=None))
-    assert found.verdict == "unknown"
-    assert "a UDP server" in found.message
-
-
-def test_workers_on_one_port_are_one_server() -> None:
-    (found,) = detect(replace(SERVER, pktinfo=None), SERVER, replace(SERVER, device="eth0"))
-    assert found.verdict == "exposed"
-
-
-def test_refusals_and_what_was_not_read_are_shown() -> None:
-    (found,) = detect(SERVER, unread="conntrack flows: not permitted")
-    values = [item.value for item in found.evidence]
-    assert "+3" in values
-    assert "conntrack flows: not permitted" in values
 
 
 def test_an_unknown_fact_passes_on() -> None:
@@ -213,11 +179,6 @@ def test_what_is_covered_keeps_its_way_while_its_bridge_is_away() -> None:
     assert (found.verdict, found.details["redirect"]) == ("mitigated", "docker0/0.0.0.0")
 
 
-def test_a_pair_in_spite_of_our_redirect_is_still_a_proof() -> None:
-    (found,) = udp_reply_source.detect(facts(SERVER, flows=PAIR, redirects=(OURS,)), {})
-    assert (found.verdict, found.mitigated_by) == ("proven", None)
-
-
 @pytest.mark.parametrize(
     ("server", "pair", "way"),
     [
@@ -245,11 +206,6 @@ def test_a_client_that_is_no_neighbour_has_no_known_way_in() -> None:
     )
     (found,) = detect(SERVER, flows=far)
     assert (found.verdict, found.details["redirect"]) == ("proven", "")
-
-
-def test_docker_proxy_is_somebody_elses_condition() -> None:
-    proxy = replace(SERVER, owner=Process(9, "docker-proxy", ("docker-proxy",)))
-    assert detect(proxy, flows=PAIR) == ()
 
 
 addresses = st.sampled_from(("10.21.17.99", "172.17.0.1", "172.17.0.2", "192.0.2.9"))
