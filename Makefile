@@ -1,31 +1,34 @@
-# make setup   install what is missing; quick when nothing is
-# make run     set up, then reproduce, prove, fix and undo a fault in throw-away namespaces
+# make run     reproduce, prove, fix and undo a fault in throw-away namespaces, then scan this host
+# make setup   what 'make check' and most tests need; quick when nothing is missing
 # make check   format, lint, strict types, docstrings, import rules, playbooks
-# make test    set up, then every test (root: real namespaces)
+# make test    every test (root: real namespaces), and what they need: a browser, whole Debians
 # make bench   what things cost, side by side
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-STAMP := $(VENV)/.installed
-PACKAGES := nftables iptables libnftables1 iproute2 conntrack python3-venv gcc python3-dev strace procps \
-  openssh-client netcat-openbsd
+RUN_PACKAGES := nftables iptables libnftables1 iproute2 conntrack procps python3-venv
+SETUP_PACKAGES := $(RUN_PACKAGES) gcc python3-dev
+TEST_PACKAGES := $(SETUP_PACKAGES) strace openssh-client netcat-openbsd
 # The report's page is tested in a real browser. npm only where none is: Debian's brings 400 packages.
-PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
-# Whole hosts for tests/systemd.
-PACKAGES += debootstrap systemd-container
+TEST_PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
+# Whole hosts and userlands.
+TEST_PACKAGES += debootstrap systemd-container
 # What the daemons of the tests are linked with.
-PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
+TEST_PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
 DAEMONS := build/docker/.unpacked build/openssh/.unpacked
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup packages run check format test test-half test-rest bench man clean
+.PHONY: setup run check format test bench man clean packages-run packages-setup packages-test
 
-setup: packages $(STAMP)
+setup: packages-setup $(VENV)/.installed
 
+packages-run: PACKAGES := $(RUN_PACKAGES)
+packages-setup: PACKAGES := $(SETUP_PACKAGES)
+packages-test: PACKAGES := $(TEST_PACKAGES)
 # dpkg-query answers in milliseconds; apt-get runs only for what it does not know.
-packages:
+packages-run packages-setup packages-test:
 	@missing=$$(for p in $(PACKAGES); do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
@@ -33,12 +36,16 @@ packages:
 	  $(SUDO) apt-get update -q && \
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -q -y --no-install-recommends $$missing; fi
 
-$(STAMP): pyproject.toml hatch_build.py
+$(VENV)/.usable: pyproject.toml hatch_build.py | packages-run
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[terminal]'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.usable | packages-setup
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-run: setup
+run: packages-run $(VENV)/.usable
 	$(SUDO) $(BIN)/remedy lab run tcp-invalid-reset
 	$(SUDO) $(BIN)/remedy scan || test $$? -eq 2
 
@@ -57,27 +64,25 @@ format:
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(AXE):
+$(AXE): | packages-test
 	npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4
 
 # Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
 build/docker/.unpacked: UNPACK := docker.io containerd runc busybox-static
 build/openssh/.unpacked: UNPACK := openssh-server
-build/docker/.unpacked build/openssh/.unpacked:
+build/docker/.unpacked build/openssh/.unpacked: | packages-test
 	rm -rf $(@D) && mkdir -p $(@D)/deb
 	cd $(@D)/deb && apt-get download -q $(UNPACK)
 	for package in $(@D)/deb/*.deb; do dpkg-deb --extract $$package $(@D) || exit 1; done
 	rm -r $(@D)/deb
 	touch $@
 
-# Two halves side by side: most tests wait for a kernel or for another process.
-HALF := tests/docker tests/fleet tests/systemd tests/userland tests/kernel/test_crash_points.py
-test: setup $(AXE) $(DAEMONS)
-	$(MAKE) --no-print-directory --jobs=2 $(if $(CI),--output-sync=target) test-half test-rest
-test-half:
-	$(SUDO) $(BIN)/pytest $(HALF)
-test-rest:
-	$(SUDO) $(BIN)/pytest $(HALF:%=--ignore=%)
+# Most tests wait for a kernel or for another process: twice as many processes as processors. /tmp is
+# memory for them, because journals are synced at every record.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+TEST := $(BIN)/pytest --numprocesses=$(WORKERS) --basetemp=/tmp/t
+test: packages-test setup $(AXE) $(DAEMONS)
+	$(SUDO) unshare --mount sh -c 'mount -t tmpfs -o mode=1777 tmpfs /tmp && exec $(TEST)'
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end.
 BENCHES := bench journal_speed guard_speed report_speed fleet_speed
