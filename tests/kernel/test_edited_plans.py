@@ -24,7 +24,6 @@ from remedies.model import Change
 
 Edit = Callable[[dict[str, Any]], None]
 WORLDS = (
-    ("nftables", "invalid-drop"),
     ("iptables-nft", "invalid-drop"),
     ("nftables", "tcp-be-liberal"),
     ("nftables", "notrack"),
