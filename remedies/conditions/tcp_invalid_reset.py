@@ -235,13 +235,20 @@ def _needed(netfilter: Netfilter) -> Ways:
     uses = [(use.family, _HOOK_OF[use.action]) for use in netfilter.nat_uses]
     uses += [(family, hook) for family in netfilter.nat_unread for hook in ("input", "forward")]
     uses = uses or [("inet", "input"), ("inet", "forward")]
-    return {(family, hook) for each, hook in uses for family in _FAMILIES[each]}
+    return {(family, hook) for each, hook in uses for family in _families(each)}
+
+
+def _families(name: str) -> tuple[str, ...]:
+    """Return the IP versions of a family of rules; raise Unreadable where facts name another."""
+    if name not in _FAMILIES:
+        raise Unreadable(f"rules of family {name!r}: only {', '.join(_FAMILIES)} are known")
+    return _FAMILIES[name]
 
 
 def _kept_by(rule: PacketRule) -> Ways:
     """Return the ways that a drop closes; one on output keeps in what input would cause."""
     hook = "input" if rule.hook == "output" else rule.hook
-    return {(family, hook) for family in _FAMILIES[rule.family]}
+    return {(family, hook) for family in _families(rule.family)}
 
 
 def _open(needed: Ways, drops: Iterable[PacketRule]) -> Ways:
