@@ -52,7 +52,7 @@ from remedies.fleet import actions, host_state, plans, remote, request, tasks
 from remedies.fleet import vault as vaulted
 from remedies.fleet.actions import ACTIONS
 from remedies.fleet.calls import Outcome, Visit
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.request import Order
 from remedies.transaction import actor, consent
 
@@ -120,10 +120,10 @@ class ActionModule(ActionBase):
             task = tasks.Task(visit, asked, check, self._say, self._agree)
             outcome = tasks.DOES[asked["verb"]](task)
         except RemedyError as error:
-            outcome = Outcome(Standing(name, "untouched", error.exit_code, str(error)))
+            outcome = Outcome(HostStanding(name, "untouched", error.exit_code, str(error)))
             asked = {"verb": self._task.args.get("verb")}
-        except remote.Lost as error:
-            self._say(Standing(name, "unreachable", outcomes.UNREACHED, str(error)))
+        except remote.HostLost as error:
+            self._say(HostStanding(name, "unreachable", outcomes.UNREACHED, str(error)))
             return {**result, "unreachable": True, "msg": str(error)}
         self._say(outcome.standing)
         told = tasks.result(str(asked["verb"]), outcome, check=self._task.check_mode)
@@ -162,13 +162,13 @@ class ActionModule(ActionBase):
             raise ConfigError(*request.WRONG_PARAMS)
         return asked
 
-    def _host(self, asked: dict[str, Any], task_vars: dict[str, Any]) -> remote.Host:
+    def _host(self, asked: dict[str, Any], task_vars: dict[str, Any]) -> remote.RemoteHost:
         path, digest = build.cached(os.path.join(request.cache_folder(), "bundle"), _KEY)
         python = str(self._templar.template(task_vars.get("ansible_python_interpreter") or "auto"))
         state = asked.get("state_dir") or (
             "/var/lib/remedy" if self._is_root() else "~/.cache/remedy"
         )
-        return remote.Host(
+        return remote.RemoteHost(
             carrier=self._carry,
             bundle_path=path,
             digest=digest,
@@ -189,7 +189,7 @@ class ActionModule(ActionBase):
         try:
             done = self._low_level_execute_command(command, in_data=stdin)
         except AnsibleConnectionFailure as error:
-            raise remote.Lost(" ".join(str(error).split())) from error
+            raise remote.HostLost(" ".join(str(error).split())) from error
         except AnsibleError as error:
             raise RemedyError(f"Ansible could not run it: {error}") from error
         return remote.Reply(done["rc"], done["stdout"], done["stderr"])
@@ -213,7 +213,7 @@ class ActionModule(ActionBase):
             return
         self._connection.set_option("ssh_args", f"{_NEW} {given or ''}")
 
-    def _say(self, standing: Standing) -> None:
+    def _say(self, standing: HostStanding) -> None:
         if self._log:
             host_state.append(self._log, standing)
 

@@ -18,8 +18,8 @@ from remedies.errors import UsageError
 from remedies.model import Plan
 from remedies.operations import apply as operation
 from remedies.operations import plans
-from remedies.operations.apply import Request
-from remedies.operations.session import Session
+from remedies.operations.apply import ApplyOptions
+from remedies.operations.session import HostSession
 from remedies.transaction.consent import Consent
 
 
@@ -74,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     return interrupted.told(here, lambda: _write(args, here))
 
 
-def _request(args: argparse.Namespace) -> Request:
-    return Request(
+def _request(args: argparse.Namespace) -> ApplyOptions:
+    return ApplyOptions(
         saved=files.read_file(args.plan, "plan") if args.plan else None,
         path=args.plan or "",
         prune=args.prune,
@@ -86,7 +86,7 @@ def _request(args: argparse.Namespace) -> Request:
     )
 
 
-def _write(args: argparse.Namespace, here: Session) -> int:
+def _write(args: argparse.Namespace, here: HostSession) -> int:
     def show(made: Plan) -> None:
         if not args.json and not args.quiet:
             print(_text(args, made))

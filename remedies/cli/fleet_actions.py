@@ -20,7 +20,7 @@ from remedies.errors import InputError
 from remedies.fleet import host_state, plans, records, rundir
 from remedies.fleet.actions import ACTIONS
 from remedies.fleet.plans import Index
-from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
 from remedies.outcomes import HOSTS
 from remedies.transaction.consent import Consent
@@ -150,7 +150,7 @@ def _begun(
 
     Then a warning says so: what has to be kept or undone now does not wait for a disk.
     """
-    asked = Asked(
+    asked = RunTerms(
         inventories=site.inventories,
         hosts=tuple(hosts),
         batch=(),

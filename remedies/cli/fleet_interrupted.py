@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from remedies.cli.fleet_view import View
 from remedies.fleet.apply import APPLYING, CONFIRMING, UNDOING
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.rundir import Run
 from remedies.outcomes import UNREACHED
 from remedies.printable import local
@@ -18,7 +18,9 @@ from remedies.values import replace
 class Stopped(Exception):
     """A signal ended a play in which hosts wrote."""
 
-    def __init__(self, heard: dict[str, Standing], hosts: Sequence[str], by: BaseException) -> None:
+    def __init__(
+        self, heard: dict[str, HostStanding], hosts: Sequence[str], by: BaseException
+    ) -> None:
         """Take the words that were heard, all hosts of the play, and what the signal raised."""
         super().__init__(code(by))
         self.heard, self.hosts, self.by = heard, hosts, by
@@ -42,7 +44,7 @@ def tell_play(args: Namespace, play: Stopped) -> int:
     """Say of each host of a confirm or rollback what it answered; return the exit code."""
     silent = "stopped before it answered: 'remedy fleet report' says how it stands"
     found = {
-        host: play.heard.get(host, Standing(host, "unreachable", UNREACHED, silent))
+        host: play.heard.get(host, HostStanding(host, "unreachable", UNREACHED, silent))
         for host in play.hosts
     }
     View(args).stopped(found, code(play.by), play.folder)
@@ -57,7 +59,7 @@ def resume(args: Namespace, name: str) -> str:
     return shlex.join(words)
 
 
-def state(standing: Standing) -> str:
+def state(standing: HostStanding) -> str:
     """Say how a host stands that nobody looks after any more, and what it does by itself."""
     at = local(standing.until) if standing.until else ""
     if standing.state == "confirmed":

@@ -15,7 +15,7 @@ from remedies.cli.interrupted import SIGNALS
 from remedies.errors import UsageError
 from remedies.fleet import records, rundir, runner
 from remedies.fleet.events import Hearing
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.rundir import Run
 from remedies.fleet.runner import Site
 from remedies.policy.sources import anywhere
@@ -74,16 +74,16 @@ def play(
     view: View,
     agreed: Optional[Consent] = None,
     run: Optional[Run] = None,
-) -> dict[str, Standing]:
+) -> dict[str, HostStanding]:
     """Run one playbook; return every host's word.
 
     ``hosts``: these alone; None: all that the site means. Nothing is written without ``agreed``.
     ``run`` keeps each word, and what the hosts say of themselves. Raises Stopped where a signal
     ends it while hosts write, with the words that were heard.
     """
-    found: dict[str, Standing] = {}
+    found: dict[str, HostStanding] = {}
 
-    def tell(standing: Standing, noted: bool) -> None:
+    def tell(standing: HostStanding, noted: bool) -> None:
         found[standing.host] = standing
         if run is not None and not noted:
             run.tell(standing)

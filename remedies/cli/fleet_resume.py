@@ -13,7 +13,7 @@ from remedies.cli.fleet_inventory import limited, names
 from remedies.errors import InputError, UsageError
 from remedies.fleet import batches, rollout
 from remedies.fleet.plans import Index
-from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
 from remedies.values import replace
 
@@ -72,7 +72,7 @@ def _typed(args: argparse.Namespace, name: str) -> bool:
     return value is not None and value is not False and value not in ("", [])
 
 
-def changed(args: argparse.Namespace, asked: Asked) -> Asked:
+def changed(args: argparse.Namespace, asked: RunTerms) -> RunTerms:
     """Return what the rest of the run is asked to do: as it began, but for what was typed."""
     variables = dict(asked.variables)
     if args.confirm_timeout is not None:

@@ -17,9 +17,9 @@ from remedies.cli.interrupted import SIGNALS
 from remedies.errors import InputError
 from remedies.fleet import batches, controller, host_state, plans, rollout, rundir
 from remedies.fleet.actions import ACTIONS
-from remedies.fleet.host_state import Standing
-from remedies.fleet.plans import Entry, Group, Index
-from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.plans import Group, HostPlan, Index
+from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
 from remedies.transaction.consent import Consent
 from remedies.values import replace
@@ -32,7 +32,7 @@ def apply(args: argparse.Namespace) -> int:
     """Apply to many hosts, once what would change there was shown and agreed to."""
     site = meant(args)
     timeout = DEFAULT_TIMEOUT if args.confirm_timeout is None else args.confirm_timeout
-    asked = Asked(
+    asked = RunTerms(
         inventories=site.inventories,
         hosts=tuple(site.hosts()),
         batch=batches.parse(args.batch or "100%"),
@@ -54,7 +54,7 @@ def apply(args: argparse.Namespace) -> int:
     return _planned(args, site, asked)
 
 
-def _approved(args: argparse.Namespace, asked: Asked) -> Asked:
+def _approved(args: argparse.Namespace, asked: RunTerms) -> RunTerms:
     """Show the approved plans of the hosts; return what is asked of those that would change."""
     index = Index.read(args.plans)
     absent = [host for host in asked.hosts if host not in index.hosts]
@@ -68,13 +68,13 @@ def _approved(args: argparse.Namespace, asked: Asked) -> Asked:
     return replace(asked, hosts=hosts, variables=variables)
 
 
-def groups_of(folder: str, entries: Mapping[str, Entry]) -> list[Group]:
+def groups_of(folder: str, entries: Mapping[str, HostPlan]) -> list[Group]:
     """Return the saved plans of a folder as groups of hosts, with their diffs."""
     changes = {host: plans.saved(folder, entry) for host, entry in entries.items()}
     return plans.grouped(entries, changes)
 
 
-def _dry_run(args: argparse.Namespace, site: Site, asked: Asked) -> int:
+def _dry_run(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
     """Show what would change on the hosts, in Ansible's check mode."""
     with View(args, args.resume or "") as view:
         found = play(args, "apply", site, asked.hosts, asked.variables, view)
@@ -84,7 +84,7 @@ def _dry_run(args: argparse.Namespace, site: Site, asked: Asked) -> int:
     return host_state.worst(s.rc for s in found.values())
 
 
-def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
+def _planned(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
     """Plan, show, ask (but with ``--yes``), and apply exactly what was shown.
 
     Hosts that gave no plan, and those with nothing to change, are in the run with their word.
@@ -108,9 +108,9 @@ def _planned(args: argparse.Namespace, site: Site, asked: Asked) -> int:
 
 def _begin(
     args: argparse.Namespace,
-    asked: Asked,
+    asked: RunTerms,
     hosts: Sequence[str],
-    rest: Sequence[Standing] = (),
+    rest: Sequence[HostStanding] = (),
     folder: str = "",
 ) -> int:
     """Ask, and begin a run over ``hosts``; ``rest``: what is known of its others already.
@@ -159,7 +159,7 @@ def _go(
     try:
         with controller.leading(run.folder), View(args, run.id) as view:
             view.begin(len(hosts))
-            ended = rollout.Rollout(run, agreed, view.host, out).go(hosts)
+            ended = rollout.RunningRollout(run, agreed, view.host, out).go(hosts)
     except SIGNALS as signal:
         return fleet_interrupted.tell_rollout(args, run, signal)
     view.states(

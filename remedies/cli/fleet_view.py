@@ -14,7 +14,7 @@ from remedies import codec
 from remedies.cli.render import MARKS, diff_lines
 from remedies.cli.terminal import Style, clean
 from remedies.fleet import host_state
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.plans import Group, Shown
 from remedies.fleet.rundir import counts
 from remedies.model import FORMAT_VERSION
@@ -72,7 +72,7 @@ class View:
         if self._bar is not None:
             self._bar.stop()
 
-    def host(self, standing: Standing) -> None:
+    def host(self, standing: HostStanding) -> None:
         """Show one host's word as it comes."""
         self._done += 1
         if self._args.json:
@@ -85,7 +85,7 @@ class View:
         elif self._progress:
             print(f"[{self._done}/{self._total}] {self._told(standing)}", file=sys.stderr)
 
-    def _told(self, standing: Standing) -> str:
+    def _told(self, standing: HostStanding) -> str:
         note = f": {standing.message}" if standing.message else ""
         code = f" (exit {standing.rc})" if standing.rc else ""
         return clean(f"{standing.host}  {standing.state}{code}{note}")
@@ -94,7 +94,7 @@ class View:
         print(json.dumps(plain, separators=(",", ":")), flush=True)
 
     def stopped(
-        self, found: Mapping[str, Standing], code: int, folder: str = "", resume: str = ""
+        self, found: Mapping[str, HostStanding], code: int, folder: str = "", resume: str = ""
     ) -> None:
         """Show how every host stands, a line each, now that a signal has ended what went on."""
         if self._args.json:
@@ -117,7 +117,7 @@ class View:
 
     def states(
         self,
-        found: Mapping[str, Standing],
+        found: Mapping[str, HostStanding],
         halted: str = "",
         folder: str = "",
         resume: str = "",
@@ -164,7 +164,7 @@ class View:
         yield f"{mark} {self._style('bold', clean(change.resource))}  {head}"
         yield from (f"    {line}" for line in diff_lines(change.diff, self._style))
 
-    def plans(self, groups: Sequence[Group], found: Mapping[str, Standing], out: str) -> None:
+    def plans(self, groups: Sequence[Group], found: Mapping[str, HostStanding], out: str) -> None:
         """Show groups of hosts with the same change, then those without a plan."""
         if self._args.json:
             self._summary(found, groups=codec.encode(groups))
@@ -182,7 +182,7 @@ class View:
         if out and not self._args.quiet:
             print(f"\nNext: 'remedy fleet apply {out} -i INVENTORY' applies exactly these.")
 
-    def findings(self, found: Mapping[str, Standing]) -> None:
+    def findings(self, found: Mapping[str, HostStanding]) -> None:
         """Show each condition and the hosts that have it, worst verdict first."""
         if self._args.json:
             self._summary(found)
@@ -214,14 +214,14 @@ class View:
         print(f"{_hosts(len(found))}, {sum(1 for s in found.values() if s.rc == 0)} with nothing "
               "failing now.")  # fmt: skip
 
-    def _summary(self, found: Mapping[str, Standing], **more: object) -> None:
+    def _summary(self, found: Mapping[str, HostStanding], **more: object) -> None:
         if self._args.json:
             code = host_state.worst(s.rc for s in found.values())
             tail = {"kind": "summary", "hosts": counts(found.values()), "exit": code}
             self._line({**tail, **more})
 
 
-def _counted(found: Mapping[str, Standing]) -> str:
+def _counted(found: Mapping[str, HostStanding]) -> str:
     said = [f"{n} {state}" for state, n in counts(found.values()).items() if n]
     return f"{_hosts(len(found))}: {', '.join(said) or 'none'}."
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from remedies.cli import Terminated
 from remedies.cli.parser import warn
 from remedies.operations import session
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import KEPT
 from remedies.printable import local
 from remedies.transaction.ledger import Transaction
@@ -16,7 +16,7 @@ SIGNALS = (KeyboardInterrupt, Terminated)
 """What SIGINT, SIGTERM and SIGHUP raise."""
 
 
-def told(here: Session, write: Callable[[], int]) -> int:
+def told(here: HostSession, write: Callable[[], int]) -> int:
     """Return what ``write`` returns; where a signal stops it, say what is left of it first."""
     try:
         return write()
@@ -26,7 +26,7 @@ def told(here: Session, write: Callable[[], int]) -> int:
         raise
 
 
-def tell(before: Session) -> bool:
+def tell(before: HostSession) -> bool:
     """Say what became of the transactions since ``before``; return whether something is stuck."""
     begun = [e for e in session.reread(before).ledger.values() if e.id not in before.ledger]
     if not begun:

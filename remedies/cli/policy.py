@@ -13,7 +13,7 @@ from remedies.errors import ConfigError
 from remedies.model import FORMAT_VERSION
 from remedies.policy import DEFAULT, waivers
 from remedies.policy.compile import compile_all, compile_policy
-from remedies.policy.document import Problem, Problems
+from remedies.policy.document import PolicyProblem, Problems
 from remedies.policy.schema import json_schema
 from remedies.policy.show import to_yaml
 from remedies.values import replace
@@ -91,7 +91,7 @@ def _check(groups: list[tuple[str, ...]], as_json: bool) -> int:
     return _EXIT_BAD_POLICY if any(problems for _, problems in found) else 0
 
 
-def _problems(sources: tuple[str, ...]) -> list[Problem]:
+def _problems(sources: tuple[str, ...]) -> list[PolicyProblem]:
     """Return everything wrong with a group of sources, expired waivers too."""
     try:
         policy = compile_all(sources).policy
@@ -99,7 +99,7 @@ def _problems(sources: tuple[str, ...]) -> list[Problem]:
         return found.problems
     except ConfigError as error:
         name, _, what = error.what.partition(": ")
-        return [Problem(name, 0, "", what, error.hint)]
+        return [PolicyProblem(name, 0, "", what, error.hint)]
     today = time.strftime("%Y-%m-%d", time.gmtime())
     result = []
     for index, waiver in enumerate(policy.waivers):
@@ -107,11 +107,11 @@ def _problems(sources: tuple[str, ...]) -> list[Problem]:
             file, _, line = policy.origins[f"waivers.{index}"].rpartition(":")
             what = f"the waiver of {waiver.subject!r} ({waiver.owner}) expired on {waiver.until}"
             key = f"waivers: {waiver.condition}"
-            result.append(Problem(file, int(line), key, what, "renew it or remove it"))
+            result.append(PolicyProblem(file, int(line), key, what, "renew it or remove it"))
     return result
 
 
-def _plain(problem: Problem) -> dict[str, object]:
+def _plain(problem: PolicyProblem) -> dict[str, object]:
     """Return a problem as JSON."""
     return {
         "file": problem.file,

@@ -16,7 +16,7 @@ from remedies.cli.terminal import Style, clean
 from remedies.model import FORMAT_VERSION, Change
 from remedies.operations import rollback
 from remedies.operations.rollback import RolledBack, Which
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import ANSWERS
 from remedies.transaction.consent import Consent
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     return interrupted.told(here, lambda: _write(args, here, which))
 
 
-def _write(args: argparse.Namespace, here: Session, which: Which) -> int:
+def _write(args: argparse.Namespace, here: HostSession, which: Which) -> int:
     def agree(changes: tuple[Change, ...]) -> Consent:
         if not args.json and not args.quiet:
             _print_changes(args, changes)

@@ -13,7 +13,7 @@ from remedies.errors import NotPermitted
 from remedies.facts.host import read_host
 from remedies.model import Plan, Policy
 from remedies.operations import recovery, session
-from remedies.operations.session import Session, Ticket, cache_of
+from remedies.operations.session import HostSession, Ticket, cache_of
 from remedies.values import replace
 
 
@@ -30,9 +30,9 @@ def load_policy(args: argparse.Namespace) -> Policy:
     return replace(loaded, source=args.policy_source)
 
 
-def fresh(args: argparse.Namespace) -> Session:
+def fresh(args: argparse.Namespace) -> HostSession:
     """Return the session of these options, its journal not read yet."""
-    return Session(
+    return HostSession(
         host=read_host(),
         policy=load_policy(args),
         state_dir=args.state_dir,
@@ -48,7 +48,7 @@ def fresh(args: argparse.Namespace) -> Session:
     )
 
 
-def start(args: argparse.Namespace, *, of_journal: bool = False) -> Session:
+def start(args: argparse.Namespace, *, of_journal: bool = False) -> HostSession:
     """Return the session of these options, with the journal; see :func:`session.reread`."""
     return session.reread(fresh(args), of_journal=of_journal)
 
@@ -59,7 +59,7 @@ def need_root(verb: str) -> None:
         raise NotPermitted(f"'remedy {verb}' changes the host", "run as root, or use --dry-run")
 
 
-def writing(args: argparse.Namespace, verb: str) -> Session:
+def writing(args: argparse.Namespace, verb: str) -> HostSession:
     """Return a session that may write, its state folder made; raise NotPermitted but for root."""
     need_root(verb)
     here = start(args)
@@ -67,7 +67,7 @@ def writing(args: argparse.Namespace, verb: str) -> Session:
     return here
 
 
-def warn_unfinished(here: Session) -> None:
+def warn_unfinished(here: HostSession) -> None:
     """Say which transactions wait or were never finished: read-only verbs leave them alone."""
     for line in session.unfinished_lines(here):
         warn(line)

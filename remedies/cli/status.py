@@ -15,8 +15,8 @@ from remedies.facts.gather import now
 from remedies.model import FORMAT_VERSION
 from remedies.operations import standing, unowned
 from remedies.operations.outlook import Outlook
-from remedies.operations.session import Session
-from remedies.operations.standing import Standing
+from remedies.operations.session import HostSession
+from remedies.operations.standing import HostStatus
 from remedies.printable import local
 from remedies.status.in_force import InForce
 from remedies.transaction.store import apart
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     return 2 if found.bad else 0
 
 
-def plain(here: Session, found: Standing, kind: str = "status") -> dict[str, Any]:
+def plain(here: HostSession, found: HostStatus, kind: str = "status") -> dict[str, Any]:
     """Return the status as plain JSON values."""
     left = found.unfinished
     return {
@@ -61,7 +61,7 @@ def plain(here: Session, found: Standing, kind: str = "status") -> dict[str, Any
     }
 
 
-def _pending(here: Session, name: str) -> dict[str, Any]:
+def _pending(here: HostSession, name: str) -> dict[str, Any]:
     """Return what waits to be confirmed, until when, and the seconds left."""
     pending = here.ledger[name].pending
     if pending is None:
@@ -100,13 +100,13 @@ _WORDS = {
 """How an unfinished transaction stands, in a word and in a sentence."""
 
 
-def _policy_of(here: Session, entry: InForce) -> str:
+def _policy_of(here: HostSession, entry: InForce) -> str:
     """Return which policy put it in force, where it is not the one in force now."""
     policy = here.held[entry.resource].policy
     return "" if policy in ((), here.policy.names) else f", policy {' + '.join(policy)}"
 
 
-def text(args: argparse.Namespace, here: Session, found: Standing) -> str:
+def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
     """Return the status as text."""
     style = Style(args)
     colours = {"ours": "green", "unknown": "yellow"}

@@ -15,7 +15,7 @@ from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
 from remedies.trace.event import Event
-from remedies.trace.session import Session
+from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     style = Style(args)
     try:
-        with Ending() as ending, Session(syn=args.syn) as session:
+        with Ending() as ending, TraceSession(syn=args.syn) as session:
             _begin(args)
             for told in session.events(args.seconds, ending):
                 if isinstance(told, Event):

@@ -9,7 +9,7 @@ import sys
 from remedies.cli.parser import warn
 from remedies.operations import confirm
 from remedies.operations.apply import Ended
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
 from remedies.printable import local
 from remedies.transaction import actor, consent
@@ -17,7 +17,7 @@ from remedies.transaction.guard import Guard
 from remedies.values import replace
 
 
-def until_the_end(args: argparse.Namespace, here: Session, ended: Ended, guard: Guard) -> Ended:
+def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, guard: Guard) -> Ended:
     """Return how it ended once it is confirmed or undone.
 
     Asks on a terminal: ``y`` keeps it, ``n`` undoes it now; another session's answer, or none in
@@ -45,7 +45,7 @@ def until_the_end(args: argparse.Namespace, here: Session, ended: Ended, guard: 
     return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
 
 
-def _answer(args: argparse.Namespace, here: Session, name: str, answer: str) -> None:
+def _answer(args: argparse.Namespace, here: HostSession, name: str, answer: str) -> None:
     """Do as the person says, unless the transaction has ended meanwhile."""
     agreed = consent.answered(answer, actor.user(), dry_run=args.dry_run)
     if not confirm.answer(here, name, agreed, lock_timeout=args.lock_timeout):

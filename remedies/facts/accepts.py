@@ -15,7 +15,7 @@ from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
-    from remedies.netfilter.stores import Base, Store
+    from remedies.netfilter.stores import Base, RuleStore
 
 _HOOKS = ("prerouting", "input", "forward")
 _SYNPROXY = (b"synproxy", b"SYNPROXY")
@@ -56,7 +56,7 @@ def read(asking: Asking) -> Accepts:
     return Accepts(found["invalid"], found["synproxy"], tuple(unread))
 
 
-def _look(store: Store, base: Base, found: dict[str, str]) -> None:
+def _look(store: RuleStore, base: Base, found: dict[str, str]) -> None:
     for chain, raw in reachable(store, base, (*_SYNPROXY, *_STATE)):
         if ours(base.table, chain) or all(found.values()):
             continue

@@ -102,7 +102,7 @@ def _goes_to(flow: Flow) -> tuple[str, int]:
     return flow.reply.source, flow.reply.source_port
 
 
-class _Silent:
+class _NoRequests:
     """The watch of a window of 0, or of no port."""
 
     def fileno(self) -> int:
@@ -118,7 +118,7 @@ class _Silent:
         """Nothing is held."""
 
 
-class _Listening:
+class _RequestListener:
     """The packet socket, who asked, and what conntrack has for it."""
 
     def __init__(self, ports: tuple[int, ...]) -> None:
@@ -213,4 +213,4 @@ def watch(asking: Asking) -> Watch[Asked]:
     """Begin to listen to the ports of the topics; raise Unreadable where none may be made."""
     named = (topic[len(TOPIC) :] for topic in asking.topics if topic.startswith(TOPIC))
     ports = tuple(sorted(int(port) for port in named if port.isdigit()))
-    return _Listening(ports[:_PORTS]) if ports and asking.window > 0 else _Silent()
+    return _RequestListener(ports[:_PORTS]) if ports and asking.window > 0 else _NoRequests()

@@ -111,7 +111,7 @@ def _snapshot() -> tuple[dict[str, int], tuple[str, ...]]:
     return values, tuple(unread)
 
 
-class _Watch:
+class _CounterWatch:
     """Reads once at the beginning and once at the end; nothing to listen to in between."""
 
     def __init__(self, window: float) -> None:
@@ -134,6 +134,6 @@ class _Watch:
         """Nothing is held."""
 
 
-def watch(asking: Asking) -> _Watch:
+def watch(asking: Asking) -> _CounterWatch:
     """Take the first reading. With a window of 0 the last is the same one: no delta is claimed."""
-    return _Watch(asking.window)
+    return _CounterWatch(asking.window)

@@ -13,7 +13,7 @@ from remedies.values import dataclass
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
-    from remedies.netfilter.stores import Base, Store
+    from remedies.netfilter.stores import Base, RuleStore
 
 TOPIC = "input-rules"
 
@@ -63,7 +63,7 @@ def read(asking: Asking) -> Inputs:
     return Inputs(True, tuple(inputs), tuple(outputs), tuple(unread))
 
 
-def _rules(store: Store, base: Base) -> tuple[InputRule, ...]:
+def _rules(store: RuleStore, base: Base) -> tuple[InputRule, ...]:
     """Return the rules with a verdict that UDP or TCP can meet, of all that ``base`` reaches."""
     transport = Match(protocols=("udp", "tcp"))
     waiting, seen = [base.chain], {base.chain}

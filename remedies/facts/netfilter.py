@@ -16,7 +16,7 @@ from remedies.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
-    from remedies.netfilter.stores import Base, Store
+    from remedies.netfilter.stores import Base, RuleStore
 
 CONNTRACK_PRIORITY = -200
 """NF_IP_PRI_CONNTRACK (include/uapi/linux/netfilter_ipv4.h): notrack works before it, and the
@@ -77,12 +77,12 @@ class Netfilter:
         return "legacy" if self.iptables == "legacy" or not self.nf_tables else "nft"
 
 
-def open_stores(deadline: float) -> tuple[list[Store], list[str]]:
+def open_stores(deadline: float) -> tuple[list[RuleStore], list[str]]:
     """Return the rule stores of this namespace, and why one that exists cannot be read.
 
     Raises Unreadable where none may be read: without CAP_NET_ADMIN.
     """
-    stores: list[Store] = []
+    stores: list[RuleStore] = []
     unread: list[str] = []
     try:
         stores.append(NfTables(deadline))
@@ -129,7 +129,7 @@ def read(asking: Asking) -> Netfilter:
     )
 
 
-def _redirects(stores: list[Store], reading: _Reading) -> tuple[Redirect, ...]:
+def _redirects(stores: list[RuleStore], reading: _Reading) -> tuple[Redirect, ...]:
     try:
         return redirects(stores)
     except Unreadable as error:
@@ -156,7 +156,7 @@ class _Reading:
     drops: list[PacketRule] = field(default_factory=list)
     notracks: list[PacketRule] = field(default_factory=list)
 
-    def base(self, store: Store, base: Base) -> None:
+    def base(self, store: RuleStore, base: Base) -> None:
         """Ask one base chain what its hook and type can answer."""
         if base.type == "nat":
             self._nat(store, base)
@@ -166,7 +166,7 @@ class _Reading:
         elif base.hook in ("prerouting", "input", "forward", "output"):
             self._drops(store, base)
 
-    def _nat(self, store: Store, base: Base) -> None:
+    def _nat(self, store: RuleStore, base: Base) -> None:
         place = f"{base.backend} {base.family} {base.table} {base.chain}"
         try:
             for chain, raw in walk.reachable(store, base, walk.NAT_WORDS):
@@ -190,7 +190,7 @@ class _Reading:
         seen = {use.action for use in self.uses if use.family == family}
         return "dnat" in seen and not _SOURCE_KINDS.isdisjoint(seen)
 
-    def _notracks(self, store: Store, base: Base) -> None:
+    def _notracks(self, store: RuleStore, base: Base) -> None:
         try:
             if any(True for _ in walk.reachable(store, base, walk.NOTRACK_WORDS)):
                 self.notracks.extend(walk.collect(store, base, ("notrack",)))
@@ -199,7 +199,7 @@ class _Reading:
                 f"{base.backend} {base.family} {base.table} {base.chain}: {error}"
             )
 
-    def _drops(self, store: Store, base: Base) -> None:
+    def _drops(self, store: RuleStore, base: Base) -> None:
         try:
             for rule in effective(store, base):
                 hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
@@ -208,7 +208,7 @@ class _Reading:
             self.unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
 
 
-def _tracks(stores: list[Store], reading: _Reading) -> bool:
+def _tracks(stores: list[RuleStore], reading: _Reading) -> bool:
     """Tell whether somebody else's rule makes the namespace track connections.
 
     Flows in the table answer it at once, unless a rule of ours may be what put them there.
@@ -230,7 +230,7 @@ def _tracks(stores: list[Store], reading: _Reading) -> bool:
         return False
 
 
-def _tracking(chains: list[tuple[Store, str, str, str]]) -> Iterator[bytes]:
+def _tracking(chains: list[tuple[RuleStore, str, str, str]]) -> Iterator[bytes]:
     """Yield the rules that look as if they track and, decoded, do."""
     for store, family, table, chain in chains:
         for raw in store.raw(family, table, chain):

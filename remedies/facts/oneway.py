@@ -97,7 +97,7 @@ def way_of(packet: bytes) -> Tuple:
     return Tuple(source, source_port, destination, destination_port)
 
 
-class _Watch:
+class _AckWatch:
     """Listens for the suspects' ACKs, and asks conntrack again at the end."""
 
     def __init__(self, asking: Asking) -> None:
@@ -166,6 +166,6 @@ def _still(asking: Asking, entry: Entry) -> bool:
     return now is not None and not now.status & IPS_SEEN_REPLY
 
 
-def watch(asking: Asking) -> _Watch:
+def watch(asking: Asking) -> _AckWatch:
     """Begin to listen, if there is anything to listen for; raise Unreadable."""
-    return _Watch(asking)
+    return _AckWatch(asking)

@@ -30,7 +30,7 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class Line:
+class ConfigLine:
     """One line of a program's own configuration that sets a sysctl."""
 
     writer: str
@@ -46,7 +46,7 @@ class Owners:
     """Who else on this host writes network settings."""
 
     writers: tuple[Writer, ...] = ()
-    lines: tuple[Line, ...] = ()
+    lines: tuple[ConfigLine, ...] = ()
     unread: tuple[str, ...] = ()
 
 
@@ -79,7 +79,7 @@ def read(asking: Asking) -> Owners:
     """
     unread: list[str] = []
     writers = [*_processes(asking.deadline(), unread), *_units(unread)]
-    lines: list[Line] = []
+    lines: list[ConfigLine] = []
     ufw = _content("/etc/ufw/ufw.conf", unread)
     if any(line.strip().lower() == "enabled=yes" for line in ufw.splitlines()):
         writers.append(Writer("ufw", "/etc/ufw/ufw.conf"))
@@ -192,10 +192,10 @@ def _content(path: str, unread: list[str]) -> str:
     return text[:_LIMIT]
 
 
-def _lines(writer: str, path: str, unread: list[str]) -> list[Line]:
+def _lines(writer: str, path: str, unread: list[str]) -> list[ConfigLine]:
     """Return what a file sets among the keys of ``net``."""
     return [
-        Line(writer, path, found.line, found.key, found.value)
+        ConfigLine(writer, path, found.line, found.key, found.value)
         for found in assignments(_content(path, unread))
         if found.value is not None and found.key.startswith("net/")
     ]

@@ -23,7 +23,7 @@ _LISTEN = 10  # TCP_LISTEN, include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
-class End:
+class ServedEnd:
     """One service: ``tcp`` or ``udp``, address and port."""
 
     protocol: str
@@ -35,12 +35,12 @@ class End:
 class Served:
     """The services, among those that foreign notrack rules name, that a socket here serves."""
 
-    ends: tuple[End, ...] = ()
+    ends: tuple[ServedEnd, ...] = ()
     """Each with a socket bound to that very address: one on every address says nothing about
     where the packets are meant to go."""
 
 
-def ends_of(rule: PacketRule) -> tuple[End, ...]:
+def ends_of(rule: PacketRule) -> tuple[ServedEnd, ...]:
     """Return the services that a rule is limited to, requests or answers; none where it is not."""
     match = rule.match
     found = _ends(match.protocols, match.destinations, match.destination_ports)
@@ -49,7 +49,7 @@ def ends_of(rule: PacketRule) -> tuple[End, ...]:
 
 def _ends(
     protocols: tuple[str, ...], addresses: tuple[str, ...], ports: tuple[PortRange, ...]
-) -> tuple[End, ...]:
+) -> tuple[ServedEnd, ...]:
     known = protocols and set(protocols) <= {"tcp", "udp"}
     plain = []
     for address in addresses:
@@ -60,7 +60,7 @@ def _ends(
     if not known or sum(last - first + 1 for first, last in ports) > _MOST:
         return ()
     return tuple(
-        End(protocol, address, port)
+        ServedEnd(protocol, address, port)
         for protocol in protocols
         for address in plain
         for first, last in ports

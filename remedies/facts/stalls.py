@@ -61,7 +61,7 @@ class Stalls:
     unread: tuple[str, ...] = ()
 
 
-class _Silent:
+class _NoSegments:
     """The watch of a window of 0: nobody listens."""
 
     def fileno(self) -> int:
@@ -77,7 +77,7 @@ class _Silent:
         """Nothing is held."""
 
 
-class _Listening:
+class _SegmentListener:
     """The packet socket, and what it says of each connection."""
 
     def __init__(self) -> None:
@@ -152,4 +152,4 @@ def watch(asking: Asking) -> Watch[Stalls]:
 
     Raises Unreadable where a packet socket may not be made.
     """
-    return _Listening() if asking.window > 0 else _Silent()
+    return _SegmentListener() if asking.window > 0 else _NoSegments()

@@ -17,7 +17,7 @@ from remedies.tap.packets import REFUSED, RESET
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
-    from remedies.tap.tally import Entry
+    from remedies.tap.tally import TallyEntry
 
 _BLOCKS = 16  # 1 MiB: some 6,000 packets between two looks
 _MOST_TUPLES = 1000
@@ -48,7 +48,7 @@ class Reset:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Unreachable:
     """A UDP datagram of ours whose receiver answered *port unreachable*."""
 
     source: str
@@ -75,12 +75,12 @@ class Tap:
     forwarded: int = 0
     """Resets and refusals that others sent through this namespace: not in ``heard``."""
     unread: tuple[str, ...] = ()
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Unreachable, ...] = ()
     unexamined: int = 0
     """Packets of a flood that were counted and not looked at."""
 
 
-class _Silent:
+class _NoTap:
     """The tap of a window of 0: nobody listens."""
 
     def fileno(self) -> int:
@@ -96,7 +96,7 @@ class _Silent:
         """Nothing is held."""
 
 
-class _Listening:
+class _TapListener:
     """The tap, and what conntrack says about what it hears."""
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class _Listening:
             forwarded=tally.totals.get(FORWARDED, 0),
             unread=(*self._questions.unread, *self._tap.unread()),
             refusals=tuple(
-                Refusal(*e.heard.way.parts, count=e.count, request=e.flow)
+                Unreachable(*e.heard.way.parts, count=e.count, request=e.flow)
                 for e in tally.entries()
                 if e.group == REFUSED and e.heard.protocol == "udp"
             ),
@@ -148,7 +148,7 @@ class _Listening:
         self._tap.close()
         self._questions.close()
 
-    def _ask(self, entry: Entry) -> None:
+    def _ask(self, entry: TallyEntry) -> None:
         """Find the flow that a packet speaks of, now: it may be gone when the window ends."""
         heard, flow = entry.heard, None
         local = self._tap.origin.local()
@@ -170,4 +170,4 @@ def watch(asking: Asking) -> Watch[Tap]:
 
     Raises Unreadable where a packet socket may not be made.
     """
-    return _Listening() if asking.window > 0 else _Silent()
+    return _TapListener() if asking.window > 0 else _NoTap()

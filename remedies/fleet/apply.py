@@ -14,8 +14,8 @@ from typing import Any, Optional, cast
 from remedies.fleet import calls
 from remedies.fleet.calls import Outcome, Visit, silent
 from remedies.fleet.controller import GONE
-from remedies.fleet.host_state import Standing
-from remedies.fleet.remote import Answer, Lost, documents
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.remote import Answer, HostLost, documents
 from remedies.fleet.request import Approved
 from remedies.outcomes import ENDS, UNREACHED, HostState, Recorded, answered
 from remedies.transaction.consent import Consent, demand
@@ -31,7 +31,7 @@ _BAD = ("exposed", "active", "proven")
 
 
 @dataclass(frozen=True)
-class Asked:
+class HostTerms:
     """What is applied, and how."""
 
     timeout: float
@@ -45,9 +45,9 @@ class Asked:
 
 def apply(
     visit: Visit,
-    asked: Asked,
+    asked: HostTerms,
     agreed: Consent,
-    say: Callable[[Standing], None],
+    say: Callable[[HostStanding], None],
     wait: Callable[[float], None],
     led: Callable[[], bool] = lambda: True,
 ) -> Outcome:
@@ -67,22 +67,29 @@ def apply(
     if any(
         r.get("transaction") == asked.previous and r.get("outcome") == "confirmed" for r in rows
     ):
-        return Outcome(Standing(visit.name, "confirmed", transaction=asked.previous, changed=True,
-                                message="confirmed before the controller was resumed"))  # fmt: skip
+        return Outcome(
+            HostStanding(
+                visit.name,
+                "confirmed",
+                transaction=asked.previous,
+                changed=True,
+                message="confirmed before the controller was resumed",
+            )
+        )
     words = [*visit.order.words("apply"), *visit.order.watching(), calls.AGREED, "--no-wait"]
     words += ["--confirm-timeout", f"{asked.timeout:g}s", *asked.words]
     words += ["-"] if asked.approved else []
     plan = asked.approved.plan if asked.approved else None
 
-    def note(standing: Standing) -> None:
+    def note(standing: HostStanding) -> None:
         say(replace(standing, details={"timeout": asked.timeout}))
 
     if not led():
-        return Outcome(Standing(visit.name, "untouched", 1, f"{GONE}: nothing was sent"))
-    note(Standing(visit.name, "applied", message=APPLYING))
+        return Outcome(HostStanding(visit.name, "untouched", 1, f"{GONE}: nothing was sent"))
+    note(HostStanding(visit.name, "applied", message=APPLYING))
     try:
         answer = visit.host.ask(words, documents(policy, plan))
-    except Lost as error:
+    except HostLost as error:
         wait(asked.timeout + GRACE)
         return Outcome(_became(visit, before, f"the connection broke while applying: {error}"))
     if not answer.understood:
@@ -95,7 +102,7 @@ def apply(
     note(first)
     try:
         last = _second(visit, policy, first, answer.plain, agreed, note, led)
-    except Lost as error:
+    except HostLost as error:
         wait(asked.timeout + GRACE)
         why = f"no new connection after applying: {error}"
         last = _became(visit, before, why, first.transaction)
@@ -104,12 +111,12 @@ def apply(
     return Outcome(last, answer.plain, answer.changes)
 
 
-def _first(visit: Visit, answer: Answer) -> Standing:
+def _first(visit: Visit, answer: Answer) -> HostStanding:
     """Return how the host stands after ``apply`` answered."""
     row = answered("apply", answer.plain.get("outcome"))
     transaction, until = (answer.plain.get(k) for k in ("transaction", "pending_confirm_until"))
     state = row.host if row else silent(answer)
-    return Standing(
+    return HostStanding(
         host=visit.name,
         state=state,
         rc=answer.rc,
@@ -131,12 +138,12 @@ def _reason(answer: Answer, state: HostState) -> str:
 def _second(
     visit: Visit,
     policy: str,
-    first: Standing,
+    first: HostStanding,
     applied: dict[str, Any],
     agreed: Consent,
-    note: Callable[[Standing], None],
+    note: Callable[[HostStanding], None],
     led: Callable[[], bool],
-) -> Standing:
+) -> HostStanding:
     """Look again and confirm, each over a connection of its own; or undo. Raises Lost."""
     left = replace(first, rc=1, message=LEFT)
     if not led():
@@ -166,7 +173,7 @@ def _second(
                    message=f"{wrong}; and it was not undone: {undone.message}")  # fmt: skip
 
 
-def _wrong(found: Outcome, first: Standing, applied: dict[str, Any]) -> str:
+def _wrong(found: Outcome, first: HostStanding, applied: dict[str, Any]) -> str:
     """Say why a change must not stay; empty where it may."""
     if found.plain.get("kind") != "verify":
         return f"it could not be looked at again: {found.standing.message}"
@@ -197,17 +204,17 @@ def _history(visit: Visit) -> Answer:
     return visit.host.ask([*visit.order.words("history"), "--limit", "5"])
 
 
-def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = None) -> Standing:
+def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = None) -> HostStanding:
     """Ask a host that was lost, its time being up, what became of the change.
 
     Where the host never told the ``transaction``, it is the first one that came after ``before``:
     somebody else, or a run that was resumed, may have applied again since.
     """
-    lost = Standing(visit.name, "unreachable", UNREACHED, details={"touched": True},
+    lost = HostStanding(visit.name, "unreachable", UNREACHED, details={"touched": True},
                     message=f"{why}; out of reach, its own timer undoes it")  # fmt: skip
     try:
         rows = _items(_history(visit).plain, "transactions")
-    except Lost:
+    except HostLost:
         return lost
     names = [str(row.get("transaction")) for row in rows]
     new = rows[: names.index(before)] if before in names else rows

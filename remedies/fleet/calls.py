@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from remedies.fleet.host_state import Standing
-from remedies.fleet.remote import Answer, Host, documents
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.remote import Answer, RemoteHost, documents
 from remedies.fleet.request import Order
 from remedies.model import Change
 from remedies.outcomes import UNCHANGED, HostState, answered
@@ -23,7 +23,7 @@ class Visit:
     """One host, by name, and what it is asked."""
 
     name: str
-    host: Host
+    host: RemoteHost
     order: Order
 
 
@@ -31,7 +31,7 @@ class Visit:
 class Outcome:
     """How a host stands now, and what it answered."""
 
-    standing: Standing
+    standing: HostStanding
     plain: dict[str, Any] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     """The changes that the answer speaks of."""
@@ -136,9 +136,9 @@ def told(
     changed: bool = False,
     message: str = "",
     transaction: Optional[str] = None,
-) -> Standing:
+) -> HostStanding:
     """Return the word about a host that its answer gives."""
-    return Standing(
+    return HostStanding(
         host=visit.name,
         state=state,
         rc=answer.rc,

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 from remedies import codec
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.outcomes import UNREACHED
 from remedies.printable import clean
 
 _RESULTS = ("runner_on_ok", "runner_on_failed", "runner_on_unreachable", "runner_on_skipped")
 
-Tell = Callable[[Standing, bool], None]
+Tell = Callable[[HostStanding, bool], None]
 """Takes a word, and whether the host's worker has noted it in the run's log already."""
 
 
@@ -27,7 +27,7 @@ class Hearing:
         """Take who is told; ``begin`` gets the number of hosts, before the first word."""
         self._tell, self._begin = tell, begin
         self._of: Optional[int] = None
-        self._waiting: list[tuple[Standing, bool]] = []
+        self._waiting: list[tuple[HostStanding, bool]] = []
         self._started: dict[str, None] = {}
         self.heard: set[str] = set()
         """The hosts that there was a word about."""
@@ -53,7 +53,7 @@ class Hearing:
             for standing, noted in self._waiting:
                 self._tell(standing, noted)
 
-    def word(self, standing: Standing, *, noted: bool = False) -> None:
+    def word(self, standing: HostStanding, *, noted: bool = False) -> None:
         """Take the word about a host."""
         self.heard.add(standing.host)
         if self._of is None:
@@ -66,11 +66,11 @@ class Hearing:
         return list(self._started) if len(self._started) == self._of else []
 
 
-def _standing(host: str, kind: str, result: dict[str, Any]) -> Standing:
+def _standing(host: str, kind: str, result: dict[str, Any]) -> HostStanding:
     """Return the word about a host that an event holds: the action's own, or Ansible's."""
     if "standing" in result:
-        return codec.decode(Standing, result["standing"], f"result of {host}")
+        return codec.decode(HostStanding, result["standing"], f"result of {host}")
     message = clean(" ".join(str(result.get("msg", "no reason given")).split()))
     if kind == "runner_on_unreachable":
-        return Standing(host, "unreachable", UNREACHED, message)
-    return Standing(host, "needs-human", 70, message)
+        return HostStanding(host, "unreachable", UNREACHED, message)
+    return HostStanding(host, "needs-human", 70, message)

@@ -21,7 +21,7 @@ from remedies.values import replace
 
 
 @dataclass(frozen=True)
-class Standing:
+class HostStanding:
     """One word about one host."""
 
     host: str
@@ -44,7 +44,7 @@ def worst(codes: Iterable[int]) -> int:
     return next((code for code in WORST_FIRST if code in known), 0)
 
 
-def append(path: str, standing: Standing) -> None:
+def append(path: str, standing: HostStanding) -> None:
     """Add a word to the log, on disk when this returns. Raises OSError."""
     line = codec.dumps(replace(standing, time=now())) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -55,7 +55,7 @@ def append(path: str, standing: Standing) -> None:
         os.close(descriptor)
 
 
-def read(path: str) -> dict[str, Standing]:
+def read(path: str) -> dict[str, HostStanding]:
     """Return the last word about each host; none where there is no log. Raises InputError.
 
     A torn last line (a full disk) does not count.
@@ -69,12 +69,14 @@ def read(path: str) -> dict[str, Standing]:
         raise InputError(f"{path}: cannot be read: {error}", "start a new run") from None
     found = {}
     for number, line in enumerate(lines, 1):
-        standing = codec.decode(Standing, codec.loads(line, f"{path}:{number}"), f"{path}:{number}")
+        standing = codec.decode(
+            HostStanding, codec.loads(line, f"{path}:{number}"), f"{path}:{number}"
+        )
         found[standing.host] = standing
     return found
 
 
-def plain(standing: Standing) -> dict[str, Any]:
+def plain(standing: HostStanding) -> dict[str, Any]:
     """Return a word as it is printed with ``--json``."""
     value: dict[str, Any] = json.loads(codec.dumps(standing))
     return {"kind": "host", **value}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from remedies import __version__, codec, model
 from remedies.errors import InputError
 from remedies.facts.gather import now
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.model import Action, Change, Risk
 from remedies.planning import reads, savedplan
 from remedies.transaction.host import HostResources
@@ -24,7 +24,7 @@ INDEX = "index.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class HostPlan:
     """The plan of one host."""
 
     file: str
@@ -68,12 +68,12 @@ class Index:
     kind: str
     tool: str
     time: str
-    hosts: dict[str, Entry]
+    hosts: dict[str, HostPlan]
     without: dict[str, str]
     """Hosts that gave no plan, and why."""
 
     @staticmethod
-    def of(hosts: Mapping[str, Entry], without: Mapping[str, str]) -> Index:
+    def of(hosts: Mapping[str, HostPlan], without: Mapping[str, str]) -> Index:
         """Return the index of these hosts, made now."""
         return Index(
             model.FORMAT_VERSION, "fleet-plan", __version__, now(), dict(hosts), dict(without)
@@ -102,7 +102,7 @@ class Index:
         write_new(os.path.join(folder, INDEX), (codec.dumps(self) + "\n").encode())
 
 
-def save(folder: str, host: str, plan: str, policy: str) -> Entry:
+def save(folder: str, host: str, plan: str, policy: str) -> HostPlan:
     """Write one host's plan (JSON, as the host gave it) and its policy; return its entry.
 
     Raises InputError where it is none that could be applied, as a host is not believed.
@@ -114,7 +114,7 @@ def save(folder: str, host: str, plan: str, policy: str) -> Entry:
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_new(path, text.encode())
-    return Entry(
+    return HostPlan(
         file=plan_file,
         sha256=_sha256(plan),
         policy=policy_file,
@@ -148,7 +148,7 @@ def shown(changes: Sequence[Change]) -> tuple[Shown, ...]:
     )
 
 
-def saved(folder: str, entry: Entry) -> tuple[Shown, ...]:
+def saved(folder: str, entry: HostPlan) -> tuple[Shown, ...]:
     """Return what is shown of a saved plan. Raises InputError where it is not as it was saved."""
     path = os.path.join(folder, entry.file)
     return shown(savedplan.read(checked(folder, entry.file, entry.sha256), path).changes)
@@ -182,8 +182,8 @@ def _line(change: Change) -> str:
 
 
 def heard(
-    found: Mapping[str, Standing],
-) -> tuple[dict[str, Entry], dict[str, tuple[Shown, ...]]]:
+    found: Mapping[str, HostStanding],
+) -> tuple[dict[str, HostPlan], dict[str, tuple[Shown, ...]]]:
     """Return the plans and the diffs that hosts gave with their words. Raises InputError."""
     entries, changes = {}, {}
     for host, standing in found.items():
@@ -193,14 +193,14 @@ def heard(
         lines = details["summary"] if isinstance(details["summary"], list) else []
         changes[host] = codec.decode(tuple[Shown, ...], details.get("diffs", []), where)
         entries[host] = (
-            codec.decode(Entry, details["entry"], where)
+            codec.decode(HostPlan, details["entry"], where)
             if "entry" in details
-            else Entry("", "", "", "", "", str(details.get("group")), tuple(map(str, lines)))
+            else HostPlan("", "", "", "", "", str(details.get("group")), tuple(map(str, lines)))
         )
     return entries, changes
 
 
-def grouped(hosts: Mapping[str, Entry], changes: Mapping[str, tuple[Shown, ...]]) -> list[Group]:
+def grouped(hosts: Mapping[str, HostPlan], changes: Mapping[str, tuple[Shown, ...]]) -> list[Group]:
     """Return groups of hosts: the largest first, those without change last.
 
     Hosts whose diffs differ are never in one group, whatever the index says.

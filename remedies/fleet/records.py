@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from remedies import codec
 from remedies.errors import InputError
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.plans import write_new
 from remedies.fleet.rundir import Run
 from remedies.report.import_host import SIZE_LIMIT, admit
@@ -87,7 +87,7 @@ def heads(run: Run) -> dict[str, str]:
 
 
 def gathered(
-    place: str, standings: Mapping[str, Standing], *, rollout: bool
+    place: str, standings: Mapping[str, HostStanding], *, rollout: bool
 ) -> tuple[tuple[HostReport, ...], tuple[Unreached, ...]]:
     """Return what the hosts said, and those that said nothing with the reason.
 
@@ -106,14 +106,14 @@ def gathered(
     return tuple(told), tuple(missing)
 
 
-def _silence(standing: Standing) -> str:
+def _silence(standing: HostStanding) -> str:
     reason = standing.details.get("no_record")
     if reason:
         return str(reason)
     return "it gave no record" if standing.time else "its turn never came"
 
 
-def _of_rollout(record: HostReport, standing: Standing) -> HostReport:
+def _of_rollout(record: HostReport, standing: HostStanding) -> HostReport:
     """Return a record with the transactions of the rollout alone, and how the host came out."""
     several = standing.details.get("transactions")
     ours = {standing.transaction or "", *(several if isinstance(several, list) else ())} - {""}

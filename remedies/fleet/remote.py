@@ -24,7 +24,7 @@ _SHOWN = 200
 """Characters of a host's own words that a message quotes."""
 
 
-class Lost(Exception):
+class HostLost(Exception):
     """The host cannot be reached, or the connection broke while a command was running."""
 
 
@@ -68,7 +68,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True)
-class Host:
+class RemoteHost:
     """One host, and what is needed to run remedy there."""
 
     carrier: Carrier

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from remedies.fleet import batches, controller, records, runner
 from remedies.fleet.apply import GRACE
 from remedies.fleet.events import Hearing
-from remedies.fleet.host_state import Standing, worst
+from remedies.fleet.host_state import HostStanding, worst
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
 from remedies.outcomes import HOSTS
@@ -42,10 +42,10 @@ _KEPT = frozenset(
 
 
 @dataclass(frozen=True)
-class Ended:
+class RolloutEnded:
     """How a rollout ended."""
 
-    standings: dict[str, Standing]
+    standings: dict[str, HostStanding]
     halted: str = ""
     """Why it stopped before its end; empty where it did not."""
 
@@ -55,14 +55,14 @@ class Ended:
         return worst(standing.rc for standing in self.standings.values())
 
 
-class Rollout:
+class RunningRollout:
     """One run on its way."""
 
     def __init__(
         self,
         run: Run,
         agreed: Consent,
-        tell: Callable[[Standing], None],
+        tell: Callable[[HostStanding], None],
         out: Sequence[str] = (),
     ) -> None:
         """Take the run, and the hosts that are left out of it (``out``): nothing touches them."""
@@ -74,7 +74,7 @@ class Rollout:
             asked.inventories, forks=asked.forks, extra=asked.extra, folder=asked.folder
         )
 
-    def go(self, hosts: Sequence[str]) -> Ended:
+    def go(self, hosts: Sequence[str]) -> RolloutEnded:
         """Apply to these hosts in batches; undo as asked when one goes wrong."""
         asked, halted, failed = self._run.asked, "", 0
         for batch in batches.split(hosts, asked.batch):
@@ -87,7 +87,7 @@ class Rollout:
                 self._undo(batch)
                 break
         standings = self._run.standings()
-        ended = Ended({h: s for h, s in standings.items() if h not in self._out}, halted)
+        ended = RolloutEnded({h: s for h, s in standings.items() if h not in self._out}, halted)
         self._run.finish(
             {"halted": halted, "exit": ended.code, "hosts": counts(ended.standings.values())}
         )
@@ -107,7 +107,7 @@ class Rollout:
     def _record(self) -> dict[str, object]:
         return {"remedy_record": records.folder(self._run), "remedy_since": records.SINCE}
 
-    def _heard(self, standing: Standing, noted: bool) -> None:
+    def _heard(self, standing: HostStanding, noted: bool) -> None:
         """Note what Ansible says of a host, unless its worker has noted it, and better."""
         if not noted:
             said = self._run.standings()[standing.host]
@@ -117,7 +117,7 @@ class Rollout:
         self._tell(standing)
 
     def _why_halt(
-        self, batch: Sequence[str], bad: Sequence[str], failed: int, now: dict[str, Standing]
+        self, batch: Sequence[str], bad: Sequence[str], failed: int, now: dict[str, HostStanding]
     ) -> str:
         asked = self._run.asked
         allowed = failed <= asked.max_fail or (
@@ -146,7 +146,7 @@ class Rollout:
         variables.update(self._record())
         variables["remedy_transactions"] = which
 
-        def heard(standing: Standing, _noted: bool) -> None:
+        def heard(standing: HostStanding, _noted: bool) -> None:
             said = standings[standing.host]
             told = replace(
                 standing,
@@ -166,7 +166,7 @@ class Rollout:
                     self._agreed)  # fmt: skip
 
 
-def counts_against(standing: Standing) -> bool:
+def counts_against(standing: HostStanding) -> bool:
     """Tell whether a host was changed and did not come through."""
     return HOSTS[standing.state].failed or bool(standing.details.get("touched"))
 
@@ -189,7 +189,7 @@ def unsettled(run: Run, out: Sequence[str] = ()) -> float:
     return max(0.0, max(ends) + GRACE - time.time()) if ends else 0.0
 
 
-def _ends(standing: Standing, timeout: object) -> float:
+def _ends(standing: HostStanding, timeout: object) -> float:
     """Return when the time of a host that was told to apply is up, by this machine's clock.
 
     ``timeout``: the run's; a host's own word of it, from when the run was resumed, counts more.

@@ -21,7 +21,7 @@ from remedies import __version__, codec, model
 from remedies.errors import InputError, UsageError
 from remedies.facts.gather import now
 from remedies.fleet import host_state
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.plans import write_new
 from remedies.outcomes import HOSTS, HostState
 from remedies.transaction.consent import Consent
@@ -35,7 +35,7 @@ def default_folder() -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunTerms:
     """What hosts were asked to do."""
 
     inventories: tuple[str, ...]
@@ -63,7 +63,7 @@ class Run:
     """One run and its folder."""
 
     folder: str
-    asked: Asked
+    asked: RunTerms
 
     @property
     def id(self) -> str:
@@ -75,12 +75,12 @@ class Run:
         """Return the file of words about hosts."""
         return os.path.join(self.folder, "states.jsonl")
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, HostStanding]:
         """Return how every host of the run stands; one that was never told of is untouched."""
         found = host_state.read(self.log)
-        return {host: found.get(host, Standing(host, "untouched")) for host in self.asked.hosts}
+        return {host: found.get(host, HostStanding(host, "untouched")) for host in self.asked.hosts}
 
-    def tell(self, standing: Standing) -> None:
+    def tell(self, standing: HostStanding) -> None:
         """Add a word about a host."""
         host_state.append(self.log, standing)
 
@@ -95,7 +95,7 @@ class Run:
         write_new(os.path.join(self.folder, "summary.json"), (codec.dumps(summary) + "\n").encode())
 
 
-def approved_by(asked: Asked, agreed: Consent) -> Asked:
+def approved_by(asked: RunTerms, agreed: Consent) -> RunTerms:
     """Return what is asked with the person who answered the question as the one who approved it.
 
     Where ``--approved-by`` names somebody, that counts.
@@ -105,7 +105,7 @@ def approved_by(asked: Asked, agreed: Consent) -> Asked:
     return replace(asked, variables={**asked.variables, "remedy_approved_by": agreed.who})
 
 
-def begin(top: str, asked: Asked, plans: str = "") -> Run:
+def begin(top: str, asked: RunTerms, plans: str = "") -> Run:
     """Make the folder of a new run in ``top``; ``plans``: a folder that is copied into it.
 
     Raises InputError where that cannot be.
@@ -138,7 +138,7 @@ def find(top: str, name: str) -> Run:
     except (OSError, UnicodeDecodeError):
         known = ", ".join(sorted(os.listdir(top))[-3:]) if os.path.isdir(top) else ""
         raise InputError(f"{path}: no such run", f"the newest: {known or 'none'}") from None
-    return Run(os.path.abspath(folder), codec.decode(Asked, codec.loads(text, path), path))
+    return Run(os.path.abspath(folder), codec.decode(RunTerms, codec.loads(text, path), path))
 
 
 def rollout(top: str, name: str) -> Run:
@@ -149,7 +149,7 @@ def rollout(top: str, name: str) -> Run:
     return run
 
 
-def counts(standings: Iterable[Standing]) -> dict[HostState, int]:
+def counts(standings: Iterable[HostStanding]) -> dict[HostState, int]:
     """Return how many hosts there are in each state."""
     found = Counter(standing.state for standing in standings)
     return {state: found[state] for state in HOSTS}

@@ -15,7 +15,7 @@ from typing import Any, Optional
 from remedies import shipped
 from remedies.errors import InputError, RemedyError, UsageError
 from remedies.fleet.events import Hearing
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.stopping import stopping
 from remedies.outcomes import UNREACHED
 from remedies.printable import clean
@@ -150,7 +150,7 @@ def play(
     for host in hosts:
         if host not in hearing.heard:
             hearing.word(
-                Standing(host, "unreachable", UNREACHED, "Ansible came to no result for it")
+                HostStanding(host, "unreachable", UNREACHED, "Ansible came to no result for it")
             )
     return list(hosts)
 

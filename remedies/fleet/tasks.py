@@ -15,8 +15,8 @@ from remedies.fleet import apply as applying
 from remedies.fleet import calls, controller, plans, records, request
 from remedies.fleet.actions import ACTIONS, JOURNALED
 from remedies.fleet.calls import Outcome, Visit
-from remedies.fleet.host_state import Standing
-from remedies.fleet.remote import Lost
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.remote import HostLost
 from remedies.outcomes import UNREACHED
 from remedies.transaction.consent import Consent
 from remedies.values import replace
@@ -31,7 +31,7 @@ class Task:
     """The options of the Ansible action that were given."""
     check: bool
     """It must not write."""
-    say: Callable[[Standing], None]
+    say: Callable[[HostStanding], None]
     """Takes a word that has to outlive this process."""
     agree: Callable[[], Consent]
     """Returns the play's consent to write, and makes every command from then on a connection of
@@ -93,7 +93,7 @@ def _apply(task: Task) -> Outcome:
             return _plan(replace(task, asked={}))
         return _with_diff(calls.dry_run(visit, approved.plan, approved.policy))
     agreed = task.agree()
-    what = applying.Asked(
+    what = applying.HostTerms(
         timeout=float(task.asked.get("confirm_timeout", 120)),
         approved=approved,
         previous=task.text("previous"),
@@ -164,9 +164,9 @@ def result(name: str, outcome: Outcome, *, check: bool) -> dict[str, Any]:
     return told
 
 
-def _silent(task: Task, what: str) -> Standing:
+def _silent(task: Task, what: str) -> HostStanding:
     """Return the word about a host that is asked to write now: it counts until it has answered."""
-    return Standing(
+    return HostStanding(
         task.visit.name,
         "unreachable",
         UNREACHED,
@@ -182,7 +182,7 @@ def _kept(task: Task, outcome: Outcome, policy: str = "") -> Outcome:
         return outcome
     try:
         why = _recorded(task, policy).standing.details.get("no_record")
-    except (Lost, RemedyError) as error:
+    except (HostLost, RemedyError) as error:
         why = str(error)
     return replace(outcome, standing=_with(standing, {"no_record": why})) if why else outcome
 
@@ -230,5 +230,5 @@ def _counted(outcome: Outcome) -> Outcome:
     return replace(outcome, standing=_with(outcome.standing, details))
 
 
-def _with(standing: Standing, details: dict[str, object]) -> Standing:
+def _with(standing: HostStanding, details: dict[str, object]) -> HostStanding:
     return replace(standing, details={**standing.details, **details})

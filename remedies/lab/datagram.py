@@ -7,7 +7,7 @@ import select
 import socket
 
 from remedies.lab.topology import addresses
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 PATIENCE = 1.0
 """Seconds to wait for an answer when nothing else tells that it will not come."""
@@ -19,7 +19,7 @@ _ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
 _PACKET_HOST = 0  # include/uapi/linux/if_packet.h: addressed to this host
 
 
-def ask(world: World, role: str, family: int, address: str, port: int) -> Outcome:
+def ask(world: World, role: str, family: int, address: str, port: int) -> TrafficOutcome:
     """Ask ``address``:``port`` from a namespace, over a connected socket, ``QUESTIONS`` times.
 
     Alive when each question is answered with itself. An answer that comes from another source
@@ -35,11 +35,13 @@ def ask(world: World, role: str, family: int, address: str, port: int) -> Outcom
             question = f"question {number}".encode()
             failure = _attempt(client, ear, question, address)
             if failure:
-                return Outcome(False, f"datagram {number} to {address}:{port}: {failure}")
-    return Outcome(True, f"{QUESTIONS} of {QUESTIONS} datagrams to {address}:{port} answered")
+                return TrafficOutcome(False, f"datagram {number} to {address}:{port}: {failure}")
+    return TrafficOutcome(
+        True, f"{QUESTIONS} of {QUESTIONS} datagrams to {address}:{port} answered"
+    )
 
 
-def ask_uplink(world: World, port: int = PORT) -> Outcome:
+def ask_uplink(world: World, port: int = PORT) -> TrafficOutcome:
     """Ask the host's uplink address, from the container."""
     at = addresses(world)
     return ask(world, "client", at.family, at.uplink, port)

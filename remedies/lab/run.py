@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from remedies.lab import registry, scenarios
-from remedies.lab.story import Step, Story, StoryFailed, Tell
+from remedies.lab.story import Story, StoryFailed, StoryStep, Tell
 from remedies.lab.world import Options, World, require_root_and_tools
 
 
 @dataclass(frozen=True)
-class Result:
+class LabResult:
     """What ``remedy lab run`` came to."""
 
     world: str
-    steps: tuple[Step, ...]
+    steps: tuple[StoryStep, ...]
     failure: str
     """Which step differed, from what; empty: everything as told."""
 
 
-def run(name: str, options: Options, tell: Tell, *, keep: bool = False) -> Result:
+def run(name: str, options: Options, tell: Tell, *, keep: bool = False) -> LabResult:
     """Build a scenario's world, tell its story, and remove it (or keep it).
 
     Worlds that a killed run left behind are removed first.
@@ -43,7 +43,7 @@ def run(name: str, options: Options, tell: Tell, *, keep: bool = False) -> Resul
                 scenario.story(story)
         except StoryFailed as error:
             failure = str(error)
-        return Result(world.id, tuple(story.steps), failure)
+        return LabResult(world.id, tuple(story.steps), failure)
 
 
 def _healthy(story: Story, scenario: scenarios.Scenario) -> None:

@@ -73,7 +73,7 @@ def forge(source: Endpoint, destination: Endpoint, position: Position, payload: 
 
 
 @dataclass(frozen=True)
-class Segment:
+class CraftedSegment:
     """What of a TCP segment matters here."""
 
     source_port: int
@@ -83,7 +83,7 @@ class Segment:
     """Where its sender stands once it is sent."""
 
 
-def parse(packet: bytes) -> Segment | None:
+def parse(packet: bytes) -> CraftedSegment | None:
     """Return the TCP segment of an IP packet; None for anything else.
 
     IPv6 extension headers are not followed: nothing in the lab sends any.
@@ -102,7 +102,7 @@ def parse(packet: bytes) -> Segment | None:
     length = end - offset - (data >> 4) * 4
     counts = bool(flags & (SYN | FIN))  # each takes one sequence number
     after = Position((sequence + length + counts) % _MODULUS, acknowledge)
-    return Segment(source, destination, flags, after)
+    return CraftedSegment(source, destination, flags, after)
 
 
 class Ear:

@@ -15,7 +15,7 @@ from typing import Protocol
 from remedies.errors import RemedyError
 from remedies.lab.registry import GRACE
 from remedies.lab.ruleset import Dump, difference, dump
-from remedies.lab.world import Outcome, World, child_environment
+from remedies.lab.world import TrafficOutcome, World, child_environment
 
 PACE = 0.05
 """Seconds between two attempts while a scan watches."""
@@ -49,7 +49,7 @@ class StoryFailed(RemedyError):
 
 
 @dataclass(frozen=True)
-class Step:
+class StoryStep:
     """One step as it was."""
 
     title: str
@@ -66,9 +66,9 @@ class Story:
     """Runs the steps against one world; the first that differs ends it with StoryFailed."""
 
     world: World
-    traffic: Callable[[World], Outcome]
+    traffic: Callable[[World], TrafficOutcome]
     tell: Tell
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StoryStep] = field(default_factory=list)
 
     def dies(self, title: str) -> None:
         """Run the traffic once; it has to die."""
@@ -84,7 +84,7 @@ class Story:
         self.tell.output(_sentence(outcome))
         wanted = "alive" if alive else "dead"
         seen = "alive" if outcome.alive else "dead"
-        self._end(Step(title, seen == wanted, wanted, seen, output=_sentence(outcome)))
+        self._end(StoryStep(title, seen == wanted, wanted, seen, output=_sentence(outcome)))
 
     def command(
         self,
@@ -117,13 +117,13 @@ class Story:
         rules = sorted(source for source in before if not source.startswith("net."))
         seen = "different" if differs else "equal"
         seen += f": {', '.join(rules)} and {len(before) - len(rules)} sysctls"
-        self._end(Step(title, not differs, "nothing different", seen, output=differs))
+        self._end(StoryStep(title, not differs, "nothing different", seen, output=differs))
 
     def person(self, title: str, act: Callable[[], object]) -> None:
         """Do what only a person can decide."""
         self._begin(title)
         act()
-        self._end(Step(title, True, "done", "done"))
+        self._end(StoryStep(title, True, "done", "done"))
 
     def _run(
         self, title: str, arguments: Sequence[str], code: int, says: Sequence[str], *, during: bool
@@ -138,7 +138,7 @@ class Story:
         said = [f"{'says' if word in words else 'does not say'} {word!r}" for word in says]
         seen = ", ".join([f"exit {seen_code}", *said])
         expected = ", ".join([f"exit {code}", *(f"says {word!r}" for word in says)])
-        self._end(Step(title, seen == expected, expected, seen, tuple(argv), output))
+        self._end(StoryStep(title, seen == expected, expected, seen, tuple(argv), output))
 
     def _output(self, argv: Sequence[str], during: bool) -> tuple[int, str]:
         """Run a command, with the traffic going on beside it if ``during``."""
@@ -175,7 +175,7 @@ class Story:
     def _begin(self, title: str) -> None:
         self.tell.heading(f"{len(self.steps) + 1}. {title}")
 
-    def _end(self, step: Step) -> None:
+    def _end(self, step: StoryStep) -> None:
         self.steps.append(step)
         text = step.seen if step.ok else f"expected {step.expected}; seen {step.seen}"
         self.tell.verdict(step.ok, text)
@@ -188,6 +188,6 @@ class Story:
             )
 
 
-def _sentence(outcome: Outcome) -> str:
+def _sentence(outcome: TrafficOutcome) -> str:
     resets = f"; resets heard by the server: {outcome.resets}" if outcome.resets else ""
     return f"{'lives' if outcome.alive else 'dies'}: {outcome.detail}{resets}"

@@ -48,7 +48,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrafficOutcome:
     """What one attempt of a scenario's traffic came to."""
 
     alive: bool

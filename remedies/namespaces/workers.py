@@ -31,7 +31,7 @@ _GRACE = 1.0
 
 
 @dataclass(frozen=True)
-class Visit:
+class WorkerResult:
     """What became of one piece of work: its result, or why there is none."""
 
     text: str = ""
@@ -49,13 +49,13 @@ class _Child:
 
 def visit_all(
     works: Sequence[Callable[[], str]], limit: float, at_once: int = AT_ONCE
-) -> list[Visit]:
+) -> list[WorkerResult]:
     """Call every function in a process of its own and return what each returned, in order.
 
     An exception, a process that dies, and one that takes longer than ``limit`` seconds become a
     ``failure``. However this function is left, none of its processes stays.
     """
-    done = [Visit()] * len(works)
+    done = [WorkerResult()] * len(works)
     waiting = list(enumerate(works))[::-1]
     running: dict[int, _Child] = {}
     try:
@@ -69,10 +69,10 @@ def visit_all(
                     done[child.index] = _result(running.pop(child.pipe))
                 elif len(child.heard) > _MOST:
                     _end(running.pop(child.pipe))
-                    done[child.index] = Visit(failure="found more than can be told")
+                    done[child.index] = WorkerResult(failure="found more than can be told")
             for child in [c for c in running.values() if time.monotonic() >= c.until]:
                 _end(running.pop(child.pipe))
-                done[child.index] = Visit(failure=f"took longer than {limit:g} s")
+                done[child.index] = WorkerResult(failure=f"took longer than {limit:g} s")
     finally:
         for child in running.values():
             _end(child)
@@ -135,13 +135,13 @@ def _work(
         os._exit(0)
 
 
-def _result(child: _Child) -> Visit:
+def _result(child: _Child) -> WorkerResult:
     """Return what a child has said before it closed its end of the pipe."""
     _end(child)
     if not child.heard.endswith(_WHOLE):
-        return Visit(failure="its process was killed")
+        return WorkerResult(failure="its process was killed")
     text = child.heard[1:-1].decode()
-    return Visit(text=text) if child.heard[:1] == _DONE else Visit(failure=text)
+    return WorkerResult(text=text) if child.heard[:1] == _DONE else WorkerResult(failure=text)
 
 
 def _end(child: _Child) -> None:

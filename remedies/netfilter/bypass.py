@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
-from remedies.netfilter.stores import Base, Store
+from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours, own_chains, resource_of
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin, covers
@@ -22,7 +22,7 @@ _CONNTRACK = -200  # NF_IP_PRI_CONNTRACK: what is taken out of tracking before i
 _ENDS = ("accept", "drop", "reject", "reset", "queue")
 
 
-Places = Sequence[tuple[Store, Base]]
+Places = Sequence[tuple[RuleStore, Base]]
 """Every base chain, with the store that it is in."""
 
 
@@ -42,7 +42,7 @@ class Bypass:
     """Backend, family, table and chain of that rule."""
 
 
-def bypasses(stores: Iterable[Store]) -> Iterator[Bypass]:
+def bypasses(stores: Iterable[RuleStore]) -> Iterator[Bypass]:
     """Yield the rules of ours that others take every packet from.
 
     Raises Unreadable where a chain on the way to a rule of ours cannot be read.
@@ -57,7 +57,9 @@ def bypasses(stores: Iterable[Store]) -> Iterator[Bypass]:
                         yield found
 
 
-def taken_by(places: Places, store: Store, base: Base, chain: str, own: Step) -> Optional[Bypass]:
+def taken_by(
+    places: Places, store: RuleStore, base: Base, chain: str, own: Step
+) -> Optional[Bypass]:
     """Return what takes every packet before one rule of ours, None where nothing surely does.
 
     Raises Unreadable.
@@ -124,7 +126,7 @@ def _of_family(packet: Match, base: Base) -> Optional[Match]:
 class _Way:
     """The packets of one rule of ours on their way through a base chain, up to ``target``."""
 
-    store: Store
+    store: RuleStore
     base: Base
     target: str
     packet: Match

@@ -18,7 +18,7 @@ from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
-from remedies.rules.decoded import Step, Terms
+from remedies.rules.decoded import MatchTerms, Step
 from remedies.rules.rule import Match
 from remedies.values import dataclass, replace
 
@@ -38,7 +38,7 @@ _NAT = {"masq": "masquerade", "redir": "redirect"}
 
 @dataclass(frozen=True)
 class _Branch:
-    terms: Terms
+    terms: MatchTerms
     verdict: str = ""
     chain: str = ""
 
@@ -100,7 +100,7 @@ class _Rule:
         self.elements = elements
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
-        self.branches = [_Branch(Terms())]
+        self.branches = [_Branch(MatchTerms())]
         self.action = self.to = ""
         self.conntrack = False
 
@@ -277,7 +277,7 @@ class _Rule:
         made = []
         for branch in self.branches:
             for item in found:
-                terms = Terms()
+                terms = MatchTerms()
                 terms.match = branch.terms.match
                 for index, (field, at) in enumerate(fields):
                     end = fields[index + 1][1] if index + 1 < len(fields) else len(item.first)

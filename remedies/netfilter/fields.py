@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-from remedies.rules.decoded import ADDRESS_BITS, STATES, Terms, states_of
+from remedies.rules.decoded import ADDRESS_BITS, STATES, MatchTerms, states_of
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
 from remedies.values import dataclass
@@ -81,7 +81,7 @@ def _spans(keys: Keys, order: str = "big") -> list[tuple[int, int]]:
     return [(int.from_bytes(a, "little"), int.from_bytes(b, "little")) for a, b in keys]
 
 
-def apply(terms: Terms, field: Field, family: str, keys: Keys, *, negate: bool) -> None:
+def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: bool) -> None:
     """Add "``field`` is (not) in one of these ranges" to ``terms``."""
     name = field.name
     if name in ("source", "destination"):
@@ -112,7 +112,7 @@ def apply(terms: Terms, field: Field, family: str, keys: Keys, *, negate: bool) 
         terms.unknown(name)
 
 
-def _addresses(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
+def _addresses(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
     bits = ADDRESS_BITS[field.family]
     if not field.mask and field.size * 8 == bits:
         terms.spans(field.name, field.family, _spans(keys), negate=negate)
@@ -127,7 +127,7 @@ def _addresses(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
     terms.addresses(field.name, prefixes, negate=negate)
 
 
-def _states(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
+def _states(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
     values = [low for low, _ in _spans([(a[:4], b[:4]) for a, b in keys], sys.byteorder)]
     if field.mask:
         mask = int.from_bytes(field.mask, sys.byteorder)
@@ -140,7 +140,7 @@ def _states(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
     terms.states([known[v] for v in values if v in known], negate=negate)
 
 
-def _indices(terms: Terms, name: str, keys: Keys, *, negate: bool) -> None:
+def _indices(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
     names = []
     for index, _ in _spans(keys, sys.byteorder):
         try:
@@ -150,7 +150,7 @@ def _indices(terms: Terms, name: str, keys: Keys, *, negate: bool) -> None:
     terms.interfaces("in" if name == "iif" else "out", names, negate=negate)
 
 
-def _local(terms: Terms, keys: Keys, *, negate: bool) -> None:
+def _local(terms: MatchTerms, keys: Keys, *, negate: bool) -> None:
     types = {low for low, _ in _spans(keys, sys.byteorder)}
     if types == {_RTN_LOCAL}:
         terms.local(not negate)
@@ -160,7 +160,7 @@ def _local(terms: Terms, keys: Keys, *, negate: bool) -> None:
     terms.unknown("fib daddr type")
 
 
-def _versions(terms: Terms, field: Field, keys: Keys, *, negate: bool) -> None:
+def _versions(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
     if field.name == "nfproto":
         known, numbers = _NFPROTO, [low for low, _ in _spans([(a[:1], b[:1]) for a, b in keys])]
     else:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-from remedies.netfilter.stores import Base, Store
+from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin, covers
@@ -47,7 +47,7 @@ class _Chains:
     The narrow ones are kept aside while they are few.
     """
 
-    def __init__(self, store: Store, base: Base) -> None:
+    def __init__(self, store: RuleStore, base: Base) -> None:
         self._store, self._base = store, base
         self._read: dict[str, list[bytes]] = {}
         self._rest: dict[str, Iterator[bytes]] = {}
@@ -74,7 +74,7 @@ class _Chains:
 class _Trial:
     """One generic packet on its way through one base chain."""
 
-    store: Store
+    store: RuleStore
     base: Base
     chains: _Chains
     packet: Match
@@ -144,7 +144,7 @@ class _Trial:
         )
 
 
-def _trial(store: Store, base: Base, chains: _Chains, family: str) -> Optional[PacketRule]:
+def _trial(store: RuleStore, base: Base, chains: _Chains, family: str) -> Optional[PacketRule]:
     trial = _Trial(store, base, chains, generic(family, base.hook))
     end = trial.chain((base.chain,))
     if isinstance(end, PacketRule):
@@ -154,7 +154,7 @@ def _trial(store: Store, base: Base, chains: _Chains, family: str) -> Optional[P
     return None
 
 
-def effective(store: Store, base: Base) -> tuple[PacketRule, ...]:
+def effective(store: RuleStore, base: Base) -> tuple[PacketRule, ...]:
     """Return the rule (or policy) of ``base`` that drops INVALID TCP, one for each IP version.
 
     One rule of an ``inet`` table that drops both versions comes once. Raises Unreadable.

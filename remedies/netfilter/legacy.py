@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
-from remedies.rules.decoded import Step, Terms
+from remedies.rules.decoded import MatchTerms, Step
 from remedies.rules.prefixes import show
 from remedies.rules.rule import Match
 from remedies.values import dataclass
@@ -37,7 +37,7 @@ _GOTO = {"ip": 2, "ip6": 4}
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _EntryLayout:
     """Where the parts of an entry begin."""
 
     address: int
@@ -50,8 +50,8 @@ class _Layout:
 
 
 _LAYOUTS = {
-    "ip": _Layout(4, 16, 80, 82, 83, 88, 112),
-    "ip6": _Layout(16, 64, 128, 131, 132, 140, 168),
+    "ip": _EntryLayout(4, 16, 80, 82, 83, 88, 112),
+    "ip6": _EntryLayout(16, 64, 128, 131, 132, 140, 168),
 }
 
 
@@ -208,7 +208,7 @@ def narrow(family: str, entry: bytes) -> bool:
 
 def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
     """Return the step of one entry; none for a rule that no packet can meet."""
-    family, layout, terms = table.family, _LAYOUTS[table.family], Terms()
+    family, layout, terms = table.family, _LAYOUTS[table.family], MatchTerms()
     try:
         target, _ = _HEAD.unpack_from(entry, layout.offsets)
         _plain(terms, family, layout, entry)
@@ -243,7 +243,7 @@ def _standard(table: Table, entry: bytes, target: int) -> tuple[str, str]:
     return (kind, table.chains[code]) if code in table.chains else ("", "")
 
 
-def _plain(terms: Terms, family: str, layout: _Layout, entry: bytes) -> None:
+def _plain(terms: MatchTerms, family: str, layout: _EntryLayout, entry: bytes) -> None:
     """Add what the fixed part of an entry demands: addresses, interfaces, protocol."""
     inverted, width = entry[layout.inverted], layout.address
     for index, (side, bit) in enumerate((("source", _SRC), ("destination", _DST))):

@@ -15,7 +15,7 @@ from remedies.netfilter.walk import own_chains, resource_of
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
-    from remedies.netfilter.stores import Base, Store
+    from remedies.netfilter.stores import Base, RuleStore
     from remedies.rules.decoded import Step
 
 
@@ -36,7 +36,7 @@ class Redirect:
         return {"ip": (4,), "ip6": (6,)}.get(self.family, (4, 6))
 
 
-def redirects(stores: Iterable[Store]) -> tuple[Redirect, ...]:
+def redirects(stores: Iterable[RuleStore]) -> tuple[Redirect, ...]:
     """Return ours, those that packets reach; raise Unreadable where a chain of ours cannot be."""
     places = [(store, base) for store in stores for base in store.bases()]
     return tuple(
@@ -48,7 +48,7 @@ def redirects(stores: Iterable[Store]) -> tuple[Redirect, ...]:
     )
 
 
-def _taken(places: Places, store: Store, base: Base, chain: str, step: Step) -> bool:
+def _taken(places: Places, store: RuleStore, base: Base, chain: str, step: Step) -> bool:
     """Tell whether no packet reaches a rule of ours; what cannot be read surely takes none."""
     try:
         return taken_by(places, store, base, chain, step) is not None
@@ -56,7 +56,7 @@ def _taken(places: Places, store: Store, base: Base, chain: str, step: Step) -> 
         return False
 
 
-def _of_chain(places: Places, store: Store, base: Base, chain: str) -> Iterator[Redirect]:
+def _of_chain(places: Places, store: RuleStore, base: Base, chain: str) -> Iterator[Redirect]:
     resource = resource_of(base, chain)
     for raw in store.raw(base.family, base.table, chain):
         for step in store.decode(base.family, base.table, raw):

@@ -54,7 +54,7 @@ class Base:
     """0 where it is empty; for nf_tables how many rules, for legacy tables how many bytes."""
 
 
-class Store(Protocol):
+class RuleStore(Protocol):
     """Where rules live."""
 
     def bases(self) -> tuple[Base, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.errors import Unreadable
-from remedies.netfilter.stores import Base, Store
+from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin
 from remedies.rules.owners import owner_of
@@ -49,7 +49,7 @@ def ours(table: str, chain: str) -> bool:
     return table.startswith("remedy_") or chain.startswith("REMEDY-")
 
 
-def own_chains(store: Store, base: Base) -> Iterator[str]:
+def own_chains(store: RuleStore, base: Base) -> Iterator[str]:
     """Yield the chains of ours behind a base chain: itself, or what it jumps to.
 
     Raises Unreadable.
@@ -74,7 +74,9 @@ def resource_of(base: Base, chain: str) -> str:
     return f"{'iptables' if base.family == 'ip' else 'ip6tables'}:{base.table}/{chain}"
 
 
-def reachable(store: Store, base: Base, words: tuple[bytes, ...]) -> Iterator[tuple[str, bytes]]:
+def reachable(
+    store: RuleStore, base: Base, words: tuple[bytes, ...]
+) -> Iterator[tuple[str, bytes]]:
     """Yield chain and raw rule for each rule that a base chain reaches and that holds a word.
 
     Every chain is read once. Raises Unreadable.
@@ -104,8 +106,8 @@ def _without(hook: str, match: Match) -> bool:
 
 
 @dataclass
-class _Walk:
-    store: Store
+class _ChainWalk:
+    store: RuleStore
     base: Base
     actions: tuple[str, ...]
     found: list[PacketRule] = field(default_factory=list)
@@ -157,12 +159,12 @@ class _Walk:
         )
 
 
-def collect(store: Store, base: Base, actions: tuple[str, ...]) -> tuple[PacketRule, ...]:
+def collect(store: RuleStore, base: Base, actions: tuple[str, ...]) -> tuple[PacketRule, ...]:
     """Return every rule with one of ``actions`` that packets at ``base`` can reach.
 
     A rule that two ways lead to comes once for each. Raises Unreadable where a chain cannot be
     decoded or holds too many ways.
     """
-    walk = _Walk(store, base, actions)
+    walk = _ChainWalk(store, base, actions)
     walk.chain((base.chain,), Match(), ())
     return tuple(walk.found)

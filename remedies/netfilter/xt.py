@@ -12,7 +12,7 @@ import socket
 import struct
 
 from remedies.errors import Unreadable
-from remedies.rules.decoded import Terms, states_of
+from remedies.rules.decoded import MatchTerms, states_of
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h
@@ -30,7 +30,7 @@ def tracks(name: str) -> bool:
     return name in _CONNTRACK or name in _NAT or name in ("CONNMARK", "NETMAP", "SYNPROXY")
 
 
-def narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) -> None:
+def narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: str) -> None:
     """Add what one match demands; raise Unreadable where its struct is too short."""
     try:
         _narrow(terms, name, revision, info, family)
@@ -38,7 +38,7 @@ def narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) -> 
         raise Unreadable(f"xt match {name} revision {revision} of {len(info)} bytes") from error
 
 
-def _narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) -> None:
+def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: str) -> None:
     if name in _HARMLESS:
         return
     if name in ("tcp", "udp"):
@@ -62,7 +62,7 @@ def _narrow(terms: Terms, name: str, revision: int, info: bytes, family: str) ->
         terms.unknown(name)
 
 
-def _multiport(terms: Terms, info: bytes) -> None:
+def _multiport(terms: MatchTerms, info: bytes) -> None:
     """Decode struct xt_multiport_v1: a flagged port opens a range that the next one ends."""
     ports = struct.unpack_from("=15H", info, 2)
     ranges, index = [], 0
@@ -77,7 +77,7 @@ def _multiport(terms: Terms, info: bytes) -> None:
         terms.ports(side, ranges, negate=bool(info[47]))
 
 
-def _conntrack(terms: Terms, revision: int, info: bytes) -> None:
+def _conntrack(terms: MatchTerms, revision: int, info: bytes) -> None:
     """Decode struct xt_conntrack_mtinfo1 to 3; only the state is modelled."""
     flags, inverted = struct.unpack_from("=2H", info, 146)
     mask = info[150] if revision == 1 else struct.unpack_from("=H", info, 150)[0]
@@ -91,7 +91,7 @@ def _conntrack(terms: Terms, revision: int, info: bytes) -> None:
         terms.unknown("conntrack")
 
 
-def _addrtype(terms: Terms, revision: int, info: bytes) -> None:
+def _addrtype(terms: MatchTerms, revision: int, info: bytes) -> None:
     source, destination, third = struct.unpack_from("=2HI", info)
     if revision == 0:
         not_source, not_destination = bool(third), bool(struct.unpack_from("=I", info, 8)[0])
@@ -106,7 +106,7 @@ def _addrtype(terms: Terms, revision: int, info: bytes) -> None:
         terms.unknown("addrtype")
 
 
-def _iprange(terms: Terms, info: bytes, family: str) -> None:
+def _iprange(terms: MatchTerms, info: bytes, family: str) -> None:
     """Decode struct xt_iprange_mtinfo: four 16-byte addresses and a flag byte."""
     size = 4 if family == "ip" else 16
     bounds = [int.from_bytes(info[at : at + size], "big") for at in (0, 16, 32, 48)]

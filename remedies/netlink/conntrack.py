@@ -47,7 +47,7 @@ _PROTO_HEADER = struct.pack("=HH", 5, _PROTO_NUM)
 _PORT_HEADER = struct.pack("=HH", 6, _PROTO_DST_PORT)
 
 
-class _Layout(NamedTuple):
+class _TupleLayout(NamedTuple):
     """Offsets into a message, counted from its struct nfgenmsg."""
 
     destination: int
@@ -60,12 +60,12 @@ class _Layout(NamedTuple):
 # Where ctnetlink_fill_info() puts the original tuple of an IPv4 or IPv6 entry of a protocol with
 # ports: what the fast path needs. An entry that does not look so is parsed attribute by attribute.
 _LAYOUTS = {
-    int(socket.AF_INET): _Layout(24, 28, 36, 48),
-    int(socket.AF_INET6): _Layout(36, 52, 60, 72),
+    int(socket.AF_INET): _TupleLayout(24, 28, 36, 48),
+    int(socket.AF_INET6): _TupleLayout(36, 52, 60, 72),
 }
 
 
-class Match(NamedTuple):
+class TupleMatch(NamedTuple):
     """What a flow's original direction has to be; None: anything."""
 
     source: Optional[str] = None
@@ -74,7 +74,7 @@ class Match(NamedTuple):
     destination_port: Optional[int] = None
 
 
-ANY = Match()
+ANY = TupleMatch()
 
 
 class Entry(NamedTuple):
@@ -108,7 +108,7 @@ def _header(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)
 
 
-def _tuple(kind: int, protocol: int, way: Tuple | Match) -> bytes:
+def _tuple(kind: int, protocol: int, way: Tuple | TupleMatch) -> bytes:
     """Return a CTA_TUPLE_* of what is set in ``way``."""
     inside = []
     ends = [end for end in (way.source, way.destination) if end is not None]
@@ -197,7 +197,7 @@ def _by_status(status: int, mask: int) -> tuple[bytes, bytes]:
     )
 
 
-def _by_tuple(protocol: str, match: Match) -> tuple[bytes, bytes]:
+def _by_tuple(protocol: str, match: TupleMatch) -> tuple[bytes, bytes]:
     """Return what narrows a dump to a protocol and parts of a tuple (CTA_FILTER, Linux 5.8).
 
     IPv6 addresses are left to the caller: the kernel's comparison of them is the wrong way round
@@ -221,7 +221,7 @@ def _by_tuple(protocol: str, match: Match) -> tuple[bytes, bytes]:
 
 
 def flows(
-    client: Netlink, protocol: str, match: Match = ANY, *, status: int = 0, mask: int = 0
+    client: Netlink, protocol: str, match: TupleMatch = ANY, *, status: int = 0, mask: int = 0
 ) -> Iterator[Entry]:
     """Yield the entries of ``tcp`` or ``udp`` that match, as the kernel sends them.
 

@@ -49,7 +49,7 @@ class Wildcard(NamedTuple):
     """IPV6_V6ONLY; None for IPv4 and where the kernel does not say (before Linux 4.6)."""
 
 
-class Memory(NamedTuple):
+class SocketMemory(NamedTuple):
     """What a socket holds (SK_MEMINFO_*, include/uapi/linux/sock_diag.h); bytes but for drops."""
 
     receive: int
@@ -82,7 +82,7 @@ class Socket(NamedTuple):
     """Bytes waiting; for a listener: connections waiting."""
     send_queue: int
     """Bytes not acknowledged; for a listener: how many connections may wait."""
-    memory: Optional[Memory]
+    memory: Optional[SocketMemory]
     """None where it was not asked for."""
 
 
@@ -137,7 +137,7 @@ def tcp_or_udp(payload: bytes) -> Socket:
     memory = None
     for kind, value in attributes(payload, _MESSAGE.size):
         if kind == _SKMEMINFO and len(value) >= 36:  # nine numbers since Linux 4.6
-            memory = Memory(*struct.unpack_from("=4I16xI", value))
+            memory = SocketMemory(*struct.unpack_from("=4I16xI", value))
     return Socket(
         family=family,
         state=state,
@@ -200,7 +200,7 @@ def by_local_port(
 ) -> Iterator[Socket]:
     """Yield the sockets of every state on a local port, IPv4 first, chosen in the kernel.
 
-    ``memory``: with :class:`Memory`. Raises OSError and Unreadable.
+    ``memory``: with :class:`SocketMemory`. Raises OSError and Unreadable.
     """
     # Two tests, each a struct inet_diag_bc_op followed by one that holds the port: on success go
     # on behind both, else past the end by 4, which is no match (inet_diag_bc_run()).

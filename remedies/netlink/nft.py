@@ -43,7 +43,7 @@ _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
 
 
 @dataclass(frozen=True)
-class Chain:
+class KernelChain:
     """One chain; ``hook`` and what follows only for base chains."""
 
     family: str
@@ -89,7 +89,7 @@ def _dump(kind: int, payload: bytes, deadline: float) -> Iterator[Message]:
         yield from client.dump(_SUBSYSTEM | kind, payload)
 
 
-def chains(deadline: float) -> list[Chain]:
+def chains(deadline: float) -> list[KernelChain]:
     """Return every chain of the families in :data:`FAMILIES`.
 
     Raises OSError with the kernel's number (EPERM; EINVAL where nf_tables is missing) and
@@ -126,7 +126,7 @@ def _tables(deadline: float) -> Iterator[tuple[str, str, bool]]:
             yield FAMILIES[body[0]], _text(got.get(1, b"")), off
 
 
-def chain(body: bytes) -> Chain:
+def chain(body: bytes) -> KernelChain:
     """Return the chain that a message describes, which begins with its header."""
     got = dict(attributes(body, HEADER))
     hook, priority = None, 0
@@ -134,7 +134,7 @@ def chain(body: bytes) -> Chain:
         inner = dict(attributes(got[4]))
         hook = _u32(inner.get(1, b""))
         priority = (_u32(inner.get(2, b"")) ^ 1 << 31) - (1 << 31)  # signed
-    return Chain(
+    return KernelChain(
         family=FAMILIES[body[0]],
         table=_text(got.get(1, b"")),
         name=_text(got.get(3, b"")),

@@ -10,7 +10,7 @@ from remedies.errors import StalePlan
 from remedies.model import Finding, Held, Plan
 from remedies.operations import outlook, plans, recovery, session, weigh
 from remedies.operations.recovery import Arming
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import UNDONE, Outcome
 from remedies.planning import engine
 from remedies.planning.remaining import Left
@@ -24,7 +24,7 @@ from remedies.values import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Request:
+class ApplyOptions:
     """What is to be applied, and how."""
 
     saved: Optional[str] = None
@@ -64,7 +64,7 @@ Agree = Callable[[Plan], Consent]
 
 
 def apply(
-    here: Session, request: Request, show: Callable[[Plan], None], agree: Agree
+    here: HostSession, request: ApplyOptions, show: Callable[[Plan], None], agree: Agree
 ) -> tuple[Ended, Optional[Guard]]:
     """Make a plan, or take the saved one, and apply it with the consent that ``agree`` returns.
 
@@ -88,12 +88,12 @@ def apply(
     return ended, arming.guard if ended.until is not None else None
 
 
-def preview(here: Session, request: Request) -> Plan:
+def preview(here: HostSession, request: ApplyOptions) -> Plan:
     """Return the saved plan of a request as it would be applied now; nothing is written."""
     return plans.again(here, plans.saved(here, request.saved or "", request.path))
 
 
-def finish(here: Session, ended: Ended) -> Ended:
+def finish(here: HostSession, ended: Ended) -> Ended:
     """Return how it ended with the verdicts of now, where it was undone, and what it leaves."""
     if ended.outcome in UNDONE:
         ended = replace(ended, verified=_undone(here, ended.verified))
@@ -101,8 +101,8 @@ def finish(here: Session, ended: Ended) -> Ended:
 
 
 def _apply(
-    here: Session,
-    request: Request,
+    here: HostSession,
+    request: ApplyOptions,
     plan: Plan,
     journal: Journal,
     arming: Arming,
@@ -116,11 +116,11 @@ def _apply(
     agreed = agree(plan)
     verified: list[dict[str, str]] = []
 
-    def verify() -> transaction.Checked:
+    def verify() -> transaction.CheckedChange:
         verified[:], seen, harm = _verified(here, plan)
         record = {"verified": codec.encode(verified), "findings": codec.encode(tuple(seen))}
         why = unwell(verified, harm, keep=request.keep, seen=seen)
-        return transaction.Checked(why, record if verified else {})
+        return transaction.CheckedChange(why, record if verified else {})
 
     result = transaction.apply(
         here.store,
@@ -164,7 +164,7 @@ def unwell(
 
 
 def _verified(
-    here: Session, plan: Plan
+    here: HostSession, plan: Plan
 ) -> tuple[list[dict[str, str]], list[Finding], tuple[Harm, ...]]:
     """Run the detectors again, on evidence newer than the writing, and listen for harm.
 
@@ -210,7 +210,7 @@ def _verified(
     return verified, [f for f in scan.findings if f.id in answered], harm
 
 
-def _with_ours(here: Session, addresses: tuple[str, ...]) -> Session:
+def _with_ours(here: HostSession, addresses: tuple[str, ...]) -> HostSession:
     """Return the session as it is once these resources are in force, before the journal says so."""
     held = {
         address: Held(resource=address, fix="", base=None, ours=None, transaction="")
@@ -219,7 +219,7 @@ def _with_ours(here: Session, addresses: tuple[str, ...]) -> Session:
     return replace(here, held={**here.held, **held})
 
 
-def _undone(here: Session, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:
+def _undone(here: HostSession, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:
     """Return what was verified with the verdicts of now: the change is undone.
 
     What the detectors said while it was in force is no word about the host any more.

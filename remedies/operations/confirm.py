@@ -7,7 +7,7 @@ from typing import Optional
 
 from remedies.errors import RemedyError, UsageError, WriteFailed
 from remedies.operations import recovery, rollback, session, unowned
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
 from remedies.transaction import actor, adopt, bootguard, consent, guard, lock
 from remedies.transaction.journal import Journal
@@ -25,7 +25,7 @@ class Confirmed:
     transaction: str = ""
 
 
-def confirm(here: Session, wanted: Optional[str], *, lock_timeout: float) -> Confirmed:
+def confirm(here: HostSession, wanted: Optional[str], *, lock_timeout: float) -> Confirmed:
     """Keep the transaction that waits, if it is the ``wanted`` one (None: whichever).
 
     Raises UsageError where the journal has no such transaction, RemedyError where it waits in
@@ -43,7 +43,7 @@ def confirm(here: Session, wanted: Optional[str], *, lock_timeout: float) -> Con
         return _too_late(recovery.recover(here, journal), wanted)
 
 
-def adopt_unowned(here: Session, *, lock_timeout: float) -> Optional[Transaction]:
+def adopt_unowned(here: HostSession, *, lock_timeout: float) -> Optional[Transaction]:
     """Put on record as ours what is under our names and in no journal; the host stays as it is.
 
     Return the transaction; None where there is nothing to adopt. Raises WriteFailed.
@@ -62,14 +62,14 @@ def adopt_unowned(here: Session, *, lock_timeout: float) -> Optional[Transaction
     return entry
 
 
-def would_keep(here: Session, wanted: Optional[str]) -> Optional[Transaction]:
+def would_keep(here: HostSession, wanted: Optional[str]) -> Optional[Transaction]:
     """Return the transaction that :func:`confirm` would keep; nothing is written."""
     entry = recovery.waiting(here)
     return entry if entry is not None and wanted in (None, entry.id) else None
 
 
 def answer(
-    here: Session, name: str, agreed: Optional[consent.Consent], *, lock_timeout: float
+    here: HostSession, name: str, agreed: Optional[consent.Consent], *, lock_timeout: float
 ) -> bool:
     """Keep the transaction that waits, as ``agreed``, or undo it at once where that is None.
 
@@ -88,7 +88,7 @@ def answer(
     return True
 
 
-def end_of(here: Session, name: str, watched: guard.Guard) -> Transaction:
+def end_of(here: HostSession, name: str, watched: guard.Guard) -> Transaction:
     """Return a transaction whose guard has gone: confirmed, or undone.
 
     Raises RemedyError where the guard was killed: nobody undoes it then.
@@ -104,14 +104,14 @@ def end_of(here: Session, name: str, watched: guard.Guard) -> Transaction:
     return entry
 
 
-def _keep(here: Session, journal: Journal, entry: Transaction, agreed: consent.Consent) -> None:
+def _keep(here: HostSession, journal: Journal, entry: Transaction, agreed: consent.Consent) -> None:
     """Keep a transaction that waits, and let its guard go. Hold the lock."""
     for_boot = partial(bootguard.arm, here.folder, entry.id)
     confirm_it(here.store, journal, entry, agreed, for_boot)
     guard.nudge(here.folder, entry.id)
 
 
-def _no_stray(here: Session, wanted: Optional[str]) -> None:
+def _no_stray(here: HostSession, wanted: Optional[str]) -> None:
     """Raise RemedyError where a transaction waits that this journal knows nothing of."""
     for stray in guard.strays(here.ledger):
         if wanted in (None, stray.txn):
@@ -123,7 +123,7 @@ def _no_stray(here: Session, wanted: Optional[str]) -> None:
             )
 
 
-def _too_late(here: Session, wanted: Optional[str]) -> Confirmed:
+def _too_late(here: HostSession, wanted: Optional[str]) -> Confirmed:
     """Return what became of it where nothing waits (any more)."""
     entry = next(session.newest(here.folder, wanted or ""), None)
     if wanted is not None and entry is None:

@@ -17,7 +17,7 @@ from remedies.facts.stalls import Stalls
 from remedies.model import Held
 from remedies.netfilter.bypass import Bypass
 from remedies.operations import session
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.status import harm, in_force
 from remedies.status.harm import Harm
 from remedies.status.in_force import InForce
@@ -58,7 +58,7 @@ class Outlook:
         return bool(self.harm or self.bypassed) or lost
 
 
-def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
+def look(here: HostSession, found: tuple[InForce, ...]) -> Outlook:
     """Look at both; where something cannot be looked at, nothing is said of it.
 
     Rules are listened to only where they have counted something: a second of waiting.
@@ -70,13 +70,13 @@ def look(here: Session, found: tuple[InForce, ...]) -> Outlook:
     return outlook(here, found, seen)
 
 
-def outlook(here: Session, found: tuple[InForce, ...], seen: tuple[Harm, ...]) -> Outlook:
+def outlook(here: HostSession, found: tuple[InForce, ...], seen: tuple[Harm, ...]) -> Outlook:
     """Return what comes of what is in force, with the harm that was heard."""
     return Outlook(at_boot(here, found), (*seen, *_of_guards(here)), _bypassed(here, found))
 
 
 def listen(
-    here: Session, held: Iterable[Held], window: float, kinds: Iterable[type[Any]] = ()
+    here: HostSession, held: Iterable[Held], window: float, kinds: Iterable[type[Any]] = ()
 ) -> tuple[Facts, tuple[Harm, ...]]:
     """Read facts while listening for harm that the resources ``held`` do; return both.
 
@@ -111,7 +111,7 @@ def _counted(entries: Iterable[Held]) -> dict[str, int]:
     }
 
 
-def _bypassed(here: Session, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
+def _bypassed(here: HostSession, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
     """Return the rules of ours in force that no packet reaches; what cannot be read is none."""
     schemes = ("nft:", "iptables:", "ip6tables:")
     rules = {e.resource for e in found if e.state == "ours" and e.resource.startswith(schemes)}
@@ -124,7 +124,7 @@ def _bypassed(here: Session, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
         return ()
 
 
-def _of_guards(here: Session) -> tuple[Harm, ...]:
+def _of_guards(here: HostSession) -> tuple[Harm, ...]:
     in_use = []
     for entry in here.held.values():
         begun = here.ledger.get(entry.transaction)
@@ -147,7 +147,7 @@ def _of_guards(here: Session) -> tuple[Harm, ...]:
     return harm.of_guards(in_use, facts)
 
 
-def at_boot(here: Session, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]:
+def at_boot(here: HostSession, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]:
     """Return what decides each resource at the next boot; only the machine's own namespace has one.
 
     Raises nothing: a sysctl.d that cannot be read leaves ``decided_by`` empty.
@@ -160,7 +160,7 @@ def at_boot(here: Session, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]:
     )
 
 
-def _at_boot(here: Session, entry: InForce, files: dict[str, str]) -> AtBoot:
+def _at_boot(here: HostSession, entry: InForce, files: dict[str, str]) -> AtBoot:
     ours = here.held[entry.resource].ours
     lasting = any(here.held[name].fix == entry.fix for name in files)
     scheme, _, key = entry.resource.partition(":")

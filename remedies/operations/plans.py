@@ -8,7 +8,7 @@ from remedies.errors import InputError
 from remedies.facts import Facts
 from remedies.model import Plan
 from remedies.operations import session, weigh
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.planning import plan as planning
 from remedies.planning import remaining, remake, savedplan
 from remedies.planning.remaining import Left
@@ -16,7 +16,7 @@ from remedies.transaction.run import check_fresh
 from remedies.values import replace
 
 
-def make(here: Session, *, prune: bool) -> tuple[Plan, Facts]:
+def make(here: HostSession, *, prune: bool) -> tuple[Plan, Facts]:
     """Scan and plan on the host as it is; return the facts, too."""
     facts = session.look(here, for_plan=True)
     scanned, warnings = session.judge(here, facts)
@@ -26,7 +26,7 @@ def make(here: Session, *, prune: bool) -> tuple[Plan, Facts]:
     return (weigh.weigh(here, plan, facts) if plan.changes else plan), facts
 
 
-def saved(here: Session, text: str, path: str) -> Plan:
+def saved(here: HostSession, text: str, path: str) -> Plan:
     """Return the plan that a file holds; raise InputError where it is none of this host."""
     plan = savedplan.read(text, path)
     made, this = plan.scan.host, here.host
@@ -39,7 +39,7 @@ def saved(here: Session, text: str, path: str) -> Plan:
     return plan
 
 
-def again(here: Session, plan: Plan) -> Plan:
+def again(here: HostSession, plan: Plan) -> Plan:
     """Return a saved plan as it is made now, which is what is shown and applied.
 
     Raises StalePlan where something has moved, InputError where the plan is not what its fixes
@@ -53,7 +53,7 @@ def again(here: Session, plan: Plan) -> Plan:
     return weigh.weigh(here, made, facts) if made.changes else made
 
 
-def left(here: Session, plan: Plan) -> tuple[Left, ...]:
+def left(here: HostSession, plan: Plan) -> tuple[Left, ...]:
     """Return the proven faults that stay; other policies are read only where there are any."""
     if not remaining.proven(plan):
         return ()

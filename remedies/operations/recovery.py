@@ -8,7 +8,7 @@ from remedies import __version__
 from remedies.errors import Locked, RemedyError, WriteFailed
 from remedies.model import Change, Finding, Plan
 from remedies.operations import session
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import Kind
 from remedies.printable import local
 from remedies.transaction import actor, bootguard, consent, guard, state, undo, undofile
@@ -24,12 +24,12 @@ from remedies.transaction.ledger import (
 from remedies.transaction.store import Result
 
 
-def prepare(here: Session) -> str:
+def prepare(here: HostSession) -> str:
     """Make this namespace's state folder and return it."""
     return state.prepare(here.state_dir, here.host.netns)
 
 
-def recover(here: Session, journal: Journal) -> Session:
+def recover(here: HostSession, journal: Journal) -> HostSession:
     """Undo what a dead writer left behind or nobody confirmed, and say so.
 
     Raises Locked where a transaction still waits for its confirmation. Hold the lock.
@@ -60,7 +60,7 @@ def recover(here: Session, journal: Journal) -> Session:
     return here
 
 
-def sweep(here: Session) -> Session:
+def sweep(here: HostSession) -> HostSession:
     """Remove what transactions that are over left beside the journal; return it read again."""
     here = session.reread(here)
     guard.sweep(here.folder)
@@ -69,7 +69,7 @@ def sweep(here: Session) -> Session:
     return here
 
 
-def waiting(here: Session) -> Optional[Transaction]:
+def waiting(here: HostSession) -> Optional[Transaction]:
     """Return the transaction that somebody could still confirm, if there is one."""
     for entry in unfinished(here.ledger):
         if guard.situation(here.folder, entry, here.host.boot_id) in ("pending", "unguarded"):
@@ -87,7 +87,7 @@ def recorded(result: Result) -> None:
         )
 
 
-def write_undo(here: Session, txn: str, changes: tuple[Change, ...]) -> None:
+def write_undo(here: HostSession, txn: str, changes: tuple[Change, ...]) -> None:
     """Write the way back without this tool; raise WriteFailed where that does not work."""
     try:
         undofile.write(here.folder, txn, undofile.script(txn, here.host.netns, changes))
@@ -99,7 +99,7 @@ def write_undo(here: Session, txn: str, changes: tuple[Change, ...]) -> None:
 class Arming:
     """Arms the guard of one transaction, and keeps it for whoever wants to wait for its end."""
 
-    def __init__(self, here: Session) -> None:
+    def __init__(self, here: HostSession) -> None:
         """Remember the session."""
         self._here = here
         self.guard: Optional[guard.Guard] = None
@@ -118,7 +118,7 @@ class Arming:
 
 
 def begin(
-    here: Session,
+    here: HostSession,
     kind: Kind,
     changes: tuple[Change, ...],
     agreed: Consent,

@@ -9,7 +9,7 @@ from typing import Optional
 from remedies import __version__
 from remedies.errors import Locked, WriteFailed
 from remedies.operations import unowned
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.transaction import bootguard, lock, repair, undofile
 from remedies.transaction.consent import Consent
 from remedies.transaction.guard import strays
@@ -24,7 +24,7 @@ class Prospect:
 
     damage: Damage
     settled: Settled
-    here: Session
+    here: HostSession
     """With the ledger that the new segment has, but for what is adopted."""
     scripts: tuple[str, ...]
     """Ids of transactions whose undo script is there and whose ``begin`` is lost."""
@@ -41,7 +41,7 @@ class Repaired:
     adopted: Optional[Transaction] = None
 
 
-def examine(here: Session) -> Optional[Prospect]:
+def examine(here: HostSession) -> Optional[Prospect]:
     """Return what is wrong and what can be gone on with; None where nothing is wrong."""
     damage = repair.examine(here.folder)
     if damage is None:
@@ -52,7 +52,9 @@ def examine(here: Session) -> Optional[Prospect]:
     return Prospect(damage, settled, here, scripts)
 
 
-def run(here: Session, agree: Callable[[Prospect], Consent], *, lock_timeout: float) -> Repaired:
+def run(
+    here: HostSession, agree: Callable[[Prospect], Consent], *, lock_timeout: float
+) -> Repaired:
     """Start a new segment with what can be read, as ``agree`` consents to.
 
     Nobody is asked while the lock is held. Raises Locked while a guard is at work, WriteFailed
@@ -82,7 +84,7 @@ def run(here: Session, agree: Callable[[Prospect], Consent], *, lock_timeout: fl
     return Repaired(found, path, entry)
 
 
-def _no_guard(here: Session) -> None:
+def _no_guard(here: HostSession) -> None:
     """Raise Locked while a guard is about to write to this journal, or to undo."""
     for stray in strays(()):
         if os.path.abspath(here.folder) == stray.folder:

@@ -10,7 +10,7 @@ from remedies import __version__
 from remedies.errors import NotPermitted, UsageError
 from remedies.facts.gather import now
 from remedies.operations import plans, session
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.planning.advice import texts
 from remedies.report import collect
 from remedies.report.chain import described
@@ -47,7 +47,7 @@ def sealed(report: Report, began: float) -> Report:
 
 
 def of_host(
-    here: Session, *, since: str, only: Optional[str], scan: bool, head: Optional[str]
+    here: HostSession, *, since: str, only: Optional[str], scan: bool, head: Optional[str]
 ) -> Report:
     """Return the report of this host: scanned now, or from its journal alone.
 
@@ -58,7 +58,7 @@ def of_host(
 
 
 def _host(
-    here: Session, since: str, only: Optional[str], scan: bool, head: Optional[str]
+    here: HostSession, since: str, only: Optional[str], scan: bool, head: Optional[str]
 ) -> HostReport:
     here, chain = _with_journal(here, head)
     for line in session.unfinished_lines(here):
@@ -77,7 +77,7 @@ def _host(
     )
 
 
-def _with_journal(here: Session, head: Optional[str]) -> tuple[Session, Optional[Chain]]:
+def _with_journal(here: HostSession, head: Optional[str]) -> tuple[HostSession, Optional[Chain]]:
     """Read all of the journal, in one pass that checks its chain too.
 
     What stands after the first record that does not add up is left out, and said so.

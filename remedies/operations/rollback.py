@@ -9,7 +9,7 @@ from remedies.errors import Drift, RemedyError, UsageError
 from remedies.model import Change
 from remedies.operations import recovery, session, unowned
 from remedies.operations.recovery import Arming
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
 from remedies.planning.reads import diff
 from remedies.transaction import guard, lock, undo
@@ -56,7 +56,7 @@ _Step = tuple[tuple[str, ...], tuple[Change, ...]]
 
 
 def roll_back(
-    here: Session, which: Which, agree: Agree, *, force: bool, lock_timeout: float
+    here: HostSession, which: Which, agree: Agree, *, force: bool, lock_timeout: float
 ) -> RolledBack:
     """Undo what ``which`` names, newest first; what waits for a confirmation is rejected.
 
@@ -77,12 +77,12 @@ def roll_back(
         return _undo(here, which, agree, journal, dead, force=force)
 
 
-def preview(here: Session, which: Which) -> tuple[Change, ...]:
+def preview(here: HostSession, which: Which) -> tuple[Change, ...]:
     """Return the changes that a rollback would make, with their diffs; nothing is written."""
     return _with_diffs(here, [change for _, step in _steps(here, which) for change in step])
 
 
-def reject(here: Session, journal: Journal, entry: Transaction, agreed: Consent) -> None:
+def reject(here: HostSession, journal: Journal, entry: Transaction, agreed: Consent) -> None:
     """Undo a transaction that waits for its confirmation. Hold the lock.
 
     Raises RemedyError where something is stuck, or the journal does not say that it was undone.
@@ -98,7 +98,7 @@ def reject(here: Session, journal: Journal, entry: Transaction, agreed: Consent)
     recovery.recorded(result)
 
 
-def _ask_about(here: Session, which: Which, agree: Agree) -> tuple[str, Optional[Consent]]:
+def _ask_about(here: HostSession, which: Which, agree: Agree) -> tuple[str, Optional[Consent]]:
     """Ask whether the transaction that waits shall go, if it is among what is to be undone.
 
     Without the lock: while nobody answers, its guard must be able to undo it. Return its id and
@@ -111,7 +111,7 @@ def _ask_about(here: Session, which: Which, agree: Agree) -> tuple[str, Optional
 
 
 def _undo(
-    here: Session,
+    here: HostSession,
     which: Which,
     agree: Agree,
     journal: Journal,
@@ -145,7 +145,7 @@ def _undo(
     return RolledBack(outcome, tuple(done), changes, tuple(drift), tuple(stuck))
 
 
-def _steps(here: Session, which: Which) -> Iterator[_Step]:
+def _steps(here: HostSession, which: Which) -> Iterator[_Step]:
     """Yield what to undo, newest first."""
     if which.unowned:
         changes = unowned.removals(here)
@@ -157,7 +157,7 @@ def _steps(here: Session, which: Which) -> Iterator[_Step]:
         yield from _of_transactions(here, which)
 
 
-def _of_fix(here: Session, fix: str) -> _Step:
+def _of_fix(here: HostSession, fix: str) -> _Step:
     """Return what undoes everything that a fix has in force."""
     entries = [held for held in reversed(list(here.held.values())) if held.fix == fix]
     if not entries:
@@ -189,7 +189,7 @@ def _of_fix(here: Session, fix: str) -> _Step:
     return undoes, step
 
 
-def _of_transactions(here: Session, which: Which) -> Iterator[_Step]:
+def _of_transactions(here: HostSession, which: Which) -> Iterator[_Step]:
     left = to_roll_back(here.ledger)
     if which.transaction:
         if which.transaction not in left:
@@ -224,5 +224,5 @@ def _on_top(left: dict[str, tuple[Change, ...]], txn: str) -> None:
             )
 
 
-def _with_diffs(here: Session, changes: list[Change]) -> tuple[Change, ...]:
+def _with_diffs(here: HostSession, changes: list[Change]) -> tuple[Change, ...]:
     return tuple(replace(c, diff=diff(here.store, c.resource, c.before, c.after)) for c in changes)

@@ -13,7 +13,7 @@ from remedies.model import Scan, Unknown
 from remedies.namespaces import containers, find, workers
 from remedies.namespaces.find import Namespace
 from remedies.operations import session
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.planning import engine
 from remedies.values import dataclass, replace
 
@@ -42,7 +42,7 @@ class _Answer:
     said: tuple[str, ...] = ()
 
 
-def scan_all(here: Session) -> tuple[ScannedNamespace, ...]:
+def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
     """Scan every namespace, this one first. Raises Unreadable where this one cannot be scanned.
 
     A namespace that has ended before it was visited is left out, with a warning.
@@ -68,7 +68,7 @@ def scan_all(here: Session) -> tuple[ScannedNamespace, ...]:
     return tuple(places)
 
 
-def _work(here: Session, namespace: Namespace) -> Callable[[], str]:
+def _work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
     """Return what a child does: enter the namespace, look, judge, and say so in JSON."""
 
     def work() -> str:
@@ -83,7 +83,7 @@ def _work(here: Session, namespace: Namespace) -> Callable[[], str]:
     return work
 
 
-def _told(here: Session, namespace: Namespace, visit: workers.Visit) -> _Answer:
+def _told(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _Answer:
     """Return what a child said; where it failed, every condition is unknown there."""
     if not visit.failure:
         return codec.decode(_Answer, codec.loads(visit.text, namespace.spec), namespace.spec)

@@ -71,7 +71,7 @@ class Ticket:
 
 
 @dataclass(frozen=True)
-class Session:
+class HostSession:
     """One run of one verb on one host and namespace."""
 
     host: Host
@@ -106,7 +106,7 @@ def cache_of(state_dir: str) -> Optional[str]:
     return os.path.join(state_dir, "cache") if os.geteuid() == 0 else None
 
 
-def reread(here: Session, *, of_journal: bool = False) -> Session:
+def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
     """Return the session with the journal as it is now.
 
     Without permission for the journal: none, with a warning; or NotPermitted, ``of_journal``: the
@@ -153,7 +153,7 @@ def newest(folder: str, txn: str = "") -> Iterator[Transaction]:
 
 
 def look(
-    here: Session,
+    here: HostSession,
     *,
     for_plan: bool,
     window: Optional[float] = None,
@@ -174,7 +174,7 @@ def look(
         return here.read(here.host, kinds, window=window, topics=topics, ours=tuple(here.held))
 
 
-def judge(here: Session, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
+def judge(here: HostSession, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
     """Detect, and lay the waivers over what is found; return the scan and the warnings.
 
     They say, too, what was not read (a limit, a permission) and no finding speaks of.
@@ -193,7 +193,7 @@ def judge(here: Session, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
     )
 
 
-def unfinished_lines(here: Session) -> list[str]:
+def unfinished_lines(here: HostSession) -> list[str]:
     """Return a line for each transaction that waits, or whose writer died."""
     lines = []
     for entry in unfinished(here.ledger):

@@ -8,7 +8,7 @@ from remedies import catalogue
 from remedies.model import Finding, Scan
 from remedies.operations import outlook, session, unowned
 from remedies.operations.outlook import Outlook
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.planning import engine
 from remedies.status import in_force
 from remedies.status.in_force import InForce
@@ -18,7 +18,7 @@ from remedies.values import dataclass
 
 
 @dataclass(frozen=True)
-class Standing:
+class HostStatus:
     """How this host stands."""
 
     entries: tuple[InForce, ...]
@@ -38,13 +38,13 @@ class Standing:
         )
 
 
-def status(here: Session) -> Standing:
+def status(here: HostSession) -> HostStatus:
     """Look at what is in force, and listen where a rule of ours could be doing harm."""
     entries = in_force.in_force(here.held)
     return _standing(here, entries, outlook.look(here, entries))
 
 
-def verify(here: Session) -> tuple[Standing, Scan]:
+def verify(here: HostSession) -> tuple[HostStatus, Scan]:
     """Look at what is in force, and scan on the same facts."""
     entries = in_force.in_force(here.held)
     kinds = engine.needs_of_scan(here.policy)
@@ -53,7 +53,7 @@ def verify(here: Session) -> tuple[Standing, Scan]:
     return _standing(here, entries, outlook.outlook(here, entries, harm)), scan
 
 
-def faults(standing: Standing, scan: Scan) -> list[Finding]:
+def faults(standing: HostStatus, scan: Scan) -> list[Finding]:
     """Return the findings that make a verification fail.
 
     What is seen to fail, and what a fix in force answers and is exposed all the same.
@@ -70,11 +70,11 @@ def faults(standing: Standing, scan: Scan) -> list[Finding]:
     ]
 
 
-def _standing(here: Session, entries: tuple[InForce, ...], seen: Outlook) -> Standing:
-    return Standing(entries, seen, dict(_unfinished(here)), unowned.addresses(here))
+def _standing(here: HostSession, entries: tuple[InForce, ...], seen: Outlook) -> HostStatus:
+    return HostStatus(entries, seen, dict(_unfinished(here)), unowned.addresses(here))
 
 
-def _unfinished(here: Session) -> Iterator[tuple[str, str]]:
+def _unfinished(here: HostSession) -> Iterator[tuple[str, str]]:
     """Yield every transaction that has no end, and how it stands (ledger.situation).
 
     One that could be neither finished nor undone has none either while something of it stands.

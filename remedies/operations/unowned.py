@@ -11,7 +11,7 @@ from remedies import catalogue
 from remedies.errors import Unreadable
 from remedies.model import Change
 from remedies.operations import recovery
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.rules.ours import WRITTEN, iptables_in_force
 from remedies.transaction import adopt as adopting
 from remedies.transaction.consent import Consent
@@ -22,7 +22,7 @@ from remedies.values import replace
 SAID = "no journal here knows it: it is of another --state-dir, or its journal was lost"
 
 
-def addresses(here: Session) -> tuple[str, ...]:
+def addresses(here: HostSession) -> tuple[str, ...]:
     """Return the addresses of tables, chains and boot files of our names that are in no journal.
 
     Empty, with a warning, where the kernel does not say.
@@ -34,7 +34,7 @@ def addresses(here: Session) -> tuple[str, ...]:
         return ()
 
 
-def adoptions(here: Session) -> tuple[Change, ...]:
+def adoptions(here: HostSession) -> tuple[Change, ...]:
     """Return the changes that would have put them in force, boot files last."""
     return tuple(
         replace(change.reversed(), impact="adopted as it is; undoing removes it")
@@ -42,7 +42,7 @@ def adoptions(here: Session) -> tuple[Change, ...]:
     )
 
 
-def adopt(here: Session, changes: tuple[Change, ...], agreed: Consent) -> Transaction:
+def adopt(here: HostSession, changes: tuple[Change, ...], agreed: Consent) -> Transaction:
     """Return the transaction that adopts ``changes``, its undo script on disk.
 
     Raises WriteFailed where the script cannot be written.
@@ -52,7 +52,7 @@ def adopt(here: Session, changes: tuple[Change, ...], agreed: Consent) -> Transa
     return entry
 
 
-def removals(here: Session) -> tuple[Change, ...]:
+def removals(here: HostSession) -> tuple[Change, ...]:
     """Return the changes that remove them, each with what is there now."""
     found = []
     for address in addresses(here):

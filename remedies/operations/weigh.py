@@ -9,7 +9,7 @@ from remedies.facts import Facts
 from remedies.facts.oneway import Oneway
 from remedies.facts.owners import Owners, concerning
 from remedies.model import Change, Plan
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.planning import cost, lockout
 from remedies.rules.own_rules import rules_of
 from remedies.values import replace
@@ -18,7 +18,7 @@ CONFIRM = 120.0
 """Seconds to wait for a confirmation that nobody asked for."""
 
 
-def weigh(here: Session, plan: Plan, facts: Facts) -> Plan:
+def weigh(here: HostSession, plan: Plan, facts: Facts) -> Plan:
     """Return a plan with the figures of each change, and with warnings.
 
     What it costs goes into ``impact``; what it does to this session, and who would undo it, are
@@ -50,7 +50,7 @@ def _hints(plan: Plan, facts: Facts) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _figures(here: Session, change: Change, facts: Facts, oneway: Optional[Oneway]) -> str:
+def _figures(here: HostSession, change: Change, facts: Facts, oneway: Optional[Oneway]) -> str:
     stale: list[str] = []
     full, unknown = False, ""
     for effect in change.effects:
@@ -64,7 +64,7 @@ def _figures(here: Session, change: Change, facts: Facts, oneway: Optional[Onewa
     return cost.text(cost.of(change, facts, stale, oneway=oneway, more=full, unknown=unknown))
 
 
-def _oneway(here: Session, plan: Plan) -> Optional[Oneway]:
+def _oneway(here: HostSession, plan: Plan) -> Optional[Oneway]:
     """Look for connections that an INVALID drop would cut; listen only where there may be some."""
     if not any(cost.drops_invalid(rules_of(c.resource, c.after)) for c in plan.changes):
         return None
@@ -79,7 +79,7 @@ def _oneway(here: Session, plan: Plan) -> Optional[Oneway]:
 
 
 def confirm_time(
-    here: Session, plan: Plan, timeout: Optional[float], named: Optional[str]
+    here: HostSession, plan: Plan, timeout: Optional[float], named: Optional[str]
 ) -> Optional[float]:
     """Return how long to wait for a confirmation that nobody asked for; None for not at all.
 

@@ -17,7 +17,7 @@ import remedies
 from remedies import codec, model
 from remedies.errors import InputError
 from remedies.policy import sources as policy_sources
-from remedies.policy.sources import Place
+from remedies.policy.sources import SourcePlace
 
 _FORMAT = 1
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
@@ -54,7 +54,7 @@ def read(folder: str, sources: Sequence[str]) -> Optional[model.Policy]:
         for path, label, is_shipped, digest in entry["sources"]:
             if not os.path.exists(path):
                 return None
-            data = policy_sources.read(Place(path, label, is_shipped))
+            data = policy_sources.read(SourcePlace(path, label, is_shipped))
             if policy_sources.digest(data) != digest:
                 return None
         return codec.decode(model.Policy, entry["policy"], "cached policy")
@@ -66,7 +66,7 @@ def write(
     folder: str,
     sources: Sequence[str],
     policy: model.Policy,
-    compiled_from: Sequence[tuple[Place, str]],
+    compiled_from: Sequence[tuple[SourcePlace, str]],
 ) -> None:
     """Keep a compiled policy with the places and digests it was compiled from.
 

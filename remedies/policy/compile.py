@@ -16,8 +16,8 @@ import remedies
 from remedies import model
 from remedies.errors import ConfigError
 from remedies.policy import references, sources, validation
-from remedies.policy.document import Document, Path, Problem, Problems, dotted, parse
-from remedies.policy.sources import Place
+from remedies.policy.document import Document, Path, PolicyProblem, Problems, dotted, parse
+from remedies.policy.sources import SourcePlace
 
 BUILT_IN = "built-in default"
 """The origin of what no source says."""
@@ -30,7 +30,7 @@ class Compiled:
     """A policy and the files it was made from, with their digests."""
 
     policy: model.Policy
-    read: tuple[tuple[Place, str], ...]
+    read: tuple[tuple[SourcePlace, str], ...]
 
 
 def compile_policy(specs: Sequence[str]) -> Compiled:
@@ -46,7 +46,7 @@ def compile_all(specs: Sequence[str]) -> Compiled:
     gathered = _Gathered()
     for spec in specs:
         gathered.add(spec)
-    found: list[Problem] = []
+    found: list[PolicyProblem] = []
     valid: list[tuple[Document, dict[str, Any]]] = []
     for document in gathered.documents:
         values, wrong = validation.validate(document)
@@ -82,7 +82,7 @@ class _Gathered:
         document = self._add(sources.locate(spec), ())
         self.names.append(str(document.data.get("name", spec)))
 
-    def _add(self, place: Place, below: tuple[Place, ...]) -> Document:
+    def _add(self, place: SourcePlace, below: tuple[SourcePlace, ...]) -> Document:
         for document in self.documents:
             if document.place.path == place.path:
                 return document
@@ -94,7 +94,9 @@ class _Gathered:
         self.documents.append(document)
         return document
 
-    def _parent(self, document: Document, extends: str, below: tuple[Place, ...]) -> Place:
+    def _parent(
+        self, document: Document, extends: str, below: tuple[SourcePlace, ...]
+    ) -> SourcePlace:
         try:
             parent = sources.locate(extends, beside=document.place)
         except ConfigError as error:
@@ -151,7 +153,7 @@ class _Merged:
             for index, entry in enumerate(values.get(name, [])):
                 _put(entries, _Entry(entry, _origin(document, (name, index))), same)
 
-    def incomplete(self) -> list[Problem]:
+    def incomplete(self) -> list[PolicyProblem]:
         """Return what the whole lacks: a rule that shall fix needs a fix."""
         return [
             self.places[f"rules.{name}.mode"][0].problem(

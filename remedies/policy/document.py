@@ -24,7 +24,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from remedies.errors import ConfigError
-from remedies.policy.sources import Place
+from remedies.policy.sources import SourcePlace
 
 MAX_DEPTH = 16
 """Levels of nesting; a policy has five."""
@@ -50,7 +50,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Problem:
+class PolicyProblem:
     """One thing wrong with a policy, at one place."""
 
     file: str
@@ -69,7 +69,7 @@ class Problem:
 class Problems(Exception):
     """Everything found wrong, in the order of the sources and their lines."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[PolicyProblem]) -> None:
         super().__init__(str(problems[0].error()))
         self.problems = problems
 
@@ -78,7 +78,7 @@ class Problems(Exception):
 class Document:
     """One policy file: its plain values and the line (from 1) of each."""
 
-    place: Place
+    place: SourcePlace
     sha256: str
     data: dict[str, Any]
     lines: dict[Path, int] = field(default_factory=dict)
@@ -89,9 +89,9 @@ class Document:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def problem(self, path: Path, what: str, hint: str = "") -> Problem:
+    def problem(self, path: Path, what: str, hint: str = "") -> PolicyProblem:
         """Return a problem with the value at ``path``."""
-        return Problem(self.place.label, self.line(path), dotted(path), what, hint)
+        return PolicyProblem(self.place.label, self.line(path), dotted(path), what, hint)
 
 
 def dotted(path: Path) -> str:
@@ -105,7 +105,7 @@ def shown(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def parse(place: Place, data: bytes, sha256: str) -> Document:
+def parse(place: SourcePlace, data: bytes, sha256: str) -> Document:
     """Return the document in ``data``; raise :class:`Problems` (one) where it is not one."""
     try:
         text = data.decode("utf-8-sig")
@@ -138,8 +138,8 @@ def parse(place: Place, data: bytes, sha256: str) -> Document:
     return Document(place, sha256, values, lines)
 
 
-def _stop(place: Place, line: int, what: str, hint: str) -> Problems:
-    return Problems([Problem(place.label, line, "", what, hint)])
+def _stop(place: SourcePlace, line: int, what: str, hint: str) -> Problems:
+    return Problems([PolicyProblem(place.label, line, "", what, hint)])
 
 
 class _RefusedError(Exception):

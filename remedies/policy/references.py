@@ -10,14 +10,14 @@ from remedies import catalogue
 from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
 from remedies.model import Host, Terms
-from remedies.policy.document import Document, Path, Problem, shown
+from remedies.policy.document import Document, Path, PolicyProblem, shown
 
 _NO_FACTS = Facts(host=Host("", "", "", "", ""), time="", window=0.0)
 
 
-def check(document: Document, values: Mapping[str, Any]) -> list[Problem]:
+def check(document: Document, values: Mapping[str, Any]) -> list[PolicyProblem]:
     """Return what is wrong with the references in a validated document."""
-    found: list[Problem] = []
+    found: list[PolicyProblem] = []
     for condition, rule in values.get("rules", {}).items():
         found += _rule(document, condition, rule)
     for index, entry in enumerate(values.get("require", [])):
@@ -39,7 +39,7 @@ def fixes_of(rule: Mapping[str, Any]) -> list[str]:
     return list(fixes["all"] if isinstance(fixes, dict) else fixes)
 
 
-def _rule(document: Document, condition: str, rule: Mapping[str, Any]) -> Iterator[Problem]:
+def _rule(document: Document, condition: str, rule: Mapping[str, Any]) -> Iterator[PolicyProblem]:
     path: Path = ("rules", condition)
     unknown = _known(document, path, "condition", condition, catalogue.condition_ids())
     yield from unknown
@@ -58,7 +58,7 @@ def _rule(document: Document, condition: str, rule: Mapping[str, Any]) -> Iterat
             yield document.problem(here, what, f"it answers: {answers or 'nothing'}")
 
 
-def _standing(document: Document, path: Path, entry: Mapping[str, Any]) -> list[Problem]:
+def _standing(document: Document, path: Path, entry: Mapping[str, Any]) -> list[PolicyProblem]:
     fix = entry["fix"]
     problems = _known(document, (*path, "fix"), "fix", fix, catalogue.fix_ids())
     if problems:
@@ -73,7 +73,9 @@ def _standing(document: Document, path: Path, entry: Mapping[str, Any]) -> list[
     return problems or _refused(document, (*path, "params"), fix, {**defaults, **given})
 
 
-def _refused(document: Document, path: Path, fix: str, params: dict[str, object]) -> list[Problem]:
+def _refused(
+    document: Document, path: Path, fix: str, params: dict[str, object]
+) -> list[PolicyProblem]:
     """Return what the fix itself says of its parameters' values.
 
     Its guard judges them before it asks for a fact, so with no fact known it says that or nothing.
@@ -89,7 +91,7 @@ def _refused(document: Document, path: Path, fix: str, params: dict[str, object]
 
 def _known(
     document: Document, path: Path, kind: str, name: str, known: tuple[str, ...]
-) -> list[Problem]:
+) -> list[PolicyProblem]:
     if name in known:
         return []
     near = difflib.get_close_matches(name, known, 1)
@@ -99,7 +101,7 @@ def _known(
 
 def _params(
     document: Document, path: Path, given: Mapping[str, Any], defaults: Mapping[str, object]
-) -> Iterator[Problem]:
+) -> Iterator[PolicyProblem]:
     for name, value in given.items():
         here = (*path, name)
         if name not in defaults:

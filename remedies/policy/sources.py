@@ -16,7 +16,7 @@ MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Place:
+class SourcePlace:
     """Where a source is, and what a person calls it."""
 
     path: str
@@ -26,7 +26,7 @@ class Place:
     shipped: bool
 
 
-def locate(spec: str, beside: Optional[Place] = None) -> Place:
+def locate(spec: str, beside: Optional[SourcePlace] = None) -> SourcePlace:
     """Return the place of a shipped name or a file; a relative file is beside ``beside``, or here.
 
     A name wins over a file of the same name: ``./default`` is the file. Raises ConfigError.
@@ -37,15 +37,15 @@ def locate(spec: str, beside: Optional[Place] = None) -> Place:
         except RemedyError:  # a bundle: no names, files still work
             known = {}
         if spec in known:
-            return Place(known[spec], f"policies/{spec}.yaml", True)
+            return SourcePlace(known[spec], f"policies/{spec}.yaml", True)
     else:
         known = {}
     if beside is None:
-        place = Place(os.path.abspath(spec), spec, False)
+        place = SourcePlace(os.path.abspath(spec), spec, False)
     else:
         path = os.path.join(os.path.dirname(beside.path), spec)
         label = os.path.join(os.path.dirname(beside.label), spec)
-        place = Place(os.path.abspath(path), label, False)
+        place = SourcePlace(os.path.abspath(path), label, False)
     if not os.path.exists(place.path):
         raise ConfigError(*_absent(spec, place, known))
     return place
@@ -56,7 +56,7 @@ def anywhere(spec: str) -> str:
     return os.path.abspath(spec) if "/" in spec or os.path.exists(spec) else spec
 
 
-def _absent(spec: str, place: Place, known: dict[str, str]) -> tuple[str, str]:
+def _absent(spec: str, place: SourcePlace, known: dict[str, str]) -> tuple[str, str]:
     """Return what is missing, and the nearest shipped name or all of them."""
     if "/" in spec or spec.endswith((".yaml", ".yml")):
         return f"{place.label}: no such policy file", "check the path"
@@ -67,7 +67,7 @@ def _absent(spec: str, place: Place, known: dict[str, str]) -> tuple[str, str]:
     return f"{spec}: neither a shipped policy nor a file", hint
 
 
-def read(place: Place) -> bytes:
+def read(place: SourcePlace) -> bytes:
     """Return a source's bytes. Raises ConfigError where it must not or cannot be read.
 
     Root takes no orders from a file that others may write. A shipped policy is as trustworthy as

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from remedies.policy import schema
-from remedies.policy.document import Document, Path, Problem, shown
+from remedies.policy.document import Document, Path, PolicyProblem, shown
 
 _WANTED = {
     "string_type": "text",
@@ -32,7 +32,7 @@ _KINDS: dict[type[Any], str] = {
 }
 
 
-def validate(document: Document) -> tuple[dict[str, Any] | None, list[Problem]]:
+def validate(document: Document) -> tuple[dict[str, Any] | None, list[PolicyProblem]]:
     """Return the document's values, normalised, and what is wrong; None if anything is.
 
     Keys that the file does not have are not in the result: they are what it extends says.
@@ -45,7 +45,7 @@ def validate(document: Document) -> tuple[dict[str, Any] | None, list[Problem]]:
     return source.model_dump(by_alias=True, exclude_unset=True), []
 
 
-def _problem(document: Document, detail: ErrorDetails) -> Problem:
+def _problem(document: Document, detail: ErrorDetails) -> PolicyProblem:
     """Return pydantic's finding with the document's own path and line."""
     path, around = _place(document.data, detail["loc"])
     kind, value = detail["type"], detail["input"]

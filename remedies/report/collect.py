@@ -12,7 +12,7 @@ from remedies.netlink.links import Links
 from remedies.outcomes import CHECKED, KEPT, Judged
 from remedies.planning import engine
 from remedies.report.controls import controls
-from remedies.report.history import IN_FORCE, Answer, Past, Standings, past
+from remedies.report.history import IN_FORCE, HistoryAnswer, Past, Standings, past
 from remedies.report.record import (
     Chain,
     HostReport,
@@ -196,7 +196,7 @@ class _Judge:
         verdict: Seen,
         message: str,
         time: str,
-        last: Optional[Answer] = None,
+        last: Optional[HistoryAnswer] = None,
     ) -> Judgement:
         module = catalogue.condition(condition)
         before, after = _checked(last, None, condition, now=verdict)
@@ -259,7 +259,7 @@ def _observations(finding: Finding, time: str) -> tuple[Observation, ...]:
 
 
 def _checked(
-    last: Optional[Answer], finding: Optional[str], condition: str = "", *, now: str
+    last: Optional[HistoryAnswer], finding: Optional[str], condition: str = "", *, now: str
 ) -> tuple[str, str]:
     """Return what the detector said before a transaction, and right after it.
 
@@ -306,7 +306,7 @@ def _judged_by_journal(chosen: Ledger, standings: Standings, policy: Policy) -> 
     return list(found.values())
 
 
-def _not_looked(last: Answer, finding: Finding) -> str:
+def _not_looked(last: HistoryAnswer, finding: Finding) -> str:
     return (
         f"was {finding.verdict} at {last.transaction.time}: {finding.message}; what was done about "
         f"it is {last.history.replace('-', ' ')}, and nobody has looked since"

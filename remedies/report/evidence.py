@@ -20,7 +20,7 @@ _FLOW = re.compile(r"src=(\S+) dst=(\S+) sport=(\d{1,5}) dport=(\d{1,5})")
 _SOCKET = re.compile(r"([0-9A-Fa-f:.%\w]+) port (\d{1,5}) to ([0-9A-Fa-f:.%\w]+) port (\d{1,5})")
 
 
-class End(NamedTuple):
+class PathEnd(NamedTuple):
     """An address and a port."""
 
     address: str
@@ -32,7 +32,7 @@ class End(NamedTuple):
         return f"{host}:{self.port}"
 
 
-Way = tuple[End, End]
+Way = tuple[PathEnd, PathEnd]
 """Source and destination."""
 
 
@@ -52,7 +52,7 @@ def way(text: str) -> Optional[Way]:
     if not found:
         return None
     six, four, port, six_to, four_to, port_to = found.groups()
-    return End(six or four, port), End(six_to or four_to, port_to)
+    return PathEnd(six or four, port), PathEnd(six_to or four_to, port_to)
 
 
 def flow(text: str) -> Optional[Way]:
@@ -61,13 +61,13 @@ def flow(text: str) -> Optional[Way]:
     if not found:
         return None
     source, destination, sport, dport = found.groups()
-    return End(source, sport), End(destination, dport)
+    return PathEnd(source, sport), PathEnd(destination, dport)
 
 
 def socket(text: str) -> Optional[Way]:
     """Return the local end and the peer of ``A port p to B port q``."""
     found = _SOCKET.fullmatch(text)
-    return (End(*found.group(1, 2)), End(*found.group(3, 4))) if found else None
+    return (PathEnd(*found.group(1, 2)), PathEnd(*found.group(3, 4))) if found else None
 
 
 def carrier(address: str, interfaces: Interfaces) -> Optional[Interface]:

@@ -22,7 +22,7 @@ _WORDS: dict[str, History] = {"ours": IN_FORCE, "gone": "gone", "drifted": "drif
 
 
 @dataclass(frozen=True)
-class Answer:
+class HistoryAnswer:
     """The last transaction that answered a fault."""
 
     transaction: Transaction
@@ -33,10 +33,10 @@ class Answer:
 class Past:
     """Answers, the newest first in line."""
 
-    by_finding: dict[str, Answer] = field(default_factory=dict)
-    by_condition: dict[str, Answer] = field(default_factory=dict)
+    by_finding: dict[str, HistoryAnswer] = field(default_factory=dict)
+    by_condition: dict[str, HistoryAnswer] = field(default_factory=dict)
     """By condition, of those that were once found here; one in force before any that is not."""
-    standing: dict[str, Answer] = field(default_factory=dict)
+    standing: dict[str, HistoryAnswer] = field(default_factory=dict)
     """By condition, of changes that no finding asked for: a policy's ``require``."""
     in_force: frozenset[str] = frozenset()
     """The conditions that a change answers which was found in force."""
@@ -91,12 +91,12 @@ def past(ledger: Mapping[str, Transaction], standings: Standings) -> Past:
             if standings.of(entry, change) == IN_FORCE:
                 in_force.update(answers.get(change.fix, ()))
                 if change.finding is None:
-                    required = Answer(entry, IN_FORCE)
+                    required = HistoryAnswer(entry, IN_FORCE)
                     found.standing.update(dict.fromkeys(answers.get(change.fix, ()), required))
     found.in_force = frozenset(in_force)
     return found
 
 
-def _answer(entry: Transaction, finding: str, standings: Standings) -> Optional[Answer]:
+def _answer(entry: Transaction, finding: str, standings: Standings) -> Optional[HistoryAnswer]:
     changes = [change for change in entry.begin.changes if finding in change.answers]
-    return Answer(entry, standings.of_all(entry, changes)) if changes else None
+    return HistoryAnswer(entry, standings.of_all(entry, changes)) if changes else None

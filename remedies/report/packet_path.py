@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from remedies.report.evidence import (
-    End,
     Interfaces,
+    PathEnd,
     carrier,
     flow,
     socket,
@@ -178,7 +178,7 @@ def _hairpin(judgement: Judgement, interfaces: Interfaces) -> Optional[Path]:
     client, bridge, host, proxy = drawn.stops
     ask, lost = drawn.walks
     port = judgement.details.get("container_port", "")
-    served = str(End(inside, port)) if port else inside
+    served = str(PathEnd(inside, port)) if port else inside
     stops = (
         client,
         bridge,

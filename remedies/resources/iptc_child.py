@@ -23,7 +23,7 @@ UNUSABLE = 3
 LOCK_FILE = "/run/xtables.lock"
 
 
-class Refused(Exception):
+class ChildRefused(Exception):
     """The order cannot be carried out; the message is the reason."""
 
 
@@ -32,7 +32,7 @@ def locked(seconds: int) -> Iterator[None]:
     """Hold the xtables lock; raise Refused when it does not come free in ``seconds``."""
 
     def late(*_: object) -> None:
-        raise Refused(f"another program has held {path} for {seconds} s; try again later")
+        raise ChildRefused(f"another program has held {path} for {seconds} s; try again later")
 
     path = os.environ.get("XTABLES_LOCKFILE") or LOCK_FILE
     descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -95,7 +95,7 @@ def fill(iptc: Any, rule: Any, words: list[str]) -> None:
             )
             module.set_parameter(option[2:], value if values else sign)
         else:
-            raise Refused(f"cannot write the option {option!r} with python-iptables")
+            raise ChildRefused(f"cannot write the option {option!r} with python-iptables")
 
 
 def whole_names(rule: Any) -> None:
@@ -192,7 +192,7 @@ def main() -> int:
     try:
         with locked(order["wait"]):
             carry_out(iptc, order)
-    except (Refused, OSError, ValueError, AttributeError, iptc.IPTCError) as error:
+    except (ChildRefused, OSError, ValueError, AttributeError, iptc.IPTCError) as error:
         # libiptc's strerror() reaches the message as bytes
         sys.stderr.write(str(error).replace(": b'", ": '") + "\n")
         return 1

@@ -328,7 +328,7 @@ def copy(family: str, table: str, chain: str, rules: tuple[Rule, ...]) -> bool:
     return True
 
 
-def _chain(client: Netlink, family: str, table: str, name: str) -> nft.Chain | None:
+def _chain(client: Netlink, family: str, table: str, name: str) -> nft.KernelChain | None:
     payload = attribute(_CHAIN_TABLE, _name(table)) + attribute(_CHAIN_NAME, _name(name))
     body = _answer(client, _GETCHAIN, _head(family) + payload)
     return None if body is None else nft.chain(body)

@@ -60,7 +60,7 @@ def closed(chain: InputChain, old: Match, new: Match) -> Optional[str]:
 
     The two differ either in their destination or in their conntrack state.
     """
-    walk = _Walk(chain, old, new)
+    walk = _PairWalk(chain, old, new)
     ends = walk.through(chain.chain, 0)
     if walk.why is None and not ends and not chain.accepts and walk.alone is not None:
         return walk.told(f"the policy of {chain.place} drops")
@@ -68,7 +68,7 @@ def closed(chain: InputChain, old: Match, new: Match) -> Optional[str]:
 
 
 @dataclass
-class _Walk:
+class _PairWalk:
     base: InputChain
     old: Match
     new: Match

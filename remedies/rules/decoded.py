@@ -1,7 +1,7 @@
 """One rule as the walk through a ruleset sees it, whichever store it came from.
 
-A :class:`Terms` collects a rule's conditions while it is decoded and narrows a ``Match`` by one
-condition at a time, so that a decoder only says "this field lies in these ranges".
+A :class:`MatchTerms` collects a rule's conditions while it is decoded and narrows a ``Match`` by
+one condition at a time, so that a decoder only says "this field lies in these ranges".
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def states_of(mask: int, untracked: int) -> tuple[str, ...]:
     return (*found, "untracked") if mask & untracked else tuple(found)
 
 
-class Terms:
+class MatchTerms:
     """The conditions of one rule, gathered one by one."""
 
     def __init__(self, match: Match = Match()) -> None:  # noqa: B008 (frozen)

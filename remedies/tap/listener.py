@@ -8,7 +8,7 @@ from remedies.tap.origin import FORWARDED, Origin
 from remedies.tap.packets import RESET, SYN, event_of, key, spell
 from remedies.tap.program import program
 from remedies.tap.ring import Packet, Ring
-from remedies.tap.tally import Entry, Tally
+from remedies.tap.tally import Tally, TallyEntry
 
 _MOST_BLOCKS = 8
 """Blocks read at once, so that a flood cannot hold us: some 3,000 packets."""
@@ -32,14 +32,14 @@ class Listener:
         """Return the descriptor to poll."""
         return self._ring.fileno()
 
-    def hear(self) -> Iterator[Entry]:
+    def hear(self) -> Iterator[TallyEntry]:
         """Take what has arrived; yield entries that are new, and SYNs that were tried again.
 
         What is only passing through is counted and not yielded.
         """
         yield from self._take(self._ring.read(_MOST_BLOCKS))
 
-    def drain(self) -> Iterator[Entry]:
+    def drain(self) -> Iterator[TallyEntry]:
         """As :meth:`hear`, until nothing is left that was sent before this call."""
         yield from self._take(self._ring.drain())
 
@@ -63,7 +63,7 @@ class Listener:
             return 1.0
         return max(1.0, len(self.origin.local()) / 4)
 
-    def _take(self, packets: Iterable[Packet]) -> Iterator[Entry]:
+    def _take(self, packets: Iterable[Packet]) -> Iterator[TallyEntry]:
         tally = self.tally
         for content, outgoing, link, time, summed in packets:
             made = key(content, outgoing, summed)
@@ -76,7 +76,7 @@ class Listener:
                 if not tally.admit(made[0], time, self._cost(made)):
                     continue
                 heard = spell(made)
-                entry = Entry(heard, self.origin.group(heard, link), time)
+                entry = TallyEntry(heard, self.origin.group(heard, link), time)
                 if entry.group == RESET:
                     entry.answers = self.origin.answers(heard, link)
                 tally.add(made, entry)

@@ -9,7 +9,7 @@ from remedies.netlink.flow import Flow
 from remedies.tap.packets import Heard
 
 
-class Entry:
+class TallyEntry:
     """Packets of one key."""
 
     __slots__ = (
@@ -61,15 +61,15 @@ class Tally:
     def __init__(self, limit: int, rate: float) -> None:
         """``limit``: entries of a generation; ``rate``: new keys a second of a class."""
         self._limit, self._rate = limit, rate
-        self._young: dict[bytes, Entry] = {}
-        self._old: dict[bytes, Entry] = {}
+        self._young: dict[bytes, TallyEntry] = {}
+        self._old: dict[bytes, TallyEntry] = {}
         self._credits: dict[int, tuple[float, float]] = {}  # class: how much, as of when
         self.totals: dict[str, int] = {}
         """Packets by group, those of forgotten entries included."""
         self.unexamined = 0
         """Packets of keys that were not admitted, as often as they were heard."""
 
-    def find(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes) -> TallyEntry | None:
         """Return the entry of a key, None where there is none yet."""
         return self._young.get(key) or self._old.get(key)
 
@@ -85,20 +85,20 @@ class Tally:
         self.unexamined += not admitted
         return admitted
 
-    def add(self, key: bytes, entry: Entry) -> None:
+    def add(self, key: bytes, entry: TallyEntry) -> None:
         """Keep an entry."""
         if len(self._young) >= self._limit:
             self._old, self._young = self._young, {}
         self._young[key] = entry
 
-    def take(self, entry: Entry, link: int, time: float) -> bool:
+    def take(self, entry: TallyEntry, link: int, time: float) -> bool:
         """Count a packet of an entry; tell whether it is one more (see :meth:`Entry.again`)."""
         if not entry.again(link, time):
             return False
         self.totals[entry.group] = self.totals.get(entry.group, 0) + 1
         return True
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[TallyEntry]:
         """Yield what is kept, oldest first."""
         yield from self._old.values()
         yield from self._young.values()

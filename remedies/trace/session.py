@@ -18,7 +18,7 @@ from remedies.facts.process import Process
 from remedies.tap.listener import Listener
 from remedies.tap.lookups import Questions
 from remedies.tap.packets import REFUSAL, REFUSED, RESET
-from remedies.tap.tally import Entry
+from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
 from remedies.trace.event import Event, Meaning, More, Summary
 from remedies.trace.rate_limit import Pace
@@ -35,7 +35,7 @@ _TOP = 20
 _MOST_PROOFS = 1000
 
 
-class Session:
+class TraceSession:
     """A trace of the namespace that the process is in when it begins."""
 
     def __init__(self, *, syn: bool = False) -> None:
@@ -47,11 +47,11 @@ class Session:
         self._questions = Questions()
         self._holders = Holders()
         self._pace = Pace()
-        self._events: dict[Entry, Event] = {}
-        self._proofs: dict[Entry, str] = {}
+        self._events: dict[TallyEntry, Event] = {}
+        self._proofs: dict[TallyEntry, str] = {}
         self._told = More(0.0)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> TraceSession:
         """Begin to hear. Raises Unreadable where a packet socket may not be made."""
         try:
             self._tap = Listener(
@@ -97,7 +97,7 @@ class Session:
         assert self._tap is not None  # noqa: S101  # inside the ``with`` block
         return self._tap
 
-    def _judged(self, heard: Iterator[Entry]) -> Iterator[Event]:
+    def _judged(self, heard: Iterator[TallyEntry]) -> Iterator[Event]:
         """Yield what may be told of what was just heard.
 
         The reasons are read after the packets: the kernel writes a reset's reason before it
@@ -112,7 +112,7 @@ class Session:
             if self._pace.allows(proof=proof):
                 yield event
 
-    def _judge(self, entry: Entry) -> Event:
+    def _judge(self, entry: TallyEntry) -> Event:
         """Ask what a packet is about and say what it means."""
         heard, questions = entry.heard, self._questions
         way, local = heard.way, self._hearing().origin.local()
@@ -144,7 +144,7 @@ class Session:
             says = explain.retry(way, entry.flow, entry.count, entry.last - entry.first)
         return _event(entry, peer, says, reason, process)
 
-    def _keep(self, entry: Entry, event: Event) -> None:
+    def _keep(self, entry: TallyEntry, event: Event) -> None:
         """Remember an event for the summary; of a flood the first ones and every proof."""
         condition = event.meaning.condition
         if condition is not None and (entry in self._proofs or len(self._proofs) < _MOST_PROOFS):
@@ -202,7 +202,7 @@ class Session:
 
 
 def _event(
-    entry: Entry, peer: str, says: Meaning, reason: Optional[str], process: Optional[Process]
+    entry: TallyEntry, peer: str, says: Meaning, reason: Optional[str], process: Optional[Process]
 ) -> Event:
     return Event(
         time=entry.first,
@@ -218,5 +218,5 @@ def _event(
     )
 
 
-def _counted(event: Event, entry: Entry) -> Event:
+def _counted(event: Event, entry: TallyEntry) -> Event:
     return replace(event, count=entry.count)

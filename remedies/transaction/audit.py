@@ -56,7 +56,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Repaired:
+class RepairRecord:
     """One repair: everything before it that does not add up is on record in it."""
 
     record: int
@@ -84,7 +84,7 @@ class Audit:
     anchor: int = 0
     """Number of the record whose hash is the anchored head; 0: it is none of them."""
     problems: list[Problem] = field(default_factory=list)
-    repairs: list[Repaired] = field(default_factory=list)
+    repairs: list[RepairRecord] = field(default_factory=list)
 
     @property
     def open(self) -> list[Problem]:
@@ -204,7 +204,7 @@ class _Chain:
             elif self.read[name].hexdigest() != digest:
                 self._wrong(plain["seq"], f"tells of {name}, which was changed since", where)
         self.audit.repairs.append(
-            Repaired(plain["seq"], plain["time"], str(data.get("user", "")), tuple(damaged))
+            RepairRecord(plain["seq"], plain["time"], str(data.get("user", "")), tuple(damaged))
         )
         self.seen.add(plain["seq"])
         self.expected = plain["seq"] + 1

@@ -39,7 +39,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostRecord:
     """A line of a segment that is no record any more."""
 
     line: int
@@ -111,14 +111,14 @@ def intact(content: bytes, txn: str) -> Iterator[Record]:
                     yield record
 
 
-def readable(content: bytes) -> tuple[list[Record], list[Lost]]:
+def readable(content: bytes) -> tuple[list[Record], list[LostRecord]]:
     """Return the records of a segment that bear their own hash, and the lines that are none.
 
     A line that was torn, and one that was cut off, were never acknowledged: they are neither.
     Raises RemedyError where a newer remedy wrote one.
     """
     found: list[Record] = []
-    lost: list[Lost] = []
+    lost: list[LostRecord] = []
     start = 0
     *lines, tail = content.split(b"\n")
     if LOST in tail:
@@ -132,6 +132,6 @@ def readable(content: bytes) -> tuple[list[Record], list[Lost]]:
         else:
             found += [record] if whole else []
         if not whole:
-            lost.append(Lost(number, start, len(line)))
+            lost.append(LostRecord(number, start, len(line)))
         start += len(line) + 1
     return found, lost

@@ -26,7 +26,7 @@ from remedies.transaction.journal import (
     start_segment,
 )
 from remedies.transaction.ledger import Transaction
-from remedies.transaction.record import GENESIS, Lost, Record, readable, sealed
+from remedies.transaction.record import GENESIS, LostRecord, Record, readable, sealed
 from remedies.transaction.segments import reading, segments
 from remedies.transaction.wall import anchor
 from remedies.values import dataclass, replace
@@ -35,7 +35,7 @@ UNKNOWN: Literal["unknown"] = "unknown"
 """The outcome of a transaction whose end is lost, or was never made."""
 
 
-class Reads(Protocol):
+class HostReads(Protocol):
     """What is asked of the host: :class:`remedies.transaction.host.HostResources`."""
 
     def read(self, address: str) -> str | None:
@@ -138,7 +138,7 @@ def _first_wrong(path: str) -> str | None:
     return f"{lost[0]}: the last record cannot be read" if lost else None
 
 
-def _is_damaged(there: list[Record], gone: list[Lost]) -> bool:
+def _is_damaged(there: list[Record], gone: list[LostRecord]) -> bool:
     """Tell whether a segment does not add up in itself."""
     follow = zip(there, there[1:])
     linked = all(b.prev == a.hash and b.seq == a.seq + 1 for a, b in follow)
@@ -178,7 +178,7 @@ class Settled:
     """Resources that are not as the records left them, a sentence each."""
 
 
-def settle(damage: Damage, store: Reads) -> Settled:
+def settle(damage: Damage, store: HostReads) -> Settled:
     """Compare what the readable records say is in force with the host; nothing is written.
 
     A resource that has the value from before us is taken for given back, whatever lost record or
@@ -211,7 +211,7 @@ def _assume(entry: Transaction) -> None:
 
 
 def _compare(
-    found: dict[str, Transaction], address: str, stack: list[tuple[str, Change]], store: Reads
+    found: dict[str, Transaction], address: str, stack: list[tuple[str, Change]], store: HostReads
 ) -> Iterator[str]:
     """Take from the stack of one resource what the host does not show; yield a note if anything."""
     try:

@@ -33,7 +33,7 @@ def check_fresh(store: Store, changes: tuple[Change, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedChange:
     """What verification found."""
 
     reason: Optional[str] = None
@@ -47,7 +47,7 @@ def apply(
     journal: Journal,
     begin: Begin,
     consent: Consent,
-    verify: Callable[[], Checked],
+    verify: Callable[[], CheckedChange],
     *,
     arm: Arm = arm_nothing,
     confirm: float = 0.0,
@@ -188,7 +188,7 @@ class _Writing:
             return f"what a boot needs to undo this: {error}"
         return self.write(boot)
 
-    def verify(self, verify: Callable[[], Checked]) -> Optional[str]:
+    def verify(self, verify: Callable[[], CheckedChange]) -> Optional[str]:
         checked = verify()
         failed = self.note("verified", checked.record) if checked.record else None
         return checked.reason or failed

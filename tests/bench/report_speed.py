@@ -34,18 +34,18 @@ def rollout(folder: Path) -> str:
 
     from remedies import codec
     from remedies.fleet import records, rundir
-    from remedies.fleet.host_state import Standing
+    from remedies.fleet.host_state import HostStanding
 
     fleet = report_samples.fleet(HOSTS)
     names = tuple(host.place.name for host in fleet.hosts)
-    run = rundir.begin(str(folder), rundir.Asked(("inventory",), names, ("100%",)))
+    run = rundir.begin(str(folder), rundir.RunTerms(("inventory",), names, ("100%",)))
     place = Path(records.folder(run))
     place.mkdir()
     head = {"kind": "report", "format_version": "1.0"}
     for host in fleet.hosts:
         text = json.dumps({**head, "hosts": [codec.encode(host)]}, separators=(",", ":"))
         (place / f"{host.place.name}.json").write_text(text)
-    words = (Standing(name, "confirmed", time="2026-11-20T18:00:00Z") for name in names)
+    words = (HostStanding(name, "confirmed", time="2026-11-20T18:00:00Z") for name in names)
     Path(run.log).write_text("".join(f"{codec.dumps(word)}\n" for word in words))
     return run.folder
 

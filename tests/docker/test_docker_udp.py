@@ -12,7 +12,7 @@ from docker_remedy import Remedy
 from remedies.lab.datagram import ask
 from remedies.lab.ruleset import difference
 from remedies.lab.topology import addresses
-from remedies.lab.world import Outcome
+from remedies.lab.world import TrafficOutcome
 
 SERVER = "remedies.lab.udp_server"
 FIX = "udp-redirect"
@@ -25,7 +25,7 @@ HOST_PORT = 56789
 PUBLISHED = 4000
 
 
-def asked(host: DockerHost, port: int) -> Outcome:
+def asked(host: DockerHost, port: int) -> TrafficOutcome:
     """Ask the host's uplink address from the container ``client``, over a new socket."""
     at = addresses(host)
     return ask(host, "client", at.family, at.uplink, port)

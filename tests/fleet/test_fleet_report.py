@@ -19,7 +19,7 @@ from remedies import report as reports
 from remedies.cli import main
 from remedies.facts.host import read_host
 from remedies.fleet import records, rundir
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.report.import_host import admit
 from remedies.report.record import Chain, Reading
 from remedies.transaction.journal import NAME
@@ -156,15 +156,15 @@ def record(number: int, **changes: Any) -> str:
 def simulated(folder: Path, hosts: int) -> rundir.Run:
     """Write the folder of a rollout to so many hosts, every 50th of which was not there."""
     names = tuple(f"edge-{n:04}.example.net" for n in range(hosts))
-    run = rundir.begin(str(folder), rundir.Asked(("inventory",), names, ("100%",)))
+    run = rundir.begin(str(folder), rundir.RunTerms(("inventory",), names, ("100%",)))
     place = records.folder(run)
     Path(place).mkdir()
     for number, name in enumerate(names):
         if number % 50 == 49:
-            run.tell(Standing(name, "unreachable", 9, "ssh: connect to port 22: timed out"))
+            run.tell(HostStanding(name, "unreachable", 9, "ssh: connect to port 22: timed out"))
             continue
         Path(place, f"{name}.json").write_text(record(number))
-        run.tell(Standing(name, "confirmed", transaction=f"{samples.DEED.id}-0"))
+        run.tell(HostStanding(name, "confirmed", transaction=f"{samples.DEED.id}-0"))
     return run
 
 

@@ -275,7 +275,7 @@ def xt_blob(data: bytes) -> object:
         for revision in range(4):
             for name in MATCHES:
                 with contextlib.suppress(Unreadable):
-                    xt.narrow(decoded.Terms(), name, revision, data, family)
+                    xt.narrow(decoded.MatchTerms(), name, revision, data, family)
             for name in TARGETS:
                 with contextlib.suppress(Unreadable):
                     xt.target(name, revision, data, family)

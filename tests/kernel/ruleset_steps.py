@@ -28,7 +28,7 @@ from remedies.transaction import consent, ledger, undo
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin
-from remedies.transaction.run import Checked, apply
+from remedies.transaction.run import CheckedChange, apply
 
 HOST = Host("h", "m", "6.18", "scratch", "b")
 YES = consent.played("root", check=False)
@@ -128,7 +128,9 @@ class Tool:
         """Return the outcome; ``refused`` where the kernel or the tools would not have it."""
         with Journal(self.folder) as journal:
             try:
-                result = apply(self.store, journal, self.begin(changes, "apply"), YES, Checked)
+                result = apply(
+                    self.store, journal, self.begin(changes, "apply"), YES, CheckedChange
+                )
             except RemedyError as error:
                 self.say(f"refused: {error}")
                 return "refused"

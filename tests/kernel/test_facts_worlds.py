@@ -161,7 +161,7 @@ def send_far_above_the_window(world: World, ends: Ends, server: socket.socket) -
 
 def heard(watch: object, seconds: float = 1.0) -> None:
     """Let the tap hear one batch, or nothing for ``seconds``."""
-    assert isinstance(watch, tap._Listening)
+    assert isinstance(watch, tap._TapListener)
     if select.select([watch], [], [], seconds)[0]:
         watch.hear()
 

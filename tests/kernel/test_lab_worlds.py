@@ -9,7 +9,7 @@ import pytest
 from remedies.lab import NATS
 from remedies.lab.firewall import Firewall
 from remedies.lab.scenarios import notrack_breaks_nat, tcp_invalid_reset, udp_reply_source
-from remedies.lab.world import Options, Outcome, World
+from remedies.lab.world import Options, TrafficOutcome, World
 from remedies.namespaces.netns import inside
 
 VARIANTS = [pytest.param((nat, family), id=f"{nat}-v{family}") for nat in NATS for family in (4, 6)]
@@ -110,7 +110,7 @@ def test_notrack_refuses_the_published_service_until_it_is_removed(
         assert notrack_breaks_nat.traffic(world).alive
 
 
-def twin(world: World) -> Outcome:
+def twin(world: World) -> TrafficOutcome:
     if world.scenario == "tcp-invalid-reset":
         tcp_invalid_reset.build(world)
         return tcp_invalid_reset.traffic(world)

@@ -11,7 +11,7 @@ import pytest
 
 from remedies.namespaces import netns as namespaces
 from remedies.netlink import conntrack, conntrack_stats, diag, route
-from remedies.netlink.conntrack import Match
+from remedies.netlink.conntrack import TupleMatch
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import (
     NETLINK_NETFILTER,
@@ -76,15 +76,15 @@ def test_flows_are_narrowed_by_protocol_status_and_tuple(tracked: str, address: 
     other = unanswered("::1" if address == "127.0.0.1" else "127.0.0.1", 5001)
     with Netlink(NETLINK_NETFILTER) as client:
 
-        def found(protocol: str, match: Match = conntrack.ANY, **bits: int) -> set[Tuple]:
+        def found(protocol: str, match: TupleMatch = conntrack.ANY, **bits: int) -> set[Tuple]:
             return {e.original for e in conntrack.flows(client, protocol, match, **bits)}
 
         assert found("udp") == {first, second, other}
         assert found("tcp") == set()
-        assert found("udp", Match(destination_port=5001)) == {first, other}
-        assert found("udp", Match(destination=address)) == {first, second}
-        assert found("udp", Match(source=address, source_port=second.source_port)) == {second}
-        assert found("udp", Match(*first.parts)) == {first}
+        assert found("udp", TupleMatch(destination_port=5001)) == {first, other}
+        assert found("udp", TupleMatch(destination=address)) == {first, second}
+        assert found("udp", TupleMatch(source=address, source_port=second.source_port)) == {second}
+        assert found("udp", TupleMatch(*first.parts)) == {first}
         assert found("udp", mask=conntrack.IPS_SEEN_REPLY) == {first, second, other}
         seen = conntrack.IPS_SEEN_REPLY
         assert found("udp", status=seen, mask=seen) == set()
@@ -110,7 +110,7 @@ def test_a_kernel_that_refuses_to_narrow_is_asked_for_everything(
                 )
             )
     with Netlink(NETLINK_NETFILTER) as client:
-        entries = conntrack.flows(client, "udp", Match(destination_port=5001))
+        entries = conntrack.flows(client, "udp", TupleMatch(destination_port=5001))
         assert [e.original for e in entries] == [first]
 
 

@@ -144,3 +144,13 @@ def test_imports_stand_at_the_top() -> None:
         "remedies/start/launch.py",
     }
     assert count <= 40
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """One word, one concept: no two modules define a class of the same name."""
+    homes: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(relative(path))
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

@@ -13,7 +13,7 @@ from remedies.facts.routes import Routes
 from remedies.facts.session import Connection
 from remedies.model import Change
 from remedies.operations import weigh
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 
 REMOTE = Connection("203.0.113.9", 50000, "192.0.2.1", 22, "SSH_CONNECTION", True, True, True)
 LOCAL = Connection("127.0.0.1", 50000, "127.0.0.1", 22, "SSH_CONNECTION", True, True, True)
@@ -34,7 +34,7 @@ def waits(
     confirm: Optional[str] = None,
 ) -> Optional[float]:
     seen = facts(ssh.Session((connection,), (), True), Routes())
-    here = Session(HOST, policy(), "", {}, {}, read=lambda *_, **__: seen)
+    here = HostSession(HOST, policy(), "", {}, {}, read=lambda *_, **__: seen)
     return weigh.confirm_time(here, plan(*changes), timeout, confirm)
 
 

@@ -19,7 +19,7 @@ from remedies.transaction import consent, ledger, undo
 from remedies.transaction.consent import Consent
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.run import Checked, apply, confirm_it
+from remedies.transaction.run import CheckedChange, apply, confirm_it
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = Change("f", None, "a", "update", "0", "1", "", "exact", "low", "")
@@ -37,7 +37,9 @@ def only(folder: Path) -> Transaction:
 
 
 WRITERS: dict[str, Callable[[FakeStore, Journal, Transaction, Any], object]] = {
-    "apply": lambda store, journal, _, agreed: apply(store, journal, begin(), agreed, Checked),
+    "apply": lambda store, journal, _, agreed: apply(
+        store, journal, begin(), agreed, CheckedChange
+    ),
     "roll_back": lambda store, journal, _, agreed: undo.roll_back(
         store, journal, begin("rollback"), agreed
     ),
@@ -55,7 +57,7 @@ def test_a_writer_writes_nothing_without_a_consent(
 ) -> None:
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(), YES, Checked, confirm=60)
+        apply(store, journal, begin(), YES, CheckedChange, confirm=60)
         entry = only(tmp_path)
         store.states["a"] = "1" if writer != "apply" else "0"
         store.writes.clear()
@@ -105,7 +107,7 @@ def test_the_journal_says_how_it_was_agreed_to(tmp_path: Path) -> None:
     kept = consent.confirmed("bo", dry_run=False)
     assert asked is not None
     with Journal(str(tmp_path)) as journal:
-        apply(FakeStore(a="0"), journal, begin(), asked, Checked, confirm=60)
+        apply(FakeStore(a="0"), journal, begin(), asked, CheckedChange, confirm=60)
         confirm_it(FakeStore(a="1"), journal, only(tmp_path), kept)
     entry = only(tmp_path)
     assert (entry.begin.consent, entry.confirmed_by) == ("question", "bo")

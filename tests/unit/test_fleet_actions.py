@@ -12,7 +12,7 @@ from fake_store import YES
 from remedies.cli import parser
 from remedies.fleet.actions import ACTIONS, JOURNALED
 from remedies.fleet.calls import Outcome, Visit
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.remote import Answer
 from remedies.fleet.request import Order
 from remedies.fleet.tasks import DOES, Task, result
@@ -39,11 +39,11 @@ class Silent:
         return Answer(0, {"kind": words[0], "outcome": "nothing"})
 
 
-def task(host: Silent, *, check: bool, said: list[Standing], asked: Any = None) -> Task:
+def task(host: Silent, *, check: bool, said: list[HostStanding], asked: Any = None) -> Task:
     def agree() -> Consent:
         if check:
             raise Asked
-        said.append(Standing("agreed", "untouched"))
+        said.append(HostStanding("agreed", "untouched"))
         return YES
 
     return Task(Visit("h", cast(Any, host), Order()), asked or {}, check, said.append, agree)
@@ -73,7 +73,7 @@ def test_the_command_line_takes_what_goes_with_an_action(name: str) -> None:
 
 @pytest.mark.parametrize("name", WRITING)
 def test_in_check_mode_no_action_asks_for_the_consent_or_for_a_write(name: str) -> None:
-    host, said = Silent(), list[Standing]()
+    host, said = Silent(), list[HostStanding]()
     DOES[name](task(host, check=True, said=said))
     assert said == []
     assert all("--dry-run" in words or words[0] in ("plan", "history") for words in host.asked)
@@ -81,7 +81,7 @@ def test_in_check_mode_no_action_asks_for_the_consent_or_for_a_write(name: str) 
 
 @pytest.mark.parametrize("name", ["confirm", "rollback"])
 def test_a_host_has_its_word_in_the_log_before_it_is_told_to_write(name: str) -> None:
-    said: list[Standing] = []
+    said: list[HostStanding] = []
 
     class Counting(Silent):
         words_before: int = -1
@@ -99,7 +99,7 @@ def test_a_host_has_its_word_in_the_log_before_it_is_told_to_write(name: str) ->
 
 @pytest.mark.parametrize("name", sorted(set(ACTIONS) - set(WRITING)))
 def test_what_writes_nothing_needs_no_consent(name: str) -> None:
-    host, said = Silent(), list[Standing]()
+    host, said = Silent(), list[HostStanding]()
     DOES[name](task(host, check=True, said=said))
     assert said == []
     assert all(words[0] in ("scan", "plan", "verify") for words in host.asked)
@@ -107,7 +107,7 @@ def test_what_writes_nothing_needs_no_consent(name: str) -> None:
 
 def test_ansible_calls_a_host_failed_only_where_the_action_has_failed() -> None:
     def failed(name: str, rc: int) -> object:
-        return result(name, Outcome(Standing("h", "untouched", rc)), check=False)["failed"]
+        return result(name, Outcome(HostStanding("h", "untouched", rc)), check=False)["failed"]
 
     assert [failed("scan", rc) for rc in (0, 2, 1)] == [False, False, True]
     assert [failed("plan", rc) for rc in (0, 8, 2)] == [False, False, True]
@@ -116,7 +116,7 @@ def test_ansible_calls_a_host_failed_only_where_the_action_has_failed() -> None:
 
 
 def test_a_record_that_cannot_be_kept_leaves_the_outcome_as_it_is(tmp_path: Path) -> None:
-    host, said = Silent(), list[Standing]()
+    host, said = Silent(), list[HostStanding]()
     asked = {"record": str(tmp_path)}
     standing = DOES["rollback"](task(host, check=False, said=said, asked=asked)).standing
     assert (standing.state, standing.rc) == ("untouched", 0)

@@ -9,7 +9,7 @@ import pytest
 from remedies import codec
 from remedies.errors import InputError
 from remedies.fleet.events import Hearing
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 
 
 class Listener:
@@ -29,7 +29,7 @@ class Listener:
         self.hearing.event({"event": f"runner_on_{kind}", "event_data": data})
 
     def answer(self, host: str, of: int, rc: int = 0, **more: Any) -> None:
-        standing = codec.encode(Standing(host, "untouched", rc))
+        standing = codec.encode(HostStanding(host, "untouched", rc))
         self.result(host, standing=standing, hosts=of, **more)
 
 
@@ -51,7 +51,7 @@ def test_where_no_action_ever_spoke_the_number_comes_from_elsewhere() -> None:
     assert listener.hearing.hosts() == []
     listener.hearing.begin(2)
     assert listener.told == [2, ("a", 70, False)]
-    listener.hearing.word(Standing("b", "unreachable", 9))
+    listener.hearing.word(HostStanding("b", "unreachable", 9))
     assert listener.told[2:] == [("b", 9, False)]
 
 

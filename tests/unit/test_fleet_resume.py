@@ -12,8 +12,8 @@ from remedies.cli import fleet_resume, parser, settings
 from remedies.cli.fleet_resume import RESUMED
 from remedies.errors import InputError, UsageError
 from remedies.fleet import rundir
-from remedies.fleet.host_state import Standing
-from remedies.fleet.rundir import Asked
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.rundir import RunTerms
 from remedies.fleet.runner import Site
 
 
@@ -61,7 +61,7 @@ WORDS: dict[str, tuple[list[str], Any]] = {
 ELSEWHERE = {"resume", "run_dir", "limit", "exclude", "dry_run", "yes", "netns", "json", "plain",
              "no_color", "no_input", "quiet", "verbose"}  # fmt: skip
 """Those that say which run, which of its hosts, and what is shown."""
-BEGAN = Asked(("i",), ("a",), ("100%",), {"remedy_window": "1s"}, undo="all", max_fail=1)
+BEGAN = RunTerms(("i",), ("a",), ("100%",), {"remedy_window": "1s"}, undo="all", max_fail=1)
 
 
 def test_every_option_has_its_line() -> None:
@@ -99,8 +99,8 @@ def test_without_options_it_goes_on_as_it_began(monkeypatch: pytest.MonkeyPatch)
 
 def test_hosts_may_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = ("a", "b", "c")
-    run = rundir.begin(str(tmp_path), Asked(("i",), hosts, ("1",)))
-    run.tell(Standing("a", "confirmed"))
+    run = rundir.begin(str(tmp_path), RunTerms(("i",), hosts, ("1",)))
+    run.tell(HostStanding("a", "confirmed"))
     seen: list[str] = []
 
     def listed(site: Site) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from remedies.errors import InputError
 from remedies.fleet import host_state
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.outcomes import WORST_FIRST
 
 
@@ -29,9 +29,9 @@ def test_the_order_is_the_documented_one() -> None:
 def test_the_last_word_counts(tmp_path: Path) -> None:
     log = str(tmp_path / "log")
     assert host_state.read(log) == {}
-    host_state.append(log, Standing("a", "applied", until="2026-01-01T00:00:00Z"))
-    host_state.append(log, Standing("b", "untouched", 5, "stale\n\x1b[0m"))
-    host_state.append(log, Standing("a", "confirmed", transaction="t", details={"x": [1]}))
+    host_state.append(log, HostStanding("a", "applied", until="2026-01-01T00:00:00Z"))
+    host_state.append(log, HostStanding("b", "untouched", 5, "stale\n\x1b[0m"))
+    host_state.append(log, HostStanding("a", "confirmed", transaction="t", details={"x": [1]}))
     found = host_state.read(log)
     assert [(s.host, s.state) for s in found.values()] == [("a", "confirmed"), ("b", "untouched")]
     assert found["a"].details == {"x": [1]}
@@ -40,7 +40,7 @@ def test_the_last_word_counts(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_does_not_count(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    host_state.append(str(log), Standing("a", "confirmed"))
+    host_state.append(str(log), HostStanding("a", "confirmed"))
     with log.open("a") as file:
         file.write('{"host":"a","sta')
     assert host_state.read(str(log))["a"].state == "confirmed"
@@ -55,7 +55,7 @@ def test_a_log_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 def _write(log: str, name: str) -> None:
     for number in range(50):
-        host_state.append(log, Standing(name, "confirmed", number, "x" * 300))
+        host_state.append(log, HostStanding(name, "confirmed", number, "x" * 300))
 
 
 def test_many_writers_do_not_mix_their_lines(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 from remedies.cli import Terminated, fleet_interrupted, fleet_rollout, parser, settings
 from remedies.fleet import rundir, runner
 from remedies.fleet.apply import APPLYING, CONFIRMING, LEFT, UNDOING
-from remedies.fleet.host_state import Standing
-from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
 
 UNTIL = "2026-01-01T00:00:00Z"
@@ -29,7 +29,7 @@ def args(folder: Path, *words: str) -> argparse.Namespace:
 
 
 def begun(folder: Path, **more: Any) -> Run:
-    return rundir.begin(str(folder), Asked(("h,",), ("a", "b", "c"), ("1",), **more))
+    return rundir.begin(str(folder), RunTerms(("h,",), ("a", "b", "c"), ("1",), **more))
 
 
 def raises(by: BaseException) -> Callable[..., Any]:
@@ -52,7 +52,7 @@ def test_a_signal_between_two_batches_ends_the_rollout(
         plays.append((name, *hosts))
         if len(plays) == 2:
             raise by
-        run.tell(Standing(hosts[0], "confirmed", transaction="T1"))
+        run.tell(HostStanding(hosts[0], "confirmed", transaction="T1"))
         return list(hosts)
 
     monkeypatch.setattr(runner, "play", play)
@@ -69,7 +69,7 @@ def test_a_signal_while_a_resumed_run_waits_begins_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = begun(tmp_path, variables={"remedy_confirm_timeout": 900})
-    run.tell(Standing("a", "applied", message=APPLYING))
+    run.tell(HostStanding("a", "applied", message=APPLYING))
     waited: list[float] = []
 
     def sleep(seconds: float) -> None:
@@ -89,19 +89,22 @@ def test_a_signal_while_a_resumed_run_waits_begins_nothing(
 @pytest.mark.parametrize(
     ("standing", "said"),
     [
-        (Standing("a", "confirmed", transaction="T"), "transaction T stays"),
-        (Standing("a", "applied", until=UNTIL), "undoes itself at 2026-01-01 "),
-        (Standing("a", "applied", until=UNTIL, message=LEFT), "undoes itself at 2026-01-01 "),
-        (Standing("a", "applied", until=UNTIL, message=CONFIRMING), "it stays, or undoes itself"),
-        (Standing("a", "applied", until=UNTIL, message=UNDOING), "at the latest"),
-        (Standing("a", "applied", message=APPLYING, details={"timeout": 30.0}), "itself 30 s"),
-        (Standing("a", "untouched"), "not begun"),
-        (Standing("a", "untouched", 5, "stale", time=UNTIL), "stale"),
-        (Standing("a", "unreachable", 9, "no route", time=UNTIL), "no route"),
-        (Standing("a", "reverted", 7, "undone", time=UNTIL), "undone"),
+        (HostStanding("a", "confirmed", transaction="T"), "transaction T stays"),
+        (HostStanding("a", "applied", until=UNTIL), "undoes itself at 2026-01-01 "),
+        (HostStanding("a", "applied", until=UNTIL, message=LEFT), "undoes itself at 2026-01-01 "),
+        (
+            HostStanding("a", "applied", until=UNTIL, message=CONFIRMING),
+            "it stays, or undoes itself",
+        ),
+        (HostStanding("a", "applied", until=UNTIL, message=UNDOING), "at the latest"),
+        (HostStanding("a", "applied", message=APPLYING, details={"timeout": 30.0}), "itself 30 s"),
+        (HostStanding("a", "untouched"), "not begun"),
+        (HostStanding("a", "untouched", 5, "stale", time=UNTIL), "stale"),
+        (HostStanding("a", "unreachable", 9, "no route", time=UNTIL), "no route"),
+        (HostStanding("a", "reverted", 7, "undone", time=UNTIL), "undone"),
     ],
 )
-def test_each_state_says_what_the_host_does_by_itself(standing: Standing, said: str) -> None:
+def test_each_state_says_what_the_host_does_by_itself(standing: HostStanding, said: str) -> None:
     assert said in fleet_interrupted.state(standing)
 
 

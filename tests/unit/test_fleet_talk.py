@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from remedies.fleet import apply as applying
 from remedies.fleet import calls
 from remedies.fleet.calls import Visit
-from remedies.fleet.host_state import Standing
-from remedies.fleet.remote import BUNDLE_WANTED, Host, Lost, Reply
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.remote import BUNDLE_WANTED, HostLost, RemoteHost, Reply
 from remedies.fleet.request import Approved, Order
 
 DIGEST = "d" * 64
@@ -60,13 +60,13 @@ class Script:
 
 
 def visit(carrier: Script) -> Visit:
-    return Visit("h", Host(carrier, "/nonexistent", DIGEST, "/state/bundle"), Order())
+    return Visit("h", RemoteHost(carrier, "/nonexistent", DIGEST, "/state/bundle"), Order())
 
 
-def apply(script: Script) -> tuple[Standing, list[Standing], list[float]]:
-    said: list[Standing] = []
+def apply(script: Script) -> tuple[HostStanding, list[HostStanding], list[float]]:
+    said: list[HostStanding] = []
     waited: list[float] = []
-    asked = applying.Asked(60, Approved("{}", POLICY))
+    asked = applying.HostTerms(60, Approved("{}", POLICY))
     outcome = applying.apply(visit(script), asked, YES, said.append, waited.append)
     return outcome.standing, said, waited
 
@@ -144,13 +144,13 @@ def test_a_line_that_breaks_is_waited_for_until_the_host_has_made_up_its_mind() 
     for outcome, state, rc in (
         ("reverted", "reverted", 7), ("confirmed", "confirmed", 0), ("applied", "needs-human", 4),
     ):  # fmt: skip
-        last, _, waited = apply(Script(apply=Lost("cut"), history=history(outcome)))
+        last, _, waited = apply(Script(apply=HostLost("cut"), history=history(outcome)))
         assert (last.state, last.rc, last.transaction) == (state, rc, "T2")
         assert waited == [60 + applying.GRACE]
-    last, _, _ = apply(Script(apply=APPLIED, verify=Lost("cut"), history=history("reverted")))
+    last, _, _ = apply(Script(apply=APPLIED, verify=HostLost("cut"), history=history("reverted")))
     assert (last.state, last.rc) == ("reverted", 7)
     nothing = [history("")[0], history("")[0]]
-    last, _, _ = apply(Script(apply=Lost("cut"), history=nothing))
+    last, _, _ = apply(Script(apply=HostLost("cut"), history=nothing))
     assert (last.state, last.rc) == ("untouched", 9)
 
 
@@ -159,19 +159,20 @@ def test_what_others_applied_since_is_not_taken_for_the_change() -> None:
     later = {"transaction": "T3", "kind": "apply", "outcome": "applied"}
     rows = [later, *new["transactions"]]
     after = {"kind": "history", "transactions": rows}
-    for script in (Script(apply=Lost("cut"), history=[old, after]),
-                   Script(apply=APPLIED, verify=Lost("cut"), history=[old, after])):  # fmt: skip
+    for script in (Script(apply=HostLost("cut"), history=[old, after]),
+                   Script(apply=APPLIED, verify=HostLost("cut"),
+                          history=[old, after])):  # fmt: skip
         last, _, _ = apply(script)
         assert (last.state, last.rc, last.transaction) == ("reverted", 7, "T2")
     gone = {"kind": "history", "transactions": [later]}
-    last, _, _ = apply(Script(apply=APPLIED, verify=Lost("cut"), history=[old, gone]))
+    last, _, _ = apply(Script(apply=APPLIED, verify=HostLost("cut"), history=[old, gone]))
     assert (last.state, last.rc) == ("needs-human", 4)
     assert "T2" in last.message
 
 
 def test_a_host_that_stays_away_is_unreachable_and_was_touched() -> None:
-    gone = [history("")[0], Lost("gone")]
-    last, _, _ = apply(Script(apply=Lost("cut"), history=gone))
+    gone = [history("")[0], HostLost("gone")]
+    last, _, _ = apply(Script(apply=HostLost("cut"), history=gone))
     assert (last.state, last.rc, last.details) == ("unreachable", 9, {"touched": True})
 
 
@@ -203,8 +204,8 @@ def test_where_nobody_leads_any_more_nothing_is_begun_and_nothing_confirmed() ->
     for asked, state in ((0, "untouched"), (1, "applied"), (2, "applied")):
         script = Script(apply=APPLIED)
         led = iter([True] * asked + [False])
-        said: list[Standing] = []
-        what = applying.Asked(60, Approved("{}", POLICY))
+        said: list[HostStanding] = []
+        what = applying.HostTerms(60, Approved("{}", POLICY))
         outcome = applying.apply(
             visit(script), what, YES, said.append, lambda _: None, led.__next__
         )
@@ -222,14 +223,14 @@ def test_where_nobody_leads_any_more_nothing_is_begun_and_nothing_confirmed() ->
 @pytest.mark.parametrize("value", [{"a": {}}, "text", 7, ["text"], [[]]])
 def test_an_answer_of_another_shape_is_not_remedys(key: str, value: object) -> None:
     script = Script(scan={"kind": "scan", key: value})
-    answer = Host(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
+    answer = RemoteHost(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
     assert (answer.rc, answer.plain) == (1, {})
     assert "the host's answer is not remedy's" in answer.message
 
 
 def test_an_answer_that_ansible_would_not_hand_on_is_not_taken() -> None:
     script = Script(scan={"kind": "scan", "findings": [FINDING] * 4000})
-    answer = Host(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
+    answer = RemoteHost(script, "/nonexistent", DIGEST, "/state/bundle").ask(["scan"])
     assert (answer.rc, answer.plain) == (1, {})
     assert answer.message.startswith("the host's answer holds 4000 of findings")
 
@@ -241,7 +242,7 @@ def test_a_host_that_applied_and_cannot_be_understood_is_waited_for_like_one_tha
     new = {"transaction": "T2", "kind": "apply", "outcome": "reverted"}
     told = [{"kind": "history", "transactions": rows} for rows in ([old], [new, old])]
     script, waited = Script(apply=Reply(0, MARK + "{", ""), history=told), list[float]()
-    what = applying.Asked(60, Approved("{}", POLICY))
+    what = applying.HostTerms(60, Approved("{}", POLICY))
     found = applying.apply(visit(script), what, YES, lambda _: None, waited.append).standing
     assert (found.state, found.rc, waited) == ("reverted", 7, [60 + applying.GRACE])
     assert "not remedy's" in found.message

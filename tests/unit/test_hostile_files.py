@@ -71,7 +71,7 @@ def test_root_applies_no_plan_that_others_can_write(
 def test_root_obeys_no_policy_that_others_can_write(tmp_path: Path, spoil: Spoil) -> None:
     path = tmp_path / "p.yaml"
     path.write_text("x")
-    place = sources.Place(str(path), "p.yaml", False)
+    place = sources.SourcePlace(str(path), "p.yaml", False)
     assert sources.read(place) == b"x"
     spoil(path)
     with pytest.raises(ConfigError, match=r"p\.yaml"):

@@ -14,7 +14,7 @@ from remedies.transaction import ledger, repair
 from remedies.transaction.audit import Audit, verify, walk
 from remedies.transaction.journal import NAME, Journal, latest, newest_first
 from remedies.transaction.ledger import in_force, to_roll_back, transactions
-from remedies.transaction.run import Checked, apply
+from remedies.transaction.run import CheckedChange, apply
 from remedies.transaction.segments import segments
 from remedies.transaction.undo import roll_back
 
@@ -24,14 +24,14 @@ def filled(folder: Path, *, rotate: bool = False) -> FakeStore:
     store = FakeStore()
     with Journal(str(folder)) as journal:
         for name in ("a", "b"):
-            apply(store, journal, begin(change(name, None, "1")), YES, Checked)
+            apply(store, journal, begin(change(name, None, "1")), YES, CheckedChange)
         found = transactions(latest(str(folder / NAME)))
         name = list(found)[-1]
         back = change("b", "1", None)
         roll_back(store, journal, begin(back, kind="rollback", undoes=(name,)), YES)
         if rotate:
             journal.rotate(ledger.checkpoint(transactions(latest(str(folder / NAME)))))
-        apply(store, journal, begin(change("c", None, "1")), YES, Checked)
+        apply(store, journal, begin(change("c", None, "1")), YES, CheckedChange)
     return store
 
 
@@ -86,7 +86,7 @@ def test_whichever_line_is_lost_the_rest_is_kept_and_the_host_decides(
     assert not audit.open
     assert audit.repairs[0].segments == (NAME,)
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(change("d", None, "1")), YES, Checked)
+        apply(store, journal, begin(change("d", None, "1")), YES, CheckedChange)
     assert set(in_force(transactions(latest(str(path))))) == held | {"d"}
     assert not verify(str(path)).open
 
@@ -120,7 +120,7 @@ def test_garbage_alone_leaves_nothing_and_a_second_repair_is_possible(
     assert in_force(repaired(tmp_path, FakeStore()).ledger) == {}
     store = FakeStore()
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(change("a", None, "1")), YES, Checked)
+        apply(store, journal, begin(change("a", None, "1")), YES, CheckedChange)
     second = Path(segments(str(path))[-1])
     lose(second, line)
     assert set(in_force(repaired(tmp_path, store).ledger)) == {"a"}

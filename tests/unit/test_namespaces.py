@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from remedies.namespaces import containers, find, workers
 from remedies.namespaces.find import Namespace
-from remedies.namespaces.workers import Visit, visit_all
+from remedies.namespaces.workers import WorkerResult, visit_all
 
 ID = "ab" * 32
 
@@ -85,7 +85,7 @@ class TestVisits:
 
     def test_much_is_carried_whole(self) -> None:
         text = "\N{SNOWMAN}\0" * 1_000_000
-        assert visit_all([lambda: text], 10.0) == [Visit(text=text)]
+        assert visit_all([lambda: text], 10.0) == [WorkerResult(text=text)]
 
     def test_a_failure_is_one_visit_s_own(self) -> None:
         def fails() -> str:
@@ -99,10 +99,10 @@ class TestVisits:
             raise RuntimeError
 
         assert visit_all([fails, dies, lambda: "fine", empty], 10.0) == [
-            Visit(failure="no such thing"),
-            Visit(failure="its process was killed"),
-            Visit(text="fine"),
-            Visit(failure="RuntimeError"),
+            WorkerResult(failure="no such thing"),
+            WorkerResult(failure="its process was killed"),
+            WorkerResult(text="fine"),
+            WorkerResult(failure="RuntimeError"),
         ]
 
     def test_one_that_hangs_is_killed_with_what_it_started(self, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ class TestVisits:
                 signal.pause()
 
         done = visit_all([hangs, lambda: "fine"], 0.3)
-        assert done == [Visit(failure="took longer than 0.3 s"), Visit(text="fine")]
+        assert done == [WorkerResult(failure="took longer than 0.3 s"), WorkerResult(text="fine")]
         for pid in pids.read_text().split():
             assert ended(int(pid))
 
@@ -139,7 +139,7 @@ class TestVisits:
     def test_one_that_says_too_much_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers, "_MOST", 1000)
         done = visit_all([lambda: "x" * 3_000_000], 10.0)
-        assert done == [Visit(failure="found more than can be told")]
+        assert done == [WorkerResult(failure="found more than can be told")]
 
     def test_nothing_to_do(self) -> None:
         assert visit_all([], 1.0) == []

@@ -21,9 +21,9 @@ from remedies.facts.routes import Routes
 from remedies.facts.stalls import Stalls
 from remedies.model import Finding, Plan, Rule, Terms, Wanted
 from remedies.operations import apply, confirm, plans, recovery, rollback, session
-from remedies.operations.apply import Request
+from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
-from remedies.operations.session import Session
+from remedies.operations.session import HostSession
 from remedies.planning import planfile
 from remedies.planning.advice import texts
 from remedies.status.harm import Harm
@@ -68,7 +68,7 @@ class Host:
         self.asked: list[Any] = []
         self.shown: list[Plan] = []
         self.said: list[str] = []
-        self.session = Session(
+        self.session = HostSession(
             HOST,
             policy({"cond": Rule("fix", "exposed", ("liberal",))}),
             str(folder),
@@ -100,7 +100,7 @@ class Host:
 
     def apply(self, **given: Any) -> apply.Ended:
         here = session.reread(self.session)
-        ended, _ = apply.apply(here, Request(**given), self.shown.append, self.agree)
+        ended, _ = apply.apply(here, ApplyOptions(**given), self.shown.append, self.agree)
         return apply.finish(here, ended)
 
     def roll_back(self, *, force: bool = False, **which: Any) -> rollback.RolledBack:
@@ -168,7 +168,7 @@ def test_who_does_not_agree_has_changed_nothing(host: Host) -> None:
 
     here = session.reread(host.session)
     with pytest.raises(UsageError):
-        apply.apply(here, Request(), host.shown.append, refuse)
+        apply.apply(here, ApplyOptions(), host.shown.append, refuse)
     assert host.store.writes == []
     assert session.reread(host.session).ledger == {}
 

@@ -18,7 +18,7 @@ from remedies.errors import WriteFailed
 from remedies.fleet import apply as fleet_apply
 from remedies.fleet import calls
 from remedies.fleet.calls import Visit
-from remedies.fleet.host_state import Standing
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.remote import Answer
 from remedies.fleet.request import Order
 from remedies.model import Change, Plan, PolicyRef, Scan
@@ -31,7 +31,7 @@ from remedies.report.formats import html
 from remedies.transaction import adopt, ledger, repair, undo
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.run import Checked, apply, confirm_it
+from remedies.transaction.run import CheckedChange, apply, confirm_it
 from remedies.values import replace
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ class OneAnswer:
         return self.answer
 
 
-def _stands(verb: str, answer: Answer) -> Standing:
+def _stands(verb: str, answer: Answer) -> HostStanding:
     """Return how a host stands after its answer to a verb."""
     visit = Visit("h", cast(Any, OneAnswer(answer)), Order())
     if verb == "apply":
@@ -170,9 +170,9 @@ class Life:
     def apply(self, *, confirm: float = 0.0, wrong: str = "", stuck: bool = False) -> None:
         """Apply; ``stuck``: what is written cannot be put back."""
 
-        def verify() -> Checked:
+        def verify() -> CheckedChange:
             self.store.broken = {"a"} if stuck else set()
-            return Checked(wrong or None)
+            return CheckedChange(wrong or None)
 
         with Journal(str(self.folder)) as journal:
             apply(self.store, journal, BEGIN, YES, verify, confirm=confirm)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.facts import Asking, owners
-from remedies.facts.owners import Line, Owners, Writer, concerning
+from remedies.facts.owners import ConfigLine, Owners, Writer, concerning
 from remedies.facts.writers import KNOWN, Known
 from remedies.model import Host
 from remedies.resources import SCHEMES
@@ -45,7 +45,7 @@ def test_nobody_here_is_nobody_named() -> None:
 
 def test_a_configuration_line_is_named() -> None:
     key = "net/netfilter/nf_conntrack_tcp_be_liberal"
-    line = Line("tuned", "/etc/tuned/x/tuned.conf", 4, key, "0")
+    line = ConfigLine("tuned", "/etc/tuned/x/tuned.conf", 4, key, "0")
     (said,) = concerning(LIBERAL, Owners(lines=(line,)))
     assert said == "tuned sets it to 0 (/etc/tuned/x/tuned.conf:4): change it there"
     assert concerning("nft:inet/remedy_x", Owners(lines=(line,))) == ()

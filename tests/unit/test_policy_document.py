@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from remedies.policy import sources
 from remedies.policy.document import Document, Problems, parse
-from remedies.policy.sources import Place
+from remedies.policy.sources import SourcePlace
 
-PLACE = Place("/etc/remedy/p.yaml", "p.yaml", False)
+PLACE = SourcePlace("/etc/remedy/p.yaml", "p.yaml", False)
 
 
 def read(text: str | bytes) -> Document:

@@ -16,7 +16,7 @@ from remedies.transaction import ledger, rescue
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.memory import Memory
-from remedies.transaction.run import Checked, apply
+from remedies.transaction.run import CheckedChange, apply
 
 CHANGES = tuple(
     Change("f", None, name, "update", "old", "new", "", "exact", "low", "") for name in "ab"
@@ -150,9 +150,9 @@ def test_an_end_that_was_seen_once_counts_whatever_becomes_of_it(
 def test_what_a_living_writer_cannot_undo_is_left_to_its_guard(tmp_path: Path) -> None:
     store, guard = Busy(a="old", b="old"), Watching()
 
-    def busy() -> Checked:
+    def busy() -> CheckedChange:
         store.refuses = 1
-        return Checked("still there")
+        return CheckedChange("still there")
 
     for lives, outcome in ((True, None), (False, "incomplete")):
         guard.lives, store.states = lives, {"a": "old", "b": "old"}

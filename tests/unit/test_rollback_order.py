@@ -11,11 +11,11 @@ from fake_store import YES, FakeStore
 
 from remedies.errors import Locked, RemedyError
 from remedies.operations import recovery, rollback
-from remedies.operations.session import Session, reread, unfinished_lines
+from remedies.operations.session import HostSession, reread, unfinished_lines
 from remedies.transaction import guard, ledger, state, undo
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Pending, Transaction
-from remedies.transaction.run import Checked, apply
+from remedies.transaction.run import CheckedChange, apply
 from remedies.values import replace
 
 FIRST, SECOND, OTHER = change("a", "0", "1"), change("a", "1", "2"), change("b", "0", "1")
@@ -34,25 +34,33 @@ def test_one_that_shares_nothing_with_newer_ones_may_go_first() -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Session:
+def here(tmp_path: Path) -> HostSession:
     """Give a session with a journal in which a transaction waits to be confirmed."""
-    made = Session(HOST, policy(), str(tmp_path), {}, {})
+    made = HostSession(HOST, policy(), str(tmp_path), {}, {})
     folder = state.prepare(made.state_dir, HOST.netns)
     with Journal(folder) as journal:
-        apply(FakeStore(a="0"), journal, begin(FIRST), YES, Checked, arm=Watching(), confirm=600.0)
+        apply(
+            FakeStore(a="0"),
+            journal,
+            begin(FIRST),
+            YES,
+            CheckedChange,
+            arm=Watching(),
+            confirm=600.0,
+        )
     return reread(made)
 
 
 def recover(
-    here: Session, monkeypatch: pytest.MonkeyPatch, store: FakeStore, *, lives: bool
-) -> Session:
+    here: HostSession, monkeypatch: pytest.MonkeyPatch, store: FakeStore, *, lives: bool
+) -> HostSession:
     monkeypatch.setattr(guard, "alive", lambda *_: lives)
     with Journal(here.folder) as journal:
         return recovery.recover(replace(here, store=store), journal)
 
 
 def test_one_that_waits_is_left_alone_and_named(
-    here: Session, monkeypatch: pytest.MonkeyPatch
+    here: HostSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FakeStore(a="1")
     (txn,) = here.ledger
@@ -63,7 +71,7 @@ def test_one_that_waits_is_left_alone_and_named(
 
 
 def test_one_that_waits_without_a_guard_is_undone(
-    here: Session, monkeypatch: pytest.MonkeyPatch
+    here: HostSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = FakeStore(a="1")
     (txn,) = here.ledger
@@ -97,7 +105,7 @@ def test_how_an_unfinished_one_stands(
 
 
 def test_the_reason_of_an_undoing_is_on_record(
-    here: Session, monkeypatch: pytest.MonkeyPatch
+    here: HostSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (entry,) = here.ledger.values()
     with Journal(here.folder) as journal:
@@ -106,7 +114,7 @@ def test_the_reason_of_an_undoing_is_on_record(
 
 
 def test_what_waits_may_be_confirmed_with_and_without_its_guard(
-    here: Session, monkeypatch: pytest.MonkeyPatch
+    here: HostSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (txn,) = here.ledger
     for lives in (True, False):

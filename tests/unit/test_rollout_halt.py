@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from fake_store import YES
 
-from remedies.fleet.host_state import Standing
-from remedies.fleet.rollout import Rollout
-from remedies.fleet.rundir import Asked, Run
+from remedies.fleet.host_state import HostStanding
+from remedies.fleet.rollout import RunningRollout
+from remedies.fleet.rundir import Run, RunTerms
 
 HOSTS = ("a", "b", "c", "d")
 
 
 def halts(bad: int, *, failed: int | None = None, fail: int = 0, percent: float = 0.0) -> bool:
     """Tell whether a batch of four of which ``bad`` fail stops a rollout."""
-    asked = Asked((), HOSTS, (), max_fail=fail, max_fail_percentage=percent)
-    rollout = Rollout(Run("/nowhere/run", asked), YES, lambda _: None)
-    now = {h: Standing(h, "needs-human" if i < bad else "confirmed", rc=4 if i < bad else 0)
+    asked = RunTerms((), HOSTS, (), max_fail=fail, max_fail_percentage=percent)
+    rollout = RunningRollout(Run("/nowhere/run", asked), YES, lambda _: None)
+    now = {h: HostStanding(h, "needs-human" if i < bad else "confirmed", rc=4 if i < bad else 0)
            for i, h in enumerate(HOSTS)}  # fmt: skip
     return bool(rollout._why_halt(HOSTS, HOSTS[:bad], bad if failed is None else failed, now))
 

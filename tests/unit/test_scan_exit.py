@@ -41,7 +41,7 @@ def test_only_strict_fails_for_what_could_not_be_judged() -> None:
 
 
 def test_what_was_not_read_is_said_unless_a_finding_says_it() -> None:
-    here = session.Session(HOST, policy(), "", {}, {})
+    here = session.HostSession(HOST, policy(), "", {}, {})
     cut = "flows: the first 10000 of 20000 were read"
     seen = facts(Flows(unread=(cut,)), Sysctl())
     _, warnings = session.judge(here, seen)

@@ -12,11 +12,11 @@ from remedies.model import Verdict
 from remedies.netfilter.bypass import Bypass
 from remedies.operations import standing
 from remedies.operations.outlook import Outlook
-from remedies.operations.standing import Standing
+from remedies.operations.standing import HostStatus
 from remedies.status.in_force import InForce
 from remedies.values import replace
 
-WELL = Standing((InForce("t1", "f", "a", "ours"),), Outlook((), ()), {}, ())
+WELL = HostStatus((InForce("t1", "f", "a", "ours"),), Outlook((), ()), {}, ())
 
 
 def test_what_is_ours_and_over_is_well() -> None:

@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 
-from remedies.facts.tap import _Listening
+from remedies.facts.tap import _TapListener
 from remedies.netlink.flow import Flow, Tuple
 from remedies.tap.lookups import owner
 from remedies.tap.packets import RESET
@@ -27,7 +27,7 @@ def test_the_owner_is_the_end_that_nat_would_have_sent_it_to() -> None:
 
 def heard(local: set[str], flow: Optional[Flow]) -> SimpleNamespace:
     """Return what is noted of a reset of this host that answers the server's segment."""
-    tap = object.__new__(_Listening)
+    tap = object.__new__(_TapListener)
     tap._tap = SimpleNamespace(origin=SimpleNamespace(local=lambda: frozenset(local)))  # type: ignore[assignment]
     tap._questions = SimpleNamespace(flow=lambda *_: flow, open=True)  # type: ignore[assignment]
     entry = SimpleNamespace(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from remedies.netlink.flow import Tuple
 from remedies.tap import program as bpf
 from remedies.tap.packets import REFUSAL, REFUSED, RESET, SYN, Heard, key, spell
-from remedies.tap.tally import Entry, Tally
+from remedies.tap.tally import Tally, TallyEntry
 from remedies.values import replace
 
 HOST, OTHERHOST, OUTGOING = 0, 3, 4
@@ -178,13 +178,13 @@ def test_a_packet_that_is_cut_short_has_no_key(way: Tuple) -> None:
     assert key(unreachable(way.destination, way.source, udp(other)), False) is None
 
 
-def entry(tally: Tally, made: bytes, time: float = 0.0) -> Entry | None:
+def entry(tally: Tally, made: bytes, time: float = 0.0) -> TallyEntry | None:
     """Do as a listener does; None where a new key is not admitted."""
     found = tally.find(made)
     if found is None:
         if not tally.admit(made[0], time):
             return None
-        found = Entry(spell(made), RESET, time)
+        found = TallyEntry(spell(made), RESET, time)
         tally.add(made, found)
     return found
 

@@ -16,7 +16,7 @@ from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.run import Checked, apply
+from remedies.transaction.run import CheckedChange, apply
 from remedies.transaction.store import Result, apart, new_id
 from remedies.values import replace
 
@@ -33,8 +33,8 @@ def transactions(folder: Path) -> dict[str, Transaction]:
     return ledger.transactions(records(str(folder / "journal.jsonl")))
 
 
-def fine() -> Checked:
-    return Checked()
+def fine() -> CheckedChange:
+    return CheckedChange()
 
 
 TWO = (change("a", None, "1"), change("b", "old", "new"))
@@ -104,7 +104,7 @@ def test_a_failed_verification_undoes_everything(tmp_path: Path) -> None:
     store = FakeStore(b="old")
     with Journal(str(tmp_path)) as journal:
         result = apply(
-            store, journal, begin(*TWO), YES, lambda: Checked("the fault is still there")
+            store, journal, begin(*TWO), YES, lambda: CheckedChange("the fault is still there")
         )
     assert (result.outcome, result.reason) == ("rolled-back", "the fault is still there")
     assert store.states == {"a": None, "b": "old"}
@@ -113,7 +113,7 @@ def test_a_failed_verification_undoes_everything(tmp_path: Path) -> None:
 def test_an_interruption_undoes_everything_and_goes_on(tmp_path: Path) -> None:
     store = FakeStore(b="old")
 
-    def interrupted() -> Checked:
+    def interrupted() -> CheckedChange:
         raise KeyboardInterrupt
 
     with Journal(str(tmp_path)) as journal, pytest.raises(KeyboardInterrupt):
@@ -126,9 +126,9 @@ def test_an_interruption_undoes_everything_and_goes_on(tmp_path: Path) -> None:
 def test_what_cannot_be_undone_is_said(tmp_path: Path) -> None:
     store = FakeStore(b="old")
 
-    def break_a() -> Checked:
+    def break_a() -> CheckedChange:
         store.broken = {"a"}
-        return Checked("still there")
+        return CheckedChange("still there")
 
     with Journal(str(tmp_path)) as journal:
         result = apply(store, journal, begin(*TWO), YES, break_a)

@@ -17,7 +17,7 @@ from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo
 from remedies.transaction.journal import NAME, Journal, latest, records
 from remedies.transaction.ledger import Begin, Pending, Transaction, situation
-from remedies.transaction.run import Checked, apply, confirm_it
+from remedies.transaction.run import CheckedChange, apply, confirm_it
 from remedies.values import replace
 
 
@@ -40,7 +40,7 @@ MIXED = (change("file", None, "text", boot=True), change("a", "0", "1"), change(
 
 def waiting(folder: Path, store: FakeStore) -> Transaction:
     with Journal(str(folder)) as journal:
-        result = apply(store, journal, begin(*MIXED), YES, Checked, confirm=60)
+        result = apply(store, journal, begin(*MIXED), YES, CheckedChange, confirm=60)
     assert result.outcome == "applied"
     assert result.pending is not None
     (entry,) = read(folder).values()
@@ -83,7 +83,7 @@ def test_boot_files_come_last_and_only_once_it_is_confirmed(tmp_path: Path) -> N
 def test_without_a_confirmation_boot_files_come_last_too(tmp_path: Path) -> None:
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        assert apply(store, journal, begin(*MIXED), YES, Checked).outcome == "applied"
+        assert apply(store, journal, begin(*MIXED), YES, CheckedChange).outcome == "applied"
     assert [address for address, _ in store.writes] == ["a", "b", "file"]
 
 
@@ -118,7 +118,7 @@ def test_a_confirmation_whose_end_was_on_disk_and_not_acknowledged_waits_on(
 
 def applied(folder: Path, store: FakeStore, *changes: Change) -> None:
     with Journal(str(folder)) as journal:
-        assert apply(store, journal, begin(*changes), YES, Checked).outcome == "applied"
+        assert apply(store, journal, begin(*changes), YES, CheckedChange).outcome == "applied"
 
 
 def test_what_an_apply_has_given_back_is_in_force_no_more(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_after_a_restart_only_boot_files_are_put_back(tmp_path: Path) -> None:
 def test_a_rollback_cut_short_by_a_restart_is_closed(tmp_path: Path) -> None:
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        txn = apply(store, journal, begin(*MIXED), YES, Checked).transaction
+        txn = apply(store, journal, begin(*MIXED), YES, CheckedChange).transaction
         steps = tuple(c.reversed() for c in reversed(MIXED))
         journal.append("begin", "r", begin(*steps, kind="rollback", undoes=(txn,)).plain())
     store.states.update(a="set at boot", b=None)
@@ -207,7 +207,7 @@ def test_a_checkpoint_says_what_all_segments_before_it_say(
                     if after != store.read(address)
                 )
                 if changes:
-                    apply(store, journal, begin(*changes), YES, Checked)
+                    apply(store, journal, begin(*changes), YES, CheckedChange)
             elif left := ledger.to_roll_back(found):
                 txn, standing = next(iter(left.items()))
                 steps_back = tuple(c.reversed() for c in reversed(standing))

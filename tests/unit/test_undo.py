@@ -17,7 +17,7 @@ from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo, undofile
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.run import Checked, apply
+from remedies.transaction.run import CheckedChange, apply
 from remedies.transaction.store import Result
 from remedies.values import replace
 
@@ -48,7 +48,7 @@ def undone(folder: Path, store: FakeStore, *, fails: str = "c") -> Result:
     """Apply three changes of which one cannot be written."""
     store.broken = {fails}
     with Journal(str(folder)) as journal:
-        return apply(store, journal, begin(*THREE), YES, Checked)
+        return apply(store, journal, begin(*THREE), YES, CheckedChange)
 
 
 def test_the_newest_change_is_put_back_first(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_any_error_of_a_driver_leaves_the_others_to_be_put_back(tmp_path: Path, 
     store.before_write = fail
     with Journal(str(tmp_path)) as journal:
         store.broken = {"c"} if way == "undo" else set()
-        result = apply(store, journal, begin(*THREE), YES, Checked)
+        result = apply(store, journal, begin(*THREE), YES, CheckedChange)
         if way == "rollback":
             step = begin(*back(*THREE), kind="rollback", undoes=(result.transaction,))
             result = undo.roll_back(store, journal, step, YES)
@@ -101,7 +101,7 @@ def test_what_a_lossy_restore_leaves_behind_is_no_failure(
         store.before_write = lambda at: (
             store.clamped.update(a="an empty table") if store.states.get("a") == "1" else None
         )
-        result = apply(store, journal, begin(first, THREE[2]), YES, Checked)
+        result = apply(store, journal, begin(first, THREE[2]), YES, CheckedChange)
         if way == "rollback":
             step = begin(*back(first, THREE[2]), kind="rollback", undoes=(result.transaction,))
             result = undo.roll_back(store, journal, step, YES)
@@ -120,7 +120,7 @@ def test_the_way_back_without_the_tool_goes_once_all_is_back(tmp_path: Path, stu
     if stuck:
         store.before_write = lambda at: store.states.update(a="theirs") if at == "c" else None
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(*THREE), YES, Checked, arm=arm)
+        apply(store, journal, begin(*THREE), YES, CheckedChange, arm=arm)
     assert len(list(tmp_path.glob("undo-*.sh"))) == stuck
 
 
@@ -130,7 +130,7 @@ def test_the_first_reason_why_the_end_is_not_on_record_is_told(tmp_path: Path) -
     store.broken = {"c"}
     with Full(str(tmp_path)) as journal:
         journal.room = 3  # begin and two writes
-        result = apply(store, journal, begin(*THREE), YES, Checked, arm=guard)
+        result = apply(store, journal, begin(*THREE), YES, CheckedChange, arm=guard)
     assert store.states == {"a": "0", "b": None, "c": "old"}
     assert result.unrecorded == f"{tmp_path / NAME}: {os.strerror(errno.ENOSPC)}"
     assert guard.told == []
@@ -141,7 +141,7 @@ def test_the_guard_of_a_rollback_stays_until_its_end_is_on_record(tmp_path: Path
     for room, told in ((1, []), (1000, ["dismiss"])):
         guard = Watching()
         with Full(str(tmp_path)) as journal:
-            done = apply(store, journal, begin(*THREE), YES, Checked)
+            done = apply(store, journal, begin(*THREE), YES, CheckedChange)
             journal.room = room
             step = begin(*back(*THREE), kind="rollback", undoes=(done.transaction,))
             result = undo.roll_back(store, journal, step, YES, arm=guard)
@@ -153,7 +153,7 @@ def test_a_rollback_cut_short_goes_on_where_it_stood(tmp_path: Path) -> None:
     """What it had put back before is not looked at again: somebody may have changed it since."""
     store = FakeStore(a="0", c="old")
     with Journal(str(tmp_path)) as journal:
-        done = apply(store, journal, begin(*THREE), YES, Checked)
+        done = apply(store, journal, begin(*THREE), YES, CheckedChange)
         step = begin(*back(*THREE), kind="rollback", undoes=(done.transaction,))
         journal.append("begin", "r", step.plain())
         store.write("c", "old")
@@ -192,7 +192,7 @@ def test_an_undoing_cut_short_goes_on_where_it_stood(tmp_path: Path) -> None:
 def test_reverted_is_what_nobody_confirmed(tmp_path: Path, why: str, outcome: str) -> None:
     store = FakeStore(a="0", c="old")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(*THREE), YES, Checked, confirm=60)
+        apply(store, journal, begin(*THREE), YES, CheckedChange, confirm=60)
         (entry,) = entries(tmp_path).values()
         assert undo.recover(store, journal, entry, why, YES).outcome == outcome
     assert entries(tmp_path)[entry.id].outcome == outcome
@@ -204,7 +204,7 @@ def test_a_boot_file_that_somebody_changed_before_the_restart_stays_and_is_named
     file = replace(change("file", None, "ours"), boot=True)
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(THREE[0], file), YES, Checked, confirm=60)
+        apply(store, journal, begin(THREE[0], file), YES, CheckedChange, confirm=60)
         (entry,) = entries(tmp_path).values()
         store.states.update(a="0", file="theirs")
         entry = replace(entry, confirming=True)

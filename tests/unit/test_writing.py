@@ -16,7 +16,7 @@ from remedies.model import Change
 from remedies.transaction import ledger
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
-from remedies.transaction.run import Checked, apply, confirm_it, deadline
+from remedies.transaction.run import CheckedChange, apply, confirm_it, deadline
 from remedies.values import replace
 
 STOPS = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -48,14 +48,14 @@ def test_a_guard_is_dismissed_at_the_end_and_told_where_it_waits(tmp_path: Path)
     for confirm, told in ((0.0, ["dismiss"]), (60.0, ["waits"])):
         guard, store = Watching(), FakeStore(a="0")
         with Journal(str(tmp_path)) as journal:
-            apply(store, journal, begin(ONE), YES, Checked, arm=guard, confirm=confirm)
+            apply(store, journal, begin(ONE), YES, CheckedChange, arm=guard, confirm=confirm)
         assert guard.told == told
 
 
 def test_a_guard_is_dismissed_after_an_undoing_that_is_on_record(tmp_path: Path) -> None:
     guard, store = Watching(), FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(ONE), YES, lambda: Checked("still there"), arm=guard)
+        apply(store, journal, begin(ONE), YES, lambda: CheckedChange("still there"), arm=guard)
     assert (store.states, guard.told) == ({"a": "0"}, ["dismiss"])
 
 
@@ -65,7 +65,7 @@ def test_after_an_interruption_the_guard_stays_until_the_end_is_on_record(
 ) -> None:
     guard, store = Watching(), FakeStore(a="0")
 
-    def interrupted() -> Checked:
+    def interrupted() -> CheckedChange:
         raise KeyboardInterrupt
 
     with Full(str(tmp_path)) as journal:
@@ -79,7 +79,9 @@ def test_a_verification_that_cannot_be_recorded_undoes_everything(tmp_path: Path
     store = FakeStore(a="0")
     with Full(str(tmp_path)) as journal:
         journal.room = 2
-        result = apply(store, journal, begin(ONE), YES, lambda: Checked(record={"verified": []}))
+        result = apply(
+            store, journal, begin(ONE), YES, lambda: CheckedChange(record={"verified": []})
+        )
     assert (result.outcome, store.states) == ("rolled-back", {"a": "0"})
     assert "No space left" in result.reason
 
@@ -89,7 +91,7 @@ def test_a_writer_is_not_stopped_half_way_but_can_be_interrupted(tmp_path: Path)
     store.before_write = lambda _: seen.append(masked())
     before = masked()
     with Journal(str(tmp_path)) as journal:
-        apply(store, journal, begin(ONE), YES, Checked)
+        apply(store, journal, begin(ONE), YES, CheckedChange)
     assert seen[0] >= STOPS
     assert not ENDS & seen[0]
     assert masked() == before
@@ -97,7 +99,7 @@ def test_a_writer_is_not_stopped_half_way_but_can_be_interrupted(tmp_path: Path)
 
 def waiting(folder: Path, store: FakeStore) -> Transaction:
     with Journal(str(folder)) as journal:
-        apply(store, journal, begin(ONE, *FILES), YES, Checked, confirm=60)
+        apply(store, journal, begin(ONE, *FILES), YES, CheckedChange, confirm=60)
     return only(folder)
 
 

@@ -29,7 +29,7 @@ from remedies.errors import UsageError
 
 if TYPE_CHECKING:
     from remedies.lab.story import Story
-    from remedies.lab.world import Outcome, World
+    from remedies.lab.world import TrafficOutcome, World
 
 
 class Scenario(Protocol):
@@ -44,7 +44,7 @@ class Scenario(Protocol):
     def build(self, world: World) -> None:
         """Fill an empty world."""
 
-    def traffic(self, world: World) -> Outcome:
+    def traffic(self, world: World) -> TrafficOutcome:
         """Try once whether the connection lives."""
 
     def story(self, story: Story) -> None:

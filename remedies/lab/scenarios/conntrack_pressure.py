@@ -15,7 +15,7 @@ from __future__ import annotations
 from remedies.lab import datagram, flow_table, required
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "conntrack-pressure"
 VERDICT = "active"
@@ -35,7 +35,7 @@ def build(world: World) -> None:
     flow_table.fill(world, at.uplink, BUSY, FEW if world.options.healthy else 0)
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Ask the server outside from the container: a new flow, through NAT."""
     at = addresses(world)
     return datagram.ask(world, "client", at.family, at.server, datagram.PORT)

@@ -14,7 +14,7 @@ import socket
 
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "idle-timeout"
 VERDICT = "active"
@@ -37,7 +37,7 @@ def build(world: World) -> None:
         world.start(role, ["remedies.lab.notifier", name, at.server, str(PORT), str(PAUSE)])
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Wait for the server on one more connection."""
     at = addresses(world)
     with world.socket("client", at.family, socket.SOCK_STREAM) as client:
@@ -46,8 +46,8 @@ def traffic(world: World) -> Outcome:
             client.connect((at.server, PORT))
             heard = client.recv(10)
         except OSError as error:
-            return Outcome(False, f"nothing from the server: {error.strerror or error}")
-    return Outcome(heard == b"notice", f"{len(heard)} bytes from the server")
+            return TrafficOutcome(False, f"nothing from the server: {error.strerror or error}")
+    return TrafficOutcome(heard == b"notice", f"{len(heard)} bytes from the server")
 
 
 def story(story: Story) -> None:

@@ -18,7 +18,7 @@ from remedies.lab.datagram import ask
 from remedies.lab.firewall import Firewall
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "notrack-breaks-nat"
 VERDICT = "proven"
@@ -45,7 +45,7 @@ def build(world: World) -> None:
     world.start("client", ["remedies.lab.udp_server", at.client, str(PORT)])
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Ask the published service twice, from outside."""
     at = addresses(world)
     return ask(world, "server", at.family, at.uplink, PORT)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from remedies.lab.scenarios import tcp_invalid_reset
 from remedies.lab.scenarios.tcp_invalid_reset import ABOVE, CONDITION, FIXES, HEALTHY, VERDICT
 from remedies.lab.story import Story
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 __all__ = ["CONDITION", "FIXES", "HEALTHY", "VERDICT", "build", "look", "story", "traffic"]
 
@@ -23,7 +23,7 @@ build = tcp_invalid_reset.build
 look = tcp_invalid_reset.look
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Run one transfer with the segment that the world's options ask for in its middle."""
     if world.options.healthy:
         return tcp_invalid_reset.traffic(world)

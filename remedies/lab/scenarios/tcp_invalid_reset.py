@@ -18,7 +18,7 @@ import socket
 from remedies.lab.segment import Ear, Position, forge
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "tcp-invalid-reset"
 VERDICT = "proven"
@@ -42,7 +42,7 @@ def build(world: World) -> None:
     container_host(world)
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Run one transfer with the segment that the world's options ask for in its middle."""
     if not world.options.healthy:
         return transfer(world, sequence=ABOVE)
@@ -54,7 +54,7 @@ def traffic(world: World) -> Outcome:
 
 def transfer(
     world: World, sequence: int = 0, acknowledge: int = 0, *, published: bool = False
-) -> Outcome:
+) -> TrafficOutcome:
     """Echo ``CHUNKS`` chunks; halfway the server's side sends one segment that is off.
 
     ``sequence`` and ``acknowledge`` say by how many bytes; both 0: no such segment. With
@@ -100,9 +100,9 @@ def transfer(
         except OSError as error:
             ear.listen()
             reason = error.strerror or str(error) or type(error).__name__
-            return Outcome(False, f"{_amount(echoed)}: {reason}", ear.resets)
+            return TrafficOutcome(False, f"{_amount(echoed)}: {reason}", ear.resets)
         ear.listen()
-        return Outcome(True, _amount(echoed), ear.resets)
+        return TrafficOutcome(True, _amount(echoed), ear.resets)
 
 
 def _amount(echoed: int) -> str:

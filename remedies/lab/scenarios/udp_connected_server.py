@@ -18,7 +18,7 @@ from remedies.lab import datagram
 from remedies.lab.datagram import PATIENCE, QUESTIONS
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "udp-connected-server"
 VERDICT = "proven"
@@ -48,7 +48,7 @@ def _ear(world: World) -> str:
     return f"{world.folder}/heard"
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Send twice, as the client that netcat is connected to, or as a new one.
 
     Alive when netcat prints both.
@@ -65,10 +65,12 @@ def traffic(world: World) -> Outcome:
             for number in range(1, QUESTIONS + 1):
                 failure = _attempt(client, ear, f"line {number}\n".encode())
                 if failure:
-                    return Outcome(False, f"datagram {number} to {at.uplink}:{PORT}: {failure}")
+                    return TrafficOutcome(
+                        False, f"datagram {number} to {at.uplink}:{PORT}: {failure}"
+                    )
         finally:
             os.unlink(path)
-    return Outcome(True, f"netcat printed {QUESTIONS} of {QUESTIONS} datagrams")
+    return TrafficOutcome(True, f"netcat printed {QUESTIONS} of {QUESTIONS} datagrams")
 
 
 def _attempt(client: socket.socket, ear: socket.socket, line: bytes) -> str:

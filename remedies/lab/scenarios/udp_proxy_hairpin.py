@@ -13,7 +13,7 @@ from __future__ import annotations
 from remedies.lab.datagram import ask_uplink
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "udp-proxy-hairpin"
 VERDICT = "proven"
@@ -44,7 +44,7 @@ def build(world: World) -> None:
     world.start("host", ["remedies.lab.docker_proxy", where, str(PORT), other, str(PORT)])
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Ask the published port of the host's uplink address twice, from the first container."""
     return ask_uplink(world, PORT)
 

@@ -18,7 +18,7 @@ from remedies.lab import datagram
 from remedies.lab.datagram import PATIENCE, QUESTIONS
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Outcome, World
+from remedies.lab.world import TrafficOutcome, World
 
 CONDITION = "udp-reply-source"
 VERDICT = "proven"
@@ -44,7 +44,7 @@ def _ear(world: World) -> str:
     return f"{world.folder}/taken"
 
 
-def traffic(world: World) -> Outcome:
+def traffic(world: World) -> TrafficOutcome:
     """Send twice from the container; await the acknowledgment, or (healthy) only the taking."""
     at = addresses(world)
     if not world.options.healthy:
@@ -60,11 +60,13 @@ def traffic(world: World) -> Outcome:
             for number in range(1, QUESTIONS + 1):
                 client.send(f"<13>line {number}".encode())
                 if not select.select([ear], [], [], PATIENCE)[0]:
-                    return Outcome(False, f"line {number} to {at.uplink}:{PORT} was not taken")
+                    return TrafficOutcome(
+                        False, f"line {number} to {at.uplink}:{PORT} was not taken"
+                    )
                 ear.recv(65536)
         finally:
             os.unlink(path)
-    return Outcome(True, f"{QUESTIONS} of {QUESTIONS} lines to {at.uplink}:{PORT} taken")
+    return TrafficOutcome(True, f"{QUESTIONS} of {QUESTIONS} lines to {at.uplink}:{PORT} taken")
 
 
 def story(story: Story) -> None:
