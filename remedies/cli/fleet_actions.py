@@ -19,6 +19,7 @@ from remedies.cli.parser import warn
 from remedies.errors import InputError
 from remedies.fleet import host_state, plans, records, rundir
 from remedies.fleet.actions import ACTIONS
+from remedies.fleet.host_state import HostStanding
 from remedies.fleet.plans import Index
 from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
@@ -120,9 +121,14 @@ def _write(
     question = ACTIONS[args.action].question.format(len(hosts))
     agreed = None if args.dry_run else ask(args, question, "hosts")
     run = None if agreed is None else _begun(args, site, hosts, variables, agreed)
+
+    def note(standing: HostStanding) -> None:
+        if rollout is not None and agreed is not None:
+            rollout.tell(replace(standing, transaction=(among or {}).get(standing.host)))
+
     with View(args, run.id if run else "") as view:
         try:
-            found = play(args, args.action, site, hosts, variables, view, agreed, run)
+            found = play(args, args.action, site, hosts, variables, view, agreed, run, note)
         except Stopped as stopped:
             stopped.folder = run.folder if run else ""
             raise
@@ -131,8 +137,6 @@ def _write(
         run.finish({"halted": "", "exit": code, "hosts": rundir.counts(found.values())})
         if rollout is not None:
             records.copy(run, rollout)
-            for host, standing in found.items():
-                rollout.tell(replace(standing, transaction=(among or {}).get(host)))
     if args.dry_run and ACTIONS[args.action].dry:
         view.groups(plans.grouped(*plans.heard(found)))
     view.states(found, folder=run.folder if run else "")

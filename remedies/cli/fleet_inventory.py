@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
 from remedies.cli.fleet_interrupted import Stopped
@@ -74,11 +74,13 @@ def play(
     view: View,
     agreed: Optional[Consent] = None,
     run: Optional[Run] = None,
+    note: Callable[[HostStanding], None] = lambda _: None,
 ) -> dict[str, HostStanding]:
     """Run one playbook; return every host's word.
 
     ``hosts``: these alone; None: all that the site means. Nothing is written without ``agreed``.
-    ``run`` keeps each word, and what the hosts say of themselves. Raises Stopped where a signal
+    ``run`` keeps each word, and what the hosts say of themselves; ``note`` takes the last word of
+    each host as it comes. Raises Stopped where a signal
     ends it while hosts write, with the words that were heard.
     """
     found: dict[str, HostStanding] = {}
@@ -87,6 +89,7 @@ def play(
         found[standing.host] = standing
         if run is not None and not noted:
             run.tell(standing)
+        note(standing)
         view.host(standing)
 
     if run is not None:

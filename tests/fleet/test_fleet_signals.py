@@ -113,7 +113,7 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     commands, said, ends = STAGES[stage]
     there = programs(hosts[1])
     with rolling(fleet, "--yes") as controller:
-        gate.pass_on(commands)
+        gate.pass_on(1 + commands)  # the first one is its plan
         controller.send_signal(number)
         out, err = controller.communicate(timeout=30)
     assert controller.returncode == SIGNALS[number], out + err
