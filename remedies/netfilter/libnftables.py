@@ -102,6 +102,25 @@ def list_table(family: str, name: str, *, stateless: bool = True) -> Optional[li
         raise
 
 
+def table_text(family: str, name: str) -> str:
+    """Return a table as nft's own words, counters left out; raise Unreadable."""
+    return _words_of(f"list table {family} {name}")
+
+
+def run_text(text: str) -> None:
+    """Execute commands in nft's own words as one transaction; raise Unreadable."""
+    _words_of(text)
+
+
+def _words_of(text: str) -> str:
+    nft = _context(_library(), stateless=True, dry_run=False)
+    nft.set_json_output(False)
+    code, output, error = nft.cmd(text)
+    if code != 0:
+        raise Unreadable(f"nft: {_words(str(error))}")
+    return str(output)
+
+
 def run(commands: list[Command]) -> None:
     """Execute commands as one transaction; raise WriteFailed with nft's words."""
     try:
