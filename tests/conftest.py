@@ -1,7 +1,4 @@
-"""What holds for every test: which of them share a process, and that none is skipped.
-
-As root a skip is a failure. Signals do what they do by default.
-"""
+"""What holds for every test: as root nothing is skipped, and signals do what they do."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import functools
 import os
 import signal
 from collections.abc import Generator
-from typing import Any
 
 import drop_first
 import pytest
@@ -43,40 +39,6 @@ def _with_policy() -> dict[str, str]:
 
 
 world.child_environment = _with_policy
-
-
-_FIRST = ("fleet", "systemd", "docker", "userland", "browser")
-"""Folders whose files take long, so that none is left for the end."""
-_TOGETHER = ("docker", "userland")
-"""Folders whose tests share what takes long to start: a daemon, a root folder."""
-
-
-def _folder(nodeid: str) -> str:
-    return nodeid.partition("::")[0].split("/")[-2]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Let each of several processes run whole files, because the tests of one share worlds.
-
-    In the order of :func:`pytest_collection_modifyitems`.
-    """
-    from xdist.scheduler import LoadScopeScheduling  # only 'make test' needs pytest-xdist
-
-    class ByWorld(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            folder = _folder(nodeid)
-            return folder if folder in _TOGETHER else nodeid.partition("::")[0]
-
-    config.option.loadscopereorder = False
-    return ByWorld(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long."""
-    names = [_folder(item.nodeid) for item in items]
-    ranks = [_FIRST.index(name) if name in _FIRST else len(_FIRST) for name in names]
-    items[:] = [item for _, item in sorted(zip(ranks, items), key=lambda pair: pair[0])]
 
 
 @pytest.fixture(autouse=True)

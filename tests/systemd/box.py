@@ -40,11 +40,18 @@ class Box:
     def policy(self, *fixes: str, every: bool = False, **settings: Any) -> None:
         """Write the policy: the default one, but lasting, and with these fixes in this order.
 
-        The first that is not refused is used, or with ``every`` all of them.
+        The first that is not refused is used, or with ``every`` all of them; that ``invalid-drop``
+        may do harm is accepted.
         """
         base = policy.load(("default",))
         if fixes:
-            rule = replace(base.rules["tcp-invalid-reset"], mode="fix", fixes=fixes, every=every)
+            rule = replace(
+                base.rules["tcp-invalid-reset"],
+                mode="fix",
+                fixes=fixes,
+                every=every,
+                accept_harm=tuple(name for name in fixes if name == "invalid-drop"),
+            )
             base = replace(base, rules={**base.rules, "tcp-invalid-reset": rule})
         wanted = replace(base, **{"persist": True, **settings})
         self.write("/etc/test-policy.json", policy.to_compiled(wanted))

@@ -24,12 +24,14 @@ ROUNDS = range(5)
 WALL = """\
 table ip wall {
     chain input {
-        type filter hook input priority filter; policy accept;
+        type filter hook prerouting priority mangle; policy accept;
         tcp sport 22 ct state untracked counter drop
     }
 }
 """
-"""A firewall that knows tracked connections alone: what is taken out of conntrack is cut."""
+"""A firewall that knows tracked connections alone: what is taken out of conntrack is cut.
+
+In a chain that notrack's guard does not judge; in one for input it refuses."""
 CUTS = Standing(
     "notrack", {"protocol": "tcp", "ports": [22], "addresses": ["127.0.0.1"]}, "it cuts SSH"
 )
