@@ -59,12 +59,12 @@ class Gate:
 
 
 STAGES: dict[str, tuple[int, str, list[list[str]]]] = {
-    "asked": (1, "not begun", [[]]),
-    "told to apply": (2, "was being applied", [[], ["reverted"]]),
-    "applied": (3, "undoes itself at", [["reverted"]]),
-    "told to keep it": (4, "was being confirmed", [["reverted"], ["confirmed"]]),
+    "asked": (0, "not begun", [[]]),
+    "told to apply": (1, "was being applied", [[], ["reverted"]]),
+    "applied": (2, "undoes itself at", [["reverted"]]),
+    "told to keep it": (3, "was being confirmed", [["reverted"], ["confirmed"]]),
 }
-"""Commands that the host has carried out by then (the first makes its plan), what is said of it, and what may become of it:
+"""Commands that the host has carried out by then, what is said of it, and what may become of it:
 the command that is under way may get to its end on the host, or end with its connection."""
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -262,8 +262,7 @@ def test_a_signal_in_a_rollback_says_who_answered(fleet: Fleet) -> None:
     assert lines["a"].startswith("reverted"), out
     assert "stopped before it answered: 'remedy fleet report' says how it stands" in lines["b"]
     assert not hosts[0].has_table()
-    (undo,) = (path for path in (fleet.folder / "runs").iterdir() if path.name != name)
-    said = (undo / "states.jsonl").read_text().splitlines()
+    said = (fleet.folder / "runs" / name / "states.jsonl").read_text().splitlines()
     assert json.loads(said[-1])["state"] == "reverted"
 
 
