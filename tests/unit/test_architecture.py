@@ -154,3 +154,26 @@ def test_a_class_name_has_one_meaning() -> None:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(relative(path))
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+_PURE = ("conditions", "fixes", "rules", "planning")
+_READS = {"open", "exec", "eval", "compile", "__import__", "input", "print"}
+
+
+def test_what_is_pure_opens_no_file_and_runs_no_code() -> None:
+    """The import contracts cannot see a builtin: a condition that opens a file imports nothing."""
+    for path in SOURCES:
+        if relative(path).split("/")[1] not in _PURE:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in _READS, f"{relative(path)}:{node.lineno}"
+
+
+def test_the_command_line_alone_prints_and_asks() -> None:
+    for path in SOURCES:
+        if relative(path).split("/")[1] in ("cli", "lab", "start"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("print", "input"), f"{relative(path)}:{node.lineno}"
