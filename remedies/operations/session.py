@@ -61,6 +61,10 @@ def _silent(_line: str) -> None:
     return None
 
 
+def _arm(folder: str, txn: str, begin: Begin, window: float) -> guard.Guard:
+    return guard.arm(folder, txn, begin, window)
+
+
 @dataclass(frozen=True)
 class Ticket:
     """What a person says of a change for the record."""
@@ -88,7 +92,7 @@ class HostSession:
     busy: Busy = _quiet
     store: Resources = HostResources()
     read: Reader = read_facts
-    arm: Arm = guard.arm
+    arm: Arm = _arm
 
     @property
     def folder(self) -> str:
