@@ -27,6 +27,7 @@ from remedies.tap.lookups import Questions
 FIXED = {
     "counters": "four files of /proc/net, a line or two for each protocol and CPU",
     "sysctl": "nine values of /proc/sys",
+    "forgotten": "what sysctl has read; owners is asked only for a short time-out",
     "docker": "each daemon has a second of its own: see below",
     "slab": "a file of a line, or one of which 256 KiB are read",
     "asked": "the kernel's ring of packets, of a fixed size, for the window alone",
