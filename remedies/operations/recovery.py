@@ -42,22 +42,38 @@ def recover(here: HostSession, journal: Journal) -> HostSession:
                 f"transaction {entry.id} waits to be confirmed until {local(entry.pending.until)}",
                 "'remedy confirm' keeps it, 'remedy rollback' undoes it now",
             )
-        last = not guard.alive(here.folder, entry.id)  # else it goes on where this has failed
-        result = undo.recover(here.store, journal, entry, why, agreed, last=last)
-        guard.nudge(here.folder, entry.id)
+        result = take_back(here, journal, entry, why, agreed)
         here.notify(
             f"transaction {entry.id} was never finished: it was undone now ({result.outcome})"
         )
-        if result.stuck:
-            raise RemedyError(
-                f"transaction {entry.id} cannot be undone: {'; '.join(result.stuck)}",
-                "fix that, then run 'remedy rollback'",
-            )
-        recorded(result)
+        whole(result)
     here = sweep(here)
     if journal.full:
         journal.rotate(checkpoint(here.ledger))
     return here
+
+
+def take_back(
+    here: HostSession, journal: Journal, entry: Transaction, why: str, agreed: Consent
+) -> Result:
+    """Undo a transaction that has no end, for a reason of ``outcomes.RECOVERIES``. Hold the lock.
+
+    Its guard is told to look, and goes on where this has failed.
+    """
+    last = not guard.alive(here.folder, entry.id)
+    result = undo.recover(here.store, journal, entry, why, agreed, last=last)
+    guard.nudge(here.folder, entry.id)
+    return result
+
+
+def whole(result: Result) -> None:
+    """Raise RemedyError where something is stuck, or the journal does not say what was undone."""
+    if result.stuck:
+        raise RemedyError(
+            f"transaction {result.transaction} cannot be undone: {'; '.join(result.stuck)}",
+            "fix that, then run 'remedy rollback'",
+        )
+    recorded(result)
 
 
 def sweep(here: HostSession) -> HostSession:

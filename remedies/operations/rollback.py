@@ -12,7 +12,7 @@ from remedies.operations.recovery import Arming
 from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
 from remedies.planning.reads import diff
-from remedies.transaction import guard, lock, undo
+from remedies.transaction import lock, undo
 from remedies.transaction.consent import Consent
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Transaction, to_roll_back
@@ -87,15 +87,7 @@ def reject(here: HostSession, journal: Journal, entry: Transaction, agreed: Cons
 
     Raises RemedyError where something is stuck, or the journal does not say that it was undone.
     """
-    last = not guard.alive(here.folder, entry.id)  # else it goes on where this has failed
-    result = undo.recover(here.store, journal, entry, "rejected", agreed, last=last)
-    guard.nudge(here.folder, entry.id)
-    if result.stuck:
-        raise RemedyError(
-            f"transaction {entry.id} cannot be undone: {'; '.join(result.stuck)}",
-            "fix that, then run 'remedy rollback'",
-        )
-    recovery.recorded(result)
+    recovery.whole(recovery.take_back(here, journal, entry, "rejected", agreed))
 
 
 def _ask_about(here: HostSession, which: Which, agree: Agree) -> tuple[str, Optional[Consent]]:
