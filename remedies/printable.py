@@ -1,4 +1,4 @@
-"""Text from a host made fit to be shown, in every output: control characters, and times."""
+"""How text from a host, times and addresses are shown, in every output."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def local(moment: str) -> str:
         return utc.replace(tzinfo=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (ValueError, OverflowError, OSError):
         return moment
+
+
+def at(address: str, port: object) -> str:
+    """Return address and port as people and programs write them: IPv6 in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def both_ends(source: str, source_port: int, destination: str, destination_port: int) -> str:
+    """Return both ends of a flow, or of a packet's way, for people."""
+    return f"{at(source, source_port)} -> {at(destination, destination_port)}"
 
 
 def _spelled(character: str) -> str:

@@ -40,6 +40,7 @@ from remedies.facts.forgotten import Forgotten, Short
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity
+from remedies.printable import at, both_ends
 from remedies.rules.overlap import EPHEMERAL
 
 TITLE = "conntrack forgets idle TCP connections, and the host resets them"
@@ -95,7 +96,7 @@ def _message(short: tuple[Short, ...], resets: tuple[Reset, ...]) -> str:
     end = resets[0]
     return (
         f"the host reset {count} segments of connections that conntrack has forgotten, the first "
-        f"to {_at(end.destination, end.destination_port)} from port {end.source_port}: {value}; "
+        f"to {at(end.destination, end.destination_port)} from port {end.source_port}: {value}; "
         "raise it, or let the programs use TCP keep-alive more often than that"
     )
 
@@ -110,14 +111,9 @@ def _evidence(short: tuple[Short, ...], resets: tuple[Reset, ...]) -> tuple[Evid
         Evidence(
             "packet socket",
             "reset without a flow",
-            f"{_at(reset.source, reset.source_port)} -> "
-            f"{_at(reset.destination, reset.destination_port)}",
+            both_ends(reset.source, reset.source_port, reset.destination, reset.destination_port),
             f"{reset.count} times",
         )
         for reset in resets[:_SHOWN]
     ]
     return tuple(found)
-
-
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

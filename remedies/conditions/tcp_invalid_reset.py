@@ -57,7 +57,8 @@ from remedies.facts.stalls import Stall, Stalls
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity, Verdict
-from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.flow import Flow
+from remedies.printable import at, both_ends
 from remedies.rules.rule import PacketRule
 from remedies.tap.streams import DATA
 
@@ -127,7 +128,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             + _forgotten(facts),
             evidence=_evidence(facts, netfilter, proofs),
             mitigated_by=covered_by if verdict == "mitigated" else None,
-            details={"hangs": _ends(hanging[0].way)} if hanging else {},
+            details={"hangs": both_ends(*hanging[0].way.parts)} if hanging else {},
         ),
     )
 
@@ -185,24 +186,14 @@ def _hang(hanging: tuple[Stall, ...], covered_by: Optional[str]) -> str:
     first = hanging[0]
     more = f" and {len(hanging) - 1} more" if len(hanging) > 1 else ""
     return (
-        f"data of {_ends(first.way)}{more} came {first.count} times, did not leave and was not "
-        f"acknowledged, while conntrack counted INVALID segments: {covered_by} keeps its reset "
-        "away, but the connection does not go on"
+        f"data of {both_ends(*first.way.parts)}{more} came {first.count} times, did not leave and "
+        f"was not acknowledged, while conntrack counted INVALID segments: {covered_by} keeps its "
+        "reset away, but the connection does not go on"
     )
-
-
-def _ends(way: Tuple) -> str:
-    return f"{_at(way.source, way.source_port)} -> {_at(way.destination, way.destination_port)}"
 
 
 def _rewritten(flow: Flow) -> bool:
-    one, other = flow.original, flow.reply
-    return (one.source, one.source_port, one.destination, one.destination_port) != (
-        other.destination,
-        other.destination_port,
-        other.source,
-        other.source_port,
-    )
+    return flow.original != flow.reply.turned
 
 
 def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
@@ -283,7 +274,7 @@ def _message(
         way_back = answered == (reset.destination, reset.destination_port)
         end = flow.original.source if way_back else flow.reply.source
         for_whom = (
-            f"reset to {_at(reset.destination, reset.destination_port)} for a "
+            f"reset to {at(reset.destination, reset.destination_port)} for a "
             f"connection that NAT owns for {end}{more}"
         )
         if verdict == "proven":
@@ -310,7 +301,7 @@ def _forgotten(facts: Facts) -> str:
     limit = ESTABLISHED if value is None else f"{ESTABLISHED} = {value} s"
     return (
         f"; {count} resets answered segments of connections that conntrack has forgotten or never "
-        f"saw, the first to {_at(first.destination, first.destination_port)} from port "
+        f"saw, the first to {at(first.destination, first.destination_port)} from port "
         f"{first.source_port}: it forgets what is idle for {limit}, and neither dropping INVALID "
         "nor be_liberal brings NAT back for them"
     )
@@ -353,8 +344,9 @@ def _evidence(
             Evidence(
                 source="packet socket",
                 key="reset sent",
-                value=f"{_at(reset.source, reset.source_port)} -> "
-                f"{_at(reset.destination, reset.destination_port)}",
+                value=both_ends(
+                    reset.source, reset.source_port, reset.destination, reset.destination_port
+                ),
                 note=f"{reset.count} times",
             )
         )
@@ -362,14 +354,8 @@ def _evidence(
             Evidence(
                 source="ctnetlink",
                 key="flow that owns it",
-                value=f"{_at(flow.original.source, flow.original.source_port)} -> "
-                f"{_at(flow.original.destination, flow.original.destination_port)}",
-                note=f"reply {_at(flow.reply.source, flow.reply.source_port)} -> "
-                f"{_at(flow.reply.destination, flow.reply.destination_port)}",
+                value=both_ends(*flow.original.parts),
+                note=f"reply {both_ends(*flow.reply.parts)}",
             )
         )
     return tuple(evidence)
-
-
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -20,6 +20,7 @@ from remedies.facts.processes import copy_of
 from remedies.netlink import conntrack, diag
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
+from remedies.printable import both_ends
 from remedies.values import dataclass
 
 RESOLV_CONF = "/etc/resolv.conf"
@@ -54,7 +55,7 @@ class Connection:
     @property
     def text(self) -> str:
         """Return both ends for people."""
-        return f"{_at(self.peer, self.peer_port)} -> {_at(self.address, self.port)}"
+        return both_ends(self.peer, self.peer_port, self.address, self.port)
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,6 @@ class Session:
     loose: Optional[bool] = None
     """conntrack picks up connections in the middle (nf_conntrack_tcp_loose); None: no such key."""
     unread: tuple[str, ...] = ()
-
-
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def parse(value: str) -> Optional[Ends]:

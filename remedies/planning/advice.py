@@ -11,6 +11,7 @@ from typing import Any
 
 from remedies.errors import InputError, RemedyError
 from remedies.model import Advice, Plan
+from remedies.printable import at
 
 Values = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
 
 
 def _bind(values: Values) -> str:
-    addresses = [with_port(str(a), str(values["port"])) for a in values["addresses"]]
+    addresses = [at(str(a), str(values["port"])) for a in values["addresses"]]
     who = _who(values)
     if not addresses:
         return f"{who} should bind to the one address its clients ask, not to every address."
@@ -54,7 +55,7 @@ def _bind(values: Values) -> str:
 def _proxy(values: Values) -> str:
     port, inside = str(values["port"]), str(values["container_port"] or values["port"])
     name = values["container_name"] or values["container_address"] or "the container"
-    asked = [f"{with_port(str(a), port)}:{inside}/udp" for a in values["addresses"]]
+    asked = [f"{at(str(a), port)}:{inside}/udp" for a in values["addresses"]]
     publish = f" (--publish {asked[0]})" if asked else ""
     return (
         f"Let containers of its network ask {name} itself, port {inside}; or publish port {port} "
@@ -71,11 +72,6 @@ def _who(values: Values) -> str:
         "process": f"{name} (process {values['pid']})",
     }
     return known.get(str(values["place"]), "the server")
-
-
-def with_port(address: str, port: str) -> str:
-    """Return address and port as programs write them: IPv6 in brackets."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _fix(values: Values) -> str:
@@ -125,7 +121,7 @@ def _rendered(template: str, values: Values) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["with_port"] = with_port
+    environment.filters["with_port"] = at
     environment.tests["v4"] = _is_v4
     program = PROGRAMS.get(str(values.get("process")), "")
     try:

@@ -26,6 +26,7 @@ from remedies.facts.slab import Slab
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Change
 from remedies.netlink.flow import Flow
+from remedies.printable import both_ends
 from remedies.rules import flow_address
 from remedies.rules.own_rules import rules_of
 from remedies.rules.rule import PacketRule
@@ -132,10 +133,7 @@ def _tracking(rules: tuple[PacketRule, ...], facts: Facts) -> int:
 
 
 def _text(flow: Flow) -> str:
-    way = flow.original
-    return f"{flow.protocol} " + flow_address.ends(
-        way.source, way.source_port, way.destination, way.destination_port
-    )
+    return f"{flow.protocol} {both_ends(*flow.original.parts)}"
 
 
 def text(cost: Cost) -> str:

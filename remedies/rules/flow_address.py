@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Union
 
 from remedies.errors import InputError
+from remedies.printable import both_ends
 from remedies.values import NamedTuple
 
 
@@ -61,19 +62,10 @@ def text(address: str) -> str:
             f"deletes every other unreplied flow of hosts behind {named.link} with port "
             f"{named.port} of this host that still takes the old path"
         )
-    return f"deletes the unreplied flow udp {ends(*named)}"
+    return f"deletes the unreplied flow udp {both_ends(*named)}"
 
 
 def name(path: str) -> str:
     """Return one flow for people, its path without ``flow:``; raise InputError."""
     named = split(path)
-    return f"udp {ends(*named)}" if isinstance(named, Exact) else f"udp {path}"
-
-
-def ends(source: str, source_port: int, destination: str, destination_port: int) -> str:
-    """Return both ends of a flow for people."""
-    return f"{_end(source, source_port)} -> {_end(destination, destination_port)}"
-
-
-def _end(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"udp {both_ends(*named)}" if isinstance(named, Exact) else f"udp {path}"

@@ -29,6 +29,7 @@ from remedies.facts.oneway import Oneway
 from remedies.facts.stalls import Stall, Stalls
 from remedies.model import Finding, Held, Terms
 from remedies.planning import cost, draft
+from remedies.printable import at, both_ends
 from remedies.rules.own_rules import rules_of
 from remedies.tap.streams import DATA, HANDSHAKE, PASSING, SYN_ACK
 from remedies.values import NamedTuple, dataclass
@@ -69,11 +70,11 @@ def of_drops(drops: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
     if not oneway.proven:
         return ()
     way = oneway.proven[0].original
-    ends = f"{at(way.source, way.source_port)} -> {at(way.destination, way.destination_port)}"
+    both = both_ends(*way.parts)
     more = f" and {len(oneway.proven) - 1} more" if len(oneway.proven) > 1 else ""
     reason = (
         f"it drops segments of healthy connections: conntrack has seen one direction only of "
-        f"{ends}{more} (SYN_SENT), which goes on by another way"
+        f"{both}{more} (SYN_SENT), which goes on by another way"
     )
     return tuple(
         Harm(entry.resource, entry.fix, reason)
@@ -174,18 +175,13 @@ def _cut(stall: Stall) -> bool:
 def _told(stall: Stall) -> str:
     """Return what became of a connection, in words."""
     way = stall.way
-    ends = f"{at(way.source, way.source_port)} -> {at(way.destination, way.destination_port)}"
+    both = both_ends(*way.parts)
     return {
-        DATA: f"data of {ends} came {stall.count} times and nobody acknowledged it",
-        SYN_ACK: f"the SYN-ACK {ends} came {stall.count} times and was not passed on",
-        HANDSHAKE: f"{ends} was accepted here, and conntrack knows no such connection",
-        PASSING: f"{stall.count} segments {ends} came and were not passed on",
+        DATA: f"data of {both} came {stall.count} times and nobody acknowledged it",
+        SYN_ACK: f"the SYN-ACK {both} came {stall.count} times and was not passed on",
+        HANDSHAKE: f"{both} was accepted here, and conntrack knows no such connection",
+        PASSING: f"{stall.count} segments {both} came and were not passed on",
     }[stall.kind]
-
-
-def at(address: str, port: int) -> str:
-    """Return an address and port as they are written."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def untracks(entry: Held) -> bool:

@@ -11,15 +11,11 @@ from typing import Optional
 
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
+from remedies.printable import at
 from remedies.tap.lookups import owner
 from remedies.trace.event import Meaning
 
 _PROXY = "docker-proxy"
-
-
-def at(address: str, port: int) -> str:
-    """Return address and port as people write them."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def who(process: Optional[Process]) -> str:
