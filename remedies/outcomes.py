@@ -86,7 +86,7 @@ LIFE = (
     Transition("confirming", "who confirms dies, then remedy rollback", "rolled-back"),
     Transition("confirming", "and something cannot be put back", "incomplete"),
     Transition(None, "remedy confirm --unowned: it was in no journal", "adopted"),
-    Transition(None, "its end was lost, and remedy repair kept the rest", "unknown"),
+    Transition(None, "its end was lost, and remedy audit repair kept the rest", "unknown"),
     Transition("applied", "the disk may not have taken this end", "rolled-back"),
     Transition("confirmed", "the disk may not have taken this end", "pending"),
 )

@@ -7,19 +7,16 @@ import datetime
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from remedies import codec
 from remedies.cli.next_command import again
 from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
-from remedies.trace.event import Event
+from remedies.trace.event import Event, More, Summary
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
-
-if TYPE_CHECKING:
-    from remedies.trace.event import More, Summary
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ A fact that is readable in part says so in a field of its own named ``unread`` (
 from __future__ import annotations
 
 import time
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from remedies.errors import Unreadable
 from remedies.model import Host
@@ -97,3 +97,25 @@ class Watch(Protocol[T_co]):
 
     def close(self) -> None:
         """Release everything without an answer; safe to call after :meth:`finish`."""
+
+
+class Unwatched(Generic[T]):
+    """The watch of a window of 0, or of nothing: nobody listens, and ``fact`` says so."""
+
+    def __init__(self, fact: T) -> None:
+        """Take the fact that it finishes with."""
+        self._fact = fact
+
+    def fileno(self) -> int:
+        """Return -1: there is nothing to poll."""
+        return -1
+
+    def hear(self) -> None:
+        """Nothing arrives."""
+
+    def finish(self) -> T:
+        """Return the fact."""
+        return self._fact
+
+    def close(self) -> None:
+        """Nothing is held."""

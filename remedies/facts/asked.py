@@ -17,19 +17,15 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
-from remedies.facts import Asking, Watch
+from remedies.facts import Asking, Unwatched, Watch
 from remedies.netlink.flow import Flow, Tuple
 from remedies.tap import segments
 from remedies.tap.lookups import Questions
-from remedies.tap.ring import Ring
+from remedies.tap.ring import Packet, Ring
 from remedies.tap.segments import spell, turned, way_of
 from remedies.values import dataclass
-
-if TYPE_CHECKING:
-    from remedies.netlink.flow import Tuple
-    from remedies.tap.ring import Packet
 
 TOPIC = "asked/"
 """Topics of :class:`~remedies.facts.Asking`: ``asked/PORT`` for each port to listen to."""
@@ -100,22 +96,6 @@ def outcome(
 def _goes_to(flow: Flow) -> tuple[str, int]:
     """Return address and port to which NAT sends the requests of a flow."""
     return flow.reply.source, flow.reply.source_port
-
-
-class _NoRequests:
-    """The watch of a window of 0, or of no port."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def hear(self) -> None:
-        """Nothing arrives."""
-
-    def finish(self) -> Asked:
-        return Asked()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class _RequestListener:
@@ -213,4 +193,4 @@ def watch(asking: Asking) -> Watch[Asked]:
     """Begin to listen to the ports of the topics; raise Unreadable where none may be made."""
     named = (topic[len(TOPIC) :] for topic in asking.topics if topic.startswith(TOPIC))
     ports = tuple(sorted(int(port) for port in named if port.isdigit()))
-    return _RequestListener(ports[:_PORTS]) if ports and asking.window > 0 else _NoRequests()
+    return _RequestListener(ports[:_PORTS]) if ports and asking.window > 0 else Unwatched(Asked())

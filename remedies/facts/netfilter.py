@@ -10,17 +10,12 @@ from remedies.errors import Unreadable
 from remedies.netfilter import walk
 from remedies.netfilter.invalid import effective
 from remedies.netfilter.redirects import Redirect, redirects
-from remedies.netfilter.stores import Legacy, NfTables
-from remedies.rules.rule import NAT_ACTIONS, NatAction, PacketRule
+from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
+from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
-    from remedies.netfilter.stores import Base, RuleStore
-
-CONNTRACK_PRIORITY = -200
-"""NF_IP_PRI_CONNTRACK (include/uapi/linux/netfilter_ipv4.h): notrack works before it, and the
-state is known after it."""
 
 _SOURCE_KINDS = {"snat", "masquerade", "redirect"}
 
@@ -103,7 +98,7 @@ def open_stores(deadline: float) -> tuple[list[RuleStore], list[str]]:
 def read(asking: Asking) -> Netfilter:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
     stores, unread = open_stores(asking.deadline())
-    reading = _Reading(unread=unread, unread_notracks=list(unread))
+    reading = _HookAnswers(unread=unread, unread_notracks=list(unread))
     for store in stores:
         for base in store.bases():
             if base.rules or not base.accepts:
@@ -129,7 +124,7 @@ def read(asking: Asking) -> Netfilter:
     )
 
 
-def _redirects(stores: list[RuleStore], reading: _Reading) -> tuple[Redirect, ...]:
+def _redirects(stores: list[RuleStore], reading: _HookAnswers) -> tuple[Redirect, ...]:
     try:
         return redirects(stores)
     except Unreadable as error:
@@ -145,7 +140,7 @@ def _variant(backends: set[str]) -> str:
 
 
 @dataclass
-class _Reading:
+class _HookAnswers:
     """What has been found so far."""
 
     unread: list[str]
@@ -208,7 +203,7 @@ class _Reading:
             self.unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
 
 
-def _tracks(stores: list[RuleStore], reading: _Reading) -> bool:
+def _tracks(stores: list[RuleStore], reading: _HookAnswers) -> bool:
     """Tell whether somebody else's rule makes the namespace track connections.
 
     Flows in the table answer it at once, unless a rule of ours may be what put them there.

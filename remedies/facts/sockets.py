@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking, processes
 from remedies.facts.flows import PRESSURE
 from remedies.facts.process import Process
 from remedies.facts.sysctl import Sysctl
-from remedies.netlink.diag import bound_udp, wildcard_udp
+from remedies.netlink.diag import Bound, bound_udp, wildcard_udp
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 from remedies.values import dataclass, replace
-
-if TYPE_CHECKING:
-    from remedies.netlink.diag import Bound
 
 AFTER = ("links", "sysctl")
 

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
-from remedies.facts import Asking, Watch
+from remedies.facts import Asking, Unwatched, Watch
 from remedies.netlink.flow import Flow, Tuple
 from remedies.tap import segments
 from remedies.tap.lookups import Questions
 from remedies.tap.origin import Origin
-from remedies.tap.ring import Ring
+from remedies.tap.ring import Packet, Ring
 from remedies.tap.segments import written
-from remedies.tap.streams import DATA, Streams
+from remedies.tap.streams import DATA, Streams, Suspect
 from remedies.values import dataclass
-
-if TYPE_CHECKING:
-    from remedies.tap.ring import Packet
-    from remedies.tap.streams import Suspect
 
 _BLOCKS = 32  # 2 MiB: some 15,000 segments between two looks
 _AT_ONCE = 16
@@ -59,22 +55,6 @@ class Stalls:
     share: int = 0
     """One connection in 2**share was heard."""
     unread: tuple[str, ...] = ()
-
-
-class _NoSegments:
-    """The watch of a window of 0: nobody listens."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def hear(self) -> None:
-        """Nothing arrives."""
-
-    def finish(self) -> Stalls:
-        return Stalls()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class _SegmentListener:
@@ -152,4 +132,4 @@ def watch(asking: Asking) -> Watch[Stalls]:
 
     Raises Unreadable where a packet socket may not be made.
     """
-    return _SegmentListener() if asking.window > 0 else _NoSegments()
+    return _SegmentListener() if asking.window > 0 else Unwatched(Stalls())

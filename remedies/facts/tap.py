@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Optional
 
-from remedies.facts import Asking, Watch
+from remedies.facts import Asking, Unwatched, Watch
 from remedies.netlink.flow import Flow
 from remedies.tap.listener import Listener
 from remedies.tap.lookups import Questions, owner
@@ -78,22 +78,6 @@ class Tap:
     refusals: tuple[Unreachable, ...] = ()
     unexamined: int = 0
     """Packets of a flood that were counted and not looked at."""
-
-
-class _NoTap:
-    """The tap of a window of 0: nobody listens."""
-
-    def fileno(self) -> int:
-        return -1
-
-    def hear(self) -> None:
-        """Nothing arrives."""
-
-    def finish(self) -> Tap:
-        return Tap()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class _TapListener:
@@ -170,4 +154,4 @@ def watch(asking: Asking) -> Watch[Tap]:
 
     Raises Unreadable where a packet socket may not be made.
     """
-    return _TapListener() if asking.window > 0 else _NoTap()
+    return _TapListener() if asking.window > 0 else Unwatched(Tap())

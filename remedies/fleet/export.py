@@ -340,7 +340,7 @@ def _yaml() -> tuple[Any, Any]:
         def texts(self, texts: Texts) -> Any:
             return self.represent_sequence("!unsafe", list(texts))
 
-    class Loader(yaml.SafeLoader):
+    class TextLoader(yaml.SafeLoader):
         def text(self, node: Any) -> Any:
             if isinstance(node, yaml.ScalarNode):
                 return Text(self.construct_scalar(node))
@@ -348,8 +348,8 @@ def _yaml() -> tuple[Any, Any]:
 
     Dumper.add_representer(Text, Dumper.text)
     Dumper.add_representer(Texts, Dumper.texts)
-    Loader.add_constructor("!unsafe", Loader.text)
-    return Dumper, Loader
+    TextLoader.add_constructor("!unsafe", TextLoader.text)
+    return Dumper, TextLoader
 
 
 def _unfit(text: str) -> InputError:

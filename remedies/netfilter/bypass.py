@@ -14,13 +14,10 @@ from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours, own_chains, resource_of
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin, covers
-from remedies.rules.rule import NAT_ACTIONS, Match
+from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, NAT_ACTIONS, Match
 from remedies.values import dataclass, replace
 
-_DEPTH = 16  # NFT_JUMP_STACK_SIZE
-_CONNTRACK = -200  # NF_IP_PRI_CONNTRACK: what is taken out of tracking before it meets no NAT rule
 _ENDS = ("accept", "drop", "reject", "reset", "queue")
-
 
 Places = Sequence[tuple[RuleStore, Base]]
 """Every base chain, with the store that it is in."""
@@ -103,7 +100,7 @@ def _ending(base: Base, before: Base, own: Step) -> tuple[str, ...]:
         return ()
     if before.type == "nat":
         return NAT_ACTIONS if before.priority < base.priority else ()
-    return ("notrack",) if before.priority < _CONNTRACK else ()
+    return ("notrack",) if before.priority < CONNTRACK_PRIORITY else ()
 
 
 def _packet(own: Step, base: Base) -> Match:
@@ -117,7 +114,7 @@ def _packet(own: Step, base: Base) -> Match:
 def _of_family(packet: Match, base: Base) -> Optional[Match]:
     """Return those of the packets that a chain sees; before conntrack they have no state yet."""
     everyone = {"ip": Match(sources=("0.0.0.0/0",)), "ip6": Match(sources=("::/0",))}
-    if base.priority < _CONNTRACK:
+    if base.priority < CONNTRACK_PRIORITY:
         packet = replace(packet, states=())
     return conjoin(packet, everyone.get(base.family, Match()))
 
@@ -147,7 +144,7 @@ class _Way:
                     return path[-1], step
                 if step.verdict in _ENDS:
                     return "ended"
-                if step.verdict in ("jump", "goto") and len(path) < _DEPTH:
+                if step.verdict in ("jump", "goto") and len(path) < JUMP_DEPTH:
                     end = self.through((*path, step.chain))
                     if end is not None:
                         return end

@@ -56,7 +56,7 @@ def decode(body: bytes, family: str, elements: Elements) -> tuple[Step, ...]:
     Raises Unreadable where the message is malformed.
     """
     got = dict(attributes(body, HEADER))
-    rule = _Rule(family, elements)
+    rule = _RuleState(family, elements)
     try:
         for _, expression in attributes(got.get(4, b"")):
             parts = dict(attributes(expression))
@@ -92,7 +92,7 @@ def _verdict(data: bytes) -> tuple[str, str]:
     )
 
 
-class _Rule:
+class _RuleState:
     """The state of one rule while its expressions are followed."""
 
     def __init__(self, family: str, elements: Elements) -> None:

@@ -19,7 +19,7 @@ SONAME = "libnftables.so.1"
 Command = dict[str, Any]
 
 
-class _Failed(Exception):
+class _BatchRefused(Exception):
     """libnftables refused a batch; the message is its first error line."""
 
 
@@ -43,7 +43,6 @@ def _context(library: Any, *, stateless: bool, dry_run: bool) -> Any:
             "the Python module 'nftables' is not installed", "apt install python3-nftables"
         ) from error
     nft = nftables.Nftables(SONAME)
-    nft.set_json_output(True)
     nft.set_stateless_output(stateless)
     if dry_run:
         # The binding has no dry run; libnftables has: nft_ctx_set_dry_run(ctx, bool).
@@ -65,11 +64,17 @@ def _words(error: str) -> str:
 
 
 def _execute(commands: list[Command], *, stateless: bool = True, dry_run: bool = False) -> str:
-    nft = _context(_library(), stateless=stateless, dry_run=dry_run)
     batch = {"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]}
-    code, output, error = nft.cmd(json.dumps(batch))
+    return _told(json.dumps(batch), stateless=stateless, dry_run=dry_run)
+
+
+def _told(text: str, *, stateless: bool = True, dry_run: bool = False, plain: bool = False) -> str:
+    """Return what nft prints for a text, in JSON unless ``plain``."""
+    nft = _context(_library(), stateless=stateless, dry_run=dry_run)
+    nft.set_json_output(not plain)
+    code, output, error = nft.cmd(text)
     if code != 0:
-        raise _Failed(_words(str(error)))
+        raise _BatchRefused(_words(str(error)))
     return str(output)
 
 
@@ -81,7 +86,7 @@ def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[st
     """
     try:
         output = _execute(commands, stateless=stateless)
-    except _Failed as error:
+    except _BatchRefused as error:
         raise Unreadable(f"nft: {error}") from error
     printed = json.loads(output)["nftables"] if output.strip() else []
     return [item for item in printed if "metainfo" not in item]
@@ -103,29 +108,26 @@ def list_table(family: str, name: str, *, stateless: bool = True) -> Optional[li
 
 
 def table_text(family: str, name: str) -> str:
-    """Return a table as nft's own words, counters left out; raise Unreadable."""
-    return _words_of(f"list table {family} {name}")
+    """Return a table in nft's own words, counters left out; raise Unreadable."""
+    return run_text(f"list table {family} {name}")
 
 
-def run_text(text: str) -> None:
-    """Execute commands in nft's own words as one transaction; raise Unreadable."""
-    _words_of(text)
+def run_text(text: str) -> str:
+    """Execute commands in nft's own words as one transaction; return what they print.
 
-
-def _words_of(text: str) -> str:
-    nft = _context(_library(), stateless=True, dry_run=False)
-    nft.set_json_output(False)
-    code, output, error = nft.cmd(text)
-    if code != 0:
-        raise Unreadable(f"nft: {_words(str(error))}")
-    return str(output)
+    Raises Unreadable.
+    """
+    try:
+        return _told(text, plain=True)
+    except _BatchRefused as error:
+        raise Unreadable(f"nft: {error}") from error
 
 
 def run(commands: list[Command]) -> None:
     """Execute commands as one transaction; raise WriteFailed with nft's words."""
     try:
         _execute(commands)
-    except (_Failed, Unreadable) as error:
+    except (_BatchRefused, Unreadable) as error:
         raise _write_failed(error) from error
 
 
@@ -133,7 +135,7 @@ def check(commands: list[Command]) -> None:
     """Let nft and the kernel judge commands and change nothing; raise WriteFailed if refused."""
     try:
         _execute(commands, dry_run=True)
-    except (_Failed, Unreadable) as error:
+    except (_BatchRefused, Unreadable) as error:
         raise _write_failed(error) from error
 
 

@@ -13,7 +13,7 @@ from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin
 from remedies.rules.owners import owner_of
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
 from remedies.values import dataclass, field
 
 NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")
@@ -34,7 +34,6 @@ TRACK_WORDS = (
 )
 """What the raw bytes of a rule that may switch connection tracking on hold."""
 
-_DEPTH = 16  # NFT_JUMP_STACK_SIZE
 _PATHS = 20_000
 _EARLIER = 48
 
@@ -135,7 +134,11 @@ class _ChainWalk:
                 continue
             if step.action in self.actions:
                 self.found.append(self.rule(path, step, met, after))
-            if step.verdict in ("jump", "goto") and step.chain not in path and len(path) < _DEPTH:
+            if (
+                step.verdict in ("jump", "goto")
+                and step.chain not in path
+                and len(path) < JUMP_DEPTH
+            ):
                 self.chain((*path, step.chain), met, after)
             if step.verdict not in ("", "jump") and len(after) < _EARLIER:
                 after = (*after, step.match)

@@ -34,7 +34,7 @@ class ScannedNamespace:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _ChildScan:
     """What a child answers for one namespace."""
 
     scan: Optional[Scan] = None
@@ -73,23 +73,23 @@ def _work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
 
     def work() -> str:
         if not find.enter(namespace):
-            return codec.dumps(_Answer())
+            return codec.dumps(_ChildScan())
         said: list[str] = []
         inside = session.reread(replace(here, host=read_host(), notify=said.append))
         said += session.unfinished_lines(inside)
         scan, warnings = session.judge(inside, session.look(inside, for_plan=False))
-        return codec.dumps(_Answer(scan, (*said, *warnings)))
+        return codec.dumps(_ChildScan(scan, (*said, *warnings)))
 
     return work
 
 
-def _told(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _Answer:
+def _told(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _ChildScan:
     """Return what a child said; where it failed, every condition is unknown there."""
     if not visit.failure:
-        return codec.decode(_Answer, codec.loads(visit.text, namespace.spec), namespace.spec)
+        return codec.decode(_ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
     if not find.stands(namespace):
-        return _Answer()
+        return _ChildScan()
     host = replace(here.host, netns=f"{here.host.boot_id[:8]}-i{namespace.inode}")
     reason = f"this namespace could not be scanned: {visit.failure}"
     unknown = tuple(Unknown(name, reason) for name in engine.watched(here.policy))
-    return _Answer(Scan(host=host, time=now(), findings=(), unknown=unknown))
+    return _ChildScan(Scan(host=host, time=now(), findings=(), unknown=unknown))

@@ -114,7 +114,7 @@ class _Gathered:
 
 
 @dataclass
-class _Entry:
+class _Sourced:
     """A value of ``require`` or ``waivers`` and where it came from."""
 
     values: dict[str, Any]
@@ -127,8 +127,8 @@ class _Merged:
 
     plain: dict[str, Any] = field(default_factory=lambda: {"backend": "auto", "persist": False})
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)
-    require: list[_Entry] = field(default_factory=list)
-    waivers: list[_Entry] = field(default_factory=list)
+    require: list[_Sourced] = field(default_factory=list)
+    waivers: list[_Sourced] = field(default_factory=list)
     origins: dict[str, str] = field(
         default_factory=lambda: {"backend": BUILT_IN, "persist": BUILT_IN}
     )
@@ -151,7 +151,7 @@ class _Merged:
             ("waivers", self.waivers, ("condition", "subject")),
         ):
             for index, entry in enumerate(values.get(name, [])):
-                _put(entries, _Entry(entry, _origin(document, (name, index))), same)
+                _put(entries, _Sourced(entry, _origin(document, (name, index))), same)
 
     def incomplete(self) -> list[PolicyProblem]:
         """Return what the whole lacks: a rule that shall fix needs a fix."""
@@ -186,7 +186,7 @@ def _origin(document: Document, path: Path) -> str:
     return f"{document.place.label}:{document.line(path)}"
 
 
-def _put(entries: list[_Entry], new: _Entry, same: tuple[str, ...]) -> None:
+def _put(entries: list[_Sourced], new: _Sourced, same: tuple[str, ...]) -> None:
     """Append an entry, or put it in the place of one that says the same thing."""
     for index, old in enumerate(entries):
         if all(old.values.get(key) == new.values.get(key) for key in same):

@@ -109,13 +109,13 @@ def _stale(client: Netlink, path: str) -> Iterator[Tuple]:
         index = socket.if_nametoindex(named.link)
     except OSError:  # the link is gone, and with it the hosts behind it
         return
-    behind = _Behind(index)
+    behind = _LinkAddresses(index)
     for entry in conntrack.unreplied_udp(client):
         if behind.stale(entry, named.port):
             yield entry.original
 
 
-class _Behind:
+class _LinkAddresses:
     """Whose addresses are whose on one link; raises OSError and Unreadable."""
 
     def __init__(self, index: int) -> None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies.rules.matching import conjoin, covers
-from remedies.rules.rule import Match
+from remedies.rules.rule import JUMP_DEPTH, Match
 from remedies.values import dataclass, field
 
 CLOSING = ("drop", "reject", "reset", "queue")
-_DEPTH = 16  # NFT_JUMP_STACK_SIZE
 _ELSEWHERE = frozenset(
     (
         *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "mac", "numgen"),
@@ -92,7 +91,7 @@ class _PairWalk:
                 if self.differs(rule, old, new):
                     return not partly_back
             elif rule.verdict in ("jump", "goto"):
-                if depth == _DEPTH:
+                if depth == JUMP_DEPTH:
                     self.why = self.told(f"'{rule.text}' ({self.base.place}) leads too deep for")
                 elif self.through(rule.target, depth + 1) and new == "yes":
                     return not partly_back

@@ -178,22 +178,29 @@ def _range_holds(outer: PortRange, inner: PortRange) -> bool:
 
 def _excludes_nothing(wide: Match, narrow: Match) -> bool:
     """Tell whether none of what ``wide`` excludes is in ``narrow``."""
-    for no, yes, already in (
+    addresses = (
         (wide.not_sources, narrow.sources, narrow.not_sources),
         (wide.not_destinations, narrow.destinations, narrow.not_destinations),
-    ):
-        for hole in no:
-            if any(contains(other, hole) for other in already):
-                continue
-            if not yes or any(meet(hole, prefix) for prefix in yes):
-                return False
-    for no, yes, already in (
+    )
+    interfaces = (
         (wide.not_in_interfaces, narrow.in_interfaces, narrow.not_in_interfaces),
         (wide.not_out_interfaces, narrow.out_interfaces, narrow.not_out_interfaces),
-    ):
-        for hole in no:
-            if any(name_covers(other, hole) for other in already):
-                continue
-            if not yes or any(names_meet(hole, name) for name in yes):
-                return False
-    return True
+    )
+    return all(_keep_out(*each, contains, meet) for each in addresses) and all(
+        _keep_out(*each, name_covers, names_meet) for each in interfaces
+    )
+
+
+def _keep_out(
+    holes: tuple[str, ...],
+    yes: tuple[str, ...],
+    already: tuple[str, ...],
+    holds: Callable[[str, str], bool],
+    meets: Callable[[str, str], object],
+) -> bool:
+    """Tell whether each hole is excluded ``already``, or meets none of ``yes``; none means any."""
+    return all(
+        any(holds(other, hole) for other in already)
+        or (bool(yes) and not any(meets(hole, one) for one in yes))
+        for hole in holes
+    )

@@ -10,6 +10,12 @@ NatAction = Literal["dnat", "redirect", "snat", "masquerade"]
 """What a rule does that rewrites addresses."""
 NAT_ACTIONS: tuple[NatAction, ...] = get_args(NatAction)
 
+CONNTRACK_PRIORITY = -200
+"""NF_IP_PRI_CONNTRACK (include/uapi/linux/netfilter_ipv4.h): notrack works before it, and the
+state is known after it."""
+JUMP_DEPTH = 16
+"""NFT_JUMP_STACK_SIZE (include/net/netfilter/nf_tables.h): a way through chains is no deeper."""
+
 PortRange = tuple[int, int]
 """First and last port, both included."""
 

@@ -99,7 +99,7 @@ def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record
     what it found. ``head`` is a hash kept elsewhere. Raises NotPermitted where a segment may not be
     read.
     """
-    chain = _Chain(audit, head)
+    chain = _ChainSoFar(audit, head)
     for segment in segments(path):
         try:
             with open(segment, "rb") as lines:
@@ -124,7 +124,7 @@ def verify(path: str, head: Optional[str] = None) -> Audit:
     return audit
 
 
-class _Chain:
+class _ChainSoFar:
     """The chain up to here: what must come next, and what is still to be explained."""
 
     def __init__(self, audit: Audit, head: Optional[str]) -> None:

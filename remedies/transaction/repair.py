@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Literal, Protocol
+from typing import Literal
 
 from remedies.errors import InputError, RemedyError
 from remedies.hashing import sha256
 from remedies.model import Change
+from remedies.planning.reads import Reads
 from remedies.transaction import ledger
 from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import (
@@ -33,16 +34,6 @@ from remedies.values import dataclass, replace
 
 UNKNOWN: Literal["unknown"] = "unknown"
 """The outcome of a transaction whose end is lost, or was never made."""
-
-
-class HostReads(Protocol):
-    """What is asked of the host: :class:`remedies.transaction.host.HostResources`."""
-
-    def read(self, address: str) -> str | None:
-        """Return the canonical text of what is there."""
-
-    def same(self, address: str, one: str | None, other: str | None) -> bool:
-        """Tell whether two canonical texts mean the same state."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +169,7 @@ class Settled:
     """Resources that are not as the records left them, a sentence each."""
 
 
-def settle(damage: Damage, store: HostReads) -> Settled:
+def settle(damage: Damage, store: Reads) -> Settled:
     """Compare what the readable records say is in force with the host; nothing is written.
 
     A resource that has the value from before us is taken for given back, whatever lost record or
@@ -211,7 +202,7 @@ def _assume(entry: Transaction) -> None:
 
 
 def _compare(
-    found: dict[str, Transaction], address: str, stack: list[tuple[str, Change]], store: HostReads
+    found: dict[str, Transaction], address: str, stack: list[tuple[str, Change]], store: Reads
 ) -> Iterator[str]:
     """Take from the stack of one resource what the host does not show; yield a note if anything."""
     try:
