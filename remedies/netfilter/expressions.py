@@ -57,12 +57,13 @@ def decode(body: bytes, family: str, elements: Elements) -> tuple[Step, ...]:
     """
     got = dict(attributes(body, HEADER))
     rule = _RuleState(family, elements)
+    rule.comment = comment_of(got.get(7, b""))
     try:
         for _, expression in attributes(got.get(4, b"")):
             parts = dict(attributes(expression))
             name = parts.get(1, b"").rstrip(b"\0").decode(errors="replace")
             rule.execute(name, dict(attributes(parts.get(2, b""))))
-        return rule.steps()
+        return tuple(replace(step, comment=rule.comment, raw=body) for step in rule.steps())
     except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
 
@@ -101,7 +102,7 @@ class _RuleState:
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
         self.branches = [_Branch(MatchTerms())]
-        self.action = self.to = ""
+        self.action = self.to = self.comment = ""
         self.conntrack = False
 
     def execute(self, name: str, got: dict[int, bytes]) -> None:
@@ -220,6 +221,8 @@ class _RuleState:
         name = got[1].rstrip(b"\0").decode(errors="replace")
         self.conntrack = self.conntrack or xt.tracks(name)
         family = self.family if self.family in ("ip", "ip6") else "ip"
+        if name == "comment":
+            self.comment = xt.comment(got.get(3, b""))
         for branch in self.branches:
             xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family)
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
+from remedies.netfilter.ownership import owner
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin, covers
-from remedies.rules.owners import owner_of
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, replace
 
@@ -114,7 +114,7 @@ class _Trial:
     def dropped(self, path: tuple[str, ...], step: Step) -> PacketRule | str:
         if step.match.states or not self.everything_leaks():
             text = self.store.text(self.base.family, self.base.table, path[-1], step)
-            return self.rule(path, text, step.match)
+            return self.rule(path, text, step)
         return "stop"
 
     def everything_leaks(self) -> bool:
@@ -128,7 +128,7 @@ class _Trial:
                 self.leaks = self.leaks or self.lets_by(step)
         return self.leaks
 
-    def rule(self, path: tuple[str, ...], text: str, match: Match) -> PacketRule:
+    def rule(self, path: tuple[str, ...], text: str, step: Step) -> PacketRule:
         base = self.base
         family = "ip6" if ":" in self.packet.sources[0] else "ip"
         return PacketRule(
@@ -139,8 +139,8 @@ class _Trial:
             hook=base.hook,
             action="drop-invalid",
             text=text,
-            match=match,
-            owner=owner_of(base.table, path),
+            match=step.match,
+            owner=owner(self.store, base, path, step),
         )
 
 
@@ -150,7 +150,7 @@ def _trial(store: RuleStore, base: Base, chains: _Chains, family: str) -> Option
     if isinstance(end, PacketRule):
         return end
     if end is None and not base.accepts and not trial.everything_leaks():
-        return trial.rule((base.chain,), "policy drop", Match())
+        return trial.rule((base.chain,), "policy drop", Step(Match()))
     return None
 
 

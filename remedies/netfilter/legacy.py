@@ -212,13 +212,15 @@ def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
     try:
         target, _ = _HEAD.unpack_from(entry, layout.offsets)
         _plain(terms, family, layout, entry)
-        tracked, at = False, layout.size
+        tracked, at, comment = False, layout.size, ""
         while at < target:
             (size,) = struct.unpack_from("=H", entry, at)
             if size < 32:
                 raise Unreadable(f"legacy table {table.name}: a match of {size} bytes")
             name = entry[at + 2 : at + 31].split(b"\0")[0].decode(errors="replace")
             xt.narrow(terms, name, entry[at + 31], entry[at + 32 : at + size], family)
+            if name == "comment":
+                comment = xt.comment(entry[at + 32 : at + size])
             tracked, at = tracked or xt.tracks(name), at + size
         name = entry[target + 2 : target + 31].split(b"\0")[0].decode(errors="replace")
         if name:
@@ -230,7 +232,7 @@ def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
             action = to = ""
     except (struct.error, IndexError) as error:
         raise Unreadable(f"legacy table {table.name}: an entry of {len(entry)} bytes") from error
-    return terms.steps(Step(Match(), verdict, chain, action, to, conntrack=tracked))
+    return terms.steps(Step(Match(), verdict, chain, action, to, tracked, comment, entry))
 
 
 def _standard(table: Table, entry: bytes, target: int) -> tuple[str, str]:

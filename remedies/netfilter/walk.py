@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.errors import Unreadable
+from remedies.netfilter.ownership import owner
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin
-from remedies.rules.owners import owner_of
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
 from remedies.values import dataclass, field
 
@@ -158,7 +158,7 @@ class _ChainWalk:
             match=match,
             to=step.to,
             after=after,
-            owner=owner_of(base.table, path),
+            owner=owner(self.store, base, path, step),
         )
 
 

@@ -25,6 +25,11 @@ _TCP_RESET = {"ip": 7, "ip6": 6}
 _TERMINAL = {"REJECT": "reject", "NFQUEUE": "queue", "TPROXY": "accept", "SYNPROXY": "drop"}
 
 
+def comment(info: bytes) -> str:
+    """Return the text of struct xt_comment_info."""
+    return info.split(b"\0")[0].decode(errors="replace")
+
+
 def tracks(name: str) -> bool:
     """Tell whether a match or target of this name makes the kernel track connections."""
     return name in _CONNTRACK or name in _NAT or name in ("CONNMARK", "NETMAP", "SYNPROXY")

@@ -52,6 +52,9 @@ class Step:
     to: str = ""
     conntrack: bool = False
     """It makes the kernel track connections."""
+    comment: str = ""
+    raw: bytes = b""
+    """The rule as the kernel gave it: what it is shown from, word for word."""
 
 
 def protocol_name(number: int) -> str:

@@ -67,6 +67,31 @@ DROPS = {
         table("mangle", f"-A PREROUTING {STATE} INVALID -j DROP"),
         {"input": "", "forward": ""},
     ),
+    "firewalld between its jumps, the admin in DOCKER-USER": (
+        table(
+            "filter",
+            ":DOCKER-USER - [0:0]",
+            ":INPUT_direct - [0:0]",
+            ":INPUT_ZONES - [0:0]",
+            f"-A INPUT {STATE} RELATED,ESTABLISHED -j ACCEPT",
+            "-A INPUT -j INPUT_direct",
+            "-A INPUT -j INPUT_ZONES",
+            f"-A INPUT {STATE} INVALID -j DROP",
+            "-A INPUT -j REJECT",
+            "-A FORWARD -j DOCKER-USER",
+            f"-A DOCKER-USER {STATE} INVALID -j DROP",
+        ),
+        {"input": "firewalld", "forward": "the admin"},
+    ),
+    "incus by its comment, another's without": (
+        table(
+            "filter",
+            f"-A INPUT {STATE} INVALID "
+            '-m comment --comment "generated for Incus network n" -j DROP',
+            f"-A FORWARD {STATE} INVALID -j DROP",
+        ),
+        {"input": "incus", "forward": ""},
+    ),
     "state match": (table("filter", "-A INPUT -m state --state INVALID -j DROP"), {"input": ""}),
     "not on loopback": (
         table("filter", f"-A INPUT ! -i lo {STATE} INVALID -j DROP"),
