@@ -1,7 +1,8 @@
-"""Write what is generated: README.md's symptoms and help, a page for each condition and fix.
+"""Write what is generated: README.md's symptoms and help, a page for each condition and fix, and
+the life of a transaction where it is drawn.
 
 ``--check`` writes nothing, names what is not as it would be written, and exits 1 then. The pages
-are the docstrings that ``remedy explain`` prints.
+are the docstrings that ``remedy explain`` prints; the drawing is the table ``outcomes.LIFE``.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 from remedies import catalogue
 from remedies.cli import parser
 from remedies.lab import scenarios
+from remedies.outcomes import ENDS, LIFE
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->"
 MADE = "<!-- Made by tests/docs_pages.py from the docstring of {}: change that. -->\n"
 COMMAND = "python tests/docs_pages.py"
+DRAWN_IN = ("ARCHITECTURE.md", "docs/transaction.md")
 
 
 def pages() -> dict[str, str]:
@@ -30,6 +34,8 @@ def pages() -> dict[str, str]:
         found[f"docs/conditions/{name}.md"] = _condition(name)
     for name in catalogue.fix_ids():
         found[f"docs/fixes/{name}.md"] = _fix(name)
+    for name in DRAWN_IN:
+        found[name] = _between((ROOT / name).read_text(), "life", _life())
     found["docs/conditions/README.md"] = _conditions()
     found["docs/fixes/README.md"] = _fixes()
     return found
@@ -49,6 +55,17 @@ def _between(text: str, name: str, made: str) -> str:
     begin, end = BEGIN.format(name), END.format(name)
     before, _, rest = text.partition(begin)
     return before + begin + made + end + rest.partition(end)[2]
+
+
+def _life() -> str:
+    """Return the life of a transaction as a state diagram in Mermaid."""
+
+    def node(state: Optional[str]) -> str:  # a hyphen would end the name
+        return "[*]" if state is None else state.replace("-", "_")
+
+    lines = [f"    {node(step.state)} --> {node(step.to)}: {step.when}" for step in LIFE]
+    ends = [f"    {node(word)} --> [*]" for word in ENDS]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, *ends, "```", ""])
 
 
 def _condition(name: str) -> str:

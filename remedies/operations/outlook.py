@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from remedies import catalogue
@@ -160,7 +160,7 @@ def at_boot(here: HostSession, found: tuple[InForce, ...]) -> tuple[AtBoot, ...]
     )
 
 
-def _at_boot(here: HostSession, entry: InForce, files: dict[str, str]) -> AtBoot:
+def _at_boot(here: HostSession, entry: InForce, files: Mapping[str, str]) -> AtBoot:
     ours = here.held[entry.resource].ours
     lasting = any(here.held[name].fix == entry.fix for name in files)
     scheme, _, key = entry.resource.partition(":")

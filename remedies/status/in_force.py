@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
+from typing import Literal, Optional
 
 from remedies import resources
 from remedies.errors import RemedyError
 from remedies.model import Held
 from remedies.values import dataclass, field
+
+HeldState = Literal["ours", "drifted", "gone", "unknown"]
+"""How a resource of ours stands: as we wrote it, changed by somebody, taken away, or it could not
+be read."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,7 @@ class InForce:
     transaction: str
     fix: str
     resource: str
-    state: str
-    """``ours``, ``drifted``, ``gone``, or ``unknown`` where it could not be read."""
+    state: HeldState
     counters: dict[str, int] = field(default_factory=dict)
     now: Optional[str] = None
     """What is there, when that is not ours."""
@@ -33,7 +36,8 @@ def in_force(held: Mapping[str, Held]) -> tuple[InForce, ...]:
 
 def _judge(entry: Held) -> InForce:
     driver, path = resources.driver(entry.resource)
-    state, now, counters, reason = "ours", None, {}, ""
+    state: HeldState = "ours"
+    now, counters, reason = None, {}, ""
     try:
         now = driver.read(path)
         if driver.same(path, now, entry.ours):

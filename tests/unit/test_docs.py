@@ -6,16 +6,27 @@ import json
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
+import builder
 import pytest
 
 from remedies import catalogue, errors, policy
 from remedies.cli import parser, schema, status
 from remedies.lab import scenarios
+from remedies.netfilter.bypass import Bypass
+from remedies.operations.outlook import AtBoot, Outlook
+from remedies.operations.standing import HostStatus
+from remedies.outcomes import ANSWERS, ENDS
+from remedies.status.harm import Harm
+from remedies.status.in_force import HeldState, InForce
 from remedies.transaction import audit
 from remedies.transaction.journal import NAME, Journal
+from remedies.values import fields, replace
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -63,6 +74,12 @@ def test_a_link_that_leads_nowhere_is_seen(tmp_path: Path) -> None:
     assert [line.split(": ")[1] for line in dangling(path, path.read_text())] == ["#two", "gone.md"]
 
 
+def test_what_is_generated_is_as_it_would_be_written() -> None:
+    argv = [sys.executable, str(ROOT / "tests" / "docs_pages.py"), "--check"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_every_page_is_in_the_index() -> None:
     named = set(LINK.findall(page("README.md")))
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= named
@@ -83,6 +100,9 @@ def test_the_policy_is_valid(tmp_path: Path) -> None:
 def test_every_verb_that_is_named_exists(path: Path) -> None:
     if path.name != "CHANGELOG.md":
         assert set(re.findall(r"`remedy ([a-z]+)", path.read_text())) <= set(parser.VERBS)
+
+
+# --- README -------------------------------------------------------------------------------------
 
 
 def test_the_readme_fits_two_screens_before_the_reference() -> None:
@@ -131,6 +151,61 @@ def test_every_kind_of_record_is_described() -> None:
 def test_every_state_of_an_unfinished_transaction_is_described() -> None:
     listed = first_column(page("transaction.md"), "How an unfinished transaction is found")
     assert listed == set(status._WORDS)
+
+
+def test_every_end_of_a_transaction_is_described() -> None:
+    _, _, section = page("transaction.md").partition("\n## How a transaction ends\n")
+    section, _, _ = section.partition("\n## ")
+    rows = re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| ([^|]+) \|$", section, re.MULTILINE)
+    assert {word for word, _ in rows} == set(ENDS)
+    for word, told in rows:
+        codes = {row.code for row in ANSWERS.values() if row.outcome == word}
+        assert {int(code) for code in re.findall(r"\d+", told)} == codes
+
+
+# --- status exits 2 ------------------------------------------------------------------------------
+
+OURS = InForce("t1", "f", "a", "ours")
+WELL = HostStatus((OURS,), Outlook((), ()), {}, ())
+BAD = {
+    **{state: replace(WELL, entries=(replace(OURS, state=state),))
+       for state in get_args(HeldState) if state != "ours"},
+    **{f"{word[0].strip()} {why}": replace(WELL, entries=(), unfinished={"t2": why})
+       for why, word in status._WORDS.items()},
+    "unowned": replace(WELL, entries=(), unowned=("nft:inet/remedy_x",)),
+    "harm": replace(WELL, entries=(), outlook=Outlook((), (Harm("a", "f", "drops"),))),
+    "bypassed": replace(
+        WELL, entries=(), outlook=Outlook((), (), (Bypass("a", "ip", "h", "o", "r", "p"),))
+    ),
+    "boot": replace(WELL, entries=(), outlook=Outlook((AtBoot("a", "", None, False, True),), ())),
+}  # fmt: skip
+"""Everything that can be wrong with what is in force, by the first word of its line."""
+HERE = cast(Any, SimpleNamespace(
+    policy=SimpleNamespace(names=()), ledger={}, held={"a": builder.held("a")}
+))  # fmt: skip
+STYLE = Namespace(plain=True, no_color=True, json=False, typed=frozenset())
+
+
+def test_every_reason_for_which_status_exits_2_is_listed() -> None:
+    printed = {name: status.text(STYLE, HERE, found).split()[0] for name, found in BAD.items()}
+    assert printed == {name: name.split()[0] for name in BAD}
+    waits = {name for name, found in BAD.items() if not found.bad}
+    assert waits == {"pending pending"}
+    words = {name.split()[0] for name in set(BAD) - waits}
+    assert first_column(page("operations.md"), "status exits 2") == words
+
+
+def test_whatever_status_looks_at_is_among_those_reasons() -> None:
+    """A field more is a reason more; this fails until it is above, and on the page."""
+    looked_at = {name for kind in (HostStatus, Outlook) for name in fields(kind) or {}}
+    told = {
+        name
+        for found in BAD.values()
+        for one, well in ((found, WELL), (found.outlook, WELL.outlook))
+        for name in fields(type(one)) or {}
+        if getattr(one, name) != getattr(well, name)
+    }
+    assert told == looked_at
 
 
 def test_every_kind_of_document_is_described() -> None:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import itertools
 from pathlib import Path
-from typing import Any, Optional, cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from fake_store import YES, FakeStore
@@ -34,7 +34,6 @@ from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import CheckedChange, apply, confirm_it
 from remedies.values import replace
 
-ROOT = Path(__file__).parents[2]
 HOST = Machine("h", "m", "6.18", "host", "b")
 PLAN = Plan(Scan(HOST, "2026-11-20T17:00:00Z", (), ()), PolicyRef(("default",), "d"), (), (), ())
 ARGS = argparse.Namespace(
@@ -294,18 +293,3 @@ def test_a_rollback_ends_rolled_back_or_incomplete(tmp_path: Path) -> None:
 def life_id(life: Life) -> str:
     """Return the id of the first transaction."""
     return next(iter(ledger.transactions(records(str(life.folder / NAME)))))
-
-
-def drawn() -> str:
-    """Return the life of a transaction as a state diagram in Mermaid."""
-
-    def node(state: Optional[str]) -> str:  # a hyphen would end the name
-        return "[*]" if state is None else state.replace("-", "_")
-
-    lines = [f"    {node(step.state)} --> {node(step.to)}: {step.when}" for step in LIFE]
-    ends = [f"    {node(word)} --> [*]" for word in ENDS]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, *ends, "```"])
-
-
-def test_the_drawing_in_the_docs_is_the_table() -> None:
-    assert drawn() in (ROOT / "ARCHITECTURE.md").read_text(), f"it should be:\n{drawn()}"

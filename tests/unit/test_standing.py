@@ -13,7 +13,7 @@ from remedies.netfilter.bypass import Bypass
 from remedies.operations import standing
 from remedies.operations.outlook import Outlook
 from remedies.operations.standing import HostStatus
-from remedies.status.in_force import InForce
+from remedies.status.in_force import HeldState, InForce
 from remedies.values import replace
 
 WELL = HostStatus((InForce("t1", "f", "a", "ours"),), Outlook((), ()), {}, ())
@@ -25,7 +25,7 @@ def test_what_is_ours_and_over_is_well() -> None:
 
 
 @pytest.mark.parametrize("state", ["drifted", "gone", "unknown"])
-def test_what_is_not_as_it_was_left_is_bad(state: str) -> None:
+def test_what_is_not_as_it_was_left_is_bad(state: HeldState) -> None:
     assert replace(WELL, entries=(InForce("t1", "f", "a", state),)).bad
 
 
