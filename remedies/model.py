@@ -162,6 +162,9 @@ class Change:
     """Ids of further findings that this one change answers."""
     also: tuple[Terms, ...] = ()
     """Terms of further uses of the fix that policy requires and that this one change serves."""
+    accept_harm: tuple[str, ...] = ()
+    """The conditions for which policy accepts that this ends connections that work, though their
+    fault was not seen."""
 
     @property
     def acted(self) -> dict[str, Any]:
@@ -269,6 +272,8 @@ class Plan:
     made_from: dict[str, str] = field(default_factory=dict)
     """By name, the hash of each fact that decided how resources shall be: what tells an edited
     plan from one whose facts have moved."""
+    approved: str = ""
+    """The id of the saved plan that this one was made again from; empty: it was not saved."""
 
     @property
     def answered(self) -> tuple[Finding, ...]:

@@ -62,7 +62,7 @@ def _approved(args: argparse.Namespace, asked: RunTerms) -> RunTerms:
         raise InputError(f"{args.plans}: no plan for {names(absent)}",
                          "leave them out with --limit, or plan again")  # fmt: skip
     hosts = tuple(host for host in asked.hosts if index.hosts[host].summary)
-    if not (args.quiet or args.json or args.dry_run):  # a dry run shows what the hosts say
+    if not (args.quiet or args.dry_run or (args.json and args.yes)):  # hosts say it themselves
         View(args).groups(groups_of(args.plans, {host: index.hosts[host] for host in hosts}))
     variables = {**asked.variables, "remedy_plans": os.path.abspath(args.plans)}
     return replace(asked, hosts=hosts, variables=variables)
@@ -97,7 +97,9 @@ def _planned(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
         entries, _ = plans.heard(found)
         without = {host: s for host, s in found.items() if host not in entries}
         Index.of(entries, {host: s.message for host, s in without.items()}).write(folder)
-        if not (args.quiet or args.json):
+        if args.json:
+            View(args).groups(groups_of(folder, entries))
+        elif not args.quiet:
             view.plans(groups_of(folder, entries), found, "")
         hosts = tuple(host for host in asked.hosts if host in entries and entries[host].summary)
         if not (hosts or args.yes):
@@ -162,6 +164,8 @@ def _go(
             ended = rollout.RunningRollout(run, agreed, view.host, out).go(hosts)
     except SIGNALS as signal:
         return fleet_interrupted.tell_rollout(args, run, signal)
+    if args.json:  # nobody may have seen them before
+        view.groups(plans.grouped(*plans.heard(ended.standings)))
     view.states(
         ended.standings, ended.halted, run.folder, fleet_interrupted.resume(args, run.id), out
     )

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Optional
 
 from remedies import codec
-from remedies.cli.render import MARKS, diff_lines
+from remedies.cli.render import MARKS, accepted_harm, diff_lines
 from remedies.cli.terminal import Style, clean
 from remedies.fleet import host_state
 from remedies.fleet.host_state import HostStanding
@@ -162,6 +162,8 @@ class View:
         mark = MARKS.get(change.action, "~")
         head = f"by {clean(change.fix)}; risk {clean(change.risk)}"
         yield f"{mark} {self._style('bold', clean(change.resource))}  {head}"
+        if change.accept_harm:
+            yield f"    {accepted_harm(change.fix, change.accept_harm)}"
         yield from (f"    {line}" for line in diff_lines(change.diff, self._style))
 
     def plans(self, groups: Sequence[Group], found: Mapping[str, HostStanding], out: str) -> None:

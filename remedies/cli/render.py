@@ -109,11 +109,22 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
         }[change.reversibility]
         told = f"{clean(change.impact)}; risk {clean(change.risk)}; {undone}"
         lines += style.wrap(told, "    ")
+        if change.accept_harm:
+            lines += style.wrap(accepted_harm(change.fix, change.accept_harm), "    ")
         lines += [f"    {line}" for line in diff_lines(change.diff, style)]
         for effect in change.effects:
             lines += style.wrap(f"! {clean(flow_address.text(effect))}", "    ")
         lines.append("")
     return lines
+
+
+def accepted_harm(fix: str, conditions: Iterable[str]) -> str:
+    """Return what a policy accepts by ``accept_harm``, as one line."""
+    named, what = clean(fix), clean(", ".join(conditions))
+    return (
+        f"! policy accepts harm of {named} for {what} ('remedy explain {named}' says what it can "
+        "end)"
+    )
 
 
 def diff_lines(diff: str, style: Style) -> list[str]:

@@ -70,6 +70,11 @@ PARAMS: Mapping[str, object] = {}
 
 BE_LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
+_OUR_DROPS = frozenset(
+    ("nft:inet/remedy_invalid_drop", "iptables:mangle/REMEDY-INVALID",
+     "ip6tables:mangle/REMEDY-INVALID")
+)  # fmt: skip
+"""The addresses of ``invalid-drop``'s rules."""
 _SUBJECT = "tcp through NAT"
 _EACH = 2
 """How often conntrack says INVALID for one reset: of the segment, and of the reset itself, which
@@ -102,6 +107,8 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             raise Unreadable("; ".join(netfilter.unread))
         return ()
     covered_by = _covered_by(facts, netfilter)
+    if not (proofs or covered_by) and netfilter.unread and not _OUR_DROPS.isdisjoint(facts.ours):
+        raise Unreadable(f"rules of ours are in force, and {'; '.join(netfilter.unread)}")
     tied = _tied(facts)
     hanging = _hanging(facts) if covered_by else ()
     if proofs:

@@ -48,6 +48,8 @@ class Shown:
     action: Action
     risk: Risk
     diff: str
+    accept_harm: tuple[str, ...] = ()
+    """The conditions for which policy accepts its harm."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def shown(changes: Sequence[Change]) -> tuple[Shown, ...]:
             action=c.action,
             risk=c.risk,
             diff=reads.diff(resources, c.resource, c.before, c.after),
+            accept_harm=c.accept_harm,
         )
         for c in changes
     )

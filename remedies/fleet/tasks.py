@@ -101,6 +101,8 @@ def _apply(task: Task) -> Outcome:
     )
     led = partial(controller.leads, task.text("controller"))
     outcome = applying.apply(visit, what, agreed, task.say, time.sleep, led)
+    if outcome.changes:
+        outcome = _with_diff(outcome)
     return _kept(task, outcome, approved.policy if approved else "")
 
 

@@ -46,7 +46,13 @@ def again(here: HostSession, plan: Plan) -> Plan:
     make.
     """
     check_fresh(here.store, plan.changes)
-    facts = session.look(here, for_plan=True, window=0.0, fixes=tuple(c.fix for c in plan.changes))
+    seen = any(finding.verdict in ("active", "proven") for finding in plan.answered)
+    facts = session.look(
+        here,
+        for_plan=True,
+        window=here.window if seen else 0.0,  # only who listens can see it again
+        fixes=tuple(c.fix for c in plan.changes),
+    )
     scan, warnings = session.judge(here, facts)
     made = remake.remake(plan, remake.Today(facts, scan, here.held, here.store))
     made = replace(made, warnings=warnings)

@@ -152,7 +152,7 @@ def begin(
         boot_id=here.host.boot_id,
         user=actor.user(),
         command=actor.command(),
-        plan_id=plan.id if plan else "",
+        plan_id=(plan.approved or plan.id) if plan else "",
         policy=plan.policy.names if plan else (),
         undoes=undoes,
         policy_digest=plan.policy.digest if plan else "",

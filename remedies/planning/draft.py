@@ -31,7 +31,8 @@ T = TypeVar("T")
 
 BLIND = "cannot tell whether it is safe"
 """How the reason of a guard that cannot see begins."""
-
+DELETES = "the fault was not seen, and it deletes flows"
+"""How the reason begins if nobody is known to need that."""
 
 KERNEL = "kernel"
 
@@ -119,7 +120,7 @@ class Draft:
             return None
         flows = [effect for wanted in desired for effect in wanted.effects]
         if keep_flows and flows:
-            return f"the fault was not seen, and it deletes flows: {', '.join(flows)}"
+            return f"{DELETES}: {', '.join(flows)}"
         if terms.persist and (reason := _cannot_last(self._reads, name, desired)) is not None:
             self.kept.add(name)  # what is in force without its boot files is no worse than before
             return reason

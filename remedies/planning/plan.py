@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
 
 from remedies import catalogue
 from remedies.facts import Facts
@@ -22,7 +21,7 @@ from remedies.model import (
     Standing,
     Terms,
 )
-from remedies.planning import removal
+from remedies.planning import removal, unseen
 from remedies.planning.draft import Draft
 from remedies.planning.engine import acts, rule_for
 from remedies.planning.reads import Reads
@@ -71,7 +70,7 @@ def plan(
             _choose(draft, policy, facts, finding, rule, held)
     draft.kept |= _kept(policy, scanned, prune)
     made = draft.made({} if prune else held)
-    changes = [change for change in made.values() if change is not None]
+    changes = [_accepted(policy, c, scanned) for c in made.values() if c is not None]
     of_fixes = tuple(changes)
     stays = draft.kept.__contains__
     unwanted = [e for a, e in held.items() if a not in draft.wanted and not stays(e.fix)]
@@ -119,8 +118,9 @@ def _choose(
     used = False
     for name in _in_order(finding, rule, held):
         terms = terms_for(policy, facts, {}, name)
-        spare = _must_be_harmless(policy, finding, rule, name, held)
-        reason = _could_harm(finding, rule, name) if spare else None
+        accepted = unseen.accepts(policy, finding.condition, name)
+        spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
+        reason = unseen.could_harm(finding, name, rule.fixes) if spare else None
         if reason is not None:
             draft.kept.add(name)  # what is in force for another finding stays
         else:
@@ -135,33 +135,13 @@ def _choose(
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
 
 
-def _must_be_harmless(
-    policy: Policy, finding: Finding, rule: Rule, name: str, held: Mapping[str, Held]
-) -> bool:
-    """Return whether only a harmless fix may be applied.
-
-    That is so for a fault that was not seen, unless the policy accepts the harm of this fix or
-    requires it, or the fix is in force for this finding (a standing fix has none on record).
-    """
-    if finding.verdict != "exposed" or name in rule.accept_harm:
-        return False
-    if any(standing.fix == name for standing in policy.require):
-        return False
-    in_force_for = [entry.answered for entry in held.values() if entry.fix == name]
-    return all(found and finding.id not in {f.id for f in found} for found in in_force_for)
-
-
-def _could_harm(finding: Finding, rule: Rule, name: str) -> Optional[str]:
-    """Return why a fix is refused for a fault that was not seen, or None for a harmless fix."""
-    if catalogue.fix(name).HARMLESS:
-        return None
-    others = [o for o in catalogue.harmless(finding.condition) if o not in rule.fixes]
-    use = f"use {' or '.join(others)}, or " if others else ""
-    return (
-        f"the fault was not seen, and {name} can end connections that work "
-        f"('remedy explain {name}' says which): {use}accept that with "
-        f"'accept_harm: [{name}]' in the policy's rule for {finding.condition}"
-    )
+def _accepted(policy: Policy, change: Change, scanned: Scan) -> Change:
+    """Return a change with the conditions for which the policy accepts its harm, if it has any."""
+    if not change.effects and catalogue.fix(change.fix).HARMLESS:
+        return change
+    answered = (f.condition for f in scanned.findings if f.id in change.answers)
+    accepted = (c for c in answered if unseen.accepts(policy, c, change.fix))
+    return replace(change, accept_harm=tuple(dict.fromkeys(accepted)))
 
 
 def _in_order(finding: Finding, rule: Rule, held: Mapping[str, Held]) -> list[str]:
@@ -191,8 +171,9 @@ def _advise(
     for name in _in_order(finding, rule, held):
         terms = terms_for(policy, facts, {}, name)
         fix = catalogue.fix(name)
-        spare = _must_be_harmless(policy, finding, rule, name, held)
-        reason = _could_harm(finding, rule, name) if spare else None
+        accepted = unseen.accepts(policy, finding.condition, name)
+        spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
+        reason = unseen.could_harm(finding, name, rule.fixes) if spare else None
         reason = reason or draft.refusal(name, finding, terms)
         if reason is not None:
             draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))

@@ -9,13 +9,14 @@ field that is acted on is refused. Pure but for the reads it is handed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 from remedies import catalogue, codec
 from remedies.errors import ConfigError, InputError, StalePlan
 from remedies.facts import Facts
 from remedies.model import Change, Finding, Held, Host, Plan, Scan, Terms
-from remedies.planning.draft import KERNEL, Draft, precondition
+from remedies.planning import unseen
+from remedies.planning.draft import DELETES, KERNEL, Draft, precondition
 from remedies.planning.plan import lost_at_boot
 from remedies.planning.reads import Reads, short
 from remedies.planning.removal import removal
@@ -82,6 +83,9 @@ def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator
             yield f"finding {name} is not in the plan"
         elif found[name].condition not in fix.ANSWERS:
             yield f"{change.fix} does not answer {found[name].condition}"
+    for condition in change.accept_harm:
+        if condition not in {found[name].condition for name in change.answers if name in found}:
+            yield f"it accepts harm for {condition}, and answers no finding of it"
     ports = {found[name].details.get("port") for name in change.answers if name in found}
     for effect in change.effects:
         yield from _no_flow(effect, ports)
@@ -109,6 +113,9 @@ def _no_flow(effect: str, ports: Set[Optional[str]]) -> Iterator[str]:
 def remake(plan: Plan, today: Today) -> Plan:
     """Return the plan with every change as it is made here and now, its difference with it.
 
+    What was found is what is found now. Of what else the file tells, refusals alone stay, as its
+    words: they decide nothing but how the verb ends.
+
     Raises InputError where the plan differs from what its fixes make (it was edited), StalePlan
     naming what has moved, and Unreadable where a resource cannot be read.
     """
@@ -127,8 +134,16 @@ def remake(plan: Plan, today: Today) -> Plan:
     again = {**{address: c for address, c in made.items() if c is not None}, **back}
     changes = tuple(again[c.resource] for c in plan.changes if c.resource in again)
     of_fixes = tuple(change for change in changes if change.resource not in back)
-    lost = lost_at_boot(today.facts.host, of_fixes)
-    return replace(plan, changes=changes, lost_at_boot=lost)
+    return replace(
+        plan,
+        scan=today.scan,
+        changes=changes,
+        advice=(),
+        refused=tuple(replace(r, reason=f"the saved plan says: {r.reason}") for r in plan.refused),
+        kept=(),
+        lost_at_boot=lost_at_boot(today.facts.host, of_fixes),
+        approved=plan.id,
+    )
 
 
 def _gives_back(change: Change, today: Today) -> bool:
@@ -197,14 +212,22 @@ def _made(
 ) -> dict[str, Optional[Change]]:
     """Make the changes again and compare; by address, None where nothing is left to change."""
     draft = Draft(today.reads, today.facts)
-    for fix, finding, terms in _uses(plan, mine):
-        finding = None if finding is None else _as_now(fix, finding, today.scan)
+    for fix, was, terms in _uses(plan, mine):
+        finding = None if was is None else _as_now(fix, was, today.scan)
+        accepted = finding is not None and finding.condition in _accepted(fix, mine)
+        spare = finding is not None and unseen.must_be_harmless(
+            finding, fix, today.held, accepted=accepted
+        )
+        harm = unseen.could_harm(finding, fix) if finding is not None and spare else None
         try:
-            reason = draft.want(fix, finding, terms)
+            reason = harm or draft.want(fix, finding, terms, keep_flows=spare)
         except ConfigError as error:
             raise InputError(str(error), _EDITED) from error
-        if reason is not None:
-            raise StalePlan(f"{fix} was possible and is refused now: {reason}", _STALE)
+        if reason is None:
+            continue
+        if was is not None and (harm or reason.startswith(DELETES)):
+            _refuse_harm(fix, was, reason, mine)
+        raise StalePlan(f"{fix} was possible and is refused now: {reason}", _STALE)
     made = draft.made(held)
     moved = _moved(plan, today.facts)
     saved = {change.resource: change for change in mine}
@@ -214,6 +237,7 @@ def _made(
         one = made[change.resource]
         if one is not None:
             _compare(change, one, today.reads, moved)
+            made[change.resource] = replace(one, accept_harm=change.accept_harm)
         elif not _only_effects(change, today.reads):
             _refuse(change, "it is as wanted already", moved)
     for address, one in made.items():
@@ -225,6 +249,23 @@ def _made(
             f"{address} moved: the plan found it as wanted, now it is {short(one.before)}", _STALE
         )
     return made
+
+
+def _accepted(fix: str, mine: tuple[Change, ...]) -> set[str]:
+    """Return the conditions for which the plan says that policy accepts the harm of a fix."""
+    return {condition for change in mine if change.fix == fix for condition in change.accept_harm}
+
+
+def _refuse_harm(fix: str, was: Finding, reason: str, mine: tuple[Change, ...]) -> NoReturn:
+    """Raise for a fix that could end what works: the fault is not seen any more, or never was."""
+    harms = not catalogue.fix(fix).HARMLESS or any(c.effects for c in mine if c.fix == fix)
+    if was.verdict == "exposed" and harms:
+        raise InputError(f"{fix} for {was.condition} on {was.subject}: {reason}", _EDITED)
+    raise StalePlan(
+        f"{was.condition} on {was.subject} was {was.verdict} when the plan was made, and now "
+        f"{reason}",
+        _STALE,
+    )
 
 
 def _only_effects(change: Change, reads: Reads) -> bool:
@@ -265,8 +306,11 @@ def _moved(plan: Plan, facts: Facts) -> str:
 
 
 def _compare(change: Change, made: Change, reads: Reads, moved: str) -> None:
-    """Raise where a change differs from the one made here in a field that is acted on."""
-    one, other = change.acted, made.acted
+    """Raise where a change differs from the one made here in a field that is acted on.
+
+    Whose harm policy accepts was asked before: the plan alone says so.
+    """
+    one, other = change.acted, {**made.acted, "accept_harm": change.acted["accept_harm"]}
     for key, value in one.items():
         same = value == other[key] or (
             key in ("before", "after") and reads.same(change.resource, value, other[key])

@@ -150,6 +150,12 @@ def test_a_killed_controller_leaves_no_host_in_between(fleet: Fleet) -> None:
         "light": "confirmed", "old": "confirmed", "new": "confirmed",
     }, output  # fmt: skip
     assert all(host.has_table() for host in hosts)
+    (groups,) = [line for line in output.splitlines() if '"kind":"groups"' in line]
+    given = json.loads(groups)["groups"]
+    assert sorted(name for group in given for name in group["hosts"]) == ["light", "new", "old"]
+    shown = [change for group in given for change in group["changes"]]
+    assert {c["resource"] for c in shown} == {f"nft:inet/{TABLE}"}, groups
+    assert all("+" in c["diff"] for c in shown)
     assert (log.parent / "summary.json").exists()
     words = ["fleet", "rollback", "--run", run, "--run-dir", "runs", "--yes", "--json"]
     code, out, err = fleet.call("remedy", *words)
@@ -176,6 +182,12 @@ def test_what_a_killed_front_end_leaves_running_settles_each_host_too(fleet: Fle
     code, _, output = fleet.resume(log.parent.name)
     assert code == 0, output
     assert all(host.has_table() for host in hosts)
+    (groups,) = [line for line in output.splitlines() if '"kind":"groups"' in line]
+    given = json.loads(groups)["groups"]
+    assert sorted(name for group in given for name in group["hosts"]) == ["light", "new", "old"]
+    shown = [change for group in given for change in group["changes"]]
+    assert {c["resource"] for c in shown} == {f"nft:inet/{TABLE}"}, groups
+    assert all("+" in c["diff"] for c in shown)
     assert (log.parent / "summary.json").exists()
 
 

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from remedies import values
 from remedies.model import Change
 
+OBSERVED = ("source", "key", "value")
+"""What evidence says."""
 Edit = Callable[[dict[str, Any]], None]
 WORLDS = (
     ("iptables-nft", "invalid-drop"),
@@ -98,6 +100,7 @@ def edits(change: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     )
     yield "terms", {**change["terms"], "params": {"ports": "none", "x": []}}
     yield "others", ["0123456789abcdef"]
+    yield "accept_harm", ["no-such-condition"]
     yield "also", [{"backend": "nftables", "persist": False, "params": {"ports": [1]}}]
 
 
@@ -123,6 +126,43 @@ def test_whatever_field_is_edited_it_is_refused(host: Host) -> None:
     names = values.fields(Change)
     assert names is not None
     assert tried == set(names) - {"diff", "impact"}, "a field that no edit tries"
+
+
+def test_harm_that_is_not_accepted_is_refused_and_what_is_found_is_found_here(
+    netns: Callable[..., str], tmp_path: Path
+) -> None:
+    with standing("nftables", "invalid-drop", netns, tmp_path) as host:
+        plan, before = saved(host), host.dump()
+        assert {tuple(c["accept_harm"]) for c in plan["changes"]} == {("tcp-invalid-reset",)}
+        without = [{**change, "accept_harm": []} for change in plan["changes"]]
+        for verdict in ("exposed", "proven", "active"):
+            findings = [{**f, "verdict": verdict} for f in plan["findings"]]
+            code, said = apply(host, {**plan, "changes": without, "findings": findings})
+            assert (code, host.dump()) == (65 if verdict == "exposed" else 5, before), said
+            assert "accept_harm" in said
+        forged = [
+            {
+                **f,
+                "message": "FORGED",
+                "severity": "low",
+                "evidence": [dict.fromkeys(OBSERVED, "FORGED")],
+            }
+            for f in plan["findings"]
+        ]
+        more: dict[str, Any] = {
+            "template": "fix",
+            "values": {},
+            "title": "FORGED",
+            "fix": "notrack",
+            "finding": None,
+        }
+        code, said = apply(host, {**plan, "findings": forged, "advice": [more]})
+        assert code == 0, said
+        assert "policy accepts harm of invalid-drop for tcp-invalid-reset" in said
+        assert "FORGED" not in said
+        journal = (host.state / "journal.jsonl").read_text()
+        assert '"condition":"tcp-invalid-reset"' in journal
+        assert "FORGED" not in journal
 
 
 def test_what_is_shown_is_made_here(host: Host) -> None:

@@ -312,7 +312,9 @@ def test_what_a_saved_plan_says_of_a_finding_is_not_believed(
         remade(was, now)
 
 
-def test_a_saved_plan_holds_where_no_client_is_seen_to_fail_any_more() -> None:
-    (change,) = remade(FOUND, replace(having(redirect="", stale=""), verdict="exposed"))
+def test_a_saved_plan_holds_for_the_clients_it_names_where_others_are_seen() -> None:
+    (change,) = remade(FOUND, having(redirect="", stale=""))
     assert '"right": "docker0"' in (change.after or "")
     assert change.effects == ()
+    with pytest.raises(StalePlan, match=r"was proven .*accept_harm: \[udp-redirect\]"):
+        remade(FOUND, replace(having(redirect="", stale=""), verdict="exposed"))

@@ -157,7 +157,9 @@ def test_a_fault_that_was_seen_may_be_fixed_with_what_could_harm(verdict: Verdic
 
 
 def test_a_policy_accepts_what_could_harm() -> None:
-    assert summary(plan(_harmful(accepted=True), FINDING))[0][1] == "a"
+    (made,) = plan(_harmful(accepted=True), FINDING).changes
+    assert (made.resource, made.accept_harm) == ("a", ("cond",))
+    assert plan(_harmful(), replace(FINDING, verdict="proven")).changes[0].accept_harm == ()
     required = _harmful(require=(Standing("first", {}, "reason"),))
     assert summary(plan(required, FINDING)) == [("create", "a", None, "1")]
     assert plan(required, FINDING).refused == ()

@@ -12,7 +12,18 @@ from fake_store import FakeStore
 from remedies.errors import InputError, StalePlan
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import tcp_be_liberal
-from remedies.model import Finding, Held, Plan, Rule, Scan
+from remedies.model import (
+    Advice,
+    Evidence,
+    Finding,
+    Held,
+    Kept,
+    Plan,
+    Refusal,
+    Rule,
+    Scan,
+    Verdict,
+)
 from remedies.planning import plan as planning
 from remedies.planning.remake import Today, consistent, remake
 from remedies.transaction.run import check_fresh
@@ -112,3 +123,68 @@ def test_what_is_given_back_must_be_what_the_journal_says_is_ours() -> None:
 
 def test_a_plan_without_changes_stays_one() -> None:
     assert remake(plan(), today()).changes == ()
+
+
+def harmful(
+    verdict: Verdict = "exposed", *, accepted: bool = False, monkeypatch: pytest.MonkeyPatch
+) -> Plan:
+    """Return a plan that uses a fix which can end connections."""
+    monkeypatch.setattr(tcp_be_liberal, "HARMLESS", False)
+    names = ("tcp-be-liberal",)
+    rule = Rule("fix", "exposed", names, accept_harm=names if accepted else ())
+    now = today(replace(FOUND, verdict=verdict))
+    made = planning.plan(policy({FOUND.condition: rule}), now.facts, now.scan, {}, now.reads)
+    assert [change.accept_harm for change in made.changes] == [
+        (FOUND.condition,) if accepted else ()
+    ]
+    return made
+
+
+def test_harm_that_policy_accepts_is_in_the_plan_and_is_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = harmful(accepted=True, monkeypatch=monkeypatch)
+    consistent(made, "p.json")
+    assert remake(made, today(FOUND)).changes == made.changes
+
+
+def test_harm_that_no_policy_accepts_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = harmful(accepted=True, monkeypatch=monkeypatch)
+    edited = replace(made, changes=(replace(made.changes[0], accept_harm=()),))
+    with pytest.raises(InputError, match=r"tcp-be-liberal.*accept_harm"):
+        remake(edited, today(FOUND))
+    for other in ("idle-timeout", "no-such-condition"):
+        wrong = replace(made, changes=(replace(made.changes[0], accept_harm=(other,)),))
+        with pytest.raises(InputError, match=other):
+            consistent(wrong, "p.json")
+
+
+def test_a_fault_that_is_not_seen_any_more_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = harmful("proven", monkeypatch=monkeypatch)
+    remake(made, today(replace(FOUND, verdict="active")))
+    with pytest.raises(StalePlan, match=r"was proven .*accept_harm"):
+        remake(made, today(FOUND))
+    held = {ADDRESS: Held(ADDRESS, "tcp-be-liberal", "0", "1", "t1", answered=(FOUND,))}
+    remake(made, today(FOUND, held=held))
+
+
+def test_what_a_plan_tells_beside_its_changes_is_as_it_is_now() -> None:
+    made = saved()
+    told = replace(FOUND, message="all is well", evidence=(Evidence("kernel", "x", "y"),))
+    forged = replace(
+        made,
+        scan=scanned(told),
+        advice=(Advice("notrack", None, "run this", "fix"),),
+        refused=(Refusal("notrack", None, "because", wanted=True),),
+        kept=(Kept("notrack", ("nft:x",), ("p",), "t"),),
+    )
+    now = today(replace(FOUND, verdict="proven"))
+    again = remake(forged, now)
+    assert again.scan == now.scan
+    assert (again.advice, again.kept) == ((), ())
+    assert [(r.fix, r.reason) for r in again.refused] == [
+        ("notrack", "the saved plan says: because")
+    ]
+    assert again.approved == forged.id, "the journal names the plan that somebody agreed to"
