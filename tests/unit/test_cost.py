@@ -152,3 +152,16 @@ def test_the_size_of_an_entry_is_the_kernels_own(cache: str) -> None:
 @pytest.mark.parametrize("text", ["", "nf_conntrack\n", "nf_conntrack 1 1 x\n", "kmalloc 1 1 8\n"])
 def test_without_the_cache_nothing_is_claimed(text: str) -> None:
     assert parse(text) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "no byte"), (1023, "1023 bytes"),
+        (1 << 10, "at most 1 KiB"), ((1 << 10) + 1, "at most 2 KiB"),
+        ((1 << 20) - 1, "at most 1024 KiB"),
+        (1 << 20, "at most 1 MiB"), (1 << 30, "at most 1 GiB"), (3 << 30, "at most 3 GiB"),
+    ],
+)  # fmt: skip
+def test_memory_is_told_in_the_largest_whole_unit(count: int, said: str) -> None:
+    assert f"takes {said} of kernel memory" in cost.text(cost.Cost(memory=count))

@@ -98,6 +98,16 @@ CASES = {
         False,
         None,
     ),
+    "a chain is left by both, and one is opened behind it": (
+        [
+            rule("jump", target="mine"),
+            rule("return", Match(), "mine"),
+            rule("drop", Match(), "mine"),
+            rule("accept", TO_OLD),
+        ],
+        False,
+        "policy",
+    ),
     "opened behind a chain that some leave": (
         [
             rule("jump", target="mine"),

@@ -122,6 +122,13 @@ CASES = [
     # source NAT of everything that leaves concerns the host's own packets
     (notrack("output", destination_ports=port(53)), SNAT, "yes"),
     (notrack("prerouting", destination_local=True, destination_ports=port(53)), SNAT, "no"),
+    # what comes back to a masquerading host has an address of the host
+    (notrack("prerouting", destination_local=False, source_ports=port(53)), MASQUERADE, "yes"),
+    (
+        notrack("prerouting", destination_local=False, in_interfaces=("eth0",)),
+        MASQUERADE,
+        "no",
+    ),
     # conditions that are not modelled
     (
         notrack("prerouting", destination_ports=port(5353), unmodelled=("meta mark",)),

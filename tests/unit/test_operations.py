@@ -232,6 +232,29 @@ def test_what_waits_is_undone_by_a_no(host: Host, monkeypatch: pytest.MonkeyPatc
     assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
 
 
+def test_a_confirmation_that_comes_too_late_is_told_so(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    monkeypatch.setattr(guard, "alive", lambda *_: False)  # and nobody confirmed it in time
+    monkeypatch.setattr("remedies.transaction.guard.clock", lambda: 1e12)
+    for wanted in (None, txn):
+        late = confirm.confirm(session.reread(host.session), wanted, lock_timeout=1.0)
+        assert (late.outcome, late.transaction) == ("reverted", txn)
+    assert host.store.states == {KEY: "0"}
+    with pytest.raises(UsageError, match="nosuch"):
+        confirm.confirm(session.reread(host.session), "nosuch", lock_timeout=1.0)
+
+
+def test_where_nothing_is_unowned_nothing_is_adopted(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("remedies.operations.unowned.addresses", lambda _: ())
+    assert confirm.adopt_unowned(session.reread(host.session), lock_timeout=1.0) is None
+    assert session.reread(host.session).ledger == {}
+
+
 def test_a_stuck_rejection_says_what_to_do(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""

@@ -1,0 +1,145 @@
+"""Rules and states as text, in both directions: what is printed, what is read, what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Optional
+
+import pytest
+
+from remedies.errors import InputError
+from remedies.rules import flow_address, nft_syntax, ours, render, restore_script
+from remedies.rules.decoded import Step
+from remedies.rules.rule import Match
+
+
+def step(
+    verdict: str = "accept", chain: str = "", action: str = "", to: str = "", **match: Any
+) -> Step:
+    return Step(Match(**match), verdict, chain, action, to)
+
+
+UDP_53: dict[str, Any] = {"protocols": ("udp",), "destination_ports": ((53, 53),)}
+
+
+@pytest.mark.parametrize(
+    ("rule", "nft", "iptables"),
+    [
+        (step(), "accept", "-A C -j ACCEPT"),
+        (step("jump", "mine"), "jump mine", "-A C -j mine"),
+        (step("goto", "mine"), "goto mine", "-A C -g mine"),
+        (step("", action="masquerade"), "masquerade", "-A C -j MASQUERADE"),
+        (
+            step("", action="dnat", to="172.17.0.2:53", **UDP_53),
+            "udp dport 53 dnat to 172.17.0.2:53",
+            "-A C -p udp -m udp --dport 53 -j DNAT --to-destination 172.17.0.2:53",
+        ),
+        (
+            step("", action="redirect", to=":5300", **UDP_53),
+            "udp dport 53 redirect to :5300",
+            "-A C -p udp -m udp --dport 53 -j REDIRECT --to-ports 5300",
+        ),
+        (
+            step("drop", protocols=("tcp", "udp"), destination_ports=((1, 9), (53, 53))),
+            "meta l4proto { tcp, udp } th dport { 1-9, 53 } drop",
+            "-A C -p tcp,udp -m multiport --dports 1:9,53 -j DROP",
+        ),
+        (
+            step("drop", protocols=("tcp",), source_ports=((1, 9),)),
+            "tcp sport 1-9 drop",
+            "-A C -p tcp -m tcp --sport 1:9 -j DROP",
+        ),
+        (
+            step("drop", sources=("10.0.0.0/8",), not_destinations=("10.1.1.1",)),
+            "ip saddr 10.0.0.0/8 ip daddr != 10.1.1.1 drop",
+            "-A C -s 10.0.0.0/8 ! -d 10.1.1.1/32 -j DROP",
+        ),
+        (
+            step("drop", destinations=("2001:db8::1",)),
+            "ip6 daddr 2001:db8::1 drop",
+            "-A C -d 2001:db8::1/128 -j DROP",
+        ),
+        (
+            step("drop", in_interfaces=("veth*",), not_out_interfaces=("eth0",)),
+            'iifname "veth*" oifname != "eth0" drop',
+            "-A C -i veth+ ! -o eth0 -j DROP",
+        ),
+    ],
+)
+def test_a_rule_is_printed_as_its_own_tool_does(rule: Step, nft: str, iptables: str) -> None:
+    assert (render.nft(rule), render.iptables("C", rule)) == (nft, iptables)
+
+
+def expression(right: object, key: str = "saddr") -> str:
+    left = {"payload": {"protocol": "ip", "field": key}}
+    table = {"table": {"family": "ip", "name": "remedy_x"}}
+    chain = {"chain": {"family": "ip", "table": "remedy_x", "name": "c"}}
+    match = {"match": {"op": "==", "left": left, "right": right}}
+    rule = {"rule": {"family": "ip", "table": "remedy_x", "chain": "c", "expr": [match]}}
+    return "".join(json.dumps(line) + "\n" for line in (table, chain, rule))
+
+
+@pytest.mark.parametrize(
+    ("right", "text"),
+    [
+        ("10.0.0.1", "ip saddr 10.0.0.1"),
+        ({"prefix": {"addr": "10.0.0.0", "len": 8}}, "ip saddr 10.0.0.0/8"),
+        ({"range": ["10.0.0.1", "10.0.0.9"]}, "ip saddr 10.0.0.1-10.0.0.9"),
+        (
+            {"set": ["10.0.0.1", {"prefix": {"addr": "10.1.0.0", "len": 16}}]},
+            "ip saddr { 10.0.0.1, 10.1.0.0/16 }",
+        ),
+        ({"odd": 1}, 'ip saddr {"odd": 1}'),
+    ],
+)
+def test_the_right_side_of_a_match_is_in_nft_syntax(right: object, text: str) -> None:
+    assert f"\t\t{text}\n" in nft_syntax.nft_text(expression(right))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("-A C -j DROP", ("-A", "C", "-j", "DROP")),
+        (r'-m comment --comment "a \"b\""', ("-m", "comment", "--comment", 'a "b"')),
+        ("-A C ", ("-A", "C")),
+        ("", None),
+        ('--comment "half', None),
+        ('--comment "a"b', None),
+    ],
+)
+def test_a_line_of_iptables_save_has_words(line: str, words: Optional[tuple[str, ...]]) -> None:
+    if words is not None:
+        assert restore_script.words(line) == words
+        return
+    with pytest.raises(InputError, match=r"no rule|cannot read it back"):
+        restore_script.words(line)
+
+
+def test_a_line_that_is_refused_is_shown_in_part() -> None:
+    for line in ('"' * 200, " " + "x" * 200 + '"'):
+        with pytest.raises(InputError) as caught:
+            restore_script.words(line)
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("port", "taken"),
+    [("0", 0), ("53", 53), ("65535", 65535), ("65536", None), ("-1", None), ("5\u0663", None)],
+)  # fmt: skip
+def test_a_flow_has_the_ports_that_there_are(port: str, taken: Optional[int]) -> None:
+    path = f"udp/10.0.0.1/{port}/10.0.0.2/53"
+    if taken is not None:
+        named = flow_address.split(path)
+        assert isinstance(named, flow_address.Exact)
+        assert named.source_port == taken
+        return
+    with pytest.raises(InputError, match="no port"):
+        flow_address.split(path)
+
+
+def test_states_of_two_stores_are_not_joined_and_both_are_named() -> None:
+    one, other = "*mangle\n:A - [0:0]\n", '{"table": 1}\n'
+    with pytest.raises(InputError) as caught:
+        ours.union(one, other)
+    assert "*mangle" in str(caught.value)
+    assert "table" in str(caught.value)
