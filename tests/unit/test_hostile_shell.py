@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 import report_hostile
-from test_completion import DRIVE, script
+from tab_key import SHELLS, press
+from test_completion import script
 
 from remedies.boot import units as restore
 from remedies.errors import RemedyError
@@ -22,25 +22,25 @@ NAMES = tuple(v for v in VALUES if not {"\0", "\ud800", "/"} & set(v) and len(v)
 ids = ascii
 
 
-@pytest.mark.parametrize("verb", ["apply", "scan", "rollback", "explain"])
+@pytest.mark.parametrize(
+    ("verb", "shell"),
+    [*(("apply", shell) for shell in SHELLS), ("scan", "bash"), ("rollback", "fish")],
+)
 def test_completion_runs_no_name_of_a_file_or_of_the_environment(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str, shell: str
 ) -> None:
     """Each hostile text is a file here, a word that was typed, and a variable that we read."""
-    text = script(capsys, "bash")
-    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=20)
+    text = script(capsys, shell)
+    folder, here = tmp_path / "own", tmp_path / "here"
+    folder.mkdir()
+    here.mkdir()
     for name in NAMES:
-        (tmp_path / name).touch()
-    names = set(os.listdir(tmp_path))
+        (here / name).touch()
+    names = set(os.listdir(here))
     for name in ("", "$(touch CANARY)", *NAMES[::6]):
-        done = subprocess.run(
-            ["bash", "-c", DRIVE, "bash", "remedy", verb, name],
-            input=text, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=True,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
-                 "REMEDY_STATE_DIR": name, "REMEDY_NETNS": name, "REMEDY_POLICY": name},
-        )  # fmt: skip
-        assert done.stderr == ""
-    assert set(os.listdir(tmp_path)) == names
+        named = dict.fromkeys(("REMEDY_STATE_DIR", "REMEDY_NETNS", "REMEDY_POLICY"), name)
+        press(shell, text, ["remedy", verb, name], folder=folder, cwd=here, env=named)
+    assert set(os.listdir(here)) == names
 
 
 def directives(unit: str) -> dict[str, list[str]]:
