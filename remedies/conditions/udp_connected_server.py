@@ -36,10 +36,9 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.pairs import Proof, deaf
 from remedies.facts.services import (
-    Proof,
     covering,
-    deaf,
     flow_evidence,
     for_redirect,
     process_details,

@@ -15,7 +15,7 @@ Why it matters
 Evidence
     - ``proven``: the mirrored pair of flows (see ``udp-reply-source``), and a socket on that port
       whose process is docker-proxy: its arguments name the published port and the container.
-    - ``exposed``: the socket, two subnets or more, and no IP_PKTINFO on it.
+    - ``exposed``: the socket, two addresses to ask or more, and no IP_PKTINFO on it.
     - ``mitigated``: our redirect stands before its port.
 
 False positives

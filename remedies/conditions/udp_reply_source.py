@@ -2,9 +2,11 @@
 
 What it detects
     A UDP socket bound to 0.0.0.0 or ``::``, without a peer and without IP_PKTINFO, on a host that
-    its clients can reach by addresses in two subnets or more. The kernel picks the source of a
-    reply by the route to the client, so a container that asks the uplink's address is answered
-    from the bridge's.
+    its clients can reach by two addresses of one IP version or more: in two subnets, in one (a
+    virtual IP, a temporary IPv6 address), or on the loopback interface, except 127.0.0.0/8. The
+    kernel picks the source of a reply by the route to the client, so a container that asks the
+    uplink's address is answered from the bridge's, and who asks a second address of one subnet
+    is answered from the first.
 
 Why it matters
     A client that called connect() takes datagrams from the address it asked and from no other: its
@@ -14,11 +16,17 @@ Why it matters
 Evidence
     - ``proven``: conntrack holds a mirrored pair, neither flow with a reply: client C port x asks
       local address H1 port p, and local address H2, port p, sends to C port x. The first is the
-      request, the second the reply that conntrack could not match to it.
-    - ``exposed``: the socket, the subnets, and no IP_PKTINFO: seen on the program's own socket
+      request, the second the reply that conntrack could not match to it. Where NAT turned the
+      request to this host (a Kubernetes service, a DNAT or REDIRECT rule), H1 is the address
+      that NAT chose. An answer from another port of H2 (TFTP's way) counts where C has asked
+      one port only. Whatever the socket says, and whether it is bound or asks for IP_PKTINFO: a
+      server may receive by one socket and send by another, or send some answers without a source.
+    - ``exposed``: the socket, the addresses, and no IP_PKTINFO: seen on the program's own socket
       through pidfd_getfd(2), which does not disturb it.
     - ``mitigated``: our redirect stands before its port, so that requests are addressed to the
-      address that answers come from.
+      address that answers come from; or the pair is left of a fault that is mended: a socket is
+      bound to the address asked, and none is left that could answer from another, or the server
+      sets its replies' source and began after the last wrong answer.
     - ``unknown``: as exposed, but this user may not look at the socket.
 
     docker-proxy has a condition of its own (``udp-proxy-hairpin``), and so has a server that
@@ -36,7 +44,8 @@ False positives
       as every address has one; neither are the kernel's own sockets (VXLAN, WireGuard, NFS).
     - Two hosts that send to each other's fixed port without ever answering, over different
       addresses.
-    - The pair outlives its fault by ``nf_conntrack_udp_timeout`` (30 s).
+    - Where the program itself changed how it answers, without a new process and without
+      binding, the pair outlives its fault by ``nf_conntrack_udp_timeout`` (30 s).
 
 References
     ip(7) and ipv6(7): IP_PKTINFO, IPV6_RECVPKTINFO. RFC 1122, 4.1.3.5 (a reply's source address).
@@ -45,10 +54,11 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from remedies.facts import Facts
+from remedies.facts.answerers import Answerer, Answerers
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
@@ -65,11 +75,12 @@ from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netlink.links import Links
+from remedies.printable import at
 
 TITLE = "A UDP server answers from another address than it was asked on"
 SYMPTOM = "a container gets no answer from a UDP service of its host (DNS, syslog, SNMP); others do"
 SEVERITY: Severity = "high"
-NEEDS = (Links, Sockets, Flows, Sysctl, Counters, Netfilter)
+NEEDS = (Links, Sockets, Flows, Answerers, Sysctl, Counters, Netfilter)
 PARAMS: Mapping[str, object] = {"silent_ports": [68, 162, 514, 546, 2055, 4739, 6343, 8125]}
 """``silent_ports``: DHCP's client, SNMP traps, syslog, DHCPv6's client, NetFlow, IPFIX, sFlow,
 statsd: received, never answered (IANA's port numbers; statsd's README)."""
@@ -92,42 +103,87 @@ def judge(
     The condition is this one, or that of docker-proxy, which has the same fault.
     """
     links, server = facts.get(Links), service.server
-    if service.pktinfo:
+    if not service.proofs and not _unsure(facts, service):
         return None
-    if not service.proofs and not (server is not None and server.spans(links)):
-        return None
-    if not service.proofs and _bound_everywhere(facts, service):
-        return None
+    since = _mended(service) if service.proofs else ""
     covered = covering(facts, service.port, service.families)
-    verdict, severity, message = _verdict(facts, service, bool(covered))
+    verdict, severity, message = _verdict(facts, service, bool(covered), since)
     if verdict in ("exposed", "unknown") and _silent(service, params):
         return None
     evidence = [
         *flow_evidence(facts.get(Flows), service.proofs),
         *_refusals(facts, service.family),
         *(() if server is None else _socket_evidence(server)),
+        *_answering(service),
         *(Evidence(rule.resource, rule.interface, f"port {rule.port}") for rule in covered),
     ]
+    by = since or (f"remedy {covered[0].resource}" if covered else "")
     return Finding(
         condition=condition,
-        subject=f"udp {WILDCARD[service.family]}:{service.port}",
+        subject=_subject(service),
         verdict=verdict,
         severity=severity,
         message=message,
         evidence=tuple(evidence),
-        mitigated_by=f"remedy {covered[0].resource}" if verdict == "mitigated" else None,
+        mitigated_by=by if verdict == "mitigated" else None,
         details={
             **_details(links, service),
-            **for_redirect(links, service.families, service.proofs, covered),
+            **for_redirect(links, service.families, () if since else service.proofs, covered),
         },
     )
+
+
+def _unsure(facts: Facts, service: Service) -> bool:
+    """Tell whether nothing but luck makes a server answer from the address that it is asked on."""
+    server = service.server
+    return (
+        server is not None
+        and not service.pktinfo
+        and server.spans(facts.get(Links))
+        and not _bound_everywhere(facts, service)
+    )
+
+
+def _mended(service: Service) -> str:
+    """Return what has been done about the proofs since, empty where nothing is known to be.
+
+    A socket is bound to each address that was asked, and none is left that could answer from
+    another; or the server sets its replies' source. Where there are others still, or the option
+    alone speaks for it, its process has to be younger than the last wrong answer.
+    """
+    asked = {proof.asked for proof in service.proofs}
+    everywhere = [s for s in service.sockets if s.protocol == "udp" and s.everywhere]
+    everywhere = [s for s in everywhere if s.port == service.port]
+    bound = service.bound
+    if asked <= {item.address for item in bound}:
+        where = ", ".join(sorted(at(item.address, item.port) for item in bound))
+        if not everywhere and not service.others:
+            return f"{who(bound[0].owner)}, bound to {where}"
+        if not everywhere and _younger(service, (*bound, *service.others)):
+            return f"{who(bound[0].owner)}, bound to {where}"
+    if everywhere and all(s.pktinfo for s in everywhere) and _younger(service, everywhere):
+        return f"{who(everywhere[0].owner)}, which sets its replies' source"
+    return ""
+
+
+def _younger(service: Service, sockets: Iterable[Answerer]) -> bool:
+    """Tell whether the processes of sockets began after the last wrong answer was seen."""
+    age = service.age
+    return age is not None and all(s.age is not None and s.age < age for s in sockets)
+
+
+def _subject(service: Service) -> str:
+    """Return what the finding is about: a port on every address, or on the one bound to."""
+    every = service.server is not None or not service.bound
+    address = WILDCARD[service.family] if every else service.bound[0].address
+    return f"udp {address}:{service.port}" if every else f"udp {at(address, service.port)}"
 
 
 def _bound_everywhere(facts: Facts, service: Service) -> bool:
     """Tell whether each address that clients can ask has a socket of its own, as with ntpd."""
     links = facts.get(Links)
     own = {item.address for item in facts.get(Sockets).bound if item.port == service.port}
-    return all(item.address in own for each in service.families for item in links.reachable(each))
+    return all(address in own for each in service.families for address in links.askable(each))
 
 
 def _silent(service: Service, params: Mapping[str, object]) -> bool:
@@ -136,17 +192,21 @@ def _silent(service: Service, params: Mapping[str, object]) -> bool:
     return service.asked > 0 or (isinstance(ports, list) and service.port in ports)
 
 
-def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[Verdict, Severity, str]:
+def _verdict(
+    facts: Facts, service: Service, covered: bool, since: str
+) -> tuple[Verdict, Severity, str]:
     """Return verdict, severity and message."""
     server = service.server
-    name = who(None if server is None else server.owner)
-    if service.proofs:
+    name = who(service.owner)
+    if since:
         first = service.proofs[0]
         text = (
-            f"{name} was asked on {first.request.original.destination} port {service.port} and "
-            f"answered from {first.source}: a connected client drops that"
+            f"{at(first.asked, first.port)} was answered from {first.source}; nothing of that is "
+            f"left but flows whose last packet is {_ago(service)}: {since} since"
         )
-        return "proven", SEVERITY, text
+        return "mitigated", "low", text
+    if service.proofs:
+        return "proven", SEVERITY, f"{_proven(service)}: a connected client drops that"
     everywhere = f"{name} listens on every address"
     if covered:
         text = f"{everywhere}; requests are redirected to the one that its answers come from"
@@ -157,6 +217,43 @@ def _verdict(facts: Facts, service: Service, covered: bool) -> tuple[Verdict, Se
     return "exposed", severity, f"{everywhere} and lets the kernel pick its reply's source"
 
 
+def _ago(service: Service) -> str:
+    return "old" if service.age is None else f"{service.age:.0f} s old"
+
+
+def _proven(service: Service) -> str:
+    """Return who was asked where and answered from where, and by what, as far as it is known."""
+    first, name = service.proofs[0], who(service.owner)
+    way = first.request.original
+    if service.server is None and service.owner is not None and not service.bound:
+        name += _by_tcp(service)
+    asked = f"was asked on {way.destination} port {way.destination_port}"
+    if first.asked != way.destination or first.port != way.destination_port:
+        asked += f", which NAT turns into {at(first.asked, first.port)},"
+    answered = f"answered from {first.source}"
+    if first.apart and first.reply is not None:
+        answer = at(first.source, first.reply.original.source_port)
+        return f"{name} {asked} and answers by a socket of its own, from {answer}"
+    if service.server is None and service.bound:
+        mine = f"{name} is bound to {at(first.asked, first.port)}, {asked} and"
+        by = service.others[0].owner if service.others else None
+        if by is not None and service.bound[0].owner not in (None, by):
+            return f"{mine} {who(by)} {answered}"
+        return f"{mine} {answered} by another socket"
+    if service.pktinfo:
+        return (
+            f"{name} {asked} and {answered}, though it sets IP_PKTINFO: it sends some of its "
+            "answers without a source"
+        )
+    return f"{name} {asked} and {answered}"
+
+
+def _by_tcp(service: Service) -> str:
+    """Return how a program is known whose UDP socket is gone: by its TCP listener."""
+    udp = any(s.protocol == "udp" and s.owner == service.owner for s in service.sockets)
+    return "" if udp else f", which listens on TCP port {service.port},"
+
+
 def _refusals(facts: Facts, family: int) -> Iterator[Evidence]:
     """Yield how many *unreachable* errors came in: what a refusing client sends. A hint only."""
     group = "Icmp6" if family == 6 else "Icmp"
@@ -165,6 +262,13 @@ def _refusals(facts: Facts, family: int) -> Iterator[Evidence]:
         note = f"in {facts.window:g} s, from any host, for any port"
         source = "/proc/net/snmp6" if family == 6 else "/proc/net/snmp"
         yield Evidence(source, f"{group} InDestUnreachs", f"+{delta}", note)
+
+
+def _answering(service: Service) -> Iterator[Evidence]:
+    """Yield the sockets behind the proofs that are bound to an address, and TCP listeners."""
+    for item in (*service.bound, *service.others):
+        whose = f"process {item.owner.pid}, {item.owner.name}" if item.owner else ""
+        yield Evidence("sock_diag", "bound", at(item.address, item.port), whose)
 
 
 def _socket_evidence(server: UdpSocket) -> list[Evidence]:
@@ -190,20 +294,21 @@ def _ephemeral(facts: Facts, port: int) -> bool:
 
 
 def _details(links: Links, service: Service) -> dict[str, str]:
-    """Return what fixes ask for: see :mod:`remedies.fixes.bind_advice`."""
-    asked = dict.fromkeys(proof.request.original.destination for proof in service.proofs)
-    reachable = dict.fromkeys(
-        item.address
-        for each in service.families
-        if links.subnets(each) >= 2
-        for item in links.reachable(each)
-    )
+    """Return what fixes ask for: see :mod:`remedies.fixes.bind_advice`.
+
+    ``server``: ``wildcard``, ``bound`` (to the address asked, it sends by another socket), or
+    empty where no socket of it is to be seen.
+    """
+    asked = dict.fromkeys(proof.asked for proof in service.proofs)
+    every = (links.askable(each) for each in service.families)
+    askable = dict.fromkeys(address for each in every if len(each) > 1 for address in each)
+    bound = service.server is None and bool(service.bound)
     return {
         "protocol": "udp",
         "family": str(service.family),
         "port": str(service.port),
-        "addresses": " ".join(asked or reachable),
+        "addresses": " ".join(asked or askable),
         "asked": " ".join(asked),
-        "server": "" if service.server is None else "wildcard",
-        **process_details(None if service.server is None else service.server.owner),
+        "server": "wildcard" if service.server is not None else "bound" if bound else "",
+        **process_details(service.owner),
     }

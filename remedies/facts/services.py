@@ -9,16 +9,19 @@ from collections.abc import Iterable, Iterator
 from typing import Optional
 
 from remedies.facts import Facts
+from remedies.facts.answerers import Answerer, Answerers
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.pairs import Proof, here, mirrored, unanswered
 from remedies.facts.process import Process
-from remedies.facts.sockets import BoundSocket, Sockets, UdpSocket
+from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.model import Evidence
 from remedies.netfilter.redirects import Redirect
 from remedies.netlink.flow import Flow
 from remedies.netlink.links import Links
+from remedies.printable import at
 from remedies.rules.prefixes import contains
-from remedies.values import NamedTuple, dataclass
+from remedies.values import dataclass, replace
 
 PROXY = "docker-proxy"
 """The program that answers for published ports (moby, cmd/docker-proxy)."""
@@ -26,16 +29,6 @@ MOST_STALE = 100
 """Proofs whose flows are named one by one; the driver finds the others itself."""
 AWAY = {4: "0.0.0.0", 6: "::"}  # noqa: S104  # named, not bound
 """Stands for the address of a link that is not there now."""
-
-
-class Proof(NamedTuple):
-    """A request to one local address that was, or is going to be, answered from another."""
-
-    request: Flow
-    reply: Optional[Flow]
-    """The answer as conntrack saw it: a flow of its own."""
-    source: str
-    """The local address that the answer comes from."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +43,50 @@ class Service:
     pktinfo: bool = False
     """Some worker asks for IP_PKTINFO."""
     asked: int = 0
-    """Flows of clients that nobody has answered, from any address."""
+    """Flows of clients that nobody has answered, from any address and port."""
+    sockets: tuple[Answerer, ...] = ()
+    """Sockets of now on its port and on those that wrong answers came from."""
+    age: Optional[float] = None
+    """Seconds since the last wrong answer was seen; None where that is not known."""
 
     @property
     def proxied(self) -> bool:
         """Tell whether docker-proxy serves it."""
-        owner = None if self.server is None else self.server.owner
-        return owner is not None and owner.name == PROXY
+        return self.owner is not None and self.owner.name == PROXY
+
+    @property
+    def owner(self) -> Optional[Process]:
+        """Return the process to speak to: of the socket asked, else of a listener of the port."""
+        if self.server is not None and self.server.owner is not None:
+            return self.server.owner
+        asked = {proof.asked for proof in self.proofs}
+        mine = [item for item in self.sockets if item.port == self.port and item.owner]
+        mine.sort(key=lambda item: (item.protocol != "udp", item.address not in asked))
+        return mine[0].owner if mine else None
+
+    @property
+    def bound(self) -> tuple[Answerer, ...]:
+        """Return the sockets that are bound to the very addresses that clients asked."""
+        asked = {(proof.asked, proof.port) for proof in self.proofs}
+        return tuple(
+            item
+            for item in self.sockets
+            if item.protocol == "udp" and not item.peer and (item.address, item.port) in asked
+        )
+
+    @property
+    def others(self) -> tuple[Answerer, ...]:
+        """Return the sockets that are bound to the addresses that wrong answers came from."""
+        sources = {
+            (proof.source, proof.reply.original.source_port)
+            for proof in self.proofs
+            if proof.reply is not None
+        }
+        return tuple(
+            item
+            for item in self.sockets
+            if item.protocol == "udp" and (item.address, item.port) in sources
+        )
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -75,11 +105,14 @@ def services(facts: Facts) -> tuple[Service, ...]:
     taken = {(s.address, s.port, s.peer, s.peer_port) for s in sockets.connected}
     pairs: dict[tuple[int, int], list[Proof]] = {}
     for proof in mirrored(facts.get(Flows).unreplied, local):
-        way = proof.request.original
-        if (proof.source, way.destination_port, way.source, way.source_port) not in taken:
-            family = 6 if ":" in way.destination else 4
-            pairs.setdefault((family, way.destination_port), []).append(proof)
-    asked = _asked(facts.get(Flows).unreplied, local)
+        answer = proof.reply.original if proof.reply is not None else None
+        if proof.apart or answer is None or answer.parts not in taken:
+            family = 6 if ":" in proof.source else 4
+            pairs.setdefault((family, proof.port), []).append(proof)
+    asked: dict[tuple[int, int], int] = {}
+    for flow in unanswered(facts.get(Flows).unreplied, local):
+        key = (6 if ":" in flow.reply.source else 4, flow.reply.source_port)
+        asked[key] = asked.get(key, 0) + 1
     found = []
     servers = (item for item in sockets.wildcard if not item.kernel)
     for (family, port), group in _groups(servers).items():
@@ -88,58 +121,22 @@ def services(facts: Facts) -> tuple[Service, ...]:
         waiting = sum(asked.get((each, port), 0) for each in group[0].serves)
         found.append(Service(family, port, group[0], tuple(proofs), pktinfo, waiting))
     found += [Service(*key, server=None, proofs=tuple(proofs)) for key, proofs in pairs.items()]
-    return tuple(found)
+    return tuple(_with_answerers(facts, each) if each.proofs else each for each in found)
 
 
-def _asked(unreplied: Iterable[Flow], local: set[str]) -> dict[tuple[int, int], int]:
-    """Return, by family and port, how many flows ask one of our addresses and have no answer."""
-    found: dict[tuple[int, int], int] = {}
-    for flow in unreplied:
-        way = flow.original
-        if way.destination in local and way.source not in local:
-            key = (6 if ":" in way.destination else 4, way.destination_port)
-            found[key] = found.get(key, 0) + 1
-    return found
-
-
-def mirrored(unreplied: Iterable[Flow], local: set[str]) -> Iterator[Proof]:
-    """Yield the mirrored pairs among UDP flows without a reply; ``local``: our addresses.
-
-    The first flow of a pair asks one local address, the second leaves from another one for the
-    same client and ports: it is the answer, which conntrack could not match to the request.
-    """
-    flows = [flow for flow in unreplied if flow.protocol == "udp"]
-    asked: dict[tuple[str, int, int], Flow] = {}
-    for flow in flows:
-        way = flow.original
-        if way.destination in local and way.source not in local:
-            asked[way.source, way.source_port, way.destination_port] = flow
-    for flow in flows:
-        way = flow.original
-        request = asked.get((way.destination, way.destination_port, way.source_port))
-        if (
-            request is not None
-            and way.source in local
-            and way.source != request.original.destination
-        ):
-            yield Proof(request, flow, way.source)
-
-
-def deaf(socket: BoundSocket, unreplied: Iterable[Flow], local: set[str]) -> Iterator[Proof]:
-    """Yield the requests that a connected socket's own client sends past it.
-
-    They go to another local address than the one the socket has now, and no NAT brings them back.
-    """
-    for flow in unreplied:
-        way = flow.original
-        if (
-            (way.source, way.source_port) == (socket.peer, socket.peer_port)
-            and way.destination_port == socket.port
-            and way.destination != socket.address
-            and way.destination in local
-            and not flow.nat
-        ):
-            yield Proof(flow, None, socket.address)
+def _with_answerers(facts: Facts, service: Service) -> Service:
+    """Return a service with what is known about the sockets behind its proofs."""
+    answerers = facts.known.get("answerers")
+    if not isinstance(answerers, Answerers):
+        return service
+    ports = {service.port}
+    ports.update(p.reply.original.source_port for p in service.proofs if p.reply is not None)
+    ages = [pair.age for pair in answerers.pairs if pair.port == service.port]
+    return replace(
+        service,
+        sockets=tuple(item for item in answerers.sockets if item.port in ports),
+        age=min(ages) if ages else None,
+    )
 
 
 def _groups(sockets: Iterable[UdpSocket]) -> dict[tuple[int, int], list[UdpSocket]]:
@@ -175,7 +172,14 @@ def for_redirect(
     covered one is away (Docker makes its bridges anew at will). ``stale``: the flows that pin the
     old path, as addresses of the driver ``flow`` without its scheme.
     """
-    proofs = tuple(proofs)
+    local = {item.address for item in links.addresses}
+    # A redirect stands before other NAT, does nothing about an answer from another port, and
+    # does not meet what a program of this host sends.
+    proofs = tuple(
+        p
+        for p in proofs
+        if not p.request.nat and not p.apart and not here(p.request.original.source, local)
+    )
     ways = {f"{name}/{p.source}" for p in proofs if (name := _way_in(p, links))}
     for rule in covered:
         for family in set(families) & set(rule.families):
@@ -215,7 +219,8 @@ def who(owner: Optional[Process]) -> str:
 def flow_evidence(flows: Flows, proofs: tuple[Proof, ...]) -> Iterator[Evidence]:
     """Yield the proofs as conntrack(8) prints them, three at most, and what was not read."""
     for proof in proofs[:3]:
-        yield Evidence("conntrack", "request", flow_text(proof.request), "no reply seen")
+        turned = f"no reply seen{_turned(proof)}"
+        yield Evidence("conntrack", "request", flow_text(proof.request), turned)
         if proof.reply is not None:
             note = "another flow: no reply seen"
             yield Evidence("conntrack", "reply", flow_text(proof.reply), note)
@@ -225,6 +230,13 @@ def flow_evidence(flows: Flows, proofs: tuple[Proof, ...]) -> Iterator[Evidence]
         yield Evidence("conntrack", "not read", reason)
     if flows.truncated:
         yield Evidence("conntrack", "not read", f"more than {flows.limit} unreplied UDP flows")
+
+
+def _turned(proof: Proof) -> str:
+    """Return where NAT sends a request, for a note; empty where it goes where it was sent."""
+    end = at(proof.asked, proof.port)
+    way = proof.request.original
+    return "" if end == at(way.destination, way.destination_port) else f"; NAT sends it to {end}"
 
 
 def flow_text(flow: Flow) -> str:

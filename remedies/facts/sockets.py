@@ -56,8 +56,8 @@ class UdpSocket:
         return (6,) if self.v6only else (6, 4)
 
     def spans(self, links: Links) -> bool:
-        """Tell whether clients can reach it by addresses in two subnets or more."""
-        return not self.device and any(links.subnets(family) >= 2 for family in self.serves)
+        """Tell whether clients can reach it by two addresses of one family or more."""
+        return not self.device and any(len(links.askable(family)) > 1 for family in self.serves)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Sockets:
 def read(asking: Asking) -> Sockets:
     """Read the sockets, and owner and PKTINFO of those that somebody may ask about.
 
-    Owners cost a walk through /proc, so they are looked up for sockets that span two subnets,
+    Owners cost a walk through /proc, so they are looked up for sockets with two addresses to ask,
     for connected ones on a bridge's address, and for all wildcard ones where the flow table is
     nearly full (which service fills it?).
     Raises Unreadable where sock_diag does not answer.

@@ -32,7 +32,8 @@ IPS_DST_NAT = 1 << 5
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _NAMES = {int(number): name for name, number in PROTOCOLS.items()}
 
-_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _ID, _FILTER, _STATUS_MASK = 1, 2, 3, 12, 25, 26
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _TIMEOUT, _ID = 1, 2, 3, 7, 12
+_FILTER, _STATUS_MASK = 25, 26
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _IP_V4_SRC, _IP_V4_DST, _IP_V6_SRC, _IP_V6_DST = 1, 2, 3, 4
 _PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
@@ -85,6 +86,8 @@ class Entry(NamedTuple):
     reply: Tuple
     status: int
     """IPS_* bits."""
+    left: Optional[int] = None
+    """Seconds until it is forgotten, unless a packet comes; None: not said."""
 
 
 def flow_of(entry: Entry) -> Flow:
@@ -161,6 +164,7 @@ def entry(payload: bytes) -> Entry | None:
     Raises Unreadable where the message is malformed.
     """
     protocol, status = 0, 0
+    left: Optional[int] = None
     original = reply = Tuple("", 0, "", 0)
     for kind, value in attributes(payload, 4):
         if kind == _TUPLE_ORIG:
@@ -169,8 +173,10 @@ def entry(payload: bytes) -> Entry | None:
             _, reply = _way(value)
         elif kind == _STATUS and len(value) == 4:
             status = int.from_bytes(value, "big")
+        elif kind == _TIMEOUT and len(value) == 4:
+            left = int.from_bytes(value, "big")
     name = _NAMES.get(protocol)
-    return None if name is None else Entry(name, original, reply, status)
+    return None if name is None else Entry(name, original, reply, status, left)
 
 
 def _dump(client: Netlink, family: int, *narrow: bytes) -> Iterator[bytes]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Optional
 
-from remedies.errors import Unreadable
 from remedies.values import dataclass
 
 
@@ -33,23 +31,15 @@ class Address:
     scope: str
     """``global``, ``link`` or ``host``."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a prefix there is not: saved facts are a person's to edit."""
+        if not 0 <= self.prefix <= (128 if self.family == 6 else 32):
+            raise ValueError(f"no address with prefix: {self.address}/{self.prefix}")
+
     @property
     def family(self) -> int:
         """Return 4 or 6."""
         return 6 if ":" in self.address else 4
-
-    @property
-    def subnet(self) -> tuple[int, int, int]:
-        """Return family, prefix and network bits: equal for addresses of one subnet.
-
-        Raises Unreadable where this is no address (a facts file that was edited).
-        """
-        family, width = (socket.AF_INET6, 128) if self.family == 6 else (socket.AF_INET, 32)
-        try:
-            number = int.from_bytes(socket.inet_pton(family, self.address), "big")
-            return self.family, self.prefix, number >> (width - self.prefix)
-        except (OSError, ValueError) as error:
-            raise Unreadable(f"no address with prefix: {self.address}/{self.prefix}") from error
 
 
 @dataclass(frozen=True)
@@ -87,18 +77,25 @@ class Links:
     def reachable(self, family: int) -> tuple[Address, ...]:
         """Return the addresses of family 4 or 6 that another machine or namespace can use.
 
-        Those on links that are up and no loopback, without IPv6's link-local ones: a reply to
-        such an address leaves by the link it came from.
+        Those on links that are up, without IPv6's link-local ones: a reply to such an address
+        leaves by the link it came from. Addresses that somebody has put on the loopback
+        interface are among them (anycast, direct routing), 127.0.0.0/8 and ::1 are not.
         """
-        usable = {link.index for link in self.links if link.up and not link.loopback}
+        up = {link.index for link in self.links if link.up}
         return tuple(
             item
             for item in self.addresses
-            if item.link in usable
+            if item.link in up
             and item.family == family
             and not (family == 6 and item.scope == "link")
+            and not item.address.startswith("127.")
+            and item.address != "::1"
         )
 
-    def subnets(self, family: int) -> int:
-        """Return how many subnets of family 4 or 6 the reachable addresses stand in."""
-        return len({item.subnet for item in self.reachable(family)})
+    def askable(self, family: int) -> tuple[str, ...]:
+        """Return those addresses, each once.
+
+        From two of them on a socket on every address may be asked on one that the kernel would
+        not answer from: in one subnet the first address is what answers come from.
+        """
+        return tuple(dict.fromkeys(item.address for item in self.reachable(family)))

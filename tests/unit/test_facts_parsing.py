@@ -95,10 +95,14 @@ LINKS = Links(
     ),
     addresses=(
         Address("127.0.0.1", 8, 1, "host"),
+        Address("127.0.0.53", 8, 1, "host"),
+        Address("::1", 128, 1, "host"),
         Address("10.21.17.99", 24, 2, "global"),
         Address("10.21.17.98", 24, 2, "global"),
         Address("172.17.0.1", 16, 3, "global"),
         Address("192.0.2.1", 24, 4, "global"),
+        Address("172.17.0.1", 32, 2, "global"),
+        Address("203.0.113.53", 32, 1, "global"),
         Address("fe80::1", 64, 2, "link"),
         Address("fe80::2", 64, 3, "link"),
         Address("2001:db8::1", 64, 2, "global"),
@@ -106,18 +110,16 @@ LINKS = Links(
 )
 
 
-def test_subnets_leave_out_loopback_links_that_are_down_and_link_local_addresses() -> None:
-    assert LINKS.subnets(4) == 2
-    assert LINKS.subnets(6) == 1
+def test_addresses_to_ask_are_those_that_others_can_use_each_once() -> None:
+    assert LINKS.askable(4) == ("10.21.17.99", "10.21.17.98", "172.17.0.1", "203.0.113.53")
+    assert LINKS.askable(6) == ("2001:db8::1",)
     assert [item.address for item in LINKS.reachable(6)] == ["2001:db8::1"]
 
 
-@pytest.mark.parametrize("prefix", [33, 255])
-def test_an_address_that_is_none_is_unreadable(prefix: int) -> None:
-    with pytest.raises(Unreadable, match="no address"):
-        _ = Address("10.0.0.1", prefix, 1, "global").subnet
-    with pytest.raises(Unreadable, match="no address"):
-        _ = Address("nonsense", 8, 1, "global").subnet
+@pytest.mark.parametrize("prefix", [-1, 33, 255])
+def test_an_address_has_a_prefix_of_its_family(prefix: int) -> None:
+    with pytest.raises(ValueError, match="no address"):
+        Address("10.0.0.1", prefix, 1, "global")
 
 
 @pytest.mark.parametrize(

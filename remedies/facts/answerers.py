@@ -1,0 +1,157 @@
+"""Who serves the ports that wrong answers come from, asked only where there are such answers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts import Asking, processes, sysctl
+from remedies.facts.flows import Flows
+from remedies.facts.pairs import Proof, mirrored
+from remedies.facts.process import Process
+from remedies.netlink import conntrack, diag
+from remedies.netlink.links import Links
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
+from remedies.values import dataclass
+
+AFTER = ("links", "flows")
+
+_PORTS = 16
+_SOCKETS = 64
+_PROOFS = 64
+_LISTEN = 10  # TCP_LISTEN, include/net/tcp_states.h
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """One socket on a port that was asked, or that an answer came from."""
+
+    protocol: str
+    """``udp``, or ``tcp`` for a listener: a program whose UDP sockets are short-lived has one."""
+    address: str
+    """``0.0.0.0`` or ``::`` for every address."""
+    port: int
+    peer: str = ""
+    """Whom it is connected to, or empty."""
+    owner: Optional[Process] = None
+    pktinfo: Optional[bool] = None
+    age: Optional[float] = None
+    """Seconds since its process began; None where that is not known."""
+
+    @property
+    def everywhere(self) -> bool:
+        """Tell whether it is bound to every address."""
+        return self.address in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How long ago a wrong answer was seen last."""
+
+    port: int
+    """The port here that was asked."""
+    age: float
+    """Seconds, at least."""
+
+
+@dataclass(frozen=True)
+class Answerers:
+    """Sockets and ages of the pairs that conntrack holds; empty where it holds none."""
+
+    sockets: tuple[Answerer, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def read(asking: Asking) -> Answerers:
+    """Ask for the sockets of the ports in question, their processes, and the flows' ages."""
+    links, flows = asking.earlier(Links), asking.earlier(Flows)
+    local = {item.address for item in links.addresses} if links is not None else set()
+    proofs = list(mirrored(flows.unreplied, local)) if flows is not None else []
+    if not proofs:
+        return Answerers()
+    unread: list[str] = []
+    return Answerers(
+        _sockets(proofs, asking.deadline(), unread),
+        _pairs(proofs[:_PROOFS], asking.deadline(), unread),
+        tuple(dict.fromkeys(unread)),
+    )
+
+
+def _sockets(proofs: Iterable[Proof], deadline: float, unread: list[str]) -> tuple[Answerer, ...]:
+    ports = {proof.port: None for proof in proofs}
+    ports.update({p.reply.original.source_port: None for p in proofs if p.reply is not None})
+    found: list[tuple[str, diag.Socket]] = []
+    try:
+        with Netlink(NETLINK_SOCK_DIAG, deadline) as client:
+            for port in list(ports)[:_PORTS]:
+                found += [("udp", item) for item in diag.by_local_port(client, "udp", port)]
+                listening = (
+                    item
+                    for item in diag.by_local_port(client, "tcp", port)
+                    if item.state == _LISTEN
+                )
+                found += [("tcp", item) for item in listening]
+    except (OSError, Unreadable) as error:
+        unread.append(f"sockets (sock_diag): {error}")
+    found = found[:_SOCKETS]
+    wanted = {item.inode: 6 if item.family == socket.AF_INET6 else 4 for _, item in found}
+    seen, reasons = processes.look_up(wanted, deadline) if wanted else ({}, ())
+    unread += reasons
+    ages = {one.owner.pid: _age(one.owner.pid) for one in seen.values()}
+    return tuple(_answerer(protocol, item, seen.get(item.inode), ages) for protocol, item in found)
+
+
+def _answerer(
+    protocol: str,
+    item: diag.Socket,
+    seen: Optional[processes.Seen],
+    ages: dict[int, Optional[float]],
+) -> Answerer:
+    return Answerer(
+        protocol,
+        item.local[0].rpartition(":")[2] if "." in item.local[0] else item.local[0],  # mapped
+        item.local[1],
+        item.remote[0] if item.remote[1] else "",
+        seen and seen.owner,
+        seen.pktinfo if seen and protocol == "udp" else None,
+        ages.get(seen.owner.pid) if seen else None,
+    )
+
+
+def _age(pid: int) -> Optional[float]:
+    """Return how many seconds ago a process began (proc_pid_stat(5), field 22); None: unknown."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pair, ...]:
+    """Return, for each port, how long ago a request or an answer of a pair was seen last.
+
+    A flow without a reply is forgotten ``nf_conntrack_udp_timeout`` after its last packet. The
+    seconds that are left are whole ones, so that the age may be one second less.
+    """
+    youngest: dict[int, float] = {}
+    try:
+        whole = int(sysctl.value("net.netfilter.nf_conntrack_udp_timeout"))
+        with Netlink(NETLINK_NETFILTER, deadline) as client:
+            for proof in proofs:
+                for flow in (proof.request, proof.reply):
+                    if flow is None:
+                        continue
+                    entry = conntrack.flow_by_tuple(client, "udp", flow.original)
+                    if entry is not None and entry.left is not None:
+                        age = max(0.0, whole - entry.left - 1.0)
+                        youngest[proof.port] = min(age, youngest.get(proof.port, age))
+    except (OSError, Unreadable, ValueError) as error:
+        unread.append(f"ages of UDP flows: {error}")
+        return ()
+    return tuple(Pair(port, age) for port, age in youngest.items())
