@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from remedies.tap.origin import FORWARDED, Origin
-from remedies.tap.packets import RESET, SYN, event_of, key, spell
+from remedies.tap.packets import REFUSED, RESET, SYN, event_of, key, spell
 from remedies.tap.program import program
 from remedies.tap.ring import Packet, Ring
 from remedies.tap.tally import Tally, TallyEntry
@@ -84,5 +84,10 @@ class Listener:
             if entry.group == SYN:
                 if more and entry.count > 1:
                     yield entry
-            elif new and entry.group != FORWARDED:
+            elif entry.group != FORWARDED and (new or _once_more(entry, more)):
                 yield entry
+
+
+def _once_more(entry: TallyEntry, more: bool) -> bool:
+    """Tell whether to yield a refused datagram again: its client's next request was listened to."""
+    return more and entry.group == REFUSED and entry.count == 2 and entry.flow is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterable
@@ -9,13 +10,23 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink import diag
-from remedies.netlink.conntrack import flow_by_tuple, flow_of, not_permitted
+from remedies.netlink.conntrack import (
+    IPS_SEEN_REPLY,
+    TupleMatch,
+    flow_by_tuple,
+    flow_of,
+    flows,
+    not_permitted,
+)
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
 
 _PATIENCE = 1.0
 _MOST_ADDRESSES = 64
 """Local addresses that one refused datagram is asked about."""
+_MOST_FLOWS = 64
+_BETWEEN_WALKS = 0.2
+"""Seconds between two walks of the flow table: what comes between waits for its repetition."""
 
 
 def owner(flow: Flow, incoming: Tuple) -> Optional[str]:
@@ -43,6 +54,7 @@ class Questions:
         self.unread: dict[str, None] = {}
         self._client: Optional[Netlink] = None
         self._sockets: Optional[Netlink] = None
+        self._walked = float("-inf")
 
     def flow(self, protocol: str, way: Tuple) -> Optional[Flow]:
         """Return the flow one of whose directions is ``way``; None: none, or none can be read."""
@@ -66,8 +78,9 @@ class Questions:
     def other_request(self, refused: Tuple, local: Iterable[str]) -> Optional[Flow]:
         """Return the unreplied flow by which the client of a refused UDP reply had asked.
 
-        It runs from the client's port to the port that the reply came from, on a local address
-        other than the reply's: the pair is the proof of ``udp-reply-source``.
+        Its requests came from the client's port to the port that the reply left from, on a local
+        address other than the reply's, by themselves or by NAT: the pair is the proof of
+        ``udp-reply-source``.
         """
         same_family = [a for a in sorted(local) if (":" in a) == (":" in refused.source)]
         if len(same_family) > _MOST_ADDRESSES:
@@ -76,13 +89,43 @@ class Questions:
         for address in same_family[:_MOST_ADDRESSES]:
             if address == refused.source:
                 continue
-            asked = Tuple(
-                refused.destination, refused.destination_port, address, refused.source_port
+            expected = Tuple(
+                address, refused.source_port, refused.destination, refused.destination_port
             )
-            flow = self.flow("udp", asked)
-            if flow is not None and not flow.seen_reply and flow.original.destination == address:
+            flow = self.flow("udp", expected)
+            if flow is not None and not flow.seen_reply and flow.reply == expected:
                 return flow
         return None
+
+    def requests_of(self, client: str, port: int) -> tuple[Flow, ...]:
+        """Return the unreplied UDP flows that a client began from one port of its own."""
+        return self._walk(TupleMatch(source=client, source_port=port))
+
+    def other_port(self, refused: Tuple) -> Optional[Flow]:
+        """Return the flow whose answer a refused datagram was, sent from another port.
+
+        NAT has a port of this host for it, where the datagram went, and waits for an answer from
+        the port that was asked: of TFTP and its like, whose helper would have told it better.
+        """
+        for flow in self._walk(TupleMatch(destination=refused.source)):
+            here = flow.reply.destination, flow.reply.destination_port
+            if flow.nat and here == (refused.destination, refused.destination_port):
+                return flow
+        return None
+
+    def _walk(self, match: TupleMatch) -> tuple[Flow, ...]:
+        """Return the unreplied UDP flows that match: a walk of the table, so bounded in rate."""
+        now = time.monotonic()
+        if not self.open or now - self._walked < _BETWEEN_WALKS:
+            return ()
+        self._walked = now
+        try:
+            with Netlink(NETLINK_NETFILTER, now + _PATIENCE) as client:
+                found = flows(client, "udp", match, status=0, mask=IPS_SEEN_REPLY)
+                return tuple(flow_of(entry) for entry in itertools.islice(found, _MOST_FLOWS))
+        except (OSError, Unreadable) as error:
+            self.unread[f"conntrack flows: {error}"] = None
+            return ()
 
     def takes_udp(self, local: tuple[str, int], remote: tuple[str, int], interface: int) -> bool:
         """Tell whether a socket takes a datagram; False where it cannot be told, too."""

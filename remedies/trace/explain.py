@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
+from remedies.facts.pairs import Proof
 from remedies.facts.process import Process
+from remedies.facts.services import PROXY
 from remedies.netlink.flow import Flow, Tuple
 from remedies.printable import at
+from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import owner
 from remedies.trace.event import Meaning
-
-_PROXY = "docker-proxy"
 
 
 def who(process: Optional[Process]) -> str:
@@ -57,19 +58,25 @@ def reset(
 
 
 def refused(
-    way: Tuple, peer: str, protocol: str, request: Optional[Flow], process: Optional[Process]
+    way: Tuple, peer: str, protocol: str, proof: Optional[Proof], process: Optional[Process]
 ) -> Meaning:
     """Judge a port unreachable that came from ``peer`` and quotes our datagram ``way``.
 
-    ``request``: the unreplied flow by which the receiver had asked another local address.
+    ``proof``: the pair with the request by which the receiver had asked another local address;
+    ``process``: who sent the datagram.
     """
     sent = at(way.source, way.source_port)
     there = at(way.destination, way.destination_port)
-    if request is None:
-        return Meaning(f"{peer} refused {protocol} from {sent}: nothing takes it at {there}")
-    asked = at(request.original.destination, request.original.destination_port)
-    text = f"{there} asked {asked} and refused the answer, which {who(process)} sent from {sent}"
-    if process is not None and process.name == _PROXY:
+    if proof is None:
+        by = "" if process is None else f", which {who(process)} sent"
+        return Meaning(f"{peer} refused {protocol} from {sent}{by}: nothing takes it at {there}")
+    asked = at(proof.request.original.destination, proof.request.original.destination_port)
+    turned = at(proof.asked, proof.port)
+    nat = "" if turned == asked else f", which NAT turns into {turned},"
+    text = (
+        f"{there} asked {asked}{nat} and refused the answer, which {who(process)} sent from {sent}"
+    )
+    if process is not None and process.name == PROXY:
         return Meaning(text, "udp-proxy-hairpin")
     return Meaning(text, "udp-reply-source")
 
@@ -81,11 +88,15 @@ def refusal(
     connected: Optional[str],
     process: Optional[Process],
     local: Collection[str],
+    *,
+    rule: Optional[PacketRule] = None,
+    asked: Optional[Flow] = None,
 ) -> Meaning:
     """Judge a port unreachable that was sent to ``peer`` and quotes its datagram ``way``.
 
     ``connected``: another local address on which a socket is connected to that very client by
-    the same ports.
+    the same ports. ``rule``: the NAT rule that sends such datagrams on, which the flow of this one
+    is older than. ``asked``: the flow of a client behind NAT that this answers from another port.
     """
     here = at(way.destination, way.destination_port)
     if connected is not None:
@@ -95,9 +106,23 @@ def refusal(
             f"has connected its socket to it from {mine}",
             "udp-connected-server",
         )
-    if way.destination not in local:
+    if way.destination not in local and not way.destination.startswith("127."):
         return Meaning(f"refused {protocol} of {peer} to {here} on the way: a firewall's REJECT")
-    return Meaning(f"refused {protocol} of {peer} to {here}: nothing takes it here")
+    text = f"refused {protocol} of {peer} to {here}"
+    if asked is not None:
+        client, server = asked.original, at(way.source, way.source_port)
+        return Meaning(
+            f"{text}: {at(client.source, client.source_port)} asked "
+            f"{at(client.destination, client.destination_port)} through NAT here, and the answer "
+            f"comes from {server}: a protocol such as TFTP needs its conntrack helper for that"
+        )
+    if rule is not None:
+        return Meaning(
+            f"{text}: the NAT rule '{rule.text}' ({rule.place}) sends such datagrams on, but not "
+            f"those of a flow that is older than it: conntrack -D -p {protocol} --orig-src "
+            f"{way.source} --sport {way.source_port} --dport {way.destination_port}"
+        )
+    return Meaning(f"{text}: nothing takes it here")
 
 
 def retry(way: Tuple, flow: Optional[Flow], count: int, seconds: float) -> Meaning:

@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Optional, Union
 
+from remedies.facts.pairs import Proof, here
 from remedies.facts.process import Process
+from remedies.netlink.flow import Tuple
+from remedies.rules.rule import PacketRule
 from remedies.tap.listener import Listener
 from remedies.tap.lookups import Questions
 from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
+from remedies.trace.answers import RefusedAnswers
 from remedies.trace.event import Event, Meaning, More, Summary
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
@@ -46,6 +50,7 @@ class TraceSession:
         self._reasons = Reasons()
         self._questions = Questions()
         self._holders = Holders()
+        self._answers = RefusedAnswers(self._questions, self._holders)
         self._pace = Pace()
         self._events: dict[TallyEntry, Event] = {}
         self._proofs: dict[TallyEntry, str] = {}
@@ -73,6 +78,7 @@ class TraceSession:
                 self._tap.close()
             self._questions.close()
             self._holders.close()
+            self._answers.close()
 
     def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, More]]:
         """Yield what happens, as it happens; once a second what was not told one by one.
@@ -85,7 +91,10 @@ class TraceSession:
         poll.register(ending.fileno(), select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
         while ending.signal is None and (now := time.monotonic()) < end:
+            if self._answers.heard.fileno() >= 0:
+                poll.register(self._answers.heard.fileno(), select.POLLIN)
             poll.poll(max(0.0, (min(end, tick) - now) * 1000))
+            self._answers.heard.hear()
             yield from self._judged(tap.hear())
             if time.monotonic() >= tick:
                 tick += 1.0
@@ -108,6 +117,8 @@ class TraceSession:
         for entry in entries:
             event = self._judge(entry)
             proof = event.meaning.condition is not None
+            if entry.count > 1 and entry in self._events and not proof:
+                continue  # told already, and the second time says no more
             self._keep(entry, event)
             if self._pace.allows(proof=proof):
                 yield event
@@ -125,24 +136,57 @@ class TraceSession:
             says = explain.reset(
                 way, entry.flow, local, reason, reasons_complete=complete, answers=entry.answers
             )
-        elif heard.event == REFUSED:
+        elif heard.event == REFUSED or self._own(entry):
             peer = heard.source
+            proof: Optional[Proof] = None
             if heard.protocol == "udp":
-                entry.flow = questions.other_request(way, local)
-                if entry.flow is not None:
-                    server = (way.source, way.source_port)
-                    process = self._holders.of(server, (way.destination, way.destination_port))
-            says = explain.refused(way, peer, heard.protocol, entry.flow, process)
+                proof, process = self._refused(entry, way, local)
+            says = explain.refused(way, peer, heard.protocol, proof, process)
         elif heard.event == REFUSAL:
-            connected: Optional[str] = None
-            if heard.protocol == "udp" and way.destination in local:
-                connected, process = self._holders.connected(way, local)
-            says = explain.refusal(way, peer, heard.protocol, connected, process, local)
+            says, process = self._refusal(entry, way, local)
         else:
             if entry.flow is None:
                 entry.flow = questions.flow("tcp", way.turned)
             says = explain.retry(way, entry.flow, entry.count, entry.last - entry.first)
         return _event(entry, peer, says, reason, process)
+
+    def _own(self, entry: TallyEntry) -> bool:
+        """Tell whether a program of this host refuses what another one here sent."""
+        local = self._hearing().origin.local()
+        way = entry.heard.way
+        return (
+            entry.heard.event == REFUSAL
+            and here(way.source, local)
+            and here(way.destination, local)
+        )
+
+    def _refusal(
+        self, entry: TallyEntry, way: Tuple, local: Collection[str]
+    ) -> tuple[Meaning, Optional[Process]]:
+        """Say what a datagram was that this host refuses, and whose socket it should have met."""
+        connected: Optional[str] = None
+        process: Optional[Process] = None
+        rule: Optional[PacketRule] = None
+        if entry.heard.protocol == "udp" and here(way.destination, local):
+            connected, process = self._holders.connected(way, local)
+            if connected is None:
+                entry.flow = self._questions.other_port(way)
+                rule = self._answers.rule_beside(way, local)
+        peer, protocol = entry.heard.destination, entry.heard.protocol
+        says = explain.refusal(
+            way, peer, protocol, connected, process, local, rule=rule, asked=entry.flow
+        )
+        return says, process
+
+    def _refused(
+        self, entry: TallyEntry, way: Tuple, local: Collection[str]
+    ) -> tuple[Optional[Proof], Optional[Process]]:
+        """Return the pair that a refused datagram of ours is part of, and who sent it."""
+        proof = self._answers.proof(way, local)
+        # What was heard and is in no table is no flow to name.
+        if proof is not None and self._questions.flow("udp", proof.request.original):
+            entry.flow = proof.request
+        return proof, self._answers.sender(way, proof)
 
     def _keep(self, entry: TallyEntry, event: Event) -> None:
         """Remember an event for the summary; of a flood the first ones and every proof."""
@@ -196,7 +240,14 @@ class TraceSession:
             reasons_lost=self._reasons.lost(),
             machine_drops=self._reasons.drops,
             unread=tuple(
-                dict.fromkeys((*self._questions.unread, *tap.unread(), *self._holders.unread))
+                dict.fromkeys(
+                    (
+                        *self._questions.unread,
+                        *tap.unread(),
+                        *self._holders.unread,
+                        *self._answers.heard.unread,
+                    )
+                )
             ),
         )
 

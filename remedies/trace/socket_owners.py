@@ -35,6 +35,12 @@ class Holders:
         found = self._socket(local, remote)
         return None if found is None else self._process(found)
 
+    def listener(self, local: tuple[str, int]) -> Optional[Process]:
+        """Return whose TCP socket listens on an address and port; None: not known."""
+        remote = ("::" if ":" in local[0] else "0.0.0.0", 0)  # noqa: S104  # named, not bound
+        found = self._socket(local, remote, "tcp")
+        return self._process(found) if found is not None and found.inode else None
+
     def connected(
         self, asked: Tuple, local: Iterable[str]
     ) -> tuple[Optional[str], Optional[Process]]:
@@ -52,14 +58,16 @@ class Holders:
                 return address, self._process(found)
         return None, None
 
-    def _socket(self, local: tuple[str, int], remote: tuple[str, int]) -> Optional[diag.Socket]:
+    def _socket(
+        self, local: tuple[str, int], remote: tuple[str, int], protocol: str = "udp"
+    ) -> Optional[diag.Socket]:
         try:
             if self._client is None:
                 self._client = Netlink(NETLINK_SOCK_DIAG)
             self._client.deadline = time.monotonic() + _PATIENCE
-            return diag.by_tuple(self._client, "udp", local, remote)
+            return diag.by_tuple(self._client, protocol, local, remote)
         except (OSError, Unreadable) as error:
-            self.unread[f"UDP sockets: {error}"] = None
+            self.unread[f"sockets: {error}"] = None
             return None
 
     def _process(self, found: diag.Socket) -> Optional[Process]:

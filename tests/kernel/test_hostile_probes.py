@@ -79,7 +79,10 @@ print(json.dumps({"said": said, "seconds": time.monotonic() - begun}))
 
 @pytest.fixture
 def busy(netns: Callable[..., str], run_in: Callable[..., Any]) -> str:
-    """Give a namespace with something for every probe to read: rules, and a flow without reply."""
+    """Give a namespace with something for every probe to read: rules, and flows without a reply.
+
+    Two of these are a request and its answer from another address.
+    """
     ns = netns("probes")
     run_in(ns, ["nft", "-f", "-"], stdin=(
         "table ip nat {\n chain post {\n type nat hook postrouting priority 100;\n"
@@ -91,8 +94,9 @@ def busy(netns: Callable[..., str], run_in: Callable[..., Any]) -> str:
     run_in(ns, ["ip", "address", "add", "192.0.2.1/24", "dev", "lo"])
     run_in(ns, [sys.executable, "-c",
                 "import socket as o; s = o.socket(o.AF_INET, o.SOCK_DGRAM);"
-                "s.bind(('192.0.2.1', 0)); s.sendto(b'x', ('192.0.2.1', 9));"
-                "s.close()"])  # fmt: skip
+                "s.bind(('192.0.2.1', 40000)); s.sendto(b'x', ('127.0.0.2', 9));"
+                "t = o.socket(o.AF_INET, o.SOCK_DGRAM);"
+                "t.bind(('192.0.2.1', 9)); t.sendto(b'x', ('192.0.2.1', 40000))"])  # fmt: skip
     return ns
 
 

@@ -6,8 +6,10 @@ import socket
 
 import pytest
 
+from remedies.facts.pairs import Proof
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
+from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import owner
 from remedies.trace import explain, reasons
 from remedies.trace.rate_limit import Pace
@@ -96,17 +98,38 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
         False,
     )
     way = Tuple(BRIDGE, 53, CONTAINER, 57275)
-    says = explain.refused(way, CONTAINER, "udp", request, SERVED)
+    proof = Proof(request, None, BRIDGE)
+    says = explain.refused(way, CONTAINER, "udp", proof, SERVED)
     assert says.condition == "udp-reply-source"
     assert says.text == (
         f"{CONTAINER}:57275 asked {UPLINK}:53 and refused the answer, which udpd[7] "
         f"(udpd.service) sent from {BRIDGE}:53"
     )
     proxy = Process(8, "docker-proxy")
-    assert explain.refused(way, CONTAINER, "udp", request, proxy).condition == "udp-proxy-hairpin"
+    assert explain.refused(way, CONTAINER, "udp", proof, proxy).condition == "udp-proxy-hairpin"
     gone = explain.refused(way, CONTAINER, "udp", None, SERVED)
     assert gone.condition is None
-    assert "nothing takes it at" in gone.text
+    assert f"which udpd[7] (udpd.service) sent: nothing takes it at {CONTAINER}:57275" in gone.text
+    turned = replace(request, original=Tuple(CONTAINER, 57275, "10.96.0.53", 80), nat=True)
+    says = explain.refused(way, CONTAINER, "udp", Proof(turned, None, BRIDGE), SERVED)
+    assert f"asked 10.96.0.53:80, which NAT turns into {UPLINK}:53, and refused" in says.text
+
+
+def test_a_refusal_names_the_rule_or_the_flow_that_it_is_beside() -> None:
+    way = Tuple(SERVER, 6000, UPLINK, 5140)
+    rule = PacketRule("nft", "ip", "pod", "pre", "prerouting", "dnat", "udp dport 5140 dnat to X")
+    says = explain.refusal(way, SERVER, "udp", None, None, LOCAL, rule=rule)
+    assert says.condition is None
+    assert "'udp dport 5140 dnat to X' (nft ip pod pre)" in says.text
+    assert f"conntrack -D -p udp --orig-src {SERVER} --sport 6000 --dport 5140" in says.text
+    asked = Flow(
+        "udp", Tuple(CONTAINER, 40000, SERVER, 69), Tuple(SERVER, 69, UPLINK, 40000), False, True
+    )
+    way = Tuple(SERVER, 41000, UPLINK, 40000)
+    says = explain.refusal(way, SERVER, "udp", None, None, LOCAL, asked=asked)
+    assert says.condition is None
+    assert f"{CONTAINER}:40000 asked {SERVER}:69 through NAT" in says.text
+    assert f"comes from {SERVER}:41000" in says.text
 
 
 def test_a_refusal_is_proof_where_the_server_has_connected_elsewhere() -> None:

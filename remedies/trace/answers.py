@@ -1,0 +1,127 @@
+"""UDP answers that were refused, and datagrams that this host refuses: what the kernel knows.
+
+The judgement itself is :func:`remedies.facts.pairs.mirrored`, by which ``scan`` judges, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts.gather import read_facts
+from remedies.facts.host import read_host
+from remedies.facts.nat import TOPIC, Nat
+from remedies.facts.pairs import Proof, here, mirrored
+from remedies.facts.process import Process
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Links
+from remedies.rules.overlap import both_see
+from remedies.rules.rule import Match, PacketRule
+from remedies.tap.lookups import Questions
+from remedies.trace.requests_heard import RequestsHeard
+from remedies.trace.socket_owners import Holders
+
+_FRESH = 5.0
+"""Seconds after which NAT rules are read again, when a refusal asks for them."""
+
+
+class RefusedAnswers:
+    """Looks in conntrack, among sockets, in the NAT rules, and at what was heard."""
+
+    def __init__(self, questions: Questions, holders: Holders) -> None:
+        """Ask nothing yet."""
+        self._questions, self._holders = questions, holders
+        self.heard = RequestsHeard()
+        self._nat: tuple[Nat, Links] = (Nat(asked=False), Links())
+        self._read_at = float("-inf")
+
+    def proof(self, way: Tuple, local: Collection[str]) -> Optional[Proof]:
+        """Return the pair of a refused datagram ``way`` of ours and the request it answers.
+
+        By conntrack where it knows the request, else by the packets that were heard. None: the
+        client has asked nothing that this could answer, or it was not heard.
+        """
+        answer = Flow("udp", way, way.turned, seen_reply=False, nat=False)
+        client = way.destination, way.destination_port
+        one = self._questions.other_request(way, local)
+        for requests in (
+            () if one is None else (one,),
+            () if one is not None else self._questions.requests_of(*client),
+            self.heard.requests_of(*client),
+        ):
+            proof = next(mirrored((*requests, answer), local), None)
+            if proof is not None:
+                return proof
+        self.heard.listen(way.source_port)
+        return None
+
+    def sender(self, way: Tuple, proof: Optional[Proof]) -> Optional[Process]:
+        """Return whose socket a refused datagram ``way`` came from, as far as one is left.
+
+        That of its port, else of the port that was asked, else a TCP listener of that number.
+        """
+        client = way.destination, way.destination_port
+        found = self._holders.of((way.source, way.source_port), client)
+        if found is None and proof is not None:
+            found = self._holders.of((proof.asked, proof.port), client)
+            found = found or self._holders.listener((proof.asked, proof.port))
+        return found
+
+    def rule_beside(self, way: Tuple, local: Collection[str]) -> Optional[PacketRule]:
+        """Return the NAT rule that would send a refused datagram on, were its flow not older.
+
+        Only where conntrack has a flow of it that NAT did not change.
+        """
+        flow = self._questions.flow("udp", way)
+        if flow is None or flow.nat or flow.original != way or here(way.source, local):
+            return None
+        nat, links = self._rules()
+        version = "ip6" if ":" in way.source else "ip"
+        bits = 128 if version == "ip6" else 32
+        packet = PacketRule(
+            backend="",
+            family=version,
+            table="",
+            chain="",
+            hook="prerouting",
+            action="dnat",
+            text="",
+            match=Match(
+                protocols=("udp",),
+                sources=(f"{way.source}/{bits}",),
+                destinations=(f"{way.destination}/{bits}",),
+                source_ports=((way.source_port, way.source_port),),
+                destination_ports=((way.destination_port, way.destination_port),),
+                destination_local=True,
+            ),
+        )
+        return next(
+            (
+                rule
+                for rule in nat.rules
+                if rule.hook == "prerouting"
+                and rule.action in ("dnat", "redirect")
+                and rule.family in (version, "inet")
+                and both_see(packet, rule, links).answer != "no"
+            ),
+            None,
+        )
+
+    def _rules(self) -> tuple[Nat, Links]:
+        now = time.monotonic()
+        if now - self._read_at > _FRESH:
+            self._read_at = now
+            facts = read_facts(read_host(), (Nat, Links), topics=frozenset((TOPIC,)))
+            try:
+                self._nat = facts.get(Nat), facts.get(Links)
+                unread = self._nat[0].unread
+            except Unreadable as error:
+                unread = (str(error),)
+            self._questions.unread.update(dict.fromkeys(unread))
+        return self._nat
+
+    def close(self) -> None:
+        """Stop hearing; safe to repeat."""
+        self.heard.close()

@@ -1,0 +1,404 @@
+"""UDP answers from the wrong address and from the right one: ``scan`` and ``trace`` in one world.
+
+One world for each IP version: a container, its host with a virtual IP beside its uplink address,
+and a machine outside. Each exchange is real: a client asks over a connected socket, a server
+answers by a socket of its making, and the client's kernel takes or refuses that. Both judges see
+the same datagrams and may not contradict each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from remedies.conditions import udp_reply_source
+from remedies.facts.gather import read_facts
+from remedies.facts.host import read_host
+from remedies.lab.topology import Addresses, addresses, container_host
+from remedies.lab.world import Options, World
+from remedies.model import Finding
+from remedies.namespaces.netns import inside
+from remedies.trace.event import Event
+from remedies.trace.session import TraceSession
+from remedies.trace.stop_signal import Ending
+
+CONDITION = "udp-reply-source"
+PORT = 7777
+VIRTUAL = {4: "10.21.17.50", 6: "fd10:21:17::50"}
+SERVICE = {4: "10.96.0.53", 6: "fd96::53"}
+PKTINFO = {4: (socket.IPPROTO_IP, 8), 6: (socket.IPPROTO_IPV6, 49)}
+
+
+@dataclass
+class Site:
+    """A world, and the sockets of one exchange."""
+
+    world: World
+    at: Addresses
+    virtual: str
+    service: str
+    open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def v6(self) -> bool:
+        return self.at.family == socket.AF_INET6
+
+    def udp(self, role: str, address: str = "", port: int = 0) -> socket.socket:
+        """Open a UDP socket in a namespace, closed when the exchange ends."""
+        made = self.open.enter_context(self.world.socket(role, self.at.family, socket.SOCK_DGRAM))
+        made.settimeout(3.0)
+        if role == "host":
+            made.bind((address, port))
+        return made
+
+    def ask(self, server: socket.socket, role: str, address: str, port: int = PORT) -> Asker:
+        """Let a new client send one datagram; return it, and where the server saw it from."""
+        client = self.udp(role)
+        client.connect((address, port))
+        client.send(b"question")
+        _, peer = server.recvfrom(100)
+        return Asker(client, peer)
+
+    def nat(self, rule: str) -> None:
+        name = "ip6" if self.v6 else "ip"
+        text = (
+            f"table {name} kube {{\n chain pre {{\n  type nat hook prerouting priority dstnat\n"
+            f"  {name} daddr {self.service} {rule}\n }}\n}}\n"
+        )
+        self.world.run("host", ["nft", "-f", "-"], text)
+
+
+@dataclass
+class Asker:
+    """A client that has asked, and the address that answers go to."""
+
+    socket: socket.socket
+    peer: Any
+
+    def answered(self) -> bool:
+        """Tell whether an answer reached the client; an unanswered one waits no longer than it."""
+        if not select.select([self.socket], [], [], 0.2)[0]:
+            return False
+        with contextlib.suppress(ConnectionRefusedError):
+            return bool(self.socket.recv(100))
+        return False
+
+
+@dataclass
+class Judged:
+    """What scan and trace said about one exchange."""
+
+    session: TraceSession
+    site: Site
+    findings: tuple[Finding, ...] = ()
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def proven(self) -> Finding | None:
+        return next((f for f in self.findings if f.verdict == "proven"), None)
+
+    def hear(self) -> None:
+        """Let the trace judge what it has heard by now."""
+        with inside(self.site.world.namespace("host")), Ending() as ending:
+            events = self.session.events(0.0, ending)
+            self.events += [event for event in events if isinstance(event, Event)]
+
+    @property
+    def verdicts(self) -> list[str]:
+        return [f.verdict for f in self.findings if f.subject.endswith(f":{PORT}")]
+
+
+def scan(world: World) -> tuple[Finding, ...]:
+    with inside(world.namespace("host")):
+        facts = read_facts(read_host(), udp_reply_source.NEEDS)
+    return udp_reply_source.detect(facts, udp_reply_source.PARAMS)
+
+
+@contextlib.contextmanager
+def judging(site: Site, *, flush: bool = True, packets: bool = False) -> Iterator[Judged]:
+    """Judge what happens in the block by both, with a flow table that begins empty.
+
+    ``packets``: the trace may prove from packets alone what scan can only call exposed.
+    """
+    if flush:
+        site.world.run("host", ["conntrack", "-F"])
+    with inside(site.world.namespace("host")):
+        session = TraceSession().__enter__()
+    seen = Judged(session, site)
+    try:
+        yield seen
+        seen.findings = scan(site.world)
+        seen.hear()
+    finally:
+        session.__exit__()
+        site.open.close()
+        with contextlib.suppress(Exception):
+            site.world.run("host", ["nft", "delete table", "ip6" if site.v6 else "ip", "kube"])
+    told = CONDITION in {event.meaning.condition for event in seen.events}
+    assert packets or told <= (seen.proven is not None), (seen.findings, seen.events)
+
+
+@pytest.fixture(scope="module", params=[4, 6], ids=["v4", "v6"])
+def standing(request: pytest.FixtureRequest) -> Iterator[World]:
+    with World("udp-answers", Options(family=request.param)) as world:
+        container_host(world)
+        at = addresses(world)
+        flag = "nodad" if request.param == 6 else ""
+        world.ip("host", f"addr add {VIRTUAL[request.param]}/{at.outer} dev eth0 {flag}")
+        # IPv6 answers from the address that was added last; which one that is, the tests ask.
+        world.run("host", ["nft", "-f", "-"], "table inet track {\n chain c {\n  type filter hook "
+                  "prerouting priority 0\n  ct state new\n }\n}\n")  # fmt: skip
+        yield world
+
+
+@pytest.fixture
+def site(standing: World) -> Site:
+    family = standing.options.family
+    at = addresses(standing)
+    with standing.socket("host", at.family, socket.SOCK_DGRAM) as probe:
+        probe.connect((at.server, 9))
+        source = probe.getsockname()[0]
+    pair = [at.uplink, VIRTUAL[family]]
+    pair.remove(source)
+    return Site(standing, at, pair[0], SERVICE[family])
+
+
+Answer = Callable[[Site, socket.socket, Asker], object]
+
+
+def plainly(site: Site, server: socket.socket, asker: Asker) -> None:
+    server.sendto(b"answer", asker.peer)
+
+
+def by_new_socket(site: Site, server: socket.socket, asker: Asker, role: str = "host") -> None:
+    data = site.udp(role)
+    data.connect(asker.peer)
+    data.send(b"answer")
+
+
+def from_asked(site: Site, server: socket.socket, asker: Asker) -> None:
+    """Answer with the source that was asked, as IP_PKTINFO is for."""
+    if site.v6:
+        info = struct.pack("=16sI", socket.inet_pton(site.at.family, site.virtual), 0)
+        kind = 50  # IPV6_PKTINFO
+    else:
+        info = struct.pack("=I4s4s", 0, socket.inet_aton(site.virtual), bytes(4))
+        kind = 8
+    server.sendmsg([b"answer"], [(PKTINFO[6 if site.v6 else 4][0], kind, info)], 0, asker.peer)
+
+
+@pytest.mark.parametrize("pktinfo", [False, True], ids=["plain", "option"])
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_second_address_is_answered_from_another_one(
+    site: Site, role: str, pktinfo: bool
+) -> None:
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        if pktinfo:
+            server.setsockopt(*PKTINFO[6 if site.v6 else 4], 1)
+        before = scan(site.world)
+        asker = site.ask(server, role, site.virtual)
+        plainly(site, server, asker)
+        assert not asker.answered()
+    assert [f.verdict for f in before] == ([] if pktinfo else ["exposed"])
+    assert seen.proven is not None
+    assert seen.proven.details["asked"] == site.virtual
+    assert seen.proven.details["pid"] == str(os.getpid())
+    assert ("IP_PKTINFO" in seen.proven.message) == pktinfo
+    assert [e.meaning.condition for e in seen.events] == [CONDITION]
+    assert seen.events[0].process is not None
+
+
+def test_the_healthy_twins_are_no_proof(site: Site) -> None:
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        server.setsockopt(*PKTINFO[6 if site.v6 else 4], 1)
+        asker = site.ask(server, "server", site.virtual)
+        from_asked(site, server, asker)
+        assert asker.answered()
+    assert (seen.verdicts, seen.events) == ([], [])
+    with judging(site) as seen:
+        server = site.udp("host", site.virtual, PORT)
+        asker = site.ask(server, "server", site.virtual)
+        plainly(site, server, asker)
+        assert asker.answered()
+    assert (seen.verdicts, seen.events) == ([], [])
+
+
+def test_a_server_that_is_mended_is_mitigated_at_once(site: Site) -> None:
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        asker = site.ask(server, "server", site.virtual)
+        plainly(site, server, asker)
+        assert not asker.answered()
+        (failing,) = [f for f in scan(site.world) if f.verdict == "proven"]
+        server.close()
+        server = site.udp("host", site.virtual, PORT)
+        asker = site.ask(server, "server", site.virtual)
+        plainly(site, server, asker)
+        assert asker.answered()
+        mended = scan(site.world)
+        # The pair is there again, by a socket that is bound to the address that was wrong.
+        other = failing.evidence[1].value.split("src=")[1].split()[0]
+        second = site.udp("host", other, PORT)
+        again = site.ask(server, "server", site.virtual)
+        second.sendto(b"answer", again.peer)
+        assert not again.answered()
+    (found,) = mended
+    assert (found.verdict, found.details["pid"]) == ("mitigated", str(os.getpid()))
+    assert site.virtual in (found.mitigated_by or "")
+    assert seen.proven is not None
+    where = f"[{site.virtual}]:{PORT}" if site.v6 else f"{site.virtual}:{PORT}"
+    assert seen.proven.subject == f"udp {where}"
+    assert "by another socket" in seen.proven.message
+    assert {e.value for e in seen.proven.evidence if e.key == "bound"} >= {where}
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_request_that_nat_turns_to_this_host(site: Site, role: str) -> None:
+    target = f"[{site.virtual}]:{PORT}" if site.v6 else f"{site.virtual}:{PORT}"
+    site.world.ip(role, f"route replace {site.service} via "
+                  f"{site.at.bridge if role == 'client' else site.at.uplink}")  # fmt: skip
+    with judging(site) as seen:
+        site.nat(f"udp dport 53 dnat to {target}")
+        server = site.udp("host", "", PORT)
+        asker = site.ask(server, role, site.service, 53)
+        plainly(site, server, asker)
+        assert not asker.answered()
+    assert seen.proven is not None
+    assert seen.proven.details["addresses"] == site.virtual
+    assert site.service in seen.proven.message
+    assert [e.meaning.condition for e in seen.events] == [CONDITION]
+    with judging(site) as seen:
+        site.nat("udp dport 53 redirect to :7777")  # to the address that answers come from
+        server = site.udp("host", "", PORT)
+        asker = site.ask(server, "client", site.service, 53)
+        plainly(site, server, asker)
+        assert asker.answered()
+    assert (seen.proven, seen.events) == (None, [])
+
+
+def test_an_answer_from_a_port_of_its_own(site: Site) -> None:
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        asker = site.ask(server, "server", site.virtual)
+        by_new_socket(site, server, asker)
+        assert not asker.answered()
+    assert seen.proven is not None
+    assert seen.proven.subject.endswith(f":{PORT}")
+    assert "a socket of its own" in seen.proven.message
+    assert [e.meaning.condition for e in seen.events] == [CONDITION]
+    with judging(site) as seen:  # TFTP as it should be: the address that was asked
+        server = site.udp("host", site.virtual, PORT)
+        asker = site.ask(server, "server", site.virtual)
+        data = site.udp("host", site.virtual)
+        data.sendto(b"answer", asker.peer)
+        assert not asker.answered()  # a connected client: its own mistake
+    assert (seen.proven, [e.meaning.condition for e in seen.events]) == (None, [None])
+
+
+def test_a_server_whose_udp_sockets_are_short_lived_is_known_by_its_tcp_listener(
+    site: Site,
+) -> None:
+    with judging(site) as seen:
+        listener = site.world.socket("host", site.at.family, socket.SOCK_STREAM)
+        site.open.enter_context(listener)
+        listener.bind(("", PORT))
+        listener.listen()
+        server = site.udp("host", "", PORT)
+        asker = site.ask(server, "server", site.virtual)
+        server.connect(asker.peer)
+        server.send(b"answer")
+        server.close()
+        assert not asker.answered()
+    assert seen.proven is not None
+    assert seen.proven.details["pid"] == str(os.getpid())
+    assert f"TCP port {PORT}" in seen.proven.message
+    (event,) = seen.events
+    assert event.process is not None
+    assert event.process.pid == os.getpid()
+
+
+def test_a_flow_that_is_older_than_its_nat_rule_is_named_with_the_rule(site: Site) -> None:
+    name = "ip6" if site.v6 else "ip"
+    target = f"[{site.at.client}]:{PORT}" if site.v6 else f"{site.at.client}:{PORT}"
+    sender = site.world.socket("server", site.at.family, socket.SOCK_DGRAM)
+    with sender:
+        sender.connect((site.at.uplink, PORT))
+        sender.send(b"one")
+        assert not Asker(sender, None).answered()
+        with judging(site, flush=False) as seen:
+            site.nat(f"udp dport 1 drop\n  {name} daddr {site.at.uplink} udp dport {PORT} "
+                     f"dnat to {target}")  # fmt: skip
+            sender.send(b"two")
+            assert not Asker(sender, None).answered()
+    (event,) = seen.events
+    assert (event.event, event.meaning.condition) == ("refusal", None)
+    assert f"dnat to {target}" in event.meaning.text
+    assert "conntrack -D" in event.meaning.text
+
+
+def test_an_answer_from_another_port_to_a_client_behind_nat_asks_for_a_helper(site: Site) -> None:
+    with judging(site) as seen:
+        server = site.world.socket("server", site.at.family, socket.SOCK_DGRAM)
+        site.open.enter_context(server)
+        server.settimeout(3.0)
+        server.bind(("", PORT))
+        asker = site.ask(server, "client", site.at.server)
+        by_new_socket(site, server, asker, "server")
+        assert not asker.answered()
+    (event,) = seen.events
+    assert (event.event, event.meaning.condition) == ("refusal", None)
+    assert f"{site.at.client}" in event.meaning.text
+    assert "helper" in event.meaning.text
+
+
+def test_a_client_of_the_host_itself_that_asks_an_alias(site: Site) -> None:
+    alias = "::2" if site.v6 else "127.0.0.2"
+    if site.v6:
+        site.world.ip("host", "addr replace ::2/128 dev lo nodad")
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        client = site.udp("host", "::1" if site.v6 else "127.0.0.1")
+        client.connect((alias, PORT))
+        client.send(b"question")
+        _, peer = server.recvfrom(100)
+        server.sendto(b"answer", peer)
+        assert not Asker(client, peer).answered()
+    assert seen.proven is not None
+    assert seen.proven.details["addresses"] == alias
+    assert {e.meaning.condition for e in seen.events} == {CONDITION}
+
+
+def test_without_conntrack_the_packets_prove_it(site: Site) -> None:
+    name = "ip6" if site.v6 else "ip"
+    chains = "".join(
+        f" chain {hook} {{\n  type filter hook {hook} priority raw\n  notrack\n }}\n"
+        for hook in ("prerouting", "output")
+    )
+    site.world.run("host", ["nft", "-f", "-"], f"table {name} bare {{\n{chains}}}\n")
+    try:
+        with judging(site, packets=True) as seen:
+            server = site.udp("host", "", PORT)
+            for _ in range(2):
+                asker = site.ask(server, "server", site.virtual)
+                plainly(site, server, asker)
+                assert not asker.answered()
+                seen.hear()
+    finally:
+        site.world.run("host", ["nft", "delete", "table", name, "bare"])
+    assert seen.verdicts == ["exposed"]
+    first, second = seen.events
+    assert (first.meaning.condition, second.meaning.condition) == (None, CONDITION)
+    for event in seen.events:
+        assert event.process is not None
+        assert event.process.pid == os.getpid()
+    assert "python" in first.meaning.text or "pytest" in first.meaning.text
