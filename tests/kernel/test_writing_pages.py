@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MOST = 4
 """Places that a newcomer has to touch, beside tests and CHANGELOG.md."""
 BLOCK = re.compile(r"^<!-- (file|add to|change): (\S+) -->\n```\w+\n(.*?)^```$", re.M | re.S)
-CONTRACTS = ("test_docs", "test_lab_scenarios", "test_shipped_policies", "test_architecture")
+CONTRACTS = ("test_docs.py", "test_docs_commands.py", "test_lab_scenarios.py",
+             "test_shipped_policies.py", "test_architecture.py", "test_completion.py")  # fmt: skip
 
 
 class Copy:
@@ -61,6 +62,11 @@ class Copy:
         assert done.returncode == code, done.stdout[-4000:] + done.stderr[-2000:]
         return done.stdout
 
+    def test(self, *words: str) -> None:
+        """Run unit tests of the copy, by file and by pytest's own options."""
+        named = [f"tests/unit/{word}" if word.endswith(".py") else word for word in words]
+        self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *named)
+
     def remedy(self, *words: str) -> str:
         """Run the copy's command line."""
         return self.run("-m", "remedies", *words)
@@ -86,8 +92,7 @@ def test_a_condition_is_added_by_its_page_alone(copy: Copy) -> None:
     assert "forwarding-off" in {condition["id"] for condition in listed["conditions"]}
     assert "What it detects" in copy.remedy("explain", "forwarding-off")
     assert "forwarding-off" in (copy.root / "README.md").read_text()
-    tests = [f"tests/unit/{name}.py" for name in (*CONTRACTS, "test_condition_forwarding_off")]
-    copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    copy.test("test_condition_forwarding_off.py")
     copy.remedy("lab", "run", "forwarding-off")
     copy.remedy("lab", "run", "forwarding-off", "--healthy")
 
@@ -96,7 +101,32 @@ def test_a_fix_is_added_by_its_page_alone(copy: Copy) -> None:
     before_the_fix = {"remedies/lab/scenarios/forwarding_off.py"}
     assert len(copy.follow("writing-a-fix.md") - before_the_fix) <= MOST
     assert "What rollback restores" in copy.remedy("explain", "enable-forwarding")
-    copy.run("-m", "pytest", "-q", "-p", "no:cacheprovider",
-             *(f"tests/unit/{name}.py" for name in CONTRACTS))  # fmt: skip
     told = json.loads(copy.remedy("lab", "run", "forwarding-off", "--json"))
     assert [step["title"] for step in told["steps"]][2] == "The fix"
+
+
+@pytest.mark.parametrize(
+    ("page", "places", "tests", "words"),
+    [
+        (
+            "writing-a-format.md", 1,
+            ("test_report_formats.py", "-k", "tap or promised"), ("report", "-o", "tap:-"),
+        ),
+        ("writing-a-verb.md", 4, ("test_owner.py", "test_output_schema.py"), ("schema", "owner")),
+        (
+            "writing-a-fleet-action.md", 3,
+            ("test_fleet_actions.py",), ("fleet", "doctor", "--help"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_else_can_be_added_is_added_by_its_page_alone(
+    copy: Copy, page: str, places: int, tests: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    touched = copy.follow(page)
+    assert len(touched) == places <= MOST, touched
+    copy.test(*tests)
+    assert copy.remedy(*words)
+
+
+def test_the_project_is_sound_with_all_of_it(copy: Copy) -> None:
+    copy.test(*CONTRACTS)

@@ -99,7 +99,8 @@ def test_the_policy_is_valid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", pages(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_verb_that_is_named_exists(path: Path) -> None:
     if path.name != "CHANGELOG.md":
-        assert set(re.findall(r"`remedy ([a-z]+)", path.read_text())) <= set(parser.VERBS)
+        named = set(re.findall(r"`remedy ([a-z]+)", path.read_text()))
+        assert named <= {*parser.VERBS, "owner"}, "owner is what writing-a-verb.md adds"
 
 
 # --- README -------------------------------------------------------------------------------------
