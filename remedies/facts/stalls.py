@@ -42,6 +42,10 @@ class Stall:
     """How often data was sent again."""
     flow: Optional[Flow] = None
     """What conntrack has for it; None: nothing."""
+    link: Optional[int] = None
+    """Index of the link by which it arrives."""
+    back: Optional[int] = None
+    """Index of the link by which its other end arrives; None: it was not heard to."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class _SegmentListener:
         try:
             asked = ((s, questions.flow("tcp", s.way)) for s in suspects[:_ASKED])
             found = tuple(
-                Stall(s.way, s.kind, s.segments, s.again, flow)
+                Stall(s.way, s.kind, s.segments, s.again, flow, s.link, s.back)
                 for s, flow in asked
                 if not passed_on(self._streams, s, flow, self._share)
             )

@@ -38,7 +38,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Risk, Terms, Wanted
 
 TITLE = "Accept TCP segments outside the window (nf_conntrack_tcp_be_liberal)"
-ANSWERS = ("tcp-invalid-reset",)
+ANSWERS = ("tcp-invalid-reset", "tcp-invalid-stall")
 RISK: Risk = "low"
 HARMLESS = True
 NEEDS = (Sysctl,)

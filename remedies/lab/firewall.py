@@ -1,4 +1,4 @@
-"""The rules other people write: NAT and notrack, by nft or by either iptables."""
+"""The rules other people write: NAT, notrack, a stateful filter, by nft or by either iptables."""
 
 from __future__ import annotations
 
@@ -59,6 +59,31 @@ class Firewall:
         if self.world.options.nat == "nft":
             return (f"udp dport {port}", "dnat to")
         return (f"--dport {port}", "-j DNAT")
+
+    def stateful(self, port: int) -> None:
+        """Accept what is established, drop what is INVALID, accept TCP to ``port``, as most do."""
+        if self.world.options.nat != "nft":
+            state = ["-m", "conntrack", "--ctstate"]
+            for match in (
+                [*state, "ESTABLISHED,RELATED", "-j", "ACCEPT"],
+                [*state, "INVALID", "-j", "DROP"],
+                ["-p", "tcp", "--dport", str(port), "-j", "ACCEPT"],
+            ):
+                self._iptables("filter", "-A", "INPUT", *match)
+            return
+        self._nft(
+            f"add table {self._ip} lab_filter",
+            f"add chain {self._ip} lab_filter input"
+            " { type filter hook input priority 0; policy accept; }",
+            *(
+                f"add rule {self._ip} lab_filter input {rule}"
+                for rule in (
+                    "ct state established,related counter accept",
+                    "ct state invalid counter drop",
+                    f"tcp dport {port} counter accept",
+                )
+            ),
+        )
 
     def notrack(self, port: int, address: str = "") -> None:
         """Stop tracking UDP to ``port`` and from it: of ``address``, or wherever it goes.

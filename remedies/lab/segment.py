@@ -45,11 +45,19 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def forge(source: Endpoint, destination: Endpoint, position: Position, payload: bytes) -> bytes:
-    """Return a TCP segment (no IP header) with ACK and PSH set and a right checksum."""
+def forge(
+    source: Endpoint,
+    destination: Endpoint,
+    position: Position,
+    payload: bytes,
+    *,
+    flags: int = ACK | PUSH,
+    options: bytes = b"",
+) -> bytes:
+    """Return a TCP segment (no IP header) with a right checksum; ``options`` are whole words."""
     family = socket.AF_INET6 if ":" in source[0] else socket.AF_INET
     pseudo = socket.inet_pton(family, source[0]) + socket.inet_pton(family, destination[0])
-    length = 20 + len(payload)
+    length = 20 + len(options) + len(payload)
     if family == socket.AF_INET6:
         pseudo += struct.pack("!I3xB", length, socket.IPPROTO_TCP)
     else:
@@ -62,14 +70,15 @@ def forge(source: Endpoint, destination: Endpoint, position: Position, payload: 
             destination[1],
             position.sequence % _MODULUS,
             position.acknowledge % _MODULUS,
-            5 << 4,
-            ACK | PUSH,
+            (20 + len(options)) << 2,
+            flags,
             512,
             sum_,
             0,
         )
 
-    return header(checksum(pseudo + header(0) + payload)) + payload
+    rest = options + payload
+    return header(checksum(pseudo + header(0) + rest)) + rest
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def addresses(world: World) -> Addresses:
     return _ADDRESSES[world.options.family]
 
 
-def container_host(world: World) -> None:
-    """Wire the three namespaces together and hide the container's network behind the host."""
+def container_host(world: World, *, nat: bool = True) -> None:
+    """Wire the three namespaces together, and with NAT hide the container's network."""
     at = addresses(world)
     client, server = world.namespace("client"), world.namespace("server")
     # No duplicate address detection, so that no address is tentative for a second. Link-local
@@ -88,4 +88,5 @@ def container_host(world: World) -> None:
     world.ip("client", f"route add default via {at.bridge}")
     key = "net.ipv4.ip_forward" if world.options.family == 4 else "net.ipv6.conf.all.forwarding"
     world.sysctl("host", key, "1")
-    Firewall(world).masquerade(at.subnet, "docker0")
+    if nat:
+        Firewall(world).masquerade(at.subnet, "docker0")

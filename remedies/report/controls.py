@@ -25,6 +25,7 @@ CHANGE_CONTROL = f"{_NIST}CM-3"
 
 _BY_CONDITION = {
     "tcp-invalid-reset": (f"{_NIST}CM-6", f"{_NIST}SC-7", f"{_NIST}SI-2", _FIREWALL),
+    "tcp-invalid-stall": (f"{_NIST}CM-6", f"{_NIST}SC-7", _FIREWALL),
     "notrack-breaks-nat": (f"{_NIST}CM-6", f"{_NIST}SC-7", _FIREWALL),
     "idle-timeout": (f"{_NIST}CM-6", f"{_NIST}SC-5"),
     "conntrack-pressure": (f"{_NIST}CM-6", f"{_NIST}SC-5"),

@@ -39,6 +39,10 @@ class Suspect(NamedTuple):
     """How often that was sent again."""
     end: int = 0
     """Last sequence number of the data that is waited for."""
+    link: Optional[int] = None
+    """By which it arrives."""
+    back: Optional[int] = None
+    """By which its other end arrives; None: it was not heard to."""
 
 
 def _after(one: int, other: int) -> bool:
@@ -195,7 +199,8 @@ class Streams:
             end = now if other is None or other.ended is None else other.ended
             found = _judged(spell(way), stream, other, end, local)
             if found is not None:
-                yield found
+                back = None if other is None else other.link
+                yield found._replace(link=stream.link, back=back)
 
 
 def _leave(stream: _Stream, other: Optional[_Stream], said: Segment, end: int, moved: bool) -> None:

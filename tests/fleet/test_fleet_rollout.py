@@ -182,12 +182,6 @@ def test_what_a_killed_front_end_leaves_running_settles_each_host_too(fleet: Fle
     code, _, output = fleet.resume(log.parent.name)
     assert code == 0, output
     assert all(host.has_table() for host in hosts)
-    (groups,) = [line for line in output.splitlines() if '"kind":"groups"' in line]
-    given = json.loads(groups)["groups"]
-    assert sorted(name for group in given for name in group["hosts"]) == ["light", "new", "old"]
-    shown = [change for group in given for change in group["changes"]]
-    assert {c["resource"] for c in shown} == {f"nft:inet/{TABLE}"}, groups
-    assert all("+" in c["diff"] for c in shown)
     assert (log.parent / "summary.json").exists()
 
 

@@ -30,6 +30,7 @@ def test_each_is_valid_under_its_own_name(name: str) -> None:
     assert not policy.require, "no shipped policy can know what a site requires"
 
 
+TCP_CONDITIONS = ("tcp-invalid-reset", "tcp-invalid-stall")
 UDP_CONDITIONS = {"udp-reply-source", "udp-connected-server", "udp-proxy-hairpin"}
 
 
@@ -37,7 +38,7 @@ UDP_CONDITIONS = {"udp-reply-source", "udp-connected-server", "udp-proxy-hairpin
 def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str) -> None:
     rules = compile_policy((name,)).policy.rules
     fixed = {c for c, rule in rules.items() if rule.mode == "fix"}
-    assert fixed <= {"tcp-invalid-reset", *(UDP_CONDITIONS if name == "docker-host" else ())}
+    assert fixed <= {*TCP_CONDITIONS, *(UDP_CONDITIONS if name == "docker-host" else ())}
     assert all("notrack" not in rule.fixes for rule in rules.values())
     for condition in UDP_CONDITIONS:
         rule = rules[condition]

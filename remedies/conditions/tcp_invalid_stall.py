@@ -1,0 +1,129 @@
+"""A firewall's INVALID drop eats segments of connections that both ends hold for healthy.
+
+What it detects
+    A rule of somebody's drops what conntrack calls INVALID, and data of an established TCP
+    connection that conntrack knows came again and again, was acknowledged by nobody, and meets
+    that rule. No NAT is needed. ``proven``: it was heard within the window, conntrack counted
+    INVALID segments meanwhile, and a segment of the same connection in state ESTABLISHED would have
+    passed that chain. Without such a connection nothing is said: a rule that drops INVALID is
+    usual, and alone no fault.
+
+Why it matters
+    conntrack judges segments by the window that it believes an end to have. A box on the way that
+    rewrites sequence numbers and forgets SACK blocks, or that takes away window scaling, makes
+    healthy segments look out of the window. The receiver would take them; the firewall drops them,
+    and each one that is sent again. The connection hangs until it times out, and no log says why.
+
+Evidence
+    The connection and how often its data came; conntrack's counter of INVALID over the same time;
+    the rule, where it stands, and whose it is.
+
+False positives
+    Data that another rule or a full receiver stops stands still, too: it counts only where the
+    first rule that the segment surely meets drops it for its state. Strays that belong to no
+    connection are dropped rightly, and are not counted: nobody waits for them.
+
+References
+    net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window, nf_tcp_log_invalid);
+    Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_be_liberal); RFC 2018
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from remedies.facts import Facts
+from remedies.facts.counters import Counters
+from remedies.facts.dropped import Dropped, DroppedStream
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.sysctl import Sysctl
+from remedies.model import Evidence, Finding, Severity
+from remedies.printable import both_ends
+from remedies.rules.rule import PacketRule
+
+TITLE = "A firewall drops segments of healthy TCP connections as INVALID"
+SYMPTOM = "connections hang in the middle and nobody resets them; a firewall drops INVALID"
+SEVERITY: Severity = "high"
+NEEDS = (Dropped, Netfilter, Sysctl, Counters)
+PARAMS: Mapping[str, object] = {}
+
+BE_LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
+_SUBJECT = "tcp that a firewall takes for INVALID"
+_READ_APART = 2
+"""How many segments may be heard for one that the counter shows: the counter is read earlier."""
+_SHOWN = 3
+
+
+def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
+    """Return one finding if a connection is seen to stall, or the fix covers that; else none.
+
+    Raises Unreadable where connections could not be heard, or sysctls not be read.
+    """
+    if facts.get(Sysctl).values.get(BE_LIBERAL, "0") != "0":
+        return _mitigated(facts)
+    invalid = facts.get(Counters).delta("nf_conntrack.invalid") or 0
+    dropped = tuple(
+        each
+        for each in facts.get(Dropped).streams
+        if not each.rule.ours and each.stall.count <= _READ_APART * invalid
+    )
+    if not dropped:
+        return ()
+    return (
+        Finding(
+            condition="tcp-invalid-stall",
+            subject=_SUBJECT,
+            verdict="proven",
+            severity=SEVERITY,
+            message=_message(dropped),
+            evidence=(
+                Evidence("/proc/net/stat/nf_conntrack", "invalid", f"+{invalid}"),
+                *(_heard(each) for each in dropped[:_SHOWN]),
+                *(_standing(rule) for rule in dict.fromkeys(each.rule for each in dropped)),
+            ),
+        ),
+    )
+
+
+def _mitigated(facts: Facts) -> tuple[Finding, ...]:
+    """Return that the setting covers it, where it is ours and a firewall drops INVALID."""
+    drops = [rule for rule in facts.get(Netfilter).drops if not rule.ours]
+    if f"sysctl:{BE_LIBERAL}" not in facts.ours or not drops:
+        return ()
+    covered = f"remedy sysctl:{BE_LIBERAL}"
+    return (
+        Finding(
+            condition="tcp-invalid-stall",
+            subject=_SUBJECT,
+            verdict="mitigated",
+            severity="low",
+            message=f"{_named(drops[0])} drops INVALID; {covered} keeps what is only out of "
+            "conntrack's window from being that",
+            evidence=tuple(_standing(rule) for rule in dict.fromkeys(drops)),
+            mitigated_by=covered,
+        ),
+    )
+
+
+def _message(dropped: tuple[DroppedStream, ...]) -> str:
+    first = dropped[0]
+    more = f" and of {len(dropped) - 1} more connections" if len(dropped) > 1 else ""
+    return (
+        f"data of {both_ends(*first.stall.way.parts)}{more} came {first.stall.count} times and was "
+        f"not acknowledged: conntrack calls it INVALID and {_named(first.rule)} drops it"
+    )
+
+
+def _named(rule: PacketRule) -> str:
+    return f"'{rule.text}' ({rule.place}{f', {rule.owner}' if rule.owner else ''})"
+
+
+def _heard(each: DroppedStream) -> Evidence:
+    return Evidence(
+        "packet socket", "data that is not acknowledged", both_ends(*each.stall.way.parts),
+        f"{each.stall.count} times",
+    )  # fmt: skip
+
+
+def _standing(rule: PacketRule) -> Evidence:
+    return Evidence(rule.place, rule.hook, rule.text, rule.owner)

@@ -1,0 +1,96 @@
+"""Connections that stand still because a rule drops their segments as INVALID.
+
+What stands still is heard (:mod:`remedies.facts.stalls`); the rules that it meets are read then,
+and only then.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from remedies.errors import Unreadable
+from remedies.facts.netfilter import open_stores
+from remedies.facts.stalls import Stall, Stalls
+from remedies.netfilter.lost import takers
+from remedies.netlink.links import Links
+from remedies.rules.rule import Match, PacketRule
+from remedies.tap.streams import DATA
+from remedies.values import dataclass
+
+if TYPE_CHECKING:
+    from remedies.facts import Asking
+
+AFTER = ("links", "stalls")
+
+_MOST = 16
+"""Connections whose way through the rules is looked at: one that is dropped proves it."""
+
+
+@dataclass(frozen=True)
+class DroppedStream:
+    """One direction of an established connection, and the rule that drops its segments."""
+
+    stall: Stall
+    rule: PacketRule
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What stands still behind rules that drop INVALID."""
+
+    streams: tuple[DroppedStream, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def read(asking: Asking) -> Dropped:
+    """Read the rules that streams which stand still meet. Raises Unreadable without permission."""
+    stalls, links = asking.earlier(Stalls), asking.earlier(Links)
+    if stalls is None or links is None:
+        raise Unreadable("TCP connections were not heard")
+    # conntrack has an entry, so it knows the connection; an INVALID segment is not part of it.
+    known = [
+        stall
+        for stall in stalls.found
+        if stall.kind == DATA and stall.again and stall.flow is not None and stall.flow.seen_reply
+    ]
+    if not known:
+        return Dropped()
+    stores, unread = open_stores(asking.deadline())
+    found = []
+    for stall in known[:_MOST]:
+        family = "ip6" if ":" in stall.way.source else "ip"
+        try:
+            rules = tuple(takers(stores, _packet(stall, links), family))
+        except Unreadable as error:
+            unread.append(str(error))
+            continue
+        found += [DroppedStream(stall, rule) for rule in rules[:1]]
+    return Dropped(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def _packet(stall: Stall, links: Links) -> Match:
+    """Return the packets of a stream, as a rule sees them before NAT."""
+    way = stall.way
+    bits = 128 if ":" in way.source else 32
+    return Match(
+        protocols=("tcp",),
+        sources=(f"{way.source}/{bits}",),
+        destinations=(f"{way.destination}/{bits}",),
+        source_ports=((way.source_port, way.source_port),),
+        destination_ports=((way.destination_port, way.destination_port),),
+        in_interfaces=_names(links, stall.link),
+        out_interfaces=() if _here(way.destination, links) else _names(links, stall.back),
+        destination_local=_here(way.destination, links),
+    )
+
+
+def _here(address: str, links: Links) -> bool:
+    return any(item.address == address for item in links.addresses)
+
+
+def _names(links: Links, index: Optional[int]) -> tuple[str, ...]:
+    """Return the link that a rule of IP sees: the bridge, for a packet that came by its port."""
+    for link in links.links:
+        if link.index == index:
+            return (link.name if link.master is None else links.name(link.master),)
+    return ()

@@ -1,0 +1,101 @@
+"""Which rule drops one packet for its conntrack state alone.
+
+The packet is led through the chains of its hook twice: as conntrack calls it, INVALID, and as one
+of an established connection. A rule that is met surely by the first, and in a chain that lets the
+second by, took it because of its state. Where a rule may decide before, by something that is not
+known of the packet, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Optional
+
+from remedies.netfilter.ownership import owner
+from remedies.netfilter.stores import Base, RuleStore
+from remedies.rules.decoded import Step
+from remedies.rules.matching import conjoin, covers
+from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
+from remedies.values import dataclass, replace
+
+_DROPS = ("drop", "reject")
+_ENDS = (*_DROPS, "accept", "queue", "reset")
+_JUMPS = ("jump", "goto")
+_POLICY = Step(Match())
+
+
+def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[PacketRule]:
+    """Yield the rule in each base chain that drops a packet if it is INVALID, and only then.
+
+    ``packet`` has no state; where its destination is this host it says so. ``family``: ``ip`` or
+    ``ip6``. Raises Unreadable where a chain on its way cannot be read.
+    """
+    hooks = ("prerouting", "input" if packet.destination_local else "forward")
+    for store in stores:
+        for base in store.bases():
+            if base.hook not in hooks or base.priority <= CONNTRACK_PRIORITY or base.type == "nat":
+                continue
+            if base.family not in (family, "inet") or not (base.rules or not base.accepts):
+                continue
+            invalid = _Led(store, base, replace(packet, states=("invalid",))).end()
+            if invalid is None:
+                continue
+            if _Led(store, base, replace(packet, states=("established",))).end() is None:
+                path, step = invalid
+                yield _rule(store, base, path, step, family)
+
+
+def _rule(
+    store: RuleStore, base: Base, path: tuple[str, ...], step: Step, family: str
+) -> PacketRule:
+    policy = step is _POLICY
+    return PacketRule(
+        backend=base.backend,
+        family=family,
+        table=base.table,
+        chain=path[-1],
+        hook=base.hook,
+        action="drop-invalid",
+        text="policy drop" if policy else store.text(base.family, base.table, path[-1], step),
+        match=step.match,
+        owner=owner(store, base, path, step),
+    )
+
+
+@dataclass
+class _Led:
+    """One packet on its way through a base chain."""
+
+    store: RuleStore
+    base: Base
+    packet: Match
+
+    def end(self) -> Optional[tuple[tuple[str, ...], Step]]:
+        """Return where and by what it is dropped; None where it is not, or cannot be told."""
+        found = self._through((self.base.chain,))
+        if isinstance(found, tuple):
+            return found
+        return ((self.base.chain,), _POLICY) if found is None and not self.base.accepts else None
+
+    def _through(self, path: tuple[str, ...]) -> tuple[tuple[str, ...], Step] | str | None:
+        """Return what drops it; ``else``: it ends otherwise or cannot be told; None: it goes on."""
+        family, table = self.base.family, self.base.table
+        for raw in self.store.raw(family, table, path[-1]):
+            for step in self.store.decode(family, table, raw):
+                if step.verdict not in (*_ENDS, *_JUMPS, "return"):
+                    continue
+                if conjoin(step.match, self.packet) is None:
+                    continue
+                if not covers(step.match, self.packet):
+                    return "else"
+                if step.verdict in _DROPS:
+                    return path, step
+                if step.verdict in _ENDS:
+                    return "else"
+                if step.verdict in _JUMPS and len(path) < JUMP_DEPTH:
+                    end = self._through((*path, step.chain))
+                    if end is not None:
+                        return end
+                if step.verdict in ("return", "goto"):
+                    return None
+        return None

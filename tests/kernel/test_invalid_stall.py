@@ -1,0 +1,81 @@
+"""Which rule drops a segment because it is INVALID, and which connections that stall it is for.
+
+The rules are read back from the kernel; the world is that of the lab, with a client that asks on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_host import Cli
+from run_in import RunIn
+
+from remedies.facts.netfilter import open_stores
+from remedies.lab.scenarios import tcp_invalid_stall
+from remedies.lab.world import Options, World
+from remedies.namespaces.netns import inside
+from remedies.netfilter.lost import takers
+from remedies.rules.rule import Match
+
+HOST = Match(
+    protocols=("tcp",), sources=("192.0.2.7/32",), destinations=("192.0.2.1/32",),
+    source_ports=((40000, 40000),), destination_ports=((80, 80),), in_interfaces=("eth0",),
+    destination_local=True,
+)  # fmt: skip
+CHAIN = "type filter hook input priority 0"
+DROP = "ct state invalid drop"
+KNOWN = "ct state established,related accept"
+RULES: dict[str, tuple[str, str | None]] = {
+    "as many have it": (f"{CHAIN}; {KNOWN}; {DROP}; tcp dport 80 accept", DROP),
+    "by one link": (f"{CHAIN}; iifname eth0 {DROP}", f'iifname "eth0" {DROP}'),
+    "by another link": (f"{CHAIN}; iifname eth1 {DROP}", None),
+    "of one port": (f"{CHAIN}; tcp dport 80 {DROP}", f"tcp dport 80 {DROP}"),
+    "accepted before": (f"{CHAIN}; tcp dport 80 accept; {DROP}", None),
+    "perhaps accepted before": (f"{CHAIN}; limit rate 9/second accept; {DROP}", None),
+    "only counted before": (f"{CHAIN}; limit rate 9/second counter; {DROP}", DROP),
+    "dropped in any state": (f"{CHAIN}; tcp dport 80 drop; {DROP}", None),
+    "refused": (f"{CHAIN}; ct state invalid reject", "ct state invalid reject"),
+    "by the policy": (f"{CHAIN}; policy drop; {KNOWN}", "policy drop"),
+    "by the policy, as all is": (f"{CHAIN}; policy drop", None),
+    "before the route is looked up": (
+        f"type filter hook prerouting priority -150; {DROP}", DROP,
+    ),
+    "before conntrack": (f"type filter hook prerouting priority -300; {DROP}", None),
+    "forwarded alone": (f"type filter hook forward priority 0; {DROP}", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_rule_that_takes_it_is_named_and_no_other(
+    netns: Callable[..., str], run_in: RunIn, name: str
+) -> None:
+    text, taker = RULES[name]
+    ns = netns("lost")
+    run_in(ns, ["nft", "-f", "-"], stdin=f"table inet f {{ chain c {{ {text}; }}; }}")
+    with inside(ns):
+        stores, unread = open_stores(time.monotonic() + 5)
+        found = [rule.text for rule in takers(stores, HOST, "ip")]
+    assert unread == []
+    assert found == ([] if taker is None else [taker])
+
+
+def test_only_a_rule_that_drops_it_is_blamed_for_a_connection_that_stalls(tmp_path: Path) -> None:
+    with World("tcp-invalid-stall", Options("iptables-nft", 4)) as world:
+        tcp_invalid_stall.build(world)
+        cli = Cli(world, tmp_path)
+
+        def found(code: int) -> list[tuple[str, str]]:
+            scanned = cli.json("scan", "--window", "800ms", code=code)
+            return [(f["condition"], f["verdict"]) for f in scanned["findings"]]
+
+        proven = [("tcp-invalid-stall", "proven")]
+        assert found(2) == proven
+        world.sysctl("host", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")
+        assert found(0) == []
+        world.run("host", ["iptables-nft", "-D", "INPUT", "2"])
+        world.sysctl("host", "net.netfilter.nf_conntrack_tcp_be_liberal", "0")
+        assert found(0) == [], "what is INVALID arrives, and is acknowledged"
+        world.stop_all()
