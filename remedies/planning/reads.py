@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Optional, Protocol
 
 from remedies.errors import RemedyError
@@ -29,6 +31,55 @@ def short(state: Optional[str]) -> str:
         return "absent"
     line = " ".join(state.split())
     return repr(line if len(line) <= 60 else line[:57] + "...")
+
+
+def apart(
+    text: Callable[[str, Optional[str]], str], address: str, *states: Optional[str]
+) -> tuple[str, ...]:
+    """Return states of one resource in a few words each, that differ where the states do.
+
+    ``text`` returns a state as its users write it, or raises RemedyError. Of long states, only the
+    lines that not all of them have, and of these what follows the words that they begin with.
+    """
+    told = tuple(short(state) for state in states)
+    if len(set(told)) == len(set(states)):
+        return told
+    texts = _texts(text, address, states)
+    found = [lines.splitlines() for lines, state in zip(texts, states) if state is not None]
+    common = set(found[0]).intersection(*found[1:])
+    kept = [" ".join(" ".join(line for line in lines.splitlines() if line not in common).split())
+            for lines in texts]  # fmt: skip
+    if len(set(kept)) < len(set(states)):  # the same lines, in another order or number
+        kept = [" ".join(lines.split()) for lines in texts]
+    pairs = itertools.combinations(set(kept), 2)
+    starts = {max(0, _alike(*pair) - 20) for pair in pairs}
+    for start in sorted(starts):
+        head = "..." if start else ""
+        told = tuple(
+            "absent" if state is None else short(head + line[start:])
+            for line, state in zip(kept, states)
+        )
+        if len(set(told)) == len(set(states)):
+            break
+    return told
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many characters two texts begin with in common."""
+    pairs = enumerate(zip(one, other))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _texts(
+    text: Callable[[str, Optional[str]], str], address: str, states: Sequence[Optional[str]]
+) -> tuple[str, ...]:
+    """Return states as their users write them, where that tells them apart, else as they are."""
+    try:
+        texts = tuple(text(address, state) for state in states)
+    except RemedyError:
+        texts = ()
+    plain = tuple(state or "" for state in states)
+    return texts if len(set(texts)) == len(set(plain)) else plain
 
 
 def diff(reads: Reads, address: str, before: Optional[str], after: Optional[str]) -> str:

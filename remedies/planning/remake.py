@@ -18,7 +18,7 @@ from remedies.model import Change, Finding, Held, Host, Plan, Scan, Terms
 from remedies.planning import unseen
 from remedies.planning.draft import DELETES, KERNEL, Draft, precondition
 from remedies.planning.plan import lost_at_boot
-from remedies.planning.reads import Reads, short
+from remedies.planning.reads import Reads, apart, short
 from remedies.planning.removal import removal
 from remedies.rules import flow_address
 from remedies.values import dataclass, replace
@@ -164,10 +164,9 @@ def _given_back(change: Change, plan: Plan, today: Today) -> Change:
     entry = today.held[change.resource]
     now = today.reads.read(change.resource)
     if not today.reads.same(change.resource, now, entry.ours):
+        wrote, there = apart(today.reads.text, change.resource, entry.ours, now)
         raise StalePlan(
-            f"{change.resource} moved: {entry.transaction} wrote {short(entry.ours)}, "
-            f"now it is {short(now)}",
-            _STALE,
+            f"{change.resource} moved: {entry.transaction} wrote {wrote}, now it is {there}", _STALE
         )
     made = removal(entry, now, plan.scan, today.reads)
     _compare(change, made, today.reads, moved="")
@@ -318,12 +317,21 @@ def _compare(change: Change, made: Change, reads: Reads, moved: str) -> None:
         if key == "effects":  # flows go by themselves, too
             same = set(other[key]) <= set(value)
         if not same:
-            what = f"{key} is {_said(value)}, and {change.fix} makes it {_said(other[key])}"
+            one_said, other_said = apart(
+                reads.text if key in ("before", "after") else _as_it_is,
+                change.resource,
+                *map(_plain, (value, other[key])),
+            )
+            what = f"{key} is {one_said}, and {change.fix} makes it {other_said}"
             _refuse(change, what, moved if key in _BY_FACTS else "")
 
 
-def _said(value: Any) -> str:
-    return short(value if value is None or isinstance(value, str) else codec.dumps(value))
+def _plain(value: Any) -> Optional[str]:
+    return value if value is None or isinstance(value, str) else codec.dumps(value)
+
+
+def _as_it_is(_address: str, value: Optional[str]) -> str:
+    return value or ""
 
 
 def _refuse(change: Change, what: str, moved: str) -> None:

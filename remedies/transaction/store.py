@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Optional, Protocol
 
 from remedies import resources
-from remedies.errors import RemedyError, WriteFailed
+from remedies.errors import WriteFailed
 from remedies.model import Change
 from remedies.outcomes import Written
-from remedies.planning.reads import short as short
+from remedies.planning import reads
 from remedies.transaction import crash_points
 from remedies.transaction.ledger import Begin, Pending
 from remedies.values import dataclass
@@ -107,49 +106,13 @@ def new_id() -> str:
 
 
 def apart(address: str, *states: Optional[str]) -> tuple[str, ...]:
-    """Return states of one resource in a few words each, that differ where the states do.
-
-    Of long states, only the lines that not all of them have, and of these what follows the words
-    that they begin with.
-    """
-    told = tuple(short(state) for state in states)
-    if len(set(told)) == len(set(states)):
-        return told
-    texts = _texts(address, states)
-    found = [text.splitlines() for text, state in zip(texts, states) if state is not None]
-    common = set(found[0]).intersection(*found[1:])
-    kept = [" ".join(" ".join(line for line in text.splitlines() if line not in common).split())
-            for text in texts]  # fmt: skip
-    if len(set(kept)) < len(set(states)):  # the same lines, in another order or number
-        kept = [" ".join(text.split()) for text in texts]
-    pairs = itertools.combinations(set(kept), 2)
-    starts = {max(0, _alike(*pair) - 20) for pair in pairs}
-    for start in sorted(starts):
-        head = "..." if start else ""
-        told = tuple(
-            "absent" if state is None else short(head + text[start:])
-            for text, state in zip(kept, states)
-        )
-        if len(set(told)) == len(set(states)):
-            break
-    return told
+    """Return states of one resource in a few words each, that differ where the states do."""
+    return reads.apart(_text, address, *states)
 
 
-def _alike(one: str, other: str) -> int:
-    """Return how many characters two texts begin with in common."""
-    pairs = enumerate(zip(one, other))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _texts(address: str, states: Sequence[Optional[str]]) -> tuple[str, ...]:
-    """Return states as their users write them, where that tells them apart, else as they are."""
-    try:
-        driver, path = resources.driver(address)
-        texts = tuple(driver.text(path, state) for state in states)
-    except RemedyError:
-        texts = ()
-    plain = tuple(state or "" for state in states)
-    return texts if len(set(texts)) == len(set(plain)) else plain
+def _text(address: str, state: Optional[str]) -> str:
+    driver, path = resources.driver(address)
+    return driver.text(path, state)
 
 
 def put(store: Store, address: str, state: Optional[str], *, exact: bool = True) -> None:

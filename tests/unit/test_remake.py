@@ -170,6 +170,15 @@ def test_a_fault_that_is_not_seen_any_more_is_asked_for_again(
     remake(made, today(FOUND, held=held))
 
 
+def test_what_differs_late_in_a_long_text_is_shown() -> None:
+    made = saved()
+    long = "1" * 80
+    held = {ADDRESS: Held(ADDRESS, "tcp-be-liberal", "0", f"{long}1", "t1")}
+    back = replace(made.changes[0], finding=None, before=f"{long}1", after="0", action="update")
+    with pytest.raises(StalePlan, match=r"t1 wrote '\.\.\.1+1', now it is '\.\.\.1+2'"):
+        remake(replace(made, changes=(back,)), today(value=f"{long}2", held=held))
+
+
 def test_what_a_plan_tells_beside_its_changes_is_as_it_is_now() -> None:
     made = saved()
     told = replace(FOUND, message="all is well", evidence=(Evidence("kernel", "x", "y"),))
