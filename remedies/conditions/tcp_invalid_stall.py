@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.dropped import Dropped, DroppedStream
@@ -62,12 +63,15 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     if facts.get(Sysctl).values.get(BE_LIBERAL, "0") != "0":
         return _mitigated(facts)
     invalid = facts.get(Counters).delta("nf_conntrack.invalid") or 0
+    seen = facts.get(Dropped)
     dropped = tuple(
         each
-        for each in facts.get(Dropped).streams
+        for each in seen.streams
         if not each.rule.ours and each.stall.count <= _READ_APART * invalid
     )
     if not dropped:
+        if seen.unread and invalid:
+            raise Unreadable("; ".join(seen.unread))
         return ()
     return (
         Finding(

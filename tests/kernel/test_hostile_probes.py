@@ -33,6 +33,7 @@ FIXED = {
     "asked": "the kernel's ring of packets, of a fixed size, for the window alone",
     "stalls": "the same",
     "tap": "the same",
+    "dropped": "reads nothing where no connection stands still",
 }
 """Probes that do not look at the clock while they read, and what bounds them."""
 
