@@ -1,4 +1,4 @@
-"""docker-proxy answers a container from another address of the host than it was asked on.
+"""docker-proxy answers from another address of the host than it was asked on.
 
 What it detects
     A docker-proxy that serves a published UDP port on every address and does not pick its
@@ -10,7 +10,8 @@ What it detects
 Why it matters
     The asking container's kernel refuses the answer unless its socket is unconnected. The same
     question from outside works, and so does the container's own address: "it works everywhere but
-    between two containers of one network".
+    between two containers of one network". Where docker-proxy serves clients outside as well (IPv6
+    to a container that has IPv4 alone), one that asks a second address of the host meets it, too.
 
 Evidence
     - ``proven``: the mirrored pair of flows (see ``udp-reply-source``), and a socket on that port
@@ -36,9 +37,11 @@ from remedies.facts import Facts
 from remedies.facts.docker import Container, Docker
 from remedies.facts.services import Service, services
 from remedies.model import Evidence, Finding, Severity
+from remedies.netlink.links import Links
+from remedies.rules.prefixes import contains
 from remedies.values import replace
 
-TITLE = "docker-proxy answers a container from another address than it was asked on"
+TITLE = "docker-proxy answers from another address than it was asked on"
 SYMPTOM = "two containers of one network cannot use a published UDP port; everybody else can"
 SEVERITY: Severity = "high"
 NEEDS = (*udp_reply_source.NEEDS, Docker)
@@ -95,8 +98,22 @@ def _of_container(facts: Facts, service: Service, finding: Finding) -> Finding:
             "container_name": name,
             "container_address": address,
             "container_port": port,
+            "clients": _clients(facts, service),
         },
     )
+
+
+def _clients(facts: Facts, service: Service) -> str:
+    """Return ``outside`` where none of the clients seen is on a bridge of this host's, or empty."""
+    links = facts.get(Links)
+    bridged = [
+        f"{item.address}/{item.prefix}"
+        for item in links.addresses
+        if links.kind(item.link) == "bridge"
+    ]
+    clients = [proof.request.original.source for proof in service.proofs]
+    inside = any(contains(prefix, client) for prefix in bridged for client in clients)
+    return "outside" if clients and not inside else ""
 
 
 def _named(facts: Facts, address: str) -> Container | None:

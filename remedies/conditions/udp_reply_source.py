@@ -62,6 +62,7 @@ from remedies.facts.answerers import Answerer, Answerers
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.routes import Routes
 from remedies.facts.services import (
     Service,
     covering,
@@ -76,11 +77,12 @@ from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netlink.links import Links
 from remedies.printable import at
+from remedies.rules.prefixes import contains
 
 TITLE = "A UDP server answers from another address than it was asked on"
 SYMPTOM = "a container gets no answer from a UDP service of its host (DNS, syslog, SNMP); others do"
 SEVERITY: Severity = "high"
-NEEDS = (Links, Sockets, Flows, Answerers, Sysctl, Counters, Netfilter)
+NEEDS = (Links, Sockets, Flows, Answerers, Sysctl, Counters, Netfilter, Routes)
 PARAMS: Mapping[str, object] = {"silent_ports": [68, 162, 514, 546, 2055, 4739, 6343, 8125]}
 """``silent_ports``: DHCP's client, SNMP traps, syslog, DHCPv6's client, NetFlow, IPFIX, sFlow,
 statsd: received, never answered (IANA's port numbers; statsd's README)."""
@@ -127,7 +129,7 @@ def judge(
         evidence=tuple(evidence),
         mitigated_by=by if verdict == "mitigated" else None,
         details={
-            **_details(links, service),
+            **_details(facts, service),
             **for_redirect(links, service.families, () if since else service.proofs, covered),
         },
     )
@@ -293,12 +295,33 @@ def _ephemeral(facts: Facts, port: int) -> bool:
     )
 
 
-def _details(links: Links, service: Service) -> dict[str, str]:
+def _uplink(facts: Facts, service: Service) -> str:
+    """Return ADDRESS/LINK of a proof whose client is reached by the other one of two uplinks."""
+    links, routes = facts.get(Links), facts.known.get("routes")
+    if not isinstance(routes, Routes) or routes.policy_rules:
+        return ""
+    by = {item.address: links.name(item.link) for item in links.addresses}
+    nets = [f"{item.address}/{item.prefix}" for item in links.addresses]
+    for proof in service.proofs:
+        mine, other = by.get(proof.asked, ""), by.get(proof.source, "")
+        family = 6 if ":" in proof.asked else 4
+        ways = {name for way in routes.defaults if way.family == family for name in way.links}
+        near = any(contains(net, proof.request.reply.destination) for net in nets)
+        if mine != other and {mine, other} <= ways and not near:
+            return f"{proof.asked}/{other}"
+    return ""
+
+
+def _details(facts: Facts, service: Service) -> dict[str, str]:
     """Return what fixes ask for: see :mod:`remedies.fixes.bind_advice`.
 
     ``server``: ``wildcard``, ``bound`` (to the address asked, it sends by another socket), or
-    empty where no socket of it is to be seen.
+    empty where no socket of it is to be seen. ``sends``: ``unsourced`` where the option is set and
+    not used for each answer, ``other-socket`` where a bound server does not answer by the socket
+    that was asked. ``uplink``: ADDRESS/LINK where the answers of a server bound to that address
+    would still leave by that other link, though a default route leads out by the address's own.
     """
+    links = facts.get(Links)
     asked = dict.fromkeys(proof.asked for proof in service.proofs)
     every = (links.askable(each) for each in service.families)
     askable = dict.fromkeys(address for each in every if len(each) > 1 for address in each)
@@ -310,5 +333,9 @@ def _details(links: Links, service: Service) -> dict[str, str]:
         "addresses": " ".join(asked or askable),
         "asked": " ".join(asked),
         "server": "wildcard" if service.server is not None else "bound" if bound else "",
+        "sends": ("other-socket" if bound else "unsourced" if service.pktinfo else "")
+        if service.proofs
+        else "",
+        "uplink": _uplink(facts, service),
         **process_details(service.owner),
     }

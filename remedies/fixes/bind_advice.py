@@ -49,6 +49,9 @@ _TEXTS = (
     "container_name",
     "container_address",
     "container_port",
+    "sends",
+    "uplink",
+    "clients",
 )
 
 
@@ -64,14 +67,16 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
 def desired(
     finding: Optional[Finding], facts: Facts, terms: Terms
 ) -> Union[tuple[Wanted, ...], Advice]:
-    """Return the advice, as data for the template ``bind`` or ``proxy``.
+    """Return the advice, as data for the template ``bind``, ``sends`` or ``proxy``.
 
     Its values: ``protocol``, ``port`` (text), ``family`` (``4`` or ``6``), ``addresses`` (a tuple:
     the ones that clients asked, else every local one they could ask), ``asked`` (True: clients
     were seen to ask these), ``process``, ``pid``, ``unit``, ``container`` (text, empty where not
     known), ``argv`` (a tuple), ``connects`` (True: the server connects to its client), and
     ``place``: ``container``, ``unit``, ``process`` or ``unknown``, the most useful of these names.
-    For docker-proxy ``container_name``, ``container_address`` and ``container_port`` too.
+    For docker-proxy ``container_name``, ``container_address``, ``container_port`` and ``clients``
+    too. ``sends`` and ``uplink`` are those of the finding (``udp-reply-source``): a server that
+    sets IP_PKTINFO or is bound already gets the template ``sends``.
     """
     if finding is None:
         return ()
@@ -84,11 +89,13 @@ def desired(
     values["place"] = next(
         (key for key in ("container", "unit", "process") if details.get(key)), "unknown"
     )
-    template = TEMPLATES.get(finding.condition, "bind")
+    template = TEMPLATES.get(finding.condition, "sends" if details.get("sends") else "bind")
     who = details.get("process") or "the server"
     if template == "proxy":
         whose = details.get("container_name") or details.get("container_address") or "the container"
         title = f"publish UDP port {details['port']} of {whose} on one address"
+    elif template == "sends":
+        title = f"let {who} ({finding.subject}) answer from the address that was asked"
     else:
         title = f"bind {who} ({finding.subject}) to one address"
     return Advice(

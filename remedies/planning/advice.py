@@ -29,7 +29,7 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
     InputError where a value that the text needs is missing or of another kind.
     """
     try:
-        short = _SHORT.get(advice.template, _values)(advice.values)
+        short = _SHORT.get(advice.template, _values)(advice.values) + _uplink(advice.values)
         if not long or advice.template not in _LONG:
             return short
         return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
@@ -57,10 +57,43 @@ def _proxy(values: Values) -> str:
     name = values["container_name"] or values["container_address"] or "the container"
     asked = [f"{at(str(a), port)}:{inside}/udp" for a in values["addresses"]]
     publish = f" (--publish {asked[0]})" if asked else ""
+    if values.get("clients") == "outside":
+        return (
+            f"Publish port {port} of {name} on the one address that clients ask{publish}; or take "
+            "Docker 28.0.0 or later, whose proxy answers from the address asked; or, where the "
+            'container has an address of the clients\' IP version, set "userland-proxy": false '
+            "for Docker. 'remedy plan -v' shows how."
+        )
     return (
         f"Let containers of its network ask {name} itself, port {inside}; or publish port {port} "
         f'on one address{publish}; or set "userland-proxy": false for Docker; or update Docker: '
         "from 28.0.0 on its proxy answers from the address asked. 'remedy plan -v' shows how."
+    )
+
+
+def _sends(values: Values) -> str:
+    who, port = _who(values), str(values["port"])
+    where = " and ".join(at(str(address), port) for address in values["addresses"])
+    if values["sends"] == "other-socket":
+        return (
+            f"{who} is bound to {where} already. Let it answer by the socket that was asked, or "
+            "give it a network namespace (or a machine) with that one address. Binding it again "
+            "does not help, and neither does source NAT."
+        )
+    return (
+        f"{who} asks for IP_PKTINFO and sends some answers without a source: update it, or let it "
+        f"bind to {where} (the address clients asked)."
+    )
+
+
+def _uplink(values: Values) -> str:
+    address, _, link = str(values.get("uplink") or "").partition("/")
+    if not link:
+        return ""
+    return (
+        f" A bound server's answers still leave by {link}, the way to these clients; where that "
+        f"network drops them, route them by their source: 'ip rule add from {address} lookup "
+        "TABLE', with a default route by the other uplink in TABLE."
     )
 
 
@@ -86,7 +119,12 @@ def _values(values: Values) -> str:
     return "\n".join(f"{key}: {value}" for key, value in values.items())
 
 
-_SHORT: dict[str, Callable[[Values], str]] = {"bind": _bind, "proxy": _proxy, "fix": _fix}
+_SHORT: dict[str, Callable[[Values], str]] = {
+    "bind": _bind,
+    "sends": _sends,
+    "proxy": _proxy,
+    "fix": _fix,
+}
 _LONG = {"bind": "bind.txt.j2", "proxy": "proxy.txt.j2"}
 
 PROGRAMS = {

@@ -42,7 +42,7 @@ HAIRPIN = replace(
     REPLY,
     id="c41e7f55089b2ad3",
     condition="udp-proxy-hairpin",
-    title="docker-proxy answers a container from another address than it was asked on",
+    title="docker-proxy answers from another address than it was asked on",
     subject="udp 0.0.0.0:4000",
     message="docker-proxy of container dns (its port 53) was asked on 10.21.17.99 port 4000 and "
     "answered from 172.17.0.1: a connected client drops that",

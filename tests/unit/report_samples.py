@@ -169,7 +169,7 @@ OTHERS = (
     Judgement(
         id="dd33",
         condition="udp-proxy-hairpin",
-        title="docker-proxy answers a container from another address than it was asked on",
+        title="docker-proxy answers from another address than it was asked on",
         severity="high",
         controls=controls("udp-proxy-hairpin"),
         subject="",

@@ -139,3 +139,28 @@ def test_the_python_recipe_is_python() -> None:
     said = text(place="process", unit="")
     block = said.split("\nPython\n\n")[1].split("\n\nGo (")[0]
     ast.parse("\n".join(line[4:] for line in block.splitlines()))
+
+
+def test_a_server_that_is_bound_or_sets_the_option_is_not_told_to() -> None:
+    said = text("sends", long=False, sends="other-socket", addresses=("192.0.2.10",))
+    assert "bound to 192.0.2.10:5060 already" in said
+    assert "by the socket that was asked" in said
+    said = text("sends", long=True, sends="unsourced", addresses=("2001:db8::10",))
+    assert said.startswith("sipd (process 9, of sipd.service) asks for IP_PKTINFO")
+    assert "bind to [2001:db8::10]:5060" in said
+
+
+def test_two_uplinks_need_a_routing_rule_beside_the_address() -> None:
+    said = text(long=False, uplink="198.51.100.2/eth0")
+    assert "still leave by eth0" in said
+    assert "ip rule add from 198.51.100.2 lookup" in said
+    assert "ip rule" not in text(long=False, uplink="")
+
+
+def test_clients_outside_are_not_told_to_ask_the_container_itself() -> None:
+    values = {"container_name": "web", "container_port": "53", "addresses": ("192.0.2.10",)}
+    said = text("proxy", long=False, clients="outside", **values)
+    assert said.startswith("Publish port 5060 of web on the one address")
+    assert "--publish 192.0.2.10:5060:53/udp" in said
+    assert "of its network" not in said
+    assert text("proxy", long=False, **values).startswith("Let containers of its network ask web")
