@@ -121,7 +121,17 @@ def services(facts: Facts) -> tuple[Service, ...]:
         waiting = sum(asked.get((each, port), 0) for each in group[0].serves)
         found.append(Service(family, port, group[0], tuple(proofs), pktinfo, waiting))
     found += [Service(*key, server=None, proofs=tuple(proofs)) for key, proofs in pairs.items()]
-    return tuple(_with_answerers(facts, each) if each.proofs else each for each in found)
+    whole = (_with_answerers(facts, each) if each.proofs else each for each in found)
+    return tuple(each for each in whole if not _peers(each))
+
+
+def _peers(service: Service) -> bool:
+    """Tell whether two programs only send to each other: nobody serves the port that was asked.
+
+    What leaves from another port than the one asked (a stream of media) is no answer then.
+    """
+    apart = bool(service.proofs) and all(proof.apart for proof in service.proofs)
+    return apart and service.server is None and not service.bound
 
 
 def _with_answerers(facts: Facts, service: Service) -> Service:

@@ -57,17 +57,19 @@ class RefusedAnswers:
         self.heard.listen(way.source_port)
         return None
 
-    def sender(self, way: Tuple, proof: Optional[Proof]) -> Optional[Process]:
+    def sender(self, way: Tuple, proof: Optional[Proof]) -> tuple[Optional[Process], bool]:
         """Return whose socket a refused datagram ``way`` came from, as far as one is left.
 
         That of its port, else of the port that was asked, else a TCP listener of that number.
+        And whether the socket that it came from is connected to the client: then it no longer
+        hears what the client sends to the address it asked.
         """
         client = way.destination, way.destination_port
-        found = self._holders.of((way.source, way.source_port), client)
+        found, connected = self._holders.of((way.source, way.source_port), client)
         if found is None and proof is not None:
-            found = self._holders.of((proof.asked, proof.port), client)
+            found, _ = self._holders.of((proof.asked, proof.port), client)
             found = found or self._holders.listener((proof.asked, proof.port))
-        return found
+        return found, connected and proof is not None and not proof.apart
 
     def rule_beside(self, way: Tuple, local: Collection[str]) -> Optional[PacketRule]:
         """Return the NAT rule that would send a refused datagram on, were its flow not older.

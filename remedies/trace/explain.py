@@ -58,12 +58,18 @@ def reset(
 
 
 def refused(
-    way: Tuple, peer: str, protocol: str, proof: Optional[Proof], process: Optional[Process]
+    way: Tuple,
+    peer: str,
+    protocol: str,
+    proof: Optional[Proof],
+    process: Optional[Process],
+    *,
+    connected: bool = False,
 ) -> Meaning:
     """Judge a port unreachable that came from ``peer`` and quotes our datagram ``way``.
 
     ``proof``: the pair with the request by which the receiver had asked another local address;
-    ``process``: who sent the datagram.
+    ``process``: who sent the datagram; ``connected``: by a socket that it connected to its client.
     """
     sent = at(way.source, way.source_port)
     there = at(way.destination, way.destination_port)
@@ -78,7 +84,7 @@ def refused(
     )
     if process is not None and process.name == PROXY:
         return Meaning(text, "udp-proxy-hairpin")
-    return Meaning(text, "udp-reply-source")
+    return Meaning(text, "udp-connected-server" if connected else "udp-reply-source")
 
 
 def refusal(

@@ -139,9 +139,11 @@ class TraceSession:
         elif heard.event == REFUSED or self._own(entry):
             peer = heard.source
             proof: Optional[Proof] = None
+            connected = False
             if heard.protocol == "udp":
-                proof, process = self._refused(entry, way, local)
-            says = explain.refused(way, peer, heard.protocol, proof, process)
+                proof = self._proof(entry, way, local)
+                process, connected = self._answers.sender(way, proof)
+            says = explain.refused(way, peer, heard.protocol, proof, process, connected=connected)
         elif heard.event == REFUSAL:
             says, process = self._refusal(entry, way, local)
         else:
@@ -178,15 +180,13 @@ class TraceSession:
         )
         return says, process
 
-    def _refused(
-        self, entry: TallyEntry, way: Tuple, local: Collection[str]
-    ) -> tuple[Optional[Proof], Optional[Process]]:
-        """Return the pair that a refused datagram of ours is part of, and who sent it."""
+    def _proof(self, entry: TallyEntry, way: Tuple, local: Collection[str]) -> Optional[Proof]:
+        """Return the pair that a refused datagram of ours is part of."""
         proof = self._answers.proof(way, local)
         # What was heard and is in no table is no flow to name.
         if proof is not None and self._questions.flow("udp", proof.request.original):
             entry.flow = proof.request
-        return proof, self._answers.sender(way, proof)
+        return proof
 
     def _keep(self, entry: TallyEntry, event: Event) -> None:
         """Remember an event for the summary; of a flood the first ones and every proof."""

@@ -30,10 +30,15 @@ class Holders:
         self._client: Optional[Netlink] = None
         self.unread: dict[str, None] = {}
 
-    def of(self, local: tuple[str, int], remote: tuple[str, int]) -> Optional[Process]:
-        """Return whose socket takes a datagram from ``remote`` to ``local``; None: not known."""
+    def of(self, local: tuple[str, int], remote: tuple[str, int]) -> tuple[Optional[Process], bool]:
+        """Return whose socket takes a datagram from ``remote`` to ``local``; None: not known.
+
+        And whether that socket is connected to ``remote``.
+        """
         found = self._socket(local, remote)
-        return None if found is None else self._process(found)
+        if found is None:
+            return None, False
+        return self._process(found), found.remote[1] == remote[1]
 
     def listener(self, local: tuple[str, int]) -> Optional[Process]:
         """Return whose TCP socket listens on an address and port; None: not known."""

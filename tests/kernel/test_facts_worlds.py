@@ -20,6 +20,7 @@ from remedies.netlink import conntrack
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
+from remedies.values import replace
 
 Make = Callable[..., str]
 Run = Callable[..., object]
@@ -282,7 +283,10 @@ def test_pktinfo_is_seen_from_outside(world: World, ends: Ends) -> None:
         facts = read_all(world.host)
     (socket_,) = facts.get(sockets.Sockets).wildcard
     assert socket_.pktinfo is True
-    assert udp_reply_source.detect(facts, {}) == ()
+    (found,) = udp_reply_source.detect(facts, {})  # it does not use the option
+    assert (found.verdict, found.details["sends"]) == ("proven", "unsourced")
+    silent = replace(facts, known={**facts.known, "flows": flows.Flows()})
+    assert udp_reply_source.detect(silent, {}) == ()
 
 
 def test_a_connected_or_specific_socket_is_no_wildcard(world: World) -> None:

@@ -291,7 +291,7 @@ def test_a_server_that_connects_to_its_first_client_is_proven(family: int) -> No
             client.send(b"two")
             event = seen.await_event(condition="udp-connected-server")
             server.send(b"answer")
-            answer = seen.await_event(condition="udp-reply-source")
+            answer = seen.await_event(condition="udp-connected-server", event="refused")
             seen.end()
     assert event["process"]["pid"] == answer["process"]["pid"] == os.getpid()
     assert (event["event"], answer["event"]) == ("refusal", "refused")

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from remedies.conditions import udp_reply_source
+from remedies.conditions import udp_connected_server, udp_reply_source
 from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
 from remedies.lab.topology import Addresses, addresses, container_host
@@ -118,8 +118,9 @@ class Judged:
 
 def scan(world: World) -> tuple[Finding, ...]:
     with inside(world.namespace("host")):
-        facts = read_facts(read_host(), udp_reply_source.NEEDS)
-    return udp_reply_source.detect(facts, udp_reply_source.PARAMS)
+        facts = read_facts(read_host(), (*udp_reply_source.NEEDS, *udp_connected_server.NEEDS))
+    found = udp_reply_source.detect(facts, udp_reply_source.PARAMS)
+    return found + udp_connected_server.detect(facts, {})
 
 
 @contextlib.contextmanager
@@ -142,8 +143,9 @@ def judging(site: Site, *, flush: bool = True, packets: bool = False) -> Iterato
         site.open.close()
         with contextlib.suppress(Exception):
             site.world.run("host", ["nft", "delete table", "ip6" if site.v6 else "ip", "kube"])
-    told = CONDITION in {event.meaning.condition for event in seen.events}
-    assert packets or told <= (seen.proven is not None), (seen.findings, seen.events)
+    told = {event.meaning.condition for event in seen.events} - {None}
+    proven = {found.condition for found in seen.findings if found.verdict == "proven"}
+    assert packets or told == proven, (seen.findings, seen.events)
 
 
 @pytest.fixture(scope="module", params=[4, 6], ids=["v4", "v6"])
@@ -327,9 +329,22 @@ def test_a_server_whose_udp_sockets_are_short_lived_is_known_by_its_tcp_listener
     assert event.process.pid == os.getpid()
 
 
+def test_a_server_that_connects_to_its_client_is_that_and_nothing_else(site: Site) -> None:
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        asker = site.ask(server, "client", site.at.uplink)
+        server.connect(asker.peer)
+        server.send(b"answer")
+        assert not asker.answered()
+    assert seen.proven is not None
+    assert seen.proven.condition == "udp-connected-server"
+    assert seen.verdicts == ["proven"]
+
+
 def test_a_flow_that_is_older_than_its_nat_rule_is_named_with_the_rule(site: Site) -> None:
     name = "ip6" if site.v6 else "ip"
     target = f"[{site.at.client}]:{PORT}" if site.v6 else f"{site.at.client}:{PORT}"
+    site.world.run("host", ["conntrack", "-F"])
     sender = site.world.socket("server", site.at.family, socket.SOCK_DGRAM)
     with sender:
         sender.connect((site.at.uplink, PORT))

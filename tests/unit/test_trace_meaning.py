@@ -107,6 +107,8 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
     )
     proxy = Process(8, "docker-proxy")
     assert explain.refused(way, CONTAINER, "udp", proof, proxy).condition == "udp-proxy-hairpin"
+    says = explain.refused(way, CONTAINER, "udp", proof, SERVED, connected=True)
+    assert says.condition == "udp-connected-server"
     gone = explain.refused(way, CONTAINER, "udp", None, SERVED)
     assert gone.condition is None
     assert f"which udpd[7] (udpd.service) sent: nothing takes it at {CONTAINER}:57275" in gone.text
