@@ -20,15 +20,16 @@ DAEMONS := build/docker/.unpacked build/openssh/.unpacked
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup run check format test test-half test-rest bench man clean packages-run packages-setup packages-test
+.PHONY: setup run check format test bench man clean packages-run packages-setup packages-test packages-bench
 
 setup: packages-setup $(VENV)/.installed
 
 packages-run: PACKAGES := $(RUN_PACKAGES)
 packages-setup: PACKAGES := $(SETUP_PACKAGES)
 packages-test: PACKAGES := $(TEST_PACKAGES)
+packages-bench: PACKAGES := valgrind
 # dpkg-query answers in milliseconds; apt-get runs only for what it does not know.
-packages-run packages-setup packages-test:
+packages-run packages-setup packages-test packages-bench:
 	@missing=$$(for p in $(PACKAGES); do \
 	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
@@ -77,18 +78,21 @@ build/docker/.unpacked build/openssh/.unpacked: | packages-test
 	rm -r $(@D)/deb
 	touch $@
 
-# Two halves side by side: most tests wait for a kernel or for another process.
-HALF := tests/docker tests/fleet tests/systemd tests/userland tests/kernel/test_crash_points.py
+# Most tests wait for a kernel or for another process: twice as many processes as processors, and
+# the longest tests first. Bytecode before: commands of tests would compile the tool again and again
+# where nothing may write it (PYTHONDONTWRITEBYTECODE). A short folder: ssh's sockets are made there.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: packages-test setup $(AXE) $(DAEMONS)
-	$(MAKE) --no-print-directory --jobs=2 $(if $(CI),--output-sync=target) test-half test-rest
-test-half:
-	$(SUDO) $(BIN)/pytest $(HALF)
-test-rest:
-	$(SUDO) $(BIN)/pytest $(HALF:%=--ignore=%)
+	$(BIN)/python -m compileall -q remedies
+	folder=$$(mktemp --directory /tmp/t-XXXX) && \
+	$(SUDO) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --basetemp=$$folder $(TESTS) && \
+	$(SUDO) rm -r $$folder
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end.
 BENCHES := bench journal_speed guard_speed report_speed fleet_speed
-bench: setup
+bench: setup packages-bench
+	$(BIN)/python -m compileall -q remedies
 	for each in $(BENCHES); do $(SUDO) $(BIN)/python tests/bench/$$each.py || exit 1; done
 	$(BIN)/python tests/bench/figures.py
 

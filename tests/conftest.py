@@ -1,4 +1,7 @@
-"""What holds for every test: as root nothing is skipped, and signals do what they do."""
+"""What holds for every test: which of them share a process, and that none is skipped.
+
+As root a skip is a failure. Signals do what they do by default.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import functools
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 
 import drop_first
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from remedies.lab import world
 
@@ -39,6 +45,38 @@ def _with_policy() -> dict[str, str]:
 
 
 world.child_environment = _with_policy
+
+
+class ByWorld(LoadScopeScheduling):  # type: ignore[misc]
+    """Shares tests among processes so that a world which several tests use is made once.
+
+    As pytest-xdist's groups, which do nothing in pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        if file.startswith("tests/docker/"):
+            return "-".join(test.partition("[")[2].rstrip("]").split("-")[:2])  # a daemon of that
+        return nodeid if Path(file).stem in _APART else file
+
+
+_APART = (
+    "test_crash_points",
+    "test_edited_plans",
+    "test_guard_blind",
+    "test_harm_heard",
+    "test_lab_story",
+    "test_redirect_heard",
+    "test_udp_redirect",
+)
+"""Long files whose tests share nothing: each test is given to whoever has time."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWorld:
+    """Share the tests in the order in which they are named, long files first."""
+    config.option.loadscopereorder = False
+    return ByWorld(config, log)
 
 
 @pytest.fixture(autouse=True)
