@@ -61,13 +61,15 @@ def in_world(*argv: str) -> list[str]:
 
 
 def start_up() -> None:
-    """Help and version against a bare interpreter."""
+    """Help, a verb's help and a plan against a bare interpreter, in instructions."""
     part = figures.Part("start")
-    commands = {name: remedy(name) for name in ("--help", "--version")}
-    costs = figures.rounds({"bare": [sys.executable, "-I", "-c", "pass"], **commands}, ROUNDS)
-    part.cost("python -I -c pass", costs["bare"])
-    for name in commands:
-        part.row(f"remedy {name} / bare", costs[name].processor / costs["bare"].processor, "x", 4)
+    bare = figures.instructions([sys.executable, "-I", "-c", "pass"])
+    part.row("python -I -c pass", bare / 1e6, "M")
+    commands = {("--help",): 4, ("--version",): 4, ("plan", "--help"): 8, ("apply", "--help"): 8}
+    with world(100, 1000):
+        for words, most in {**commands, PLAN: 8}.items():
+            cost = figures.instructions([sys.executable, *remedy(*words)])
+            part.row(f"remedy {' '.join(words)} / bare", cost / bare, "x", most)
 
 
 def one_host() -> None:

@@ -1,8 +1,9 @@
 """The figures of ``make bench``: each beside its target, kept as JSON in ``build/bench.json``.
 
 A figure is judged by processor seconds of whole processes (user and system, the least of several
-rounds): other work on the machine hardly stretches them, and it stretches the clock. Nothing fails
-here; CI keeps the file. ``python tests/bench/figures.py`` prints what the file holds.
+rounds): other work on the machine hardly stretches them, and it stretches the clock. Starting is
+judged by instructions, which nothing stretches. Nothing fails here; CI keeps the file.
+``python tests/bench/figures.py`` prints what the file holds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -79,6 +82,20 @@ def once(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None) -
     return Cost(
         usage.ru_utime + usage.ru_stime, time.perf_counter() - begun, usage.ru_maxrss / 1024
     )
+
+
+def instructions(argv: Sequence[str]) -> int:
+    """Return how many instructions a command takes, by valgrind; run it once before, for caches.
+
+    Raises RuntimeError.
+    """
+    once(argv)
+    count = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    ran = subprocess.run([*count, *argv], capture_output=True, text=True, check=False)
+    found = re.findall(r"I +refs: +([\d,]+)", ran.stderr)
+    if not found:
+        raise RuntimeError(f"{' '.join(argv)}: not counted: {ran.stderr[-300:]}")
+    return int(found[0].replace(",", ""))
 
 
 def rounds(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, Cost]:
