@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from builder import change
 
 from remedies.errors import RemedyError
-from remedies.model import Change
 from remedies.resources import file
 from remedies.transaction import bootguard
 from remedies.transaction.journal import Journal
@@ -19,15 +19,10 @@ DATA = "/etc/remedy/boot/x.nft"
 RESTORE = "/etc/systemd/system/remedy-restore@x.service"
 
 
-def change(path: str, before: str | None, after: str | None) -> Change:
-    return Change("x", None, f"file:{path}", "update", before, after, "", "exact", "low", "",
-                  boot=True)  # fmt: skip
-
-
 CHANGES = (
-    change(DROP_IN, "old\n", "new\n"),
-    change(DATA, None, "data\n"),
-    change(RESTORE, None, "unit\n"),
+    change(f"file:{DROP_IN}", "old\n", "new\n", boot=True),
+    change(f"file:{DATA}", None, "data\n", boot=True),
+    change(f"file:{RESTORE}", None, "unit\n", boot=True),
 )
 
 

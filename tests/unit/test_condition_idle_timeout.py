@@ -12,7 +12,6 @@ from remedies.facts.forgotten import Forgotten
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Host
 
-HOST = Host("h", "m", "6.18", "host", "b")
 KEY = "net.netfilter.nf_conntrack_tcp_timeout_established"
 
 

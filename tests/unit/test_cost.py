@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
+import builder
 import pytest
+from builder import HOST, change
 from older_drop import OLDER, OLDER_LINE
 
 from remedies.facts import Asking, Facts, slab
@@ -14,12 +15,11 @@ from remedies.facts.oneway import Oneway
 from remedies.facts.slab import Slab, parse
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop, notrack
-from remedies.model import Change, Host, Terms
+from remedies.model import Change, Terms
 from remedies.netlink.flow import Flow, Tuple
 from remedies.planning import cost
 from remedies.rules import ours
 
-HOST = Host("h", "m", "k", "host", "b")
 WAY = Tuple("10.0.1.2", 40000, "10.0.2.2", 80)
 HALF = Flow("tcp", WAY, WAY, seen_reply=False, nat=False)
 SLABINFO = """\
@@ -46,31 +46,28 @@ def test_the_size_of_a_flow_is_one_small_reading_where_sysfs_tells_it(
     assert slab.read(asking) == Slab(256, str(size))
 
 
-def change(resource: str, after: Optional[str], *effects: str) -> Change:
-    return Change("x", None, resource, "create", None, after, "", "exact", "low", "", effects)
-
-
 def facts(*, tracks: bool = True) -> Facts:
-    known = {
-        "netfilter": Netfilter(True, "nft", conntrack_used=tracks),
-        "slab": Slab(256, "/proc/slabinfo"),
-        "sysctl": Sysctl({"net.netfilter.nf_conntrack_max": "262144"}),
-    }
-    return Facts(HOST, "t", 0.0, known)
+    return builder.facts(
+        Netfilter(True, "nft", conntrack_used=tracks),
+        Slab(256, "/proc/slabinfo"),
+        Sysctl({"net.netfilter.nf_conntrack_max": "262144"}),
+    )
 
 
-DROP = change(f"nft:{invalid_drop.TABLE}", invalid_drop.table())
+DROP = change(f"nft:{invalid_drop.TABLE}", None, invalid_drop.table())
 CHAIN = change(
     f"iptables:{invalid_drop.CHAIN}",
+    None,
     ours.iptables_chain(invalid_drop.CHAIN, "nft", ("OUTPUT", "FORWARD"), (invalid_drop.LINE,)),
 )
-BROAD = change(f"nft:{invalid_drop.TABLE}", OLDER)
+BROAD = change(f"nft:{invalid_drop.TABLE}", None, OLDER)
 BROAD_CHAIN = change(
     f"iptables:{invalid_drop.CHAIN}",
+    None,
     ours.iptables_chain(invalid_drop.CHAIN, "nft", ("INPUT", "FORWARD"), (OLDER_LINE,)),
 )
 """As earlier versions wrote it: every INVALID segment is dropped, data and all."""
-SYSCTL = change("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "1")
+SYSCTL = change("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", None, "1")
 
 
 @pytest.mark.parametrize("made", [DROP, CHAIN])
@@ -87,14 +84,14 @@ def test_more_rules_take_more() -> None:
             "protocol": "udp", "ports": list(ports), "addresses": ["192.0.2.1"],
         }  # fmt: skip
         (wanted,) = notrack.desired(None, facts(), Terms(params=params))
-        return cost.of(change(wanted.resource, wanted.state), facts()).memory
+        return cost.of(change(wanted.resource, None, wanted.state), facts()).memory
 
     assert table(1, 2) - table(1) == 2 * 768
 
 
 def test_a_sysctl_takes_no_memory_and_a_removal_neither() -> None:
     assert cost.text(cost.of(SYSCTL, facts())) == "loses no flow; takes no byte of kernel memory"
-    assert cost.of(change(DROP.resource, None), facts()).memory == 0
+    assert cost.of(change(DROP.resource, None, None), facts()).memory == 0
 
 
 @pytest.mark.parametrize("made", [DROP, CHAIN])
@@ -108,19 +105,19 @@ def test_switching_tracking_on_costs_a_whole_table(made: Change) -> None:
 def test_what_takes_flows_out_of_tracking_does_not_switch_it_on() -> None:
     params: dict[str, object] = {"protocol": "udp", "ports": [1], "addresses": ["192.0.2.1"]}
     (wanted,) = notrack.desired(None, facts(), Terms(params=params))
-    assert cost.of(change(wanted.resource, wanted.state), facts(tracks=False)).tracking == 0
+    assert cost.of(change(wanted.resource, None, wanted.state), facts(tracks=False)).tracking == 0
 
 
 def test_stale_flows_are_counted_once_and_the_first_few_named() -> None:
     paths = [f"udp/10.0.0.{n}/5000/10.0.0.1/53" for n in (2, 3, 4, 5, 2)]
-    found = cost.of(change("nft:inet/remedy_x", None), facts(), paths)
+    found = cost.of(change("nft:inet/remedy_x", None, None), facts(), paths)
     assert cost.text(found).startswith(
         "loses 4 flows: udp 10.0.0.2:5000 -> 10.0.0.1:53, udp 10.0.0.3:5000 -> 10.0.0.1:53, "
         "udp 10.0.0.4:5000 -> 10.0.0.1:53 and 1 more; "
     )
-    found = cost.of(change("nft:inet/remedy_x", None), facts(), ["udp/fd00::2/5/fd00::1/53"])
+    found = cost.of(change("nft:inet/remedy_x", None, None), facts(), ["udp/fd00::2/5/fd00::1/53"])
     assert cost.text(found).startswith("loses 1 flow: udp [fd00::2]:5 -> [fd00::1]:53; ")
-    found = cost.of(change("nft:inet/remedy_x", None), facts(), paths, more=True)
+    found = cost.of(change("nft:inet/remedy_x", None, None), facts(), paths, more=True)
     assert cost.text(found).startswith("loses at least 4 flows: ")
 
 

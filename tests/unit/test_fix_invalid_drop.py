@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import builder
 import pytest
 
 from remedies.errors import Unreadable
@@ -14,11 +15,10 @@ from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop
-from remedies.model import Finding, Host, Terms
+from remedies.model import Finding, Terms
 from remedies.rules.nft_syntax import nft_text
 from remedies.rules.rule import PacketRule
 
-HOST = Host(name="h", machine_id="m", kernel="6.1", netns="host", boot_id="b")
 ETH0 = DefaultRoute(family=4, links=("eth0",), table=254, metric=0, gateway="192.0.2.1")
 TERMS = Terms()
 
@@ -33,12 +33,14 @@ def facts(
     **netfilter: Any,
 ) -> Facts:
     seen = {"nf_tables": True, "iptables": "none", "conntrack_used": True, **netfilter}
-    known: dict[str, object] = {"netfilter": Netfilter(**seen)}
-    known["routes"] = Routes(defaults=(ETH0,)) if routes is None else routes
-    known["sysctl"] = Sysctl({invalid_drop.LOOSE: loose})
-    known["counters"] = Counters({"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}, moved or {})
-    known["accepts"] = accepts
-    return Facts(host=HOST, time="", window=1.0, known=known, ours=in_force)
+    return builder.facts(
+        Netfilter(**seen),
+        Routes(defaults=(ETH0,)) if routes is None else routes,
+        Sysctl({invalid_drop.LOOSE: loose}),
+        Counters({"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}, moved or {}),
+        accepts,
+        ours=in_force,
+    )
 
 
 def rule(hook: str, owner: str = "ufw", family: str = "ip") -> PacketRule:
@@ -55,14 +57,8 @@ def rule(hook: str, owner: str = "ufw", family: str = "ip") -> PacketRule:
 
 
 def finding(mitigated_by: str | None = None) -> Finding:
-    return Finding(
-        condition="tcp-invalid-reset",
-        subject="tcp through NAT",
-        verdict="mitigated" if mitigated_by else "exposed",
-        severity="medium",
-        message="",
-        mitigated_by=mitigated_by,
-    )
+    verdict = "mitigated" if mitigated_by else "exposed"
+    return builder.finding("tcp-invalid-reset", verdict=verdict, mitigated_by=mitigated_by)
 
 
 def test_with_nftables_it_wants_its_own_table() -> None:
@@ -217,7 +213,7 @@ def test_one_way_out_is_fine(routes: Routes) -> None:
 
 
 def test_what_cannot_be_seen_is_not_judged() -> None:
-    blind = Facts(host=HOST, time="", window=0.0, unknown={"netfilter": "not permitted"})
+    blind = builder.facts(unknown={"netfilter": "not permitted"})
     with pytest.raises(Unreadable, match="not permitted"):
         invalid_drop.guard(None, blind, TERMS)
 

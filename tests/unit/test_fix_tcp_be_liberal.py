@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from builder import facts
 
 from remedies.errors import Unreadable
-from remedies.facts import Facts
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import tcp_be_liberal
-from remedies.model import Host, Terms
+from remedies.model import Terms
 from remedies.resources import file, sysctl
 
-HOST = Host(name="h", machine_id="m", kernel="6.1", netns="host", boot_id="b")
 KEY = "net.netfilter.nf_conntrack_tcp_be_liberal"
-
-
-def facts(fact: Sysctl) -> Facts:
-    return Facts(host=HOST, time="", window=0.0, known={"sysctl": fact})
 
 
 READY = facts(Sysctl(values={KEY: "0"}))
@@ -56,7 +51,7 @@ def test_a_missing_key_is_refused_with_the_reason() -> None:
 
 
 def test_what_cannot_be_seen_is_not_judged() -> None:
-    blind = Facts(host=HOST, time="", window=0.0, unknown={"sysctl": "too slow"})
+    blind = facts(unknown={"sysctl": "too slow"})
     with pytest.raises(Unreadable, match="too slow"):
         tcp_be_liberal.guard(None, blind, Terms())
 

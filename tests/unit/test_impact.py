@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builder
 import pytest
+from builder import change, plan
 from older_drop import OLDER, OLDER_LINE
 
 from remedies.facts import Facts
@@ -10,24 +12,15 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.session import Connection, Session
 from remedies.fixes import invalid_drop, notrack
-from remedies.model import Backend, Change, Host, Plan, PolicyRef, Scan, Terms
+from remedies.model import Backend, Terms
 from remedies.planning import lockout
 from remedies.rules import ours
 from remedies.rules.own_rules import rules_of
 from remedies.values import replace
 
-HOST = Host("h", "m", "k", "host", "b")
 SSH = Connection("203.0.113.9", 50000, "192.0.2.1", 22, "SSH_CONNECTION", True, True, True)
 DROP = f"nft:{invalid_drop.TABLE}"
 CHAIN = "iptables:mangle/REMEDY-INVALID"
-
-
-def change(resource: str, after: str | None, *effects: str) -> Change:
-    return Change("x", None, resource, "create", None, after, "", "exact", "low", "little", effects)
-
-
-def plan(*changes: Change) -> Plan:
-    return Plan(Scan(HOST, "t", (), ()), PolicyRef(("p",), "d"), changes, (), ())
 
 
 def facts(
@@ -35,11 +28,11 @@ def facts(
 ) -> Facts:
     links = [DefaultRoute(4, (f"eth{n}",), 254, n) for n in range(ways)]
     session = Session(connections, (dns,), loose)
-    return Facts(HOST, "t", 0.0, {"session": session, "routes": Routes(tuple(links))})
+    return builder.facts(session, Routes(tuple(links)))
 
 
 def judged(resource: str, after: str | None, seen: Facts) -> tuple[str, str]:
-    (found,) = lockout.judge(plan(change(resource, after)), seen)
+    (found,) = lockout.judge(plan(change(resource, None, after)), seen)
     return found.severity, found.reason
 
 
@@ -74,7 +67,7 @@ def test_half_a_connection_would_be_cut() -> None:
 def test_what_may_not_be_asked_is_not_called_fine() -> None:
     blind = replace(SSH, tracked=None, replied=None)
     assert judged(DROP, OLDER, facts(blind))[0] == "mild"
-    unknown = Facts(HOST, "t", 0.0, unknown={"session": "too slow"})
+    unknown = builder.facts(unknown={"session": "too slow"})
     assert judged(DROP, OLDER, unknown)[0] == "mild"
 
 
@@ -100,7 +93,7 @@ def test_no_session_no_harm() -> None:
 
 def notrack_state(backend: Backend, port: int, address: str = "192.0.2.1") -> tuple[str, str]:
     params: dict[str, object] = {"protocol": "tcp", "ports": [port], "addresses": [address]}
-    seen = Facts(HOST, "t", 0.0, {"netfilter": Netfilter(True, "nft")})
+    seen = builder.facts(Netfilter(True, "nft"))
     (wanted,) = notrack.desired(None, seen, Terms(backend=backend, params=params))
     assert wanted.state
     return wanted.resource, wanted.state
@@ -162,15 +155,15 @@ def test_a_drop_of_dns_is_severe_and_of_one_other_port_is_not() -> None:
 def test_sysctls_and_stale_flows() -> None:
     assert judged("sysctl:net.netfilter.nf_conntrack_tcp_be_liberal", "1", facts(SSH))[0] == "none"
     assert judged("sysctl:net.ipv4.conf.all.rp_filter", "1", facts(SSH))[0] == "mild"
-    (found,) = lockout.judge(plan(change(DROP, None, "flow:udp/x")), facts(SSH))
+    (found,) = lockout.judge(plan(change(DROP, None, None, effects=("flow:udp/x",))), facts(SSH))
     assert found.severity == "mild"
 
 
 def test_the_worst_comes_first_and_boot_files_do_not_count() -> None:
     changes = (
-        change(DROP, invalid_drop.table()),
-        change("nft:inet/remedy_x", table("input", SSH_PORT, ours.drop())),
-        replace(change("file:/etc/x", "x"), boot=True),
+        change(DROP, None, invalid_drop.table()),
+        change("nft:inet/remedy_x", None, table("input", SSH_PORT, ours.drop())),
+        change("file:/etc/x", None, "x", boot=True),
     )
     found = lockout.judge(plan(*changes), facts(SSH))
     assert [i.severity for i in found] == ["severe", "none"]

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from builder import change
 from fake_store import YES, FakeStore
-from test_transaction_ledger import begin, change
+from test_transaction_ledger import begin
 
 from remedies.errors import InputError
 from remedies.transaction import ledger, repair

@@ -8,6 +8,7 @@ import itertools
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import builder
 import pytest
 from fake_store import YES, FakeStore
 
@@ -21,8 +22,7 @@ from remedies.fleet.calls import Visit
 from remedies.fleet.host_state import HostStanding
 from remedies.fleet.remote import Answer
 from remedies.fleet.request import Order
-from remedies.model import Change, Plan, PolicyRef, Scan
-from remedies.model import Host as Machine
+from remedies.model import Change
 from remedies.operations.apply import Ended
 from remedies.operations.confirm import Confirmed
 from remedies.operations.rollback import RolledBack
@@ -34,8 +34,7 @@ from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import CheckedChange, apply, confirm_it
 from remedies.values import replace
 
-HOST = Machine("h", "m", "6.18", "host", "b")
-PLAN = Plan(Scan(HOST, "2026-11-20T17:00:00Z", (), ()), PolicyRef(("default",), "d"), (), (), ())
+PLAN = builder.plan()
 ARGS = argparse.Namespace(
     json=False, quiet=False, window=1.0, plain=True, dry_run=False, no_color=True, typed=frozenset()
 )

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
+from builder import HOST
+from builder import facts as snapshot
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts, gather
-from remedies.model import Host
+from remedies.facts import Asking, gather
 
-HOST = Host("h", "m", "k", "host", "b")
 ORDER: list[str] = []
 
 
@@ -134,4 +134,4 @@ def test_a_watch_is_closed_when_another_probe_breaks() -> None:
 def test_a_fact_nobody_asked_for_is_not_fine() -> None:
     unasked = make("unasked", read=reading("unasked"))
     with pytest.raises(Unreadable, match="unasked was not read"):
-        Facts(HOST, "t", 0.0).get(unasked)
+        snapshot().get(unasked)

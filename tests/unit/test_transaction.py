@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from builder import change
 from fake_store import YES, FakeStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,10 +20,6 @@ from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import CheckedChange, apply
 from remedies.transaction.store import Result, apart, new_id
 from remedies.values import replace
-
-
-def change(address: str, before: Optional[str], after: Optional[str]) -> Change:
-    return Change("f", None, address, "update", before, after, "", "exact", "low", "")
 
 
 def begin(*changes: Change, kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> Begin:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
+from builder import change
 from fake_store import YES, FakeStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,12 +20,6 @@ from remedies.transaction.journal import NAME, Journal, latest, records
 from remedies.transaction.ledger import Begin, Pending, Transaction, situation
 from remedies.transaction.run import CheckedChange, apply, confirm_it
 from remedies.values import replace
-
-
-def change(
-    address: str, before: Optional[str], after: Optional[str], *, boot: bool = False
-) -> Change:
-    return Change("f", None, address, "update", before, after, "", "exact", "low", "", boot=boot)
 
 
 def begin(*changes: Change, kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> Begin:
@@ -132,7 +127,7 @@ def test_what_an_apply_has_given_back_is_in_force_no_more(tmp_path: Path) -> Non
 def test_what_is_held_comes_back_as_the_first_change_of_it_does(tmp_path: Path) -> None:
     """An exact change on top of a lossy one does not make the way to the base exact."""
     store = FakeStore(a="0")
-    applied(tmp_path, store, replace(change("a", "0", "1"), reversibility="lossy"))
+    applied(tmp_path, store, change("a", "0", "1", reversibility="lossy"))
     applied(tmp_path, store, change("a", "1", "2"))
     (held,) = ledger.in_force(read(tmp_path)).values()
     assert (held.base, held.ours, held.reversibility) == ("0", "2", "lossy")

@@ -6,13 +6,14 @@ import errno
 import os
 import signal
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
+from builder import change
 from fake_guard import Full, Watching
 from fake_store import YES, FakeStore
 
-from remedies.model import Change, Reversibility
+from remedies.model import Change
 from remedies.outcomes import Kind
 from remedies.transaction import ledger, undo, undofile
 from remedies.transaction.journal import NAME, Journal, records
@@ -20,13 +21,6 @@ from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import CheckedChange, apply
 from remedies.transaction.store import Result
 from remedies.values import replace
-
-
-def change(
-    address: str, before: Optional[str], after: Optional[str], *, exact: bool = True
-) -> Change:
-    kind: Reversibility = "exact" if exact else "lossy"
-    return Change("f", None, address, "update", before, after, "", kind, "low", "")
 
 
 def begin(*changes: Change, kind: Kind = "apply", undoes: tuple[str, ...] = ()) -> Begin:
@@ -94,7 +88,7 @@ def test_what_a_lossy_restore_leaves_behind_is_no_failure(
     tmp_path: Path, way: str, exact: bool
 ) -> None:
     store = FakeStore(c="old")
-    first = change("a", None, "1", exact=exact)
+    first = change("a", None, "1", reversibility="exact" if exact else "lossy")
     with Journal(str(tmp_path)) as journal:
         if way == "undo":
             store.broken = {"c"}
@@ -201,7 +195,7 @@ def test_reverted_is_what_nobody_confirmed(tmp_path: Path, why: str, outcome: st
 def test_a_boot_file_that_somebody_changed_before_the_restart_stays_and_is_named(
     tmp_path: Path,
 ) -> None:
-    file = replace(change("file", None, "ours"), boot=True)
+    file = change("file", None, "ours", boot=True)
     store = FakeStore(a="0")
     with Journal(str(tmp_path)) as journal:
         apply(store, journal, begin(THREE[0], file), YES, CheckedChange, confirm=60)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from builder import change
 
 from remedies.errors import WriteFailed
 from remedies.model import Change
@@ -13,16 +14,12 @@ from remedies.rules import ours
 from remedies.transaction import undofile
 
 
-def change(key: str) -> Change:
-    return Change("f", None, f"sysctl:{key}", "update", "0", "1", "", "exact", "low", "")
-
-
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_newest_change_is_put_back_first() -> None:
-    text = undofile.script("t", "host", tuple(change(f"net.ipv4.{x}") for x in "abc"))
+    text = undofile.script("t", "host", tuple(change(f"sysctl:net.ipv4.{x}", "0") for x in "abc"))
     lines = [line.split()[1] for line in text.splitlines() if line.startswith("put /proc")]
     assert lines == [f"/proc/sys/net/ipv4/{name}" for name in "cba"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Optional
 
 import pytest
+from builder import change
 from fake_guard import Full, Watching
 from fake_store import YES, FakeStore
 
@@ -17,14 +17,9 @@ from remedies.transaction import ledger
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import CheckedChange, apply, confirm_it, deadline
-from remedies.values import replace
 
 STOPS = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 ENDS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
-
-
-def change(address: str, before: Optional[str], after: Optional[str]) -> Change:
-    return Change("f", None, address, "update", before, after, "", "exact", "low", "")
 
 
 def begin(*changes: Change) -> Begin:
@@ -32,7 +27,7 @@ def begin(*changes: Change) -> Begin:
 
 
 ONE = change("a", "0", "1")
-FILES = tuple(replace(change(name, None, "text"), boot=True) for name in ("f1", "f2", "f3"))
+FILES = tuple(change(name, None, "text", boot=True) for name in ("f1", "f2", "f3"))
 
 
 def only(folder: Path) -> Transaction:
