@@ -6,10 +6,11 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Optional
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remedies.rules.matching import conjoin, covers, ports_except
+from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_except
 from remedies.rules.prefixes import contains, meet, of_range, outside, parse, show
 from remedies.rules.rule import Match
 
@@ -173,3 +174,18 @@ def test_outside_knows_when_holes_fill_a_prefix() -> None:
     assert not outside("10.0.0.0/24", ["10.0.0.0/25", "10.0.0.128/25"])
     assert outside("10.0.0.0/24", ["10.0.0.0/25", "10.0.0.192/26"])
     assert outside("10.0.0.0/24", ["2001:db8::/32"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("eth0", "eth0", "eth0"), ("eth0", "eth1", None), ("eth", "eth0", None),
+        ("veth*", "veth1", "veth1"), ("veth*", "vet", None), ("veth*", "eth1", None),
+        ("veth*", "veth1*", "veth1*"), ("*", "eth0", "eth0"), ("eth*", "veth*", None),
+    ],
+)  # fmt: skip
+def test_patterns_of_interfaces_meet_in_the_narrower_one(
+    one: str, other: str, both: Optional[str]
+) -> None:
+    assert names_meet(one, other) == names_meet(other, one) == both
+    assert name_covers(one, other) == (both == other)

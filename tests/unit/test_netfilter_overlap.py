@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from remedies.netlink.links import Address, Link, Links
-from remedies.rules.overlap import overlap
+from remedies.rules.overlap import describe, overlap
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
@@ -61,6 +63,25 @@ PUBLISHED_OUTPUT = rule(
 )
 REDIRECT = rule("redirect", "prerouting", Match(("udp",), destination_ports=port(53)), ":5300")
 SNAT = rule("snat", "postrouting", Match(out_interfaces=("eth0",)), "10.21.17.99")
+DELIVERED = rule("snat", "input", Match(destinations=("10.21.17.99",)), "10.21.17.98")
+OUTSIDE = "198.51.100.1"
+TO_OUTSIDE = rule(
+    "snat",
+    "postrouting",
+    Match(sources=("172.17.0.0/16",), destinations=(OUTSIDE,)),
+    "10.21.17.99",
+)
+
+
+def notrack6(**match: Any) -> PacketRule:
+    return replace(notrack("prerouting", in_interfaces=("docker0",), **match), family="ip6")
+
+
+def published6(to: str) -> PacketRule:
+    match = Match(("udp",), destination_ports=port(5353), in_interfaces=("eth0",))
+    return rule("dnat", "prerouting", match, to, "ip6")
+
+
 SIP_IN = notrack("prerouting", destinations=("10.21.17.99",), destination_ports=port(5060))
 SIP_OUT = notrack("output", sources=("10.21.17.99",), source_ports=port(5060))
 
@@ -129,6 +150,24 @@ CASES = [
         MASQUERADE,
         "no",
     ),
+    # replies come to the address that source NAT put in, and to no other
+    (notrack("prerouting", sources=(OUTSIDE,)), TO_OUTSIDE, "yes"),
+    (notrack("prerouting", sources=(OUTSIDE,), destinations=("10.21.17.99",)), TO_OUTSIDE, "yes"),
+    (
+        notrack("prerouting", sources=(OUTSIDE,), not_destinations=("10.21.17.99",)),
+        TO_OUTSIDE,
+        "no",
+    ),
+    # where an IPv6 rule sends packets: with a port, without one
+    (notrack6(source_ports=port(53)), published6("[fd00::2]:53"), "yes"),
+    (notrack6(source_ports=port(5353)), published6("[fd00::2]:53"), "no"),
+    (notrack6(source_ports=port(5353)), published6("fd00::2"), "yes"),
+    (notrack6(sources=("fd00::3",)), published6("fd00::2"), "no"),
+    # source NAT of what is delivered here
+    (notrack("prerouting", destinations=("10.21.17.99",)), DELIVERED, "yes"),
+    (notrack("prerouting", destinations=("172.17.0.1",)), DELIVERED, "no"),
+    (notrack("output", sources=("10.21.17.99",)), DELIVERED, "yes"),
+    (notrack("output", sources=("172.17.0.1",)), DELIVERED, "no"),
     # conditions that are not modelled
     (
         notrack("prerouting", destination_ports=port(5353), unmodelled=("meta mark",)),
@@ -175,3 +214,17 @@ def test_an_earlier_rule_that_is_not_understood_may_take_the_packets() -> None:
     assert (found.answer, "meta mark" in found.reason) == ("maybe", True)
     other = replace(everything, after=(replace(MARKED, protocols=("tcp",)),))
     assert overlap(sip, other, LINKS).answer == "yes"
+
+
+@pytest.mark.parametrize(
+    ("match", "words"),
+    [
+        (Match(), "packets"),
+        (Match(("udp",), destinations=("192.0.2.10",), destination_ports=port(5060)),
+         "udp to 192.0.2.10 port 5060"),
+        (Match(("tcp", "udp"), source_ports=port(1, 9)), "tcp/udp from port 1-9"),
+        (Match(sources=("10.0.0.0/8",)), "packets from 10.0.0.0/8"),
+    ],
+)  # fmt: skip
+def test_packets_in_a_few_words(match: Match, words: str) -> None:
+    assert describe(match) == words

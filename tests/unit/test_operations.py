@@ -20,7 +20,7 @@ from remedies.facts.owners import Owners
 from remedies.facts.routes import Routes
 from remedies.facts.stalls import Stalls
 from remedies.model import Finding, Plan, Rule, Terms, Wanted
-from remedies.operations import apply, confirm, plans, recovery, rollback, session
+from remedies.operations import apply, confirm, plans, recovery, repair, rollback, session
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
 from remedies.operations.session import HostSession
@@ -232,6 +232,19 @@ def test_what_waits_is_undone_by_a_no(host: Host, monkeypatch: pytest.MonkeyPatc
     assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
 
 
+def test_a_rollback_of_what_was_never_finished_takes_nothing_else(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = host.apply().transaction
+    host.store.states[KEY] = "0"  # somebody changed it, and the fault is back
+    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    second = host.apply(confirm_timeout=600.0).transaction
+    monkeypatch.setattr(guard, "alive", lambda *_: False)  # it died with its writer
+    done = host.roll_back()
+    assert (done.outcome, done.transactions) == ("rolled-back", (second,))
+    assert session.reread(host.session).ledger[first or ""].outcome == "applied"
+
+
 def test_a_confirmation_that_comes_too_late_is_told_so(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +258,12 @@ def test_a_confirmation_that_comes_too_late_is_told_so(
     assert host.store.states == {KEY: "0"}
     with pytest.raises(UsageError, match="nosuch"):
         confirm.confirm(session.reread(host.session), "nosuch", lock_timeout=1.0)
+
+
+def test_a_journal_that_is_whole_needs_no_repair(host: Host) -> None:
+    host.apply()
+    here = session.reread(host.session)
+    assert repair.examine(here) is None
 
 
 def test_where_nothing_is_unowned_nothing_is_adopted(

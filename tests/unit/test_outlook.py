@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import pytest
 from builder import HOST, begin, change, facts, held
 
 from remedies import catalogue
+from remedies.boot import sysctl_d, units
+from remedies.boot.sysctl_d import Decision
+from remedies.facts.bypassed import Bypassed
 from remedies.model import Host, Terms
+from remedies.netfilter.bypass import Bypass
 from remedies.operations import outlook
 from remedies.operations.outlook import AtBoot, Outlook
 from remedies.planning import draft
 from remedies.planning.plan import lost_at_boot
 from remedies.status import harm
 from remedies.status.harm import Harm
+from remedies.status.in_force import HeldState, InForce
 from remedies.transaction.ledger import Transaction
 from remedies.values import replace
 
@@ -98,3 +103,71 @@ def test_only_what_untracks_is_judged_anew_and_on_its_own_terms(
     assert judged(both, monkeypatch) == [(f"fix of {UNTRACKS}", UNTRACKS)]
     assert judged(in_force(OTHER), monkeypatch) == []
     assert judged(in_force(UNTRACKS, journaled=False), monkeypatch) == []
+
+
+# What decides at the next boot.
+
+
+def at_next_boot(
+    patch: pytest.MonkeyPatch, resource: str, decision: Optional[Decision], file: HeldState = "ours"
+) -> AtBoot:
+    """Return what becomes of a resource of the fix ``f`` that has one boot file, in this state."""
+    patch.setattr(sysctl_d, "sources", lambda: ())
+    patch.setattr(sysctl_d, "decides", lambda *_: decision)
+    patch.setattr(units, "needed", lambda *_: ("file:/etc/x",))
+    entries = (InForce("t1", "f", resource, "ours"), InForce("t1", "f", "file:/etc/x", file))
+    here = SimpleNamespace(
+        host=HOST,
+        held={resource: held(resource), "file:/etc/x": held("file:/etc/x", boot=True)},
+        store=SimpleNamespace(same=lambda _, one, other: one == other),
+    )
+    (found,) = outlook.at_boot(cast(Any, here), entries)
+    assert outlook.at_boot(cast(Any, SimpleNamespace(host=replace(HOST, netns="n"))), entries) == ()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("decision", "by", "value", "ours"),
+    [
+        (None, "", None, False),
+        (Decision("1", "/etc/sysctl.d/9.conf", 2), "/etc/sysctl.d/9.conf:2", "1", True),
+        (Decision("0", "/etc/sysctl.d/9.conf", 3), "/etc/sysctl.d/9.conf:3", "0", False),
+    ],
+)
+def test_the_line_that_wins_says_what_a_sysctl_is_at_boot(
+    monkeypatch: pytest.MonkeyPatch,
+    decision: Optional[Decision], by: str, value: Optional[str], ours: bool,
+) -> None:  # fmt: skip
+    found = at_next_boot(monkeypatch, "sysctl:net.ipv4.x", decision)
+    assert (found.decided_by, found.value, found.ours) == (by, value, ours)
+    assert found.lasting
+
+
+@pytest.mark.parametrize(("file", "ours"), [("ours", True), ("drifted", False), ("gone", False)])
+def test_rules_come_back_where_their_boot_files_are_ours(
+    monkeypatch: pytest.MonkeyPatch, file: HeldState, ours: bool
+) -> None:
+    found = at_next_boot(monkeypatch, "nft:inet/remedy_x", None, file)
+    assert (found.ours, found.decided_by) == (ours, units.unit("f") if ours else "")
+
+
+# Rules of ours that no packet reaches.
+
+
+@pytest.mark.parametrize(
+    ("resource", "state", "said"),
+    [
+        ("nft:inet/remedy_x", "ours", True),
+        ("iptables:mangle/REMEDY-X", "ours", True),
+        ("nft:inet/remedy_x", "gone", False),
+        ("sysctl:a", "ours", False),
+    ],
+)
+def test_only_rules_that_are_in_force_can_be_bypassed(
+    resource: str, state: HeldState, said: bool
+) -> None:
+    bypass = Bypass(resource, "inet", "forward", "own", "rule", "place")
+    other = replace(bypass, resource="nft:inet/another")
+    here = SimpleNamespace(host=HOST, read=lambda *_: facts(Bypassed((bypass, other))))
+    found = outlook._bypassed(cast(Any, here), (InForce("t1", "f", resource, state),))
+    assert found == ((bypass,) if said else ())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any, Optional
 
 import pytest
 
 from remedies.errors import InputError
 from remedies.rules import flow_address, nft_syntax, ours, render, restore_script
-from remedies.rules.decoded import Step
+from remedies.rules.decoded import PROTOCOLS, Step
 from remedies.rules.rule import Match
 
 
@@ -143,3 +144,15 @@ def test_states_of_two_stores_are_not_joined_and_both_are_named() -> None:
         ours.union(one, other)
     assert "*mangle" in str(caught.value)
     assert "table" in str(caught.value)
+
+
+def test_jumps_to_a_chain_are_those_of_others() -> None:
+    jumps = ["-A FORWARD -j REMEDY-X", "-A OUTPUT -p tcp -g REMEDY-X"]
+    others = ["-A REMEDY-X -j REMEDY-X", "-A INPUT -j REMEDY-Y", "-A REMEDY-X -j DROP", "COMMIT"]
+    assert restore_script.jumps_in([*others, *jumps, *others], "REMEDY-X") == jumps
+
+
+def test_protocols_have_the_numbers_of_the_kernel() -> None:
+    known = {name: number for number, name in PROTOCOLS.items()}
+    for name in ("icmp", "igmp", "tcp", "udp", "esp", "ah", "icmpv6", "sctp", "udplite"):
+        assert known[name] == getattr(socket, f"IPPROTO_{name.upper()}")
