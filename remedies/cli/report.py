@@ -30,9 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         action="append",
         metavar="FORMAT:FILE",
-        help="html, markdown, json, jsonl, csv, junit, sarif, oscal, oscal-plan, prometheus or "
-        "nagios, and where to (- is standard output); repeatable (default: markdown:-, or json:- "
-        "with --json)",
+        help=f"one of {', '.join(reports.formats())}, and where to (- is standard output); "
+        "repeatable (default: markdown:-, or json:- with --json)",
     )
     parser.add_argument(
         "--since", metavar="WHEN", help="only transactions this recent: 30d, 12h, 4w or YYYY-MM-DD"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from remedies import report as reports
 from remedies.cli import main
 from remedies.cli.report import since_when
 from remedies.errors import UsageError
@@ -144,3 +145,12 @@ def test_since_is_a_span_or_a_date() -> None:
     assert since_when(None) == ""
     with pytest.raises(UsageError):
         since_when("30")
+
+
+def test_help_names_every_format(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reports, "formats", lambda: ("abc", "xyz"))
+    with pytest.raises(SystemExit):
+        main(["report", "--help"])
+    assert "one of abc, xyz, and" in " ".join(capsys.readouterr().out.split())
