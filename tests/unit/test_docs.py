@@ -85,6 +85,19 @@ def test_every_page_is_in_the_index() -> None:
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= named
 
 
+def test_what_pages_tell_to_change_stands_there() -> None:
+    """Followed whole, with what comes of it, by tests/kernel/test_writing_pages.py."""
+    diff = re.compile(r"^<!-- change: (\S+) -->\n```diff\n(.*?)^```$", re.M | re.S)
+    made = "".join(path.read_text() for path in (ROOT / "docs").glob("writing-*.md"))
+    for name, lines in diff.findall(made):
+        text = (ROOT / name).read_text() if (ROOT / name).exists() else ""
+        for pair in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)*)", lines, re.M):
+            before, after = (re.sub(r"^.", "", part, flags=re.M) for part in pair)
+            # Or one page adds it and another one changes it; or, in a copy, it was followed.
+            added = f"\n+{before}" in made or f"\n{before}" in made
+            assert text.count(before) == 1 or added or (after and after in text), before
+
+
 # --- README and policies ------------------------------------------------------------------------
 
 
