@@ -16,7 +16,7 @@ TEST_PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command
 TEST_PACKAGES += debootstrap systemd-container
 # What the daemons of the tests are linked with.
 TEST_PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
-DAEMONS := build/docker/.unpacked build/openssh/.unpacked
+DAEMONS := build/docker/.unpacked build/openssh/.unpacked build/daemons/.unpacked
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -71,7 +71,10 @@ $(AXE): | packages-test
 # Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
 build/docker/.unpacked: UNPACK := docker.io containerd runc busybox-static
 build/openssh/.unpacked: UNPACK := openssh-server
-build/docker/.unpacked build/openssh/.unpacked: | packages-test
+# With the libraries that are not installed.
+build/daemons/.unpacked: UNPACK = $$(apt-get -qq -s install --no-install-recommends openvpn \
+	  iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio | awk '/^Inst/ {print $$2}')
+$(DAEMONS): | packages-test
 	rm -rf $(@D) && mkdir -p $(@D)/deb
 	cd $(@D)/deb && apt-get download -q $(UNPACK)
 	for package in $(@D)/deb/*.deb; do dpkg-deb --extract $$package $(@D) || exit 1; done

@@ -14,6 +14,7 @@ from remedies.cli.next_command import again
 from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
+from remedies.facts.daemon_lines import option_of, sentence
 from remedies.trace.event import Event, More, Summary
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
@@ -154,6 +155,8 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     for event in summary.top:
         if event.count > 1 and event.event != "syn":
             print(f"  {event.count:,} times: {clean(event.meaning.text)}")
+    for told in dict.fromkeys(filter(None, map(_to_write, summary.top))):
+        print(clean(told))
     if summary.unexamined:
         print(f"not looked at: {summary.unexamined:,} packets of a flood of new tuples")
     print(f"lost: {summary.lost:,} packets, {summary.reasons_lost:,} of the kernel's reasons")
@@ -166,6 +169,18 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
         verb = "plan" if summary.proven else "scan"
         why = "shows what would be changed" if summary.proven else "looks for what only waits"
         print(f"\nNext: '{again(args, verb)}' {why}.")
+
+
+def _to_write(event: Event) -> str:
+    """Return what the server of a proven event is to be configured with, where that is known."""
+    process, flow = event.process, event.flow
+    if not event.meaning.condition or process is None or flow is None:
+        return ""
+    row, way = option_of(process.name, process.argv), flow.original
+    if row is None or event.protocol != "udp":
+        return ""
+    told = sentence(row, (way.destination,), str(way.destination_port))
+    return f"{process.name}[{process.pid}]: {told}"
 
 
 def _utc(seconds: float) -> str:

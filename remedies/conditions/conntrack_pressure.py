@@ -2,7 +2,8 @@
 
 What it detects
     ``nf_conntrack_count`` at or above ``threshold_percent`` (80) of ``nf_conntrack_max`` in this
-    namespace, and which local UDP service owns most of the flows.
+    namespace, which local UDP service owns most of the flows, and which addresses began them:
+    with the container's name where Docker or podman gives it, the protocol and TCP's state.
 
 Why it matters
     When the table is full the kernel drops the first packet of every new connection and logs
@@ -13,8 +14,9 @@ Why it matters
 Evidence
     Count and maximum; over the window the counters ``drop`` (no room), ``early_drop`` (an
     unassured flow gave way) and ``insert_failed``; the services that own the flows, counted in one
-    dump. ``active`` from the threshold on; severity ``critical`` from 90 % on or while packets are
-    dropped.
+    dump, by service and by source, protocol and state. ``active`` from the threshold on; severity
+    ``critical`` from 90 % on or while packets are dropped, but not where unassured flows give way
+    (``early_drop``) and nothing is dropped: then new connections still pass.
 
 False positives
     A short burst (a port scan, a load test) that ends by itself: look at the trend.
@@ -34,7 +36,8 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import Facts, name_of
 from remedies.facts.counters import Counters
-from remedies.facts.flows import Flows, Share
+from remedies.facts.docker import Docker
+from remedies.facts.flows import Flows, FlowSource, Share
 from remedies.facts.process import Process
 from remedies.facts.sockets import Sockets
 from remedies.facts.sysctl import Sysctl
@@ -45,7 +48,7 @@ from remedies.values import replace
 TITLE = "The connection tracking table is nearly full"
 SYMPTOM = '"nf_conntrack: table full, dropping packet"; new connections time out, old ones live'
 SEVERITY: Severity = "high"
-NEEDS = (Sysctl, Counters, Flows, Links, Sockets)
+NEEDS = (Sysctl, Counters, Flows, Links, Sockets, Docker)
 PARAMS: Mapping[str, object] = {"threshold_percent": 80}
 
 CONDITION = "conntrack-pressure"
@@ -54,7 +57,7 @@ _COUNT = "net.netfilter.nf_conntrack_count"
 _MAX = "net.netfilter.nf_conntrack_max"
 _SHOWN = 5
 _BESIDE: Mapping[str, object] = {
-    name_of(kind): kind() for kind in (Counters, Flows, Links, Sockets)
+    name_of(kind): kind() for kind in (Counters, Flows, Links, Sockets, Docker)
 }
 """What says who fills the table, and stands for it where it could not be read: a dump of a full
 table may well be out of time, and the table is full all the same."""
@@ -77,6 +80,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     facts = replace(facts, known={**_BESIDE, **facts.known})
     counters = facts.get(Counters)
     dropped = counters.delta("nf_conntrack.drop") or 0
+    evicted = counters.delta("nf_conntrack.early_drop") or 0
     shares = facts.get(Flows).shares
     largest = _largest_local(facts, shares)
     message = f"{count} of {most} flows are in use ({percent:.0f} %)"
@@ -84,17 +88,23 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
         share, owner = largest
         name = owner.name if owner is not None else "a service"
         message += f"; {name} on udp port {share.port} owns {share.flows}"
+    sources = facts.get(Flows).sources
+    if sources:
+        message += f"; most began at {_told(facts, sources[0])}"
     if dropped:
         message += f"; {dropped} packets were dropped while we watched"
+    elif evicted:
+        message += f"; {evicted} unassured flows gave way while we watched, no packet was dropped"
+    lossy = dropped or (percent >= _CRITICAL_PERCENT and not evicted)
     return (
         Finding(
             condition=CONDITION,
             subject="nf_conntrack",
             verdict="active",
-            severity="critical" if dropped or percent >= _CRITICAL_PERCENT else SEVERITY,
+            severity="critical" if lossy else SEVERITY,
             message=message,
             evidence=_evidence(facts, count, most, counters, shares, unread),
-            details=_details(largest),
+            details={**_details(largest), **_source_details(facts, sources)},
         ),
     )
 
@@ -126,6 +136,34 @@ def _largest_local(
     return share, next(owners, None)
 
 
+def _told(facts: Facts, source: FlowSource) -> str:
+    """Return a source in words: ``172.17.0.2 (container web): 225000, tcp SYN_SENT``."""
+    name, here = _container(facts, source.address), facts.get(Links).addresses
+    place = f" (container {name})" if name else ""
+    if any(item.address == source.address for item in here):
+        place = " (this host)"
+    return f"{source.address}{place}: {source.flows}, {source.protocol} {source.state}".rstrip()
+
+
+def _container(facts: Facts, address: str) -> str:
+    known = facts.get(Docker).containers
+    return next((each.name for each in known if address in each.addresses), "")
+
+
+def _source_details(facts: Facts, sources: tuple[FlowSource, ...]) -> dict[str, str]:
+    """Return the largest source, as the advice on the finding is told it."""
+    if not sources:
+        return {}
+    first = sources[0]
+    return {
+        "source": first.address,
+        "source_container": _container(facts, first.address),
+        "source_flows": str(first.flows),
+        "source_protocol": first.protocol,
+        "source_state": first.state,
+    }
+
+
 def _evidence(
     facts: Facts,
     count: int,
@@ -150,7 +188,12 @@ def _evidence(
         )
         for share in shares[:_SHOWN]
     ]
-    reasons = (*unread, *facts.get(Flows).unread)
+    flows = facts.get(Flows)
+    for source in flows.sources[:_SHOWN]:
+        told = _told(facts, source).partition(": ")
+        whole = f"of {flows.counted} that were counted" if flows.counted < count else ""
+        found.append(Evidence("conntrack", f"from {told[0]}", told[2], whole))
+    reasons = (*unread, *flows.unread)
     found += [Evidence("conntrack", "not read", reason) for reason in reasons]
     return tuple(found)
 

@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 from remedies.facts import Asking
+from remedies.facts.flows import Flows
 from remedies.facts.services import PROXY
 from remedies.facts.sockets import Sockets
 from remedies.namespaces.containers import answers
 from remedies.namespaces.containers import parse as names_of
 from remedies.values import dataclass
 
-AFTER = ("sockets",)
+AFTER = ("sockets", "flows")
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,15 @@ class Docker:
 
 
 def read(asking: Asking) -> Docker:
-    """Ask where some docker-proxy may answer from a wrong address; never raises."""
+    """Ask where a docker-proxy may answer from a wrong address, or the flow table fills up.
+
+    Never raises.
+    """
     sockets = asking.earlier(Sockets)
     held = () if sockets is None else sockets.wildcard
-    if not any(s.owner is not None and s.owner.name == PROXY and not s.pktinfo for s in held):
+    flows = asking.earlier(Flows)
+    proxied = any(s.owner is not None and s.owner.name == PROXY and not s.pktinfo for s in held)
+    if not proxied and not (flows is not None and flows.sources):
         return Docker()
 
     unread: list[str] = []

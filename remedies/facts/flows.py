@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking, sysctl
-from remedies.netlink import conntrack
+from remedies.netlink import conntrack, conntrack_shares
 from remedies.netlink.flow import Flow
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.values import dataclass
@@ -16,6 +16,7 @@ PRESSURE = 0.80
 SHARES_TOPIC = "flow-shares"
 """A topic of :class:`~remedies.facts.Asking`: read shares however full the table is."""
 MOST_SHARES = 20
+_NONE = conntrack_shares.Shares((), (), 0)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ class Share:
 
 
 @dataclass(frozen=True)
+class FlowSource:
+    """How much of the table one address began, of one protocol and state."""
+
+    protocol: str
+    address: str
+    flows: int
+    state: str = ""
+    """Of TCP, as ``SYN_SENT``; empty for others."""
+
+
+@dataclass(frozen=True)
 class Flows:
     """The flows that conditions ask about."""
 
@@ -38,6 +50,10 @@ class Flows:
     truncated: bool = False
     shares: tuple[Share, ...] = ()
     """Most flows first; read only when the table is fuller than the pressure threshold."""
+    sources: tuple[FlowSource, ...] = ()
+    """Most flows first; read with the shares."""
+    counted: int = 0
+    """Flows that shares and sources were counted of: fewer than ``count`` where time ran out."""
     count: int = 0
     """Flows in this namespace's table (``nf_conntrack_count``)."""
     unread: tuple[str, ...] = ()
@@ -63,10 +79,16 @@ def read(asking: Asking) -> Flows:
     unreplied, truncated = _unreplied(asking, unread)
     full = most > 0 and count / most > PRESSURE
     wanted = full or SHARES_TOPIC in asking.topics
+    counted = _shares(asking, unread) if wanted else _NONE
     return Flows(
         unreplied=unreplied,
         truncated=truncated,
-        shares=_shares(asking, unread) if wanted else (),
+        shares=tuple(Share("udp", *each) for each in counted.services[:MOST_SHARES]),
+        sources=tuple(
+            FlowSource(each.protocol, each.source, each.flows, each.state)
+            for each in counted.sources[:MOST_SHARES]
+        ),
+        counted=counted.counted,
         count=count,
         unread=tuple(dict.fromkeys(unread)),
     )
@@ -86,11 +108,13 @@ def _unreplied(asking: Asking, unread: list[str]) -> tuple[tuple[Flow, ...], boo
     return tuple(found), False
 
 
-def _shares(asking: Asking, unread: list[str]) -> tuple[Share, ...]:
+def _shares(asking: Asking, unread: list[str]) -> conntrack_shares.Shares:
     try:
         with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
-            most = conntrack.udp_shares(client)[:MOST_SHARES]
+            found = conntrack_shares.shares(client)
     except OSError as error:
         unread.append(str(conntrack.not_permitted(error)))
-        return ()
-    return tuple(Share("udp", address, port, flows) for address, port, flows in most)
+        return _NONE
+    if found.stopped:
+        unread.append(f"conntrack: only {found.counted} flows were counted: {found.stopped}")
+    return found

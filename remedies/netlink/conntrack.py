@@ -42,9 +42,8 @@ _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 _BY_SOURCE, _BY_DESTINATION, _BY_PROTOCOL, _BY_SOURCE_PORT, _BY_DESTINATION_PORT = 1, 2, 8, 16, 32
 
 _REFUSED = (errno.EOPNOTSUPP, errno.EINVAL)
-_MOST_KEYS = 16_384
 
-_PROTO_HEADER = struct.pack("=HH", 5, _PROTO_NUM)
+PROTO_HEADER = struct.pack("=HH", 5, _PROTO_NUM)
 _PORT_HEADER = struct.pack("=HH", 6, _PROTO_DST_PORT)
 
 
@@ -60,7 +59,7 @@ class _TupleLayout(NamedTuple):
 
 # Where ctnetlink_fill_info() puts the original tuple of an IPv4 or IPv6 entry of a protocol with
 # ports: what the fast path needs. An entry that does not look so is parsed attribute by attribute.
-_LAYOUTS = {
+LAYOUTS = {
     int(socket.AF_INET): _TupleLayout(24, 28, 36, 48),
     int(socket.AF_INET6): _TupleLayout(36, 52, 60, 72),
 }
@@ -268,54 +267,31 @@ def unreplied_udp(client: Netlink) -> Iterator[Entry]:
     Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
     """
     for payload in _dump(client, socket.AF_UNSPEC, *_by_status(0, IPS_SEEN_REPLY)):
-        if _service(payload) is not None:
+        if service(payload) is not None:
             found = entry(payload)
             if found is not None and not found.status & IPS_SEEN_REPLY:
                 yield found
 
 
-def udp_shares(client: Netlink) -> list[tuple[str, int, int]]:
-    """Return destination, port and number of UDP entries of each service asked, most first.
-
-    Counted as they stream by. Beyond 16,384 services the rarest half is forgotten, so what is
-    left may be undercounted; a service that owns much of the table is not lost.
-    Raises what :func:`unreplied_udp` raises.
-    """
-    counts: dict[bytes, int] = {}
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for payload in _dump(client, family, *_by_tuple("udp", ANY)):
-            key = _service(payload)
-            if key is None:
-                continue
-            counts[key] = counts.get(key, 0) + 1
-            if len(counts) > _MOST_KEYS:
-                kept = sorted(counts.items(), key=lambda item: -item[1])[: _MOST_KEYS // 2]
-                counts = dict(kept)
-    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [
-        (
-            socket.inet_ntop(socket.AF_INET if len(key) == 6 else socket.AF_INET6, key[:-2]),
-            int.from_bytes(key[-2:], "big"),
-            count,
-        )
-        for key, count in most
-    ]
+def everything(client: Netlink) -> Iterator[bytes]:
+    """Yield the message of each entry, in one walk. Raises OSError and Unreadable."""
+    return _dump(client, socket.AF_UNSPEC)
 
 
 def _protocol(payload: bytes) -> int | None:
     """Return the protocol number of an entry that looks as they do, None for any other."""
-    at = _LAYOUTS.get(payload[0]) if payload else None
-    if at is None or payload[at.protocol - 4 : at.protocol] != _PROTO_HEADER:
+    at = LAYOUTS.get(payload[0]) if payload else None
+    if at is None or payload[at.protocol - 4 : at.protocol] != PROTO_HEADER:
         return None
     return payload[at.protocol] if len(payload) > at.protocol else None
 
 
-def _service(payload: bytes) -> bytes | None:
+def service(payload: bytes) -> bytes | None:
     """Return destination address and port of a UDP entry as bytes, None for another protocol."""
-    at = _LAYOUTS.get(payload[0]) if payload else None
+    at = LAYOUTS.get(payload[0]) if payload else None
     if (
         at is not None
-        and payload[at.protocol - 4 : at.protocol] == _PROTO_HEADER
+        and payload[at.protocol - 4 : at.protocol] == PROTO_HEADER
         and payload[at.port : at.port + 4] == _PORT_HEADER
         and len(payload) >= at.port + 6
     ):

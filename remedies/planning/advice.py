@@ -7,9 +7,11 @@ by Jinja2 from ``templates/`` and only where somebody asks for it with ``-v``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from remedies.errors import InputError, RemedyError
+from remedies.facts.daemon_lines import lines_of, option_of, sentence
+from remedies.facts.daemons import DaemonOption
 from remedies.model import Advice, Plan
 from remedies.printable import at
 
@@ -40,16 +42,25 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
 
 
 def _bind(values: Values) -> str:
-    addresses = [at(str(a), str(values["port"])) for a in values["addresses"]]
-    who = _who(values)
+    who, row = _who(values), _option(values)
+    addresses = [str(a) for a in values["addresses"]]
+    if row is not None:
+        chosen = addresses if values["asked"] else addresses[:1]
+        told = sentence(row, chosen, str(values["port"]), asked=bool(values["asked"]))
+        return f"{who}: {told} 'remedy plan -v' says more."
     if not addresses:
         return f"{who} should bind to the one address its clients ask, not to every address."
-    where = " or ".join(addresses)
+    where = " or ".join(at(address, str(values["port"])) for address in addresses)
     why = "the address clients asked" if values["asked"] else "the one that its clients ask"
     return (
         f"Let {who} bind to {where} ({why}) instead of every address, or set IP_PKTINFO on its "
         "socket and answer from the address asked. 'remedy plan -v' shows how."
     )
+
+
+def _option(values: Values) -> Optional[DaemonOption]:
+    argv = tuple(str(word) for word in values.get("argv") or ())
+    return option_of(str(values.get("process") or ""), argv)
 
 
 def _proxy(values: Values) -> str:
@@ -107,6 +118,25 @@ def _who(values: Values) -> str:
     return known.get(str(values["place"]), "the server")
 
 
+def _pressure(values: Values) -> str:
+    parts = []
+    if values["source"]:
+        name, state = values["source_container"], values["source_state"]
+        who = f"container {name} ({values['source']})" if name else values["source"]
+        flows = f"{values['source_flows']} {values['source_protocol']} flows"
+        parts.append(f"look at what {who} does: it began {flows}{f' ({state})' if state else ''}")
+    if values["timeout"]:
+        parts.append(f"let such flows go sooner ({values['timeout']})")
+    if values["port"]:
+        service = f"{values['protocol']} {at(str(values['address']), str(values['port']))}"
+        who = values["process"] or "the service"
+        parts.append(f"keep {who} ({service}) out of tracking by the fix 'notrack', if no NAT is "
+                     "on its way")  # fmt: skip
+    parts.append(f"raise net.netfilter.nf_conntrack_max (about {values['bytes']} bytes a flow)")
+    text = "; or ".join(map(str, parts))
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def _fix(values: Values) -> str:
     resources = ", ".join(map(str, values["resources"]))
     return (
@@ -123,29 +153,10 @@ _SHORT: dict[str, Callable[[Values], str]] = {
     "bind": _bind,
     "sends": _sends,
     "proxy": _proxy,
+    "pressure": _pressure,
     "fix": _fix,
 }
 _LONG = {"bind": "bind.txt.j2", "proxy": "proxy.txt.j2"}
-
-PROGRAMS = {
-    "dnsmasq": "dnsmasq",
-    "unbound": "unbound",
-    "named": "named",
-    "coredns": "coredns",
-    "kamailio": "kamailio",
-    "asterisk": "asterisk",
-    "freeradius": "freeradius",
-    "radiusd": "freeradius",
-    "syslog-ng": "syslog-ng",
-    "rsyslogd": "rsyslogd",
-    "chronyd": "chronyd",
-    "nc": "nc",
-    "nc.openbsd": "nc",
-    "nc.traditional": "nc",
-    "ncat": "nc",
-    "netcat": "nc",
-}
-"""Process names to the programs whose options ``templates/program.txt.j2`` knows."""
 
 
 def _rendered(template: str, values: Values) -> str:
@@ -160,16 +171,13 @@ def _rendered(template: str, values: Values) -> str:
         lstrip_blocks=True,
     )
     environment.filters["with_port"] = at
-    environment.tests["v4"] = _is_v4
-    program = PROGRAMS.get(str(values.get("process")), "")
+    row = _option(values)
+    addresses = [str(address) for address in values["addresses"]] or ["ADDRESS"]
+    lines = () if row is None else lines_of(row, addresses, str(values["port"]))
     try:
         text = environment.get_template(template).render(
-            {"program": program, "known": bool(program), **values}
+            {"option": row, "known": row is not None, "lines": lines, **values}
         )
     except jinja2.UndefinedError as error:
         raise ValueError(str(error)) from error
     return text.strip()
-
-
-def _is_v4(address: str) -> bool:
-    return ":" not in address

@@ -305,9 +305,7 @@ FORMATS: dict[str, Read] = {
         netlink_datagram, packet, nft_rule, nft_elements, xt_blob, legacy_table,
     )
 }  # fmt: skip
-FORMATS["conntrack_entry"] = _each(
-    conntrack.entry, conntrack._service, conntrack_stats.cpu_counters
-)
+FORMATS["conntrack_entry"] = _each(conntrack.entry, conntrack.service, conntrack_stats.cpu_counters)
 FORMATS["socket_entry"] = _each(diag.wildcard, diag.tcp_or_udp)
 FORMATS["route_messages"] = _each(
     route.link, route.address, route.default_route, route.route, route.rule

@@ -361,6 +361,20 @@ def test_flows_are_found_by_their_reply_and_counted_by_service(world: World) -> 
     assert conntrack.flow_of(found) == pair
     assert flows.Share("udp", V4.uplink, 56789, 1) in fact.shares
     assert fact.count >= 2
+    assert fact.counted >= 2
+    assert flows.FlowSource("udp", V4.container, 1) in fact.sources
+
+
+def test_sources_are_counted_by_protocol_and_state(world: World) -> None:
+    """A SYN that nobody answers, from the container through the host's NAT."""
+    with netns.inside(world.container):
+        knock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with knock:
+        knock.setblocking(False)
+        knock.connect_ex(("10.21.17.77", 7))
+        with netns.inside(world.host):
+            fact = flows.read(Asking(read_host(), topics=frozenset((flows.SHARES_TOPIC,))))
+    assert flows.FlowSource("tcp", V4.container, 1, "SYN_SENT") in fact.sources
 
 
 def test_an_answered_flow_is_not_among_the_unreplied(world: World) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from remedies.facts.daemon_lines import lines_of, option_of
+from remedies.facts.daemons import DAEMONS, DaemonOption
 from remedies.model import Advice
-from remedies.planning.advice import PROGRAMS, advice_text
+from remedies.planning.advice import advice_text
 
 VALUES: dict[str, object] = {
     "protocol": "udp",
@@ -45,17 +47,32 @@ def test_the_short_text_names_process_place_and_addresses() -> None:
 
 
 KNOWN = {
+    "openvpn": ("local 192.0.2.10", "multihome"),
+    "iperf3": ("--bind 192.0.2.10",),
+    "snmpd": ("agentAddress udp:192.0.2.10:5060", "agentAddress udp6:[2001:db8::10]:5060"),
+    "in.tftpd": ('TFTP_ADDRESS="192.0.2.10:5060"',),
     "dnsmasq": ("listen-address=192.0.2.10", "listen-address=2001:db8::10", "bind-interfaces"),
     "unbound": ("interface: 192.0.2.10@5060", "interface-automatic: yes"),
     "named": ("listen-on port 5060 { 192.0.2.10; };", "listen-on-v6 port 5060 { 2001:db8::10; };"),
-    "coredns": ("bind 192.0.2.10 2001:db8::10",),
+    "coredns": ("bind 192.0.2.10", "bind 2001:db8::10"),
+    "AdGuardHome": ("- 192.0.2.10", "dns.bind_hosts"),
+    "pihole-FTL": ('"listen-address=192.0.2.10"', '"bind-interfaces"'),
     "kamailio": ("listen=udp:192.0.2.10:5060", "listen=udp:[2001:db8::10]:5060"),
-    "asterisk": ("type=transport", "bind=192.0.2.10:5060", "bind=[2001:db8::10]:5060"),
-    "freeradius": ("type = auth", "ipaddr = 192.0.2.10", "ipv6addr = 2001:db8::10", "port = 5060"),
+    "opensips": ("socket=udp:192.0.2.10:5060",),
+    "asterisk": ("bind=192.0.2.10:5060", "bind=[2001:db8::10]:5060"),
+    "freeradius": ("ipaddr = 192.0.2.10", "ipv6addr = 2001:db8::10"),
+    "haproxy": ("bind quic4@192.0.2.10:5060", "bind quic6@[2001:db8::10]:5060"),
+    "traefik": ("--entryPoints.NAME.address=192.0.2.10:5060/udp",),
+    "nginx": ("listen 192.0.2.10:5060 quic;",),
     "syslog-ng": ('network(ip("192.0.2.10") port(5060) transport("udp"));', "ip-protocol(6)"),
     "rsyslogd": ('input(type="imudp" address="192.0.2.10" port="5060")',),
-    "chronyd": ("bindaddress 192.0.2.10", "bindaddress 2001:db8::10"),
-    "nc": ("nc -u -l 192.0.2.10 5060",),
+    "ntpd": ("interface listen 192.0.2.10", "interface ignore wildcard"),
+    "chronyd": ("bindaddress 192.0.2.10",),
+    "wireguard-go": ("src ADDRESS",),
+    "keepalived": ("source_ip 192.0.2.10", "ip_nonlocal_bind=1"),
+    "dockerd": ("--publish 192.0.2.10:5060:CONTAINER_PORT/udp",),
+    "rootlessport": ("--publish 192.0.2.10:5060:CONTAINER_PORT/udp",),
+    "nc": ("-u -l 192.0.2.10 5060",),
 }
 
 
@@ -64,17 +81,42 @@ def test_a_known_program_is_told_by_its_own_option(program: str) -> None:
     said = text(process=program)
     for line in KNOWN[program]:
         assert line in said
-    assert "systemctl restart sipd.service" in said
+    assert ("systemctl restart sipd.service" in said) == (program != "wireguard-go")
     assert "LISTEN-OPTION" not in said
     assert "In your own code" not in said
 
 
-def test_every_known_program_has_its_part() -> None:
-    assert set(PROGRAMS.values()) == set(KNOWN)
+@pytest.mark.parametrize("row", DAEMONS, ids=lambda row: row.names[0])
+def test_every_row_can_be_written_and_has_its_source(row: DaemonOption) -> None:
+    assert row.source
+    assert row.bind or row.note
+    for address in ("192.0.2.10", "2001:db8::10"):
+        lines = lines_of(row, (address,), "5060")
+        assert not lines or address in lines[0]
+        assert not any("{a" in line or "{p" in line or "{e" in line for line in lines)
+    for name in row.names:
+        assert len(name) <= 15, "comm has 15 bytes"
+        assert option_of(name) is row, "each name is in one row"
+    assert row.keeps not in lines_of(row, ("192.0.2.10",), "1")
 
 
-def test_freeradius_accounting_is_told_by_its_port() -> None:
-    assert "type = acct" in text(process="radiusd", port="1813")
+def test_a_program_is_known_by_what_it_was_started_as() -> None:
+    found = option_of("worker-3", ("/usr/sbin/unbound", "-d"))
+    assert found == option_of("unbound")
+    assert option_of("python3", ("python3", "unbound.py")) is None
+    assert option_of("", ()) is None
+
+
+def test_the_short_text_of_a_known_program_is_its_line() -> None:
+    said = text(long=False, process="openvpn", addresses=("192.0.2.10",))
+    assert "'local 192.0.2.10'" in said
+    assert "'multihome'" in said
+    assert "IP_PKTINFO" not in said
+    assert "--bind 192.0.2.10" in text(long=False, process="iperf3", addresses=("192.0.2.10",))
+    assert "'bindaddress ADDRESS'" in text(long=False, process="chronyd", addresses=())
+    unasked = text(long=False, process="snmpd", asked=False)
+    assert "agentAddress udp:192.0.2.10:5060" in unasked
+    assert "2001:db8::10" not in unasked
 
 
 def test_an_unknown_unit_gets_an_override_with_its_own_command_line() -> None:
@@ -164,3 +206,37 @@ def test_clients_outside_are_not_told_to_ask_the_container_itself() -> None:
     assert "--publish 192.0.2.10:5060:53/udp" in said
     assert "of its network" not in said
     assert text("proxy", long=False, **values).startswith("Let containers of its network ask web")
+
+
+PRESSURE: dict[str, object] = {
+    "source": "172.17.0.2",
+    "source_container": "web",
+    "source_flows": "225000",
+    "source_protocol": "tcp",
+    "source_state": "SYN_SENT",
+    "process": "",
+    "protocol": "",
+    "address": "",
+    "port": "",
+    "timeout": "net.netfilter.nf_conntrack_tcp_timeout_syn_sent",
+    "bytes": "300",
+}
+
+
+def test_what_makes_room_names_who_takes_it() -> None:
+    said = advice_text(Advice("flow-advice", "id", "title", "pressure", PRESSURE))
+    assert said.startswith("Look at what container web (172.17.0.2) does: it began 225000 tcp")
+    assert "(SYN_SENT)" in said
+    assert "nf_conntrack_tcp_timeout_syn_sent" in said
+    assert "notrack" not in said
+    service: dict[str, object] = {
+        **PRESSURE,
+        "source": "",
+        "timeout": "",
+        "port": "53",
+        "address": "192.0.2.1",
+    }
+    said = advice_text(Advice("flow-advice", "id", "title", "pressure", service))
+    assert said.startswith("Keep the service (")
+    assert "192.0.2.1:53" in said
+    assert "raise net.netfilter.nf_conntrack_max" in said

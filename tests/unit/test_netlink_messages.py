@@ -43,15 +43,15 @@ def test_the_fast_path_reads_what_the_slow_one_reads(original: Tuple, reply: Tup
     expected = so.inet_pton(family, original.destination) + struct.pack(
         ">H", original.destination_port
     )
-    assert conntrack._service(payload) == expected
+    assert conntrack.service(payload) == expected
     unusual = payload[:4] + attribute(24, b"zone") + payload[4:]
-    assert conntrack._service(unusual) == expected
+    assert conntrack.service(unusual) == expected
 
 
 def test_other_protocols_are_no_entries() -> None:
     way = Tuple("10.0.0.1", 1, "10.0.0.2", 2)
     tcp = message(so.IPPROTO_TCP, way, way, 0)
-    assert conntrack._service(tcp) is None
+    assert conntrack.service(tcp) is None
     assert conntrack.entry(message(so.IPPROTO_ICMP, way, way, 0)) is None
 
 

@@ -18,7 +18,7 @@ PARSERS = (
     lambda data: list(socket.attributes(data)),
     lambda data: socket.failure(socket.NLM_F_ACK_TLVS, data),
     conntrack.entry,
-    conntrack._service,
+    conntrack.service,
     conntrack_stats.cpu_counters,
     diag.wildcard,
     diag.tcp_or_udp,

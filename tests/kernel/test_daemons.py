@@ -1,0 +1,156 @@
+"""Real daemons asked by an address that their route does not choose: found, named, and mended.
+
+All of them side by side in one world: a client on the bridge asks the host's other address. Those
+without IP_PKTINFO answer from the bridge's; each is bound by the option that the advice names, and
+answers then. The healthy ones are accused of nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_host import Cli
+from daemons import DAEMONS, ENVIRONMENT, Daemon, certificate
+
+from remedies.facts.daemon_lines import lines_of, option_of
+from remedies.lab.topology import container_host
+from remedies.lab.world import Options, World
+from remedies.model import Advice
+from remedies.planning.advice import advice_text
+
+ASKED = {4: "10.21.17.99", 6: "fd10:21:17::99"}
+TRACKED = (
+    "table ip6 t {\n chain c {\n  type nat hook postrouting priority 100\n  masquerade\n }\n}\n"
+)
+BROKEN = [daemon for daemon in DAEMONS if daemon.broken or daemon.starts_wrong]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World("daemons", Options()) as made:
+        container_host(made)
+        for role, address, link in (
+            ("host", "fd17:172::1/64", "docker0"),
+            ("host", "fd10:21:17::99/64", "eth0"),
+            ("client", "fd17:172::2/64", "eth0"),
+        ):
+            made.ip(role, f"addr add {address} dev {link} nodad")
+        made.ip("client", "route add default via fd17:172::1")
+        made.run("host", ["nft", "-f", "-"], TRACKED)
+        yield made
+
+
+@contextlib.contextmanager
+def running(world: World, argvs: list[list[str]]) -> Iterator[None]:
+    """Run the daemons in the host's namespace until the block ends."""
+    with contextlib.ExitStack() as stack:
+        for argv in argvs:
+            child = stack.enter_context(
+                subprocess.Popen(
+                    [*world.entering("host"), *argv],
+                    env=ENVIRONMENT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            stack.callback(child.kill)
+        yield
+
+
+def await_ports(world: World) -> None:
+    """Wait until something listens on every port."""
+    until = time.monotonic() + 15
+    ports = {str(daemon.port) for daemon in DAEMONS}
+    while time.monotonic() < until:
+        lines = world.run("host", ["ss", "-Hlnut"]).splitlines()
+        missing = ports - {line.split()[4].rpartition(":")[2] for line in lines}
+        if not missing:
+            return
+    raise AssertionError(f"nothing listens on {missing}")
+
+
+def answered(world: World, daemon: Daemon) -> bool:
+    """Ask over a connected socket; tell whether the answer came from the address asked."""
+    address = ASKED[daemon.family]
+    if not daemon.question:
+        client = ["iperf3", "-c", address, "-u", "-n", "1K", "-p", str(daemon.port)]
+        done = subprocess.Popen(
+            [*world.entering("client"), *client],
+            env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        with done:
+            try:
+                return done.wait(3) == 0
+            except subprocess.TimeoutExpired:
+                done.kill()
+                return False
+    family = socket.AF_INET6 if daemon.family == 6 else socket.AF_INET
+    with world.socket("client", family, socket.SOCK_DGRAM) as client_socket:
+        client_socket.settimeout(0.3)
+        separate = daemon.process == "in.tftpd"  # it answers from another port
+        if not separate:
+            client_socket.connect((address, daemon.port))
+        for _ in range(2):
+            if separate:
+                client_socket.sendto(daemon.question, (address, daemon.port))
+            else:
+                client_socket.send(daemon.question)
+            with contextlib.suppress(TimeoutError, ConnectionRefusedError):
+                if client_socket.recvfrom(2000)[1][0] == address:
+                    return True
+    return False
+
+
+def test_each_is_proven_named_and_mended_by_the_option_named(world: World, tmp_path: Path) -> None:
+    certificate(tmp_path)
+    cli = Cli(world, tmp_path)
+    with running(world, [daemon.start(tmp_path) for daemon in DAEMONS]):
+        await_ports(world)
+        with ThreadPoolExecutor(1) as beside:
+            trace = beside.submit(cli, "trace", "--for", "6s")
+            seen = {daemon.process: answered(world, daemon) for daemon in reversed(DAEMONS)}
+        assert seen == {daemon.process: not daemon.broken for daemon in DAEMONS}
+        plan = cli.json("plan")
+    proven = {f["details"]["port"]: f for f in plan["findings"] if f["verdict"] == "proven"}
+    assert {port: f["details"].get("process") for port, f in proven.items()} == {
+        str(daemon.port): daemon.process for daemon in BROKEN
+    }
+    for daemon in BROKEN:
+        told = advice_of(plan, proven[str(daemon.port)])
+        row = option_of(daemon.process)
+        assert row is not None
+        for line in lines_of(row, (ASKED[daemon.family],), str(daemon.port)):
+            assert repr(line) in told
+    traced = trace.result().stdout
+    assert "openvpn[" in traced
+    assert "'local 10.21.17.99'" in traced
+    with running(world, [daemon.start(tmp_path, bound(daemon)) for daemon in DAEMONS]):
+        await_ports(world)
+        assert {daemon.process: answered(world, daemon) for daemon in DAEMONS} == {
+            daemon.process: True for daemon in DAEMONS
+        }
+
+
+def bound(daemon: Daemon) -> tuple[str, ...]:
+    """Return the lines that bind it to the address asked."""
+    row = option_of(daemon.process)
+    assert row is not None
+    return lines_of(row, (ASKED[daemon.family],), str(daemon.port))
+
+
+def advice_of(plan: dict[str, Any], finding: dict[str, Any]) -> str:
+    """Return the text of the advice that answers a finding."""
+    ((title, values),) = (
+        (a["title"], a["values"]) for a in plan["advice"] if finding["subject"] in a["title"]
+    )
+    return advice_text(Advice("bind-advice", "x", title, "bind", values))
