@@ -136,7 +136,7 @@ def _mitigated(notrack: PacketRule, met: list[tuple[PacketRule, str]], by: str) 
 
 
 def _subject(rule: PacketRule) -> str:
-    return f"{rule.place}: {rule.text}"
+    return f"{rule.place}: {rule.line}"
 
 
 def _evidence(rule: PacketRule, note: str = "") -> Evidence:

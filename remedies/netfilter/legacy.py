@@ -235,6 +235,24 @@ def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
     return terms.steps(Step(Match(), verdict, chain, action, to, tracked, comment, entry))
 
 
+def extensions(family: str, entry: bytes) -> Iterator[tuple[str, str, int, bytes]]:
+    """Yield ``match`` or ``target``, name, revision and struct of each extension of an entry.
+
+    A verdict or a chain is no extension. The entry is one that :func:`decode` took.
+    """
+    layout = _LAYOUTS[family]
+    target, _ = _HEAD.unpack_from(entry, layout.offsets)
+    at = layout.size
+    while at < target:
+        (size,) = struct.unpack_from("=H", entry, at)
+        name = entry[at + 2 : at + 31].split(b"\0")[0].decode(errors="replace")
+        yield "match", name, entry[at + 31], entry[at + 32 : at + size]
+        at += size
+    name = entry[target + 2 : target + 31].split(b"\0")[0].decode(errors="replace")
+    if name:
+        yield "target", name, entry[target + 31], entry[target + 32 :]
+
+
 def _standard(table: Table, entry: bytes, target: int) -> tuple[str, str]:
     (code,) = _INTS.unpack_from(entry, target + 32)
     if code < 0:

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
-from remedies.netfilter import legacy
+from remedies.netfilter import legacy, shown
 from remedies.netfilter.expressions import decode
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
-from remedies.rules import render
 from remedies.rules.decoded import Step
 from remedies.values import dataclass
 
@@ -195,8 +194,8 @@ class NfTables:
     def text(self, family: str, table: str, chain: str, step: Step) -> str:
         """Return a rule in nft's syntax, or iptables' where that tool owns the table."""
         if self.backend(family, table) == "iptables-nft":
-            return render.iptables(chain, step)
-        return render.nft(step)
+            return shown.by_iptables_nft(family, chain, step)
+        return shown.by_nft(step)
 
     def backend(self, family: str, table: str) -> str:
         """Return ``iptables-nft`` for a table with that tool's name and base chains."""
@@ -269,7 +268,8 @@ class Legacy:
 
     def text(self, family: str, table: str, chain: str, step: Step) -> str:
         """Return a rule as iptables-legacy-save prints it."""
-        return render.iptables(chain, step)
+        place = list(self.raw(family, table, chain)).index(step.raw) + 1 if step.raw else 0
+        return shown.by_iptables_legacy(family, chain, step, place)
 
     def backend(self, family: str, table: str) -> str:
         """Return ``iptables-legacy``."""

@@ -7,6 +7,8 @@ from remedies.rules.rule import Match, PortRange
 
 _ACTIONS = {"dnat": "DNAT", "snat": "SNAT", "masquerade": "MASQUERADE", "redirect": "REDIRECT"}
 _OPTIONS = {"DNAT": "--to-destination", "SNAT": "--to-source"}
+_SAVED = {"icmpv6": "ipv6-icmp"}
+"""Protocols that iptables-save names otherwise (/etc/protocols)."""
 _WITH_PORTS = ("tcp", "udp", "udplite", "sctp", "dccp")
 
 
@@ -65,7 +67,7 @@ def _nft_end(step: Step) -> list[str]:
 
 def iptables(chain: str, step: Step) -> str:
     """Return a rule as ``iptables-save`` prints it, without comments."""
-    parts = ["-A", chain, *_plain(step.match), *_extensions(step.match)]
+    parts = ["-A", chain, *header(step.match), *_extensions(step.match)]
     parts.extend(f"[{name}]" for name in step.match.unmodelled)
     if step.action == "notrack":
         parts += ["-j", "CT", "--notrack"]
@@ -81,14 +83,15 @@ def iptables(chain: str, step: Step) -> str:
     return " ".join(parts)
 
 
-def _plain(match: Match) -> list[str]:
+def header(match: Match) -> list[str]:
+    """Return the words of what every rule of iptables has: addresses, interfaces, protocol."""
     parts: list[str] = []
     for flag, yes, no in (
         ("-s", match.sources, match.not_sources),
         ("-d", match.destinations, match.not_destinations),
         ("-i", match.in_interfaces, match.not_in_interfaces),
         ("-o", match.out_interfaces, match.not_out_interfaces),
-        ("-p", match.protocols, ()),
+        ("-p", tuple(_SAVED.get(name, name) for name in match.protocols), ()),
     ):
         for invert, values in (([], yes), (["!"], no)):
             if values:

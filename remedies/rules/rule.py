@@ -62,7 +62,8 @@ class PacketRule:
     action: str
     """``dnat``, ``redirect``, ``snat``, ``masquerade``, ``notrack`` or ``drop-invalid``."""
     text: str
-    """The rule as its own tool prints it: what we name it by."""
+    """The rule as its own tool prints it; with ``# handle 7`` or its number where that is not
+    known word for word."""
     match: Match = field(default_factory=Match)
     to: str = ""
     """Where NAT sends or takes the address and port (``172.17.0.2:53``), empty where unknown."""
@@ -75,6 +76,11 @@ class PacketRule:
     def ours(self) -> bool:
         """Tell whether remedy wrote it."""
         return self.owner == "remedy"
+
+    @property
+    def line(self) -> str:
+        """Return the text without its handle or number, which change when rules are loaded anew."""
+        return self.text.partition(" # handle ")[0].partition("  # rule ")[0]
 
     @property
     def place(self) -> str:

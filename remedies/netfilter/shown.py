@@ -1,0 +1,200 @@
+"""A rule as the tool that owns it prints it, from what the kernel gave: to be found, and deleted.
+
+Where a part of a rule is not known word for word, the text is the decoded match, and what finds
+the rule stands behind it: ``# handle 7`` as ``nft -a`` prints it, or its number in a legacy chain.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.netfilter import legacy, xt_text
+from remedies.netlink.nft import HEADER
+from remedies.netlink.socket import attributes
+from remedies.rules import render
+from remedies.rules.decoded import Step
+
+_EXPRESSIONS, _HANDLE = 4, 3  # NFTA_RULE_*, include/uapi/linux/netfilter/nf_tables.h
+_PLAIN = {"meta", "cmp", "range", "bitwise", "ct", "immediate", "notrack", "fib"}
+_OF_HEADER = (
+    "fragments",
+    "source mask",
+    "destination mask",
+    "bits of source",
+    "bits of destination",
+)
+"""What is not modelled of the part that every rule has: addresses, interfaces, protocol."""
+_FLAGS_AT = 13  # of the TCP header: RFC 9293
+_HEADERS = (4, 5, 6, 7, 15, 16)  # NFT_META_IIF, OIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO
+
+
+def expressions(raw: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:
+    """Yield name and attributes of a raw rule's expressions. Raises Unreadable."""
+    for _, expression in attributes(dict(attributes(raw, HEADER)).get(_EXPRESSIONS, b"")):
+        parts = dict(attributes(expression))
+        name = parts.get(1, b"").rstrip(b"\0").decode(errors="replace")
+        yield name, dict(attributes(parts.get(2, b"")))
+
+
+def by_nft(step: Step) -> str:
+    """Return a rule of an nft table; with its handle where nft prints more than is known here."""
+    text = render.nft(step)
+    if step.comment:
+        text += f' comment "{step.comment}"'
+    try:
+        exact = not step.match.unmodelled and all(
+            name in _PLAIN
+            or (name == "payload" and 1 in got)
+            or (name == "lookup" and got[1].startswith(b"__set") and 3 not in got)
+            or (name in ("masq", "redir", "nat") and not set(got) & {1, 7})
+            for name, got in expressions(step.raw)
+        )
+    except (Unreadable, KeyError):
+        exact = False
+    return text if exact else text + _handle(step.raw)
+
+
+def by_iptables_nft(family: str, chain: str, step: Step) -> str:
+    """Return a rule of iptables-nft as iptables-save prints it; else with its handle."""
+    try:
+        words = _native(family, step)
+    except (Unreadable, struct.error, KeyError, IndexError, ValueError):
+        words = None
+    line = _line(chain, step, words)
+    return render.iptables(chain, step) + _handle(step.raw) if line is None else line
+
+
+def by_iptables_legacy(family: str, chain: str, step: Step, number: int) -> str:
+    """Return a legacy rule as iptables-save prints it; else with its ``number`` in the chain."""
+    words: xt_text.Words = []
+    for kind, name, revision, info in legacy.extensions(family, step.raw):
+        form = xt_text.match if kind == "match" else xt_text.target
+        said = None if name == "iprange" else form(name, revision, info, family)
+        words = None if words is None or said is None else words + said
+    line = _line(chain, step, words)
+    if line is not None:
+        return line
+    return f"{render.iptables(chain, step)}  # rule {number} of {chain}"
+
+
+def _line(chain: str, step: Step, words: xt_text.Words) -> Optional[str]:
+    match = step.match
+    header = any(name in _OF_HEADER or name.startswith("!") for name in match.unmodelled)
+    if words is None or header or len(match.protocols) > 1:
+        return None
+    parts = ["-A", chain, *render.header(match), *words]
+    if "-j" in words:
+        pass
+    elif step.verdict in ("jump", "goto"):
+        parts += ["-j" if step.verdict == "jump" else "-g", step.chain]
+    elif step.verdict:
+        parts += ["-j", step.verdict.upper()]
+    return " ".join(parts)
+
+
+def _handle(raw: bytes) -> str:
+    try:
+        value = dict(attributes(raw, HEADER)).get(_HANDLE, b"")
+    except Unreadable:
+        return ""
+    return f" # handle {int.from_bytes(value, 'big')}" if value else ""
+
+
+def _number(got: dict[int, bytes], key: int) -> int:
+    return int.from_bytes(got[key], "big")
+
+
+def _data(value: bytes) -> bytes:
+    return dict(attributes(value))[1]  # NFTA_DATA_VALUE
+
+
+def _native(family: str, step: Step) -> xt_text.Words:
+    """Return the words of iptables-nft's own expressions and of the extensions between them."""
+    words: list[str] = []
+    loaded: tuple[object, ...] = ()
+    mask = b""
+    for name, got in expressions(step.raw):
+        if name == "match" or name == "target":
+            said = _extension(name, got, family)
+            if said is None:
+                return None
+            words += said
+        elif name == "meta" and 1 in got:
+            loaded, mask = ("meta", _number(got, 2)), b""
+        elif name == "payload" and 1 in got:
+            loaded, mask = ("payload", *(_number(got, key) for key in (2, 3, 4))), b""
+        elif name == "bitwise" and 4 in got:
+            mask = _data(got[4])
+        elif name in ("cmp", "range"):
+            said = _compared(name, got, loaded, mask, step)
+            if said is None:
+                return None
+            if words and said[:2] == [
+                "-m",
+                step.match.protocols[0] if step.match.protocols else "",
+            ]:
+                said = said[2:] if words[_last(words) :][:2] == said[:2] else said
+            words += said
+        elif name == "limit":
+            words += _limit(got)
+        elif name not in ("counter", "immediate"):
+            return None
+    return words
+
+
+def _last(words: list[str]) -> int:
+    """Return where the last match in these words begins."""
+    return max((at for at, word in enumerate(words) if word == "-m"), default=0)
+
+
+def _extension(kind: str, got: dict[int, bytes], family: str) -> xt_text.Words:
+    name = got[1].rstrip(b"\0").decode(errors="replace")
+    if name == "iprange":  # it narrows the addresses that the header is told from
+        return None
+    form = xt_text.match if kind == "match" else xt_text.target
+    return form(name, _number(got, 2), got.get(3, b""), family)
+
+
+def _compared(
+    name: str, got: dict[int, bytes], loaded: tuple[object, ...], mask: bytes, step: Step
+) -> xt_text.Words:
+    """Return what a comparison says; nothing for those of the header, which the match has."""
+    if loaded[:1] == ("meta",) and loaded[1] in _HEADERS:
+        return []
+    if loaded[:2] == ("payload", 1):
+        return []
+    operator = _number(got, 2)
+    negate = ["!"] if operator == 1 else []
+    if operator not in (0, 1) or len(step.match.protocols) > 1:
+        return None
+    if loaded == ("meta", 3) and name == "cmp":  # NFT_META_MARK, in this machine's order
+        (value,) = struct.unpack("=I", _data(got[3]))
+        bits = struct.unpack("=I", mask)[0] if mask else 0xFFFFFFFF
+        return ["-m", "mark", *negate, "--mark", xt_text.mark(value, bits)]
+    if loaded[:2] != ("payload", 2) or len(step.match.protocols) != 1:
+        return None
+    start = ["-m", step.match.protocols[0]]
+    if loaded[2] in (0, 2) and loaded[3] == 2 and not mask:
+        low = int.from_bytes(_data(got[3]), "big")
+        high = int.from_bytes(_data(got[4]), "big") if name == "range" else low
+        flag = "--sport" if loaded[2] == 0 else "--dport"
+        return [*start, *negate, flag, str(low) if low == high else f"{low}:{high}"]
+    if loaded[2:] == (_FLAGS_AT, 1) and name == "cmp" and start[1] == "tcp":
+        bits, value = mask[0] if mask else 0xFF, _data(got[3])[0]
+        return [*start, *negate, "--tcp-flags", xt_text.flags(bits), xt_text.flags(value)]
+    return None
+
+
+def _limit(got: dict[int, bytes]) -> list[str]:
+    """Return nf_tables' limit as xt_limit's words: a rate for each unit of seconds."""
+    rate, unit, burst = _number(got, 1), _number(got, 2), _number(got, 3)
+    if _number(got, 4) or got.get(5, bytes(4)).strip(b"\0"):
+        raise ValueError("bytes, or over a rate")
+    average = 10_000 * unit // rate
+    said = xt_text.match("limit", 0, struct.pack("=2I", average, burst), "ip")
+    if said is None:
+        raise ValueError(rate)
+    return said
