@@ -13,6 +13,8 @@ from remedies.facts.netfilter import open_stores
 from remedies.facts.stalls import Stall, Stalls
 from remedies.netfilter.lost import takers
 from remedies.netlink.links import Links
+from remedies.netlink.route import route_get
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules.rule import Match, PacketRule
 from remedies.tap.streams import DATA
 from remedies.values import dataclass
@@ -24,6 +26,8 @@ AFTER = ("links", "stalls")
 
 _MOST = 16
 """Connections whose way through the rules is looked at."""
+_LOCAL = 2
+"""RTN_LOCAL (include/uapi/linux/rtnetlink.h)."""
 _ENOUGH = 3
 """Those for which a rule is found: one proves it, and each reads whole chains."""
 
@@ -65,6 +69,9 @@ def read(asking: Asking) -> Dropped:
         family = "ip6" if ":" in stall.way.source else "ip"
         try:
             rules = tuple(takers(stores, _packet(stall, links), family))
+        except OSError as error:
+            unread.append(f"route to {stall.way.destination}: {error.strerror}")
+            continue
         except Unreadable as error:
             unread.append(str(error))
             continue
@@ -73,28 +80,29 @@ def read(asking: Asking) -> Dropped:
 
 
 def _packet(stall: Stall, links: Links) -> Match:
-    """Return the packets of a stream, as a rule sees them before NAT."""
+    """Return the packets of a stream, as a rule sees them before NAT.
+
+    Raises OSError where no route leads on, and Unreadable.
+    """
     way = stall.way
     bits = 128 if ":" in way.source else 32
+    arrives = _of_ip(links, stall.link)
+    with Netlink(NETLINK_ROUTE) as client:
+        goes = route_get(client, way.destination, way.source, arrives)
+    here = goes.kind == _LOCAL
     return Match(
         protocols=("tcp",),
         sources=(f"{way.source}/{bits}",),
         destinations=(f"{way.destination}/{bits}",),
         source_ports=((way.source_port, way.source_port),),
         destination_ports=((way.destination_port, way.destination_port),),
-        in_interfaces=_names(links, stall.link),
-        out_interfaces=() if _here(way.destination, links) else _names(links, stall.back),
-        destination_local=_here(way.destination, links),
+        in_interfaces=() if arrives is None else (links.name(arrives),),
+        out_interfaces=() if here else (links.name(goes.link),),
+        destination_local=here,
     )
 
 
-def _here(address: str, links: Links) -> bool:
-    return any(item.address == address for item in links.addresses)
-
-
-def _names(links: Links, index: Optional[int]) -> tuple[str, ...]:
-    """Return the link that a rule of IP sees: the bridge, for a packet that came by its port."""
-    for link in links.links:
-        if link.index == index:
-            return (link.name if link.master is None else links.name(link.master),)
-    return ()
+def _of_ip(links: Links, index: Optional[int]) -> Optional[int]:
+    """Return the link that rules and routes see: the bridge, for a packet that came by its port."""
+    found = next((link for link in links.links if link.index == index), None)
+    return index if found is None or found.master is None else found.master

@@ -44,8 +44,6 @@ class Stall:
     """What conntrack has for it; None: nothing."""
     link: Optional[int] = None
     """Index of the link by which it arrives."""
-    back: Optional[int] = None
-    """Index of the link by which its other end arrives; None: it was not heard to."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class _SegmentListener:
         try:
             asked = ((s, questions.flow("tcp", s.way)) for s in suspects[:_ASKED])
             found = tuple(
-                Stall(s.way, s.kind, s.segments, s.again, flow, s.link, s.back)
+                Stall(s.way, s.kind, s.segments, s.again, flow, s.link)
                 for s, flow in asked
                 if not passed_on(self._streams, s, flow, self._share)
             )

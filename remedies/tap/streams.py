@@ -41,8 +41,6 @@ class Suspect(NamedTuple):
     """Last sequence number of the data that is waited for."""
     link: Optional[int] = None
     """By which it arrives."""
-    back: Optional[int] = None
-    """By which its other end arrives; None: it was not heard to."""
 
 
 def _after(one: int, other: int) -> bool:
@@ -199,8 +197,7 @@ class Streams:
             end = now if other is None or other.ended is None else other.ended
             found = _judged(spell(way), stream, other, end, local)
             if found is not None:
-                back = None if other is None else other.link
-                yield found._replace(link=stream.link, back=back)
+                yield found._replace(link=stream.link)
 
 
 def _leave(stream: _Stream, other: Optional[_Stream], said: Segment, end: int, moved: bool) -> None:

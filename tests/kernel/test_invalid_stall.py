@@ -15,6 +15,7 @@ from run_in import RunIn
 
 from remedies.facts.netfilter import open_stores
 from remedies.lab.scenarios import tcp_invalid_stall
+from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
 from remedies.namespaces.netns import inside
 from remedies.netfilter.lost import takers
@@ -79,3 +80,28 @@ def test_only_a_rule_that_drops_it_is_blamed_for_a_connection_that_stalls(tmp_pa
         world.sysctl("host", "net.netfilter.nf_conntrack_tcp_be_liberal", "0")
         assert found(0) == [], "what is INVALID arrives, and is acknowledged"
         world.stop_all()
+
+
+FORWARD = """\
+*filter
+:FORWARD DROP [0:0]
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -i eth0 -o docker0 -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -i eth0 -o docker0 -p tcp --dport 8080 -j ACCEPT
+-A FORWARD -p ipv6-icmp -j ACCEPT
+COMMIT
+"""
+
+
+def test_what_is_forwarded_to_a_bridge_is_led_by_its_links(tmp_path: Path) -> None:
+    with World("tcp-invalid-stall", Options("iptables-legacy", 6)) as world:
+        container_host(world, nat=False)
+        at = addresses(world)
+        world.ip("server", f"route add {at.subnet} via {at.uplink}")
+        world.run("host", ["ip6tables-legacy-restore", "--noflush"], FORWARD)
+        world.start("client", ["remedies.lab.renumbered", "serve", at.client, "8080"])
+        world.start("server", ["remedies.lab.renumbered", "ask", at.client, "8080", "900000000"])
+        (found,) = Cli(world, tmp_path).json("scan", "--window", "800ms", code=2)["findings"]
+        assert (found["condition"], found["verdict"]) == ("tcp-invalid-stall", "proven")
+        rule = "-A FORWARD -i eth0 -o docker0 -m conntrack --ctstate INVALID -j DROP"
+        assert rule in found["message"]
