@@ -143,19 +143,13 @@ def story(story: Story) -> None:
     story.scan("The cause, proven while it happens", condition=CONDITION, verdict=VERDICT)
     story.command("What would change", "plan", says=FIXES[:1])
     story.unchanged("Looking changed nothing", before)
-    story.command(
-        "The fix, while transfers go on",
-        *("apply", "--yes"),
-        says=(FIXES[0], f"{CONDITION}: was {VERDICT}, now mitigated"),
-        during=True,
+    story.heals(
+        FIXES[0],
+        CONDITION,
+        before=before,
+        again="The same transfer, the same stray segment",
+        back="Without the fix the transfer dies again",
     )
-    story.lives("The same transfer, the same stray segment")
-    fixed = story.dump()
-    story.command("Once more: nothing is left to do", "apply", "--yes", says=("Nothing to do",))
-    story.unchanged("So nothing has changed", fixed)
-    story.command("Undo it", "rollback", "--yes")
-    story.dies("Without the fix the transfer dies again")
-    story.unchanged("The host is what it was", before)
 
 
 def look(world: World) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import socket
 
 from remedies.lab.firewall import Firewall
 from remedies.lab.renumbered import EVERY, RenumberedRequest
+from remedies.lab.scenarios import tcp_invalid_reset
 from remedies.lab.segment import RST, Position, forge
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
@@ -28,6 +29,8 @@ PORT = 8080
 _OFF = 900_000_000
 _TRIES = 4
 _STRAYS = 5
+
+look = tcp_invalid_reset.look
 
 
 def build(world: World) -> None:
@@ -74,26 +77,10 @@ def story(story: Story) -> None:
     story.dies("A request from outside hangs")
     story.scan("The rule, proven while it drops", condition=CONDITION, verdict=VERDICT)
     story.unchanged("Looking changed nothing", before)
-    story.command(
-        "The fix, while requests go on",
-        *("apply", "--yes"),
-        says=(FIXES[0], f"{CONDITION}: was {VERDICT}, now mitigated"),
-        during=True,
-    )
-    story.lives("The same request")
-    fixed = story.dump()
-    story.command("Once more: nothing is left to do", "apply", "--yes", says=("Nothing to do",))
-    story.unchanged("So nothing has changed", fixed)
-    story.command("Undo it", "rollback", "--yes")
-    story.dies("Without the fix it hangs again")
-    story.unchanged("The host is what it was", before)
-
-
-def look(world: World) -> tuple[str, ...]:
-    """Return the counters and tables the fault shows in."""
-    enter = " ".join(world.entering("host"))
-    return (
-        f"{enter} nft list ruleset",
-        f"{enter} conntrack -L -p tcp",
-        f"{enter} cat /proc/net/stat/nf_conntrack",
+    story.heals(
+        FIXES[0],
+        CONDITION,
+        before=before,
+        again="The same request",
+        back="Without the fix it hangs again",
     )
