@@ -17,14 +17,22 @@ A driver is a module with these functions; ``path`` is the address behind the sc
     what our rules have counted, by a name for people; empty where nothing counts.
 ``text(path, state) -> str``
     the state as its users write it (nft syntax, iptables-save lines): what a diff shows.
+``undo(path, before, after) -> Undo``
+    how a plain shell script puts ``before`` back on a host without this tool; raises InputError
+    where none could.
+``tasks(path, before, after) -> Iterator[Task]``
+    how a playbook makes it ``after`` with Ansible's own modules; raises InputError.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from typing import Optional, Protocol, cast
 
 from remedies.errors import InputError
+from remedies.resources.shell import Undo
+from remedies.resources.tasks import Task
 
 SCHEMES = ("sysctl", "nft", "iptables", "ip6tables", "file", "flow")
 
@@ -49,6 +57,12 @@ class Driver(Protocol):
 
     def text(self, path: str, state: Optional[str]) -> str:
         """Return the state as its users write it; empty for absent."""
+
+    def undo(self, path: str, before: Optional[str], after: Optional[str]) -> Undo:
+        """Return how a shell script puts ``before`` back."""
+
+    def tasks(self, path: str, before: Optional[str], after: Optional[str]) -> Iterator[Task]:
+        """Yield how a playbook makes it ``after``."""
 
 
 def split(address: str) -> tuple[str, str]:

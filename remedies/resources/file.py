@@ -16,6 +16,8 @@ import stat
 from collections.abc import Iterator
 
 from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
+from remedies.resources import shell
+from remedies.resources.tasks import Task, Text, done, looked
 
 MADE = {
     "/etc/remedy/boot": "/etc",
@@ -50,6 +52,14 @@ def spare_of(path: str) -> str:
     """Return the name that a file has while it is written; a crash may leave it."""
     folder, name = os.path.split(path)
     return f"{folder}/.{name}.new"
+
+
+def made_with(folder: str) -> Iterator[str]:
+    """Yield a folder that may be made for a file of ours, and those it was made with, upwards."""
+    base = MADE.get(folder, folder)
+    while folder != base:
+        yield folder
+        folder = os.path.dirname(folder)
 
 
 @contextlib.contextmanager
@@ -93,15 +103,13 @@ def _make(parent: int, name: str) -> None:
 
 def _remove_empty(folder: str) -> None:
     """Remove a folder that we may make, and those it was made with, while they are empty."""
-    base = MADE.get(folder, folder)
-    while folder != base:
+    for part in made_with(folder):
         try:
-            os.rmdir(ROOT + folder)
+            os.rmdir(ROOT + part)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return
             raise
-        folder = os.path.dirname(folder)
 
 
 @contextlib.contextmanager
@@ -241,3 +249,38 @@ def counters(path: str) -> dict[str, int]:
 def text(path: str, state: str | None) -> str:
     """Return the content; empty for None."""
     return state or ""
+
+
+def undo(path: str, before: str | None, after: str | None) -> shell.Undo:
+    """Return the shell's way back; raise InputError for a name or content that no shell takes."""
+    folder = os.path.dirname(path)
+    if any(not character.isprintable() for character in path):
+        raise InputError("its name holds a control character", shell.HINT)
+    name = shell.word(ROOT + path)
+    if before is not None:
+        make = f"try mkdir -p -- {shell.word(ROOT + folder)}\n" if folder in MADE else ""
+        return shell.Undo(f"{make}put {name} {shell.word(before)}\n")
+    gone = "".join(
+        f"rmdir -- {shell.word(ROOT + part)} 2>/dev/null\n" for part in made_with(folder)
+    )
+    return shell.Undo(f"try rm -f -- {name}\n{gone}")
+
+
+def tasks(path: str, before: str | None, after: str | None) -> Iterator[Task]:
+    """Yield a playbook's tasks: the file, and its folder where that comes and goes with it."""
+    folder, _ = split(path)
+    if after is not None:
+        write = {"dest": Text(path), "content": Text(after), "mode": f"{MODE:04o}"}
+        task = {"name": "Write a file", "ansible.builtin.copy": write}
+        if folder in MADE:
+            made = {"path": Text(folder), "state": "directory", "mode": f"{FOLDER_MODE:04o}"}
+            yield {"name": "Make its folder", "ansible.builtin.file": made, "register": "made"}
+            task["when"] = "not (ansible_check_mode and made is changed)"
+        yield task
+        return
+    gone = {"path": Text(path), "state": "absent"}
+    yield {"name": "Remove a file", "ansible.builtin.file": gone}
+    for part in made_with(folder):
+        yield looked("Look into its folder", ["ls", "-A", part], (0, 2))
+        empty = "looked.rc == 0 and not looked.stdout"
+        yield done("Remove its folder if that is empty", ["rmdir", part], empty)

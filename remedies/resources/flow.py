@@ -8,16 +8,20 @@ reply and is not what our redirect makes: an answered or redirected one is not s
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Optional
 
-from remedies.errors import NotPermitted, Unreadable, WriteFailed
+from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
 from remedies.netlink import conntrack, route
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from remedies.resources import shell
+from remedies.resources.tasks import Task, done, looked, said
+from remedies.rules import flow_address
 from remedies.rules.flow_address import Exact, split
 from remedies.rules.prefixes import contains
 
@@ -90,6 +94,45 @@ def text(path: str, state: Optional[str]) -> str:
     """Return the address of each flow that is there; empty for None."""
     split(path)
     return "".join(f"flow:{line}\n" for line in (state or "").splitlines())
+
+
+def undo(path: str, before: Optional[str], after: Optional[str]) -> shell.Undo:
+    """Raise InputError: what is deleted does not come back."""
+    raise InputError("no command undoes it", shell.HINT)
+
+
+def tasks(path: str, before: Optional[str], after: Optional[str]) -> Iterator[Task]:
+    """Yield a playbook's tasks: a stale flow goes where conntrack(8) is there.
+
+    Those behind a link are left to time out: which of them are stale no condition can tell.
+    Raises InputError for a change: a flow is an effect, without a state of its own.
+    """
+    named, does = split(path), flow_address.text(f"flow:{path}")
+    if before is not None or after is not None:
+        raise InputError(f"flow:{path}: has no form in a playbook", "use 'remedy apply'")
+    if not isinstance(named, Exact):
+        yield said("Leave stale flows to time out", f"left to time out, remedy {does}")
+        return
+    try:
+        ends = [str(ipaddress.ip_address(end)) for end in (named.source, named.destination)]
+    except ValueError as error:
+        raise InputError(f"flow:{path}: {error}", "make a new plan") from None
+    ports = ["--sport", str(named.source_port), "--dport", str(named.destination_port)]
+    words = ["-p", "udp", "-s", ends[0], "-d", ends[1], *ports]
+    yield looked("Look for a stale flow", ["conntrack", "-G", *words], None)
+    # As remedy itself: one that was answered is not stale, and one that is redirected neither.
+    stale = f"[UNREPLIED] src={named.destination} dst={named.source} "
+    yield done(
+        "Delete a stale flow",
+        ["conntrack", "-D", *words],
+        "stale[0] in looked.stdout | default('')",
+        stale=stale,
+    )
+    unanswered = f"conntrack gives no answer: left to time out, remedy {does}"
+    yield {
+        **said("Say where conntrack gives no answer", unanswered),
+        "when": "looked.rc not in [0, 1]",
+    }
 
 
 def _open() -> Netlink:

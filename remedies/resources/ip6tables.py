@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from remedies.resources import xtables
+from collections.abc import Iterator
+
+from remedies.resources import xt_text, xtables
+from remedies.resources.shell import Undo
+from remedies.resources.tasks import Task
 
 
 def read(path: str) -> str | None:
@@ -33,3 +37,13 @@ def counters(path: str) -> dict[str, int]:
 def text(path: str, state: str | None) -> str:
     """Return the lines as iptables-save prints them; empty for None."""
     return xtables.text(path, state)
+
+
+def undo(path: str, before: str | None, after: str | None) -> Undo:
+    """Return the shell's way back, one transaction a store; raise InputError."""
+    return xt_text.undo("ip6tables", path, before, after)
+
+
+def tasks(path: str, before: str | None, after: str | None) -> Iterator[Task]:
+    """Yield a playbook's tasks; raise InputError."""
+    return xt_text.tasks("ip6tables", path, before, after)

@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from remedies.errors import Unreadable, WriteFailed
 from remedies.namespaces import netns
 from remedies.netfilter import libnftables
 from remedies.netlink import nft
-from remedies.resources import nf_tables
+from remedies.resources import nf_tables, shell
+from remedies.resources.tasks import Task, done, looked, printed
 from remedies.rules.nft_syntax import nft_text
 from remedies.rules.ours import nft_canonical, nft_split
-from remedies.rules.restore_script import nft_commands
+from remedies.rules.restore_script import nft_batch, nft_commands
 
 _PATIENCE = 5.0  # seconds one answer of the kernel's may take
+_NFT_PRINTED = 'nft -j -f - && exec nft -j -s list table "$1" "$2"'
+_HANDLES = """ | regex_replace(', "handle": [0-9]+', '')"""
 
 
 def read(path: str) -> str | None:
@@ -163,5 +167,28 @@ def counters(path: str) -> dict[str, int]:
 def text(path: str, state: str | None) -> str:
     """Return the table as ``nft -s list table`` prints it; empty for None."""
     nft_split(path)
-
     return nft_text(state)
+
+
+def undo(path: str, before: str | None, after: str | None) -> shell.Undo:
+    """Return the shell's way back, one transaction; raise InputError for what is not of ours."""
+    return shell.Undo(shell.fed("try nft -j -f -", nft_batch(path, before)), ("nft -j",))
+
+
+def tasks(path: str, before: str | None, after: str | None) -> Iterator[Task]:
+    """Yield a playbook's tasks; raise InputError."""
+    names = nft_split(path)
+    if after is None:
+        yield looked("Look for a table", ["nft", "list", "table", *names])
+        yield done("Remove a table", ["nft", "delete", "table", *names], "looked.rc == 0")
+        return
+    batch = nft_batch(path, after)
+    yield looked("Look at a table", ["nft", "-j", "-s", "list", "table", *names])
+    yield printed(_NFT_PRINTED, names, batch)
+    yield done(
+        "Write a table",
+        ["nft", "-j", "-f", "-"],
+        "looked.rc != 0 or printed.rc != 0 or "
+        f"(looked.stdout{_HANDLES}) != (printed.stdout{_HANDLES})",
+        stdin=batch,
+    )

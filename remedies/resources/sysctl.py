@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 
 from remedies.errors import InputError, NotPermitted, RemedyError, Unreadable, WriteFailed
+from remedies.resources import shell
+from remedies.resources.tasks import Task, done, looked
 
 PROC = "/proc/sys"
 """Where the tree is mounted. Tests point it elsewhere for kernels that no test machine has."""
@@ -119,3 +122,24 @@ def text(path: str, state: str | None) -> str:
     """Return the value as a line of sysctl.conf(5); empty for None."""
     file_of(path)
     return "" if state is None else f"{path} = {state}\n"
+
+
+def undo(path: str, before: str | None, after: str | None) -> shell.Undo:
+    """Return the shell's way back: none where the key was absent. Raises InputError."""
+    if before is None:
+        return shell.Undo("")
+    return shell.Undo(f"put {shell.word(file_of(path))} {shell.word(before)}\n")
+
+
+def tasks(path: str, before: str | None, after: str | None) -> Iterator[Task]:
+    """Yield a playbook's tasks; raise InputError for a key that is to be absent."""
+    file_of(path)
+    if after is None:
+        raise InputError(f"sysctl:{path}: a key of the kernel's cannot be removed")
+    yield looked("Look at a sysctl", ["sysctl", "-n", path], (0,))
+    yield done(
+        "Set a sysctl",
+        ["sysctl", "-q", "-w", f"{path}={after}"],
+        "looked.stdout.split() | join(' ') != wanted[0]",
+        wanted=_words(after),
+    )

@@ -121,7 +121,7 @@ def _script(folder: str, txn: str, changes: Sequence[Change]) -> str:
     end = f"""'"kind":"end","txn":"{txn}",.*"hash":"[0-9a-f]\\{{64\\}}"}}$'"""
     files = [path for change in changes if (path := _file_of(change))]
     gone = [_UNIT, _WANTED, *map(file.spare_of, (_UNIT, _WANTED, *files))]
-    folders = [part for made, base in file.MADE.items() for part in _below(made, base)]
+    folders = [part for made in file.MADE for part in file.made_with(made)]
     journal = f"{folder}/{stem}*{suffix}"
     head = _HEAD.format(
         txn=txn, service=SERVICE, functions=undofile.FUNCTIONS, journal=journal, end=end
@@ -132,15 +132,6 @@ def _script(folder: str, txn: str, changes: Sequence[Change]) -> str:
         folders=" ".join(file.ROOT + path for path in folders),
     )
     return head + undofile.steps(changes) + tail
-
-
-def _below(folder: str, base: str) -> list[str]:
-    """Return a folder that may be made for a file of ours and those it was made with."""
-    found = []
-    while folder != base:
-        found.append(folder)
-        folder = os.path.dirname(folder)
-    return found
 
 
 def _file_of(change: Change) -> str:
