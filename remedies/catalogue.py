@@ -29,6 +29,7 @@ class Condition(Protocol):
     TITLE: str
     SYMPTOM: str
     SEVERITY: Severity
+    CONTROLS: tuple[str, ...]
     NEEDS: tuple[type[Any], ...]
     PARAMS: Mapping[str, object]
 

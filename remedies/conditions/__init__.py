@@ -1,7 +1,9 @@
 """What can be wrong with a host. One file per condition; the id is the file's name with dashes.
 
 A condition is a module with ``TITLE``, ``SYMPTOM`` (what a person sees), ``SEVERITY`` (low, medium,
-high, critical), ``NEEDS`` (the fact types it asks for), ``PARAMS`` (name to default), and
+high, critical), ``CONTROLS`` (ids of NIST, CIS and DISA that it is evidence for:
+``report/controls.py`` says when), ``NEEDS`` (the fact types it asks for), ``PARAMS`` (name to
+default), and
 ``detect(facts, params) -> tuple[Finding, ...]``: pure, it imports the model and fact types and
 nothing that reads.
 ``facts.get`` raises Unreadable where a fact is unknown: let it pass, the engine turns it into

@@ -44,6 +44,12 @@ from remedies.values import replace
 TITLE = "docker-proxy answers from another address than it was asked on"
 SYMPTOM = "two containers of one network cannot use a published UDP port; everybody else can"
 SEVERITY: Severity = "high"
+CONTROLS = (
+    "NIST-800-53 CM-6",
+    "NIST-800-53 SI-2",
+    "CIS-Docker-1.6.0 2.16",
+    "STIG-Docker-Enterprise-2.x V-235791",
+)
 NEEDS = (*udp_reply_source.NEEDS, Docker)
 PARAMS: Mapping[str, object] = {}
 

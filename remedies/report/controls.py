@@ -1,4 +1,4 @@
-"""Which controls a condition speaks to.
+"""Which controls of NIST, CIS and DISA a condition speaks to.
 
 NIST SP 800-53 revision 5: CM-3 (configuration change control), CM-6 (configuration settings),
 SC-5 (denial-of-service protection), SC-7 (boundary protection), SI-2 (flaw remediation). CIS
@@ -17,31 +17,18 @@ finding does not say that it is off. For the other conditions none is claimed.
 
 from __future__ import annotations
 
+from remedies import catalogue
+
 _NIST = "NIST-800-53 "
-_FIREWALL = "CIS-Controls-8 4.4"
 
 CHANGE_CONTROL = f"{_NIST}CM-3"
 """What every transaction is evidence for."""
 
-_BY_CONDITION = {
-    "tcp-invalid-reset": (f"{_NIST}CM-6", f"{_NIST}SC-7", f"{_NIST}SI-2", _FIREWALL),
-    "tcp-invalid-stall": (f"{_NIST}CM-6", f"{_NIST}SC-7", _FIREWALL),
-    "notrack-breaks-nat": (f"{_NIST}CM-6", f"{_NIST}SC-7", _FIREWALL),
-    "idle-timeout": (f"{_NIST}CM-6", f"{_NIST}SC-5"),
-    "conntrack-pressure": (f"{_NIST}CM-6", f"{_NIST}SC-5"),
-    "udp-proxy-hairpin": (
-        f"{_NIST}CM-6",
-        f"{_NIST}SI-2",
-        "CIS-Docker-1.6.0 2.16",
-        "STIG-Docker-Enterprise-2.x V-235791",
-    ),
-}
-_OTHERS = (f"{_NIST}CM-6", f"{_NIST}SI-2")
-
 
 def controls(condition: str) -> tuple[str, ...]:
-    """Return the control ids of a condition."""
-    return _BY_CONDITION.get(condition, _OTHERS)
+    """Return the control ids of a condition, as its file has them; none for one unknown here."""
+    known = condition in catalogue.condition_ids()
+    return catalogue.condition(condition).CONTROLS if known else ()
 
 
 def nist(judged: tuple[str, ...]) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def _named(judgement: Judgement) -> Judgement:
     name = judgement.condition
     known = name in catalogue.condition_ids()
     title = catalogue.condition(name).TITLE if known else judgement.title
-    return replace(judgement, title=title, controls=controls(name) if known else ())
+    return replace(judgement, title=title, controls=controls(name))
 
 
 def _wrong(host: HostReport) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import NamedTuple
 
-from remedies.report.packet_path import Path, Stop, Walk
+from remedies.report.pictures.shapes import Path, Stop, Walk
 from remedies.report.record import Series
 
 _WIDTH = 360

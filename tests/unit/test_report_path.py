@@ -11,8 +11,8 @@ import report_samples as samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.report.packet_path import path
 from remedies.report.picture import path_svg, plot_svg
+from remedies.report.pictures import path
 from remedies.report.record import Judgement
 from remedies.values import replace
 

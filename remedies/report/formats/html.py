@@ -19,8 +19,9 @@ from remedies.outcomes import HOSTS, JUDGED, KEPT, QUIET
 from remedies.report.controls import CHANGE_CONTROL
 from remedies.report.markdown_escape import cut
 from remedies.report.matrix import came_out, matrix
-from remedies.report.packet_path import Walk, path
 from remedies.report.picture import path_svg, plot_svg
+from remedies.report.pictures import path
+from remedies.report.pictures.shapes import Walk
 from remedies.report.record import (
     SEVERITIES,
     Deed,
