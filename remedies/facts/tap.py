@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Optional
 from remedies.facts import Asking, Unwatched, Watch
 from remedies.netlink.flow import Flow
 from remedies.tap.listener import Listener
-from remedies.tap.lookups import Questions, owner
+from remedies.tap.lookups import Questions
 from remedies.tap.origin import FORWARDED
 from remedies.tap.packets import REFUSED, RESET
+from remedies.tap.whose import whose
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ class _TapListener:
             flow = self._questions.flow("tcp", incoming)
             entry.untracked = flow is None and self._questions.open and not heard.acknowledges
             if flow is not None and flow.nat:
-                end = owner(flow, incoming)
+                judged = whose(heard.way, flow, local, answers=entry.answers)
                 # Without an end elsewhere the reset speaks for who got the segment, as it should.
-                flow = None if end is None or end in local else flow
+                flow = None if judged.whose in ("own", "here") else flow
         elif heard.event == REFUSED and heard.protocol == "udp":
             flow = self._questions.other_request(heard.way, local)
         entry.flow = flow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Optional
 
 from remedies import catalogue
 from remedies.facts import Facts
@@ -118,9 +119,7 @@ def _choose(
     used = False
     for name in _in_order(finding, rule, held):
         terms = terms_for(policy, facts, {}, name)
-        accepted = unseen.accepts(policy, finding.condition, name)
-        spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
-        reason = unseen.could_harm(finding, name, rule.fixes) if spare else None
+        spare, reason = _harm(policy, finding, name, rule, held)
         if reason is not None:
             draft.kept.add(name)  # what is in force for another finding stays
         else:
@@ -133,6 +132,15 @@ def _choose(
             break
     stands_in = used and not rule.every
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
+
+
+def _harm(
+    policy: Policy, finding: Finding, name: str, rule: Rule, held: Mapping[str, Held]
+) -> tuple[bool, Optional[str]]:
+    """Return whether a fix must spare everybody for this finding, and why it could not."""
+    accepted = unseen.accepts(policy, finding.condition, name)
+    spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
+    return spare, unseen.could_harm(finding, name, rule.fixes) if spare else None
 
 
 def _accepted(policy: Policy, change: Change, scanned: Scan) -> Change:
@@ -171,9 +179,7 @@ def _advise(
     for name in _in_order(finding, rule, held):
         terms = terms_for(policy, facts, {}, name)
         fix = catalogue.fix(name)
-        accepted = unseen.accepts(policy, finding.condition, name)
-        spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
-        reason = unseen.could_harm(finding, name, rule.fixes) if spare else None
+        _, reason = _harm(policy, finding, name, rule, held)
         reason = reason or draft.refusal(name, finding, terms)
         if reason is not None:
             draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))

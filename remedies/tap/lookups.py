@@ -29,19 +29,6 @@ _BETWEEN_WALKS = 0.2
 """Seconds between two walks of the flow table: what comes between waits for its repetition."""
 
 
-def owner(flow: Flow, incoming: Tuple) -> Optional[str]:
-    """Return whose packet ``incoming`` was: the end of ``flow`` that NAT would have sent it to.
-
-    None where NAT changes nothing about it, so that it was for who got it.
-    """
-    if flow.reply == incoming:
-        end = flow.original.source, flow.original.source_port
-    else:
-        end = flow.reply.source, flow.reply.source_port
-    same = end == (incoming.destination, incoming.destination_port)
-    return None if same or not flow.nat else end[0]
-
-
 class Questions:
     """Exact look-ups in conntrack and among sockets, each over a netlink socket opened when needed.
 

@@ -15,7 +15,7 @@ from remedies.facts.services import PROXY
 from remedies.netlink.flow import Flow, Tuple
 from remedies.printable import at
 from remedies.rules.rule import PacketRule
-from remedies.tap.lookups import owner
+from remedies.tap.whose import whose
 from remedies.trace.event import Meaning
 
 
@@ -37,24 +37,24 @@ def reset(
     reasons_complete: bool,
     answers: Optional[bool] = None,
 ) -> Meaning:
-    """Judge a reset that left ``way``; ``flow`` runs the segment that provoked it.
-
-    The reset answers for a flow that it has no part in where NAT would have sent the segment on:
-    to an end elsewhere, or to a local one while the kernel itself says NO_SOCKET. Where the
-    kernel gives reasons for all its resets and gave none for this one, or where the packet itself
-    shows that it is no answer of TCP's (``answers``), a firewall's REJECT sent it, which is
-    somebody's will and no fault.
-    """
+    """Say what a reset means that left ``way``; :func:`remedies.tap.whose.whose` judges it."""
+    judged = whose(
+        way, flow, local, answers=answers, reason=reason, reasons_complete=reasons_complete
+    )
     target = f"reset sent to {at(way.destination, way.destination_port)}"
-    end = None if flow is None else owner(flow, way.turned)
-    if end is None:
+    if judged.end is None:
         return Meaning(f"{target} from {at(way.source, way.source_port)}")
-    text = f"{target} for a flow that NAT owns for {end}"
-    if (reason is None and reasons_complete) or (answers is False and end not in local):
-        return Meaning(f"{text}; the kernel's TCP did not send it: a firewall's REJECT does that")
-    if end in local and reason != "NO_SOCKET":
-        return Meaning(f"{text}, which is here: its own program may have sent it")
-    return Meaning(text, "tcp-invalid-reset")
+    text = f"{target} for a flow that NAT owns for {judged.end}"
+    if judged.whose == "nat":
+        return Meaning(text, "tcp-invalid-reset")
+    return Meaning(f"{text}{_NO_PROOF[judged.whose]}")
+
+
+_NO_PROOF = {
+    "rejected": "; the kernel's TCP did not send it: a firewall's REJECT does that",
+    "unsure": "; nothing here tells whether the kernel's TCP or a firewall's REJECT sent it",
+    "here": ", which is here: its own program may have sent it",
+}
 
 
 def refused(

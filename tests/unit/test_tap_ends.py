@@ -9,8 +9,8 @@ import pytest
 
 from remedies.facts.tap import _TapListener
 from remedies.netlink.flow import Flow, Tuple
-from remedies.tap.lookups import owner
 from remedies.tap.packets import RESET
+from remedies.tap.whose import owner
 
 CLIENT, HOST, SERVER = "10.0.0.2", "192.0.2.1", "198.51.100.9"
 BACK = Tuple(SERVER, 443, HOST, 40000)
@@ -31,6 +31,7 @@ def heard(local: set[str], flow: Optional[Flow]) -> SimpleNamespace:
     tap._tap = SimpleNamespace(origin=SimpleNamespace(local=lambda: frozenset(local)))  # type: ignore[assignment]
     tap._questions = SimpleNamespace(flow=lambda *_: flow, open=True)  # type: ignore[assignment]
     entry = SimpleNamespace(
+        answers=True,
         heard=SimpleNamespace(event=RESET, way=ANSWER.turned, acknowledges=False, protocol="tcp"),
         flow=None, untracked=None,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from remedies.facts.pairs import Proof
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
-from remedies.tap.lookups import owner
+from remedies.tap.whose import owner
 from remedies.trace import explain, reasons
 from remedies.trace.rate_limit import Pace
 from remedies.values import replace
@@ -47,14 +47,15 @@ def test_the_owner_is_the_end_that_nat_would_have_sent_the_segment_to(
 
 
 @pytest.mark.parametrize("flow", [MASQUERADED, PUBLISHED])
-@pytest.mark.parametrize(("reason", "complete"), [("NO_SOCKET", True), (None, False)])
+@pytest.mark.parametrize(("reason", "answers"), [("NO_SOCKET", None), (None, True)])
 def test_a_reset_for_a_flow_that_nat_owns_is_proof(
-    flow: Flow, reason: str | None, complete: bool
+    flow: Flow, reason: str | None, answers: bool | None
 ) -> None:
     way = (
         Tuple(UPLINK, 6000, SERVER, 443) if flow is MASQUERADED else Tuple(UPLINK, 80, SERVER, 7000)
     )
-    says = explain.reset(way, flow, LOCAL, reason, reasons_complete=complete)
+    complete = reason is not None
+    says = explain.reset(way, flow, LOCAL, reason, reasons_complete=complete, answers=answers)
     assert says.condition == "tcp-invalid-reset"
     assert says.text.startswith(
         f"reset sent to {SERVER}:{way.destination_port} for a flow that NAT owns for {CONTAINER}"
