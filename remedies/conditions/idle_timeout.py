@@ -41,7 +41,7 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity
 from remedies.printable import at, both_ends
-from remedies.rules.overlap import EPHEMERAL
+from remedies.rules.invalid_packet import EPHEMERAL
 
 TITLE = "conntrack forgets idle TCP connections, and the host resets them"
 SYMPTOM = "connections that are idle for a while are dead when they are used again"

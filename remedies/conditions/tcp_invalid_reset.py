@@ -5,6 +5,8 @@ What it detects
     from reaching the host's own TCP. ``exposed``: NAT is in use, ``nf_conntrack_tcp_be_liberal``
     is 0, and no effective INVALID drop stands on the hooks that such a segment takes (input where
     sources are rewritten or ports redirected, forward where destinations are), for each family.
+    A drop counts if no earlier rule of its chain accepts some of these segments (one service's own
+    port aside), and on forward a rule that keeps clients' resets from containers does as much.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
     counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are
@@ -265,10 +267,16 @@ def _partly(netfilter: Netfilter) -> str:
     by: dict[str, Ways] = {}
     for rule in netfilter.drops:
         by.setdefault(rule.owner or rule.place, set()).update(_kept_by(rule))
+    told_open = "".join(
+        f"; '{rule.text}' ({rule.place}) accepts such segments first, on {_ways(ways)}"
+        for rule in netfilter.lets_by
+        for ways in (_kept_by(rule) & open_ways,)
+        if ways
+    )
     if not by or not open_ways:
-        return ""
+        return told_open
     told = "; ".join(f"{who} drops INVALID on {_ways(ways)} only" for who, ways in by.items())
-    return f"; {told}; open: {_ways(open_ways)}"
+    return f"; {told}; open: {_ways(open_ways)}{told_open}"
 
 
 def _message(

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.netfilter import walk
-from remedies.netfilter.invalid import effective
+from remedies.netfilter.invalid import effective, resets_dropped
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
-from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, NatAction, PacketRule
+from remedies.rules.invalid_packet import NatLinks, links_of, resets_of
+from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
 
+_FOLLOWED = 3_000
+"""Rules met on the ways to NAT; past that, which links it serves is not asked."""
 _SOURCE_KINDS = {"snat", "masquerade", "redirect"}
 
 
@@ -43,14 +46,16 @@ class Netfilter:
     nat: tuple[str, ...] = ()
     """Where addresses are rewritten, one line per base chain that holds or reaches a NAT rule."""
     nat_uses: tuple[NatUse, ...] = ()
-    """What foreign rules that can see TCP do. Reading a base chain ends once ``dnat`` and one of
-    the others have been seen for its family."""
+    """What foreign rules that can see TCP do. Reading a large base chain ends once ``dnat`` and one
+    of the others have been seen for its family."""
     conntrack_used: bool = False
     """Something other than us makes this namespace track connections."""
     drops: tuple[PacketRule, ...] = ()
     """INVALID drops, ours and foreign; only effective ones (see ``netfilter.invalid``). One that
     stands in prerouting comes for input and for forward; one on output keeps in the host's own
     reset, which is all that a drop on input is for."""
+    lets_by: tuple[PacketRule, ...] = ()
+    """Rules that accept some INVALID segments before another drops the rest."""
     notracks: tuple[PacketRule, ...] = ()
     redirects: tuple[Redirect, ...] = ()
     """Ours that are in force."""
@@ -99,11 +104,17 @@ def read(asking: Asking) -> Netfilter:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
     stores, unread = open_stores(asking.deadline())
     reading = _HookAnswers(unread=unread, unread_notracks=list(unread))
-    for store in stores:
-        # Ours first: beside a program that writes all the time, there may be no time for the rest.
-        for base in sorted(store.bases(), key=lambda base: not walk.ours(base.table, base.chain)):
-            if base.rules or not base.accepts:
-                reading.base(store, base)
+    bases = [
+        (store, base)
+        for store in stores
+        for base in store.bases()
+        if base.rules or not base.accepts
+    ]
+    # NAT first, of every store: which packets a drop has to cover hangs on the links that NAT
+    # serves. Then ours: beside a program that writes all the time, there may be no time for more.
+    bases.sort(key=lambda at: (at[1].type != "nat", not walk.ours(at[1].table, at[1].chain)))
+    for store, base in bases:
+        reading.base(store, base)
     backends = {
         store.backend(family, table)
         for store in stores
@@ -118,6 +129,7 @@ def read(asking: Asking) -> Netfilter:
         nat_unread=tuple(reading.nat_unread),
         conntrack_used=bool(reading.nat) or _tracks(stores, reading),
         drops=tuple(reading.drops),
+        lets_by=tuple(reading.lets_by),
         notracks=tuple(reading.notracks),
         redirects=_redirects(stores, reading),
         unread=tuple(reading.unread),
@@ -150,6 +162,11 @@ class _HookAnswers:
     uses: dict[NatUse, None] = field(default_factory=dict)
     nat_unread: dict[str, None] = field(default_factory=dict)
     drops: list[PacketRule] = field(default_factory=list)
+    lets_by: list[PacketRule] = field(default_factory=list)
+    rewrites: list[PacketRule] = field(default_factory=list)
+    """NAT rules by their whole match."""
+    blind: bool = False
+    """Not all of them could be followed."""
     notracks: list[PacketRule] = field(default_factory=list)
 
     def base(self, store: RuleStore, base: Base) -> None:
@@ -159,28 +176,51 @@ class _HookAnswers:
         elif base.priority < CONNTRACK_PRIORITY:
             if base.hook in ("prerouting", "output"):
                 self._notracks(store, base)
+            if base.hook == "prerouting":
+                self._drops(store, base)
         elif base.hook in ("prerouting", "input", "forward", "output"):
             self._drops(store, base)
 
     def _nat(self, store: RuleStore, base: Base) -> None:
         place = f"{base.backend} {base.family} {base.table} {base.chain}"
         try:
+            if not any(True for _ in walk.reachable(store, base, walk.NAT_WORDS)):
+                return
+            if self._followed(store, base, place):
+                return
             for chain, raw in walk.reachable(store, base, walk.NAT_WORDS):
                 if walk.ours(base.table, chain):
                     continue
                 for step in store.decode(base.family, base.table, raw):
-                    action = next((nat for nat in NAT_ACTIONS if nat == step.action), None)
-                    if action is None:
-                        continue
-                    if not self.nat or self.nat[-1] != place:
-                        self.nat.append(place)
-                    if not step.match.protocols or "tcp" in step.match.protocols:
-                        self.uses[NatUse(base.family, action)] = None
+                    self._use(base, place, step.action, step.match)
                 if self.nat and self.nat[-1] == place and self._answered(base.family):
                     return
         except Unreadable as error:
             self.unread.append(f"{place}: {error}")
             self.nat_unread[base.family] = None
+            self.blind = True
+
+    def _followed(self, store: RuleStore, base: Base, place: str) -> bool:
+        """Follow every way to a NAT rule; False where there are too many."""
+        try:
+            rules = walk.collect(store, base, NAT_ACTIONS, _FOLLOWED)
+        except Unreadable:
+            self.blind = True
+            return False
+        for rule in rules:
+            if not walk.ours(base.table, rule.chain):
+                self.rewrites.append(rule)
+                self._use(base, place, rule.action, rule.match)
+        return True
+
+    def _use(self, base: Base, place: str, word: str, match: Match) -> None:
+        action = next((nat for nat in NAT_ACTIONS if nat == word), None)
+        if action is None:
+            return
+        if not self.nat or self.nat[-1] != place:
+            self.nat.append(place)
+        if not match.protocols or "tcp" in match.protocols:
+            self.uses[NatUse(base.family, action)] = None
 
     def _answered(self, family: str) -> bool:
         seen = {use.action for use in self.uses if use.family == family}
@@ -196,12 +236,46 @@ class _HookAnswers:
             )
 
     def _drops(self, store: RuleStore, base: Base) -> None:
+        served = [
+            rule
+            for rule in self.rewrites
+            if "inet" in (rule.family, base.family) or rule.family == base.family
+        ]
+        links = NatLinks() if self.blind else links_of(served, base.hook)
+        hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
         try:
-            for rule in effective(store, base):
-                hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
-                self.drops.extend(replace(rule, hook=hook) for hook in hooks)
+            if base.priority > CONNTRACK_PRIORITY:
+                answer = effective(store, base, links)
+                self.drops.extend(replace(rule, hook=h) for rule in answer.drops for h in hooks)
+                self.lets_by.extend(replace(rule, hook=h) for rule in answer.lets_by for h in hooks)
+            if base.hook in ("prerouting", "forward"):
+                self._resets(store, base, served)
         except Unreadable as error:
             self.unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+
+    def _resets(self, store: RuleStore, base: Base, served: list[PacketRule]) -> None:
+        """Note what keeps clients' resets from containers, which is as good as a drop on forward.
+
+        Raises Unreadable.
+        """
+        families = ("ip", "ip6") if base.family == "inet" else (base.family,)
+        known = {f for rule in self.drops if rule.hook == "forward" for f in _both(rule.family)}
+        found = []
+        for family in families:
+            if family in known:
+                continue
+            own = [rule for rule in served if family in _both(rule.family)]
+            resets = resets_of(() if self.blind else own)
+            rule = resets_dropped(store, base, family, resets)
+            if rule is not None:
+                found.append(replace(rule, hook="forward", family=family))
+        if len(found) == 2 and found[0].text == found[1].text:
+            found = [replace(found[0], family="inet")]
+        self.drops.extend(found)
+
+
+def _both(family: str) -> tuple[str, ...]:
+    return ("ip", "ip6") if family == "inet" else (family,)
 
 
 def _tracks(stores: list[RuleStore], reading: _HookAnswers) -> bool:

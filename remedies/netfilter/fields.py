@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from remedies.rules.decoded import ADDRESS_BITS, STATES, MatchTerms, states_of
+from remedies.rules.invalid_packet import flags_test, mark_test
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
 from remedies.values import dataclass
@@ -64,6 +65,8 @@ def payload_field(
             return Field("source" if offset == 8 else "destination", length, family="ip6")
     elif base == 2 and offset in (0, 2) and length == 2:
         return Field("sport" if offset == 0 else "dport", 2)
+    if (base, offset, length) == (2, 13, 1) and known and known.protocols == ("tcp",):
+        return Field("tcp flags", 1)
     return Field(f"payload {base},{offset},{length}", length)
 
 
@@ -88,6 +91,13 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         _addresses(terms, field, keys, negate=negate)
     elif name == "state":
         _states(terms, field, keys, negate=negate)
+    elif name == "tcp flags" and len(keys) == 1 and keys[0][0] == keys[0][1]:
+        mask = field.mask[0] if field.mask else 0xFF
+        terms.unknown(flags_test(mask, keys[0][0][0], negate=negate))
+    elif name == "meta mark" and len(keys) == 1 and keys[0][0] == keys[0][1]:
+        mask = int.from_bytes(field.mask, sys.byteorder) if field.mask else 0xFFFFFFFF
+        value = int.from_bytes(keys[0][0][:4], sys.byteorder)
+        terms.unknown(mark_test(mask, value, negate=negate))
     elif field.mask:
         terms.unknown(f"bits of {name}")
     elif name in ("sport", "dport"):

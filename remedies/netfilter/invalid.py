@@ -1,31 +1,31 @@
 """Which base chains really drop TCP packets that conntrack calls INVALID.
 
 One generic packet is led through a base chain: TCP, state invalid, from no particular address, by
-any interface but ``lo``. On output it is the reset with which the host answers an INVALID segment,
+the links that NAT serves. On output it is the reset with which the host answers an INVALID segment,
 which is INVALID itself. A rule concerns it when the rule's whole match covers it; the first such
-rule with a verdict decides. Rules that concern only some such packets (one port, one subnet) are
-passed by, so a drop counts although ports have been accepted before it.
-
-A chain that drops whatever it has not accepted (a last rule without a match, or a policy) counts
-too, if nothing before it could accept an INVALID segment for an arbitrary port: that host sends no
-reset either.
+rule with a verdict decides. A drop, or the policy of a chain that accepts only what it knows,
+counts if nothing before it accepts some such packets: by link, source, flags, a range of ports that
+NAT hands out, or in a chain that is jumped to. An accept of services' own ports lets none by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 from remedies.netfilter.ownership import owner
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours
 from remedies.rules.decoded import Step
+from remedies.rules.invalid_packet import NatLinks, left_open, one_service
 from remedies.rules.matching import conjoin, covers
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
 from remedies.values import dataclass, replace
 
-_DEPTH = 16
 _PARTIAL = 512
+_TAKING = ("accept", "reset", "queue")
+_ANY_LINK = NatLinks()
 _EVERYONE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
 
 
@@ -47,11 +47,11 @@ class _Chains:
     The narrow ones are kept aside while they are few.
     """
 
-    def __init__(self, store: RuleStore, base: Base) -> None:
-        self._store, self._base = store, base
+    def __init__(self, store: RuleStore, base: Base, *, whole: bool = False) -> None:
+        self._store, self._base, self._whole = store, base, whole
         self._read: dict[str, list[bytes]] = {}
         self._rest: dict[str, Iterator[bytes]] = {}
-        self.partial: list[bytes] = []
+        self.partial: list[tuple[str, bytes]] = []
         self.too_many = False
 
     def rules(self, chain: str) -> Iterator[bytes]:
@@ -61,11 +61,11 @@ class _Chains:
         rest = self._rest.setdefault(chain, self._store.raw(base.family, base.table, chain))
         yield from kept
         for raw in rest:
-            if ours(base.table, chain) or not self._store.narrow(base.family, raw):
+            if self._whole or ours(base.table, chain) or not self._store.narrow(base.family, raw):
                 kept.append(raw)
                 yield raw
             elif len(self.partial) < _PARTIAL:
-                self.partial.append(raw)
+                self.partial.append((chain, raw))
             else:
                 self.too_many = True
 
@@ -78,25 +78,33 @@ class _Trial:
     base: Base
     chains: _Chains
     packet: Match
-    leaks: bool = False
+    reset: bool = False
+    """The packet is the reset that answers such a segment."""
+    leak: Optional[PacketRule] = None
+    """The first rule that accepts some of the packets."""
+    denied: bool = False
+    """A drop of all of them has been met."""
+    looked: int = 0
 
     def chain(self, path: tuple[str, ...]) -> Optional[PacketRule | str]:
         """Return the rule that drops the packet, ``"stop"``, or None: back to the caller."""
         base = self.base
-        for raw in self.chains.rules(path[-1]):
+        rules = self.chains.rules(path[-1])
+        for raw in rules:
             for step in self.store.decode(base.family, base.table, raw):
-                if ours(base.table, path[-1]):
-                    # What our rule says beyond this (the flags of a reset) holds for the packet.
-                    step = replace(step, match=replace(step.match, unmodelled=()))
-                if not covers(step.match, self.packet):
-                    self.leaks = self.leaks or self.lets_by(step)
+                match = left_open(step.match, self.reset)
+                if match is None:
+                    continue
+                if not covers(match, self.packet):
+                    self.lets_by(path[-1], step, self.packet, len(path))
                     continue
                 # An ICMP error keeps the segment from every socket, too; a reset is the fault.
                 if step.verdict in ("drop", "reject"):
                     return self.dropped(path, step)
-                if step.verdict in ("accept", "reset", "queue"):
+                if step.verdict in _TAKING:
+                    self.takes_before_a_drop(path, step, rules)
                     return "stop"
-                if step.verdict in ("jump", "goto") and len(path) < _DEPTH:
+                if step.verdict in ("jump", "goto") and len(path) < JUMP_DEPTH:
                     end = self.chain((*path, step.chain))
                     if end is not None:
                         return end
@@ -104,31 +112,69 @@ class _Trial:
                     return None
         return None
 
-    def lets_by(self, step: Step) -> bool:
-        """Tell whether a rule may accept an INVALID segment for an arbitrary port."""
-        if step.verdict not in ("accept", "jump", "goto", "queue", "reset", "return"):
-            return False
-        met = conjoin(step.match, self.packet)
-        return met is not None and not met.destination_ports
+    def takes_before_a_drop(self, path: tuple[str, ...], step: Step, rest: Iterator[bytes]) -> None:
+        """Note a rule that accepts every such packet where a later one would drop it."""
+        base = self.base
+        self.denied = not base.accepts or any(
+            later.verdict == "drop" and covers(later.match, self.packet)
+            for raw in itertools.islice(rest, _PARTIAL)
+            for later in self.store.decode(base.family, base.table, raw)
+        )
+        self.lets_by(path[-1], step, self.packet, len(path))
+
+    def lets_by(self, chain: str, step: Step, packet: Match, depth: int) -> None:
+        """Note the first rule that accepts such packets, for ports that NAT hands out."""
+        if self.leak is not None or step.verdict not in (*_TAKING, "jump", "goto", "return"):
+            return
+        match = left_open(step.match, self.reset)
+        met = None if match is None else conjoin(match, packet)
+        # A reset goes to one service: what accepts that is not about another one.
+        if met is None or (one_service(met) and not one_service(packet)):
+            return
+        if step.verdict in _TAKING or (step.verdict == "return" and depth == 1):
+            base = self.base
+            text = self.store.text(base.family, base.table, chain, step)
+            self.leak = self.rule((chain,), text, step, "accepts-invalid")
+        elif step.chain and depth < JUMP_DEPTH:
+            self.inside(step.chain, met, depth + 1)
+
+    def inside(self, chain: str, packet: Match, depth: int) -> None:
+        """Look for what accepts some of the packets that a jump leads into a chain."""
+        base = self.base
+        for raw in self.store.raw(base.family, base.table, chain):
+            self.looked += 1
+            if self.looked > _PARTIAL:
+                return
+            for step in self.store.decode(base.family, base.table, raw):
+                self.lets_by(chain, step, packet, depth)
+                match = left_open(step.match, self.reset)
+                ends = step.verdict in (*_TAKING, "drop", "reject", "return", "goto")
+                if ends and match is not None and covers(match, packet):
+                    return
 
     def dropped(self, path: tuple[str, ...], step: Step) -> PacketRule | str:
-        if step.match.states or not self.everything_leaks():
+        self.denied = True
+        if not self.leaks(bool(step.match.states)):
             text = self.store.text(self.base.family, self.base.table, path[-1], step)
             return self.rule(path, text, step)
         return "stop"
 
-    def everything_leaks(self) -> bool:
-        """Tell whether a default deny is reached by fewer than all: judged only when needed."""
-        base = self.base
-        self.leaks = self.leaks or self.chains.too_many
-        for raw in self.chains.partial:
-            if self.leaks:
-                break
-            for step in self.store.decode(base.family, base.table, raw):
-                self.leaks = self.leaks or self.lets_by(step)
-        return self.leaks
+    def leaks(self, by_state: bool) -> bool:
+        """Tell whether earlier rules accept some: narrow ones are judged only when needed.
 
-    def rule(self, path: tuple[str, ...], text: str, step: Step) -> PacketRule:
+        A drop by state counts, a default deny does not, behind more of them than are looked at.
+        """
+        base = self.base
+        for chain, raw in self.chains.partial:
+            for step in self.store.decode(base.family, base.table, raw):
+                self.lets_by(chain, step, self.packet, 2)
+        return self.leak is not None or (
+            not by_state and (self.chains.too_many or self.looked > _PARTIAL)
+        )
+
+    def rule(
+        self, path: tuple[str, ...], text: str, step: Step, action: str = "drop-invalid"
+    ) -> PacketRule:
         base = self.base
         family = "ip6" if ":" in self.packet.sources[0] else "ip"
         return PacketRule(
@@ -137,33 +183,69 @@ class _Trial:
             table=base.table,
             chain=path[-1],
             hook=base.hook,
-            action="drop-invalid",
+            action=action,
             text=text,
             match=step.match,
             owner=owner(self.store, base, path, step),
         )
 
 
-def _trial(store: RuleStore, base: Base, chains: _Chains, family: str) -> Optional[PacketRule]:
-    trial = _Trial(store, base, chains, generic(family, base.hook))
+def _trial(trial: _Trial) -> Optional[PacketRule]:
+    base = trial.base
     end = trial.chain((base.chain,))
     if isinstance(end, PacketRule):
         return end
-    if end is None and not base.accepts and not trial.everything_leaks():
+    trial.denied = trial.denied or not base.accepts
+    if end is None and not base.accepts and not trial.leaks(False):
         return trial.rule((base.chain,), "policy drop", Step(Match()))
     return None
 
 
-def effective(store: RuleStore, base: Base) -> tuple[PacketRule, ...]:
-    """Return the rule (or policy) of ``base`` that drops INVALID TCP, one for each IP version.
+@dataclass(frozen=True)
+class InvalidDrops:
+    """What a base chain does with such packets."""
 
-    One rule of an ``inet`` table that drops both versions comes once. Raises Unreadable.
-    """
+    drops: tuple[PacketRule, ...] = ()
+    """The rule (or policy) that drops them all; one for each IP version, or for both."""
+    lets_by: tuple[PacketRule, ...] = ()
+    """The first rule that accepts some of those that a later one drops."""
+
+
+def effective(store: RuleStore, base: Base, links: NatLinks = _ANY_LINK) -> InvalidDrops:
+    """Return what ``base`` does with INVALID TCP of these links. Raises Unreadable."""
     if base.accepts and not base.rules:
-        return ()
+        return InvalidDrops()
     families = ("ip", "ip6") if base.family == "inet" else (base.family,)
     chains = _Chains(store, base)
-    found = [rule for rule in (_trial(store, base, chains, f) for f in families) if rule]
+    reset = base.hook == "output"
+    trials = [
+        _Trial(store, base, chains, links.narrow(generic(family, base.hook)), reset)
+        for family in families
+    ]
+    found = [rule for rule in map(_trial, trials) if rule]
+    leaks = tuple(dict.fromkeys(trial.leak for trial in trials if trial.leak and trial.denied))
     if len(found) == 2 and found[0].text == found[1].text and found[0].chain == found[1].chain:
-        return (replace(found[0], family="inet"),)
-    return tuple(found)
+        return InvalidDrops((replace(found[0], family="inet"),), leaks)
+    return InvalidDrops(tuple(found), () if len(found) == len(trials) else leaks)
+
+
+def resets_dropped(
+    store: RuleStore, base: Base, family: str, resets: Sequence[Match]
+) -> Optional[PacketRule]:
+    """Return a rule of ``base`` that drops these resets, where each of them is dropped.
+
+    They answer what was forwarded with a container's own address. Raises Unreadable.
+    """
+    chains = _Chains(store, base, whole=True)
+    found = None
+    for packet in resets:
+        states = () if base.priority < CONNTRACK_PRIORITY else ("invalid",)
+        narrow = conjoin(replace(packet, states=states), Match(sources=(_EVERYONE[family],)))
+        if narrow is None:
+            continue
+        if base.hook == "prerouting":  # where it will leave is not known yet
+            narrow = replace(narrow, out_interfaces=(), not_out_interfaces=())
+        found = _trial(_Trial(store, base, chains, narrow, reset=True))
+        if found is None:
+            return None
+    return found

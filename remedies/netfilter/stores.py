@@ -32,6 +32,8 @@ _PROTOCOL = {
     family: b"\x08\0\2\0\0\0\0\1" + b"\x08\0\3\0\0\0\0" + at + b"\x08\0\4\0\0\0\0\1"
     for family, at in (("ip", b"\x09"), ("ip6", b"\x06"))
 }
+_TCP_FLAGS = b"\x08\0\2\0\0\0\0\2" + b"\x08\0\3\0\0\0\0\x0d" + b"\x08\0\4\0\0\0\0\1"
+"""The same of the byte with TCP's flags: RFC 9293."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class NfTables:
         return tuple(dict.fromkeys(step.chain for step in steps if step.chain))
 
     def narrow(self, family: str, rule: bytes) -> bool:
-        """Tell that a rule looks at header fields other than the protocol.
+        """Tell that a rule looks at header fields other than the protocol and TCP's flags.
 
         ``ip protocol tcp`` looks at a header and still means every packet; iptables-nft 1.8.11
         writes ``-p tcp`` so, older ones as ``meta l4proto tcp``.
@@ -178,7 +180,8 @@ class NfTables:
         if not looks:
             return False
         protocols = _PROTOCOL.values() if family == "inet" else (_PROTOCOL[family],)
-        return looks > sum(rule.count(protocol) for protocol in protocols)
+        wide = (*protocols, _TCP_FLAGS)
+        return looks > sum(rule.count(each) for each in wide)
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what a raw rule means, its sets read."""

@@ -109,6 +109,7 @@ class _ChainWalk:
     store: RuleStore
     base: Base
     actions: tuple[str, ...]
+    most: int = _PATHS
     found: list[PacketRule] = field(default_factory=list)
     visits: int = 0
     cache: dict[str, list[Step]] = field(default_factory=dict)
@@ -124,10 +125,10 @@ class _ChainWalk:
     def chain(self, path: tuple[str, ...], reach: Match, after: tuple[Match, ...]) -> None:
         for step in self.steps(path[-1]):
             self.visits += 1
-            if self.visits > _PATHS:
+            if self.visits > self.most:
                 raise Unreadable(
                     f"{self.base.backend} {self.base.family} {self.base.table}: "
-                    f"more than {_PATHS} ways through its chains"
+                    f"more than {self.most} ways through its chains"
                 )
             met = conjoin(reach, step.match)
             if met is None or _without(self.base.hook, step.match):
@@ -162,12 +163,14 @@ class _ChainWalk:
         )
 
 
-def collect(store: RuleStore, base: Base, actions: tuple[str, ...]) -> tuple[PacketRule, ...]:
+def collect(
+    store: RuleStore, base: Base, actions: tuple[str, ...], most: int = _PATHS
+) -> tuple[PacketRule, ...]:
     """Return every rule with one of ``actions`` that packets at ``base`` can reach.
 
     A rule that two ways lead to comes once for each. Raises Unreadable where a chain cannot be
-    decoded or holds too many ways.
+    decoded, or where more than ``most`` rules would be met on the ways through the chains.
     """
-    walk = _ChainWalk(store, base, actions)
+    walk = _ChainWalk(store, base, actions, most)
     walk.chain((base.chain,), Match(), ())
     return tuple(walk.found)

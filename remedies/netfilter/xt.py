@@ -13,6 +13,7 @@ import struct
 
 from remedies.errors import Unreadable
 from remedies.rules.decoded import MatchTerms, states_of
+from remedies.rules.invalid_packet import flags_test, mark_test
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h
@@ -51,14 +52,19 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
         inverted = info[11] if name == "tcp" else info[8]
         terms.ports("source", [(first, last)], negate=bool(inverted & 1))
         terms.ports("destination", [(to_first, to_last)], negate=bool(inverted & 2))
-        if name == "tcp" and (info[8] or info[9]):  # option, flg_mask
-            terms.unknown("tcp flags or option")
+        if name == "tcp" and info[9]:  # flg_mask, flg_cmp; XT_TCP_INV_FLAGS is 4
+            terms.unknown(flags_test(info[9], info[10], negate=bool(inverted & 4)))
+        if name == "tcp" and info[8]:
+            terms.unknown("tcp option")
     elif name == "multiport" and revision == 1:
         _multiport(terms, info)
     elif name == "conntrack" and revision in (1, 2, 3):
         _conntrack(terms, revision, info)
     elif name == "state":
         terms.states(states_of(struct.unpack_from("=I", info)[0], _UNTRACKED))
+    elif name == "mark" and revision == 1:  # struct xt_mark_mtinfo1
+        value, mask = struct.unpack_from("=2I", info)
+        terms.unknown(mark_test(mask, value, negate=bool(info[8])))
     elif name == "addrtype":
         _addrtype(terms, revision, info)
     elif name == "iprange" and revision == 1:

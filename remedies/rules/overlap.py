@@ -14,15 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.netlink.links import Links
+from remedies.rules.invalid_packet import EPHEMERAL, target
 from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.rules.prefixes import contains, meet
 from remedies.rules.rule import Match, PacketRule, PortRange
 from remedies.values import dataclass, replace
 
-EPHEMERAL: PortRange = (32768, 65535)
-"""Where clients' own ports and those that NAT picks lie by default
-(net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
-
+_CHOICES = ("numgen", "statistic")
+"""Conditions that draw lots, without a look at the packet: some of the packets meet them."""
 _ANSWERS = ("no", "maybe", "yes")
 
 
@@ -73,9 +72,9 @@ def _judge(one: Match, other: Match, what: str, after: tuple[Match, ...] = ()) -
         return Overlap("no", "one is about a service's source port, the other its destination port")
     if any(covers(earlier, met) for earlier in after):
         return Overlap("no", "an earlier rule takes those packets")
-    unknown = met.unmodelled
+    unknown = tuple(name for name in met.unmodelled if name not in _CHOICES)
     for earlier in after:  # a rule that is not understood in full may take them first
-        if earlier.unmodelled and covers(replace(earlier, unmodelled=()), met):
+        if set(earlier.unmodelled) - set(_CHOICES) and covers(replace(earlier, unmodelled=()), met):
             unknown = (*unknown, *earlier.unmodelled)
     if unknown:
         return Overlap("maybe", f"{what}, depending on {', '.join(dict.fromkeys(unknown))}")
@@ -176,7 +175,7 @@ def _by_reply_port(
 
 def _destination_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Iterator[Overlap]:
     """Judge replies to packets whose destination was rewritten: they come from the new one."""
-    addresses, ports = _target(nat)
+    addresses, ports = target(nat.to)
     local = nat.action == "redirect" or (bool(addresses) and _all_local(addresses, links))
     if (addresses or local) and (notrack.hook == "output") != local:
         return  # they do not pass this hook
@@ -221,23 +220,10 @@ def _reply_of(match: Match) -> Match:
     )
 
 
-def _target(nat: PacketRule) -> tuple[tuple[str, ...], tuple[PortRange, ...]]:
-    """Return addresses and ports that ``PacketRule.to`` names; a range of addresses is unknown."""
-    text = nat.to
-    ports: tuple[PortRange, ...] = ()
-    bare = text.count(":") > 1 and not text.startswith("[")
-    if ":" in text and not bare:
-        text, _, tail = text.rpartition(":")
-        first, _, last = tail.partition("-")
-        ports = ((int(first), int(last or first)),) if first.isdigit() else ()
-    address = text.strip("[]")
-    return ((address,) if address and "-" not in address else ()), ports
-
-
 def _new_sources(nat: PacketRule, links: Links) -> tuple[str, ...]:
     """Return the addresses that a source NAT rule may put in; empty where unknown."""
     if nat.action == "snat":
-        return _target(nat)[0]
+        return target(nat.to)[0]
     return tuple(
         a.address
         for a in links.addresses

@@ -131,7 +131,7 @@ table ip n {
 }"""
     _, rules = facts_of(load("nft", text))
     assert [rule.match.unmodelled for rule in rules.rules] == [
-        ("meta mark",),
+        ("meta mark & 0xffffffff == 0x1",),
         ("numgen",),
         ("payload 2,4,2",),
     ]
