@@ -38,7 +38,7 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
     """
     if len(text) > SIZE_LIMIT:
         raise InputError(
-            f"{where}: more than {SIZE_LIMIT} characters", "this is not one of our files"
+            f"{where}: more than {SIZE_LIMIT} characters", "this is not a file that remedy writes"
         )
     try:
         value = json.loads(
@@ -82,7 +82,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise _BadJsonError(f"{name} is not a number we accept")
+    raise _BadJsonError(f"{name} is not an accepted number")
 
 
 def _finite(text: str) -> float:

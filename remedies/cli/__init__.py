@@ -92,14 +92,14 @@ def _failed(error: Exception, verbosity: int) -> int:
     what = clean(f"{type(error).__name__}: {error}")
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LACKS):
         print(
-            f"remedy: {what}: of that this machine has too little, or a limit says so; make room "
-            "and run it again; 'remedy status' says in what state the host is",
+            f"remedy: {what}: this machine has too little of it, or a limit is reached; free some "
+            "and run it again; 'remedy status' shows the state of the host",
             file=sys.stderr,
         )
         return 1
     print(
         f"remedy: internal error: {what}; please report it with the output of the same command "
-        "and -vv; 'remedy status' says in what state the host is",
+        "and -vv; 'remedy status' shows the state of the host",
         file=sys.stderr,
     )
     return 70

@@ -32,34 +32,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="keep the change even if the fault is still there; not if it does harm",
+        help="keep the change even if the fault is still there (not if the fix does harm)",
     )
     parser.add_argument(
         "--confirm-timeout",
         type=duration,
         metavar="TIME",
-        help="undo everything unless 'remedy confirm' comes in time, from any session, whatever "
-        "becomes of this one",
+        help="undo everything unless 'remedy confirm' comes in time, from any session, even if "
+        "this one is gone",
     )
     parser.add_argument(
         "--confirm",
         metavar="HOSTNAME",
-        help="apply even what can cut this session off, and keep it at once; the host's name says "
-        "that you mean this one",
+        help="apply even what can cut this session off, and keep it at once; HOSTNAME must be "
+        "this host's name",
     )
     wait = parser.add_mutually_exclusive_group()
     wait.add_argument(
         "--wait",
         action="store_true",
         default=None,
-        help="wait until it is confirmed (exit 0) or undone (exit 7); on a terminal that is the "
-        "default, and the question can be answered there",
+        help="wait until it is confirmed (exit 0) or undone (exit 7) and ask; the default on a "
+        "terminal",
     )
     wait.add_argument(
         "--no-wait",
         action="store_false",
         dest="wait",
-        help="return at once (exit 0) and leave it waiting; the default off a terminal",
+        help="return at once (exit 0) and leave it pending; the default without a terminal",
     )
 
 

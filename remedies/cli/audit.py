@@ -126,7 +126,7 @@ def _head(args: argparse.Namespace) -> str:
         return _kept_head(args)
     head: str = args.head or ""
     if head and not re.fullmatch("[0-9a-f]{64}", head):
-        raise UsageError(f"--head {head!r} is no head hash", "give its 64 hexadecimal digits")
+        raise UsageError(f"--head {head!r} is not a head hash", "give its 64 hexadecimal digits")
     return head
 
 
@@ -192,7 +192,7 @@ def _signed_head(args: argparse.Namespace) -> str:
     plain: Any = codec.loads(text, args.signed)
     head = plain.get("head") if isinstance(plain, dict) else None
     if not isinstance(head, str) or plain.get("kind") != NAMESPACE:
-        raise InputError(f"{args.signed}: no statement of 'remedy audit sign'")
+        raise InputError(f"{args.signed}: not a statement of 'remedy audit sign'")
     return head
 
 

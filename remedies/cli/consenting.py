@@ -21,7 +21,7 @@ def ask(args: argparse.Namespace, question: str, what: str = "the host") -> Cons
     if agreed is not None:
         return agreed
     if args.no_input or not sys.stdin.isatty():
-        raise UsageError(f"this changes {what} and nobody can be asked", "add --yes")
+        raise UsageError(f"this changes {what} and there is no terminal to ask on", "add --yes")
     sys.stdout.flush()
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     agreed = consent.answered(sys.stdin.readline(), who, dry_run=args.dry_run)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     if args.id not in known:
         near = difflib.get_close_matches(args.id, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "see 'remedy list'"
-        raise UsageError(f"nothing is called {args.id!r}", hint)
+        raise UsageError(f"no condition or fix is called {args.id!r}", hint)
     kind = known[args.id]
     module = catalogue.condition(args.id) if kind == "condition" else catalogue.fix(args.id)
     text = inspect.cleandoc(module.__doc__ or "")

@@ -81,17 +81,17 @@ def _rollout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plans", nargs="?", metavar="DIR", help="plans of 'fleet plan -o DIR'")
     parser.add_argument(
         "--resume", metavar="RUN",
-        help="go on with a run that was stopped: it applies what it began with; batches, limits "
-        "and times may be given anew",
+        help="continue a stopped run with the plans and hosts it began with; batches, limits and "
+        "times can be given again",
     )  # fmt: skip
     parser.add_argument(
         "--batch", metavar="SIZES",
-        help="sizes of the batches, such as 1,10%%,50%%; the last one holds for the rest "
+        help="sizes of the batches, such as 1,10%%,50%%; the last one is used for the rest "
         "(default: 100%%)",
     )  # fmt: skip
     parser.add_argument(
         "--confirm-timeout", type=duration, metavar="TIME",
-        help="after which a host undoes by itself what was not confirmed (default: 120s)",
+        help="time after which a host undoes by itself what was not confirmed (default: 120s)",
     )  # fmt: skip
     parser.add_argument(
         "--max-fail", type=int, metavar="N",

@@ -42,7 +42,7 @@ def tell_rollout(args: Namespace, run: Run, by: BaseException) -> int:
 
 def tell_play(args: Namespace, play: Stopped) -> int:
     """Say of each host of a confirm or rollback what it answered; return the exit code."""
-    silent = "stopped before it answered: 'remedy fleet report' says how it stands"
+    silent = "stopped before it answered: 'remedy fleet report' shows its state"
     found = {
         host: play.heard.get(host, HostStanding(host, "unreachable", UNREACHED, silent))
         for host in play.hosts
@@ -71,7 +71,7 @@ def state(standing: HostStanding) -> str:
     if standing.message == CONFIRMING:
         return f"was being confirmed: it stays, or undoes itself at {at}"
     if standing.message == UNDOING:
-        return f"was being undone: it has undone itself at {at} at the latest"
+        return f"was being undone: it has undone itself by {at}"
     if standing.message == APPLYING or not at:
         seconds = float(str(standing.details.get("timeout", 120)))
         return (f"was being applied: what it writes undoes itself {seconds:g} s later "

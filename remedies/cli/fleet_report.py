@@ -51,7 +51,7 @@ def of_run(args: argparse.Namespace) -> Report:
     wrong = [f"--{name}" for name in ("txn", "head", "since", "no_scan") if getattr(args, name)]
     if wrong:
         option = wrong[0].replace("_", "-")
-        raise UsageError(f"{option} is for one host's journal", "leave it out with --fleet")
+        raise UsageError(f"{option} is for one host's journal", "do not use it with --fleet")
     found = _run(args, args.fleet)
     told, missing = records.gathered(records.folder(found), found.standings(), rollout=True)
     asked = {name: _text(found, name) for name in ("change_id", "message", "approved_by")}

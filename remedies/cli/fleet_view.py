@@ -104,7 +104,7 @@ class View:
                         "halted": "stopped by a signal", "folder": folder or None,
                         "resume": resume or None})  # fmt: skip
             return
-        print("Stopped by a signal: nothing goes on but what a host does by itself.")
+        print("Stopped by a signal: only what a host does by itself continues.")
         for standing in found.values():
             mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
             print(f"{mark} {self._style('bold', clean(standing.host))}  "
@@ -113,7 +113,7 @@ class View:
         if folder:
             print(f"\nThe run is kept in {folder}.")
         if resume:
-            print(f"Next: '{resume}' goes on with the rest.")
+            print(f"Next: '{resume}' continues with the rest.")
 
     def states(
         self,
@@ -143,7 +143,7 @@ class View:
         if folder and not self._args.quiet:
             print(f"\nThe run is kept in {folder}.")
             if resume and (halted or any(s.rc for s in found.values())):
-                print(f"Next: '{resume}' goes on with the rest.")
+                print(f"Next: '{resume}' continues with the rest.")
 
     def groups(self, groups: Sequence[Group]) -> None:
         """Show what would change, once for all hosts on which it is the same."""

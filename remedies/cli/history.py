@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if not rows:
         print("The journal is empty.")
     elif older and not args.quiet:
-        print("\nThere are older ones: 'remedy history --limit 0' tells all.")
+        print("\nThere are older transactions: 'remedy history --limit 0' shows all.")
     return 0
 
 

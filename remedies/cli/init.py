@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         wanted["persist"] = args.persist
     after = edited(before, wanted)
     if not args.json:
-        print(_diff(settings.FILE, before, after) or f"{settings.FILE} says so already.")
+        print(_diff(settings.FILE, before, after) or f"{settings.FILE} already says so.")
     if after != before and not args.dry_run:
         consenting.ask(args, f"Write {settings.FILE}?")
         os.makedirs(os.path.dirname(settings.FILE), mode=0o755, exist_ok=True)
@@ -82,7 +82,7 @@ def _named(args: argparse.Namespace) -> list[str]:
         raise UsageError("the settings file is the machine's, not a namespace's", "omit --netns")
     if "policy" not in args.typed:
         raise UsageError(
-            "which policy shall hold on this host?", f"--policy {'|'.join(shipped.POLICIES)}|FILE"
+            "which policy should this host use?", f"--policy {'|'.join(shipped.POLICIES)}|FILE"
         )
     if args.policy == ["-"]:
         raise UsageError("standard input is gone once it is read", "save the policy as a file")
@@ -132,7 +132,7 @@ def _told(value: object) -> str:
     names = [str(item) for item in (value if isinstance(value, list) else [value])]
     for name in names:
         if not name.isprintable() or name != name.strip():
-            raise ConfigError(f"{name!r}: no name for a settings file", "give it another name")
+            raise ConfigError(f"{name!r}: not usable in a settings file", "give it another name")
     return names[0] if len(names) == 1 else "\n".join(["", *names])
 
 

@@ -39,12 +39,11 @@ def tell(before: HostSession) -> bool:
 def _end_of(entry: Transaction) -> str:
     name = f"transaction {entry.id}"
     if entry.stuck:
-        return (
-            f"{name} cannot be undone: {'; '.join(entry.stuck)}; mend that, then 'remedy rollback'"
-        )
+        why = "; ".join(entry.stuck)
+        return f"{name} cannot be undone: {why}; fix that, then run 'remedy rollback'"
     if entry.pending is not None and entry.outcome is None:
         when = local(entry.pending.until)
-        return f"{name} is undone at {when} unless 'remedy confirm' comes before"
+        return f"{name} is undone at {when} unless 'remedy confirm' is run before"
     if entry.outcome is None:
         return f"{name} is ended by its guard now; 'remedy status' says how"
     if entry.begin.kind == "rollback":

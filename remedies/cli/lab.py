@@ -88,9 +88,9 @@ def _run(args: argparse.Namespace) -> int:
     left = f"; world {result.world} is left up (remedy lab down {result.world})"
     print()
     if result.failure:
-        print(f"not as told: {result.failure}{left if args.keep else ''}")
+        print(f"not as expected: {result.failure}{left if args.keep else ''}")
         return 1
-    print(f"all {len(result.steps)} steps as told{left if args.keep else ''}")
+    print(f"all {len(result.steps)} steps as expected{left if args.keep else ''}")
     print("Next: 'remedy scan' (this host) or 'remedy lab list' (other faults).")
     return 0
 

@@ -43,6 +43,6 @@ def _line(args: argparse.Namespace, plan: Plan, stays: Left) -> str:
         return f"{fault}: see what is refused or advised above."
     does = "only advises on it" if stays.mode == "advise" else "is switched off for it"
     if not stays.policies:
-        return f"{fault}: policy {named} {does}; a person has to act: see the advice above."
+        return f"{fault}: policy {named} {does}; this needs a person: see the advice above."
     other = again(args, "plan", policy=stays.policies[0])
     return f"{fault}: policy {named} {does}; '{other}' shows what fixes it."

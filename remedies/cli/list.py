@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         answers = f" (for {', '.join(fix.ANSWERS)})" if fix.ANSWERS else " (by 'require' only)"
         print(_entry(style, name, fix.TITLE + answers))
     if not args.quiet:
-        print("\nNext: 'remedy explain ID' tells the whole of one.")
+        print("\nNext: 'remedy explain ID' shows the documentation of one.")
     return 0
 
 

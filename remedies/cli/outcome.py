@@ -27,8 +27,8 @@ def code(ended: Ended) -> int:
 def report(args: argparse.Namespace, ended: Ended) -> None:
     """Print how it ended."""
     if ended.unrecorded:
-        warn(f"the journal does not say so: {ended.unrecorded}; free space, then 'remedy rollback' "
-             "closes the transaction")  # fmt: skip
+        warn(f"the journal has no record of it: {ended.unrecorded}; free space, then "
+             "'remedy rollback' closes the transaction")  # fmt: skip
     if args.json:
         plain = planfile.scan_plain(ended.plan.scan, ended.plan.policy, "apply")
         plain.update(
@@ -55,15 +55,15 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     answer = ANSWERS["apply", ended.outcome]
     lines = [answer.text.format(ended.transaction)]
     if ended.outcome == "nothing" and ended.plan.scan.unknown:
-        lines = ["Nothing to do in what could be judged; see above for what could not."]
+        lines = ["Nothing to do for what could be judged; see above for what could not."]
     if ended.outcome == "nothing" and (ended.left or ended.plan.kept):
         lines = ["Nothing was changed."]
     if ended.reason:
         lines.append(f"  {clean(ended.reason)}")
     lines += [f"  {v['condition']}: was {v['before']}, now {v['after']}" for v in ended.verified]
     if ended.outcome == "applied" and not args.window and not args.quiet:
-        lines.append(f"  nothing was watched after the write (--window 0): "
-                     f"'{again(args, 'verify')}' listens for harm")  # fmt: skip
+        lines.append(f"  no watch after the write (--window 0): "
+                     f"'{again(args, 'verify')}' watches for harm")  # fmt: skip
     lines += [f"  stuck: {clean(item)}" for item in ended.stuck]
     if ended.outcome in ("applied", "nothing"):
         removed = (c for c in ended.plan.changes if c.action == "remove")
@@ -71,7 +71,7 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
         lines += leftover.lines(args, ended.plan, ended.left)
     if ended.until is not None:
         lines.append(f"It is undone at {local(ended.until)} unless "
-                     f"'{again(args, 'confirm')}' comes before.")  # fmt: skip
+                     f"'{again(args, 'confirm')}' is run before.")  # fmt: skip
     elif answer.next and not args.quiet:
         words = (answer.next, ended.transaction) if answer.next == "show" else (answer.next,)
         undo = f", '{again(args, 'rollback')}' undoes it" if ended.outcome == "applied" else ""

@@ -16,7 +16,7 @@ VERBS = {
     "scan": "detect faults and show the evidence; changes nothing",
     "plan": "show what would change, as a diff; changes nothing",
     "apply": "apply a plan (a saved one, or one made now); undo all of it when a step fails",
-    "confirm": "keep what 'apply --confirm-timeout' left waiting, and write its boot files",
+    "confirm": "keep the transaction that waits for confirmation, and write its boot files",
     "rollback": "undo a transaction (the last one by default), a fix, or everything",
     "init": "name this host's policy in /etc/remedy/remedy.conf, for every verb from now on",
     "status": "show what is in force, its counters, drift and unfinished transactions",
@@ -100,7 +100,7 @@ def duration(text: str) -> float:
     try:
         seconds = float(number) * units[unit]
     except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration (90s, 2m, 1h)") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration (90s, 2m, 1h)") from None
     if not 0 <= seconds <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and a day")
     return seconds

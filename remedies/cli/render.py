@@ -68,9 +68,12 @@ def host_line(host: Host, time: str, policy: PolicyRef, style: Style) -> str:
 def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
     subject = style("dim", clean(finding.subject))
     verdict = style.verdict(clean(finding.verdict))
+    message = clean(finding.message)
+    if finding.verdict == "exposed":
+        message = f"could happen: {message}; not seen now"
     lines = [
         f"{verdict} {style('bold', clean(finding.condition))}  {subject}",
-        *style.wrap(clean(finding.message), _UNDER),
+        *style.wrap(message, _UNDER),
     ]
     if finding.waived:
         lines += style.wrap(f"waived: {clean(finding.waived)}", _UNDER)

@@ -46,8 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fleet",
         metavar="RUN",
-        help="of every host of this rollout of 'remedy fleet apply', by its name or folder, with "
-        "the hosts never reached",
+        help="report on all hosts of a rollout (run id or folder), unreachable ones included",
     )
     parser.add_argument(
         "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
@@ -94,7 +93,7 @@ def write(report: Report, chosen: Iterable[tuple[Format, str]]) -> None:
 def _output(text: str) -> tuple[str, str]:
     name, colon, file = text.partition(":")
     if not colon or not file:
-        _usage(f"-o {text!r} is no FORMAT:FILE", "for example html:report.html")
+        _usage(f"-o {text!r} is not FORMAT:FILE", "for example html:report.html")
     return name, file
 
 
@@ -110,7 +109,7 @@ def since_when(text: Optional[str], today: Optional[float] = None) -> str:
         return f"{text}T00:00:00Z"
     number, unit = text[:-1], text[-1:]
     if not number.isdigit() or unit not in _UNITS or len(number) > 5:
-        _usage(f"--since {text!r} is no time", "30d, 12h, 4w or YYYY-MM-DD")
+        _usage(f"--since {text!r} is not a time", "30d, 12h, 4w or YYYY-MM-DD")
     moment = (time.time() if today is None else today) - int(number) * _UNITS[unit]
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(0.0, moment)))
 

@@ -71,30 +71,30 @@ def _pending(here: HostSession, name: str) -> dict[str, Any]:
 
 
 _WORDS = {
-    "pending": ("pending   ", "undone at {until} unless 'remedy confirm' comes before"),
+    "pending": ("pending   ", "undone at {until} unless 'remedy confirm' is run before"),
     "unguarded": (
         "unfinished",
         "its guard died before it was confirmed: 'remedy confirm' until {until} keeps it, "
-        "'remedy rollback' puts things back",
+        "'remedy rollback' undoes it",
     ),
     "expired": (
         "unfinished",
-        "not confirmed until {until}: 'remedy rollback' puts things back, if its guard does not",
+        "not confirmed until {until}: 'remedy rollback' undoes it if its guard does not",
     ),
     "rebooted": (
         "unfinished",
         "the machine was restarted meanwhile: 'remedy rollback' closes it",
     ),
-    "writing": ("unfinished", "it is being written, or its guard is about to put things back"),
-    "dead": ("unfinished", "its writer died: 'remedy rollback' puts things back"),
+    "writing": ("unfinished", "it is being written, or its guard is about to undo it"),
+    "dead": ("unfinished", "its writer died: 'remedy rollback' undoes it"),
     "stray": (
         "unfinished",
-        "its guard lives and this journal does not have it: another --state-dir, or it is gone; "
-        "undone in time unless it is confirmed there",
+        "its guard is alive, but it is not in this journal (another --state-dir, or the journal "
+        "was lost); its guard undoes it in time unless it is confirmed there",
     ),
     "stuck": (
         "incomplete",
-        "it could be neither finished nor undone: mend what is stuck, then 'remedy rollback'",
+        "it could be neither finished nor undone: fix what is stuck, then run 'remedy rollback'",
     ),
 }
 """How an unfinished transaction stands, in a word and in a sentence."""
@@ -141,7 +141,7 @@ def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
     if any(entry.state in ("drifted", "gone") for entry in found.entries):
         lines.append(
             f"\nNext: '{again(args, 'apply')}' restores it, "
-            f"'{again(args, 'rollback', '--force')}' gives it up."
+            f"'{again(args, 'rollback', '--force')}' accepts what is there now."
         )
     return "\n".join(lines)
 

@@ -31,7 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="how long to watch (default: 10s); Ctrl-C ends it earlier",
     )
     parser.add_argument(
-        "--syn", action="store_true", help="also tell of connection attempts that are repeated"
+        "--syn",
+        action="store_true",
+        help="also show repeated connection attempts (SYN retransmissions)",
     )
 
 
@@ -159,15 +161,18 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
         print(clean(told))
     if summary.unexamined:
         print(f"not looked at: {summary.unexamined:,} packets of a flood of new tuples")
-    print(f"lost: {summary.lost:,} packets, {summary.reasons_lost:,} of the kernel's reasons")
+    print(
+        f"lost: {summary.lost:,} packets and {summary.reasons_lost:,} kernel reasons, because "
+        f"remedy was too slow"
+    )
     print(f"the kernel's reasons: {clean(summary.reasons)}")
     if summary.machine_drops is not None:
-        print(f"dropped for want of a socket on the whole machine: {summary.machine_drops:,}")
+        print(f"packets dropped system-wide because no socket listened: {summary.machine_drops:,}")
     for reason in summary.unread:
         print(f"not read: {clean(reason)}")
     if not args.quiet:
         verb = "plan" if summary.proven else "scan"
-        why = "shows what would be changed" if summary.proven else "looks for what only waits"
+        why = "shows what would be changed" if summary.proven else "finds what could happen"
         print(f"\nNext: '{again(args, verb)}' {why}.")
 
 

@@ -117,7 +117,7 @@ def _number(facts: Facts, key: str) -> Optional[int]:
     try:
         return int(text)
     except ValueError as error:
-        raise Unreadable(f"{key} is no number: {text!r}") from error
+        raise Unreadable(f"{key} is not a number: {text!r}") from error
 
 
 def _largest_local(

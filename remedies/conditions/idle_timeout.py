@@ -92,7 +92,7 @@ def _message(short: tuple[Short, ...], resets: tuple[Reset, ...]) -> str:
         f"{first.limit.least} s for NAT){who}"
     )
     if not resets:
-        return f"could happen: a connection that is idle for longer loses its NAT: {value}"
+        return f"a connection that is idle for longer loses its NAT: {value}"
     count = sum(reset.count for reset in resets)
     end = resets[0]
     return (

@@ -51,7 +51,7 @@ KNOWN = (
     Known(
         _KUBE,
         _NETFILTER + "udp_timeout*",
-        "sets it at each start where it is told to",
+        "sets it at each start if it is configured to",
         "set conntrack.udpTimeout or udpStreamTimeout instead",
     ),
     Known(

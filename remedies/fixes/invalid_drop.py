@@ -78,7 +78,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.rules import ours
 
-TITLE = "Keep in the resets that answer INVALID TCP segments"
+TITLE = "Drop the resets that answer INVALID TCP segments"
 ANSWERS = ("tcp-invalid-reset",)
 RISK: Risk = "moderate"
 HARMLESS = False
@@ -158,7 +158,7 @@ def _lived_by(facts: Facts) -> Optional[str]:
     if facts.window > 0 and moved and resets == 0:
         return (
             f"{moved} INVALID packets passed in {facts.window:g} s and this host sent no reset: "
-            f"somebody lives by them; {_LIBERAL}"
+            f"some traffic depends on them; {_LIBERAL}"
         )
     if accepts.blind is not None:
         raise Unreadable(accepts.blind)

@@ -143,7 +143,7 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
     local = {address.address for address in links.addresses}
     for address in addresses:
         if address not in local:
-            return f"{address} is no address of this host"
+            return f"{address} is not an address of this host"
     for rule in nat.rules:
         if rule.ours:
             continue

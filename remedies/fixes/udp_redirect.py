@@ -125,7 +125,7 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
 def _server(finding: Finding, sockets: Sockets, port: int) -> Optional[str]:
     """Return why the port's server is not one that a redirect reaches, or None."""
     if not finding.details.get("server"):
-        return f"nobody listens on every address for UDP port {port} now"
+        return f"no socket listens on every address for UDP port {port} now"
     here = [item for item in sockets.bound if item.port == port]
     if here:
         return (

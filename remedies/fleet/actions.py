@@ -55,7 +55,7 @@ ACTIONS = {
         dry=True,
     ),
     "confirm": FleetAction(
-        "keep what waits on the hosts to be confirmed",
+        "confirm on every host",
         watches=False,
         question="Keep what waits on {} hosts?",
     ),

@@ -91,7 +91,7 @@ def apply(
         answer = visit.host.ask(words, documents(policy, plan))
     except HostLost as error:
         wait(asked.timeout + GRACE)
-        return Outcome(_became(visit, before, f"the connection broke while applying: {error}"))
+        return Outcome(_became(visit, before, f"connection lost while applying: {error}"))
     if not answer.understood:
         wait(asked.timeout + GRACE)
         return Outcome(_became(visit, before, answer.message))
@@ -160,7 +160,7 @@ def _second(
         if kept.state == "reverted":
             return replace(first, state="reverted", rc=7, changed=False, until=None,
                            message="not confirmed in time: the host has undone it")  # fmt: skip
-        wrong = f"it could not be confirmed: {kept.message or 'nothing waits there'}"
+        wrong = f"it could not be confirmed: {kept.message or 'no transaction is pending there'}"
     which = [first.transaction] if first.transaction else []
     undone = calls.roll_back(visit, which, agreed).standing
     if undone.state == "reverted":
@@ -170,13 +170,13 @@ def _second(
     if became.state == "reverted":
         return became
     return replace(first, state="needs-human", rc=4, until=None,
-                   message=f"{wrong}; and it was not undone: {undone.message}")  # fmt: skip
+                   message=f"{wrong}; and it could not be undone: {undone.message}")  # fmt: skip
 
 
 def _wrong(found: Outcome, first: HostStanding, applied: dict[str, Any]) -> str:
     """Say why a change must not stay; empty where it may."""
     if found.plain.get("kind") != "verify":
-        return f"it could not be looked at again: {found.standing.message}"
+        return f"it could not be checked again: {found.standing.message}"
     answered = {str(item.get("finding")) for item in _items(applied, "verified")}
     still = [
         f"{f.get('condition')} on {f.get('subject')} is {f.get('verdict')}"
@@ -191,7 +191,7 @@ def _wrong(found: Outcome, first: HostStanding, applied: dict[str, Any]) -> str:
     ]
     if still:
         return f"the fault is still there: {'; '.join(still)}"
-    return f"what was applied did not stay: {'; '.join(drifted)}" if drifted else ""
+    return f"the applied state did not stay: {'; '.join(drifted)}" if drifted else ""
 
 
 def _items(plain: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -211,7 +211,7 @@ def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = No
     somebody else, or a run that was resumed, may have applied again since.
     """
     lost = HostStanding(visit.name, "unreachable", UNREACHED, details={"touched": True},
-                    message=f"{why}; out of reach, its own timer undoes it")  # fmt: skip
+                    message=f"{why}; unreachable; its own timer undoes it")  # fmt: skip
     try:
         rows = _items(_history(visit).plain, "transactions")
     except HostLost:
@@ -222,7 +222,7 @@ def _became(visit: Visit, before: str, why: str, transaction: Optional[str] = No
     if transaction is not None:
         ours = [row for row in rows if row.get("transaction") == transaction]
         if not ours:
-            why = f"{why}; its journal does not tell of {transaction}"
+            why = f"{why}; its journal has no {transaction}"
             return replace(lost, state="needs-human", rc=4, details={}, message=why)
     if not ours:
         return replace(lost, state="untouched", details={}, message=f"{why}; nothing was changed")

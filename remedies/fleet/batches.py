@@ -13,7 +13,7 @@ def parse(text: str) -> tuple[str, ...]:
     for step in steps:
         number = step.removesuffix("%")
         if not number.isascii() or not number.isdigit() or int(number) < 1:
-            raise UsageError(f"{step!r} is no size of a batch", "use 1, 10% or a list: 1,10%,50%")
+            raise UsageError(f"{step!r} is not a batch size", "use 1, 10% or a list: 1,10%,50%")
         if step.endswith("%") and int(number) > 100:
             raise UsageError(f"{step!r} is more than all hosts", "use 100% at most")
     return steps

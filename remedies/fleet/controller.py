@@ -49,8 +49,8 @@ def leading(folder: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             leader = os.pread(descriptor, 64, 0).decode(errors="replace").partition(" ")[0]
-            raise Locked(f"{folder}: process {leader} is at work on this run",
-                         "wait for its end, or stop it") from None  # fmt: skip
+            raise Locked(f"{folder}: process {leader} is leading this run",
+                         "wait until it ends, or stop it") from None  # fmt: skip
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, this().encode(), 0)
         yield

@@ -51,7 +51,9 @@ def playbooks(plan: Plan) -> dict[str, str]:
     name = plan.scan.host.name
     plain = name.replace("-", "").replace(".", "").replace("_", "").isalnum()
     if not (plain and name.isascii()) or name.startswith("-") or name in ("all", "ungrouped"):
-        raise InputError(f"the plan's host is called {name!r}, which is no host name", "plan anew")
+        raise InputError(
+            f"the plan's host is called {name!r}, which is not a host name", "make a new plan"
+        )
     back = tuple(change.reversed() for change in reversed(plan.changes))
     return {
         "apply.yml": _rendered(

@@ -164,10 +164,10 @@ def checked(folder: str, name: str, sha256: str) -> str:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", "make the plans again") from None
+        raise InputError(f"{path}: {error.strerror}", "make new plans") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise InputError(f"{path}: is not what was approved (its digest differs from the index)",
-                         "make the plans again")  # fmt: skip
+                         "make new plans")  # fmt: skip
     return data.decode(errors="replace")
 
 

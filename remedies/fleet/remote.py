@@ -103,7 +103,7 @@ class RemoteHost:
             return Answer(reply.rc if reply.rc in (1, 126, 127) else 1, {}, self._silence(reply))
         message = _message(reply.err)
         if not said.strip():
-            return Answer(reply.rc or 1, {}, message or "remedy said nothing")
+            return Answer(reply.rc or 1, {}, message or "no output from remedy on the host")
         try:
             plain = codec.loads(said, "answer")
         except InputError as error:

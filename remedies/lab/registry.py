@@ -108,7 +108,7 @@ def _read(name: str) -> Marker:
     except json.JSONDecodeError:  # its maker was killed before it had written
         return Marker(name, "?", "?", 0, False)
     except TypeError as error:
-        raise InputError(f"{FOLDER}/{name} is no marker of a world: {error}") from error
+        raise InputError(f"{FOLDER}/{name} is not a marker of a world: {error}") from error
 
 
 def worlds() -> tuple[Marker, ...]:

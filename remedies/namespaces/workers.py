@@ -69,7 +69,7 @@ def visit_all(
                     done[child.index] = _result(running.pop(child.pipe))
                 elif len(child.heard) > _MOST:
                     _end(running.pop(child.pipe))
-                    done[child.index] = WorkerResult(failure="found more than can be told")
+                    done[child.index] = WorkerResult(failure="output larger than 64 MiB")
             for child in [c for c in running.values() if time.monotonic() >= c.until]:
                 _end(running.pop(child.pipe))
                 done[child.index] = WorkerResult(failure=f"took longer than {limit:g} s")

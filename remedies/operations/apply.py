@@ -136,7 +136,7 @@ def _apply(
         result.outcome,
         result.transaction,
         tuple(verified),
-        f"{result.reason}; the guard goes on undoing" if result.open else result.reason,
+        f"{result.reason}; the guard continues to undo it" if result.open else result.reason,
         result.stuck,
         result.unrecorded,
         result.pending.until if result.pending else None,
@@ -155,7 +155,7 @@ def unwell(
     ``keep`` keeps one that has not helped; none that does harm.
     """
     if harm:
-        return f"it does harm: {harm[0].resource}: {harm[0].reason}"
+        return f"the fix does harm: {harm[0].resource}: {harm[0].reason}"
     still = [v["condition"] for v in verified if v["after"] == "still"]
     if not still or keep:
         return None

@@ -118,8 +118,8 @@ def _no_stray(here: HostSession, wanted: Optional[str]) -> None:
             raise RemedyError(
                 f"transaction {stray.txn} is not in this journal and cannot be confirmed here: its "
                 f"guard (pid {stray.pid}) has {stray.folder}",
-                "where that is another --state-dir, name it; where it is gone, the guard undoes it "
-                f"in time, or at once by 'kill -TERM {stray.pid}'",
+                "if that is another --state-dir, name it; if it is gone, the guard undoes it "
+                f"in time, or at once after 'kill -TERM {stray.pid}'",
             )
 
 

@@ -44,7 +44,7 @@ def recover(here: HostSession, journal: Journal) -> HostSession:
             )
         result = take_back(here, journal, entry, why, agreed)
         here.notify(
-            f"transaction {entry.id} was never finished: it was undone now ({result.outcome})"
+            f"transaction {entry.id} was never finished; it has been undone now ({result.outcome})"
         )
         whole(result)
     here = sweep(here)
@@ -97,7 +97,7 @@ def recorded(result: Result) -> None:
     """Raise RemedyError where the journal does not say what has become of a transaction."""
     if result.unrecorded:
         raise RemedyError(
-            f"transaction {result.transaction} was undone, but that is not on record: "
+            f"transaction {result.transaction} was undone, but the journal does not have it: "
             f"{result.unrecorded}",
             "free space, then 'remedy rollback' closes it",
         )

@@ -18,7 +18,7 @@ from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Transaction, to_roll_back
 from remedies.values import dataclass, replace
 
-BACK = "what was there before comes back"
+BACK = "the value from before comes back"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _undo(
         stuck += result.stuck
         if result.open:
             here.notify(
-                "the guard goes on undoing what is stuck: 'remedy status' says when it is done"
+                "the guard continues to undo what is stuck; 'remedy status' shows when it is done"
             )
         recovery.recorded(result)
     recovery.sweep(here)

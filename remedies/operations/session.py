@@ -126,7 +126,7 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
     except NotPermitted as error:
         if of_journal:
             raise
-        here.notify(f"{error}; what is ours cannot be told from what is not")
+        here.notify(f"{error}; rules of remedy cannot be told apart from others")
         ledger = {}
     for where in lost:
         for entry in unfinished(ledger):
@@ -204,7 +204,5 @@ def unfinished_lines(here: HostSession) -> list[str]:
         if guard.situation(here.folder, entry, here.host.boot_id) == "pending":
             lines.append(f"transaction {entry.id} waits for 'remedy confirm'")
         else:
-            lines.append(
-                f"transaction {entry.id} was never finished: 'remedy rollback' puts things back"
-            )
+            lines.append(f"transaction {entry.id} was never finished: 'remedy rollback' undoes it")
     return lines

@@ -19,7 +19,7 @@ from remedies.transaction.host import unowned
 from remedies.transaction.ledger import Transaction
 from remedies.values import replace
 
-SAID = "no journal here knows it: it is of another --state-dir, or its journal was lost"
+SAID = "not in this journal: it was made with another --state-dir, or its journal was lost"
 
 
 def addresses(here: HostSession) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def addresses(here: HostSession) -> tuple[str, ...]:
     try:
         return unowned(here.ledger)
     except Unreadable as error:
-        here.notify(f"{error}; rules under our names that no journal knows are not looked for")
+        here.notify(f"{error}; unowned rules (remedy_*, REMEDY-*) were not looked for")
         return ()
 
 
@@ -71,7 +71,7 @@ def removals(here: HostSession) -> tuple[Change, ...]:
                 diff="",
                 reversibility="lossy" if lossy else "exact",
                 risk="moderate",
-                impact="what no journal knows is removed; 'remedy show' keeps what it was",
+                impact="rules that no journal has are removed; 'remedy show' keeps what they were",
                 boot=address.startswith("file:"),
             )
         )

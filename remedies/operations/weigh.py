@@ -100,7 +100,7 @@ def confirm_time(
     if worst.severity == "severe":
         raise UsageError(
             f"this can cut you off: {worst.resource}: {worst.reason}",
-            "add --confirm-timeout TIME, so that it is undone unless 'remedy confirm' comes in "
-            f"time, or --confirm={here.host.name} if you mean it",
+            "add --confirm-timeout TIME, which undoes it unless 'remedy confirm' comes in time, "
+            f"or --confirm={here.host.name} to apply it without a way back",
         )
     return CONFIRM if worst.severity != "none" and lockout.is_remote(facts) else None

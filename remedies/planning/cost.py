@@ -143,7 +143,7 @@ def text(cost: Cost) -> str:
         most = f"{LIMIT} or more" if cost.doubtful >= LIMIT else f"up to {cost.doubtful}"
         said.append(
             f"may lose {most} of TCP, of which conntrack has seen one direction only: "
-            "'--window 1s' tells which"
+            "'--window 1s' shows which"
         )
     said.append(f"takes {_size(cost.memory)} of kernel memory")
     if cost.tracking:
@@ -153,7 +153,7 @@ def text(cost: Cost) -> str:
 
 def _flows(cost: Cost) -> str:
     if cost.unknown:
-        return f"how many flows are lost could not be told: {cost.unknown}"
+        return f"how many flows are lost is not known: {cost.unknown}"
     if not cost.lost:
         return "loses no flow"
     count = len(cost.lost)

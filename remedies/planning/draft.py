@@ -29,7 +29,7 @@ from remedies.values import dataclass
 
 T = TypeVar("T")
 
-BLIND = "cannot tell whether it is safe"
+BLIND = "cannot decide whether it is safe"
 """How the reason of a guard that cannot see begins."""
 DELETES = "the fault was not seen, and it deletes flows"
 """How the reason begins if nobody is known to need that."""
@@ -135,7 +135,7 @@ class Draft:
         return None
 
     def made(self, held: Mapping[str, Held]) -> dict[str, Optional[Change]]:
-        """Return the change of each resource that is wanted; None where it is as wanted already.
+        """Return the change of each resource that is wanted; None where it is already as wanted.
 
         What findings asked for once, and is among ``held``, may ask again: it stays. A standing
         fix is exactly what policy lists. Raises Unreadable where a resource cannot be read.
@@ -176,7 +176,7 @@ def _cannot_last(reads: Reads, fix: str, desired: tuple[Wanted, ...]) -> Optiona
             if not reads.same(wanted.resource, now, wanted.state):
                 reads.check(wanted.resource, wanted.state)
         except (Unreadable, WriteFailed) as error:
-            return f"it cannot be made to last, as policy asks: {error}"
+            return f"it cannot be made persistent, as the policy asks: {error}"
         except NotPermitted:
             return None  # whoever may apply the plan may write them, or is told so then
     return None

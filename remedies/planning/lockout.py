@@ -121,7 +121,7 @@ def _as_invalid(connection: Connection, session: Session) -> list[tuple[str, str
     if connection.tracked:
         return []
     if connection.tracked is None:
-        return [("mild", f"whether conntrack knows {named} could not be told")]
+        return [("mild", f"it is not known whether conntrack has {named}")]
     if session.loose is False:
         why = "conntrack picks up nothing in the middle (nf_conntrack_tcp_loose is 0)"
         return [("severe", f"{why} and does not know {named}: it would be dropped as INVALID")]

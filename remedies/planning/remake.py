@@ -69,7 +69,7 @@ def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator
     if not catalogue.may_write(change.fix, change.resource):
         yield f"{change.fix} does not write {change.resource}"
     if change.boot != change.resource.startswith("file:"):
-        yield f"{change.resource}: files alone are written for boot"
+        yield f"{change.resource}: only files are written for boot"
     if host.netns != "host" and (change.boot or change.terms.persist):
         yield f"{change.resource}: nothing is kept for boot in namespace {host.netns}"
     for terms in (change.terms, *change.also):
@@ -77,7 +77,7 @@ def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator
             if key not in fix.PARAMS:
                 yield f"{change.fix} has no parameter {key!r}"
     if change.finding is None and change.others:
-        yield "others stand beside no finding"
+        yield "it lists further findings and no first one"
     for name in change.answers:
         if name not in found:
             yield f"finding {name} is not in the plan"
@@ -226,7 +226,7 @@ def _made(
             continue
         if was is not None and (harm or reason.startswith(DELETES)):
             _refuse_harm(fix, was, reason, mine)
-        raise StalePlan(f"{fix} was possible and is refused now: {reason}", _STALE)
+        raise StalePlan(f"{fix} was possible when planned and is refused now: {reason}", _STALE)
     made = draft.made(held)
     moved = _moved(plan, today.facts)
     saved = {change.resource: change for change in mine}
@@ -238,7 +238,7 @@ def _made(
             _compare(change, one, today.reads, moved)
             made[change.resource] = replace(one, accept_harm=change.accept_harm)
         elif not _only_effects(change, today.reads):
-            _refuse(change, "it is as wanted already", moved)
+            _refuse(change, "it is already as wanted", moved)
     for address, one in made.items():
         if one is None or address in saved:
             continue
@@ -289,7 +289,7 @@ def _in_order(sequences: Iterable[list[Terms]]) -> Iterator[Terms]:
         firsts = (sequence[0] for sequence in left)
         first = next((f for f in firsts if not any(f in other[1:] for other in left)), None)
         if first is None:
-            raise InputError("the changes of one fix name their terms in two orders", _EDITED)
+            raise InputError("the changes of one fix list their terms in different orders", _EDITED)
         yield first
         left = [rest for other in left if (rest := [terms for terms in other if terms != first])]
 

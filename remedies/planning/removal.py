@@ -50,8 +50,8 @@ def give_back(
             changes.append(removal(entry, before, scanned, reads))
         else:
             reason = (
-                f"{entry.resource} is no longer wanted, but somebody changed it since "
-                f"{entry.transaction}; look at it, then 'remedy rollback --force'"
+                f"{entry.resource} is no longer wanted by policy, but somebody changed it since "
+                f"{entry.transaction}; check it, then run 'remedy rollback --force'"
             )
             refused.append(Refusal(fix=entry.fix, finding=None, reason=reason))
     kept = (_kept(entry, leaving) for entry in foreign.values())
@@ -88,7 +88,7 @@ def _risk(entry: Held, scanned: Scan) -> tuple[Risk, str]:
     """
     here = {f.condition for f in scanned.findings} | {u.condition for u in scanned.unknown}
     back = [finding for finding in entry.answered if finding.condition in here]
-    impact = "policy no longer wants it: what was there before comes back"
+    impact = "the policy no longer asks for it: the value from before comes back"
     if not back:
         return "low", impact
     worst = max(back, key=lambda finding: VERDICTS.index(finding.verdict))

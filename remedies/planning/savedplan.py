@@ -42,8 +42,8 @@ def read(text: str, where: str) -> Plan:
         raise InputError(f"{where}: not a plan", "make one with 'remedy plan -o FILE'")
     version = str(plain.get("format_version"))
     if version.split(".")[0] != PLAN_VERSION.split(".")[0]:
-        raise InputError(f"{where}: format_version {version[:20]!r} of plans is not the one that "
-                         f"this tool reads ({PLAN_VERSION})", "make a new plan")  # fmt: skip
+        raise InputError(f"{where}: format_version {version[:20]!r} of the plan is not what this "
+                         f"version reads ({PLAN_VERSION})", "make a new plan")  # fmt: skip
     plain["findings"] = _without(plain.get("findings"), "id", where)
     plain["advice"] = _without(plain.get("advice"), "text", where)
     for key in ("format_version", "kind", "tool", "left"):

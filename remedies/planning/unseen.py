@@ -44,6 +44,6 @@ def could_harm(finding: Finding, fix: str, tried: Container[str] = ()) -> Option
     use = f"use {' or '.join(others)}, or " if others else ""
     return (
         f"the fault was not seen, and {fix} can end connections that work "
-        f"('remedy explain {fix}' says which): {use}accept that with "
+        f"('remedy explain {fix}' lists them): {use}accept that with "
         f"'accept_harm: [{fix}]' in the policy's rule for {finding.condition}"
     )

@@ -174,7 +174,7 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
             raise _RefusedError(line, f"nested deeper than {MAX_DEPTH} levels", "simplify it")
         self._values += 1
         if self._values > MAX_VALUES:
-            raise _RefusedError(line, f"more than {MAX_VALUES} values", "a policy is a short file")
+            raise _RefusedError(line, f"more than {MAX_VALUES} values", "policies are short files")
         self._depth += 1
         try:
             return super().compose_node(parent, index)

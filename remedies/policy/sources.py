@@ -96,7 +96,7 @@ def read(place: SourcePlace) -> bytes:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise ConfigError(
-            f"{place.label}: larger than {MAX_BYTES >> 20} MiB", "a policy is a short file"
+            f"{place.label}: larger than {MAX_BYTES >> 20} MiB", "policies are short files"
         )
     return data
 
@@ -111,11 +111,12 @@ def trusted(path: str, label: str, status: os.stat_result, what: str = "policy")
     link = os.lstat(path)
     if stat.S_ISLNK(link.st_mode) and link.st_uid != 0:
         raise ConfigError(
-            f"{label}: a link of user {link.st_uid}, and root follows only root's", "give the file"
+            f"{label}: a link owned by user {link.st_uid}; root follows only its own links",
+            "give the file",
         )
     if status.st_uid != 0:
         raise ConfigError(
-            f"{label}: owned by user {status.st_uid}, and root takes no {what} from others",
+            f"{label}: owned by user {status.st_uid}, and root accepts no {what} of other users",
             f"chown root {label}",
         )
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -125,7 +126,7 @@ def trusted(path: str, label: str, status: os.stat_result, what: str = "policy")
         )
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise ConfigError(
-            f"{label}: has {status.st_nlink} names (hard links), and others may write by one",
+            f"{label}: has {status.st_nlink} names (hard links), so others may write it",
             "give a copy",
         )
 

@@ -309,7 +309,7 @@ def _judged_by_journal(chosen: Ledger, standings: Standings, policy: Policy) -> 
 def _not_looked(last: HistoryAnswer, finding: Finding) -> str:
     return (
         f"was {finding.verdict} at {last.transaction.time}: {finding.message}; what was done about "
-        f"it is {last.history.replace('-', ' ')}, and nobody has looked since"
+        f"it is {last.history.replace('-', ' ')}, and there was no scan since"
     )
 
 

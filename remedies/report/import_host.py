@@ -44,10 +44,12 @@ def admit(text: str, name: str, where: str) -> HostReport:
         raise InputError(f"{where}: not the report of one host", "make it with 'remedy report'")
     version = str(plain.get("format_version"))
     if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
-        raise InputError(f"{where}: format {version!r} is not ours", "use one version of remedy")
+        raise InputError(
+            f"{where}: format {version!r} is not this version's", "use one version of remedy"
+        )
     host = codec.decode(HostReport, hosts[0], where)
     for what in _wrong(host):
-        raise InputError(f"{where}: {what}", "this is not what remedy writes")
+        raise InputError(f"{where}: {what}", "remedy does not write this")
     place = host.place
     hostname = place.hostname or (place.name if place.name != name else "")
     return replace(
@@ -80,12 +82,12 @@ def _wrong(host: HostReport) -> Iterator[str]:
     for series in host.series:
         times += [reading.time for reading in series.readings]
         if not all(0 <= reading.value <= _HIGHEST for reading in series.readings):
-            yield f"{series.key!r} is no counter"
+            yield f"{series.key!r} is not a counter"
     for time in dict.fromkeys(times):
         if not _is_time(time):
-            yield f"{time!r} is no time"
+            yield f"{time!r} is not a time"
     if host.chain is not None and not _HASH.fullmatch(host.chain.head):
-        yield f"{host.chain.head!r} is no hash"
+        yield f"{host.chain.head!r} is not a hash"
 
 
 def _is_time(text: str) -> bool:

@@ -28,7 +28,9 @@ def file_of(key: str) -> str:
         parts = [part.replace("/", ".") for part in parts]
     plain = key.isascii() and key.isprintable() and " " not in key
     if not plain or parts[0] != "net" or len(parts) < 3 or {"", ".", ".."} & set(parts):
-        raise InputError(f"sysctl:{key} is no key we write", "keys under net., such as net.ipv4.x")
+        raise InputError(
+            f"sysctl:{key} is not a key that remedy writes", "keys under net., such as net.ipv4.x"
+        )
     return "/".join((PROC, *parts))
 
 

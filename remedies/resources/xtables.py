@@ -183,7 +183,7 @@ def check(family: Family, path: str, state: str | None) -> None:
         for line in filter(unsayable, lines):
             raise WriteFailed(
                 f"{family.program}-restore could not be fed the rule {line!r}: its comment holds "
-                "a newline or is no text",
+                "a newline or is not text",
                 "look at it and remove it yourself",
             )
         with netns.scratch():

@@ -105,7 +105,7 @@ def both_see(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
         return found
     met = conjoin(notrack.match, nat.match) or Match()
     if met.destination_local and not _any_local(met.destinations, links):
-        return Overlap("no", f"{_list(met.destinations)} is no address of this host")
+        return Overlap("no", f"{_list(met.destinations)} is not an address of this host")
     if met.destination_local is False and _all_local(met.destinations, links):
         return Overlap("no", f"{_list(met.destinations)} is an address of this host")
     return _by_interface(met, links) or found
@@ -130,7 +130,7 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
         if not any(name_covers(hole, name) for hole in met.not_out_interfaces):
             return found
     if met.sources and not senders:
-        return Overlap("no", f"{_list(met.sources)} is no address that this host sends from")
+        return Overlap("no", f"{_list(met.sources)} is not an address that this host sends from")
     if senders:
         return Overlap("no", f"addresses of {_list(met.not_out_interfaces)} leave by it")
     return found

@@ -47,7 +47,7 @@ def prepare(folder: str) -> None:
         os.makedirs(part, mode=0o700, exist_ok=True)
         found = os.lstat(part)
         if not private(found, stat.S_ISDIR(found.st_mode)):
-            raise Refused(f"{part} is a link, or not this user's, or others can write it; mend it")
+            raise Refused(f"{part} must be your own directory (no link), writable by nobody else")
 
 
 def receive(path: str, digest: str, size: int) -> None:
@@ -113,7 +113,7 @@ def start(digest: str, folder: str, size: int, *words: str) -> int:
         if digest_of(path) != digest:
             return WANTED
     except OSError as error:
-        raise Refused(f"nothing can be kept in {folder}: {error.strerror}; mend that") from error
+        raise Refused(f"cannot write to {folder}: {error.strerror}; fix that") from error
     sys.stdout.write(f"remedy {digest}\n")
     sys.stdout.flush()
     sys.argv = [path, *words]

@@ -95,7 +95,7 @@ def of_stalls(drops: Iterable[tuple[Held, int]], stalls: Stalls) -> tuple[Harm, 
         if cut:
             more = f" and {len(cut) - 1} more" if len(cut) > 1 else ""
             reason = (
-                f"it counted {counted} packets in {stalls.listened:g} s, and {_told(cut[0])}{more}"
+                f"it dropped {counted} packets in {stalls.listened:g} s, and {_told(cut[0])}{more}"
             )
             found.append(Harm(entry.resource, entry.fix, reason))
     return tuple(found)
@@ -132,14 +132,16 @@ def of_redirects(
         if len(clients) > 1 or any(request.count > 1 for request in lost):
             way = lost[0].way
             who = f"{at(way.source, way.source_port)} asked {at(way.destination, port)} by {link}"
-            reason = f"{who} and {_LOST[lost[0].end]}; nobody was answered who asked there since"
+            reason = (
+                f"{who} and {_LOST[lost[0].end]}; no client that asked there since got an answer"
+            )
             found.append(Harm(entry.resource, entry.fix, reason))
     return tuple(found)
 
 
 _LOST = {
     asks.DROPPED: "was not answered: a rule dropped the request",
-    asks.MISSED: "was not answered: no socket takes it at the interface's address",
+    asks.MISSED: "was not answered: no socket listens at the interface's address",
     asks.UNSENT: "was not answered: a rule dropped the answer",
 }
 
@@ -177,9 +179,9 @@ def _told(stall: Stall) -> str:
     way = stall.way
     both = both_ends(*way.parts)
     return {
-        DATA: f"data of {both} came {stall.count} times and nobody acknowledged it",
-        SYN_ACK: f"the SYN-ACK {both} came {stall.count} times and was not passed on",
-        HANDSHAKE: f"{both} was accepted here, and conntrack knows no such connection",
+        DATA: f"data of {both} arrived {stall.count} times and was never acknowledged",
+        SYN_ACK: f"the SYN-ACK {both} arrived {stall.count} times and was not forwarded",
+        HANDSHAKE: f"{both} was accepted here, and conntrack has no entry for it",
         PASSING: f"{stall.count} segments {both} came and were not passed on",
     }[stall.kind]
 
@@ -198,5 +200,5 @@ def of_guards(in_use: Iterable[InUse], facts: Facts) -> tuple[Harm, ...]:
     for use in in_use:
         reason = draft.refusal(use.fix, use.finding, facts, use.terms)
         if reason is not None and not reason.startswith(draft.BLIND):
-            found.append(Harm(use.resource, use.fix, f"it would be refused now: {reason}"))
+            found.append(Harm(use.resource, use.fix, f"it would be refused today: {reason}"))
     return tuple(found)

@@ -128,7 +128,7 @@ def confirm_it(
     if reason is not None:
         raise WriteFailed(
             f"transaction {entry.id} is not confirmed: {'; '.join((reason, *stuck))}",
-            "mend that and confirm again, or it is reverted when its time is up",
+            "fix that and confirm again; otherwise it is reverted when the time is up",
         )
 
 

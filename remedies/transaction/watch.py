@@ -66,7 +66,7 @@ def run(memory: Memory, path: str, lifeline: socket.socket, watching: float) -> 
                 lifeline.send(json.dumps(last).encode())
     except BaseException as error:
         announce(f"the guard of transaction {txn} failed: {type(error).__name__}: {error}; "
-                 "'remedy rollback' puts things back")  # fmt: skip
+                 "'remedy rollback' undoes it")  # fmt: skip
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)

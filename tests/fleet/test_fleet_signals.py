@@ -260,7 +260,7 @@ def test_a_signal_in_a_rollback_says_who_answered(fleet: Fleet) -> None:
     assert workers(fleet) == ""
     lines = {line.split()[1]: line for line in out.splitlines() if line[:1].islower()}
     assert lines["a"].startswith("reverted"), out
-    assert "stopped before it answered: 'remedy fleet report' says how it stands" in lines["b"]
+    assert "stopped before it answered: 'remedy fleet report' shows its state" in lines["b"]
     assert not hosts[0].has_table()
     said = (fleet.folder / "runs" / name / "states.jsonl").read_text().splitlines()
     assert json.loads(said[-1])["state"] == "reverted"

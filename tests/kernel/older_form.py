@@ -1,6 +1,6 @@
 """The command line of an older remedy, whose invalid-drop took every INVALID segment.
 
-Journals of hosts that were never told otherwise hold that form; whoever listens for harm has to
+Journals of hosts that were never told otherwise hold that form; whoever watches for harm has to
 hear what it does. Run as a program: its words are those of ``remedy``.
 """
 

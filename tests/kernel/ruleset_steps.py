@@ -138,7 +138,7 @@ class Tool:
         return result.outcome
 
     def give_back(self, number: int) -> str:
-        """Remove one resource in force, as a plan does once policy no longer wants it."""
+        """Remove one resource in force, as a plan does once the policy no longer asks for it."""
         held = list(ledger.in_force(self.ledger()).values())
         if not held:
             return "nothing"

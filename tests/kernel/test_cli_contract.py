@@ -132,7 +132,7 @@ def test_3_and_4_what_cannot_be_written_or_undone(cli: Cli) -> None:
     stuck = cli("apply", "--yes", *Q, point=SECOND)
     assert stuck.returncode == 4, (stuck.stdout, stuck.stderr)
     assert "stuck: nft:inet/remedy_invalid_drop" in stuck.stdout
-    assert "the guard goes on undoing" in stuck.stdout
+    assert "the guard continues to undo" in stuck.stdout
     eventually(lambda: cli("status").returncode == 0, 20, "the guard has given up")
     assert not cli.in_force()
 
@@ -142,7 +142,7 @@ def test_4_what_somebody_else_has_changed_meanwhile_stays_incomplete(cli: Cli) -
     stuck = cli("apply", "--yes", *Q, point=FOREIGN)
     assert stuck.returncode == 4, (stuck.stdout, stuck.stderr)
     assert "stuck: nft:inet/remedy_invalid_drop" in stuck.stdout
-    assert "goes on" not in stuck.stdout
+    assert "continues to undo" not in stuck.stdout
     assert cli.in_force()
     status = cli("status")
     assert status.returncode == 2

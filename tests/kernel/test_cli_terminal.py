@@ -52,7 +52,7 @@ def test_off_a_terminal_nothing_prompts(cli: Cli) -> None:
         done = cli(*words)
         assert (done.returncode, done.stderr) == (
             64,
-            "remedy: this changes the host and nobody can be asked; add --yes\n",
+            "remedy: this changes the host and there is no terminal to ask on; add --yes\n",
         )
     assert not cli.in_force()
     assert cli("apply", "--yes", *Q).returncode == 0

@@ -101,5 +101,5 @@ def test_a_host_name_that_is_none_is_refused(
     argv = [f"{BIN}/remedy", "export", "ansible", str(plan), "-o", str(tmp_path / "out")]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30)
     assert done.returncode == 65
-    assert "is no host name" in done.stderr
+    assert "is not a host name" in done.stderr
     assert not (tmp_path / "out").exists()

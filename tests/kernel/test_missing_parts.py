@@ -145,7 +145,7 @@ def test_what_the_journal_says_is_not_nothing_where_it_may_not_be_read(
         assert (done.returncode, done.stdout) == (77, ""), (verb, done.stderr)
         assert "cannot read the journal" in done.stderr
     scan = as_nobody(world, *state, "scan", "--window", "0")
-    assert (scan.returncode, "what is ours cannot be told" in scan.stderr) == (0, True)
+    assert (scan.returncode, "rules of remedy cannot be told" in scan.stderr) == (0, True)
 
 
 def test_without_systemd_a_policy_that_persists_is_refused_when_planned(
@@ -157,7 +157,7 @@ def test_without_systemd_a_policy_that_persists_is_refused_when_planned(
     for verb in (("plan",), ("apply", "--yes")):
         done = host.run(*verb)
         assert done.code == 8
-        assert "it cannot be made to last" in done.out
+        assert "it cannot be made persistent" in done.out
         assert "there is no /etc/systemd/system; set 'persist: false' in the policy" in " ".join(
             done.out.split()
         )

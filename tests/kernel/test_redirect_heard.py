@@ -28,7 +28,7 @@ PORT = 56789
 LOST = {
     "request dropped": "a rule dropped the request",
     "answer dropped": "a rule dropped the answer",
-    "no socket": "no socket takes it",
+    "no socket": "no socket listens",
 }
 each = pytest.mark.parametrize(
     ("nat", "backend", "family"),

@@ -314,7 +314,7 @@ def test_a_client_that_did_not_wait_is_nobodys_fault(family: int) -> None:
             event = seen.await_event(event="refused")
             seen.end()
     assert event["verdict"] is None
-    assert "nothing takes it at" in event["message"]
+    assert "no process listens at" in event["message"]
 
 
 def test_a_syn_that_is_repeated_is_told_on_request() -> None:

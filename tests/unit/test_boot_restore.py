@@ -166,7 +166,7 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
     (refused,) = made.refused
     assert refused.wanted
     assert refused.reason == (
-        "it cannot be made to last, as policy asks: "
+        "it cannot be made persistent, as the policy asks: "
         "file:/etc/remedy/boot/x.json: the kernel would refuse"
     )
     finding = Finding("cond", "subject", "exposed", "high", "message")

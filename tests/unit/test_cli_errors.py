@@ -37,7 +37,7 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
         (["scna"], "did you mean scan?"),
         (["scan", "--jsno"], "did you mean --json?"),
         (["plan", "--backend", "nftable"], "did you mean nftables?"),
-        (["scan", "--window", "soon"], "'soon' is no duration (90s, 2m, 1h)"),
+        (["scan", "--window", "soon"], "'soon' is not a duration (90s, 2m, 1h)"),
         (["scan", "--window", "-1"], "--window"),
         (["scan", "--window", "nan"], "not between 0 and a day"),
         (["--netns", "no-such", "scan"], "no network namespace 'no-such'"),

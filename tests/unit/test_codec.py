@@ -61,7 +61,7 @@ def test_loads_returns_or_says_where(text: str) -> None:
     ("text", "words"),
     [
         ('{"a": 1, "a": 2}', "'a' occurs twice"),
-        ("[NaN]", "NaN is not a number"),
+        ("[NaN]", "NaN is not an accepted number"),
         ("[" * 100_000, "nested too deep"),
         ("[" * 70 + "]" * 70, "nested too deep"),
         ("{", "p:1:2: not JSON"),

@@ -124,7 +124,7 @@ def test_stale_flows_are_counted_once_and_the_first_few_named() -> None:
 def test_flows_that_cannot_be_counted_are_not_called_none() -> None:
     found = cost.of(DROP, facts(), unknown="conntrack flows: Operation not permitted")
     assert "no flow" not in cost.text(found)
-    assert "could not be told: conntrack flows: Operation not permitted" in cost.text(found)
+    assert "is not known: conntrack flows: Operation not permitted" in cost.text(found)
 
 
 @pytest.mark.parametrize("made", [BROAD, BROAD_CHAIN])

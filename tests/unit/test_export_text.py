@@ -138,7 +138,7 @@ def test_a_file_that_ansible_would_take_for_something_else_is_refused(content: s
 def test_a_host_name_that_is_a_pattern_is_refused(name: str) -> None:
     host = Host(name, "", "", "host", "")
     plan = Plan(Scan(host, "now", (), ()), PolicyRef((), ""), tuple(changes("x")), (), ())
-    with pytest.raises(InputError, match="is no host name"):
+    with pytest.raises(InputError, match="is not a host name"):
         export.playbooks(plan)
 
 

@@ -133,7 +133,7 @@ def test_refusals_name_what_is_in_the_way() -> None:
     assert unread == "NAT rules could not be read: nat: late"
     elsewhere = Terms(params={**GOOD, "addresses": ["192.0.2.11"]})
     assert notrack.guard(None, facts(Nat(asked=True)), elsewhere) == (
-        "192.0.2.11 is no address of this host"
+        "192.0.2.11 is not an address of this host"
     )
 
 

@@ -155,7 +155,7 @@ def test_a_proven_fault_with_a_neighbour_behind_a_bridge_is_not_refused() -> Non
     [
         (None, facts(), "cannot be required"),
         (having(redirect=""), facts(), "no interface to redirect on"),
-        (having(server=""), facts(), "nobody listens"),
+        (having(server=""), facts(), "no socket listens"),
         (having(redirect="docker0/172.17.0.9"), facts(), "goes to 172.17.0.1"),
         (having(redirect="gone/172.17.0.1"), facts(), "goes to no address"),
         (having(redirect='a"b/172.17.0.1'), facts(), "does not go into a rule"),
@@ -301,7 +301,7 @@ def test_of_a_saved_plan_only_the_flows_that_are_stale_now_go() -> None:
     ("was", "now", "why"),
     [
         (having(redirect="lo/0.0.0.0"), FOUND, "no client was seen"),
-        (FOUND, having(server=""), "nobody listens on every address"),
+        (FOUND, having(server=""), "no socket listens on every address"),
         (having(server="wildcard", redirect="gone/172.17.0.1"), FOUND, "goes to no address"),
     ],
 )

@@ -137,7 +137,7 @@ def test_who_leads_a_run_is_known_by_more_than_a_number() -> None:
 def test_a_run_has_one_leader(tmp_path: Path) -> None:
     with (
         controller.leading(str(tmp_path)),
-        pytest.raises(Locked, match=f"process {os.getpid()} is at work"),
+        pytest.raises(Locked, match=f"process {os.getpid()} is leading this run"),
         controller.leading(str(tmp_path)),
     ):
         pytest.fail("two lead it")

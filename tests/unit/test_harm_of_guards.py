@@ -20,7 +20,7 @@ def test_a_service_whose_address_has_gone_is_harmed() -> None:
     seen = facts(ELSEWHERE, Nat(asked=True), Netfilter(nf_tables=True, iptables="nft"))
     (found,) = harm.of_guards([USE], seen)
     assert (found.resource, found.fix) == (USE.resource, "notrack")
-    assert "192.0.2.10 is no address of this host" in found.reason
+    assert "192.0.2.10 is not an address of this host" in found.reason
 
 
 def test_a_service_that_stands_as_before_is_not() -> None:

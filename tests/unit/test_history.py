@@ -94,7 +94,7 @@ def test_text_says_that_there_are_older_ones(
     state = os.path.dirname(os.path.dirname(first))
     with mock.patch("remedies.cli.history.NEWEST", 2):
         assert cli.main(["history", "--state-dir", state]) == 0
-        assert "'remedy history --limit 0' tells all" in capsys.readouterr().out
+        assert "'remedy history --limit 0' shows all" in capsys.readouterr().out
     assert cli.main(["history", "--state-dir", state]) == 0
     assert "older" not in capsys.readouterr().out
 

@@ -39,7 +39,7 @@ def test_the_policy_is_written_and_holds(
     args = cli_args("plan")
     assert (args.policy, args.policy_source) == (["docker-host"], str(file))
     assert run("init", "--policy", "docker-host", "--yes") == 0
-    assert "says so already" in capsys.readouterr().out
+    assert "already says so" in capsys.readouterr().out
 
 
 def _umask() -> int:

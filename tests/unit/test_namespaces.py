@@ -139,7 +139,7 @@ class TestVisits:
     def test_one_that_says_too_much_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers, "_MOST", 1000)
         done = visit_all([lambda: "x" * 3_000_000], 10.0)
-        assert done == [WorkerResult(failure="found more than can be told")]
+        assert done == [WorkerResult(failure="output larger than 64 MiB")]
 
     def test_nothing_to_do(self) -> None:
         assert visit_all([], 1.0) == []

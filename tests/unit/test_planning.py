@@ -146,7 +146,7 @@ def test_what_could_harm_is_refused_for_a_fault_that_was_not_seen() -> None:
     assert (refusal.fix, refusal.finding, refusal.wanted) == ("first", FINDING.id, True)
     assert refusal.reason == (
         "the fault was not seen, and first can end connections that work ('remedy explain first' "
-        "says which): use second, or accept that with 'accept_harm: [first]' in the policy's rule "
+        "lists them): use second, or accept that with 'accept_harm: [first]' in the policy's rule "
         "for cond"
     )
 
@@ -225,7 +225,7 @@ def test_a_guard_that_cannot_see_refuses() -> None:
     made = plan(policy(), FINDING)
     assert made.changes == ()
     assert [(r.reason, r.wanted) for r in made.refused] == [
-        ("cannot tell whether it is safe: rules cannot be read", True),
+        ("cannot decide whether it is safe: rules cannot be read", True),
         ("no", True),
     ]
 

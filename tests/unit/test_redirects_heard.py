@@ -37,7 +37,7 @@ XT = Held("iptables:nat/REMEDY-REDIRECT", "udp-redirect", None, _chain("nft", WA
 
 ENDS = {
     DROPPED: "a rule dropped the request",
-    MISSED: "no socket takes it",
+    MISSED: "no socket listens",
     UNSENT: "a rule dropped the answer",
 }
 

@@ -115,10 +115,10 @@ def test_an_altered_journal_is_reported_up_to_there(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-o", "html"), "is no FORMAT:FILE"),
+        (("-o", "html"), "is not FORMAT:FILE"),
         (("-o", "pdf:x"), "no report format 'pdf'"),
         (("-o", "json:-", "-o", "csv:-"), "two outputs to standard output"),
-        (("--since", "soon"), "--since 'soon' is no time"),
+        (("--since", "soon"), "--since 'soon' is not a time"),
         (("--txn", "nope"), "no transaction 'nope'"),
     ],
 )

@@ -322,7 +322,7 @@ def test_the_journal_alone_does_not_say_how_it_is_now_once_the_fix_was_taken_bac
         history,
     )
     assert judgement.verdict_after == ""
-    assert "nobody has looked since" in judgement.message
+    assert "there was no scan since" in judgement.message
 
 
 def test_only_transactions_since() -> None:

@@ -42,9 +42,9 @@ def test_both_separators_are_understood(key: str, name: str) -> None:
     ],
 )
 def test_nothing_outside_net_is_written(key: str) -> None:
-    with pytest.raises(InputError, match="no key we write"):
+    with pytest.raises(InputError, match="not a key that remedy writes"):
         sysctl.read(key)
-    with pytest.raises(InputError, match="no key we write"):
+    with pytest.raises(InputError, match="not a key that remedy writes"):
         sysctl.write(key, "1")
 
 
