@@ -50,20 +50,20 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
         raise InputError(
-            f"{place}: not JSON: {error.msg}", "give the file as it was saved"
+            f"{place}: not JSON: {error.msg}", "use the file as remedy saved it"
         ) from None
     except (_BadJsonError, RecursionError, ValueError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"{where}: {reason}", "give the file as it was saved") from None
+        raise InputError(f"{where}: {reason}", "use the file as remedy saved it") from None
     if _deeper_than(value, DEPTH_LIMIT):
-        raise InputError(f"{where}: nested too deep", "give the file as it was saved")
+        raise InputError(f"{where}: nested too deep", "use the file as remedy saved it")
     if not recorded and _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise InputError(
                 f"{where}: a text holds half a character (a lone surrogate)",
-                "give the file as it was saved",
+                "use the file as remedy saved it",
             ) from None
     return value
 
@@ -176,7 +176,7 @@ def _decode_word(kind: Any, plain: Any, where: str, otherwise: Words) -> str:
     if kind in otherwise:
         return otherwise[kind]
     raise InputError(f"{where}: {plain[:40]!r} is not one of {', '.join(known)}",
-                     "give the file as it was saved")  # fmt: skip
+                     "use the file as remedy saved it")  # fmt: skip
 
 
 def _decode_tuple(
@@ -211,12 +211,12 @@ def _decode_dataclass(
             given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}", otherwise)
         elif not names[name]:
             raise InputError(
-                f"{where}: the key {key!r} is missing", "give the file as it was saved"
+                f"{where}: the key {key!r} is missing", "use the file as remedy saved it"
             )
     try:
         return kind(**given)
     except ValueError as error:
-        raise InputError(f"{where}: {error}", "give the file as it was saved") from None
+        raise InputError(f"{where}: {error}", "use the file as remedy saved it") from None
 
 
 def _require(holds: bool, wanted: str, plain: object, where: str) -> None:

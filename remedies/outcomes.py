@@ -87,8 +87,8 @@ LIFE = (
     Transition("confirming", "and something cannot be put back", "incomplete"),
     Transition(None, "remedy confirm --unowned: it was in no journal", "adopted"),
     Transition(None, "its end was lost, and remedy audit repair kept the rest", "unknown"),
-    Transition("applied", "the disk may not have taken this end", "rolled-back"),
-    Transition("confirmed", "the disk may not have taken this end", "pending"),
+    Transition("applied", "this end may not be on the disk", "rolled-back"),
+    Transition("confirmed", "this end may not be on the disk", "pending"),
 )
 """Every step that a transaction takes. A rollback is a transaction, too: from ``writing`` it goes
 to ``rolled-back`` or ``incomplete``."""
@@ -140,7 +140,7 @@ RECOVERIES = {
     "expired": Recovery("reverted", "not confirmed in time"),
     "unguarded": Recovery("reverted", "its guard died before it was confirmed"),
     "rejected": Recovery("rolled-back", "rejected before it was confirmed"),
-    "hung": Recovery("rolled-back", "its writer made no record any more and was killed"),
+    "hung": Recovery("rolled-back", "its writer hung and was killed"),
     "dead": Recovery("rolled-back", "its writer died"),
     # Its guard lives, and who asks holds the lock: the writer does not.
     "writing": Recovery("rolled-back", "its writer died"),
@@ -176,10 +176,10 @@ ANSWERS = {
         VerbOutcome("apply", "applied", 0, "applied", True,
                     "Applied as transaction {}.", "status", "watches it"),
         VerbOutcome("apply", "nothing", 0, "untouched", False,
-                    "Nothing to do: the host is as policy wants it.",
+                    "Nothing to do: the host already matches the policy.",
                     "status", "shows what is in force"),
         VerbOutcome("apply", "refused", 8, "untouched", False,
-                    "Nothing was changed: what policy wants was refused.",
+                    "Nothing was changed: what the policy asks for was refused.",
                     "apply", "tries again after you have fixed what the refusals name"),
         VerbOutcome("apply", "stale", 5, "untouched", False,
                     "Nothing was changed: the plan is stale.", "plan", "makes a new one"),
@@ -194,7 +194,7 @@ ANSWERS = {
         VerbOutcome("confirm", "confirmed", 0, "confirmed", True,
                     "Confirmed: transaction {} stays.", "status", "shows what is in force"),
         VerbOutcome("confirm", "reverted", 7, "reverted", False,
-                    "Too late: transaction {} was undone, the host is as before it.",
+                    "Too late: transaction {} was undone; the host is as before.",
                     "status", "shows what is in force"),
         VerbOutcome("confirm", "nothing", 0, "untouched", False,
                     "No transaction is waiting for confirmation."),

@@ -37,25 +37,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=("verify", "sign", "repair"),
-        help="check the chain; sign its head; go on after damage with what can be read",
+        help="verify the chain, sign its head, or continue after damage with what can be read",
     )
     parser.add_argument("--head", metavar="HASH", help="verify: a head hash kept elsewhere")
     parser.add_argument(
-        "--fleet", metavar="RUN", help="verify: the head that this rollout has kept of --host"
+        "--fleet", metavar="RUN", help="verify: against the head that this fleet run kept of --host"
     )
     parser.add_argument("--host", metavar="NAME", help="verify: the host's name in the inventory")
     parser.add_argument(
-        "--run-dir", metavar="DIR", help="verify: where runs are (~/.local/state/remedy/runs)"
+        "--run-dir", metavar="DIR", help="verify: folder of fleet runs (~/.local/state/remedy/runs)"
     )
     parser.add_argument(
-        "--signed", metavar="FILE", help="verify: a signed statement, beside FILE.sig"
+        "--signed", metavar="FILE", help="verify: a signed statement; its signature is FILE.sig"
     )
     parser.add_argument(
-        "--allowed-signers", metavar="FILE", help="verify: whose keys count (ssh-keygen(1))"
+        "--allowed-signers", metavar="FILE", help="verify: allowed signers file (ssh-keygen(1))"
     )
-    parser.add_argument("--signer", metavar="NAME", help="verify: who must have signed")
+    parser.add_argument("--signer", metavar="NAME", help="verify: name of the required signer")
     parser.add_argument("--key", metavar="FILE", help="sign: the SSH key")
-    parser.add_argument("-o", "--output", metavar="FILE", help="sign: where the statement goes")
+    parser.add_argument("-o", "--output", metavar="FILE", help="sign: file for the statement")
     parser.add_argument(
         "-n", "--dry-run", action="store_true", help="repair: show what is lost and what is kept"
     )
@@ -105,9 +105,9 @@ def _verify(args: argparse.Namespace) -> int:
     for repaired in audit.repairs:
         print(clean(f"repaired: {repaired}"))
     if not audit.problems:
-        print(clean(f"{path}: {audit.records} records, the chain holds"))
+        print(clean(f"{path}: {audit.records} records, the chain is intact"))
     elif not audit.open:
-        print(clean(f"{path}: {audit.records} records, the chain holds since that repair"))
+        print(clean(f"{path}: {audit.records} records, the chain is intact since that repair"))
     print(f"head {audit.head}")
     print(_anchor(audit, head))
     return _ALTERED if audit.problems or cut else 0
@@ -138,12 +138,15 @@ def _kept_head(args: argparse.Namespace) -> str:
 def _anchor(audit: Audit, head: str) -> str:
     if not head:
         return (
-            "not anchored: a tail cut off, or a chain written anew, would not show; "
-            "compare with a head kept elsewhere (--head)"
+            "verified only against itself: it does not show if the newest records were cut off "
+            "or the whole chain was rewritten; keep the head elsewhere and pass it with --head"
         )
     if audit.anchor:
         return f"anchored: that head is record {audit.anchor} of {audit.records}"
-    return "altered: that head is not in the chain: its tail was cut off, or it was rewritten"
+    return (
+        "altered: that head is not in the chain: the newest records were cut off, or it was "
+        "rewritten"
+    )
 
 
 def _sign(args: argparse.Namespace) -> int:
@@ -151,7 +154,7 @@ def _sign(args: argparse.Namespace) -> int:
         raise UsageError("audit sign takes a key and a file", "add --key FILE and -o FILE")
     path, audit = _audit(args, "")
     if audit.open:
-        raise InputError(f"{path}: {audit.open[0]}", "a journal that was altered is not signed")
+        raise InputError(f"{path}: {audit.open[0]}", "the journal was altered, so it is not signed")
     host = read_host()
     statement = {
         "kind": NAMESPACE,
@@ -174,7 +177,8 @@ def _signed_head(args: argparse.Namespace) -> str:
     """Return the head of a signed statement; raise InputError where statement or signature fail."""
     if not args.allowed_signers or not args.signer:
         raise UsageError(
-            "a signature needs to be somebody's", "add --allowed-signers FILE and --signer NAME"
+            "a signature is checked against a signer",
+            "add --allowed-signers FILE and --signer NAME",
         )
     text = files.read_file(args.signed)
     _ssh_keygen(
@@ -207,7 +211,9 @@ def _ssh_keygen(action: str, *words: str, text: str = "") -> None:
     except OSError as error:
         raise RemedyError(f"ssh-keygen: {error.strerror}", "install OpenSSH's client") from None
     except subprocess.TimeoutExpired:
-        raise RemedyError("ssh-keygen did not end", "give a key that asks for nothing") from None
+        raise RemedyError(
+            "ssh-keygen did not finish in time", "use a key without a passphrase, or ssh-agent"
+        ) from None
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[:200]
         raise InputError(f"ssh-keygen -Y {action}: {said}", "check key, names and files")

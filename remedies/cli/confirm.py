@@ -19,19 +19,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "transaction", nargs="?", metavar="TXN", help="keep this one (default: the one that waits)"
+        "transaction",
+        nargs="?",
+        metavar="TXN",
+        help="transaction to keep (default: the one that waits for confirmation)",
     )
     which.add_argument(
         "--unowned",
         action="store_true",
-        help="adopt tables remedy_*, chains REMEDY-* and boot files that no journal here knows: "
-        "as they are, on record as remedy's, and removed by 'rollback'",
+        help="adopt tables remedy_*, chains REMEDY-* and boot files that are not in this "
+        "journal: record them as they are; 'rollback' removes them",
     )
     parser.add_argument(
         "-n",
         "--dry-run",
         action="store_true",
-        help="show what would be kept, boot files that would be written, and change nothing",
+        help="show what would be kept and which boot files would be written; change nothing",
     )
     parser.set_defaults(change_id="", message="", approved_by="")
 
@@ -59,7 +62,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         return 0
     boot = [change for change in entry.begin.changes if change.boot]
     print("\n".join(changes_text(boot, Style(args))), end="")
-    print(f"Transaction {entry.id} would stay; {len(boot)} boot files would be written.")
+    print(f"Transaction {entry.id} would be kept; {len(boot)} boot files would be written.")
     return 0
 
 
@@ -77,7 +80,9 @@ def _adopted(args: argparse.Namespace, changes: tuple[Change, ...], name: str) -
         print(json.dumps(plain, indent=2))
         return 0
     if not resources:
-        print("Nothing to adopt: all that is under remedy's names is in this journal.")
+        print(
+            "Nothing to adopt: every table, chain and file with a remedy name is in this journal."
+        )
         return 0
     for address in resources:
         print(clean(f"+ {address}"))

@@ -26,5 +26,5 @@ def ask(args: argparse.Namespace, question: str, what: str = "the host") -> Cons
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     agreed = consent.answered(sys.stdin.readline(), who, dry_run=args.dry_run)
     if agreed is None:
-        raise RemedyError("nothing was changed", "answer y to go on")
+        raise RemedyError("nothing was changed", "answer y to continue")
     return agreed

@@ -40,9 +40,9 @@ def read_file(path: str, orders: str = "") -> str:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", "check the path") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not text", "give the file as it was saved") from None
+        raise InputError(f"{path}: not text", "use the file as remedy saved it") from None
     except PermissionError:
-        raise NotPermitted(f"{path}: may not be read", "run as its owner") from None
+        raise NotPermitted(f"{path}: permission denied", "run as its owner") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}", "give a file") from None
 
@@ -65,7 +65,7 @@ def next_document() -> str:
     try:
         _, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
-        raise InputError("standard input: no JSON document where '-' wants one",
+        raise InputError("standard input: expected a JSON document for '-'",
                          "give the policy first, then the plan") from None  # fmt: skip
     _DOCUMENTS.append(text[end:])
     return text[:end]
@@ -108,7 +108,9 @@ def _device(path: str) -> int:
     except OSError as error:
         if error.errno != errno.ENXIO:  # fifo(7): no reader; unix(7): a socket
             raise
-        raise RemedyError(f"{path}: nobody reads it", "start the reader, or name a file") from None
+        raise RemedyError(
+            f"{path}: a pipe without a reader", "start the reader, or name a file"
+        ) from None
     if not own and os.fstat(descriptor).st_uid not in (0, os.geteuid()):
         os.close(descriptor)
         raise RemedyError(f"{path}: belongs to another user", "name a file of your own")

@@ -31,13 +31,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _rollout(verbs["apply"])
     _reporting(verbs["report"])
     which = verbs["rollback"].add_mutually_exclusive_group()
-    which.add_argument("--run", dest="of_run", metavar="RUN", help="what this rollout applied")
-    which.add_argument("--fix", metavar="ID", help="everything this fix has in force")
-    which.add_argument("--every", action="store_true", help="everything that is in force")
+    which.add_argument("--run", dest="of_run", metavar="RUN", help="undo what this rollout applied")
+    which.add_argument("--fix", metavar="ID", help="undo everything this fix has in force")
+    which.add_argument("--every", action="store_true", help="undo everything that is in force")
     for name, action in ACTIONS.items():
         for key, text in JOURNALED.items() if action.journaled else ():
             option = f"--{key.replace('_', '-')}"
-            verbs[name].add_argument(option, metavar="TEXT", help=f"{text}, for every journal")
+            verbs[name].add_argument(
+                option, metavar="TEXT", help=f"{text}, for the journal of every host"
+            )
         if action.writes:
             verbs[name].add_argument("-n", "--dry-run", action="store_true", help="change nothing")
             agreeing(verbs[name])
@@ -68,7 +70,7 @@ def _reporting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", action="append", metavar="FORMAT:FILE",
         help="write an audit report of all hosts, as 'remedy report' does; repeatable; exit 0 "
-        "whatever it says, 9 where a host gave no record",
+             "whatever it finds, 9 if a host gave no record",
     )  # fmt: skip
     parser.add_argument("--since", metavar="WHEN", help="with -o: only transactions this recent")
     parser.add_argument(

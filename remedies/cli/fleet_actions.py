@@ -167,5 +167,5 @@ def _begun(
     try:
         return rundir.begin(runs_folder(args), rundir.approved_by(asked, agreed))
     except InputError as error:
-        warn(f"no log of this is kept: {error}")
+        warn(f"this action is not logged: {error}")
         return None

@@ -71,7 +71,7 @@ def state(standing: HostStanding) -> str:
     if standing.message == CONFIRMING:
         return f"was being confirmed: it stays, or undoes itself at {at}"
     if standing.message == UNDOING:
-        return f"was being undone: it has undone itself by {at}"
+        return f"was being undone: it is undone by {at}"
     if standing.message == APPLYING or not at:
         seconds = float(str(standing.details.get("timeout", 120)))
         return (f"was being applied: what it writes undoes itself {seconds:g} s later "

@@ -17,15 +17,15 @@ from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
 from remedies.values import replace
 
-_BEGAN = "a resumed run applies what it began with"
-_RECORD = "it is in the run's record, and in the journals of the hosts that are done"
+_BEGAN = "a resumed run applies the plans it started with"
+_RECORD = "it is recorded in the run, and in the journals of the hosts that are done"
 RESUMED: dict[str, Optional[str]] = {
     "plans": _BEGAN,
-    "inventory": "the hosts of a run were read when it began",
+    "inventory": "the hosts of a run are fixed when it starts",
     "policy": _BEGAN,
     "backend": _BEGAN,
-    "state_dir": "the hosts' journals are where the run began them",
-    "ansible": "a resumed run reaches its hosts as it began",
+    "state_dir": "the journal folder of a run is fixed when it starts",
+    "ansible": "a resumed run connects to its hosts as it did when it started",
     "change_id": _RECORD,
     "message": _RECORD,
     "approved_by": _RECORD,
@@ -62,7 +62,7 @@ def check(args: argparse.Namespace) -> None:
         if why is not None and _typed(args, name):
             option = {"plans": "DIR"}.get(name, f"--{name.replace('_', '-')}")
             raise UsageError(f"--resume does not take {option}: {why}",
-                             "leave it out, or begin a new rollout")  # fmt: skip
+                             "leave it out, or start a new rollout")  # fmt: skip
 
 
 def _typed(args: argparse.Namespace, name: str) -> bool:
@@ -108,7 +108,7 @@ def left(args: argparse.Namespace, run: Run) -> tuple[list[str], list[str]]:
     undone = rollout.left(run)
     wanted = [host for host in undone if host not in unplanned]
     if undone and not wanted:
-        raise InputError(f"{run.id}: it has no plan for {names(undone)}", "begin a new rollout")
+        raise InputError(f"{run.id}: it has no plan for {names(undone)}", "start a new rollout")
     if not limited(args):
         return wanted, [host for host in undone if host in unplanned]
     site = Site(asked.inventories, limited(args), asked.forks, asked.extra, asked.folder)
@@ -116,6 +116,6 @@ def left(args: argparse.Namespace, run: Run) -> tuple[list[str], list[str]]:
     out = [host for host in asked.hosts if host not in meant or host in unplanned]
     found = [host for host in wanted if host in meant]
     if wanted and not found:
-        raise InputError(f"{run.id}: {limited(args)!r} leaves none of {names(wanted)}",
+        raise InputError(f"{run.id}: {limited(args)!r} matches none of {names(wanted)}",
                          "check --limit and --exclude")  # fmt: skip
     return found, out

@@ -141,7 +141,7 @@ def resume(args: argparse.Namespace) -> int:
     agreed = ask(args, f"Go on with {len(hosts)} hosts of {run.id}?", "hosts")
     seconds = rollout.unsettled(run, out)
     if seconds:
-        print(f"remedy: {seconds:.0f} s until hosts that wait to be confirmed are settled",
+        print(f"remedy: {seconds:.0f} s at most until every pending host is confirmed or undone",
               file=sys.stderr)  # fmt: skip
         try:
             time.sleep(seconds)

@@ -85,7 +85,9 @@ def _named(args: argparse.Namespace) -> list[str]:
             "which policy should this host use?", f"--policy {'|'.join(shipped.POLICIES)}|FILE"
         )
     if args.policy == ["-"]:
-        raise UsageError("standard input is gone once it is read", "save the policy as a file")
+        raise UsageError(
+            "a policy on standard input cannot be read again later", "save the policy as a file"
+        )
     return [anywhere(spec) for spec in args.policy]
 
 

@@ -45,9 +45,9 @@ def _end_of(entry: Transaction) -> str:
         when = local(entry.pending.until)
         return f"{name} is undone at {when} unless 'remedy confirm' is run before"
     if entry.outcome is None:
-        return f"{name} is ended by its guard now; 'remedy status' says how"
+        return f"{name} is being ended by its guard; 'remedy status' shows the result"
     if entry.begin.kind == "rollback":
-        return f"{', '.join(entry.begin.undoes)} had been rolled back by then"
+        return f"{', '.join(entry.begin.undoes)} was already rolled back"
     if entry.outcome in KEPT:
-        return f"{name} had been applied by then; 'remedy rollback' undoes it"
+        return f"{name} was already applied; 'remedy rollback' undoes it"
     return f"{name} was undone: the host is as before"

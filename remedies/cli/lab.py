@@ -26,7 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="a scenario; for down also the id of a world"
     )
-    parser.add_argument("--healthy", action="store_true", help="the twin without the fault")
+    parser.add_argument(
+        "--healthy", action="store_true", help="run the healthy twin, without the fault"
+    )
     parser.add_argument(
         "--nat", choices=NATS, default="nft", help="the tool that writes the NAT rule (nft)"
     )

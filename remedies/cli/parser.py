@@ -18,13 +18,13 @@ VERBS = {
     "apply": "apply a plan (a saved one, or one made now); undo all of it when a step fails",
     "confirm": "keep the transaction that waits for confirmation, and write its boot files",
     "rollback": "undo a transaction (the last one by default), a fix, or everything",
-    "init": "name this host's policy in /etc/remedy/remedy.conf, for every verb from now on",
+    "init": "set this host's policy in /etc/remedy/remedy.conf, for all later commands",
     "status": "show what is in force, its counters, drift and unfinished transactions",
-    "verify": "check that what is in force is ours and that the faults are gone",
-    "trace": "watch resets and refusals as they happen, and what they prove; exits 2 on a proof",
+    "verify": "check that the fixes in force are unchanged and that the faults are gone",
+    "trace": "watch resets and refusals as they happen; exit 2 if one proves a fault",
     "history": "list the transactions of this host and namespace",
     "show": "show one transaction: its changes, and how it ended",
-    "report": "write an audit report in several formats; changes nothing, exit 0 whatever it says",
+    "report": "write an audit report in several formats; changes nothing, exit 0 whatever it finds",
     "audit": "check the journal's hash chain (exit 65: altered), sign its head, repair it",
     "explain": "explain a condition or a fix: what, why, evidence, safety, references",
     "list": "list conditions and fixes",
@@ -139,7 +139,7 @@ def agreeing(parser: argparse.ArgumentParser) -> None:
 def _everywhere() -> Parser:
     """Return the options that hold before and after the verb. Unset ones leave no trace."""
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = common.add_argument_group("options that hold everywhere")
+    group = common.add_argument_group("options of every verb")
     group.add_argument(
         "--policy",
         action="append",
@@ -162,11 +162,13 @@ def _everywhere() -> Parser:
         help="how long to wait for another writer (default: 10s)",
     )
     group.add_argument("--json", action="store_true", help="print JSON on standard output")
-    group.add_argument("--plain", action="store_true", help="no colour, no progress, whole lines")
+    group.add_argument(
+        "--plain", action="store_true", help="no colour, no progress, no wrapped lines"
+    )
     group.add_argument("--no-color", action="store_true", help="no colour")
     group.add_argument("--no-input", action="store_true", help="never ask")
     group.add_argument("-q", "--quiet", action="store_true", help="only the result")
-    group.add_argument("-v", "--verbose", action="count", help="more; -vv: tracebacks")
+    group.add_argument("-v", "--verbose", action="count", help="more detail; -vv: tracebacks")
     return common
 
 

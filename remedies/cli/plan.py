@@ -18,7 +18,8 @@ def pruning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prune",
         action="store_true",
-        help="also remove fixes whose cause is gone (a restart of Docker hides it for seconds)",
+        help="also remove fixes whose fault is no longer found (a restart of Docker hides one "
+        "for seconds)",
     )
 
 

@@ -107,7 +107,7 @@ def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
         lines.append(f"{mark} {style('bold', clean(change.resource))}  by {clean(change.fix)}")
         undone = {
             "exact": "undone exactly by 'remedy rollback'",
-            "lossy": "undone by 'remedy rollback', but for what the kernel keeps",
+            "lossy": "undone by 'remedy rollback', except for what the kernel keeps",
             "none": "cannot be undone",
         }[change.reversibility]
         told = f"{clean(change.impact)}; risk {clean(change.risk)}; {undone}"
@@ -148,7 +148,7 @@ def _advice(advice: Advice, style: Style, verbose: int) -> list[str]:
 
 def _refusal(refusal: Refusal, style: Style) -> list[str]:
     mark = style("yellow", "!")
-    note = "" if refusal.wanted else " (another fix stands in, or none is asked for)"
+    note = "" if refusal.wanted else " (another fix is used instead, or the policy asks for none)"
     return [
         f"{mark} {style('bold', clean(refusal.fix))}  refused{note}",
         *style.wrap(clean(refusal.reason), "    "),

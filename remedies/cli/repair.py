@@ -42,17 +42,15 @@ def _lines(found: Prospect) -> list[str]:
     lines += [f"lost: {line}" for line in damage.lost]
     if damage.missing:
         lines.append(f"lost: {_numbers(damage.missing)}")
-    lines += [
-        f"lost: what transaction {txn} was, and what was there before it" for txn in damage.headless
-    ]
+    lines += [f"lost: transaction {txn}, and the values from before it" for txn in damage.headless]
     lines.append(f"kept: {len(damage.found)} transactions, {len(here.held)} resources in force")
     lines += [f"in force: {address}, by {held.transaction}" for address, held in here.held.items()]
-    lines += [f"in force: {address}, in no record that can be read: adopted, undone by removing it"
+    lines += [f"in force: {address}, in no readable record: adopted; 'rollback' removes it"
               for address in unowned.addresses(here)]  # fmt: skip
     lines += [f"note: {note}" for note in found.settled.notes]
     lines += [
-        f"not undone by remedy any more: transaction {txn}; 'sh {undofile.kept(here.folder, txn)}' "
-        "puts back what was there before it"
+        f"remedy can no longer undo transaction {txn}; 'sh {undofile.kept(here.folder, txn)}' "
+        f"restores what was there before it"
         for txn in found.scripts
     ]
     return [clean(line) for line in lines]
@@ -77,13 +75,13 @@ def _print(args: argparse.Namespace, done: Repaired) -> None:
         print("\n".join(_lines(found)))
         print(f"Nothing was changed. Next: '{again(args, 'audit', 'repair')}' goes on so.")
         return
-    print(clean(f"Repaired: {done.path} goes on; the damaged files stay as they are."))
+    print(clean(f"Repaired: {done.path} goes on; the damaged files were not changed."))
     if adopted is not None:
         undoes = again(args, "rollback", adopted.id)
         print(f"Adopted as transaction {adopted.id}: '{undoes}' removes it.")
     if not args.quiet:
         print(f"Next: '{again(args, 'status')}' shows what is in force, "
-              f"'{again(args, 'audit', 'verify')}' goes on naming the break.")  # fmt: skip
+              f"'{again(args, 'audit', 'verify')}' reports the break again.")  # fmt: skip
 
 
 def _plain(done: Repaired) -> dict[str, Any]:

@@ -42,7 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-scan", action="store_true", help="from the journal alone, without a fresh scan"
     )
-    parser.add_argument("--head", metavar="HASH", help="a head hash kept elsewhere, to anchor to")
+    parser.add_argument(
+        "--head", metavar="HASH", help="a head hash kept elsewhere, to verify the journal against"
+    )
     parser.add_argument(
         "--fleet",
         metavar="RUN",
@@ -122,7 +124,7 @@ def rollouts(hint: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        _usage("the single-file tool knows no rollouts", hint)
+        _usage("the single-file tool has no rollouts", hint)
 
 
 def _of_fleet(args: argparse.Namespace) -> Report:

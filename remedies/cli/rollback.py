@@ -30,8 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--unowned",
         action="store_true",
-        help="remove tables remedy_*, chains REMEDY-* and boot files that no journal here knows "
-        "(see 'status')",
+        help="remove tables remedy_*, chains REMEDY-* and boot files that are not in this "
+        "journal (see 'status')",
     )
     consent_options(parser)
     parser.add_argument(

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 def _everywhere(args: argparse.Namespace) -> int:
     """Scan every namespace and print; the exit code is the worst of them."""
     if args.netns:
-        raise UsageError("--netns and --all-netns do not go together", "leave one of them out")
+        raise UsageError("--netns and --all-netns cannot be combined", "leave one of them out")
     here = starting.start(args)
     policy = here.policy.ref()
     places = scan_all.scan_all(here)

@@ -73,7 +73,9 @@ def _typed(name: str, value: str, where: str) -> object:
             known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
             return known[value.lower()]
     except (ValueError, KeyError, argparse.ArgumentTypeError):
-        raise ConfigError(f"{where}: {value[:80]!r} is no {name.replace('_', '-')}") from None
+        raise ConfigError(
+            f"{where}: {value[:80]!r} is not a valid {name.replace('_', '-')}"
+        ) from None
     return value
 
 
@@ -88,7 +90,7 @@ def parsed(text: str) -> dict[str, str]:
     except configparser.Error as error:
         raise ConfigError(f"{FILE}: not INI: {' '.join(str(error).split())}", hint) from None
     if parser.defaults() or parser.sections() not in ([], ["remedy"]):
-        raise ConfigError(f"{FILE}: it has one section, [remedy]", hint)
+        raise ConfigError(f"{FILE}: expected one section, [remedy]", hint)
     return dict(parser["remedy"]) if parser.sections() else {}
 
 

@@ -132,10 +132,10 @@ def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
         lines.append(f"{style('red', 'unowned ')} {style('bold', clean(address))}  {unowned.SAID}")
     lines += [clean(line) for line in _outlook_lines(found.outlook)]
     if not lines:
-        return "Nothing of ours is in force."
+        return "No fix is in force."
     if found.unowned:
         lines.append(
-            f"\nNext: '{again(args, 'confirm', '--unowned')}' adopts what no journal knows, "
+            f"\nNext: '{again(args, 'confirm', '--unowned')}' adopts what is not in this journal, "
             f"'{again(args, 'rollback', '--unowned')}' shows and removes it."
         )
     if any(entry.state in ("drifted", "gone") for entry in found.entries):

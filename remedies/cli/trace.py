@@ -120,7 +120,7 @@ def _more(args: argparse.Namespace, more: More) -> None:
         return
     parts = (
         (more.untold, "more events, not shown one by one"),
-        (more.unexamined, "packets of new tuples counted but not looked at"),
+        (more.unexamined, "packets of new flows counted but not examined"),
         (more.lost, "packets lost"),
     )
     said = "; ".join(f"{number:,} {what}" for number, what in parts if number)
@@ -160,12 +160,12 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     for told in dict.fromkeys(filter(None, map(_to_write, summary.top))):
         print(clean(told))
     if summary.unexamined:
-        print(f"not looked at: {summary.unexamined:,} packets of a flood of new tuples")
+        print(f"not examined: {summary.unexamined:,} packets (too many new flows at once)")
     print(
         f"lost: {summary.lost:,} packets and {summary.reasons_lost:,} kernel reasons, because "
         f"remedy was too slow"
     )
-    print(f"the kernel's reasons: {clean(summary.reasons)}")
+    print(f"source of the kernel's reset reasons: {clean(summary.reasons)}")
     if summary.machine_drops is not None:
         print(f"packets dropped system-wide because no socket listened: {summary.machine_drops:,}")
     for reason in summary.unread:

@@ -49,4 +49,4 @@ def _answer(args: argparse.Namespace, here: HostSession, name: str, answer: str)
     """Do as the person says, unless the transaction has ended meanwhile."""
     agreed = consent.answered(answer, actor.user(), dry_run=args.dry_run)
     if not confirm.answer(here, name, agreed, lock_timeout=args.lock_timeout):
-        warn(f"the journal does not say that transaction {name} waits: nothing is kept")
+        warn(f"transaction {name} is not pending in the journal: nothing was confirmed")

@@ -93,9 +93,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     if sources:
         message += f"; most began at {_told(facts, sources[0])}"
     if dropped:
-        message += f"; {dropped} packets were dropped while we watched"
+        message += f"; {dropped} packets were dropped during the scan"
     elif evicted:
-        message += f"; {evicted} unassured flows gave way while we watched, no packet was dropped"
+        message += f"; {evicted} unassured flows gave way during the scan, no packet was dropped"
     lossy = dropped or (percent >= _CRITICAL_PERCENT and not evicted)
     return (
         Finding(

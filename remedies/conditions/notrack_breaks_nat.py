@@ -174,7 +174,7 @@ def _unread(notrack: PacketRule, reasons: tuple[str, ...]) -> Finding:
         severity="medium",
         message=(
             f"whether the notrack rule '{notrack.text}' ({notrack.place}) takes packets from NAT "
-            f"could not be told: {'; '.join(reasons)}"
+            f"could not be judged: {'; '.join(reasons)}"
         ),
         evidence=(_evidence(notrack),),
         details={"notrack": notrack.text},

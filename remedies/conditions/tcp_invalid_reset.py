@@ -296,8 +296,8 @@ def _message(
         if verdict == "proven":
             return f"the host sent a {for_whom}"
         return (
-            f"a {for_whom} left while INVALID segments arrived, and it cannot be told "
-            f"whether the host's TCP made it or a rule that rejects{_partly(netfilter)}"
+            f"a {for_whom} left while INVALID segments arrived, and it is not known whether the "
+            f"host's TCP or a REJECT rule sent it{_partly(netfilter)}"
         )
     if covered_by:
         return f"TCP is rewritten here, and INVALID segments are kept away by {covered_by}"

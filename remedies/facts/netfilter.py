@@ -88,7 +88,7 @@ def open_stores(deadline: float) -> tuple[list[RuleStore], list[str]]:
         stores.append(NfTables(deadline))
     except OSError as error:
         if error.errno == errno.EPERM:
-            raise Unreadable("nf_tables may not be read", "run as root") from error
+            raise Unreadable("nf_tables: permission denied", "run as root") from error
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT):
             unread.append(f"nf_tables: {error.strerror}")
     except Unreadable as error:

@@ -140,7 +140,7 @@ def _addresses(ways: Iterable[tuple[str, str]], links: Links) -> Optional[str]:
     for name, address in ways:
         first = links.first(name, 6 if ":" in address else 4)
         if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            return f"the interface name {name!r} does not go into a rule unchanged"
+            return f"the interface name {name!r} cannot be written in a rule as it is"
         if address in AWAY.values():
             continue  # in force, and the link is away: nothing goes anywhere now
         if first is None or first.address != address:

@@ -48,8 +48,8 @@ ACTIONS = {
         dry=True,
     ),
     "apply": FleetAction(
-        "apply in batches; every host keeps the change only when it can be reached anew "
-        "and its fault is gone",
+        "apply in batches; every host keeps the change only if a new connection to it works and "
+        "its fault is gone",
         question="Apply to {} hosts",
         journaled=True,
         dry=True,
@@ -57,7 +57,7 @@ ACTIONS = {
     "confirm": FleetAction(
         "confirm on every host",
         watches=False,
-        question="Keep what waits on {} hosts?",
+        question="Confirm on {} hosts?",
     ),
     "rollback": FleetAction(
         "undo on every host",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from remedies.errors import Locked
 
-GONE = "the controller was ended"
+GONE = "the controller was stopped"
 
 
 def this() -> str:

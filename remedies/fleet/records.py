@@ -110,7 +110,7 @@ def _silence(standing: HostStanding) -> str:
     reason = standing.details.get("no_record")
     if reason:
         return str(reason)
-    return "it gave no record" if standing.time else "its turn never came"
+    return "it gave no record" if standing.time else "not started: the run ended before its turn"
 
 
 def _of_rollout(record: HostReport, standing: HostStanding) -> HostReport:

@@ -113,7 +113,7 @@ class RemoteHost:
         for key in _OBJECTS:
             if len(plain.get(key) or ()) > _MOST:
                 return Answer(1, {}, f"the host's answer holds {len(plain[key])} of {key}, and "
-                                     f"{_MOST} are taken; run remedy there",
+                                     f"at most {_MOST} are accepted; run remedy there",
                               understood=False)  # fmt: skip
         try:
             changes = codec.decode(tuple[Change, ...], plain.get("changes") or [], "changes")

@@ -126,7 +126,7 @@ class RunningRollout:
         if bad and not allowed:
             return f"{len(bad)} of {len(batch)} hosts of the batch failed: {', '.join(bad[:5])}"
         if not bad and all(now[host].rc not in (0, *_REFUSED) for host in batch):
-            return f"no host of the batch came through: {', '.join(batch[:5])}"
+            return f"no host of the batch succeeded: {', '.join(batch[:5])}"
         return ""
 
     def _undo(self, batch: Sequence[str]) -> None:
@@ -151,7 +151,7 @@ class RunningRollout:
             told = replace(
                 standing,
                 transaction=said.transaction,
-                message=standing.message or "undone: its batch went wrong",
+                message=standing.message or "undone: its batch failed",
                 rc=4 if standing.state == "needs-human" else standing.rc,
             )
             if standing.state == "untouched" and standing.rc == 0:  # its own timer was first

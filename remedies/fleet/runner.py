@@ -46,7 +46,8 @@ class Site:
                 raise InputError(f"{source}: no such inventory", "check the path after -i")
         for word in self.extra:
             if word.startswith(_ASKING):
-                raise UsageError(f"{word}: nobody can be asked while it runs",
+                raise UsageError(f"{word}: it asks a question, and there is no terminal to "
+                                 f"answer on",
                                  "use a password file, or a vaulted variable")  # fmt: skip
 
     def words(self) -> list[str]:
@@ -150,7 +151,7 @@ def play(
     for host in hosts:
         if host not in hearing.heard:
             hearing.word(
-                HostStanding(host, "unreachable", UNREACHED, "Ansible came to no result for it")
+                HostStanding(host, "unreachable", UNREACHED, "Ansible gave no result for this host")
             )
     return list(hosts)
 

@@ -111,7 +111,7 @@ def _confirm(task: Task) -> Outcome:
     if task.check:
         return calls.would_confirm(task.visit, transaction)
     agreed = task.agree()
-    task.say(_silent(task, "asked to keep what waits"))
+    task.say(_silent(task, "asked to confirm"))
     return _kept(task, calls.confirm(task.visit, transaction, agreed))
 
 
@@ -172,7 +172,7 @@ def _silent(task: Task, what: str) -> HostStanding:
         task.visit.name,
         "unreachable",
         UNREACHED,
-        f"{what}, and has not answered: 'remedy fleet report' says how it stands",
+        f"{what}, and has not answered: 'remedy fleet report' shows its state",
         transaction=task.asked.get("transaction"),
     )
 

@@ -39,7 +39,7 @@ def recover(here: HostSession, journal: Journal) -> HostSession:
         why = guard.situation(here.folder, entry, here.host.boot_id)
         if why == "pending" and entry.pending is not None:
             raise Locked(
-                f"transaction {entry.id} waits to be confirmed until {local(entry.pending.until)}",
+                f"transaction {entry.id} waits for confirmation until {local(entry.pending.until)}",
                 "'remedy confirm' keeps it, 'remedy rollback' undoes it now",
             )
         result = take_back(here, journal, entry, why, agreed)

@@ -22,8 +22,8 @@ from remedies.transaction.store import Store
 from remedies.values import dataclass, replace
 
 LOST = (
-    "the last record cannot be read and does not count; the next change closes it, and "
-    "'remedy audit verify' goes on naming it"
+    "the last record cannot be read and is ignored; the next change closes it, and 'remedy audit "
+    "verify' continues to report it"
 )
 
 
@@ -134,8 +134,8 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
                 raise InputError(
                     f"{where}: the last record cannot be read, and may be the end of {entry.id}: "
                     "the machine has not been restarted since, so no crash has torn it",
-                    "'remedy audit repair --dry-run' shows what can be read; repaired, what is in "
-                    "force stays",
+                    "'remedy audit repair --dry-run' shows what can be read; a repair keeps what "
+                    "is in force",
                 )
         here.notify(f"{where}: {LOST}")
     return replace(here, ledger=ledger, held=in_force(ledger))

@@ -123,9 +123,11 @@ def _as_invalid(connection: Connection, session: Session) -> list[tuple[str, str
     if connection.tracked is None:
         return [("mild", f"it is not known whether conntrack has {named}")]
     if session.loose is False:
-        why = "conntrack picks up nothing in the middle (nf_conntrack_tcp_loose is 0)"
+        why = "conntrack does not pick up running connections (nf_conntrack_tcp_loose is 0)"
         return [("severe", f"{why} and does not know {named}: it would be dropped as INVALID")]
-    return [("mild", f"conntrack does not know {named} yet and picks it up in the middle")]
+    return [
+        ("mild", f"conntrack does not know {named} yet and picks it up as a running connection")
+    ]
 
 
 def _hits(rule: PacketRule, connection: Connection) -> bool:

@@ -232,7 +232,7 @@ def _made(
     saved = {change.resource: change for change in mine}
     for change in mine:
         if change.resource not in made:
-            _refuse(change, f"{change.fix} does not want it", moved)
+            _refuse(change, f"{change.fix} does not ask for it", moved)
         one = made[change.resource]
         if one is not None:
             _compare(change, one, today.reads, moved)
@@ -243,7 +243,7 @@ def _made(
         if one is None or address in saved:
             continue
         if address not in plan.settled:
-            _refuse(one, f"{one.fix} wants it too, and the plan leaves it out", moved)
+            _refuse(one, f"{one.fix} also needs it, and the plan leaves it out", moved)
         raise StalePlan(
             f"{address} moved: the plan found it as wanted, now it is {short(one.before)}", _STALE
         )
@@ -336,5 +336,5 @@ def _as_it_is(_address: str, value: Optional[str]) -> str:
 
 def _refuse(change: Change, what: str, moved: str) -> None:
     if moved:
-        raise StalePlan(f"{change.resource}: {what}; what it follows from moved: {moved}", _STALE)
+        raise StalePlan(f"{change.resource}: {what}; its cause changed: {moved}", _STALE)
     raise InputError(f"{change.resource}: {what}", _EDITED)

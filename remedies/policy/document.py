@@ -213,7 +213,11 @@ def _mapping(node: MappingNode, path: Path, lines: dict[Path, int]) -> dict[str,
         key = key_node.value
         here = (*path, key)
         if not _is_text(key):
-            raise _RefusedError(line, f"{dotted(here)}: half of a character", "write all of it")
+            raise _RefusedError(
+                line,
+                f"{dotted(here)}: an incomplete character (a lone surrogate)",
+                "write all of it",
+            )
         if key in result:
             what = f"{dotted(here)}: the key is there twice, first in line {lines[here]}"
             raise _RefusedError(line, what, "remove one")

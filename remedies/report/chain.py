@@ -20,6 +20,9 @@ def described(audit: Audit, head: Optional[str]) -> Chain:
         later = audit.records - audit.anchor
         anchor = f"anchored at record {audit.anchor}" + (f", {later} after it" if later else "")
     else:
-        anchor = "the anchored head is not in the chain: its tail was cut off, or it was rewritten"
+        anchor = (
+            "the head kept elsewhere is not in the chain: the newest records were cut off, or it "
+            "was rewritten"
+        )
     holds = not audit.problems and (head is None or bool(audit.anchor))
     return Chain(audit.records, audit.head, state, anchor, holds)

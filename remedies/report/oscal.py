@@ -236,7 +236,7 @@ def _finding(report: Report, control: str, judged: list[tuple[HostReport, Judgem
     seen += [_uuid(report, "unseen", missing.name) for missing in report.unreached]
     return {
         "uuid": _uuid(report, "finding", control),
-        "title": f"{control.upper()}: {standing} faults stand, {unknown} not judged",
+        "title": f"{control.upper()}: {standing} open faults, {unknown} not judged",
         "description": f"Of {len(judged)} judgements that bear on {control.upper()}.",
         "target": {
             "type": "objective-id",

@@ -43,7 +43,7 @@ def split(path: str) -> tuple[str, str]:
     ours = "remedy" in name or folder == OWN
     if folder not in FOLDERS or not ours or name.startswith(".") or "\0" in name:
         raise InputError(
-            f"file:{path} is not a file of ours", f"*remedy* directly in {' or '.join(FOLDERS)}"
+            f"file:{path} is not a file of remedy", f"*remedy* directly in {' or '.join(FOLDERS)}"
         )
     return folder, name
 

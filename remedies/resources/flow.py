@@ -109,7 +109,7 @@ def tasks(path: str, before: Optional[str], after: Optional[str]) -> Iterator[Ta
     """
     named, does = split(path), flow_address.text(f"flow:{path}")
     if before is not None or after is not None:
-        raise InputError(f"flow:{path}: has no form in a playbook", "use 'remedy apply'")
+        raise InputError(f"flow:{path}: cannot be written as a playbook", "use 'remedy apply'")
     if not isinstance(named, Exact):
         yield said("Leave stale flows to time out", f"left to time out, remedy {does}")
         return

@@ -124,7 +124,7 @@ def check(path: str, state: str | None) -> None:
     libnftables.check(commands)
     if state is not None and not same(path, state, _printed(path, state)):
         raise WriteFailed(
-            f"nft:{path}: this nft prints what it was given as something else",
+            f"nft:{path}: this nft prints the table differently from what was written",
             "look at the table and remove it yourself",
         )
 

@@ -74,7 +74,7 @@ def write(path: str, state: str | None) -> None:
 
 def _must_be_absent(path: str) -> None:
     if read(path) is not None:
-        raise WriteFailed(f"sysctl {path}: a key of the kernel's cannot be removed")
+        raise WriteFailed(f"sysctl {path}: a key of the kernel cannot be removed")
 
 
 def _failure(path: str, state: str, error: OSError) -> RemedyError:
@@ -137,7 +137,7 @@ def tasks(path: str, before: str | None, after: str | None) -> Iterator[Task]:
     """Yield a playbook's tasks; raise InputError for a key that is to be absent."""
     file_of(path)
     if after is None:
-        raise InputError(f"sysctl:{path}: a key of the kernel's cannot be removed")
+        raise InputError(f"sysctl:{path}: a key of the kernel cannot be removed")
     yield looked("Look at a sysctl", ["sysctl", "-n", path], (0,))
     yield done(
         "Set a sysctl",

@@ -182,7 +182,7 @@ def check(family: Family, path: str, state: str | None) -> None:
             _listed(family, table)
         for line in filter(unsayable, lines):
             raise WriteFailed(
-                f"{family.program}-restore could not be fed the rule {line!r}: its comment holds "
+                f"{family.program}-restore cannot load the rule {line!r}: its comment holds "
                 "a newline or is not text",
                 "look at it and remove it yourself",
             )

@@ -145,7 +145,7 @@ def nft_split(path: str) -> tuple[str, str]:
     plain = table[len(NFT_PREFIX) :].replace("_", "").isalnum() and table.isascii()
     if family not in ("inet", "ip", "ip6") or not table.startswith(NFT_PREFIX) or not plain:
         raise InputError(
-            f"nft:{path} is not a table of ours", f"inet, ip or ip6, then /{NFT_PREFIX}NAME"
+            f"nft:{path} is not a table of remedy", f"inet, ip or ip6, then /{NFT_PREFIX}NAME"
         )
     return family, table
 
@@ -207,7 +207,7 @@ def iptables_split(path: str) -> tuple[str, str]:
     known = table in ("raw", "mangle", "nat", "filter", "security")
     # XT_EXTENSION_MAXNAMELEN - 1 in include/uapi/linux/netfilter/x_tables.h
     if not known or not chain.startswith(CHAIN_PREFIX) or not plain or len(chain) > 28:
-        raise InputError(f"iptables:{path} is not a chain of ours", f"TABLE/{CHAIN_PREFIX}NAME")
+        raise InputError(f"iptables:{path} is not a chain of remedy", f"TABLE/{CHAIN_PREFIX}NAME")
     return table, chain
 
 

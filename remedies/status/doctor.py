@@ -81,7 +81,11 @@ def _socket(name: str, family: int, kind: int, protocol: int, what: str) -> Chec
 
 def _packet_socket() -> Check:
     return _socket(
-        "packet socket", socket.AF_PACKET, socket.SOCK_DGRAM, 0, "hears the resets the host sends"
+        "packet socket",
+        socket.AF_PACKET,
+        socket.SOCK_DGRAM,
+        0,
+        "sees the resets that the host sends",
     )
 
 
@@ -168,8 +172,8 @@ def _state(state_dir: str) -> Check:
     if not os.path.exists(state_dir):
         return Check("state directory", "yes", f"{state_dir} will be made at the first apply")
     if os.geteuid() != 0 and os.stat(state_dir).st_uid == 0:
-        return Check("state directory", "optional", f"{state_dir} is root's: what is in force "
-                     "cannot be told from what is not", "run as root")  # fmt: skip
+        reason = f"{state_dir} can be read by root only: what is in force is not known"
+        return Check("state directory", "optional", reason, "run as root")
     try:
         state.check_private(state_dir)
     except RemedyError as error:
@@ -185,7 +189,7 @@ def _unowned(state_dir: str) -> Check:
     except RemedyError as error:
         return Check(name, "optional", error.what, error.hint)
     if found:
-        return Check(name, "optional", f"no journal here knows {', '.join(found)}",
+        return Check(name, "optional", f"not in this journal: {', '.join(found)}",
                      "'remedy confirm --unowned' adopts them, 'remedy rollback --unowned' "
                      "removes them, unless they are of another --state-dir")  # fmt: skip
     return Check(name, "yes", "all are in this journal")

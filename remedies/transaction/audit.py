@@ -165,7 +165,7 @@ class _ChainSoFar:
             self.expected, self.previous = self.expected + 1, None
             return None
         if not exact:
-            self._wrong(plain["seq"], "is not the bytes that were written", where)
+            self._wrong(plain["seq"], "was altered", where)
         if plain["kind"] == "repaired":
             self._repaired(plain, where)
         else:
@@ -180,9 +180,9 @@ class _ChainSoFar:
     def _place(self, number: int, previous: str, where: str) -> None:
         """Compare a record's number and link with what must come here."""
         if number in self.seen:
-            self._wrong(number, "stands there twice", where)
+            self._wrong(number, "is there twice", where)
         elif number < self.expected:
-            self._wrong(number, f"was moved: it stands after record {self.expected - 1}", where)
+            self._wrong(number, f"was moved: it comes after record {self.expected - 1}", where)
         elif number > self.expected:
             self.gaps.append((self.expected, number, where))
         elif self.previous is not None and previous != self.previous:
@@ -200,9 +200,9 @@ class _ChainSoFar:
         self.audit.problems = [replace(p, repaired=True) for p in self.audit.problems]
         for name, digest in damaged.items():
             if name not in self.read:
-                self._wrong(plain["seq"], f"tells of {name}, which is gone", where)
+                self._wrong(plain["seq"], f"names {name}, which is missing", where)
             elif self.read[name].hexdigest() != digest:
-                self._wrong(plain["seq"], f"tells of {name}, which was changed since", where)
+                self._wrong(plain["seq"], f"names {name}, which was changed since", where)
         self.audit.repairs.append(
             RepairRecord(plain["seq"], plain["time"], str(data.get("user", "")), tuple(damaged))
         )
@@ -227,7 +227,7 @@ class _ChainSoFar:
         for line, where in self.torn:
             if closed:
                 if not line.endswith(b"#\n"):
-                    self._wrong(self.expected, "cannot be read, and was gone on after", where)
+                    self._wrong(self.expected, "cannot be read, and later records follow it", where)
                 continue
             self._wrong(self.expected, "cannot be read", where)
             self.seen.add(self.expected)

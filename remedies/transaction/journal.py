@@ -52,7 +52,7 @@ middle of the last append, and zeros are no line ends. Such a line is passed ove
 and closed by the same record; ``audit verify`` goes on naming it."""
 _GO_ON = (
     "'remedy audit repair --dry-run' shows what can be read and what is lost; without --dry-run it "
-    "starts a new segment with it and changes nothing else. Or put a copy of {} back"
+    "starts a new segment with it and changes nothing else. Or restore {} from a copy"
 )
 """How to go on after a damaged record, which must not lose a before-value."""
 

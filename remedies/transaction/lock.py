@@ -39,7 +39,8 @@ def opened(folder: str) -> int:
     if os.fstat(descriptor).st_nlink > 1:
         os.close(descriptor)
         raise NotPermitted(
-            f"the lock {os.path.join(folder, NAME)} has a second name", "look at it and remove it"
+            f"the lock {os.path.join(folder, NAME)} has a second hard link",
+            "look at it and remove it",
         )
     return descriptor
 
@@ -133,4 +134,4 @@ def _holder(descriptor: int) -> str:
             f"user {who['user']}, since {who['since']}"
         )
     except (InputError, KeyError, TypeError):
-        return "another remedy is writing (it has not said who it is)"
+        return "another remedy is writing (it has not written down who it is)"

@@ -147,7 +147,7 @@ class Memory:
                 return ""
         except (RemedyError, OSError) as error:
             return f"its journal is damaged: {error}"
-        return f"the journal {path} is another one, or was cut off"
+        return f"the journal {path} was replaced, or cut off"
 
     def journal(self) -> Journal:
         """Return where to record what is done, with the transaction in it. Hold the lock.

@@ -210,7 +210,7 @@ def _compare(
         ours = [store.same(address, now, change.after) for _, change in stack]
         given_back = store.same(address, now, stack[0][1].before)
     except RemedyError as error:
-        yield f"{address} could not be compared and is taken for in force: {error.what}"
+        yield f"{address} could not be compared and is assumed to be in force: {error.what}"
         return
     if ours[-1]:
         return

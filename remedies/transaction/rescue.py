@@ -68,8 +68,8 @@ def act(memory: Memory, why: str, patience: float) -> Optional[Transaction]:
             result = _undo(memory, why, patience, last)
         except Locked as error:
             memory.end_holders()
-            announce(f"transaction {memory.txn} had to be undone, and was in the way: "
-                     f"{error.what}; it made no record any more and was killed")  # fmt: skip
+            announce(f"transaction {memory.txn} had to be undone, but the lock was taken: "
+                     f"{error.what}; that process hung and was killed")  # fmt: skip
             result = _undo(memory, why, None, last)
         except RemedyError as error:  # no lock can be had
             result = Result(memory.txn, "incomplete", stuck=(str(error),), open=not last)
@@ -79,7 +79,7 @@ def act(memory: Memory, why: str, patience: float) -> Optional[Transaction]:
         if not said:
             said = True
             announce(f"{_name(memory)} is not undone yet: {'; '.join(result.stuck)}; its guard "
-                     f"goes on trying for {LASTING / 60:.0f} minutes")  # fmt: skip
+                     f"keeps trying for {LASTING / 60:.0f} minutes")  # fmt: skip
     entry = memory.look()
     if result is None:
         return entry if entry.outcome is not None else None

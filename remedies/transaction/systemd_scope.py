@@ -41,7 +41,7 @@ def leave_session(unit: str) -> bool:
             kind, body = _receive(manager)
             if kind == _ERROR:
                 words = body[4:].split(b"\0")[0].decode(errors="replace")
-                raise OSError(f"systemd starts no {unit}: {words}")
+                raise OSError(f"systemd did not start {unit}: {words}")
     return True
 
 

@@ -219,8 +219,8 @@ def _check_ours(store: Store, change: Change) -> None:
         known = "".join(f"; {line}" for line in suspects(change.resource))
         before, ours, now = apart(change.resource, change.after, change.before, found)
         raise Drift(
-            f"{change.resource} was changed by somebody else: before us {before}, "
-            f"ours {ours}, now {now}{known}",
+            f"{change.resource} was changed by somebody else: before {before}, written by remedy "
+            f"{ours}, now {now}{known}",
             "find out who did; 'remedy rollback --force' overwrites it",
         )
 

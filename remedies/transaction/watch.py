@@ -57,7 +57,7 @@ def run(memory: Memory, path: str, lifeline: socket.socket, watching: float) -> 
         try:
             systemd_scope.leave_session(f"remedy-guard-{txn}.scope")
         except OSError as error:
-            note = f"the guard has no unit of its own, so that a logout may end it: {error}"
+            note = f"the guard has no systemd unit of its own, so a logout may end it: {error}"
         lifeline.send(b"!" + note.encode()[:1000])
         entry = _watch(memory, lifeline, fifo, STALL + watching)
         if entry is not None:

@@ -149,7 +149,7 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     }  # fmt: skip
 
 
-NOTHING_SENT = ("untouched", "the controller was ended: nothing was sent")
+NOTHING_SENT = ("untouched", "the controller was stopped: nothing was sent")
 
 
 def test_a_killed_controller_begins_and_confirms_no_host_any_more(fleet: Fleet) -> None:
@@ -169,7 +169,7 @@ def test_a_killed_controller_begins_and_confirms_no_host_any_more(fleet: Fleet) 
     (folder,) = (fleet.folder / "runs").iterdir()
     said = [json.loads(line) for line in (folder / "states.jsonl").read_text().splitlines()]
     last = {word["host"]: (word["state"], word["message"]) for word in said}
-    assert last["b"] == ("applied", "the controller was ended: left to undo itself")
+    assert last["b"] == ("applied", "the controller was stopped: left to undo itself")
     # Ansible itself may have ended before c, when it found its terminal gone.
     assert last.get("c", NOTHING_SENT) == NOTHING_SENT
 

@@ -100,7 +100,7 @@ def test_1_and_2_and_5_what_somebody_else_has_moved(cli: Cli, tmp_path: Path) ->
     assert cli("status").returncode == 2
     drift = cli("rollback", "--yes")
     assert drift.returncode == 1
-    assert all(word in drift.stdout for word in ("before us absent", "ours '", "now '"))
+    assert all(word in drift.stdout for word in ("before absent", "written by remedy '", "now '"))
     assert cli.in_force()
 
 

@@ -188,7 +188,7 @@ def test_a_signal_at_any_point_leaves_nothing(cli: Cli, number: signal.Signals) 
         eventually(lambda: not list(cli.folder.glob("state/*/guard-*")), 10, "a guard is left")
         status = cli.json("status")
         assert status["unfinished"] == []
-        said = {"before begin": "nothing was changed", "after begin": "is ended by its guard"}
+        said = {"before begin": "nothing was changed", "after begin": "is being ended by its guard"}
         assert said.get(name, "was undone: the host is as before") in done.stderr, name
         assert (status["in_force"], cli.in_force()) == ([], False), name
 

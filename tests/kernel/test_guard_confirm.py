@@ -70,7 +70,7 @@ def test_only_one_may_wait(host: Host) -> None:
     assert host.run("apply", "--yes", "--confirm-timeout", "60s").code == 0
     again = host.run("apply", "--yes")
     assert again.code == 6
-    assert "waits to be confirmed until" in again.out
+    assert "waits for confirmation until" in again.out
     assert host.run("rollback", "--fix", "tcp-be-liberal", "--yes").code == 6
     assert host.run("rollback", "--yes").code == 0
     host.unguarded()

@@ -205,7 +205,7 @@ def test_a_state_of_another_table_is_refused(netns: Make, run_in: RunIn, state: 
     with namespaces.inside(ns):
         with pytest.raises(InputError, match="remedy_invalid_drop"):
             nft.write(PATH, state)
-        with pytest.raises(InputError, match="not a table of ours"):
+        with pytest.raises(InputError, match="not a table of remedy"):
             nft.write("inet/mine", None)
     assert ruleset(run_in, ns) == before
 

@@ -58,8 +58,8 @@ def test_what_somebody_changed_stays_until_it_is_forced(
     refused = host.run("rollback", "--yes", "--json")
     assert refused.code == 1, refused.out
     (said,) = refused.json["drift"]
-    assert said.startswith(f"{resource} was changed by somebody else: before us ")
-    assert ", ours " in said
+    assert said.startswith(f"{resource} was changed by somebody else: before ")
+    assert ", written by remedy " in said
     assert ", now " in said
     assert host.dump() == theirs
     assert host.run("status").code == 2

@@ -38,7 +38,7 @@ def test_what_a_lost_journal_leaves_is_said_and_removed_or_adopted(
         else ["ip6tables:mangle/REMEDY-INVALID", "iptables:mangle/REMEDY-INVALID"]
     )
     doctor = host.run("doctor")
-    assert f"no journal here knows {', '.join(found)}" in doctor.out, doctor.out
+    assert f"not in this journal: {', '.join(found)}" in doctor.out, doctor.out
     there = host.dump()
     shown = host.run("rollback", "--unowned", "--dry-run")
     assert all(address in shown.out for address in found), shown.out

@@ -80,14 +80,14 @@ def test_moved_records(tmp_path: Path) -> None:
     path = filled(tmp_path)
     one, two, three, *rest = lines(path)
     write(path, [one, three, two, *rest])
-    assert found(path) == ["2 was moved: it stands after record 3"]
+    assert found(path) == ["2 was moved: it comes after record 3"]
 
 
 def test_a_record_twice(tmp_path: Path) -> None:
     path = filled(tmp_path)
     one, two, *rest = lines(path)
     write(path, [one, two, two, *rest])
-    assert found(path) == ["2 stands there twice"]
+    assert found(path) == ["2 is there twice"]
 
 
 def test_a_replaced_record_with_a_hash_that_fits(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_record_is_the_bytes_that_were_written(
     text = path.read_text().splitlines()
     text[2] = other(text[2])
     path.write_text("\n".join(text) + "\n")
-    assert found(path) == ["3 is not the bytes that were written"]
+    assert found(path) == ["3 was altered"]
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -131,7 +131,7 @@ def test_a_lost_block_of_the_last_record_is_named_even_after_the_tool_has_gone_o
     if closed:
         with Journal(str(tmp_path)) as journal:
             journal.append("begin", "t", {})
-    said = "6 cannot be read" + (", and was gone on after" if closed else "")
+    said = "6 cannot be read" + (", and later records follow it" if closed else "")
     assert found(path) == [said]
 
 

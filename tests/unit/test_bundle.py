@@ -84,7 +84,7 @@ def test_a_host_makes_its_own_record_and_knows_no_rollouts(pyz: Path) -> None:
     for wrong in (("report", "--fleet", "x"), ("audit", "verify", "--fleet", "x", "--host", "h")):
         done = run(pyz, *wrong)
         assert done.returncode == 64
-        assert "the single-file tool knows no rollouts" in done.stderr
+        assert "the single-file tool has no rollouts" in done.stderr
     done = run(pyz, "report", "-o", "html:-")
     assert done.returncode == 64
     assert "no report format 'html'" in done.stderr
@@ -110,7 +110,7 @@ def test_a_policy_travels_on_standard_input(pyz: Path) -> None:
     assert json.loads(done.stdout)["policy"]["names"] == ["voip-gateway"]
     newer = text.replace('"tool":"', '"tool":"9')
     for wrong, said in (
-        ("", "no JSON document"), ("{}", "not a compiled policy"), (newer, "the same version"),
+        ("", "a JSON document"), ("{}", "not a compiled policy"), (newer, "the same version"),
     ):  # fmt: skip
         done = run(pyz, *words, stdin=wrong)
         assert done.returncode == 65

@@ -18,7 +18,7 @@ from remedies.fleet.runner import Site
 
 
 def fleet_apply() -> argparse.ArgumentParser:
-    """Return the parser of ``fleet apply``, with the options that hold everywhere."""
+    """Return the parser of ``fleet apply``, with the options of every verb."""
     found = parser.build("fleet")
     for name in ("fleet", "apply"):
         (verbs,) = (a for a in found._actions if isinstance(a, argparse._SubParsersAction))
@@ -111,6 +111,6 @@ def test_hosts_may_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert fleet_resume.left(args(), run) == (["b", "c"], [])
     assert fleet_resume.left(args("--exclude", "b"), run) == (["c"], ["b"])
     assert fleet_resume.left(args("--limit", "b,c", "--exclude", "b"), run) == (["c"], ["b"])
-    with pytest.raises(InputError, match="leaves none of b, c"):
+    with pytest.raises(InputError, match="matches none of b, c"):
         fleet_resume.left(args("--exclude", "b", "--exclude", "c"), run)
     assert seen == ["all,!b", "b,c,!b", "all,!b,!c"]

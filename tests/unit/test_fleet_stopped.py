@@ -96,7 +96,7 @@ def test_a_signal_while_a_resumed_run_waits_begins_nothing(
             HostStanding("a", "applied", until=UNTIL, message=CONFIRMING),
             "it stays, or undoes itself",
         ),
-        (HostStanding("a", "applied", until=UNTIL, message=UNDOING), "it has undone itself by"),
+        (HostStanding("a", "applied", until=UNTIL, message=UNDOING), "it is undone by"),
         (HostStanding("a", "applied", message=APPLYING, details={"timeout": 30.0}), "itself 30 s"),
         (HostStanding("a", "untouched"), "not begun"),
         (HostStanding("a", "untouched", 5, "stale", time=UNTIL), "stale"),

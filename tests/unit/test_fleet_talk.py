@@ -213,7 +213,7 @@ def test_where_nobody_leads_any_more_nothing_is_begun_and_nothing_confirmed() ->
         assert verbs_sent == ["history", "apply", "verify"][: asked + 1], asked
         assert outcome.standing.state == state
         assert outcome.standing.details == ({"timeout": 60} if asked else {})
-        assert "the controller was ended" in outcome.standing.message
+        assert "the controller was stopped" in outcome.standing.message
         assert "confirming" not in [word.message for word in said]
 
 

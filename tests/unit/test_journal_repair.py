@@ -151,9 +151,9 @@ def test_a_damaged_file_that_is_changed_after_its_repair_is_named(tmp_path: Path
     assert seqs == [1, 14], "a report goes on with the repair"
     lose(path, 2)
     (problem,) = verify(str(path)).open
-    assert f"tells of {NAME}, which was changed since" in problem.what
+    assert f"names {NAME}, which was changed since" in problem.what
     path.unlink()
-    assert any("which is gone" in problem.what for problem in verify(str(path)).open)
+    assert any("which is missing" in problem.what for problem in verify(str(path)).open)
 
 
 def test_a_journal_that_can_be_read_needs_no_repair(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_rules_of_one_chain_keep_their_order() -> None:
     "path", ["inet/filter", "arp/remedy_x", "inet/remedy_x; flush ruleset", "remedy_x", "inet/"]
 )
 def test_no_other_table_is_ours(path: str) -> None:
-    with pytest.raises(InputError, match="not a table of ours"):
+    with pytest.raises(InputError, match="not a table of remedy"):
         ours.nft_table(path, ())
 
 
@@ -80,7 +80,7 @@ def test_no_other_table_is_ours(path: str) -> None:
     ["mangle/INPUT", "broute/REMEDY-X", "mangle/REMEDY-", "mangle/REMEDY-X Y", "mangle/REMEDY-\n"],
 )
 def test_no_other_chain_is_ours(path: str) -> None:
-    with pytest.raises(InputError, match="not a chain of ours"):
+    with pytest.raises(InputError, match="not a chain of remedy"):
         ours.iptables_split(path)
 
 

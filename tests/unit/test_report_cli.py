@@ -67,7 +67,7 @@ def test_a_page_of_the_journal_alone_claims_no_health(tmp_path: Path) -> None:
     assert "Nothing was judged: 1 transaction of the journal alone." in page.read_text()
     path.unlink()
     assert run(tmp_path, "-o", f"html:{page}") == 0
-    assert "No fault stands" not in page.read_text()
+    assert "No open fault" not in page.read_text()
     assert run(tmp_path, "-o", f"nagios:{page}") == 0
     assert page.read_text().startswith("REMEDY UNKNOWN - nothing judged |")
 

@@ -115,9 +115,9 @@ def test_a_fifo_does_not_hang(folder: Path) -> None:
     ],
 )
 def test_no_other_file_is_ours(folder: Path, path: str) -> None:
-    with pytest.raises(InputError, match="not a file of ours"):
+    with pytest.raises(InputError, match="not a file of remedy"):
         file.read(path)
-    with pytest.raises(InputError, match="not a file of ours"):
+    with pytest.raises(InputError, match="not a file of remedy"):
         file.write(path, "x")
 
 

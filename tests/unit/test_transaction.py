@@ -258,7 +258,7 @@ def test_rollback_never_overwrites_a_third_party(tmp_path: Path) -> None:
     with Journal(str(tmp_path)) as journal:
         apply(store, journal, begin(*TWO), YES, fine)
     store.states["b"] = "theirs"
-    with pytest.raises(Drift, match="before us 'old', ours 'new', now 'theirs'"):
+    with pytest.raises(Drift, match="before 'old', written by remedy 'new', now 'theirs'"):
         roll_back(store, tmp_path)
     assert store.states == {"a": "1", "b": "theirs"}
     assert roll_back(store, tmp_path, force=True).outcome == "rolled-back"

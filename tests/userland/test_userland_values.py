@@ -119,7 +119,7 @@ def test_a_sysctl_is_read_back(world: Userland) -> None:
         "NotPermitted: sysctl net.netfilter.nf_conntrack_max: "
         "the kernel does not let it be written here",
         "WriteFailed: sysctl net.netfilter.no_such_key: no such key in this namespace",
-        f"WriteFailed: sysctl {KEY}: a key of the kernel's cannot be removed",
+        f"WriteFailed: sysctl {KEY}: a key of the kernel cannot be removed",
     ]
 
 

@@ -78,7 +78,7 @@ def story(story: Story) -> None:
         *("--policy", beside, "apply", "--yes"),
         says=("notrack",),
     )
-    story.lives("The published service does not mind")
+    story.lives("The published service still answers")
     story.command("Undo it", "--policy", beside, "rollback", "--yes")
     story.unchanged("The host is what it was", before)
 

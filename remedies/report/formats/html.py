@@ -224,7 +224,7 @@ def _sentence(report: Report) -> str:
     proven = sum(is_open(j) and j.verdict == "proven" for j in judged)
     unknown = sum(j.outcome == "unknown" for j in judged)
     fixed = sum(j.outcome == "fixed" for j in judged)
-    parts = [_many(standing, "fault stands", "faults stand") if standing else "No fault stands"]
+    parts = [_many(standing, "open fault", "open faults") if standing else "No open fault"]
     if proven:
         parts.insert(0, _many(proven, "fault is proven now", "faults are proven now"))
     if fixed:

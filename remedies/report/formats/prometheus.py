@@ -34,13 +34,13 @@ class _Gauges(Collector):
             labels=(*host, "condition", "severity", "verdict", "outcome"),
         )
         scanned = GaugeMetricFamily(
-            "remedy_report_timestamp_seconds", "When the host was looked at.", labels=host
+            "remedy_report_timestamp_seconds", "Time of the scan.", labels=host
         )
         deeds = GaugeMetricFamily(
             "remedy_transactions", "Transactions in the report.", labels=(*host, "outcome")
         )
         reached = GaugeMetricFamily(
-            "remedy_host_reached", "1 where the host answered.", labels=("host",)
+            "remedy_host_reached", "1 if the host answered, 0 if not.", labels=("host",)
         )
         rollout = GaugeMetricFamily(
             "remedy_rollout",

@@ -18,7 +18,7 @@ from remedies.model import digest
 from remedies.report.controls import controls
 from remedies.report.record import HostReport, Judgement, Report, answer, failures, is_open
 
-HELP = "SARIF 2.1.0: the faults that stand, at their policy's line"
+HELP = "SARIF 2.1.0: the open faults, at their policy's line"
 
 _LEVELS = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 _SCORES = {"critical": "9.0", "high": "7.5", "medium": "5.0", "low": "2.0"}
