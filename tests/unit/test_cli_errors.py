@@ -144,9 +144,9 @@ def test_control_characters_never_reach_the_terminal(
     ("text", "said"),
     [
         ("[remedy]\npolcy = x\n", "unknown key 'polcy'"),
-        ("[remedy]\nlock-timeout = soon\n", "'soon' is no lock-timeout"),
-        ("[remedy]\njson = maybe\n", "'maybe' is no json"),
-        ("[remedy]\npolicy =\n", "'' is no policy"),
+        ("[remedy]\nlock-timeout = soon\n", "'soon' is not a valid lock-timeout"),
+        ("[remedy]\njson = maybe\n", "'maybe' is not a valid json"),
+        ("[remedy]\npolicy =\n", "'' is not a valid policy"),
         ("[remedy]\njson = yes\njson = no\n", "line 3"),
         ("policy: x\n", "no section headers"),
         ("[other]\njson = yes\n", "one section, [remedy]"),

@@ -73,7 +73,7 @@ def test_it_asks_for_a_scope_around_this_process_and_waits_until_it_is_in(
 
 def test_a_refusal_comes_in_the_managers_words(booted: Path) -> None:
     words = b"\x0e\0\0\0Access denied.\0"
-    refused = pytest.raises(OSError, match=r"starts no remedy-guard-t.scope: Access denied\.")
+    refused = pytest.raises(OSError, match=r"did not start remedy-guard-t.scope: Access denied\.")
     with manager(booted, reply(3, words)), refused:
         systemd_scope.leave_session("remedy-guard-t.scope")
 

@@ -134,7 +134,7 @@ def test_a_flow_has_the_ports_that_there_are(port: str, taken: Optional[int]) ->
         assert isinstance(named, flow_address.Exact)
         assert named.source_port == taken
         return
-    with pytest.raises(InputError, match="no port"):
+    with pytest.raises(InputError, match="is not a port"):
         flow_address.split(path)
 
 
