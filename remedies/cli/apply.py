@@ -22,6 +22,14 @@ from remedies.operations.apply import ApplyOptions
 from remedies.operations.session import HostSession
 from remedies.transaction.consent import Consent
 
+EXAMPLES = (
+    ("apply --dry-run", "show the diff and change nothing"),
+    (
+        "apply plan.json --confirm-timeout 120s",
+        "undo it after two minutes unless 'remedy confirm' comes",
+    ),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -23,6 +23,11 @@ from remedies.transaction.journal import NAME
 if TYPE_CHECKING:
     from remedies.transaction.audit import Audit
 
+EXAMPLES = (
+    ("audit verify", "check the hash chain"),
+    ("audit repair --dry-run", "show what a damaged journal still has"),
+)
+
 NAMESPACE = "remedy-audit"
 """What ``ssh-keygen -Y`` is told the signature is for, so that it counts nowhere else."""
 _ALTERED = 65

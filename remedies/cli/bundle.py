@@ -12,6 +12,8 @@ from remedies.bundle import build
 from remedies.cli import files
 from remedies.model import FORMAT_VERSION
 
+EXAMPLES = (("bundle -o remedy.pyz", "write the tool into one file, to copy to a host"),)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -10,6 +10,8 @@ from remedies.cli import parser
 from remedies.errors import RemedyError
 from remedies.lab import scenarios
 
+EXAMPLES = (("completion bash", "print the script for bash: source it, or save it"),)
+
 FILES = ("FILE", "FILE|NAME", "FORMAT:FILE", "INVENTORY", "PLAN")
 FOLDERS = ("DIR",)
 """What a person is asked for that stands on the file system, by its name in the help."""

@@ -14,6 +14,11 @@ from remedies.operations import confirm, unowned
 from remedies.operations.confirm import Confirmed
 from remedies.outcomes import ANSWERS
 
+EXAMPLES = (
+    ("confirm", "keep what waits for confirmation"),
+    ("confirm --unowned --dry-run", "list rules of remedy that are not in the journal"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -9,6 +9,8 @@ from remedies.cli.terminal import Style, clean
 from remedies.model import FORMAT_VERSION
 from remedies.status import doctor
 
+EXAMPLES = (("doctor", "show what works here and what is missing"),)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments: none."""

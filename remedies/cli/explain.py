@@ -11,6 +11,11 @@ from remedies.cli.terminal import Style
 from remedies.errors import UsageError
 from remedies.model import FORMAT_VERSION
 
+EXAMPLES = (
+    ("explain tcp-invalid-reset", "a condition: symptom, cause, evidence, fixes"),
+    ("explain invalid-drop", "a fix: what it changes, its safety, its rollback"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -12,6 +12,8 @@ from remedies.fleet import export
 from remedies.model import FORMAT_VERSION
 from remedies.planning import savedplan
 
+EXAMPLES = (("export ansible plan.json -o playbooks", "write apply.yml and rollback.yml"),)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

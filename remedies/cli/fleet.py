@@ -9,6 +9,11 @@ from remedies.cli import fleet_actions
 from remedies.cli.parser import agreeing, duration
 from remedies.fleet.actions import ACTIONS, JOURNALED
 
+EXAMPLES = (
+    ("fleet scan -i inventory.ini", "detect faults on every host"),
+    ("fleet apply plans -i inventory.ini --batch 1,10%,50%", "one host first, then in batches"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the actions."""

@@ -17,6 +17,11 @@ from remedies.transaction import state
 if TYPE_CHECKING:
     from remedies.transaction.ledger import Transaction
 
+EXAMPLES = (
+    ("history", "list the newest transactions"),
+    ("history --limit 0 --json", "list all of them, for a program"),
+)
+
 NEWEST = 20
 """Transactions that are told unless more are asked for: two lines each, a screen in all."""
 

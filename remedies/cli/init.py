@@ -19,6 +19,14 @@ from remedies.errors import ConfigError, UsageError
 from remedies.model import FORMAT_VERSION
 from remedies.policy.sources import anywhere
 
+EXAMPLES = (
+    ("init --policy docker-host", "use this shipped policy from now on"),
+    (
+        "init --policy /etc/remedy/policy.yaml --persist",
+        "use this file, and keep fixes over reboots",
+    ),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -15,6 +15,11 @@ from remedies.lab.run import run as run_story
 from remedies.lab.run import up
 from remedies.lab.world import Options
 
+EXAMPLES = (
+    ("lab list", "show the scenarios, and worlds that are up"),
+    ("lab run tcp-invalid-reset", "show a fault, its fix and the way back"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's own arguments."""

@@ -9,6 +9,11 @@ from remedies import catalogue
 from remedies.cli.terminal import Style
 from remedies.model import FORMAT_VERSION
 
+EXAMPLES = (
+    ("list", "show every condition and fix"),
+    ("list --json", "the same for a program"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments: none."""

@@ -72,6 +72,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**{"formatter_class": _Page, **given})
+        self.examples: tuple[tuple[str, str], ...] = ()
+
+    def format_help(self) -> str:
+        """Return the help page, with examples at its end as they are to be typed."""
+        lines = [f"  remedy {words}\n      {does}\n" for words, does in self.examples]
+        return super().format_help() + ("\nexamples:\n" + "".join(lines) if lines else "")
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError; an unknown option or choice comes with the nearest known one."""
@@ -182,8 +188,9 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
         prog="remedy",
         description="Find, prove, fix and undo the Linux networking faults that kill "
         "container traffic.",
-        epilog="Start with 'remedy scan'. 'remedy lab run tcp-invalid-reset' shows a fault, "
-        "its proof, its fix and the way back in throw-away namespaces.",
+        epilog="Start with 'remedy scan'; 'remedy help VERB' has examples. 'remedy lab run "
+        "tcp-invalid-reset' shows a fault, its proof, its fix and the way back in throw-away "
+        "namespaces.",
         parents=[common],
         allow_abbrev=False,
     )
@@ -205,6 +212,7 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
         if not bare:
             module = importlib.import_module(f"remedies.cli.{name}")
             module.arguments(verb)
+            verb.examples = module.EXAMPLES
             verb.set_defaults(run=module.run)
     return parser
 
@@ -216,6 +224,8 @@ def _has(name: str) -> bool:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse a command line. Raises UsageError; exits only for --help and --version."""
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     verb = _verb_of(words)
     if verb is None:
         if not words:

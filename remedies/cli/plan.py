@@ -12,6 +12,11 @@ from remedies.cli.scan import watching
 from remedies.cli.terminal import Style
 from remedies.operations import plans
 
+EXAMPLES = (
+    ("plan", "show what would change here"),
+    ("plan --policy docker-host -o plan.json", "save it, for 'remedy apply plan.json'"),
+)
+
 
 def pruning(parser: argparse.ArgumentParser) -> None:
     """Add the option that plan and apply share."""

@@ -18,6 +18,11 @@ from remedies.policy.schema import json_schema
 from remedies.policy.show import to_yaml
 from remedies.values import replace
 
+EXAMPLES = (
+    ("policy check policy.yaml", "validate a file before it is used"),
+    ("policy show", "print the effective policy of this host"),
+)
+
 _EXIT_BAD_POLICY = 78
 
 

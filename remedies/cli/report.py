@@ -18,6 +18,11 @@ from remedies.operations import report as operation
 from remedies.report import Format
 from remedies.report.record import Report
 
+EXAMPLES = (
+    ("report -o html:report.html -o junit:report.xml", "write two formats of one report"),
+    ("report --since 30d -o markdown:-", "only the last 30 days, on standard output"),
+)
+
 _DAY = 86_400.0
 _UNITS = {"m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 

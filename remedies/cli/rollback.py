@@ -20,6 +20,11 @@ from remedies.operations.session import HostSession
 from remedies.outcomes import ANSWERS
 from remedies.transaction.consent import Consent
 
+EXAMPLES = (
+    ("rollback", "undo the last transaction"),
+    ("rollback --fix invalid-drop --dry-run", "show what undoing one fix would change"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

@@ -17,6 +17,11 @@ from remedies.model import Scan
 from remedies.operations import scan_all, session
 from remedies.planning import engine, planfile
 
+EXAMPLES = (
+    ("scan", "detect the faults of this host"),
+    ("scan --all-netns --window 10s", "also containers, with ten seconds of traffic"),
+)
+
 _FROM = ("exposed", "active", "proven")
 
 

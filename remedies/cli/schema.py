@@ -16,6 +16,11 @@ from typing import Any
 
 from remedies.errors import UsageError
 
+EXAMPLES = (
+    ("schema", "list the documents"),
+    ("schema plan", "print the JSON Schema of 'remedy plan --json'"),
+)
+
 Plain = dict[str, Any]
 
 _FILE = os.path.join(os.path.dirname(__file__), "output.schema.json")

@@ -15,6 +15,8 @@ from remedies.operations import session
 from remedies.printable import local
 from remedies.transaction import state
 
+EXAMPLES = (("show 20261128T202421Z-1a2b3c4d", "show one transaction of 'remedy history'"),)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

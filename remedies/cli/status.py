@@ -22,6 +22,11 @@ from remedies.status.in_force import InForce
 from remedies.transaction.store import apart
 from remedies.transaction.watch import clock
 
+EXAMPLES = (
+    ("status", "show what is in force and whether it drifted"),
+    ("status --json", "the same for a program; exit 2 needs attention"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments: none."""

@@ -19,6 +19,11 @@ from remedies.trace.event import Event, More, Summary
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
 
+EXAMPLES = (
+    ("trace", "watch for ten seconds"),
+    ("trace --for 5m --syn", "watch for five minutes, and show repeated SYNs"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""

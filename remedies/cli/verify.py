@@ -12,6 +12,11 @@ from remedies.cli.terminal import Style
 from remedies.operations import standing
 from remedies.planning import planfile
 
+EXAMPLES = (
+    ("verify", "check the fixes in force and the faults they answer"),
+    ("verify --window 10s", "watch ten seconds of traffic"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
