@@ -53,7 +53,7 @@ def reset(
 _NO_PROOF = {
     "rejected": "; the kernel's TCP did not send it: a firewall's REJECT does that",
     "unsure": "; nothing here tells whether the kernel's TCP or a firewall's REJECT sent it",
-    "here": ", which is here: its own program may have sent it",
+    "here": ", which is here: a program here may have sent it",
 }
 
 
@@ -75,7 +75,7 @@ def refused(
     there = at(way.destination, way.destination_port)
     if proof is None:
         by = "" if process is None else f", which {who(process)} sent"
-        return Meaning(f"{peer} refused {protocol} from {sent}{by}: nothing takes it at {there}")
+        return Meaning(f"{peer} refused {protocol} from {sent}{by}: no process listens at {there}")
     asked = at(proof.request.original.destination, proof.request.original.destination_port)
     turned = at(proof.asked, proof.port)
     nat = "" if turned == asked else f", which NAT turns into {turned},"
@@ -109,11 +109,13 @@ def refusal(
         mine = at(connected, way.destination_port)
         return Meaning(
             f"{at(way.source, way.source_port)} asked {here} and was refused: {who(process)} "
-            f"has connected its socket to it from {mine}",
+            f"has connected its socket to that client from {mine}",
             "udp-connected-server",
         )
     if way.destination not in local and not way.destination.startswith("127."):
-        return Meaning(f"refused {protocol} of {peer} to {here} on the way: a firewall's REJECT")
+        return Meaning(
+            f"refused {protocol} of {peer} to {here} while forwarding: a firewall's REJECT"
+        )
     text = f"refused {protocol} of {peer} to {here}"
     if asked is not None:
         client, server = asked.original, at(way.source, way.source_port)
@@ -128,7 +130,7 @@ def refusal(
             f"those of a flow that is older than it: conntrack -D -p {protocol} --orig-src "
             f"{way.source} --sport {way.source_port} --dport {way.destination_port}"
         )
-    return Meaning(f"{text}: nothing takes it here")
+    return Meaning(f"{text}: no process listens here")
 
 
 def retry(way: Tuple, flow: Optional[Flow], count: int, seconds: float) -> Meaning:
