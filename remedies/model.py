@@ -313,7 +313,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RequiredFix:
     """A fix that policy requires whatever the detectors say."""
 
     fix: str
@@ -344,7 +344,7 @@ class Policy:
     backend: BackendSetting
     persist: bool
     rules: dict[str, Rule]
-    require: tuple[Standing, ...] = ()
+    require: tuple[RequiredFix, ...] = ()
     waivers: tuple[Waiver, ...] = ()
     origins: dict[str, str] = field(default_factory=dict)
     """Where each value came from: dotted key to ``file:line``."""

@@ -17,9 +17,9 @@ from remedies.model import (
     Plan,
     Policy,
     Refusal,
+    RequiredFix,
     Rule,
     Scan,
-    Standing,
     Terms,
 )
 from remedies.planning import removal, unseen
@@ -99,7 +99,7 @@ def lost_at_boot(host: Host, changes: tuple[Change, ...]) -> tuple[str, ...]:
     return tuple(c.resource for c in changes if not c.boot and not c.terms.persist)
 
 
-def _require(draft: Draft, policy: Policy, facts: Facts, standing: Standing) -> None:
+def _require(draft: Draft, policy: Policy, facts: Facts, standing: RequiredFix) -> None:
     terms = terms_for(policy, facts, standing.params, standing.fix)
     reason = draft.want(standing.fix, None, terms)
     if reason is not None:

@@ -176,7 +176,7 @@ class _Merged:
             backend=self.plain["backend"],
             persist=self.plain["persist"],
             rules={name: _rule(rule) for name, rule in self.rules.items()},
-            require=tuple(_standing(entry.values) for entry in self.require),
+            require=tuple(_required_fix(entry.values) for entry in self.require),
             waivers=tuple(_waiver(entry.values) for entry in self.waivers),
             origins=origins,
         )
@@ -206,8 +206,8 @@ def _rule(rule: dict[str, Any]) -> model.Rule:
     )
 
 
-def _standing(values: dict[str, Any]) -> model.Standing:
-    return model.Standing(
+def _required_fix(values: dict[str, Any]) -> model.RequiredFix:
+    return model.RequiredFix(
         fix=values["fix"], params=values.get("params", {}), reason=values["reason"]
     )
 

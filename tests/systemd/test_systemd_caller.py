@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from box import REMEDY, Box, start
 
-from remedies.model import Standing
+from remedies.model import RequiredFix
 
 ROUNDS = range(5)
 WALL = """\
@@ -32,7 +32,7 @@ table ip wall {
 """A firewall that knows tracked connections alone: what is taken out of conntrack is cut.
 
 In a chain that notrack's guard does not judge; in one for input it refuses."""
-CUTS = Standing(
+CUTS = RequiredFix(
     "notrack", {"protocol": "tcp", "ports": [22], "addresses": ["127.0.0.1"]}, "it cuts SSH"
 )
 TABLE = "remedy_notrack"

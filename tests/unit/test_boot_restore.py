@@ -14,7 +14,7 @@ from remedies.boot import units
 from remedies.errors import InputError
 from remedies.facts import Facts
 from remedies.fixes import invalid_drop
-from remedies.model import Finding, Host, Policy, Rule, Scan, Standing, Wanted
+from remedies.model import Finding, Host, Policy, RequiredFix, Rule, Scan, Wanted
 from remedies.planning import plan
 from remedies.resources import file
 from remedies.rules import ours
@@ -142,7 +142,7 @@ def test_a_plan_holds_them_where_policy_persists_on_the_machine_itself(
 ) -> None:
     monkeypatch.setattr(catalogue, "fix", lambda _: Fix("x"))
     host = Host("h", "m", "k", netns, "b")
-    policy = Policy(("p",), "d", "nftables", persist, {}, (Standing("x", {}, ""),))
+    policy = Policy(("p",), "d", "nftables", persist, {}, (RequiredFix("x", {}, ""),))
     scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
     made = plan.plan(policy, facts, scan, {}, FakeStore())
     assert made.changes[0].resource == TABLE.resource
@@ -159,7 +159,7 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
     store = FakeStore()
     store.unchecked = {"file:/etc/remedy/boot/x.json"}
     host = Host("h", "m", "k", "host", "b")
-    required = Policy(("p",), "d", "nftables", True, {}, (Standing("x", {}, ""),))
+    required = Policy(("p",), "d", "nftables", True, {}, (RequiredFix("x", {}, ""),))
     scan, facts = Scan(host, "t", (), ()), Facts(host, "t", 0.0)
     made = plan.plan(required, facts, scan, {}, store)
     assert made.changes == ()

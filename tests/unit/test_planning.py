@@ -23,9 +23,9 @@ from remedies.model import (
     Mode,
     Plan,
     Policy,
+    RequiredFix,
     Rule,
     Scan,
-    Standing,
     Terms,
     Unknown,
     Verdict,
@@ -130,7 +130,7 @@ def test_what_could_harm_comes_last_for_what_is_only_exposed() -> None:
 
 
 def _harmful(
-    *, accepted: bool = False, only: bool = True, require: tuple[Standing, ...] = ()
+    *, accepted: bool = False, only: bool = True, require: tuple[RequiredFix, ...] = ()
 ) -> Policy:
     """Return a policy whose ``first`` can end connections."""
     FIXES["first"].HARMLESS = False
@@ -160,7 +160,7 @@ def test_a_policy_accepts_what_could_harm() -> None:
     (made,) = plan(_harmful(accepted=True), FINDING).changes
     assert (made.resource, made.accept_harm) == ("a", ("cond",))
     assert plan(_harmful(), replace(FINDING, verdict="proven")).changes[0].accept_harm == ()
-    required = _harmful(require=(Standing("first", {}, "reason"),))
+    required = _harmful(require=(RequiredFix("first", {}, "reason"),))
     assert summary(plan(required, FINDING)) == [("create", "a", None, "1")]
     assert plan(required, FINDING).refused == ()
 
@@ -332,7 +332,7 @@ def test_a_removal_never_overwrites_a_third_party() -> None:
 
 
 def test_a_required_fix_needs_no_finding_and_a_refusal_is_wanted() -> None:
-    standing = (Standing("first", {"size": 2}, "because"),)
+    standing = (RequiredFix("first", {"size": 2}, "because"),)
     made = plan(policy("off", require=standing))
     assert summary(made) == [("create", "a", None, "1")]
     assert (made.changes[0].finding, made.changes[0].terms.params) == (None, {"size": 2})
@@ -380,7 +380,7 @@ def test_unknown_conditions_are_no_absent_conditions() -> None:
 
 def test_a_blind_guard_gives_nothing_back() -> None:
     FIXES["first"].blind = True
-    standing = (Standing("first", {}, "because"),)
+    standing = (RequiredFix("first", {}, "because"),)
     made = plan(policy("off", require=standing), store=FakeStore(a="1"), held=HELD_A)
     assert made.changes == ()
     assert made.refused[0].wanted
@@ -446,7 +446,10 @@ def test_a_change_may_be_nothing_but_its_effects() -> None:
 def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:
     fix = FIXES["first"]
     fix.merge = lambda one, other: replace(one, state=f"{one.state}+{other.state}")  # type: ignore[attr-defined]
-    standing = (Standing("first", {"size": 2}, "because"), Standing("first", {"size": 3}, "too"))
+    standing = (
+        RequiredFix("first", {"size": 2}, "because"),
+        RequiredFix("first", {"size": 3}, "too"),
+    )
     made = plan(policy("off", require=standing), store=FakeStore(a="old"), held=HELD_A)
     assert [c.after for c in made.changes] == ["1+1"]
     (change,) = made.changes
@@ -459,7 +462,7 @@ def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:
 
 
 def test_a_finding_and_what_is_required_are_each_judged_again() -> None:
-    required = Standing("first", {"size": 2}, "because")
+    required = RequiredFix("first", {"size": 2}, "because")
     (change,) = plan(policy(require=(required, required)), FINDING).changes
     assert [name for name, _ in change.uses] == [FINDING.id, None]
 

@@ -112,7 +112,9 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
     assert says.condition == "udp-connected-server"
     gone = explain.refused(way, CONTAINER, "udp", None, SERVED)
     assert gone.condition is None
-    assert f"which udpd[7] (udpd.service) sent: no process listens at {CONTAINER}:57275" in gone.text
+    assert (
+        f"which udpd[7] (udpd.service) sent: no process listens at {CONTAINER}:57275" in gone.text
+    )
     turned = replace(request, original=Tuple(CONTAINER, 57275, "10.96.0.53", 80), nat=True)
     says = explain.refused(way, CONTAINER, "udp", Proof(turned, None, BRIDGE), SERVED)
     assert f"asked 10.96.0.53:80, which NAT turns into {UPLINK}:53, and refused" in says.text
