@@ -25,19 +25,19 @@ class Exact(NamedTuple):
     destination_port: int
 
 
-class Behind(NamedTuple):
+class LinkFlows(NamedTuple):
     """The flows of the hosts behind a link with one of our ports."""
 
     link: str
     port: int
 
 
-def split(path: str) -> Union[Exact, Behind]:
+def split(path: str) -> Union[Exact, LinkFlows]:
     """Return what a path (without ``flow:``) names; raise InputError where it names no flow."""
     protocol, *words = path.split("/")
     try:
         if protocol == "udp" and len(words) == 2 and words[0]:
-            return Behind(words[0], _port(words[1]))
+            return LinkFlows(words[0], _port(words[1]))
         if protocol == "udp" and len(words) == 4:
             return Exact(words[0], _port(words[1]), words[2], _port(words[3]))
     except ValueError as error:
@@ -57,7 +57,7 @@ def text(address: str) -> str:
     if scheme != "flow":
         return address
     named = split(path)
-    if isinstance(named, Behind):
+    if isinstance(named, LinkFlows):
         return (
             f"deletes every other unreplied flow of hosts behind {named.link} with port "
             f"{named.port} of this host that still takes the old path"
