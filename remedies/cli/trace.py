@@ -15,7 +15,7 @@ from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
 from remedies.facts.daemon_lines import option_of, sentence
-from remedies.trace.event import Event, More, Summary
+from remedies.trace.event import Event, Interval, Summary
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
 
@@ -112,7 +112,7 @@ def _event(args: argparse.Namespace, style: Style, event: Event) -> None:
     print(text, flush=True)
 
 
-def _more(args: argparse.Namespace, more: More) -> None:
+def _more(args: argparse.Namespace, more: Interval) -> None:
     if args.json:
         _line(
             "trace-more",

@@ -41,7 +41,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class More:
+class Interval:
     """What happened in the last second beside the events told one by one."""
 
     time: float

@@ -24,7 +24,7 @@ from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
 from remedies.trace.answers import RefusedAnswers
-from remedies.trace.event import Event, Meaning, More, Summary
+from remedies.trace.event import Event, Interval, Meaning, Summary
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
@@ -54,7 +54,7 @@ class TraceSession:
         self._pace = Pace()
         self._events: dict[TallyEntry, Event] = {}
         self._proofs: dict[TallyEntry, str] = {}
-        self._told = More(0.0)
+        self._told = Interval(0.0)
 
     def __enter__(self) -> TraceSession:
         """Begin to hear. Raises Unreadable where a packet socket may not be made."""
@@ -80,7 +80,7 @@ class TraceSession:
             self._holders.close()
             self._answers.close()
 
-    def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, More]]:
+    def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, Interval]]:
         """Yield what happens, as it happens; once a second what was not told one by one.
 
         Ends after ``seconds`` or when ``ending`` says so; what was heard by then is yielded first.
@@ -98,9 +98,9 @@ class TraceSession:
             yield from self._judged(tap.hear())
             if time.monotonic() >= tick:
                 tick += 1.0
-                yield from self._beside()
+                yield from self._interval()
         yield from self._judged(tap.drain())
-        yield from self._beside()
+        yield from self._interval()
 
     def _hearing(self) -> Listener:
         assert self._tap is not None  # noqa: S101  # inside the ``with`` block
@@ -197,13 +197,13 @@ class TraceSession:
         elif entry in self._events or len(self._events) < _MOST_TUPLES:
             self._events[entry] = event
 
-    def _beside(self) -> Iterator[More]:
+    def _interval(self) -> Iterator[Interval]:
         """Yield one line about the last second, where there is anything to add."""
         tap = self._hearing()
         tally = tap.tally
         packets = sum(tally.totals.values())
         told = self._told
-        now = More(
+        now = Interval(
             time=time.time(),
             untold=self._pace.renew(),
             packets=packets,
@@ -211,7 +211,7 @@ class TraceSession:
             lost=tap.lost(),
         )
         self._told = now
-        more = More(
+        more = Interval(
             time=now.time,
             untold=now.untold,
             packets=now.packets - told.packets,
