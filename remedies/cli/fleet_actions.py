@@ -12,7 +12,7 @@ from typing import Optional
 from remedies.cli import fleet_interrupted, fleet_report, fleet_rollout
 from remedies.cli.consenting import ask
 from remedies.cli.fleet_interrupted import Stopped
-from remedies.cli.fleet_inventory import given, meant, play, runs_folder
+from remedies.cli.fleet_inventory import given, inventory_of, play, runs_folder
 from remedies.cli.fleet_view import View
 from remedies.cli.interrupted import SIGNALS
 from remedies.cli.parser import warn
@@ -53,13 +53,13 @@ def _run(args: argparse.Namespace) -> int:
 def _look(args: argparse.Namespace) -> int:
     """Run an action that writes nothing."""
     with View(args) as view:
-        found = play(args, args.action, meant(args), None, given(args), view)
+        found = play(args, args.action, inventory_of(args), None, given(args), view)
     view.findings(found) if ACTIONS[args.action].finds else view.states(found)
     return host_state.worst(s.rc for s in found.values())
 
 
 def _plan(args: argparse.Namespace) -> int:
-    site = meant(args)
+    site = inventory_of(args)
     variables = given(args)
     if args.output:
         variables["remedy_save"] = os.path.abspath(args.output)
@@ -116,7 +116,7 @@ def _write(
 
     ``among``: the hosts that may be meant, with the transaction of a ``rollout`` that is undone.
     """
-    site = meant(args)
+    site = inventory_of(args)
     hosts = [host for host in site.hosts() if among is None or host in among]
     question = ACTIONS[args.action].question.format(len(hosts))
     agreed = None if args.dry_run else ask(args, question, "hosts")

@@ -22,7 +22,7 @@ from remedies.policy.sources import anywhere
 from remedies.transaction.consent import Consent
 
 
-def meant(args: argparse.Namespace) -> Site:
+def inventory_of(args: argparse.Namespace) -> Site:
     """Return the inventories, and how Ansible goes through them."""
     if not args.inventory:
         raise UsageError("no inventory", "give one with -i")

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     since = args.since or SINCE
     limit = host_report.since_when(since)
     kept = _run(args, args.heads_of) if args.heads_of else None
-    site = fleet_inventory.meant(args)
+    site = fleet_inventory.inventory_of(args)
     quiet = argparse.Namespace(**{**vars(args), "json": False})
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
         variables = {**fleet_inventory.given(args), "remedy_record": folder, "remedy_since": since}

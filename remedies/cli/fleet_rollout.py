@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from remedies.cli import fleet_interrupted, fleet_resume
 from remedies.cli.consenting import ask
-from remedies.cli.fleet_inventory import given, meant, names, play, runs_folder
+from remedies.cli.fleet_inventory import given, inventory_of, names, play, runs_folder
 from remedies.cli.fleet_view import View
 from remedies.cli.interrupted import SIGNALS
 from remedies.errors import InputError
@@ -30,7 +30,7 @@ DEFAULT_TIMEOUT = 120.0
 
 def apply(args: argparse.Namespace) -> int:
     """Apply to many hosts, once what would change there was shown and agreed to."""
-    site = meant(args)
+    site = inventory_of(args)
     timeout = DEFAULT_TIMEOUT if args.confirm_timeout is None else args.confirm_timeout
     asked = RunTerms(
         inventories=site.inventories,

@@ -80,12 +80,12 @@ class View:
         elif self._bar is not None:
             from rich.text import Text
 
-            self._bar.console.print(Text(self._told(standing)))
+            self._bar.console.print(Text(self._explained(standing)))
             self._bar.advance(self._task)
         elif self._progress:
-            print(f"[{self._done}/{self._total}] {self._told(standing)}", file=sys.stderr)
+            print(f"[{self._done}/{self._total}] {self._explained(standing)}", file=sys.stderr)
 
-    def _told(self, standing: HostStanding) -> str:
+    def _explained(self, standing: HostStanding) -> str:
         note = f": {standing.message}" if standing.message else ""
         code = f" (exit {standing.rc})" if standing.rc else ""
         return clean(f"{standing.host}  {standing.state}{code}{note}")

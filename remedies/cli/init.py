@@ -122,7 +122,7 @@ def edited(text: str, wanted: dict[str, object]) -> str:
     before = settings.parsed(text)
     if not before and "[remedy]" not in lines:
         lines.append("[remedy]")
-    told = {key: _told(value) for key, value in wanted.items()}
+    told = {key: _as_setting(value) for key, value in wanted.items()}
     lines += [f"{key} = {value}".replace("\n", "\n    ") for key, value in told.items()]
     made = "\n".join(lines) + "\n"
     expected = {key: value.lstrip("\n") for key, value in {**before, **told}.items()}
@@ -135,7 +135,7 @@ def edited(text: str, wanted: dict[str, object]) -> str:
     return made
 
 
-def _told(value: object) -> str:
+def _as_setting(value: object) -> str:
     """Return a value as the file has it; several policies stand on a line each."""
     if isinstance(value, bool):
         return "true" if value else "false"

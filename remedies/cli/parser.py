@@ -81,9 +81,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError; an unknown option or choice comes with the nearest known one."""
-        raise UsageError(message + self._meant(message), f"see '{self.prog} --help'")
+        raise UsageError(message + self._suggestion(message), f"see '{self.prog} --help'")
 
-    def _meant(self, message: str) -> str:
+    def _suggestion(self, message: str) -> str:
         import difflib
 
         if "unrecognized arguments: " in message:

@@ -61,7 +61,7 @@ def apply(
     policy = asked.approved.policy if asked.approved else visit.order.compiled_policy()
     first_answer = _history(visit)
     if not first_answer.plain:
-        return Outcome(calls.told(visit, "untouched", first_answer))
+        return Outcome(calls.standing_of(visit, "untouched", first_answer))
     rows = _items(first_answer.plain, "transactions")
     before = str(rows[0].get("transaction")) if rows else ""
     if any(

@@ -42,14 +42,14 @@ def look(visit: Visit, verb: str, extra: Sequence[str] = (), policy: str = "") -
     policy = policy or visit.order.compiled_policy()
     words = [*visit.order.words(verb), *visit.order.watching(), *extra]
     answer = visit.host.ask(words, documents(policy))
-    return Outcome(told(visit, "untouched", answer), answer.plain, answer.changes)
+    return Outcome(standing_of(visit, "untouched", answer), answer.plain, answer.changes)
 
 
 def dry_run(visit: Visit, plan: str, policy: str) -> Outcome:
     """Ask whether an approved plan still holds. Raises Lost."""
     words = [*visit.order.words("apply"), *visit.order.watching(), "--dry-run", "-"]
     answer = visit.host.ask(words, documents(policy, plan))
-    return Outcome(told(visit, "untouched", answer), answer.plain, answer.changes)
+    return Outcome(standing_of(visit, "untouched", answer), answer.plain, answer.changes)
 
 
 def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcome:
@@ -60,7 +60,7 @@ def confirm(visit: Visit, transaction: Optional[str], agreed: Consent) -> Outcom
     row = answered("confirm", answer.plain.get("outcome"))
     state: HostState = row.host if row else "untouched"  # what waits undoes itself
     name = answer.plain.get("transaction")
-    standing = told(
+    standing = standing_of(
         visit,
         state,
         answer,
@@ -76,7 +76,7 @@ def would_confirm(visit: Visit, transaction: Optional[str]) -> Outcome:
     answer = visit.host.ask(words)
     name = answer.plain.get("transaction")
     note = f"transaction {name} would stay" if name else "nothing waits"
-    return Outcome(told(visit, "untouched", answer, message="" if answer.rc else note),
+    return Outcome(standing_of(visit, "untouched", answer, message="" if answer.rc else note),
                    answer.plain)  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _undone(visit: Visit, words: Sequence[str]) -> Outcome:
     drift = answer.plain.get("drift") or []
     note = "; ".join(map(str, drift)) if isinstance(drift, list) else ""
     changed = row is not None and row.changed
-    standing = told(visit, state, answer, changed=changed, message=note)
+    standing = standing_of(visit, state, answer, changed=changed, message=note)
     undone = answer.plain.get("transactions")
     if isinstance(undone, list) and undone:
         names = [str(name) for name in undone]
@@ -128,7 +128,7 @@ def silent(answer: Answer) -> HostState:
     return "untouched" if unchanged else "needs-human"
 
 
-def told(
+def standing_of(
     visit: Visit,
     state: HostState,
     answer: Answer,

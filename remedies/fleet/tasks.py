@@ -193,7 +193,7 @@ def _recorded(task: Task, policy: str = "") -> Outcome:
     """Ask for the host's record and keep it. Raises Lost."""
     visit = task.visit
     answer = calls.report(visit, task.text("since"), task.text("head"), policy)
-    standing = calls.told(visit, "untouched", answer)
+    standing = calls.standing_of(visit, "untouched", answer)
     try:
         if answer.plain.get("kind") != "report":
             raise RemedyError(answer.message or "remedy gave no record")

@@ -59,7 +59,7 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
     for namespace, visit in zip(found, seen):
         if visit.failure and namespace.own:
             raise Unreadable(f"this namespace could not be scanned: {visit.failure}")
-        told = _told(here, namespace, visit)
+        told = _child_scan(here, namespace, visit)
         if told.scan is not None:
             container = ", ".join(names.get(each, each) for each in namespace.containers)
             places.append(ScannedNamespace(namespace, container, told.scan, told.said))
@@ -83,7 +83,7 @@ def _work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
     return work
 
 
-def _told(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _ChildScan:
+def _child_scan(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _ChildScan:
     """Return what a child said; where it failed, every condition is unknown there."""
     if not visit.failure:
         return codec.decode(_ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
