@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Optional, Protocol, Union, cast
 
-from remedies.boot.units import needed
+from remedies.boot.units import boot_paths
 from remedies.errors import UsageError
 from remedies.facts import Facts
 from remedies.model import Advice, Finding, Risk, Severity, Terms, Wanted
@@ -107,7 +107,7 @@ def harmless(condition: str) -> tuple[str, ...]:
 def may_write(name: str, address: str) -> bool:
     """Tell whether a fix may want a resource, be it a file that brings its rules back at boot."""
     writes = fix(name).WRITES
-    return address in writes or any(address in needed(name, mine) for mine in writes)
+    return address in writes or any(address in boot_paths(name, mine) for mine in writes)
 
 
 def _module(folder: str, name: str, known: tuple[str, ...]) -> object:

@@ -63,7 +63,7 @@ def unit(fix: str) -> str:
     return f"remedy-restore@{fix}.service"
 
 
-def needed(fix: str, address: str) -> tuple[str, ...]:
+def boot_paths(fix: str, address: str) -> tuple[str, ...]:
     """Return the addresses of the files that bring one table or chain back; none for others."""
     scheme = address.partition(":")[0]
     data = f"{fix}.{'json' if scheme == 'nft' else _FAMILY.get(scheme, '')}"

@@ -203,7 +203,7 @@ def _hang(hanging: tuple[Stall, ...], covered_by: Optional[str]) -> str:
 
 
 def _rewritten(flow: Flow) -> bool:
-    return flow.original != flow.reply.turned
+    return flow.original != flow.reply.reversed
 
 
 def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:

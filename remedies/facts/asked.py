@@ -24,7 +24,7 @@ from remedies.netlink.flow import Flow, Tuple
 from remedies.tap import segments
 from remedies.tap.lookups import Questions
 from remedies.tap.ring import Packet, Ring
-from remedies.tap.segments import spell, turned, way_of
+from remedies.tap.segments import reversed_way, spell, way_of
 from remedies.values import dataclass
 
 TOPIC = "asked/"
@@ -127,7 +127,7 @@ class _RequestListener:
             if port not in self._ports:
                 continue
             if packet.outgoing:
-                self._answered.add(turned(way))
+                self._answered.add(reversed_way(way))
             elif way in self._first:
                 self._count[way] += 1
             elif len(self._first) < _MOST:
@@ -138,7 +138,7 @@ class _RequestListener:
     def _flow(self, way: Tuple) -> Optional[Flow]:
         """Return the flow of a request, as its client sent it or as NAT has left it."""
         questions = self._questions
-        return questions.flow("udp", way) or questions.flow("udp", way.turned)
+        return questions.flow("udp", way) or questions.flow("udp", way.reversed)
 
     def finish(self) -> Asked:
         self._take(self._ring.drain())

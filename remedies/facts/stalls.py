@@ -124,7 +124,7 @@ def passed_on(streams: Streams, suspect: Suspect, flow: Optional[Flow], share: i
     """
     if flow is None or not flow.nat or suspect.kind != DATA:
         return False
-    other = (flow.reply if suspect.way == flow.original else flow.original).turned
+    other = (flow.reply if suspect.way == flow.original else flow.original).reversed
     ports = {(way.source_port + way.destination_port) >> 1 for way in (suspect.way, other)}
     return (share > 0 and len(ports) > 1) or streams.left(written(other), suspect.end)
 

@@ -138,7 +138,7 @@ class _TapListener:
         heard, flow = entry.heard, None
         local = self._tap.origin.local()
         if heard.event == RESET:
-            incoming = heard.way.turned
+            incoming = heard.way.reversed
             flow = self._questions.flow("tcp", incoming)
             entry.untracked = flow is None and self._questions.open and not heard.acknowledges
             if flow is not None and flow.nat:

@@ -65,10 +65,12 @@ def _words(error: str) -> str:
 
 def _execute(commands: list[Command], *, stateless: bool = True, dry_run: bool = False) -> str:
     batch = {"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]}
-    return _told(json.dumps(batch), stateless=stateless, dry_run=dry_run)
+    return _run_nft(json.dumps(batch), stateless=stateless, dry_run=dry_run)
 
 
-def _told(text: str, *, stateless: bool = True, dry_run: bool = False, plain: bool = False) -> str:
+def _run_nft(
+    text: str, *, stateless: bool = True, dry_run: bool = False, plain: bool = False
+) -> str:
     """Return what nft prints for a text, in JSON unless ``plain``."""
     nft = _context(_library(), stateless=stateless, dry_run=dry_run)
     nft.set_json_output(not plain)
@@ -118,7 +120,7 @@ def run_text(text: str) -> str:
     Raises Unreadable.
     """
     try:
-        return _told(text, plain=True)
+        return _run_nft(text, plain=True)
     except _BatchRefused as error:
         raise Unreadable(f"nft: {error}") from error
 

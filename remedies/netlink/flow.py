@@ -15,7 +15,7 @@ class Tuple:
     destination_port: int
 
     @property
-    def turned(self) -> Tuple:
+    def reversed(self) -> Tuple:
         """Return the opposite direction."""
         return Tuple(self.destination, self.destination_port, self.source, self.source_port)
 

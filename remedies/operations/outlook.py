@@ -173,6 +173,6 @@ def _at_boot(here: HostSession, entry: InForce, files: Mapping[str, str]) -> AtB
         by = "" if decision is None else f"{decision.path}:{decision.line}"
         same = here.store.same(entry.resource, value, ours)
         return AtBoot(entry.resource, by, value, same, lasting)
-    needed = units.needed(entry.fix, entry.resource)
-    loads = bool(needed) and all(files.get(name) == "ours" for name in needed)
+    boot_paths = units.boot_paths(entry.fix, entry.resource)
+    loads = bool(boot_paths) and all(files.get(name) == "ours" for name in boot_paths)
     return AtBoot(entry.resource, units.unit(entry.fix) if loads else "", None, loads, lasting)

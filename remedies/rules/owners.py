@@ -145,7 +145,7 @@ def _signs(where: str) -> tuple[tuple[str, OwnerSign], ...]:
     )
 
 
-def _told(where: str, name: str, chains: Collection[str] = ()) -> str:
+def _owner_by_sign(where: str, name: str, chains: Collection[str] = ()) -> str:
     for start, sign in _signs(where):
         if name.startswith(start) and _compiled(sign.pattern).match(name):
             beside = _compiled(sign.beside) if sign.beside else None
@@ -168,11 +168,11 @@ def owner_of(
     a rule is that stands between the jumps of a program that writes there. ``chains`` are all of
     the table: some names say something only beside others.
     """
-    told = _told("table", table)
+    told = _owner_by_sign("table", table)
     for name in reversed(path):
-        told = told or _told("chain", name, chains)
-    told = told or (_told("comment", comment) if comment else "")
+        told = told or _owner_by_sign("chain", name, chains)
+    told = told or (_owner_by_sign("comment", comment) if comment else "")
     if told or len(path) > 1:
         return told
-    beside = {_told("chain", name, chains) for name in before} & WRITES_BETWEEN.keys()
+    beside = {_owner_by_sign("chain", name, chains) for name in before} & WRITES_BETWEEN.keys()
     return beside.pop() if len(beside) == 1 else ""

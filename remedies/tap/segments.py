@@ -152,7 +152,7 @@ def segment_of(packet: bytes) -> Optional[Segment]:
     return Segment(way, sequence, acknowledges, flags, window, length)
 
 
-def turned(way: bytes) -> bytes:
+def reversed_way(way: bytes) -> bytes:
     """Return the opposite direction."""
     size = len(way) // 2 - 2
     return way[size : 2 * size] + way[:size] + way[-2:] + way[-4:-2]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.netlink.flow import Tuple
-from remedies.tap.segments import ACK, FIN, RST, SYN, Segment, spell, turned
+from remedies.tap.segments import ACK, FIN, RST, SYN, Segment, reversed_way, spell
 from remedies.values import NamedTuple
 
 AGAIN = 0.3
@@ -144,7 +144,7 @@ class Streams:
 
     def take(self, said: Segment, outgoing: bool, link: int, time: float) -> None:
         """Take one segment that was heard on ``link`` at ``time`` (seconds)."""
-        opposite = turned(said.way)
+        opposite = reversed_way(said.way)
         first = said.flags & (SYN | ACK) == SYN
         stream = self._streams.get(said.way)
         end = (said.sequence + said.length + bool(said.flags & SYN)) % (1 << 32)
@@ -192,7 +192,7 @@ class Streams:
         for way, stream in self._streams.items():
             if stream.link is None:
                 continue
-            other = self._streams.get(turned(way))
+            other = self._streams.get(reversed_way(way))
             # What stood still until it was given up counts; what came after that does not.
             end = now if other is None or other.ended is None else other.ended
             found = _judged(spell(way), stream, other, end, local)

@@ -43,7 +43,7 @@ class RefusedAnswers:
         By conntrack where it knows the request, else by the packets that were heard. None: the
         client has asked nothing that this could answer, or it was not heard.
         """
-        answer = Flow("udp", way, way.turned, seen_reply=False, nat=False)
+        answer = Flow("udp", way, way.reversed, seen_reply=False, nat=False)
         client = way.destination, way.destination_port
         one = self._questions.other_request(way, local)
         for requests in (

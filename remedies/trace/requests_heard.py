@@ -70,7 +70,7 @@ class RequestsHeard:
             for packet in self._ring.drain():
                 self._take(packet.content, packet.outgoing)
         ways = self._asked.get((client, port), [])
-        return tuple(Flow("udp", way, way.turned, seen_reply=False, nat=False) for way in ways)
+        return tuple(Flow("udp", way, way.reversed, seen_reply=False, nat=False) for way in ways)
 
     def _take(self, content: bytes, outgoing: bool) -> None:
         whole = None if outgoing else segments.way_of(content)

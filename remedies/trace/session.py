@@ -131,7 +131,7 @@ class TraceSession:
         process: Optional[Process] = None
         peer = heard.destination
         if heard.event == RESET:
-            entry.flow, reason = questions.flow("tcp", way.turned), self._reasons.of(way)
+            entry.flow, reason = questions.flow("tcp", way.reversed), self._reasons.of(way)
             complete = self._reasons.complete()
             says = explain.reset(
                 way, entry.flow, local, reason, reasons_complete=complete, answers=entry.answers
@@ -148,7 +148,7 @@ class TraceSession:
             says, process = self._refusal(entry, way, local)
         else:
             if entry.flow is None:
-                entry.flow = questions.flow("tcp", way.turned)
+                entry.flow = questions.flow("tcp", way.reversed)
             says = explain.retry(way, entry.flow, entry.count, entry.last - entry.first)
         return _event(entry, peer, says, reason, process)
 

@@ -182,7 +182,7 @@ def stall(*, kind: str = DATA, again: int = 2, flow: Optional[Flow] = FLOW) -> S
     return Stall(FLOW.reply, kind, again + 1, again, flow)
 
 
-LIVES = replace(FLOW, reply=FLOW.original.turned, nat=False)
+LIVES = replace(FLOW, reply=FLOW.original.reversed, nat=False)
 
 
 @pytest.mark.parametrize(

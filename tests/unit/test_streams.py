@@ -205,7 +205,7 @@ def test_the_filter_and_what_it_lets_through(way: Tuple) -> None:
     said = segments.segment_of(packet)
     assert said is not None
     assert segments.spell(said.way) == way
-    assert segments.spell(segments.turned(said.way)) == way.turned
+    assert segments.spell(segments.reversed_way(said.way)) == way.reversed
     assert said[1:] == (7, 8, ACK, 9, 4)
     for kind, link, taken in ((0, 2, True), (4, 2, True), (3, 2, False), (0, 1, False)):
         assert bool(run(segments.program(), packet, kind, link)) == taken

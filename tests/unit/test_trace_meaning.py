@@ -43,7 +43,7 @@ REDIRECTED = Flow(
 def test_the_owner_is_the_end_that_nat_would_have_sent_the_segment_to(
     flow: Flow, way: Tuple, end: str | None
 ) -> None:
-    assert owner(flow, way.turned) == end
+    assert owner(flow, way.reversed) == end
 
 
 @pytest.mark.parametrize("flow", [MASQUERADED, PUBLISHED])
@@ -115,8 +115,8 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
     assert (
         f"which udpd[7] (udpd.service) sent: no process listens at {CONTAINER}:57275" in gone.text
     )
-    turned = replace(request, original=Tuple(CONTAINER, 57275, "10.96.0.53", 80), nat=True)
-    says = explain.refused(way, CONTAINER, "udp", Proof(turned, None, BRIDGE), SERVED)
+    reversed_way = replace(request, original=Tuple(CONTAINER, 57275, "10.96.0.53", 80), nat=True)
+    says = explain.refused(way, CONTAINER, "udp", Proof(reversed_way, None, BRIDGE), SERVED)
     assert f"asked 10.96.0.53:80, which NAT turns into {UPLINK}:53, and refused" in says.text
 
 
