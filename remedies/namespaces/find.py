@@ -134,7 +134,7 @@ def _containers(pids: list[int]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def stands(namespace: Namespace) -> bool:
+def still_there(namespace: Namespace) -> bool:
     """Tell whether one of the ways into a namespace still leads there."""
     return any(_leads(path, namespace) for path in namespace.paths)
 

@@ -108,7 +108,7 @@ def _keep(here: HostSession, journal: Journal, entry: Transaction, agreed: conse
     """Keep a transaction that waits, and let its guard go. Hold the lock."""
     for_boot = partial(bootguard.arm, here.folder, entry.id)
     confirm_it(here.store, journal, entry, agreed, for_boot)
-    guard.nudge(here.folder, entry.id)
+    guard.wake(here.folder, entry.id)
 
 
 def _no_stray(here: HostSession, wanted: Optional[str]) -> None:

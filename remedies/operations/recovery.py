@@ -62,7 +62,7 @@ def take_back(
     """
     last = not guard.alive(here.folder, entry.id)
     result = undo.recover(here.store, journal, entry, why, agreed, last=last)
-    guard.nudge(here.folder, entry.id)
+    guard.wake(here.folder, entry.id)
     return result
 
 

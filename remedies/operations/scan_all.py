@@ -87,7 +87,7 @@ def _child_scan(here: HostSession, namespace: Namespace, visit: workers.WorkerRe
     """Return what a child said; where it failed, every condition is unknown there."""
     if not visit.failure:
         return codec.decode(_ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
-    if not find.stands(namespace):
+    if not find.still_there(namespace):
         return _ChildScan()
     host = replace(here.host, netns=f"{here.host.boot_id[:8]}-i{namespace.inode}")
     reason = f"this namespace could not be scanned: {visit.failure}"

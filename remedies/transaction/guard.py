@@ -35,15 +35,15 @@ def _fifo(folder: str, txn: str) -> str:
 
 def alive(folder: str, txn: str) -> bool:
     """Tell whether the guard of a transaction lives: whether its FIFO has a reader."""
-    return _tell(folder, txn, b"")
+    return _send(folder, txn, b"")
 
 
-def nudge(folder: str, txn: str) -> None:
+def wake(folder: str, txn: str) -> None:
     """Let the guard of a transaction look at the journal."""
-    _tell(folder, txn, b"\n")
+    _send(folder, txn, b"\n")
 
 
-def _tell(folder: str, txn: str, word: bytes) -> bool:
+def _send(folder: str, txn: str, word: bytes) -> bool:
     try:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(_fifo(folder, txn), flags)
@@ -124,13 +124,13 @@ class Guard:
 
     def begun(self) -> None:
         """Let it know that something may be written from now on; whatever the journal can say."""
-        self._tell("begun")
+        self._send("begun")
 
     def waits(self, pending: Pending) -> None:
         """Let it know that the transaction waits until then; whatever the journal can say."""
-        self._tell(codec.dumps(codec.encode(pending)))
+        self._send(codec.dumps(codec.encode(pending)))
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         with contextlib.suppress(OSError):  # it was killed: that shows where it matters
             self._lifeline.send(line.encode() + b"\n")
 

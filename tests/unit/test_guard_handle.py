@@ -25,7 +25,7 @@ def test_it_lives_until_it_is_dismissed_and_leaves_nothing(tmp_path: Path) -> No
     folder = str(tmp_path)
     armed = guard.arm(folder, "t", BEGIN)
     assert guard.alive(folder, "t")
-    guard.nudge(folder, "t")
+    guard.wake(folder, "t")
     assert guard.alive(folder, "t")
     armed.dismiss()
     assert not guard.alive(folder, "t")

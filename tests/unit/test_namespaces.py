@@ -72,7 +72,7 @@ class TestFinding:
 
     def test_one_that_has_ended_is_not_entered(self) -> None:
         gone = Namespace(1, 4, (f"/proc/{os.getpid()}/ns/net", "/proc/self/ns/nothing"))
-        assert not find.stands(gone)
+        assert not find.still_there(gone)
         assert not find.enter(gone)
 
 
