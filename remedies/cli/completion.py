@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from remedies import catalogue
 from remedies.cli import parser
+from remedies.cli.topics import TOPICS
 from remedies.errors import RemedyError
 from remedies.lab import scenarios
 
@@ -58,7 +59,7 @@ def _parsers(
 def _with_names(tree: argparse.ArgumentParser) -> None:
     """Let the names that exist be choices of ``explain`` and ``lab``: to complete, not to parse."""
     names = {
-        ("explain", "id"): (*catalogue.condition_ids(), *catalogue.fix_ids()),
+        ("explain", "id"): (*catalogue.condition_ids(), *catalogue.fix_ids(), *TOPICS),
         ("lab", "name"): scenarios.names(),
         ("rollback", "fix"): catalogue.fix_ids(),
     }

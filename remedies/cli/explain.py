@@ -1,4 +1,4 @@
-"""``remedy explain``: what a condition or a fix is, from its own documentation."""
+"""``remedy explain``: what a condition, a fix or a word of the output is."""
 
 from __future__ import annotations
 
@@ -8,46 +8,52 @@ from collections.abc import Iterator
 
 from remedies import catalogue
 from remedies.cli.terminal import Style
+from remedies.cli.topics import TOPICS
 from remedies.errors import UsageError
 from remedies.model import FORMAT_VERSION
 
 EXAMPLES = (
     ("explain tcp-invalid-reset", "a condition: symptom, cause, evidence, fixes"),
     ("explain invalid-drop", "a fix: what it changes, its safety, its rollback"),
+    ("explain verdicts", "a topic: what 'exposed', 'active' and 'proven' say"),
 )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
-    parser.add_argument("id", metavar="ID", help="see 'remedy list'")
+    parser.add_argument("id", metavar="ID", help=f"of 'remedy list', or {', '.join(TOPICS)}")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the documentation of a condition or fix; 64 for an id that does not exist."""
+    """Print the documentation of a condition, fix or topic; 64 for an id that does not exist."""
     import difflib
     import inspect
 
     known = {**dict.fromkeys(catalogue.condition_ids(), "condition"),
-             **dict.fromkeys(catalogue.fix_ids(), "fix")}  # fmt: skip
+             **dict.fromkeys(catalogue.fix_ids(), "fix"),
+             **dict.fromkeys(TOPICS, "topic")}  # fmt: skip
     if args.id not in known:
         near = difflib.get_close_matches(args.id, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "see 'remedy list'"
-        raise UsageError(f"no condition or fix is called {args.id!r}", hint)
+        raise UsageError(f"no condition, fix or topic is called {args.id!r}", hint)
     kind = known[args.id]
-    module = catalogue.condition(args.id) if kind == "condition" else catalogue.fix(args.id)
-    text = inspect.cleandoc(module.__doc__ or "")
+    if kind == "topic":
+        title, text = TOPICS[args.id]
+    else:
+        module = catalogue.condition(args.id) if kind == "condition" else catalogue.fix(args.id)
+        title, text = module.TITLE, inspect.cleandoc(module.__doc__ or "")
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,
             "kind": kind,
             "id": args.id,
-            "title": module.TITLE,
+            "title": title,
             "text": text,
         }
         print(json.dumps(plain, indent=2))
         return 0
     style = Style(args)
-    print(style("bold", f"{args.id} ({kind})"))
+    print(style("bold", f"{args.id} ({kind})" if kind != "topic" else title))
     text = text.replace("``", "'")
     if style.width:
         parts = (style.wrap(words, indent) for indent, words in _paragraphs(text))
@@ -56,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         lines = text.splitlines()
     for line in lines:
         print(style("bold", line) if line and not line.startswith(" ") else line)
-    if not args.quiet:
+    if not args.quiet and kind != "topic":
         verb = "scan' looks for it" if kind == "condition" else "plan' shows what would change"
         print(f"\nNext: 'remedy {verb} here.")
     return 0

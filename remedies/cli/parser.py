@@ -26,7 +26,7 @@ VERBS = {
     "show": "show one transaction: its changes, and how it ended",
     "report": "write an audit report in several formats; changes nothing, exit 0 whatever it finds",
     "audit": "check the journal's hash chain (exit 65: altered), sign its head, repair it",
-    "explain": "explain a condition or a fix: what, why, evidence, safety, references",
+    "explain": "explain a condition, a fix, verdicts, risk or exit-codes",
     "list": "list conditions and fixes",
     "schema": "print the JSON Schema of what a verb prints with --json",
     "policy": "check policies, print their JSON Schema, show the effective one",

@@ -16,7 +16,7 @@ import builder
 import pytest
 
 from remedies import catalogue, errors, policy
-from remedies.cli import parser, schema, status
+from remedies.cli import parser, schema, status, topics
 from remedies.lab import scenarios
 from remedies.netfilter.bypass import Bypass
 from remedies.operations.outlook import AtBoot, Outlook
@@ -137,6 +137,8 @@ def test_every_exit_code_is_explained() -> None:
     assert {kind.exit_code for kind in kinds} <= exit_codes(README)
     operations = page("operations.md").replace("| code | meaning | the host", "| code | meaning |")
     assert exit_codes(operations) == exit_codes(README)
+    explained = re.findall(r"^- (\d+)(?:, (\d+))?:", topics.TOPICS["exit-codes"][1], re.MULTILINE)
+    assert {int(code) for row in explained for code in row if code} == exit_codes(README)
 
 
 # --- what the pages list ------------------------------------------------------------------------
