@@ -170,9 +170,15 @@ def _mended(service: Service) -> str:
 
 
 def _younger(service: Service, sockets: Iterable[Answerer]) -> bool:
-    """Tell whether the processes of sockets began after the last wrong answer was seen."""
-    age = service.age
-    return age is not None and all(s.age is not None and s.age < age for s in sockets)
+    """Tell whether the processes of sockets began after the last wrong answer was seen.
+
+    conntrack tells whole seconds. Within that one a server is the younger one where it has
+    answered somebody; the next wrong answer shows where that is not so.
+    """
+    if service.age is None:
+        return False
+    age = service.age + (1.0 if service.answered else 0.0)
+    return all(s.age is not None and s.age < age for s in sockets)
 
 
 def _subject(service: Service) -> str:

@@ -23,6 +23,7 @@ AFTER = ("links", "flows")
 _PORTS = 16
 _SOCKETS = 64
 _PROOFS = 64
+_ENDS = 8
 _LISTEN = 10  # TCP_LISTEN, include/net/tcp_states.h
 
 
@@ -55,7 +56,9 @@ class Pair:
     port: int
     """The port here that was asked."""
     age: float
-    """Seconds, at least."""
+    """Seconds, at least; less than one more."""
+    answered: bool = False
+    """Another client that asked the same address and port has been answered."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pai
     seconds that are left are whole ones, so that the age may be one second less.
     """
     youngest: dict[int, float] = {}
+    answered: set[int] = set()
     try:
         whole = int(sysctl.value("net.netfilter.nf_conntrack_udp_timeout"))
         with Netlink(NETLINK_NETFILTER, deadline) as client:
@@ -151,7 +155,16 @@ def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pai
                     if entry is not None and entry.left is not None:
                         age = max(0.0, whole - entry.left - 1.0)
                         youngest[proof.port] = min(age, youngest.get(proof.port, age))
+            ends = {
+                (p.port, p.request.original.destination, p.request.original.destination_port)
+                for p in proofs
+            }
+            for port, address, asked in sorted(ends)[:_ENDS]:
+                replied = conntrack.TupleMatch(destination=address, destination_port=asked)
+                seen = conntrack.IPS_SEEN_REPLY
+                if any(conntrack.flows(client, "udp", replied, status=seen, mask=seen)):
+                    answered.add(port)
     except (OSError, Unreadable, ValueError) as error:
         unread.append(f"ages of UDP flows: {error}")
         return ()
-    return tuple(Pair(port, age) for port, age in youngest.items())
+    return tuple(Pair(port, age, port in answered) for port, age in youngest.items())

@@ -47,7 +47,9 @@ class Service:
     sockets: tuple[Answerer, ...] = ()
     """Sockets of now on its port and on those that wrong answers came from."""
     age: Optional[float] = None
-    """Seconds since the last wrong answer was seen; None where that is not known."""
+    """Seconds since the last wrong answer was seen, at least; None where that is not known."""
+    answered: bool = False
+    """Clients that ask the same have been answered, too."""
 
     @property
     def proxied(self) -> bool:
@@ -141,11 +143,12 @@ def _with_answerers(facts: Facts, service: Service) -> Service:
         return service
     ports = {service.port}
     ports.update(p.reply.original.source_port for p in service.proofs if p.reply is not None)
-    ages = [pair.age for pair in answerers.pairs if pair.port == service.port]
+    pairs = [pair for pair in answerers.pairs if pair.port == service.port]
     return replace(
         service,
         sockets=tuple(item for item in answerers.sockets if item.port in ports),
-        age=min(ages) if ages else None,
+        age=min((pair.age for pair in pairs), default=None),
+        answered=any(pair.answered for pair in pairs),
     )
 
 

@@ -25,6 +25,8 @@ from remedies.trace.socket_owners import Holders
 
 _FRESH = 5.0
 """Seconds after which NAT rules are read again, when a refusal asks for them."""
+_SHARE = 20
+"""And so many times as long as reading them took, so that a long ruleset cannot deafen the tap."""
 
 
 class RefusedAnswers:
@@ -35,7 +37,7 @@ class RefusedAnswers:
         self._questions, self._holders = questions, holders
         self.heard = RequestsHeard()
         self._nat: tuple[Nat, Links] = (Nat(asked=False), Links())
-        self._read_at = float("-inf")
+        self._next = float("-inf")
 
     def proof(self, way: Tuple, local: Collection[str]) -> Optional[Proof]:
         """Return the pair of a refused datagram ``way`` of ours and the request it answers.
@@ -113,8 +115,7 @@ class RefusedAnswers:
 
     def _rules(self) -> tuple[Nat, Links]:
         now = time.monotonic()
-        if now - self._read_at > _FRESH:
-            self._read_at = now
+        if now > self._next:
             facts = read_facts(read_host(), (Nat, Links), topics=frozenset((TOPIC,)))
             try:
                 self._nat = facts.get(Nat), facts.get(Links)
@@ -122,6 +123,8 @@ class RefusedAnswers:
             except Unreadable as error:
                 unread = (str(error),)
             self._questions.unread.update(dict.fromkeys(unread))
+            took = time.monotonic() - now
+            self._next = now + max(_FRESH, _SHARE * took)
         return self._nat
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ import os
 import select
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -262,6 +264,56 @@ def test_a_server_that_is_mended_is_mitigated_at_once(site: Site) -> None:
     assert seen.proven.subject == f"udp {where}"
     assert "by another socket" in seen.proven.message
     assert {e.value for e in seen.proven.evidence if e.key == "bound"} >= {where}
+
+
+SOURCED = """\
+import socket, sys
+family = socket.AF_INET6 if sys.argv[1] == "6" else socket.AF_INET
+level, option, kind = (41, 49, 50) if sys.argv[1] == "6" else (0, 8, 8)
+server = socket.socket(family, socket.SOCK_DGRAM)
+if sys.argv[2] == "sourced":
+    server.setsockopt(level, option, 1)
+server.bind(("", 7777))
+print("ready", flush=True)
+while True:
+    data, control, _, peer = server.recvmsg(100, 100)
+    info = [(level, kind, c[2]) for c in control]
+    if info and level == 0:  # struct in_pktinfo: interface, the address to send from, as received
+        info = [(0, 8, bytes(4) + info[0][2][4:8] + bytes(4))]
+    server.sendmsg([data], info, 0, peer)
+"""
+
+
+@contextlib.contextmanager
+def serving(site: Site, how: str) -> Iterator[None]:
+    """Run a server of its own process on every address until the block ends."""
+    version = "6" if site.v6 else "4"
+    argv = [*site.world.entering("host"), sys.executable, "-c", SOURCED, version, how]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            yield
+        finally:
+            child.kill()
+
+
+def test_a_server_that_is_restarted_with_the_option_is_mitigated_at_once(site: Site) -> None:
+    def ask() -> bool:
+        with site.world.socket("server", site.at.family, socket.SOCK_DGRAM) as client:
+            client.connect((site.virtual, PORT))
+            client.send(b"question")
+            return Asker(client, None).answered()
+
+    site.world.run("host", ["conntrack", "-F"])
+    with serving(site, "plain"):
+        assert not ask()
+        assert [f.verdict for f in scan(site.world)] == ["proven"]
+    with serving(site, "sourced"):
+        assert ask()
+        (found,) = scan(site.world)
+    assert found.verdict == "mitigated"
+    assert "sets its replies' source" in (found.mitigated_by or "")
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
