@@ -274,7 +274,7 @@ def _refusals(facts: Facts, family: int) -> Iterator[Evidence]:
 
 
 def _answering(service: Service) -> Iterator[Evidence]:
-    """Yield the sockets behind the proofs that are bound to an address, and TCP listeners."""
+    """Yield the sockets behind the proofs that are bound to an address."""
     for item in (*service.bound, *service.others):
         whose = f"process {item.owner.pid}, {item.owner.name}" if item.owner else ""
         yield Evidence("sock_diag", "bound", at(item.address, item.port), whose)
