@@ -52,7 +52,7 @@ def whose(
     (the tracepoint tcp_send_reset); where it gives reasons for all its resets and gave none for
     this one, a firewall's REJECT sent it, which is somebody's will and no fault.
     """
-    end = None if flow is None else owner(flow, way.turned)
+    end = None if flow is None else owner(flow, way.reversed)
     unreasoned = reason is None and reasons_complete
     if end is None:
         return ResetOwner("own", None)

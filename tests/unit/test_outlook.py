@@ -114,7 +114,7 @@ def at_next_boot(
     """Return what becomes of a resource of the fix ``f`` that has one boot file, in this state."""
     patch.setattr(sysctl_d, "sources", lambda: ())
     patch.setattr(sysctl_d, "decides", lambda *_: decision)
-    patch.setattr(units, "needed", lambda *_: ("file:/etc/x",))
+    patch.setattr(units, "boot_paths", lambda *_: ("file:/etc/x",))
     entries = (InForce("t1", "f", resource, "ours"), InForce("t1", "f", "file:/etc/x", file))
     here = SimpleNamespace(
         host=HOST,

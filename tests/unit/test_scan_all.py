@@ -32,7 +32,7 @@ class Machine:
         patch.setattr(engine, "watched", lambda _: ("cond",))
         patch.setattr(find, "find", lambda: ([OWN, BOX], ["one was not read"]))
         patch.setattr(find, "enter", lambda n: n.inode in self.inside)
-        patch.setattr(find, "stands", lambda n: n.inode not in self.ended)
+        patch.setattr(find, "still_there", lambda n: n.inode not in self.ended)
         patch.setattr(containers, "names", lambda _: {"c0ffee": "web"})
         patch.setattr(workers, "visit_all", self.visit_all)
         patch.setattr(scan_all, "read_host", lambda: HOST)

@@ -32,7 +32,7 @@ def heard(local: set[str], flow: Optional[Flow]) -> SimpleNamespace:
     tap._questions = SimpleNamespace(flow=lambda *_: flow, open=True)  # type: ignore[assignment]
     entry = SimpleNamespace(
         answers=True,
-        heard=SimpleNamespace(event=RESET, way=ANSWER.turned, acknowledges=False, protocol="tcp"),
+        heard=SimpleNamespace(event=RESET, way=ANSWER.reversed, acknowledges=False, protocol="tcp"),
         flow=None, untracked=None,
     )  # fmt: skip
     tap._ask(entry)  # type: ignore[arg-type]
