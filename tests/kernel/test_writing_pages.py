@@ -64,7 +64,7 @@ class Copy:
 
     def test(self, *words: str) -> None:
         """Run unit tests of the copy, by file and by pytest's own options."""
-        named = [f"tests/unit/{word}" if word.endswith(".py") else word for word in words]
+        named = [f"tests/unit/{w}" if w.endswith(".py") and "/" not in w else w for w in words]
         self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *named)
 
     def remedy(self, *words: str) -> str:
@@ -108,6 +108,10 @@ def test_a_fix_is_added_by_its_page_alone(copy: Copy) -> None:
 @pytest.mark.parametrize(
     ("page", "places", "tests", "words"),
     [
+        (
+            "writing-a-resource.md", 2,
+            ("tests/kernel/test_resource_mtu.py",), ("list",),
+        ),
         (
             "writing-a-format.md", 1,
             ("test_report_formats.py", "-k", "tap or promised"), ("report", "-o", "tap:-"),
