@@ -31,7 +31,7 @@ _HEAD = """\
 # gone. A plan made in a network namespace (remedy_namespace) has to run where commands act in it.
 """
 _ONE_HOST: Task = {
-    "name": "Stop where the plan's host has the name of a group",
+    "name": "Stop if the plan's host has the name of a group",
     "ansible.builtin.assert": {
         "that": "remedy_hosts is defined or ansible_play_hosts_all == remedy_made_for",
         "fail_msg": "made for one host: name hosts with -e remedy_hosts=PATTERN",
