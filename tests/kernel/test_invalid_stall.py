@@ -38,7 +38,7 @@ RULES: dict[str, tuple[str, str | None]] = {
     "perhaps accepted before": (f"{CHAIN}; limit rate 9/second accept; {DROP}", None),
     "only counted before": (f"{CHAIN}; limit rate 9/second counter; {DROP}", DROP),
     "dropped in any state": (f"{CHAIN}; tcp dport 80 drop; {DROP}", None),
-    "refused": (f"{CHAIN}; ct state invalid reject", "ct state invalid reject"),
+    "refused": (f"{CHAIN}; ct state invalid reject", "ct state invalid reject # handle 2"),
     "by the policy": (f"{CHAIN}; policy drop; {KNOWN}", "policy drop"),
     "by the policy, as all is": (f"{CHAIN}; policy drop", None),
     "before the route is looked up": (
