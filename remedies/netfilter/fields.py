@@ -98,6 +98,8 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         mask = int.from_bytes(field.mask, sys.byteorder) if field.mask else 0xFFFFFFFF
         value = int.from_bytes(keys[0][0][:4], sys.byteorder)
         terms.unknown(mark_test(mask, value, negate=negate))
+    elif name == "meta pkttype" and len(keys) == 1 and keys[0][0] == keys[0][1]:
+        terms.unknown(f"{name} {'!=' if negate else '=='} {keys[0][0][0]}")
     elif field.mask:
         terms.unknown(f"bits of {name}")
     elif name in ("sport", "dport"):

@@ -27,6 +27,8 @@ _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
 _OF_AN_ENTRY = ("ct key", "bits of ct key", "conn", "ctstate", "helper")
 """How the names of conditions begin that want a conntrack entry."""
+_HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
+"""What arrives for a flow of NAT is a frame for this host: PACKET_HOST (linux/if_packet.h)."""
 _MARK = re.compile(r"meta mark & 0x[0-9a-f]+ (==|!=) 0x([0-9a-f]+)")
 
 
@@ -68,6 +70,8 @@ def _meets(name: str, match: Match, reset: bool) -> Optional[bool]:
     marked = _MARK.fullmatch(name)
     if marked:
         return (int(marked[2], 16) == 0) == (marked[1] == "==")
+    if name in _HOST:
+        return None if reset else _HOST[name]
     if name.startswith(_OF_AN_ENTRY):
         return False
     return None

@@ -32,6 +32,17 @@ _WAIT = 0.3
 """Seconds; each way is three hops in one machine."""
 
 
+def segment(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
+    """Return an acknowledgment of no known connection."""
+    ports = source[1], destination[1]
+    ends = b"".join(socket.inet_aton(a) for a, _ in (source, destination))
+
+    def header(total: int) -> bytes:
+        return struct.pack(">HHIIBBHHH", *ports, 1000, 2000, 5 << 4, _ACK, 65000, total, 0)
+
+    return header(checksum(ends + struct.pack(">HH", 6, 20) + header(0)))
+
+
 class Peer(NamedTuple):
     """Who sends a segment, from and to where, and whom it would be answered by."""
 
@@ -44,13 +55,7 @@ class Peer(NamedTuple):
         while select.select([self.sends], [], [], 0)[0]:
             self.sends.recv(2000)
         ports = self.source[1], self.destination[1]
-        ends = b"".join(socket.inet_aton(a) for a, _ in (self.source, self.destination))
-
-        def header(total: int) -> bytes:
-            return struct.pack(">HHIIBBHHH", *ports, 1000, 2000, 5 << 4, _ACK, 65000, total, 0)
-
-        total = checksum(ends + struct.pack(">HH", 6, 20) + header(0))
-        self.sends.sendto(header(total), (self.destination[0], 0))
+        self.sends.sendto(segment(self.source, self.destination), (self.destination[0], 0))
         while select.select([self.sends], [], [], _WAIT)[0]:
             packet = self.sends.recv(2000)
             body = packet[4 * (packet[0] & 15) :]
@@ -63,6 +68,7 @@ class Site(NamedTuple):
     """The host's namespace, and who sends to and through it."""
 
     host: str
+    server_ns: str
     server: Peer
     container: Peer
 
@@ -91,7 +97,7 @@ def site(module_netns: Callable[..., str]) -> Iterator[Site]:
             sockets.append(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP))
     peer = Peer(sockets[0], ("10.21.17.1", 443), ("10.21.17.99", 40000))
     inner = Peer(sockets[1], ("172.17.0.2", 80), ("10.21.17.1", 50000))
-    yield Site(host, peer, inner)
+    yield Site(host, server, peer, inner)
     for opened in sockets:
         opened.close()
 
@@ -165,6 +171,7 @@ RULESETS = {
     "connmarks": inputs("-m connmark --mark 0x1 -j ACCEPT"),
     # drops
     "by link": native("accept", 'iifname "eth0" ct state invalid drop'),
+    "frames for this host": native("accept", "meta pkttype host ct state invalid drop"),
     "by another link": native("accept", 'iifname "docker0" ct state invalid drop'),
     "by zone": native(
         "accept", 'iifname vmap { "eth0" : jump wan, "docker0" : jump lan }', chains=ZONES
