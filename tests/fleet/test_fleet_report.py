@@ -139,7 +139,7 @@ def test_a_rollout_is_reported_from_its_folder(
     code, out, err = fleet.call("remedy", *anchors)
     assert code == 9, out + err
     assert not by_name(json.loads(out))["a-good"]["chain"]["holds"]
-    assert "a-good: journal: intact; the anchored head is not in the chain" in err
+    assert "a-good: journal: intact; the head kept elsewhere is not in the chain" in err
 
 
 def record(number: int, **changes: Any) -> str:
