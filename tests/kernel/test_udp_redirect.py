@@ -120,13 +120,16 @@ def test_a_client_that_comes_between_plan_and_apply_recovers_too(tmp_path: Any) 
             assert [late.ask(), first.ask()] == ["answered", "answered"]
 
 
-def test_a_saved_plan_still_stands_when_its_proof_has_timed_out(tmp_path: Any) -> None:
+def test_a_saved_plan_waits_for_its_proof_where_its_fix_can_harm(tmp_path: Any) -> None:
+    """The proof times out 30 s after the last client asked, and the fix needs a proven fault."""
     with serving("nft", 4) as world, client(world, addresses(world).uplink) as first:
         first.ask()
         saved = str(tmp_path / "plan.json")
         remedy(world, "plan", "-o", saved)
         world.run("host", ["conntrack", "-D", "-p", "udp", "--dport", str(PORT)])
         world.run("host", ["conntrack", "-D", "-p", "udp", "--sport", str(PORT)])
+        assert remedy(world, "apply", saved, "--yes", code=5)["outcome"] == "stale"
+        assert first.ask() == "refused"
         assert remedy(world, "apply", saved, "--yes")["outcome"] == "applied"
         assert first.ask() == "answered"
 
