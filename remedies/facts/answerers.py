@@ -24,7 +24,6 @@ _PORTS = 16
 _SOCKETS = 64
 _PROOFS = 64
 _ENDS = 8
-_LISTEN = 10  # TCP_LISTEN, include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _sockets(proofs: Iterable[Proof], deadline: float, unread: list[str]) -> tup
                 listening = (
                     item
                     for item in diag.by_local_port(client, "tcp", port)
-                    if item.state == _LISTEN
+                    if item.state == diag.LISTEN
                 )
                 found += [("tcp", item) for item in listening]
     except (OSError, Unreadable) as error:

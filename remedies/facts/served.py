@@ -19,7 +19,6 @@ AFTER = ("netfilter",)
 
 _MOST = 64
 """Services that are asked about: more are no rule for a few services."""
-_LISTEN = 10  # TCP_LISTEN, include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def read(asking: Asking) -> Served:
                 if (
                     socket is not None
                     and socket.local == (end.address, end.port)
-                    and (end.protocol == "udp" or socket.state == _LISTEN)
+                    and (end.protocol == "udp" or socket.state == diag.LISTEN)
                 ):
                     found.append(end)
     except OSError as error:

@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Optional
 
-from remedies.netfilter.ownership import owner
+from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours
 from remedies.rules.decoded import Step
@@ -132,9 +132,7 @@ class _Trial:
         if met is None or (one_service(met) and not one_service(packet)):
             return
         if step.verdict in _TAKING or (step.verdict == "return" and depth == 1):
-            base = self.base
-            text = self.store.text(base.family, base.table, chain, step)
-            self.leak = self.rule((chain,), text, step, "accepts-invalid")
+            self.leak = self.rule((chain,), step, "accepts-invalid")
         elif step.chain and depth < JUMP_DEPTH:
             self.inside(step.chain, met, depth + 1)
 
@@ -155,8 +153,7 @@ class _Trial:
     def dropped(self, path: tuple[str, ...], step: Step) -> PacketRule | str:
         self.denied = True
         if not self.leaks(bool(step.match.states)):
-            text = self.store.text(self.base.family, self.base.table, path[-1], step)
-            return self.rule(path, text, step)
+            return self.rule(path, step)
         return "stop"
 
     def leaks(self, by_state: bool) -> bool:
@@ -173,21 +170,14 @@ class _Trial:
         )
 
     def rule(
-        self, path: tuple[str, ...], text: str, step: Step, action: str = "drop-invalid"
+        self,
+        path: tuple[str, ...],
+        step: Step,
+        action: str = "drop-invalid",
+        text: Optional[str] = None,
     ) -> PacketRule:
-        base = self.base
         family = "ip6" if ":" in self.packet.sources[0] else "ip"
-        return PacketRule(
-            backend=base.backend,
-            family=family,
-            table=base.table,
-            chain=path[-1],
-            hook=base.hook,
-            action=action,
-            text=text,
-            match=step.match,
-            owner=owner(self.store, base, path, step),
-        )
+        return replace(rule_met(self.store, self.base, path, step, action, text), family=family)
 
 
 def _trial(trial: _Trial) -> Optional[PacketRule]:
@@ -197,7 +187,7 @@ def _trial(trial: _Trial) -> Optional[PacketRule]:
         return end
     trial.denied = trial.denied or not base.accepts
     if end is None and not base.accepts and not trial.leaks(False):
-        return trial.rule((base.chain,), "policy drop", Step(Match()))
+        return trial.rule((base.chain,), Step(Match()), text=POLICY)
     return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Optional
 
-from remedies.netfilter.ownership import owner
+from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin, covers
@@ -42,24 +42,10 @@ def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[
                 continue
             if _Led(store, base, replace(packet, states=("established",))).end() is None:
                 path, step = invalid
-                yield _rule(store, base, path, step, family)
-
-
-def _rule(
-    store: RuleStore, base: Base, path: tuple[str, ...], step: Step, family: str
-) -> PacketRule:
-    policy = step is _POLICY
-    return PacketRule(
-        backend=base.backend,
-        family=family,
-        table=base.table,
-        chain=path[-1],
-        hook=base.hook,
-        action="drop-invalid",
-        text="policy drop" if policy else store.text(base.family, base.table, path[-1], step),
-        match=step.match,
-        owner=owner(store, base, path, step),
-    )
+                text = POLICY if step is _POLICY else None
+                yield replace(
+                    rule_met(store, base, path, step, "drop-invalid", text), family=family
+                )
 
 
 @dataclass

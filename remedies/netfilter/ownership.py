@@ -1,12 +1,45 @@
-"""Whose a rule is that a walk through a store met: its chains, its comment, and what stands by."""
+"""A rule that a walk through a store met, as a value, and whose it is.
+
+Its chains, its comment and what stands by tell that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.owners import owner_of
+from remedies.rules.rule import PacketRule
+
+POLICY = "policy drop"
+"""The text of a base chain's policy, which is no rule."""
+
+
+def rule_met(
+    store: RuleStore,
+    base: Base,
+    path: Sequence[str],
+    step: Step,
+    action: str,
+    text: Optional[str] = None,
+) -> PacketRule:
+    """Return the rule at the end of ``path``; ``text`` stands for what is no rule.
+
+    Raises Unreadable.
+    """
+    return PacketRule(
+        backend=base.backend,
+        family=base.family,
+        table=base.table,
+        chain=path[-1],
+        hook=base.hook,
+        action=action,
+        text=store.text(base.family, base.table, path[-1], step) if text is None else text,
+        match=step.match,
+        owner=owner(store, base, path, step),
+    )
 
 
 def owner(store: RuleStore, base: Base, path: Sequence[str], step: Step) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.errors import Unreadable
-from remedies.netfilter.ownership import owner
+from remedies.netfilter.ownership import rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
-from remedies.values import dataclass, field
+from remedies.values import dataclass, field, replace
 
 NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")
 """What the raw bytes of a rule that rewrites addresses hold: expression or target names (a short
@@ -147,20 +147,8 @@ class _ChainWalk:
     def rule(
         self, path: tuple[str, ...], step: Step, match: Match, after: tuple[Match, ...]
     ) -> PacketRule:
-        base = self.base
-        return PacketRule(
-            backend=base.backend,
-            family=base.family,
-            table=base.table,
-            chain=path[-1],
-            hook=base.hook,
-            action=step.action,
-            text=self.store.text(base.family, base.table, path[-1], step),
-            match=match,
-            to=step.to,
-            after=after,
-            owner=owner(self.store, base, path, step),
-        )
+        found = rule_met(self.store, self.base, path, step, step.action)
+        return replace(found, match=match, to=step.to, after=after)
 
 
 def collect(

@@ -21,6 +21,8 @@ SOCK_DIAG_BY_FAMILY = 20  # include/uapi/linux/sock_diag.h
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 _UNCONNECTED = 1 << 7  # TCP_CLOSE, include/net/tcp_states.h: a UDP socket without a peer
+LISTEN = 10
+"""TCP_LISTEN (include/net/tcp_states.h): the state of a TCP socket that listens."""
 _EVERY_STATE = 0xFFFFFFFF
 _REQ_BYTECODE = 1
 _SKMEMINFO, _SKV6ONLY = 7, 11
