@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Optional
 
 from remedies.errors import InputError, NotPermitted, RemedyError, UsageError
 from remedies.namespaces.netns import RUN_DIR
@@ -101,12 +102,15 @@ def find(world: str) -> Marker:
     raise UsageError(f"no world has the id {world!r}", "see: remedy lab list")
 
 
-def _read(name: str) -> Marker:
+def _read(name: str) -> Optional[tuple[int, Marker]]:
+    """Return when a marker was last written (ns) and what it says; None where it has gone."""
     try:
         with open(f"{FOLDER}/{name}", encoding="utf-8") as file:
-            return Marker(**json.load(file))
+            return os.fstat(file.fileno()).st_mtime_ns, Marker(**json.load(file))
+    except FileNotFoundError:  # another run has taken its world away since
+        return None
     except json.JSONDecodeError:  # its maker was killed before it had written
-        return Marker(name, "?", "?", 0, False)
+        return 0, Marker(name, "?", "?", 0, False)
     except TypeError as error:
         raise InputError(f"{FOLDER}/{name} is not a marker of a world: {error}") from error
 
@@ -119,8 +123,8 @@ def worlds() -> tuple[Marker, ...]:
         return ()
     except PermissionError as error:
         raise NotPermitted(f"cannot read {FOLDER}", "run as root") from error
-    names.sort(key=lambda name: os.stat(f"{FOLDER}/{name}").st_mtime_ns)
-    return tuple(_read(name) for name in names)
+    found = [read for read in map(_read, names) if read]
+    return tuple(marker for _, marker in sorted(found, key=lambda read: read[0]))
 
 
 def sweep(*, kept: bool = False, only: str = "") -> tuple[Marker, ...]:
@@ -134,16 +138,13 @@ def sweep(*, kept: bool = False, only: str = "") -> tuple[Marker, ...]:
         for marker in worlds():
             if (marker.up and not kept) or (only and only not in (marker.id, marker.scenario)):
                 continue
-            descriptor = os.open(marker.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            else:
-                remove(marker.id)
-                removed.append(marker)
-            finally:
-                os.close(descriptor)
+            # Its owner takes it away meanwhile, or lives.
+            gone_or_held = contextlib.suppress(FileNotFoundError, BlockingIOError)
+            with gone_or_held, open(marker.path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(file.fileno()).st_nlink:
+                    remove(marker.id)
+                    removed.append(marker)
     return tuple(removed)
 
 
