@@ -23,12 +23,8 @@ and containers that it restarts must find the rules there.
 
 from __future__ import annotations
 
-import string
-
-from remedies.errors import InputError
 from remedies.model import Wanted
-from remedies.rules import restore_script
-from remedies.rules.ours import iptables_in_force, iptables_split
+from remedies.rules import kinds
 
 DATA = "/etc/remedy/boot"
 UNITS = "/etc/systemd/system"
@@ -51,10 +47,6 @@ _FIREWALLD_IS_DONE = "ExecStartPre=-/usr/bin/firewall-cmd --state --quiet"
 """Waits where firewalld is starting: systemd takes it for started once it has its bus name, and it
 empties the iptables tables after that. Anywhere else this fails at once."""
 
-_PLAIN = frozenset(string.ascii_letters + string.digits + "-_ ")
-"""What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
-_PROGRAMS = "/usr/sbin"  # where Debian, Fedora and SUSE have them; Arch links it
-_FAMILY = {"iptables": "ipv4", "ip6tables": "ipv6"}
 _WHOSE = "# Written by remedy (fix {fix}); 'remedy rollback' takes it away.\n"
 
 
@@ -65,11 +57,10 @@ def unit(fix: str) -> str:
 
 def boot_paths(fix: str, address: str) -> tuple[str, ...]:
     """Return the addresses of the files that bring one table or chain back; none for others."""
-    scheme = address.partition(":")[0]
-    data = f"{fix}.{'json' if scheme == 'nft' else _FAMILY.get(scheme, '')}"
-    if data.endswith("."):
+    kind, _ = kinds.of(address)
+    if not kind.boot_data:
         return ()
-    paths = (f"{DATA}/{data}", f"{UNITS}/{unit(fix)}", f"{WANTS}/remedy-{fix}.conf")
+    paths = (f"{DATA}/{fix}.{kind.boot_data}", f"{UNITS}/{unit(fix)}", f"{WANTS}/remedy-{fix}.conf")
     return tuple(f"file:{path}" for path in paths)
 
 
@@ -83,23 +74,16 @@ def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
     commands: list[str] = []
     waits: list[str] = []
     for resource in wanted:
-        scheme, _, path = resource.resource.partition(":")
-        if resource.state is None:
+        kind, path = kinds.of(resource.resource)
+        if resource.state is None or not kind.boot_data:
             continue
-        if scheme == "nft":
-            name = f"{DATA}/{fix}.json"
-            data.append(_file(name, restore_script.nft_batch(path, resource.state)))
-            commands.append(f"ExecStart={_PROGRAMS}/nft -j -f {name}")
-        elif scheme in _FAMILY:
-            name = f"{DATA}/{fix}.{_FAMILY[scheme]}"
-            variant, text, jumps = _restore(path, resource.state)
-            data.append(_file(name, whose + text))
-            table, _ = iptables_split(path)
-            program = f"{_PROGRAMS}/{scheme}-{variant}"
+        name = f"{DATA}/{fix}.{kind.boot_data}"
+        load = kind.loading(path, resource.state, name)
+        data.append(_file(name, (whose if kind.boot_remarks else "") + load.text))
+        if kind.cleared_by_firewalld:
             waits = [_FIREWALLD_IS_DONE]
-            commands += [f"ExecStartPre=-{program} -w -t {table} -D {jump}" for jump in jumps]
-            # -w takes what follows for seconds, unless that begins with a dash.
-            commands.append(f"ExecStart={program}-restore -w --noflush {name}")
+        commands += [f"ExecStartPre=-{command}" for command in load.clears]
+        commands.append(f"ExecStart={load.command}")
     if not data:
         return ()
     commands.sort(key=lambda line: line.startswith("ExecStart="))
@@ -112,27 +96,6 @@ def boot_files(fix: str, wanted: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
 
 def _file(path: str, content: str) -> Wanted:
     return Wanted(resource=f"file:{path}", state=content, boot=True)
-
-
-def _restore(path: str, state: str) -> tuple[str, str, tuple[str, ...]]:
-    """Return the variant, the restore file's text, and the jumps as ``HOOK -j CHAIN``."""
-    table, chain = iptables_split(path)
-    sections = iptables_in_force(state, chain)
-    if len(sections) != 1:
-        raise InputError(f"iptables:{path}: the state of {len(sections)} variants, not of one")
-    ((variant, lines),) = sections.items()
-    rules = [line for line in lines if line.startswith(f"-A {chain} ")]
-    jumps = [line[3:] for line in lines if line.startswith("-A ") and line not in rules]
-    others = [line for line in lines if not line.startswith((":", "-A "))]
-    others += [line for line in jumps if not line.endswith(f" -j {chain}")]
-    if others:
-        raise InputError(f"iptables:{path}: neither a rule nor a jump of ours: {others[:3]}")
-    if not all(_PLAIN.issuperset(jump) for jump in jumps):
-        raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
-    for line in rules:
-        restore_script.words(line)
-    text = [f"*{table}", f":{chain} - [0:0]", *rules, *(f"-I {j}" for j in jumps), "COMMIT"]
-    return variant, "".join(line + "\n" for line in text), tuple(jumps)
 
 
 def _unit(fix: str, commands: list[str], data: list[Wanted]) -> str:

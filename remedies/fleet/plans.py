@@ -18,6 +18,7 @@ from remedies.facts.gather import now
 from remedies.fleet.host_state import HostStanding
 from remedies.model import Action, Change, Risk
 from remedies.planning import reads, savedplan
+from remedies.rules import kinds
 from remedies.transaction.host import HostResources
 
 INDEX = "index.json"
@@ -173,15 +174,9 @@ def checked(folder: str, name: str, sha256: str) -> str:
 
 def summary(changes: Sequence[Change]) -> tuple[str, ...]:
     """Return one line for each change: ``+ nft:inet/remedy_x``, ``be_liberal 0 -> 1``."""
-    return tuple(_line(change) for change in changes)
-
-
-def _line(change: Change) -> str:
-    if change.resource.startswith("sysctl:"):
-        before, after = (str(value).strip() for value in (change.before, change.after))
-        return f"{change.resource.rpartition('.')[2]} {before} -> {after}"
-    mark = {"create": "+", "remove": "-", "update": "~"}[change.action]
-    return f"{mark} {change.resource}"
+    return tuple(
+        kinds.of(c.resource)[0].summary(c.resource, c.action, c.before, c.after) for c in changes
+    )
 
 
 def heard(

@@ -18,6 +18,7 @@ from remedies.model import Held
 from remedies.netfilter.bypass import Bypass
 from remedies.operations import session
 from remedies.operations.session import HostSession
+from remedies.rules import kinds
 from remedies.status import harm, in_force
 from remedies.status.harm import Harm
 from remedies.status.in_force import InForce
@@ -113,8 +114,7 @@ def _counted(entries: Iterable[Held]) -> dict[str, int]:
 
 def _bypassed(here: HostSession, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
     """Return the rules of ours in force that no packet reaches; what cannot be read is none."""
-    schemes = ("nft:", "iptables:", "ip6tables:")
-    rules = {e.resource for e in found if e.state == "ours" and e.resource.startswith(schemes)}
+    rules = {e.resource for e in found if e.state == "ours" and _has_rules(e.resource)}
     if not rules:
         return ()
     facts = here.read(here.host, (Bypassed,))
@@ -122,6 +122,11 @@ def _bypassed(here: HostSession, found: tuple[InForce, ...]) -> tuple[Bypass, ..
         return tuple(item for item in facts.get(Bypassed).rules if item.resource in rules)
     except Unreadable:
         return ()
+
+
+def _has_rules(address: str) -> bool:
+    kind, path = kinds.of(address)
+    return bool(kind.family(path))
 
 
 def _of_guards(here: HostSession) -> tuple[Harm, ...]:

@@ -12,7 +12,7 @@ from remedies.errors import Unreadable
 from remedies.model import Change
 from remedies.operations import recovery
 from remedies.operations.session import HostSession
-from remedies.rules.ours import WRITTEN, iptables_in_force
+from remedies.rules import kinds
 from remedies.transaction import adopt as adopting
 from remedies.transaction.consent import Consent
 from remedies.transaction.host import unowned
@@ -57,34 +57,20 @@ def removals(here: HostSession) -> tuple[Change, ...]:
     found = []
     for address in addresses(here):
         there = here.store.read(address)
-        lossy = not address.startswith(("nft:", "file:")) and "legacy" in iptables_in_force(
-            there, address.rpartition("/")[2]
-        )
+        kind, path = kinds.of(address)
         found.append(
             Change(
-                fix=fix_of(address, there or ""),
+                fix=kind.made_by(path, there or "", catalogue.fix_ids()) or "unowned",
                 finding=None,
                 resource=address,
                 action="remove",
                 before=there,
                 after=None,
                 diff="",
-                reversibility="lossy" if lossy else "exact",
+                reversibility=kind.removal(path, there),
                 risk="moderate",
                 impact="rules that no journal has are removed; 'remedy show' keeps what they were",
-                boot=address.startswith("file:"),
+                boot=kind.boot,
             )
         )
     return tuple(sorted(found, key=lambda change: not change.boot))
-
-
-def fix_of(address: str, content: str) -> str:
-    """Return the fix that made what is at an address; ``unowned`` where it is none's."""
-    name = address.rpartition("/")[2]
-    if address.startswith("file:"):
-        for fix in catalogue.fix_ids():
-            if fix in name or content.startswith(f"{WRITTEN}{fix})"):
-                return fix
-        return "unowned"
-    part = name.lower().replace("-", "_").partition("_")[2].replace("_", "-")
-    return next((fix for fix in catalogue.fix_ids() if part and part in fix), "unowned")

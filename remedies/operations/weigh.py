@@ -11,7 +11,7 @@ from remedies.facts.owners import Owners, concerning
 from remedies.model import Change, Plan
 from remedies.operations.session import HostSession
 from remedies.planning import cost, lockout
-from remedies.rules.own_rules import rules_of
+from remedies.rules.kinds import rules_of
 from remedies.values import replace
 
 CONFIRM = 120.0

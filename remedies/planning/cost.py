@@ -5,11 +5,8 @@ names them), or an INVALID drop hits connections of which conntrack has seen one
 (:mod:`remedies.facts.oneway`). A tracked connection loses nothing to our rules; the same is held
 to in tests/kernel/test_live_flows.py.
 
-Memory is what the kernel allocates for the rules, rounded up: the difference that a thousand
-tables, chains and rules like ours make in /proc/slabinfo (Linux 6.18, x86-64); for the legacy
-tables, whose entries lie in one block, the sizes of struct ipt_entry, ip6t_entry and their
-matches (include/uapi/linux/netfilter_ipv4/ip_tables.h, netfilter/xt_*.h). Where a rule would make
-the namespace track connections, the table that can fill up is the cost: nf_conntrack_max (sysctl,
+Memory is what the rules take (:mod:`remedies.rules.kinds`). Where a rule would make the namespace
+track connections, the table that can fill up is the cost: nf_conntrack_max (sysctl,
 Documentation/networking/nf_conntrack-sysctl.rst) entries of the size that the kernel says
 (:mod:`remedies.facts.slab`) and their extensions.
 """
@@ -27,17 +24,12 @@ from remedies.facts.sysctl import Sysctl
 from remedies.model import Change
 from remedies.netlink.flow import Flow
 from remedies.printable import both_ends
-from remedies.rules import flow_address
-from remedies.rules.own_rules import rules_of
+from remedies.rules import flow_address, kinds
 from remedies.rules.rule import PacketRule
 from remedies.values import dataclass
 
 NEEDS = (Netfilter, Slab, Sysctl)
 
-_TABLE, _CHAIN = 3072, 1024
-_RULE, _XT_RULE = 768, 1536
-"""Bytes of a rule of native expressions, and of one of xtables' matches (which hold 256 for a
-comment): the rule, and its copy in the block that packets walk."""
 EXTENSIONS = 128
 """Bytes that NAT, accounting or a helper add to an entry (NF_CT_EXT_PREALLOC,
 net/netfilter/nf_conntrack_extend.c)."""
@@ -81,7 +73,8 @@ def of(
     ``stale`` are paths of the flows that its effects delete, ``more`` that there are others;
     ``oneway`` is needed where it drops INVALID segments.
     """
-    rules = rules_of(change.resource, change.after)
+    kind, _ = kinds.of(change.resource)
+    rules = kinds.rules_of(change.resource, change.after)
     lost = [flow_address.name(path) for path in dict.fromkeys(stale)]
     doubtful = 0
     if oneway is not None and drops_invalid(rules):
@@ -91,7 +84,7 @@ def of(
         lost=tuple(lost),
         more=more,
         doubtful=doubtful,
-        memory=_memory(change, rules),
+        memory=kind.memory(rules),
         tracking=_tracking(rules, facts),
         unknown=unknown,
     )
@@ -106,18 +99,6 @@ def drops_invalid(rules: Iterable[PacketRule]) -> bool:
         rule.action == "drop" and "invalid" in rule.match.states and not rule.match.unmodelled
         for rule in rules
     )
-
-
-def _memory(change: Change, rules: tuple[PacketRule, ...]) -> int:
-    if not rules:
-        return 0
-    chains = {(rule.chain, rule.hook) for rule in rules}
-    if change.resource.startswith("nft:"):
-        return _TABLE + len(chains) * _CHAIN + len(rules) * _RULE
-    # Our chain, and for each hook the jump to it; the table may have to be made for it.
-    lines = {rule.text for rule in rules}
-    hooks = len({rule.hook for rule in rules})
-    return _TABLE + (1 + hooks) * _CHAIN + (len(lines) + hooks) * _XT_RULE
 
 
 def _tracking(rules: tuple[PacketRule, ...], facts: Facts) -> int:

@@ -17,15 +17,13 @@ from remedies.facts import Facts
 from remedies.facts.routes import Routes
 from remedies.facts.session import Connection, Session
 from remedies.model import Change, Plan
+from remedies.rules import kinds
 from remedies.rules.matching import conjoin
-from remedies.rules.own_rules import rules_of
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass
 
 NEEDS = (Session, Routes)
 SEVERITIES = ("none", "mild", "severe")
-HARMLESS_KEYS = frozenset(("net.netfilter.nf_conntrack_tcp_be_liberal",))
-"""Sysctls that drop and redirect nothing that passed before."""
 
 _EVERY_PORT = ((0, 65535),)
 _INWARD, _OUTWARD = ("prerouting", "input"), ("output", "postrouting")
@@ -75,16 +73,15 @@ def _of_change(change: Change, facts: Facts) -> list[tuple[str, str]]:
         session = facts.get(Session)
     except Unreadable as error:
         return [("mild", f"the session that applies this is not known: {error}")]
-    scheme, _, key = change.resource.partition(":")
-    found = []
-    if scheme == "sysctl" and key.replace("/", ".") not in HARMLESS_KEYS:
-        found.append(("mild", f"{key} can change which packets pass; that was not judged"))
-    for rule in rules_of(change.resource, change.after):
+    kind, path = kinds.of(change.resource)
+    unjudged = kind.unjudged(path)
+    found = [("mild", unjudged)] if unjudged else []
+    for rule in kinds.rules_of(change.resource, change.after):
         for connection in session.connections:
             found += _on_session(rule, connection, session)
         found += _on_dns(rule, session)
         found += _on_forwarded(rule, facts)
-    flows = [effect for effect in change.effects if effect.startswith("flow:")]
+    flows = change.effects
     if flows:
         found.append(("mild", f"{len(flows)} stale flows or ways are deleted: {flows[0]}, ..."))
     return found

@@ -20,7 +20,7 @@ from remedies.planning.draft import DELETES, KERNEL, Draft, precondition
 from remedies.planning.plan import lost_at_boot
 from remedies.planning.reads import Reads, apart, short
 from remedies.planning.removal import removal
-from remedies.rules import flow_address
+from remedies.rules import kinds
 from remedies.values import dataclass, replace
 
 _EDITED = "the plan was edited: make a new one"
@@ -68,7 +68,7 @@ def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator
     fix = catalogue.fix(change.fix)
     if not catalogue.may_write(change.fix, change.resource):
         yield f"{change.fix} does not write {change.resource}"
-    if change.boot != change.resource.startswith("file:"):
+    if change.boot != kinds.of(change.resource)[0].boot:
         yield f"{change.resource}: only files are written for boot"
     if host.netns != "host" and (change.boot or change.terms.persist):
         yield f"{change.resource}: nothing is kept for boot in namespace {host.netns}"
@@ -93,20 +93,15 @@ def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator
 
 def _no_flow(effect: str, ports: Set[Optional[str]]) -> Iterator[str]:
     """Yield why an effect is none: it deletes flows of a port that a finding is about."""
-    scheme, _, path = effect.partition(":")
-    if scheme != "flow":
-        yield f"an effect deletes stale flows and nothing else, so not {effect}"
-        return
     try:
-        named = flow_address.split(path)
+        kind, path = kinds.of(effect)
+        own = kind.deletes(path)
     except InputError as error:
         yield str(error)
         return
-    if isinstance(named, flow_address.Exact):
-        own = [named.source_port, named.destination_port]
-    else:
-        own = [named.port]
-    if ports.isdisjoint(map(str, own)):
+    if own is None:
+        yield f"an effect deletes stale flows and nothing else, so not {effect}"
+    elif ports.isdisjoint(map(str, own)):
         yield f"no finding that it answers is about the flow of {effect}"
 
 

@@ -1,5 +1,7 @@
 """The only code that writes the host. One file per kind of state; the address names the kind.
 
+What a kind is to those that do not write it is in :mod:`remedies.rules.kinds`.
+
 A driver is a module with these functions; ``path`` is the address behind the scheme
 (``net.netfilter.nf_conntrack_tcp_be_liberal``, ``inet/remedy_invalid_drop``,
 ``mangle/REMEDY-INVALID``):
@@ -30,11 +32,9 @@ import importlib
 from collections.abc import Iterator
 from typing import Optional, Protocol, cast
 
-from remedies.errors import InputError
 from remedies.resources.shell import Undo
 from remedies.resources.tasks import Task
-
-SCHEMES = ("sysctl", "nft", "iptables", "ip6tables", "file", "flow")
+from remedies.rules.kinds import split
 
 
 class Driver(Protocol):
@@ -65,18 +65,11 @@ class Driver(Protocol):
         """Yield how a playbook makes it ``after``."""
 
 
-def split(address: str) -> tuple[str, str]:
-    """Split ``scheme:path``; raise InputError for a scheme that no driver serves."""
-    scheme, _, path = address.partition(":")
-    if scheme not in SCHEMES or not path:
-        raise InputError(
-            f"no resource has the address {address!r}", f"schemes: {', '.join(SCHEMES)}"
-        )
-    return scheme, path
-
-
 def driver(address: str) -> tuple[Driver, str]:
-    """Return the driver that serves an address, and the path behind its scheme."""
+    """Return the driver that serves an address, and the path behind its scheme.
+
+    Raises InputError for a scheme that is not in :mod:`remedies.rules.kinds`.
+    """
     scheme, path = split(address)
     module = importlib.import_module(f"remedies.resources.{scheme}")
     return cast(Driver, module), path

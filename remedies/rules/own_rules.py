@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Any
 
 from remedies.rules.ours import iptables_sections
 from remedies.rules.rule import Match, PacketRule, PortRange
@@ -36,18 +36,6 @@ _OPTIONS = {
 _IGNORED = frozenset(("-m", "--comment"))
 
 
-def rules_of(address: str, state: Optional[str]) -> tuple[PacketRule, ...]:
-    """Return the rules of an ``nft:``, ``iptables:`` or ``ip6tables:`` state; none for others."""
-    scheme, _, path = address.partition(":")
-    if state is None:
-        return ()
-    if scheme == "nft":
-        return tuple(_nft(state))
-    if scheme in ("iptables", "ip6tables"):
-        return tuple(_iptables(path, "ip" if scheme == "iptables" else "ip6", state))
-    return ()
-
-
 def _rule(
     place: tuple[str, str, str, str, str], action: str, text: str, match: Match
 ) -> PacketRule:
@@ -55,7 +43,8 @@ def _rule(
     return PacketRule(backend, family, table, chain, hook, action, text, match, owner="remedy")
 
 
-def _nft(state: str) -> Iterable[PacketRule]:
+def nft(state: str) -> Iterable[PacketRule]:
+    """Yield the rules of a table's state that do more than count and log."""
     objects = [json.loads(line) for line in state.splitlines()]
     hooks = {o["chain"]["name"]: o["chain"].get("hook", "") for o in objects if "chain" in o}
     for body in (o["rule"] for o in objects if "rule" in o):
@@ -108,7 +97,11 @@ def _is(value: object, kind: str) -> bool:
     return isinstance(value, dict) and kind in value
 
 
-def _iptables(path: str, family: str, state: str) -> Iterable[PacketRule]:
+def iptables(path: str, family: str, state: str) -> Iterable[PacketRule]:
+    """Yield the rules of a chain's state, each once for every hook that jumps to the chain.
+
+    ``path`` is ``mangle/REMEDY-X``, ``family`` ``ip`` or ``ip6``. Raises InputError.
+    """
     table, _, chain = path.partition("/")
     for variant, lines in iptables_sections(state).items():
         jumps = [line.split()[1] for line in lines if line.endswith(f" -j {chain}")]

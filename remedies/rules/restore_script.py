@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 from remedies.errors import InputError
-from remedies.rules.ours import nft_split
+from remedies.rules.ours import iptables_in_force, iptables_split, nft_split
+from remedies.values import NamedTuple
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
 """A word as iptables-save quotes it (xtables_save_string() in libxtables/xtables.c)."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _HINT = "look at it and remove it yourself"
+_PLAIN = frozenset(string.ascii_letters + string.digits + "-_ ")
+"""What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
 
 
 def nft_objects(path: str, state: Optional[str]) -> list[dict[str, Any]]:
@@ -66,6 +70,40 @@ def _plain(path: str, command: dict[str, Any]) -> str:
     if _NUL.search(text):
         raise InputError(f"nft:{path}: a name or comment holds a NUL", _HINT)
     return text
+
+
+class IptablesBatch(NamedTuple):
+    """What a unit of systemd feeds to ``iptables-restore --noflush`` where no jump of ours is."""
+
+    variant: str
+    table: str
+    text: str
+    jumps: tuple[str, ...]
+    """``HOOK -j CHAIN``: what a unit deletes before, as iptables takes it behind ``-D``."""
+
+
+def iptables_batch(path: str, state: Optional[str]) -> IptablesBatch:
+    """Return what makes our chain and the jumps to it.
+
+    Raises InputError for a state that is not of this chain, or that a unit cannot hold.
+    """
+    table, chain = iptables_split(path)
+    sections = iptables_in_force(state, chain)
+    if len(sections) != 1:
+        raise InputError(f"iptables:{path}: the state of {len(sections)} variants, not of one")
+    ((variant, lines),) = sections.items()
+    rules = [line for line in lines if line.startswith(f"-A {chain} ")]
+    jumps = [line[3:] for line in lines if line.startswith("-A ") and line not in rules]
+    others = [line for line in lines if not line.startswith((":", "-A "))]
+    others += [line for line in jumps if not line.endswith(f" -j {chain}")]
+    if others:
+        raise InputError(f"iptables:{path}: neither a rule nor a jump of ours: {others[:3]}")
+    if not all(_PLAIN.issuperset(jump) for jump in jumps):
+        raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
+    for line in rules:
+        words(line)
+    text = [f"*{table}", f":{chain} - [0:0]", *rules, *(f"-I {j}" for j in jumps), "COMMIT"]
+    return IptablesBatch(variant, table, "".join(line + "\n" for line in text), tuple(jumps))
 
 
 def words(line: str) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ from remedies.facts.stalls import Stall, Stalls
 from remedies.model import Finding, Held, Terms
 from remedies.planning import cost, draft
 from remedies.printable import at, both_ends
-from remedies.rules.own_rules import rules_of
+from remedies.rules import kinds
+from remedies.rules.kinds import rules_of
 from remedies.tap.streams import DATA, HANDSHAKE, PASSING, SYN_ACK
 from remedies.values import NamedTuple, dataclass
 
@@ -156,10 +157,8 @@ def _lost(request: Request, new: int, heard: Iterable[Request]) -> bool:
 
 def _reaches(resource: str, stall: Stall) -> bool:
     """Tell whether a resource's rules see packets of this IP version."""
-    scheme, _, path = resource.partition(":")
-    families = {"iptables": "ip", "ip6tables": "ip6"}
-    family = families.get(scheme, path.partition("/")[0])
-    return family in ("inet", "ip6" if ":" in stall.way.source else "ip")
+    kind, path = kinds.of(resource)
+    return kind.family(path) in ("inet", "ip6" if ":" in stall.way.source else "ip")
 
 
 def _cut(stall: Stall) -> bool:

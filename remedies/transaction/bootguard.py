@@ -135,8 +135,8 @@ def _script(folder: str, txn: str, changes: Sequence[Change]) -> str:
 
 
 def _file_of(change: Change) -> str:
-    scheme, _, path = change.resource.partition(":")
-    return path if scheme == "file" and _PLAIN.issuperset(path) else ""
+    path = change.resource.partition(":")[2]
+    return path if change.boot and _PLAIN.issuperset(path) else ""
 
 
 def _service(path: str, changes: Sequence[Change]) -> str:

@@ -15,7 +15,7 @@ from remedies.fixes import invalid_drop, notrack
 from remedies.model import Backend, Terms
 from remedies.planning import lockout
 from remedies.rules import ours
-from remedies.rules.own_rules import rules_of
+from remedies.rules.kinds import rules_of
 from remedies.values import replace
 
 SSH = Connection("203.0.113.9", 50000, "192.0.2.1", 22, "SSH_CONNECTION", True, True, True)

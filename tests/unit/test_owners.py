@@ -14,7 +14,7 @@ from remedies.facts import Asking, owners
 from remedies.facts.owners import ConfigLine, Owners, Writer, concerning
 from remedies.facts.writers import KNOWN, Known
 from remedies.model import Host
-from remedies.resources import SCHEMES
+from remedies.rules.kinds import KINDS
 
 LIBERAL = "sysctl:net.netfilter.nf_conntrack_tcp_be_liberal"
 ASKING = Asking(Host("h", "m", "k", "host", "b"))
@@ -53,7 +53,7 @@ def test_a_configuration_line_is_named() -> None:
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda k: f"{k.writer} {k.pattern}")
 def test_what_is_known_can_be_said(known: Known) -> None:
-    assert known.pattern.split(":")[0] in SCHEMES
+    assert known.pattern.split(":")[0] in KINDS
     assert known.pattern.count("*") <= 1
     assert known.does[0].islower()
     address = known.pattern.replace("*", "x")

@@ -35,11 +35,11 @@ def main(bundle: str) -> None:
 
 def _import_the_tool() -> None:
     from remedies import catalogue
-    from remedies.resources import SCHEMES
+    from remedies.rules.kinds import KINDS
 
     for verb in VERBS:
         importlib.import_module(f"remedies.cli.{verb}")
-    for scheme in SCHEMES:
+    for scheme in KINDS:
         importlib.import_module(f"remedies.resources.{scheme}")
     for condition in catalogue.condition_ids():
         catalogue.condition(condition)
