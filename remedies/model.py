@@ -90,6 +90,8 @@ class Unknown:
 
     condition: str
     reason: str
+    partly: bool = False
+    """It was judged by what could be read; the reason is what could not."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def text(
     parts = [scan_text(own.scan, policy, style, verbose=verbose)]
     quiet = []
     for place in others:
-        if not place.scan.findings and not place.scan.unknown:
+        if not place.scan.findings and all(u.partly for u in place.scan.unknown):
             quiet.append(title(place))
             continue
         way = style("dim", clean(f"--netns {place.namespace.spec}"))
@@ -82,7 +82,7 @@ def text(
 
 
 def _body(place: ScannedNamespace, style: Style, verbose: int) -> str:
-    reasons = {unknown.reason for unknown in place.scan.unknown}
+    reasons = {unknown.reason for unknown in place.scan.unknown if not unknown.partly}
     if not place.scan.findings and len(reasons) == 1:
         return f"{style.verdict('unknown')} {clean(reasons.pop())}"
     return findings_text(place.scan, style, verbose=verbose)

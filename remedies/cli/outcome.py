@@ -54,7 +54,7 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     """Return the end of an apply as text."""
     answer = ANSWERS["apply", ended.outcome]
     lines = [answer.text.format(ended.transaction)]
-    if ended.outcome == "nothing" and ended.plan.scan.unknown:
+    if ended.outcome == "nothing" and not all(u.partly for u in ended.plan.scan.unknown):
         lines = ["Nothing to do for what could be judged; see above for what could not."]
     if ended.outcome == "nothing" and (ended.left or ended.plan.kept):
         lines = ["Nothing was changed."]

@@ -43,12 +43,13 @@ def findings_text(
         lines += _finding(
             finding, style, evidence and (finding.verdict != "mitigated" or verbose > 0)
         )
-    for unknown in scan.unknown:
+    unjudged = [unknown for unknown in scan.unknown if not unknown.partly]
+    for unknown in unjudged:
         lines.append(f"{style.verdict('unknown')} {style('bold', clean(unknown.condition))}")
         lines += [*style.wrap(clean(unknown.reason), _UNDER), ""]
     for condition in show_all:
         lines.append(f"{style.verdict('absent')} {condition}")
-    if not scan.findings and not scan.unknown:
+    if not scan.findings and not unjudged:
         lines.append("Nothing found.")
     return "\n".join(lines).rstrip()
 
@@ -171,7 +172,7 @@ def _kept(kept: Kept, policy: PolicyRef, style: Style) -> list[str]:
 def _not_judged(scan: Scan) -> str:
     """Return what keeps "nothing to change" from meaning that all is well."""
     names = dict.fromkeys(
-        [u.condition for u in scan.unknown]
+        [u.condition for u in scan.unknown if not u.partly]
         + [f.condition for f in scan.findings if f.verdict == "unknown"]
     )
     return f" Not judged: {clean(', '.join(names))}." if names else ""

@@ -46,7 +46,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="exit 2 from this verdict on (default: active)",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit 2 also for what could not be judged"
+        "--strict",
+        action="store_true",
+        help="exit 2 also for what could not be judged, or not read in full",
     )
     parser.add_argument(
         "--show-all", action="store_true", help="list the conditions that are absent, too"

@@ -15,6 +15,7 @@ A fact that is readable in part says so in a field of its own named ``unread`` (
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from remedies.errors import Unreadable
@@ -56,7 +57,14 @@ class Facts:
     @property
     def unread(self) -> tuple[str, ...]:
         """Return why parts of the facts could not be read, each reason once."""
-        parts = (getattr(fact, "unread", ()) for fact in self.known.values())
+        return self._unread(self.known)
+
+    def unread_of(self, kinds: Iterable[type[Any]]) -> tuple[str, ...]:
+        """Return why parts of the facts of these kinds could not be read, each reason once."""
+        return self._unread(map(name_of, kinds))
+
+    def _unread(self, names: Iterable[str]) -> tuple[str, ...]:
+        parts = (getattr(self.known.get(name), "unread", ()) for name in names)
         return tuple(dict.fromkeys(reason for part in parts for reason in part))
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FOLLOWED = 3_000
 """Rules met on the ways to NAT; past that, which links it serves is not asked."""
+_DECODED = 2_000
+"""NAT rules read where they cannot be followed; past that, they may rewrite in any way."""
 _SOURCE_KINDS = {"snat", "masquerade", "redirect"}
 
 
@@ -110,9 +112,17 @@ def read(asking: Asking) -> Netfilter:
         for base in store.bases()
         if base.rules or not base.accepts
     ]
+    places = [_place(base) for _, base in bases]
     # NAT first, of every store: which packets a drop has to cover hangs on the links that NAT
-    # serves. Then ours: beside a program that writes all the time, there may be no time for more.
-    bases.sort(key=lambda at: (at[1].type != "nat", not walk.ours(at[1].table, at[1].chain)))
+    # serves; sources first, which are few: beside them the first DNAT of many answers. Then ours:
+    # beside a program that writes all the time, there may be no time for more.
+    bases.sort(
+        key=lambda at: (
+            at[1].type != "nat",
+            at[1].type == "nat" and at[1].hook != "postrouting",
+            not walk.ours(at[1].table, at[1].chain),
+        )
+    )
     for store, base in bases:
         reading.base(store, base)
     backends = {
@@ -124,8 +134,8 @@ def read(asking: Asking) -> Netfilter:
     return Netfilter(
         nf_tables=any(type(store).__name__ == "NfTables" for store in stores),
         iptables=_variant(backends),
-        nat=tuple(reading.nat),
-        nat_uses=tuple(reading.uses),
+        nat=tuple(place for place in places if place in reading.nat),
+        nat_uses=tuple(sorted(reading.uses, key=_in_order)),
         nat_unread=tuple(reading.nat_unread),
         conntrack_used=bool(reading.nat) or _tracks(stores, reading),
         drops=tuple(reading.drops),
@@ -135,6 +145,14 @@ def read(asking: Asking) -> Netfilter:
         unread=tuple(reading.unread),
         unread_notracks=tuple(reading.unread_notracks),
     )
+
+
+def _place(base: Base) -> str:
+    return f"{base.backend} {base.family} {base.table} {base.chain}"
+
+
+def _in_order(use: NatUse) -> tuple[str, int]:
+    return use.family, NAT_ACTIONS.index(use.action)
 
 
 def _redirects(stores: list[RuleStore], reading: _HookAnswers) -> tuple[Redirect, ...]:
@@ -167,6 +185,8 @@ class _HookAnswers:
     """NAT rules by their whole match."""
     blind: bool = False
     """Not all of them could be followed."""
+    vast: set[str] = field(default_factory=set)
+    """Backend, family and table of those: their other hooks lead to the same chains."""
     notracks: list[PacketRule] = field(default_factory=list)
 
     def base(self, store: RuleStore, base: Base) -> None:
@@ -182,15 +202,19 @@ class _HookAnswers:
             self._drops(store, base)
 
     def _nat(self, store: RuleStore, base: Base) -> None:
-        place = f"{base.backend} {base.family} {base.table} {base.chain}"
+        place = _place(base)
         try:
             if not any(True for _ in walk.reachable(store, base, walk.NAT_WORDS)):
                 return
-            if self._followed(store, base, place):
+            if place.rpartition(" ")[0] not in self.vast and self._followed(store, base, place):
                 return
+            decoded = 0
             for chain, raw in walk.reachable(store, base, walk.NAT_WORDS):
                 if walk.ours(base.table, chain):
                     continue
+                decoded += 1
+                if decoded > _DECODED:
+                    raise Unreadable(f"more than {_DECODED} NAT rules")
                 for step in store.decode(base.family, base.table, raw):
                     self._use(base, place, step.action, step.match)
                 if self.nat and self.nat[-1] == place and self._answered(base.family):
@@ -206,6 +230,7 @@ class _HookAnswers:
             rules = walk.collect(store, base, NAT_ACTIONS, _FOLLOWED)
         except Unreadable:
             self.blind = True
+            self.vast.add(place.rpartition(" ")[0])
             return False
         for rule in rules:
             if not walk.ours(base.table, rule.chain):
@@ -223,7 +248,7 @@ class _HookAnswers:
             self.uses[NatUse(base.family, action)] = None
 
     def _answered(self, family: str) -> bool:
-        seen = {use.action for use in self.uses if use.family == family}
+        seen = {use.action for use in self.uses if use.family in (family, "inet")}
         return "dnat" in seen and not _SOURCE_KINDS.isdisjoint(seen)
 
     def _notracks(self, store: RuleStore, base: Base) -> None:
@@ -231,9 +256,7 @@ class _HookAnswers:
             if any(True for _ in walk.reachable(store, base, walk.NOTRACK_WORDS)):
                 self.notracks.extend(walk.collect(store, base, ("notrack",)))
         except Unreadable as error:
-            self.unread_notracks.append(
-                f"{base.backend} {base.family} {base.table} {base.chain}: {error}"
-            )
+            self.unread_notracks.append(f"{_place(base)}: {error}")
 
     def _drops(self, store: RuleStore, base: Base) -> None:
         served = [
@@ -251,7 +274,7 @@ class _HookAnswers:
             if base.hook in ("prerouting", "forward"):
                 self._resets(store, base, served)
         except Unreadable as error:
-            self.unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+            self.unread.append(f"{_place(base)}: {error}")
 
     def _resets(self, store: RuleStore, base: Base, served: list[PacketRule]) -> None:
         """Note what keeps clients' resets from containers, which is as good as a drop on forward.

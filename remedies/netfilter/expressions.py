@@ -27,12 +27,15 @@ Elements = Callable[[str], list[Element]]
 
 ALTERNATIVES = 512
 """Steps that one rule may become; past that its match is unmodelled."""
+_VERDICTS = 2048
+"""The same of a map of verdicts; past that the rule is not read."""
 
 _META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
 _OTHER_META = {0: "length", 3: "mark", 10: "skuid", 11: "skgid", 17: "iifgroup", 19: "pkttype"}
 _CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
 _SILENT = {"counter", "log", "objref", "byteorder", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}
+_NFT_REG_VERDICT = bytes(4)
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 
 
@@ -66,6 +69,21 @@ def decode(body: bytes, family: str, elements: Elements) -> tuple[Step, ...]:
         return tuple(replace(step, comment=rule.comment, raw=body) for step in rule.steps())
     except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
+
+
+def verdict_maps(body: bytes) -> tuple[str, ...]:
+    """Return the names of the maps in which a raw rule looks its verdict up.
+
+    Raises Unreadable where the message is malformed.
+    """
+    found = []
+    for _, expression in attributes(dict(attributes(body, HEADER)).get(4, b"")):
+        parts = dict(attributes(expression))
+        if parts.get(1) == b"lookup\0":
+            got = dict(attributes(parts.get(2, b"")))
+            if got.get(3) == _NFT_REG_VERDICT:
+                found.append(got.get(1, b"").rstrip(b"\0").decode(errors="replace"))
+    return tuple(found)
 
 
 def _number(got: dict[int, bytes], key: int, default: Optional[int] = None) -> int:
@@ -272,7 +290,7 @@ class _RuleState:
     def _alternatives(
         self, fields: list[tuple[Field, int]], found: list[Element], *, verdicts: bool
     ) -> None:
-        if len(found) * len(self.branches) > ALTERNATIVES:
+        if len(found) * len(self.branches) > (_VERDICTS if verdicts else ALTERNATIVES):
             if verdicts:
                 raise Unreadable(f"a verdict map of {len(found)} elements")
             self._unknown(f"a set of {len(found)} tuples")

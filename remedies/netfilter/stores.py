@@ -13,7 +13,7 @@ from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy, shown
-from remedies.netfilter.expressions import decode
+from remedies.netfilter.expressions import decode, verdict_maps
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
 from remedies.rules.decoded import Step
@@ -25,6 +25,9 @@ HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 XTABLES = ("raw", "mangle", "nat", "filter", "security")
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _SET_LIMIT = 2048
+_LEAD_LIMIT = 1 << 17
+_DECODED = 1 << 12
+"""Rules of which it is remembered what they mean: hooks lead to the same chains."""
 _JUMPS = (b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # NFT_JUMP, NFT_GOTO
 _PAYLOAD = b"payload\0"
 _PROTOCOL = {
@@ -104,7 +107,15 @@ class NfTables:
         def elements(family: str, table: str, name: str) -> list[nft.Element]:
             return nft.elements(family, table, name, _SET_LIMIT, deadline)
 
-        self._elements = elements
+        @functools.lru_cache(maxsize=256)
+        def leads(family: str, table: str, name: str) -> tuple[str, ...]:
+            return nft.map_targets(family, table, name, _LEAD_LIMIT, deadline)
+
+        @functools.lru_cache(maxsize=_DECODED)
+        def decoded(family: str, table: str, rule: bytes) -> tuple[Step, ...]:
+            return decode(rule, family, lambda name: self._read(family, table, name))
+
+        self._elements, self._leads, self._decoded = elements, leads, decoded
         xtables = {
             (chain.family, chain.table)
             for chain in self._chains
@@ -158,17 +169,23 @@ class NfTables:
             raise Unreadable(f"chain {family} {table} {chain}: {error.strerror}") from error
 
     def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
-        """Return where a jump or goto leads, read off its bytes; a map is decoded."""
+        """Return where a jump or goto leads, read off its bytes; of a map by names alone."""
         for code in _JUMPS:
             at = rule.find(code)
             if at >= 0:
                 start = at + len(code) + 4  # behind the header of NFTA_VERDICT_CHAIN
                 name = rule[start : rule.find(b"\0", start)]
                 return (name.decode(errors="replace"),)
-        if b"lookup" not in rule or b"immediate" in rule:
+        if b"lookup" not in rule:
             return ()
-        steps = self.decode(family, table, rule)
-        return tuple(dict.fromkeys(step.chain for step in steps if step.chain))
+        maps = verdict_maps(rule)
+        return tuple(dict.fromkeys(c for name in maps for c in self._led_to(family, table, name)))
+
+    def _led_to(self, family: str, table: str, name: str) -> tuple[str, ...]:
+        try:
+            return self._leads(family, table, name)
+        except OSError as error:
+            raise Unreadable(f"map {name}: {error.strerror}") from error
 
     def narrow(self, family: str, rule: bytes) -> bool:
         """Tell that a rule looks at header fields other than the protocol and TCP's flags.
@@ -185,14 +202,13 @@ class NfTables:
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what a raw rule means, its sets read."""
+        return self._decoded(family, table, rule)
 
-        def elements(name: str) -> list[nft.Element]:
-            try:
-                return self._elements(family, table, name)
-            except OSError as error:
-                raise Unreadable(f"set {name}: {error.strerror}") from error
-
-        return decode(rule, family, elements)
+    def _read(self, family: str, table: str, name: str) -> list[nft.Element]:
+        try:
+            return self._elements(family, table, name)
+        except OSError as error:
+            raise Unreadable(f"set {name}: {error.strerror}") from error
 
     def text(self, family: str, table: str, chain: str, step: Step) -> str:
         """Return a rule in nft's syntax, or iptables' where that tool owns the table."""

@@ -7,6 +7,7 @@ leave an iterator early; the dump ends there. All numbers in attributes are big-
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import Optional
@@ -40,6 +41,12 @@ _STITCHED = 16
 _POSITION = struct.pack("=HH", 12, 6)
 """The head of NFTA_RULE_POSITION, which holds eight bytes."""
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
+_LEADS = re.compile(
+    re.escape(struct.pack("=HH", 8, 1) + b"\xff\xff\xff")  # NFTA_VERDICT_CODE
+    + b"[\xfc\xfd](..)"  # NFT_GOTO or NFT_JUMP, and the size of
+    + re.escape(struct.pack("=H", 2)),  # NFTA_VERDICT_CHAIN
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,27 @@ def _raw_elements(family: str, table: str, name: str, limit: int, deadline: floa
         if len(found) > 2 * limit:
             raise Unreadable(f"set {name} of table {family} {table} has over {limit} elements")
     return found
+
+
+def map_targets(family: str, table: str, name: str, limit: int, deadline: float) -> tuple[str, ...]:
+    """Return the chains that a map of verdicts leads to, each once, by its elements' bytes.
+
+    Raises OSError with the kernel's number, and Unreadable where there are more than ``limit``.
+    """
+    found: dict[bytes, None] = {}
+    request = _request(family, table.encode(), name.encode())
+    try:
+        for _, body in _dump(_GETSETELEM, request, deadline):
+            for leads in _LEADS.finditer(body):
+                (size,) = struct.unpack("=H", leads[1])
+                found[body[leads.end() : leads.end() + size - 4].rstrip(b"\0")] = None
+            if len(found) > limit:
+                raise Unreadable(f"map {name} of table {family} {table}: over {limit} chains")
+    except Interrupted:
+        raise Unreadable(
+            f"map {name} of table {family} {table} kept changing", "try again"
+        ) from None
+    return tuple(chain.decode(errors="replace") for chain in found)
 
 
 def _ranges(raw: list[_Raw], name: str) -> list[Element]:

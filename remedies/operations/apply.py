@@ -187,7 +187,7 @@ def _verified(
     # A connection that hangs is no reason to undo what was done before anything failed.
     early = {f.id for f in plan.scan.findings if f.verdict == "exposed"}
     now.update((f.id, "mitigated") for f in scan.findings if f.id in early and "hangs" in f.details)
-    unknown = {u.condition for u in scan.unknown}
+    unknown = {u.condition for u in scan.unknown if not u.partly}
     words = {"mitigated": "mitigated", "unknown": "not-observable"}
     harmed = {item.fix for item in harm}
     bad = {name for change in written if change.fix in harmed for name in change.answers}
@@ -229,7 +229,7 @@ def _undone(here: HostSession, verified: tuple[dict[str, str], ...]) -> tuple[di
     here = session.reread(here)
     scan, _ = session.judge(here, session.look(here, for_plan=False))
     now: dict[str, str] = {f.id: f.verdict for f in scan.findings}
-    unknown = {u.condition for u in scan.unknown}
+    unknown = {u.condition for u in scan.unknown if not u.partly}
     return tuple(
         {
             **item,

@@ -187,7 +187,7 @@ def judge(here: HostSession, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
     findings, warnings = waivers.apply(scanned.findings, here.policy.waivers, now()[:10])
     said = "\n".join(
         [
-            *(unknown.reason for unknown in scanned.unknown),
+            *(unknown.reason for unknown in scanned.unknown if not unknown.partly),
             *(item.value for finding in findings for item in finding.evidence),
         ]
     )

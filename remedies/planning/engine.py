@@ -54,7 +54,10 @@ def needs_of_plan(
 
 
 def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) -> Scan:
-    """Judge every condition that policy watches (or ``only`` these) on the facts."""
+    """Judge every condition that policy watches (or ``only`` these) on the facts.
+
+    What was read in part is judged, too; what was not, and no finding says, is unknown beside it.
+    """
     findings: list[Finding] = []
     unknown: list[Unknown] = []
     for name in watched(policy):
@@ -63,9 +66,17 @@ def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) ->
         condition = catalogue.condition(name)
         params = {**condition.PARAMS, **rule_for(policy, name).params}
         try:
-            findings.extend(condition.detect(facts, params))
+            found = condition.detect(facts, params)
         except Unreadable as error:
             unknown.append(Unknown(condition=name, reason=str(error)))
+            continue
+        findings += found
+        said = "\n".join([f.message for f in found] + [e.value for f in found for e in f.evidence])
+        unknown += [
+            Unknown(condition=name, reason=reason, partly=True)
+            for reason in facts.unread_of(condition.NEEDS)
+            if reason not in said
+        ]
     findings.sort(key=lambda f: (-VERDICTS.index(f.verdict), f.condition, f.subject))
     return Scan(host=facts.host, time=facts.time, findings=tuple(findings), unknown=tuple(unknown))
 

@@ -205,7 +205,7 @@ def _kept(policy: Policy, scanned: Scan, prune: bool) -> set[str]:
     gone, since it may be gone for seconds only.
     """
     acting = {f.condition for f in scanned.findings if acts(f, rule_for(policy, f.condition))}
-    unjudged = {u.condition for u in scanned.unknown}
+    unjudged = {u.condition for u in scanned.unknown if not u.partly}
     unjudged |= {f.condition for f in scanned.findings if f.verdict == "unknown"}
     return {
         fix

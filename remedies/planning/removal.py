@@ -86,7 +86,9 @@ def _risk(entry: Held, scanned: Scan) -> tuple[Risk, str]:
 
     A fault that cannot be judged now counts as one that comes back.
     """
-    here = {f.condition for f in scanned.findings} | {u.condition for u in scanned.unknown}
+    here = {f.condition for f in scanned.findings} | {
+        u.condition for u in scanned.unknown if not u.partly
+    }
     back = [finding for finding in entry.answered if finding.condition in here]
     impact = "the policy no longer asks for it: the value from before comes back"
     if not back:

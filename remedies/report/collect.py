@@ -51,7 +51,12 @@ def from_scan(
     standings = Standings(ledger, states)
     judge = _Judge(policy, plan, past(ledger, standings), texts)
     found = [judge.finding(f, scan.time) for f in scan.findings]
-    found += [judge.unknown(u.condition, u.reason, scan.time) for u in scan.unknown]
+    named = {j.condition for j in found}
+    found += [
+        judge.unknown(u.condition, u.reason, scan.time)
+        for u in scan.unknown
+        if not u.partly or u.condition not in named
+    ]
     seen = {j.condition for j in found}
     found += [judge.rest(c, scan.time) for c in catalogue.condition_ids() if c not in seen]
     return HostReport(

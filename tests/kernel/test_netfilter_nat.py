@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from rules_of_others import ASKING, RESTORE, facts_of, table
 
-from remedies.facts import Asking, nat
+from remedies.facts import Asking, nat, netfilter
+from remedies.namespaces import netns as namespaces
+from remedies.netfilter import stores
 
 Load = Callable[[str, str], str]
 
@@ -207,3 +209,66 @@ def test_legacy_is_not_loaded_by_asking(load: Load, run_in: Callable[..., object
     assert fact.iptables == "none"
     listed: Any = run_in(ns, ["cat", "/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"])
     assert listed.stdout == ""
+
+
+def _services(count: int, first: str = "") -> str:
+    """Return kube-proxy's nftables table with so many services, which share a few endpoints."""
+    chains = "".join(
+        f"chain endpoint-{name} {{\n meta l4proto tcp dnat to 10.244.0.2:8080\n}}\n"
+        f"chain service-{name} {{\n numgen random mod 2 vmap"
+        f" {{ 0 : goto endpoint-{name}, 1 : goto endpoint-{name} }}\n}}\n"
+        for name in range(20)
+    )
+    elements = ", ".join(
+        f"10.96.{number >> 8}.{number & 255} . tcp . 80 : goto service-{number % 20}"
+        for number in range(count)
+    )
+    return f"""
+table ip kube-proxy {{
+{chains}
+map service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict
+  elements = {{ {elements} }} }}
+chain services {{
+  {first} ip daddr . meta l4proto . th dport vmap @service-ips
+}}
+chain masquerading {{
+  meta mark & 0x4000 == 0 return
+  masquerade fully-random
+}}
+chain nat-prerouting {{ type nat hook prerouting priority -100; jump services; }}
+chain nat-output {{ type nat hook output priority -100; jump services; }}
+chain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}
+}}
+"""
+
+
+USES = {netfilter.NatUse("ip", "dnat"), netfilter.NatUse("ip", "masquerade")}
+
+
+@pytest.mark.parametrize("first", ["", "meta mark set 1"])
+def test_nat_behind_a_map_of_more_services_than_are_followed(load: Load, first: str) -> None:
+    ns = load("nft", _services(2100, first))
+    with namespaces.inside(ns):
+        fact = netfilter.read(Asking(host=ASKING.host, timeout=20))
+    assert set(fact.nat_uses) == USES
+    assert {line.rpartition("-")[2] for line in fact.nat} == {
+        "prerouting", "output", "postrouting"
+    }  # fmt: skip
+    assert fact.unread == fact.nat_unread == ()
+
+
+def test_a_map_of_services_is_followed(load: Load) -> None:
+    fact, rules = facts_of(load("nft", _services(520)))
+    assert rules.unread == ()
+    assert set(fact.nat_uses) == USES
+    assert len([rule for rule in rules.rules if rule.hook == "prerouting"]) == 1040
+
+
+def test_nat_that_is_not_read_may_rewrite_in_any_way(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "_LEAD_LIMIT", 10)
+    fact, _ = facts_of(load("nft", _services(30).replace("masquerade", "accept #")))
+    assert fact.nat_unread == ("ip",)
+    assert all("service-ips" in reason for reason in fact.unread)
+    assert len(fact.unread) == 2

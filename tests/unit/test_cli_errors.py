@@ -127,7 +127,7 @@ def test_what_cannot_be_judged_is_unknown_and_strict_counts_it(
     facts = facts_file(tmp_path, netfilter="run as root")
     assert cli.main(["scan", "--json", "--facts", facts]) == 0
     unknown = json.loads(capsys.readouterr().out)["unknown"]
-    assert {"condition": "tcp-invalid-reset", "reason": "run as root"} in unknown
+    assert {"condition": "tcp-invalid-reset", "reason": "run as root", "partly": False} in unknown
     assert cli.main(["scan", "--strict", "--facts", facts]) == 2
 
 

@@ -9,10 +9,15 @@ import pytest
 from builder import HOST, facts, finding, policy, scan
 
 from remedies.cli import scan as verb
+from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows
+from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.sysctl import Sysctl
+from remedies.facts.tap import Tap
 from remedies.model import Unknown, Verdict
 from remedies.operations import session
+from remedies.planning import engine, planfile
+from remedies.rules.rule import PacketRule
 
 LEVELS = ("exposed", "active", "proven")
 
@@ -38,6 +43,32 @@ def test_only_strict_fails_for_what_could_not_be_judged() -> None:
         nothing = scan(unknown=(Unknown("cond", "not permitted"),))
         assert verb._code(Namespace(fail_on="exposed", strict=strict), nothing) == expected
     assert code("mitigated", "exposed", strict=True) == 0
+
+
+def test_what_was_not_read_is_unknown_beside_what_was_judged() -> None:
+    place = "nft ip kube-proxy nat-prerouting: over 10 chains"
+    drop = PacketRule("nft", "inet", "f", "i", "input", "drop-invalid", "ct state invalid drop")
+    moved = {"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}
+    seen = facts(
+        Netfilter(
+            nf_tables=True,
+            iptables="none",
+            nat_uses=(NatUse("ip", "masquerade"),),
+            drops=(drop,),
+            unread=(place,),
+            nat_unread=("ip",),
+        ),
+        Sysctl(),
+        Counters(moved, moved),
+        Tap(),
+    )
+    found = engine.scan(policy(), seen, frozenset({"tcp-invalid-reset"}))
+    assert [f.verdict for f in found.findings] == ["exposed"]  # NAT unread needs forward, too
+    assert found.unknown == (Unknown("tcp-invalid-reset", place, partly=True),)
+    assert verb._code(Namespace(fail_on="proven", strict=False), found) == 0
+    assert verb._code(Namespace(fail_on="proven", strict=True), found) == 2
+    plain = planfile.scan_plain(found, policy().ref())
+    assert plain["unknown"] == [{"condition": "tcp-invalid-reset", "reason": place, "partly": True}]
 
 
 def test_what_was_not_read_is_said_unless_a_finding_says_it() -> None:
