@@ -11,8 +11,9 @@ from typing import Literal, Optional, cast, get_args
 
 from remedies.values import dataclass
 
-Verb = Literal["apply", "confirm", "rollback"]
-"""The verbs that write."""
+Verb = Literal["apply", "confirm", "adopt", "rollback", "repair"]
+"""What writes: each is a verb of its name, but ``adopt`` is ``confirm --unowned`` and ``repair`` is
+``audit repair``."""
 Kind = Literal["apply", "rollback"]
 """What a transaction does."""
 Recorded = Literal[
@@ -27,8 +28,9 @@ State = Literal[
 ]  # fmt: skip
 """Where a transaction is in its life (:data:`LIFE`)."""
 Outcome = Literal[
-    "applied", "confirmed", "rolled-back", "reverted", "incomplete", "nothing", "refused", "stale"
-]
+    "applied", "confirmed", "rolled-back", "reverted", "incomplete", "nothing", "refused", "stale",
+    "adopted", "repaired",
+]  # fmt: skip
 """What a verb that writes answers (``outcome`` in its JSON)."""
 HostState = Literal["untouched", "applied", "confirmed", "reverted", "unreachable", "needs-human"]
 """How a host of a fleet stands (:data:`HOSTS`)."""
@@ -159,11 +161,11 @@ class VerbOutcome:
     code: int
     """The exit code. An ``apply`` that also refused what policy wants exits 8 instead of 0."""
     host: HostState
-    """How a host of a fleet stands that gave this answer."""
+    """How a host of a fleet stands that gave this answer; fleets neither adopt nor repair."""
     changed: bool
     """The host is not as it was before the verb."""
     text: str
-    """``{}``: the transactions."""
+    """``{}``: the transactions; of ``repair``, the journal's new file."""
     next: str = ""
     """The verb to run next; empty for none."""
     why: str = ""
@@ -198,6 +200,17 @@ ANSWERS = {
                     "status", "shows what is in force"),
         VerbOutcome("confirm", "nothing", 0, "untouched", False,
                     "No transaction is waiting for confirmation."),
+        VerbOutcome("adopt", "adopted", 0, "untouched", False,
+                    "Adopted as transaction {}: nothing was changed on the host.",
+                    "rollback", "removes what was adopted"),
+        VerbOutcome("adopt", "nothing", 0, "untouched", False,
+                    "Nothing to adopt: every table, chain and file with a remedy name is in this "
+                    "journal."),
+        VerbOutcome("repair", "repaired", 0, "untouched", False,
+                    "Repaired: {} goes on; the damaged files were not changed.",
+                    "status", "shows what is in force"),
+        VerbOutcome("repair", "nothing", 0, "untouched", False,
+                    "Nothing to repair: every record can be read."),
         VerbOutcome("rollback", "rolled-back", 0, "reverted", True,
                     "Rolled back {}.", "scan", "shows what that brings back"),
         VerbOutcome("rollback", "nothing", 0, "untouched", False, "Nothing is in force."),

@@ -31,13 +31,6 @@ HOST_IN_CONTROL = (
     "report/chain.py",
     "report/collect.py",
     "report/controls.py",
-    "report/formats/__init__.py",
-    "report/formats/csv.py",
-    "report/formats/json.py",
-    "report/formats/jsonl.py",
-    "report/formats/markdown.py",
-    "report/formats/nagios.py",
-    "report/formats/sarif.py",
     "report/history.py",
     "report/host_info.py",
     "report/markdown_escape.py",
@@ -46,7 +39,10 @@ HOST_IN_CONTROL = (
     "report/transactions.py",
 )
 """What makes bytecode for the host's Python, what a compiled policy needs, and a host's record of
-itself in the formats that need the standard library alone."""
+itself."""
+_FORMATS = "report/formats"
+"""The formats that need the standard library alone are its files; the others lie in a folder below.
+"""
 _STARTS = "start/"
 """In the bundle as its ``__main__.py``, not as modules."""
 
@@ -63,11 +59,13 @@ def bundled(package: str) -> list[str]:
 
 def stamps(package: str) -> list[tuple[str, int, int]]:
     """Return the files of the host side, sorted, with size and time (ns) of each."""
-    return sorted(
-        found
-        for found in _sources(package, "")
-        if found[0] in HOST_IN_CONTROL or not found[0].startswith(CONTROL)
-    )
+    return sorted(found for found in _sources(package, "") if _on_host(found[0]))
+
+
+def _on_host(name: str) -> bool:
+    """Tell whether a file of the package, by its relative path, is of the host side."""
+    exempt = name in HOST_IN_CONTROL or os.path.dirname(name) == _FORMATS
+    return exempt or not name.startswith(CONTROL)
 
 
 def _sources(folder: str, inside: str) -> Iterator[tuple[str, int, int]]:

@@ -12,7 +12,7 @@ from remedies.cli.terminal import Style, clean
 from remedies.model import FORMAT_VERSION, Change
 from remedies.operations import confirm, unowned
 from remedies.operations.confirm import Confirmed
-from remedies.outcomes import ANSWERS
+from remedies.outcomes import ANSWERS, Outcome
 
 EXAMPLES = (
     ("confirm", "keep what waits for confirmation"),
@@ -74,29 +74,25 @@ def _dry_run(args: argparse.Namespace) -> int:
 def _adopted(args: argparse.Namespace, changes: tuple[Change, ...], name: str) -> int:
     """Print what was adopted as transaction ``name``, or would be."""
     resources = [change.resource for change in changes]
+    outcome: Outcome = "adopted" if name else "nothing"
+    answer = ANSWERS["adopt", outcome]
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,
             "kind": "confirm",
             "transaction": name or None,
-            "outcome": "adopted" if name else "nothing",
+            "outcome": outcome,
             "resources": resources,
         }
         print(json.dumps(plain, indent=2))
-        return 0
-    if not resources:
-        print(
-            "Nothing to adopt: every table, chain and file with a remedy name is in this journal."
-        )
-        return 0
+        return answer.code
     for address in resources:
         print(clean(f"+ {address}"))
-    if not name:
-        print("These would be adopted.")
-    else:
-        undoes = again(args, "rollback", name)
-        print(f"Adopted as transaction {name}: nothing was changed; '{undoes}' removes them.")
-    return 0
+    would = bool(resources) and not name
+    print("These would be adopted." if would else answer.text.format(name))
+    if answer.next and not args.quiet:
+        print(f"Next: '{again(args, answer.next, name)}' {answer.why}.")
+    return answer.code
 
 
 def _print(args: argparse.Namespace, done: Confirmed) -> None:

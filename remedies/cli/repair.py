@@ -13,6 +13,7 @@ from remedies.cli.terminal import clean
 from remedies.model import FORMAT_VERSION
 from remedies.operations import repair, unowned
 from remedies.operations.repair import Prospect, Repaired
+from remedies.outcomes import ANSWERS, Outcome
 from remedies.transaction import undofile
 from remedies.transaction.consent import Consent
 
@@ -65,23 +66,28 @@ def _numbers(missing: tuple[int, ...]) -> str:
 
 def _print(args: argparse.Namespace, done: Repaired) -> None:
     found, adopted = done.prospect, done.adopted
+    answer = ANSWERS["repair", _outcome(done)]
     if args.json:
         print(json.dumps(_plain(done), indent=2))
         return
     if found is None:
-        print("Nothing to repair: every record can be read.")
+        print(answer.text)
         return
     if args.dry_run:
         print("\n".join(_lines(found)))
         print(f"Nothing was changed. Next: '{again(args, 'audit', 'repair')}' goes on so.")
         return
-    print(clean(f"Repaired: {done.path} goes on; the damaged files were not changed."))
+    print(clean(answer.text.format(done.path)))
     if adopted is not None:
         undoes = again(args, "rollback", adopted.id)
         print(f"Adopted as transaction {adopted.id}: '{undoes}' removes it.")
     if not args.quiet:
-        print(f"Next: '{again(args, 'status')}' shows what is in force, "
+        print(f"Next: '{again(args, answer.next)}' {answer.why}, "
               f"'{again(args, 'audit', 'verify')}' reports the break again.")  # fmt: skip
+
+
+def _outcome(done: Repaired) -> Outcome:
+    return "repaired" if done.path else "nothing"
 
 
 def _plain(done: Repaired) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def _plain(done: Repaired) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "kind": "repair",
-        "outcome": "repaired" if path else "nothing",
+        "outcome": _outcome(done),
         "journal": path or None,
         "adopted": adopted.id if adopted else None,
     }

@@ -1,9 +1,9 @@
 """Audit reports: one record, made from scan, plan and journal, and one file per format.
 
 ``record`` holds the values, ``collect`` and ``deeds`` make them, ``redact`` makes them fit to
-leave the host. A format is a module of ``formats/`` with ``HELP`` (one line) and
-``render(report)``, a pure function of the record; it is found by looking into the folder, and
-imported only when it is asked for.
+leave the host. A format is a module of ``formats/``, or of ``formats/library/`` where it needs a
+library, with ``HELP`` (one line) and ``render(report)``, a pure function of the record; it is
+found by looking into the folders, and imported only when it is asked for.
 """
 
 from __future__ import annotations
@@ -29,16 +29,22 @@ class Format(Protocol):
 
 def formats() -> tuple[str, ...]:
     """Return the name of every format, sorted."""
-    names = (m.name for m in pkgutil.iter_modules(_formats.__path__))
-    return tuple(sorted(name.replace("_", "-") for name in names))
+    return tuple(sorted(_modules()))
+
+
+def _modules() -> dict[str, str]:
+    """Return the module of each format by name; a bundle has none that needs a library."""
+    found = pkgutil.walk_packages(_formats.__path__, f"{_formats.__name__}.")
+    return {m.name.rpartition(".")[2].replace("_", "-"): m.name for m in found if not m.ispkg}
 
 
 def load(name: str) -> Format:
     """Return a format; raise UsageError where there is none, RemedyError where a library lacks."""
-    if name not in formats():
-        raise UsageError(f"no report format {name!r}", f"known: {', '.join(formats())}")
+    modules = _modules()
+    if name not in modules:
+        raise UsageError(f"no report format {name!r}", f"known: {', '.join(sorted(modules))}")
     try:
-        module = importlib.import_module(f"remedies.report.formats.{name.replace('-', '_')}")
+        module = importlib.import_module(modules[name])
     except ModuleNotFoundError as error:
         raise RemedyError(
             f"the format {name} needs the Python module {error.name}",

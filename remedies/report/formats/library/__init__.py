@@ -1,0 +1,1 @@
+"""Formats that need a library: of the control side."""
