@@ -3,10 +3,13 @@
 What it detects
     This namespace rewrites TCP addresses, and nothing keeps a segment that conntrack calls INVALID
     from reaching the host's own TCP. ``exposed``: NAT is in use, ``nf_conntrack_tcp_be_liberal``
-    is 0, and no effective INVALID drop stands on the hooks that such a segment takes (input where
-    sources are rewritten or ports redirected, forward where destinations are), for each family.
+    is 0, and no effective INVALID drop stands on the hooks that such a segment takes, for each
+    family: input where sources or destinations are rewritten, and forward as well where
+    destinations are (a published port: what its clients send arrives on input, what the container
+    answers is forwarded, and a client that reaches the container's address resets it).
     A drop counts if no earlier rule of its chain accepts some of these segments (one service's own
-    port aside), and on forward a rule that keeps clients' resets from containers does as much.
+    port aside, unless it is the published one), and on forward a rule that keeps clients' resets
+    from containers does as much. Connections that never leave this host are not asked about.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
     counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are
@@ -38,8 +41,8 @@ False positives
     that NAT is gone for good. Neither a drop nor ``nf_conntrack_tcp_be_liberal`` helps there; the
     finding stays what it is without these resets, and says what they are.
     Since Linux 6.1 a segment below the window is ignored, not INVALID; one above it still is. A
-    drop on forward alone (kube-proxy's) does not help where sources are rewritten: the segment
-    arrives on input.
+    drop on forward alone (kube-proxy's) does not help for what arrives on input, and one on input
+    alone not for what containers answer from published ports.
 
 References
     net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window, nf_tcp_log_invalid); Linux commit
@@ -86,8 +89,14 @@ _READ_APART = 2
 """How many segments may be heard for one that the counter shows: the counter is read earlier."""
 _SHOWN = 3
 """Proofs written out in full; the others are counted."""
-_HOOK_OF = {"snat": "input", "masquerade": "input", "redirect": "input", "dnat": "forward"}
-"""Which hook an INVALID segment of such a flow takes: see the docstring, *What it detects*."""
+_HOOKS_OF = {
+    "snat": ("input",),
+    "masquerade": ("input",),
+    "redirect": ("input",),
+    "dnat": ("input", "forward"),
+}
+"""Which hooks INVALID segments of such a flow take: see the docstring, *What it detects*. Of this
+host's own connections none is forwarded."""
 _FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6")}
 _IP = {"ip": "IPv4", "ip6": "IPv6"}
 _SEVERITY_OF: Mapping[Verdict, Severity] = {
@@ -233,7 +242,12 @@ Ways = set[tuple[str, str]]
 
 def _needed(netfilter: Netfilter) -> Ways:
     """Return the ways by which INVALID segments of NAT's flows come here."""
-    uses = [(use.family, _HOOK_OF[use.action]) for use in netfilter.nat_uses]
+    uses = [
+        (use.family, hook)
+        for use in netfilter.nat_uses
+        for hook in _HOOKS_OF[use.action]
+        if (hook, use.hook) != ("forward", "output")
+    ]
     uses += [(family, hook) for family in netfilter.nat_unread for hook in ("input", "forward")]
     uses = uses or [("inet", "input"), ("inet", "forward")]
     return {(family, hook) for each, hook in uses for family in _families(each)}

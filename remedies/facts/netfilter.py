@@ -11,7 +11,7 @@ from remedies.netfilter import walk
 from remedies.netfilter.invalid import effective, resets_dropped
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
-from remedies.rules.invalid_packet import NatLinks, links_of, resets_of
+from remedies.rules.invalid_packet import resets_of, strays
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
@@ -32,6 +32,8 @@ class NatUse:
     family: str
     """``ip``, ``ip6``, or ``inet`` for both."""
     action: NatAction
+    hook: str = ""
+    """Where it is done; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ class _HookAnswers:
         if not self.nat or self.nat[-1] != place:
             self.nat.append(place)
         if not match.protocols or "tcp" in match.protocols:
-            self.uses[NatUse(base.family, action)] = None
+            self.uses[NatUse(base.family, action, base.hook)] = None
 
     def _answered(self, family: str) -> bool:
         seen = {use.action for use in self.uses if use.family in (family, "inet")}
@@ -259,37 +261,36 @@ class _HookAnswers:
             self.unread_notracks.append(f"{_place(base)}: {error}")
 
     def _drops(self, store: RuleStore, base: Base) -> None:
-        served = [
-            rule
-            for rule in self.rewrites
-            if "inet" in (rule.family, base.family) or rule.family == base.family
-        ]
-        links = NatLinks() if self.blind else links_of(served, base.hook)
         hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
         try:
-            if base.priority > CONNTRACK_PRIORITY:
-                answer = effective(store, base, links)
-                self.drops.extend(replace(rule, hook=h) for rule in answer.drops for h in hooks)
-                self.lets_by.extend(replace(rule, hook=h) for rule in answer.lets_by for h in hooks)
+            for hook in hooks if base.priority > CONNTRACK_PRIORITY else ():
+                packets = {
+                    family: [_at(base.hook, p) for p in strays(self._served(family), family, hook)]
+                    for family in _both(base.family)
+                }
+                answer = effective(store, base, packets)
+                self.drops.extend(replace(rule, hook=hook) for rule in answer.drops)
+                self.lets_by.extend(replace(rule, hook=hook) for rule in answer.lets_by)
             if base.hook in ("prerouting", "forward"):
-                self._resets(store, base, served)
+                self._resets(store, base)
         except Unreadable as error:
             self.unread.append(f"{_place(base)}: {error}")
 
-    def _resets(self, store: RuleStore, base: Base, served: list[PacketRule]) -> None:
+    def _served(self, family: str) -> list[PacketRule]:
+        """Return the NAT rules of an IP version; none where not all could be followed."""
+        return [] if self.blind else [r for r in self.rewrites if family in _both(r.family)]
+
+    def _resets(self, store: RuleStore, base: Base) -> None:
         """Note what keeps clients' resets from containers, which is as good as a drop on forward.
 
         Raises Unreadable.
         """
-        families = ("ip", "ip6") if base.family == "inet" else (base.family,)
         known = {f for rule in self.drops if rule.hook == "forward" for f in _both(rule.family)}
         found = []
-        for family in families:
+        for family in _both(base.family):
             if family in known:
                 continue
-            own = [rule for rule in served if family in _both(rule.family)]
-            resets = resets_of(() if self.blind else own)
-            rule = resets_dropped(store, base, family, resets)
+            rule = resets_dropped(store, base, family, resets_of(self._served(family)))
             if rule is not None:
                 found.append(replace(rule, hook="forward", family=family))
         if len(found) == 2 and found[0].text == found[1].text:
@@ -299,6 +300,13 @@ class _HookAnswers:
 
 def _both(family: str) -> tuple[str, ...]:
     return ("ip", "ip6") if family == "inet" else (family,)
+
+
+def _at(hook: str, packet: Match) -> Match:
+    """Return a packet as a hook knows it: in prerouting it is open where it will leave."""
+    if hook != "prerouting":
+        return packet
+    return replace(packet, out_interfaces=(), not_out_interfaces=())
 
 
 def _tracks(stores: list[RuleStore], reading: _HookAnswers) -> bool:

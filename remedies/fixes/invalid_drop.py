@@ -6,12 +6,12 @@ What it changes
     with iptables the chain ``REMEDY-INVALID``, which mangle OUTPUT and mangle FORWARD jump to. A
     segment outside the window still reaches whoever does not know it, as NAT is not undone for it;
     the reset with which that end answers goes no further, so the connection lives. Output, because
-    behind masquerading it is this host that answers; forward, because behind a published port it is
-    the client. Only a reset without an acknowledgment is dropped: that is what a host sends to a
-    segment that it does not know (net/ipv4/tcp_ipv4.c, tcp_v4_send_reset()), while a refused
-    connection and an abort carry one. Both rules count what they drop. Where policy persists: files
-    in /etc/remedy/boot and a unit that loads them at boot, after the firewalls that empty rulesets
-    when they start.
+    it is this host that answers what it masquerades for and what clients send to a published port;
+    forward, because it is the client that answers what comes from behind such a port. Only a reset
+    without an acknowledgment is dropped: that is what a host sends to a segment that it does not
+    know (net/ipv4/tcp_ipv4.c, tcp_v4_send_reset()), while a refused connection and an abort carry
+    one. Both rules count what they drop. Where policy persists: files in /etc/remedy/boot and a
+    unit that loads them at boot, after the firewalls that empty rulesets when they start.
 
 Safety
     No segment that carries data is dropped. What can be lost is the news that a connection is over:

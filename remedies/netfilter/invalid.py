@@ -11,63 +11,52 @@ NAT hands out, or in a chain that is jumped to. An accept of services' own ports
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Optional
 
 from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.netfilter.walk import ours
 from remedies.rules.decoded import Step
-from remedies.rules.invalid_packet import NatLinks, left_open, one_service
+from remedies.rules.invalid_packet import EVERYONE, left_open, one_service
 from remedies.rules.matching import conjoin, covers
 from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
 from remedies.values import dataclass, replace
 
 _PARTIAL = 512
 _TAKING = ("accept", "reset", "queue")
-_ANY_LINK = NatLinks()
-_EVERYONE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
-
-
-def generic(family: str, hook: str) -> Match:
-    """Return the packets that an effective drop has to cover at ``hook``."""
-    return Match(
-        protocols=("tcp",),
-        sources=(_EVERYONE[family],),
-        not_in_interfaces=("lo",),
-        not_out_interfaces=("lo",),
-        destination_local=None if hook in ("prerouting", "output") else hook == "input",
-        states=("invalid",),
-    )
 
 
 class _Chains:
-    """The rules of a base chain's table that are not narrow, read once and no further than asked.
+    """The rules of a base chain's table, read once and no further than asked.
 
-    The narrow ones are kept aside while they are few.
+    Of the narrow ones, by address or port, only the first few are looked at, unless all are wanted.
     """
 
     def __init__(self, store: RuleStore, base: Base, *, whole: bool = False) -> None:
         self._store, self._base, self._whole = store, base, whole
-        self._read: dict[str, list[bytes]] = {}
+        self._read: dict[str, list[tuple[Step, ...]]] = {}
         self._rest: dict[str, Iterator[bytes]] = {}
-        self.partial: list[tuple[str, bytes]] = []
-        self.too_many = False
+        self._narrow = 0
 
-    def rules(self, chain: str) -> Iterator[bytes]:
-        """Yield those read before, then go on reading."""
-        base = self._base
+    @property
+    def too_many(self) -> bool:
+        """Tell whether narrow rules were left out."""
+        return self._narrow > _PARTIAL
+
+    def rules(self, chain: str) -> Iterator[tuple[Step, ...]]:
+        """Yield the steps of those read before, then go on reading."""
+        base, store = self._base, self._store
         kept = self._read.setdefault(chain, [])
-        rest = self._rest.setdefault(chain, self._store.raw(base.family, base.table, chain))
+        rest = self._rest.setdefault(chain, store.raw(base.family, base.table, chain))
         yield from kept
         for raw in rest:
-            if self._whole or ours(base.table, chain) or not self._store.narrow(base.family, raw):
-                kept.append(raw)
-                yield raw
-            elif len(self.partial) < _PARTIAL:
-                self.partial.append((chain, raw))
-            else:
-                self.too_many = True
+            if not (self._whole or ours(base.table, chain)) and store.narrow(base.family, raw):
+                self._narrow += 1
+                if self.too_many:
+                    continue
+            kept.append(store.decode(base.family, base.table, raw))
+            yield kept[-1]
 
 
 @dataclass
@@ -88,10 +77,9 @@ class _Trial:
 
     def chain(self, path: tuple[str, ...]) -> Optional[PacketRule | str]:
         """Return the rule that drops the packet, ``"stop"``, or None: back to the caller."""
-        base = self.base
         rules = self.chains.rules(path[-1])
-        for raw in rules:
-            for step in self.store.decode(base.family, base.table, raw):
+        for steps in rules:
+            for step in steps:
                 match = left_open(step.match, self.reset)
                 if match is None:
                     continue
@@ -112,13 +100,14 @@ class _Trial:
                     return None
         return None
 
-    def takes_before_a_drop(self, path: tuple[str, ...], step: Step, rest: Iterator[bytes]) -> None:
+    def takes_before_a_drop(
+        self, path: tuple[str, ...], step: Step, rest: Iterator[tuple[Step, ...]]
+    ) -> None:
         """Note a rule that accepts every such packet where a later one would drop it."""
-        base = self.base
-        self.denied = not base.accepts or any(
+        self.denied = not self.base.accepts or any(
             later.verdict == "drop" and covers(later.match, self.packet)
-            for raw in itertools.islice(rest, _PARTIAL)
-            for later in self.store.decode(base.family, base.table, raw)
+            for steps in itertools.islice(rest, _PARTIAL)
+            for later in steps
         )
         self.lets_by(path[-1], step, self.packet, len(path))
 
@@ -134,21 +123,27 @@ class _Trial:
         if step.verdict in _TAKING or (step.verdict == "return" and depth == 1):
             self.leak = self.rule((chain,), step, "accepts-invalid")
         elif step.chain and depth < JUMP_DEPTH:
-            self.inside(step.chain, met, depth + 1)
+            back = self.inside(step.chain, met, depth + 1)
+            ends = step.verdict == "goto" and depth == 1 and self.base.accepts
+            if back and ends and self.leak is None:
+                self.leak = self.rule((chain,), step, "accepts-invalid")
 
-    def inside(self, chain: str, packet: Match, depth: int) -> None:
-        """Look for what accepts some of the packets that a jump leads into a chain."""
-        base = self.base
-        for raw in self.store.raw(base.family, base.table, chain):
+    def inside(self, chain: str, packet: Match, depth: int) -> bool:
+        """Look for what accepts some of the packets that a jump leads into a chain.
+
+        Tell whether some may come back.
+        """
+        for steps in self.chains.rules(chain):
             self.looked += 1
             if self.looked > _PARTIAL:
-                return
-            for step in self.store.decode(base.family, base.table, raw):
+                return True
+            for step in steps:
                 self.lets_by(chain, step, packet, depth)
                 match = left_open(step.match, self.reset)
                 ends = step.verdict in (*_TAKING, "drop", "reject", "return", "goto")
                 if ends and match is not None and covers(match, packet):
-                    return
+                    return step.verdict in ("return", "goto")
+        return True
 
     def dropped(self, path: tuple[str, ...], step: Step) -> PacketRule | str:
         self.denied = True
@@ -157,14 +152,10 @@ class _Trial:
         return "stop"
 
     def leaks(self, by_state: bool) -> bool:
-        """Tell whether earlier rules accept some: narrow ones are judged only when needed.
+        """Tell whether earlier rules accept some.
 
         A drop by state counts, a default deny does not, behind more of them than are looked at.
         """
-        base = self.base
-        for chain, raw in self.chains.partial:
-            for step in self.store.decode(base.family, base.table, raw):
-                self.lets_by(chain, step, self.packet, 2)
         return self.leak is not None or (
             not by_state and (self.chains.too_many or self.looked > _PARTIAL)
         )
@@ -201,22 +192,26 @@ class InvalidDrops:
     """The first rule that accepts some of those that a later one drops."""
 
 
-def effective(store: RuleStore, base: Base, links: NatLinks = _ANY_LINK) -> InvalidDrops:
-    """Return what ``base`` does with INVALID TCP of these links. Raises Unreadable."""
+def effective(store: RuleStore, base: Base, packets: Mapping[str, Sequence[Match]]) -> InvalidDrops:
+    """Return what ``base`` does with the segments of each IP version. Raises Unreadable.
+
+    A drop counts for a version if each of its segments meets one.
+    """
     if base.accepts and not base.rules:
         return InvalidDrops()
-    families = ("ip", "ip6") if base.family == "inet" else (base.family,)
     chains = _Chains(store, base)
-    reset = base.hook == "output"
-    trials = [
-        _Trial(store, base, chains, links.narrow(generic(family, base.hook)), reset)
-        for family in families
-    ]
-    found = [rule for rule in map(_trial, trials) if rule]
-    leaks = tuple(dict.fromkeys(trial.leak for trial in trials if trial.leak and trial.denied))
+    found: list[PacketRule] = []
+    leaks: list[PacketRule] = []
+    for each in packets.values():
+        trials = [_Trial(store, base, chains, packet, base.hook == "output") for packet in each]
+        met = [_trial(trial) for trial in trials]
+        if None not in met:
+            found += [rule for rule in met[:1] if rule]
+        else:
+            leaks += [trial.leak for trial in trials if trial.leak and trial.denied]
     if len(found) == 2 and found[0].text == found[1].text and found[0].chain == found[1].chain:
-        return InvalidDrops((replace(found[0], family="inet"),), leaks)
-    return InvalidDrops(tuple(found), () if len(found) == len(trials) else leaks)
+        found = [replace(found[0], family="inet")]
+    return InvalidDrops(tuple(found), tuple(dict.fromkeys(leaks)))
 
 
 def resets_dropped(
@@ -230,7 +225,7 @@ def resets_dropped(
     found = None
     for packet in resets:
         states = () if base.priority < CONNTRACK_PRIORITY else ("invalid",)
-        narrow = conjoin(replace(packet, states=states), Match(sources=(_EVERYONE[family],)))
+        narrow = conjoin(replace(packet, states=states), Match(sources=(EVERYONE[family],)))
         if narrow is None:
             continue
         if base.hook == "prerouting":  # where it will leave is not known yet

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, TypeVar
 
-from remedies.rules.matching import ports_meet
+from remedies.rules.matching import conjoin, ports_meet
 from remedies.rules.rule import Match, PacketRule, PortRange
-from remedies.values import dataclass, replace
+from remedies.values import replace
+
+T = TypeVar("T")
 
 SYN, RST, ACK = 0x02, 0x04, 0x10
 EPHEMERAL: PortRange = (32768, 65535)
@@ -77,54 +79,96 @@ def _meets(name: str, match: Match, reset: bool) -> Optional[bool]:
     return None
 
 
-@dataclass(frozen=True)
-class NatLinks:
-    """The links that INVALID packets of NAT's flows pass at a hook. Empty means any."""
-
-    come_by: tuple[str, ...] = ()
-    not_by: tuple[str, ...] = ()
-    leave_by: tuple[str, ...] = ()
-    not_leave_by: tuple[str, ...] = ()
-
-    def narrow(self, packet: Match) -> Match:
-        """Return the packets of these links."""
-        return replace(
-            packet,
-            in_interfaces=self.come_by,
-            not_in_interfaces=(*packet.not_in_interfaces, *self.not_by),
-            out_interfaces=self.leave_by,
-            not_out_interfaces=(*packet.not_out_interfaces, *self.not_leave_by),
-        )
+EVERYONE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
 
 
-def links_of(rules: Iterable[PacketRule], hook: str) -> NatLinks:
-    """Return the links of the NAT rules that TCP can meet, for input (or prerouting) and forward.
-
-    Answers to what leaves by a link come by it, and go to where requests came from.
-    """
-    met = [rule for rule in rules if not rule.match.protocols or "tcp" in rule.match.protocols]
-    if hook == "forward":
-        into = [rule.match for rule in met if rule.action == "dnat" and rule.hook == "prerouting"]
-        by = _every([match.in_interfaces for match in into])
-        no = _shared([match.not_in_interfaces for match in into])
-        return NatLinks(leave_by=by, not_leave_by=no)
-    out = [rule.match for rule in met if rule.hook == "postrouting"]
-    if hook != "input" or len(out) != sum(rule.action != "dnat" for rule in met):
-        return NatLinks()  # a redirect's requests come by other links
-    return NatLinks(
-        come_by=_every([match.out_interfaces for match in out]),
-        not_by=_shared([match.not_out_interfaces for match in out]),
+def generic(family: str, hook: str) -> Match:
+    """Return INVALID segments of which no more is known than that they come to ``hook``."""
+    return Match(
+        protocols=("tcp",),
+        sources=(EVERYONE[family],),
+        not_in_interfaces=("lo",),
+        not_out_interfaces=("lo",),
+        destination_local=hook == "input" if hook in ("input", "forward") else None,
+        states=("invalid",),
     )
 
 
-def _every(lists: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return all names, or none (any) where one list is empty."""
-    return tuple(dict.fromkeys(n for names in lists for n in names)) if all(lists) else ()
+def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, ...]:
+    """Return the INVALID segments of flows that these NAT rules rewrite, as they come to a hook.
+
+    On input: answers to what leaves with another source, by the links that it leaves by, and
+    requests to a published port, by the links that those come by. On forward: what a container
+    answers to such requests, with its own address. Not asked for are flows that never leave this
+    host: from itself, and from a container to itself. One for any segment where nothing is known.
+    """
+    every = generic(family, hook)
+    alike: dict[tuple[object, ...], list[Match]] = {}
+    for rule in rules:
+        seen = _stray(rule, hook)
+        met = None if seen is None else conjoin(every, seen)
+        if met is not None:
+            come_by = met.in_interfaces, met.not_in_interfaces
+            leave_by = met.out_interfaces, met.not_out_interfaces
+            alike.setdefault((rule.hook, *come_by, *leave_by), []).append(met)
+    return tuple(_together(each) for each in alike.values()) or (every,)
 
 
-def _shared(lists: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the names that are in every list."""
-    return tuple(n for n in lists[0] if all(n in names for names in lists)) if lists else ()
+def _stray(rule: PacketRule, hook: str) -> Optional[Match]:
+    """Return what INVALID segments of the flows of one NAT rule look like; None: none come."""
+    match = rule.match
+    published = rule.hook == "prerouting"
+    if rule.hook == "output" or "tcp" not in (match.protocols or ("tcp",)):
+        return None
+    if hook == "input" and rule.hook == "postrouting":
+        if match.sources and match.sources == match.destinations:
+            return None
+        return Match(
+            sources=match.destinations,
+            not_sources=match.not_destinations,
+            source_ports=match.destination_ports,
+            in_interfaces=match.out_interfaces,
+            not_in_interfaces=match.not_out_interfaces,
+        )
+    if hook == "input" and published:
+        requests = replace(match, states=(), unmodelled=())
+        return None if match.destination_local is False else requests
+    if hook == "forward" and published and rule.action == "dnat":
+        addresses, ports = target(rule.to)
+        return Match(
+            sources=addresses,
+            source_ports=ports or (match.destination_ports if addresses else ()),
+            destinations=match.sources,
+            not_destinations=match.not_sources,
+            destination_ports=match.source_ports,
+            out_interfaces=match.in_interfaces,
+            not_out_interfaces=match.not_in_interfaces,
+        )
+    return Match() if hook == "input" else None
+
+
+def _together(packets: list[Match]) -> Match:
+    """Return the packets of all of these, which come and go by the same links."""
+    first = packets[0]
+    return replace(
+        first,
+        sources=_every([p.sources for p in packets]),
+        not_sources=_shared([p.not_sources for p in packets]),
+        destinations=_every([p.destinations for p in packets]),
+        not_destinations=_shared([p.not_destinations for p in packets]),
+        source_ports=_every([p.source_ports for p in packets]),
+        destination_ports=_every([p.destination_ports for p in packets]),
+    )
+
+
+def _every(lists: list[tuple[T, ...]]) -> tuple[T, ...]:
+    """Return all alternatives, or none (any) where one list is empty."""
+    return tuple(dict.fromkeys(n for each in lists for n in each)) if all(lists) else ()
+
+
+def _shared(lists: list[tuple[T, ...]]) -> tuple[T, ...]:
+    """Return what is in every list."""
+    return tuple(n for n in lists[0] if all(n in each for each in lists))
 
 
 def one_service(met: Match) -> bool:

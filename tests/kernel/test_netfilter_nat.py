@@ -30,7 +30,11 @@ DOCKER = table(
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_docker_nat_rules_with_their_whole_path(load: Load, variant: str) -> None:
     fact, rules = facts_of(load(RESTORE[variant, "ip"], DOCKER))
-    assert [use.action for use in fact.nat_uses] == ["dnat", "masquerade"]
+    assert {(use.action, use.hook) for use in fact.nat_uses} == {
+        ("dnat", "prerouting"),
+        ("dnat", "output"),
+        ("masquerade", "postrouting"),
+    }
     assert [line.rpartition(" ")[2] for line in fact.nat] == ["PREROUTING", "OUTPUT", "POSTROUTING"]
     assert fact.conntrack_used
     published = next(rule for rule in rules.rules if "5353" in rule.text)

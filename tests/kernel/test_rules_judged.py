@@ -1,120 +1,32 @@
-"""Small firewalls beside NAT: the verdict on INVALID segments is what the kernel does with one.
-
-Container, host and server. With ``nf_conntrack_tcp_loose = 0`` an acknowledgment of no known
-connection is INVALID, as a segment outside the window is, and no rule can tell the two apart:
-neither has a conntrack entry. A reset that is heard is the fault: from the host on its own address,
-or from the server at what the host forwarded with a container's address.
-"""
+"""Small firewalls beside NAT: the verdict on INVALID segments is what the kernel does with one."""
 
 from __future__ import annotations
 
-import select
-import socket
-import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import pytest
-from rules_of_others import facts_of, table
-from run_in import run_command
-
-from remedies.conditions import tcp_invalid_reset
-from remedies.facts import Facts, name_of
-from remedies.facts.counters import Counters
-from remedies.facts.sysctl import Sysctl
-from remedies.facts.tap import Tap
-from remedies.lab.segment import checksum
-from remedies.model import Host
-from remedies.namespaces import netns as namespaces
-
-_ACK, _RST = 0x10, 0x04
-_WAIT = 0.3
-"""Seconds; each way is three hops in one machine."""
-
-
-def segment(source: tuple[str, int], destination: tuple[str, int]) -> bytes:
-    """Return an acknowledgment of no known connection."""
-    ports = source[1], destination[1]
-    ends = b"".join(socket.inet_aton(a) for a, _ in (source, destination))
-
-    def header(total: int) -> bytes:
-        return struct.pack(">HHIIBBHHH", *ports, 1000, 2000, 5 << 4, _ACK, 65000, total, 0)
-
-    return header(checksum(ends + struct.pack(">HH", 6, 20) + header(0)))
-
-
-class Peer(NamedTuple):
-    """Who sends a segment, from and to where, and whom it would be answered by."""
-
-    sends: socket.socket
-    source: tuple[str, int]
-    destination: tuple[str, int]
-
-    def reset(self) -> bool:
-        """Send an INVALID segment; tell whether a reset answers it."""
-        while select.select([self.sends], [], [], 0)[0]:
-            self.sends.recv(2000)
-        ports = self.source[1], self.destination[1]
-        self.sends.sendto(segment(self.source, self.destination), (self.destination[0], 0))
-        while select.select([self.sends], [], [], _WAIT)[0]:
-            packet = self.sends.recv(2000)
-            body = packet[4 * (packet[0] & 15) :]
-            if struct.unpack_from(">HH", body) == ports[::-1] and body[13] & _RST:
-                return True
-        return False
-
-
-class Site(NamedTuple):
-    """The host's namespace, and who sends to and through it."""
-
-    host: str
-    server_ns: str
-    server: Peer
-    container: Peer
+from judged_site import CONTAINER, HOST, SERVER, Site, Stray, built, judged, load
+from rules_of_others import table
 
 
 @pytest.fixture(scope="module")
 def site(module_netns: Callable[..., str]) -> Iterator[Site]:
-    host, server, container = (module_netns(name) for name in ("jh", "js", "jc"))
-    for other, link, ours, theirs in (
-        (server, "eth0", "10.21.17.99/24", "10.21.17.1/24"),
-        (container, "docker0", "172.17.0.1/16", "172.17.0.2/16"),
-    ):
-        pair = ["link", "add", link, "type", "veth", "peer", "name", "up0", "netns", other]
-        run_command(host, ["ip", *pair])
-        for ns, name, address in ((host, link, ours), (other, "up0", theirs)):
-            run_command(ns, ["ip", "address", "add", address, "dev", name])
-            run_command(ns, ["ip", "link", "set", name, "up"])
-        route = ["route", "add", "default", "via", ours.partition("/")[0]]
-        run_command(other, ["ip", *route])
-    run_command(host, ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-    run_command(host, ["nft", "add table ip warm; add chain ip warm c { type nat hook input "
-                       "priority 0; }; delete table ip warm"])  # fmt: skip
-    run_command(host, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0"])
-    sockets = []
-    for ns in (server, container):
-        with namespaces.inside(ns):
-            sockets.append(socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP))
-    peer = Peer(sockets[0], ("10.21.17.1", 443), ("10.21.17.99", 40000))
-    inner = Peer(sockets[1], ("172.17.0.2", 80), ("10.21.17.1", 50000))
-    yield Site(host, server, peer, inner)
-    for opened in sockets:
-        opened.close()
+    with built(module_netns) as made:
+        yield made
 
 
 def judge(site: Site, tool: str, text: str) -> tuple[str, str]:
     """Return verdict and message on a ruleset; no finding: ``-``."""
-    run_command(site.host, ["nft", "flush ruleset"])
-    run_command(site.host, ["nft", "-f", "-"] if tool == "nft" else [tool], stdin=text)
-    fact, _ = facts_of(site.host)
-    assert fact.unread == ()
-    moved = {"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}
-    probes = (fact, Sysctl(), Counters(first=moved, last=moved), Tap())
-    known: dict[str, object] = {name_of(type(probe)): probe for probe in probes}
-    found = tcp_invalid_reset.detect(Facts(Host("", "", "", "", ""), "", 1.0, known), {})
-    return (found[0].verdict, found[0].message) if found else ("-", "")
+    load(site, tool, text)
+    found = judged(site)
+    return (found.verdict, found.message) if found else ("-", "")
 
 
+ANSWER = Stray((SERVER[0], 443), (HOST["eth0"][0], 40000))
+"""To what left by masquerading."""
+REQUEST = Stray((SERVER[0], 50000), (HOST["eth0"][0], 8080))
+"""To a published port, of which the next is the answer."""
+PUBLISHED_ANSWER = Stray((CONTAINER[0], 80), (SERVER[0], 50000))
 STATE = "-m conntrack --ctstate"
 MASQUERADE = table("nat", "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
 SITE = """
@@ -201,34 +113,78 @@ RULESETS = {
 @pytest.mark.parametrize("case", list(RULESETS))
 def test_the_verdict_is_what_the_kernel_does(site: Site, case: str) -> None:
     verdict, message = judge(site, *RULESETS[case])
-    assert verdict == ("exposed" if site.server.reset() else "mitigated"), message
+    assert verdict == ("exposed" if site.server.answered([ANSWER]) else "mitigated"), message
 
 
 DOCKER = table("nat", "-A PREROUTING ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT "
                "--to-destination 172.17.0.2:80")  # fmt: skip
-FORWARDS = {
-    "docker's accept first": ("-i docker0 ! -o docker0 -j ACCEPT", f"{STATE} INVALID -j DROP"),
+DENIED = f"-A FORWARD {STATE} INVALID -j DROP"
+UNHEARD = f"-A INPUT {STATE} INVALID -j DROP"
+DIRECT = "-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP"
+PUBLISHED = {
+    "nothing": (),
+    "a drop on forward alone": (DENIED,),
+    "a drop on input alone": (UNHEARD,),
+    "a drop on both": (DENIED, UNHEARD),
+    "a drop of resets on output": (DENIED, f"-A OUTPUT {STATE} INVALID -j DROP"),
+    "docker's accept first": (UNHEARD, "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT", DENIED),
     "docker's accepts first": (
-        "-i docker0 ! -o docker0 -j ACCEPT",
-        "-d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT",
-        f"{STATE} INVALID -j DROP",
+        UNHEARD,
+        "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT",
+        "-A FORWARD -d 172.17.0.2/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT",
+        DENIED,
     ),
-    "the drop first": (f"{STATE} INVALID -j DROP", "-i docker0 ! -o docker0 -j ACCEPT"),
-    "accepts between containers": ("-i docker0 -o docker0 -j ACCEPT", f"{STATE} INVALID -j DROP"),
-    "direct access is dropped": ("-d 172.17.0.2/32 ! -i docker0 -j DROP",),
-    "direct access from elsewhere": ("-d 172.17.0.2/32 -i docker0 -j DROP",),
-    "accepts what comes in": ("-o docker0 -j ACCEPT", f"{STATE} INVALID -j DROP"),
+    "the drop first": (UNHEARD, DENIED, "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT"),
+    "accepts between containers": (UNHEARD, "-A FORWARD -i docker0 -o docker0 -j ACCEPT", DENIED),
+    "accepts what comes in": (UNHEARD, "-A FORWARD -o docker0 -j ACCEPT", DENIED),
+    "a drop of this container's": (
+        UNHEARD, f"-A FORWARD -s 172.17.0.2/32 {STATE} INVALID -j DROP"
+    ),
+    "a drop of another container's": (
+        UNHEARD, f"-A FORWARD -s 172.17.0.3/32 {STATE} INVALID -j DROP"
+    ),
+    "the published port is open on input": (
+        DENIED, "-A INPUT -p tcp -m tcp --dport 8080 -j ACCEPT", UNHEARD
+    ),
+    "another port is open on input": (
+        DENIED, "-A INPUT -p tcp -m tcp --dport 8443 -j ACCEPT", UNHEARD
+    ),
+    "ports of clients are open on input": (
+        DENIED, "-A INPUT -p tcp -m tcp --dport 32768:60999 -j ACCEPT", UNHEARD
+    ),
+    "default deny on input": (
+        DENIED, ":INPUT DROP [0:0]", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"
+    ),
+    "default deny but for the bridge": (
+        DENIED, ":INPUT DROP [0:0]", "-A INPUT -i docker0 -j ACCEPT"
+    ),
+    "a drop of the published port": (
+        DENIED, f"-A INPUT -p tcp -m tcp --dport 8080 {STATE} INVALID -j DROP"
+    ),
+    "a drop of the container's port": (
+        DENIED, f"-A INPUT -p tcp -m tcp --dport 80 {STATE} INVALID -j DROP"
+    ),
+}  # fmt: skip
+RAW = {
+    "direct access is dropped": (DIRECT, UNHEARD),
+    "direct access is dropped, requests are not": (DIRECT,),
+    "direct access from elsewhere": ("-A PREROUTING -d 172.17.0.2/32 -i docker0 -j DROP", UNHEARD),
 }
 
 
-@pytest.mark.parametrize("case", list(FORWARDS))
-def test_what_is_forwarded_too(site: Site, case: str) -> None:
-    lines = [f"-A FORWARD {rule}" for rule in FORWARDS[case]]
-    text = DOCKER + table("filter", *lines)
-    if case.startswith("direct"):
-        text = DOCKER + table("raw", *(f"-A PREROUTING {rule}" for rule in FORWARDS[case]))
-    verdict, message = judge(site, "iptables-nft-restore", text)
-    assert verdict == ("exposed" if site.container.reset() else "mitigated"), message
+def dies(site: Site) -> bool:
+    """Tell whether a connection to the published port dies of its own segments, either way."""
+    return bool(site.server.answered([REQUEST]) or site.container.answered([PUBLISHED_ANSWER]))
+
+
+@pytest.mark.parametrize("case", [*PUBLISHED, *RAW])
+def test_a_published_port(site: Site, case: str) -> None:
+    first, *rest = RAW.get(case, ("",))
+    text = DOCKER + table("raw", first) if first else DOCKER
+    verdict, message = judge(
+        site, "iptables-nft-restore", text + table("filter", *PUBLISHED.get(case, rest))
+    )
+    assert verdict == ("exposed" if dies(site) else "mitigated"), message
 
 
 def test_the_accept_is_named(site: Site) -> None:

@@ -106,14 +106,20 @@ def test_resets_of_connections_that_conntrack_forgot_are_named_and_prove_nothing
         ([("ip", "masquerade")], [("input", "ip6")], False),
         ([("inet", "masquerade")], [("input", "ip")], False),
         ([("inet", "masquerade")], [("input", "ip"), ("input", "ip6")], True),
-        ([("ip", "dnat")], [("forward", "ip")], True),
+        ([("ip", "dnat")], [("forward", "ip")], False),
+        ([("ip", "dnat")], [("input", "ip")], False),
+        ([("ip", "dnat")], [("forward", "ip"), ("input", "ip")], True),
+        ([("ip", "dnat")], [("forward", "ip"), ("output", "ip")], True),
+        ([("ip6", "dnat", "prerouting")], [("forward", "ip6")], False),
+        ([("ip", "dnat", "output")], [("forward", "ip")], False),
+        ([("ip", "dnat", "output")], [("input", "ip")], True),
         ([("ip", "dnat"), ("ip", "masquerade")], [("forward", "ip")], False),
         ([("ip", "dnat"), ("ip", "masquerade")], [("forward", "ip"), ("input", "ip")], True),
         ([("ip", "redirect")], [("input", "ip")], True),
     ],
 )
 def test_a_drop_covers_its_family_on_its_hook(
-    uses: list[tuple[str, NatAction]], drops: list[tuple[str, str]], covered: bool
+    uses: list[tuple[str, NatAction, str]], drops: list[tuple[str, str]], covered: bool
 ) -> None:
     fact = dropping(
         *(drop(hook, family, "ufw") for hook, family in drops),
