@@ -20,7 +20,7 @@ from remedies.rules.prefixes import contains, meet
 from remedies.rules.rule import Match, PacketRule, PortRange
 from remedies.values import dataclass, replace
 
-_CHOICES = ("numgen", "statistic")
+CHOICES = ("numgen", "statistic")
 """Conditions that draw lots, without a look at the packet: some of the packets meet them."""
 _ANSWERS = ("no", "maybe", "yes")
 
@@ -72,9 +72,9 @@ def _judge(one: Match, other: Match, what: str, after: tuple[Match, ...] = ()) -
         return Overlap("no", "one is about a service's source port, the other its destination port")
     if any(covers(earlier, met) for earlier in after):
         return Overlap("no", "an earlier rule takes those packets")
-    unknown = tuple(name for name in met.unmodelled if name not in _CHOICES)
+    unknown = tuple(name for name in met.unmodelled if name not in CHOICES)
     for earlier in after:  # a rule that is not understood in full may take them first
-        if set(earlier.unmodelled) - set(_CHOICES) and covers(replace(earlier, unmodelled=()), met):
+        if set(earlier.unmodelled) - set(CHOICES) and covers(replace(earlier, unmodelled=()), met):
             unknown = (*unknown, *earlier.unmodelled)
     if unknown:
         return Overlap("maybe", f"{what}, depending on {', '.join(dict.fromkeys(unknown))}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Optional
 
 from remedies.netlink.flow import Tuple
@@ -21,6 +22,10 @@ SNAP = 96
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 _HALF_X, _LOAD_X_MEMORY, _ADD_X = bpf.LOAD_HALF_X, 0x61, 0x0C
+_JUMP_ABOVE, _JUMP_FROM = 0x25, 0x35
+_TCP_NUMBER = 6
+MOST_RANGES = 32
+"""Ranges of ports of a filter: a jump of classic BPF leads over 255 lines at most."""
 _LOOPBACK, _HOST, _OUTGOING = 1, 0, 4
 _PORTS = struct.Struct(">HH")
 _TCP = struct.Struct(">4xIIBBH")
@@ -40,11 +45,14 @@ class Segment(NamedTuple):
     """Bytes of data."""
 
 
-def program(share: int = 0) -> bytes:
-    """Return a filter for TCP that arrives for this host, passes through or leaves.
+def program(
+    share: int = 0, protocols: Sequence[int] = (_TCP_NUMBER,), ports: Sequence[tuple[int, int]] = ()
+) -> bytes:
+    """Return a filter for TCP, or ``protocols``, that arrives for this host, passes or leaves.
 
     ``share``: one connection in 2**share, both its directions, chosen by the sum of its ports
-    (without the lowest bit: connect() takes ports of one parity).
+    (without the lowest bit: connect() takes ports of one parity). ``ports``: ranges, one of which
+    has the source port or the destination port; at most :data:`MOST_RANGES`. None is any.
     """
     return bpf.assemble(
         [
@@ -57,20 +65,25 @@ def program(share: int = 0) -> bytes:
             Line(bpf.JUMP_EQUAL, 0x0800, true="v4"),
             Line(bpf.JUMP_EQUAL, 0x86DD, false="leave"),
             Line(bpf.LOAD_BYTE, 6),
-            Line(bpf.JUMP_EQUAL, 6, false="leave"),
-            Line(bpf.LOAD_HALF, 40),
+            *_one_of(protocols, "ports6"),
+            Line(bpf.LOAD_HALF, 40, label="ports6"),
             Line(bpf.STORE, 0),
             Line(bpf.LOAD_HALF, 42),
-            Line(bpf.JUMP_ANY, 0, true="leave", false="share"),  # no bit of 0: always to share
+            Line(bpf.STORE, 1),
+            Line(bpf.JUMP_ANY, 0, true="leave", false="ports"),  # no bit of 0: always on
             Line(bpf.LOAD_BYTE, 9, label="v4"),
-            Line(bpf.JUMP_EQUAL, 6, false="leave"),
-            Line(bpf.LOAD_HALF, 6),
+            *_one_of(protocols, "first4"),
+            Line(bpf.LOAD_HALF, 6, label="first4"),
             Line(bpf.JUMP_ANY, 0x1FFF, true="leave"),
             Line(bpf.HEADER_LENGTH, 0),
             Line(_HALF_X, 0),
             Line(bpf.STORE, 0),
             Line(_HALF_X, 2),
-            Line(_LOAD_X_MEMORY, 0, label="share"),
+            Line(bpf.STORE, 1),
+            Line(bpf.LOAD_MEMORY, 0, label="ports"),
+            *_in_ranges(ports),
+            Line(_LOAD_X_MEMORY, 1, label="share"),
+            Line(bpf.LOAD_MEMORY, 0),
             Line(_ADD_X, 0),
             Line(bpf.AND, ((1 << share) - 1) << 1),
             Line(bpf.JUMP_EQUAL, 0, true="take"),
@@ -78,6 +91,30 @@ def program(share: int = 0) -> bytes:
             Line(bpf.RETURN, SNAP, label="take"),
         ]
     )
+
+
+def _one_of(values: Sequence[int], then: str) -> list[Line]:
+    """Return the lines that go on at ``then`` for one of the values, and leave for others."""
+    return [
+        Line(bpf.JUMP_EQUAL, value, true=then, false="" if value != values[-1] else "leave")
+        for value in values
+    ]
+
+
+def _in_ranges(ports: Sequence[tuple[int, int]]) -> list[Line]:
+    """Return the lines that go on at ``share`` if either port is in a range; none: always."""
+    if not ports:
+        return []
+    lines, label = [], ""
+    for memory in (0, 1):
+        lines.append(Line(bpf.LOAD_MEMORY, memory, label=label))
+        label = ""
+        for number, (first, last) in enumerate(ports):
+            after = f"range {memory}.{number}"
+            lines.append(Line(_JUMP_FROM, first, label=label, false=after))
+            lines.append(Line(_JUMP_ABOVE, last, false="share"))
+            label = after
+    return [*lines, Line(bpf.RETURN, 0, label=label)]
 
 
 def datagrams(ports: tuple[int, ...]) -> bytes:

@@ -1,17 +1,25 @@
-"""A notrack rule over DNAT really takes the datagram away; one beside it does not."""
+"""A notrack rule over NAT really takes the packets away; one beside it does not.
+
+Two rules that meet are ``exposed``; ``proven`` is a packet that was heard to fail.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from run_in import RunIn
 
 from remedies.conditions import notrack_breaks_nat
-from remedies.facts import Asking, Facts, inputs, nat, netfilter
+from remedies.facts import Asking, Facts, inputs, nat, netfilter, saved
+from remedies.facts.gather import read_facts
+from remedies.facts.host import read_host
 from remedies.fixes import notrack
-from remedies.model import Host, Terms
+from remedies.model import Finding, Host, Terms
 from remedies.namespaces import netns as namespaces
 from remedies.netlink.links import Address, Link, Links
 
@@ -104,6 +112,13 @@ table {ip} n {{
                     continue
         return False
 
+    def found(self, window: float = 0.0) -> list[Finding]:
+        """Return what the condition finds within a window."""
+        with namespaces.inside(self.host):
+            facts = read_facts(read_host(), notrack_breaks_nat.NEEDS, window=window)
+        assert saved.from_json(saved.to_json(facts), "facts") == facts
+        return list(notrack_breaks_nat.detect(facts, {}))
+
     def facts(self) -> Facts:
         """Return what the condition and the fix need."""
         with namespaces.inside(self.host):
@@ -121,17 +136,130 @@ table {ip} n {{
         return Facts(host=HOST, time="", window=0, known=known)
 
 
+WINDOW = 0.8
+
+
+@contextlib.contextmanager
+def asking(ns: str, to: tuple[str, int], port: int = 0) -> Iterator[None]:
+    """Send datagrams from one socket, twenty a second."""
+    done = threading.Event()
+    with namespaces.inside(ns):
+        family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
+        end = socket.socket(family, socket.SOCK_DGRAM)
+    end.bind(("", port))
+
+    def send() -> None:
+        while not done.wait(0.05):
+            with contextlib.suppress(ConnectionRefusedError):
+                end.sendto(b"?", to)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        with end:
+            yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def echoing(ns: str, port: int) -> Iterator[None]:
+    """Answer each datagram to a port of every address."""
+    with namespaces.inside(ns):
+        end = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    end.bind(("::", port))
+    end.settimeout(0.05)
+    done = threading.Event()
+
+    def answer() -> None:
+        while not done.is_set():
+            with contextlib.suppress(socket.timeout):
+                end.sendto(*end.recvfrom(100))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        end.close()
+
+
+MASQUERADE = """table ip n {{
+  chain post {{ type nat hook postrouting priority srcnat;
+    ip saddr 172.17.0.0/24 oifname "eth0" masquerade
+  }}
+  chain raw {{ type filter hook prerouting priority raw; {} notrack
+  }}
+}}"""
+PUBLISH = """table ip n {{
+  chain pre {{ type nat hook prerouting priority dstnat;
+    ip daddr 192.0.2.10 udp dport 5353 {}
+  }}
+  chain raw {{ type filter hook {} priority raw; {} notrack
+  }}
+}}"""
+
+
+def test_what_becomes_of_each_kind_of_packet(netns: Make, run_in: RunIn) -> None:
+    """Each rule set in turn, with traffic that meets both rules."""
+    world = World(4, netns, run_in)
+    client, container, host = world.client, world.container, world.host
+
+    def heard(rules: str, ns: str, to: tuple[str, int], serving: str = "", port: int = 0) -> str:
+        with namespaces.inside(host):
+            subprocess.run(
+                ["nft", "-f", "-"], input=f"flush ruleset\n{rules}", text=True, check=True
+            )
+            subprocess.run(["conntrack", "-F"], capture_output=True, check=True)
+        (before,) = world.found()
+        assert before.verdict == "exposed", before
+        served = echoing(serving, port) if serving else contextlib.nullcontext()
+        with served, asking(ns, to):
+            (finding,) = world.found(WINDOW)
+        return f"{finding.verdict}: {finding.message}"
+
+    outside, uplink = (world.client_ip, 9999), (world.uplink, 5353)
+    left = heard(MASQUERADE.format("udp dport 9999"), container, outside)
+    assert left.startswith("proven: ")
+    assert "left with an address" in left
+    assert "172.17.0.2" in left
+
+    to = "dnat to 172.17.0.2:53"
+    undone = heard(PUBLISH.format(to, "prerouting", "udp sport 53"), client, uplink, container, 53)
+    assert undone.startswith("proven: ")
+    assert "answers a flow" in undone
+
+    redirect = PUBLISH.format("redirect to :5300", "output", "udp sport 5300")
+    undone = heard(redirect, client, uplink, host, 5300)
+    assert undone.startswith("proven: ")
+    assert "answers a flow" in undone
+
+    both = PUBLISH.format(to, "prerouting", "udp dport 5353")
+    answered = heard(both, client, uplink, host, 5353)
+    assert answered.startswith("active: ")
+    assert "was answered" in answered
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("tool", ["nft", "iptables-nft", "iptables-legacy"])
-def test_notrack_over_dnat_is_proven_and_real(
+def test_notrack_over_dnat_is_exposed_and_proven_by_a_packet(
     netns: Make, run_in: RunIn, family: int, tool: str
 ) -> None:
     world = World(family, netns, run_in)
     world.rules(tool, notrack_port=5353)
     assert not world.answered()
-    (finding,) = notrack_breaks_nat.detect(world.facts(), {})
-    assert finding.verdict == "proven"
+    (finding,) = world.found()
+    assert finding.verdict == "exposed"
     assert "5353" in finding.message
+    assert finding.details["nat"] in finding.message
+    assert [f.verdict for f in world.found(WINDOW)] == ["exposed"], "nobody asks"
+    with asking(world.client, (world.uplink, 5353)):
+        (finding,) = world.found(WINDOW)
+    assert (finding.verdict, "nobody answered" in finding.message) == ("proven", True)
+    assert world.client_ip in finding.message
     assert finding.details["nat"] in finding.message
 
 

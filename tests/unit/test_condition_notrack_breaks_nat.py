@@ -1,16 +1,22 @@
-"""The condition on facts as data: proven, unknown, nothing."""
+"""The condition on facts as data: exposed, unknown, nothing."""
 
 from __future__ import annotations
 
-from builder import HOST, TIME
+from typing import Any, Optional
+
+import pytest
+from builder import HOST, TIME, facts
 
 from remedies.conditions import notrack_breaks_nat
 from remedies.facts import Facts
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.untracked import PastNat, Untracked
 from remedies.model import Finding
-from remedies.netlink.links import Links
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Address, Link, Links
 from remedies.rules.rule import Match, PacketRule
+from remedies.rules.untracked import HeardWay, Pair, ends, taken
 from remedies.values import replace
 
 
@@ -52,8 +58,7 @@ def detect(
         nf_tables=True, iptables="none", notracks=notracks, unread_notracks=unread
     )
     known: dict[str, object] = {"netfilter": netfilter, "nat": nat, "links": Links()}
-    facts = Facts(HOST, TIME, 0.0, known)
-    return notrack_breaks_nat.detect(facts, {})
+    return notrack_breaks_nat.detect(Facts(HOST, TIME, 0.0, known), {})
 
 
 def test_kube_proxy_hides_only_what_its_services_are_asked_for() -> None:
@@ -70,4 +75,104 @@ def test_kube_proxy_hides_only_what_its_services_are_asked_for() -> None:
     named = replace(kube, match=Match(("udp",), unmodelled=("set",)))
     assert detect(sip, nat=Nat(True, (named,)))[0].verdict == "unknown"
     service = replace(DNAT, owner="kube-proxy")
-    assert detect(notrack(53), nat=Nat(True, (service, kube)))[0].verdict == "proven"
+    assert detect(notrack(53), nat=Nat(True, (service, kube)))[0].verdict == "exposed"
+
+
+HERE = Links(
+    (
+        Link(1, "lo", "", True, None, True),
+        Link(2, "eth0", "", True),
+        Link(3, "br0", "bridge", True),
+    ),
+    (Address("192.0.2.10", 24, 2, "global"), Address("172.17.0.1", 16, 3, "global")),
+)
+REQUEST = Tuple("192.0.2.1", 4000, "192.0.2.10", 53)
+BACK = REQUEST.reversed
+ARRIVED = HeardWay("udp", REQUEST, arrives=("eth0",))
+
+
+def became(pair: Pair, heard: HeardWay, flow: Optional[Flow] = None) -> list[str]:
+    of = taken(heard, [pair], HERE)
+    return [end for end, _ in ends(heard, of, flow, HERE)]
+
+
+def flow(original: Tuple, reply: Tuple, *, replied: bool = False) -> Flow:
+    return Flow("udp", original, reply, replied, nat=original != reply.reversed)
+
+
+def rule(hook: str, action: str, match: Match, **more: Any) -> PacketRule:
+    return replace(PacketRule("nft", "ip", "t", "c", hook, action, action, match), **more)
+
+
+FROM_53 = Match(("udp",), source_ports=((53, 53),))
+BEHIND = flow(REQUEST, Tuple("172.17.0.2", 53, "192.0.2.1", 4000))
+ANSWER = HeardWay("udp", BEHIND.reply, arrives=("br0",), leaves=("eth0",))
+HIDDEN = HeardWay("udp", Tuple("172.17.0.2", 4000, "198.51.100.9", 53), ("br0",), ("eth0",))
+MASQUERADE = rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
+
+
+@pytest.mark.parametrize(
+    ("heard", "seen", "end"),
+    [
+        (ARRIVED, None, "unanswered"),
+        (replace(ARRIVED, waited=False), None, "moves"),
+        (replace(ARRIVED, refused=True), None, "refused"),
+        (replace(ARRIVED, answered=True), None, "answered"),
+        (replace(ARRIVED, answered=True), flow(BACK, REQUEST), "answered"),
+        (ARRIVED, flow(REQUEST, BACK), "moves"),
+        (ARRIVED, BEHIND, "moves"),
+    ],
+)
+def test_what_becomes_of_a_request(heard: HeardWay, seen: Optional[Flow], end: str) -> None:
+    assert became((notrack(53), DNAT), heard, seen) == [end]
+
+
+def test_only_what_surely_meets_both_rules_counts() -> None:
+    assert became((notrack(53), DNAT), replace(ARRIVED, protocol="tcp")) == []
+    assert became((replace(notrack(53), hook="output"), DNAT), ARRIVED) == []
+    marked = Match(unmodelled=("meta mark",))
+    assert became((replace(notrack(53), after=(marked,)), DNAT), ARRIVED) == []
+    assert became((notrack(53), replace(DNAT, after=(marked,))), ARRIVED) == []
+    other = replace(DNAT, after=(Match(in_interfaces=("br0",)),))
+    assert became((notrack(53), other), ARRIVED) == ["unanswered"]
+    drawn = replace(DNAT, match=replace(DNAT.match, unmodelled=("statistic",)))
+    assert became((notrack(53), drawn), ARRIVED) == ["unanswered"]
+    passing = HeardWay("udp", BEHIND.reply, leaves=("eth0",))  # nobody here sent it
+    assert became((rule("output", "notrack", FROM_53), DNAT), passing) == []
+
+
+def test_what_becomes_of_an_answer() -> None:
+    taken_here = rule("prerouting", "notrack", FROM_53)
+    assert became((taken_here, DNAT), ANSWER, BEHIND) == ["undone"]
+    assert became((taken_here, DNAT), ANSWER, replace(BEHIND, seen_reply=True)) == ["moves"]
+    own = HeardWay("udp", Tuple("192.0.2.10", 5353, "192.0.2.1", 4000), leaves=("eth0",))
+    redirected = flow(REQUEST, own.way, replied=True)
+    redirect = replace(DNAT, action="redirect", to=":5353")
+    sent = rule("output", "notrack", Match(("udp",), source_ports=((5353, 5353),)))
+    assert became((sent, redirect), own, redirected) == ["undone"]
+    assert became((sent, redirect), own, flow(own.way, own.way.reversed)) == []
+
+
+def test_what_becomes_of_a_hidden_source() -> None:
+    assert became((notrack(53), MASQUERADE), HIDDEN) == ["left"]
+    assert became((notrack(53), MASQUERADE), replace(HIDDEN, answered=True)) == ["answered"]
+    assert became((notrack(53), MASQUERADE), replace(HIDDEN, leaves=())) == []
+    snat = replace(MASQUERADE, action="snat", to="192.0.2.10")
+    assert became((notrack(53), snat), HIDDEN) == ["left"]
+    assert became((notrack(53), replace(snat, to="172.17.0.2")), HIDDEN) == []
+    own = HeardWay("udp", Tuple("192.0.2.10", 4000, "198.51.100.9", 53), leaves=("eth0",))
+    everything = rule("postrouting", "masquerade", Match())
+    assert became((replace(notrack(53), hook="output"), everything), own) == []
+
+
+def test_a_packet_that_failed_proves_it_and_one_that_moves_does_not() -> None:
+    def found(*heard: str) -> Finding:
+        packets = tuple(PastNat("udp", REQUEST, end, "eth0", 2, notrack(53), DNAT) for end in heard)
+        netfilter = Netfilter(nf_tables=True, iptables="none", notracks=(notrack(53),))
+        (one,) = notrack_breaks_nat.detect(facts(netfilter, SEEN, Links(), Untracked(packets)), {})
+        return one
+
+    assert [found(*heard).verdict for heard in ((), ("moves",), ("left", "moves"))] == [
+        "exposed", "active", "proven",
+    ]  # fmt: skip
+    assert "udp 192.0.2.1:4000 -> 192.0.2.10:53 by eth0" in found("left").message

@@ -212,5 +212,15 @@ def test_the_filter_and_what_it_lets_through(way: Tuple) -> None:
     shares = [bool(run(segments.program(n), packet, 0)) for n in (1, 2, 12)]
     total = (way.source_port + way.destination_port) >> 1
     assert shares == [total % (1 << n) == 0 for n in (1, 2, 12)]
+    for port, protocols, taken in (
+        (way.source_port, (6, 17), True),
+        (way.destination_port, (6,), True),
+        (way.source_port, (17,), False),
+        (50_000, (6,), False),
+    ):
+        others = tuple((n, n) for n in range(60_000, 60_000 + segments.MOST_RANGES - 1))
+        ranges = ((port - 1, port + 1), *others)
+        assert bool(run(segments.program(0, protocols, ranges), packet, 0)) == taken
+        assert bool(run(segments.program(0, protocols, ranges[::-1]), packet, 0)) == taken
     for cut in range(len(packet) - 4):
         segments.segment_of(packet[:cut])

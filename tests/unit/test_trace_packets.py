@@ -91,6 +91,10 @@ def run(code: bytes, packet: bytes, kind: int, link: int = 2) -> int:
                 at += true if a == k else false
             elif op == bpf.JUMP_ANY:
                 at += true if a & k else false
+            elif op == 0x25:  # BPF_JMP | BPF_JGT
+                at += true if a > k else false
+            elif op == 0x35:  # BPF_JMP | BPF_JGE
+                at += true if a >= k else false
             else:
                 assert op == bpf.RETURN
                 return int(k)

@@ -35,6 +35,8 @@ REFUSED = 8
 def build(world: World) -> None:
     """Publish the container's service, and add the rule that breaks it (healthy: does not)."""
     container_host(world)
+    for key in ("net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"):
+        world.sysctl("host", key, "0")  # else a client waits, once some datagrams were refused
     at = addresses(world)
     firewall = Firewall(world)
     firewall.publish(at.uplink, PORT, at.client)
@@ -55,7 +57,7 @@ def story(story: Story) -> None:
     """Show the refusal, prove it, remove the rule, and try our own notrack both ways."""
     world = story.world
     story.dies("The published service refuses")
-    story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven by a datagram", condition=CONDITION, verdict=VERDICT)
     story.person(
         f"The owner of the rule 'udp dport {PORT} notrack' removes it",
         lambda: Firewall(world).track_again(PORT),
