@@ -20,7 +20,9 @@ DAEMONS := build/docker/.unpacked build/openssh/.unpacked build/daemons/.unpacke
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup run check format test bench man clean packages-run packages-setup packages-test packages-bench
+CHECKS := check-types check-playbooks check-python check-style
+
+.PHONY: setup run check $(CHECKS) format test bench man clean packages-run packages-setup packages-test packages-bench
 
 setup: packages-setup $(VENV)/.installed
 
@@ -50,15 +52,25 @@ run: packages-run $(VENV)/.usable
 	$(SUDO) $(BIN)/remedy lab run tcp-invalid-reset
 	$(SUDO) $(BIN)/remedy scan || test $$? -eq 2
 
+# mypy takes as long as all others together, which run beside it.
 check: setup
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync $(CHECKS)
+
+check-types:
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	@$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
-	  $(shell $(PYTHON) tests/unit/host_side.py)
+
+check-playbooks:
 	$(BIN)/yamllint --strict policies playbooks
 	$(BIN)/ansible-lint --offline --profile production playbooks/*.yml
+
+check-python:
+	@$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
+	  $(shell $(PYTHON) tests/unit/host_side.py)
+
+check-style:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/python tests/docs_pages.py --check
 
 format:
@@ -81,10 +93,11 @@ $(DAEMONS): | packages-test
 	rm -r $(@D)/deb
 	touch $@
 
-# Most tests wait for a kernel or for another process: twice as many processes as processors, and
-# the longest tests first. Bytecode before: commands of tests would compile the tool again and again
-# where nothing may write it (PYTHONDONTWRITEBYTECODE). A short folder: ssh's sockets are made there.
-WORKERS ?= $(shell expr 2 '*' $$(nproc))
+# Many tests wait for a kernel or for another process: three processes for each processor keep it
+# busy, and the longest tests come first. Bytecode before: commands of tests would compile the tool
+# again and again where nothing may write it (PYTHONDONTWRITEBYTECODE). A short folder: ssh's
+# sockets are made there.
+WORKERS ?= $(shell expr 3 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: packages-test setup $(AXE) $(DAEMONS)
 	$(BIN)/python -m compileall -q remedies

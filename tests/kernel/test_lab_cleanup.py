@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,14 +21,22 @@ from remedies.namespaces.netns import RUN_DIR
 
 OWNER = """
 import signal, sys
+from remedies.lab import registry
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.world import Options, World
 
+registry.FOLDER = sys.argv[1]
 with World("udp-reply-source", Options()) as world:
     udp_reply_source.build(world)
     print(world.id, flush=True)
     signal.pause()
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep markers where no other run of the lab sweeps, and sweep nobody else's."""
+    monkeypatch.setattr(registry, "FOLDER", str(tmp_path / "lab"))
 
 
 def traces(world: str) -> list[str]:
@@ -50,7 +59,10 @@ def ended(pid: int) -> bool:
 def owner() -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     """Give a process that holds a world, the world's id, and the id of a process inside it."""
     child = subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER, registry.FOLDER],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert child.stdout is not None
     try:

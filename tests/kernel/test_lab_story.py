@@ -59,7 +59,7 @@ def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str)
     if (name, nat) == ("tcp-invalid-reset", "nft"):
         output = "\n".join(step["output"] for step in told["steps"])
         assert [line for line in story_of_the_readme() if line not in output] == []
-    assert not [name for name in os.listdir("/run/netns") if told["world"] in name]
+    assert not [name for name in os.listdir("/run/netns") if f"rl-{told['world']}-" in name]
 
 
 @pytest.mark.parametrize("name", scenarios.names())

@@ -114,6 +114,24 @@ def test_one_whose_pid_means_another_process_by_now_is_removed() -> None:
             stranger.kill()
 
 
+def test_it_is_held_from_the_first_moment_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run in another process namespace takes this one's maker for dead, and its instance."""
+    write = tracefs.Instance.write
+
+    def swept(self: tracefs.Instance, path: str, text: str) -> None:
+        assert self._root is not None
+        tracefs._remove(self._root, self.name)
+        write(self, path, text)
+
+    monkeypatch.setattr(tracefs.Instance, "write", swept)
+    reasons = Reasons()
+    try:
+        reasons.begin()
+        assert reasons.source.startswith("tracefs: ")
+    finally:
+        reasons.close()
+
+
 def test_a_kernel_without_reasons_for_resets_counts_the_machines_drops(
     netns: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
