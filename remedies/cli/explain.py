@@ -11,17 +11,20 @@ from remedies.cli.terminal import Style
 from remedies.cli.topics import TOPICS
 from remedies.errors import UsageError
 from remedies.model import FORMAT_VERSION
+from remedies.trace.drop_reasons import REASONS
 
 EXAMPLES = (
     ("explain tcp-invalid-reset", "a condition: symptom, cause, evidence, fixes"),
     ("explain invalid-drop", "a fix: what it changes, its safety, its rollback"),
     ("explain verdicts", "a topic: what 'exposed', 'active' and 'proven' say"),
+    ("explain IP_RPFILTER", "why the kernel drops a packet, and where to look"),
 )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
-    parser.add_argument("id", metavar="ID", help=f"of 'remedy list', or {', '.join(TOPICS)}")
+    words = ", ".join((*TOPICS, "a reason of the kernel's"))
+    parser.add_argument("id", metavar="ID", help=f"of 'remedy list', or {words}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,14 +34,18 @@ def run(args: argparse.Namespace) -> int:
 
     known = {**dict.fromkeys(catalogue.condition_ids(), "condition"),
              **dict.fromkeys(catalogue.fix_ids(), "fix"),
+             **dict.fromkeys(REASONS, "topic"),
              **dict.fromkeys(TOPICS, "topic")}  # fmt: skip
+    args.id = args.id.removeprefix("SKB_DROP_REASON_")
     if args.id not in known:
         near = difflib.get_close_matches(args.id, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "see 'remedy list'"
-        raise UsageError(f"no condition, fix or topic is called {args.id!r}", hint)
+        raise UsageError(f"no condition, fix, topic or reason is called {args.id!r}", hint)
     kind = known[args.id]
-    if kind == "topic":
+    if args.id in TOPICS:
         title, text = TOPICS[args.id]
+    elif args.id in REASONS:
+        title, text = f"{args.id}: why the kernel dropped a packet", _reason(args.id)
     else:
         module = catalogue.condition(args.id) if kind == "condition" else catalogue.fix(args.id)
         title, text = module.TITLE, inspect.cleandoc(module.__doc__ or "")
@@ -66,6 +73,17 @@ def run(args: argparse.Namespace) -> int:
         verb = "scan' looks for it" if kind == "condition" else "plan' shows what would change"
         print(f"\nNext: 'remedy {verb} here.")
     return 0
+
+
+def _reason(name: str) -> str:
+    """Return what a reason of the kernel's means and where to look."""
+    reason = REASONS[name]
+    lines = [f"{reason.means[0].upper()}{reason.means[1:]}."]
+    if reason.look:
+        lines.append(f"Where to look: {reason.look}")
+    if reason.ordinary:
+        lines.append("It is part of traffic that works; 'remedy trace' only counts it.")
+    return "\n\n".join(lines) + "\n"
 
 
 def _paragraphs(text: str) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ VERBS = {
     "init": "set this host's policy in /etc/remedy/remedy.conf, for all later commands",
     "status": "show what is in force, its counters, drift and unfinished transactions",
     "verify": "check that the fixes in force are unchanged and that the faults are gone",
-    "trace": "watch resets and refusals as they happen; exit 2 if one proves a fault",
+    "trace": "watch resets, refusals and dropped packets; exit 2 if one proves a fault",
     "history": "list the transactions of this host and namespace",
     "show": "show one transaction: its changes, and how it ended",
     "report": "write an audit report in several formats; changes nothing, exit 0 whatever it finds",

@@ -1,4 +1,4 @@
-"""``remedy trace``: resets and refusals of this host as they happen, and what they prove."""
+"""``remedy trace``: resets, refusals and dropped packets as they happen; what they prove."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
 from remedies.facts.daemon_lines import option_of, sentence
-from remedies.trace.event import Event, Interval, Summary
+from remedies.printable import at
+from remedies.trace.event import DropEvent, Event, Interval, Summary
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
 
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
             for told in session.events(args.seconds, ending):
                 if isinstance(told, Event):
                     _event(args, style, told)
+                elif isinstance(told, DropEvent):
+                    _drop(args, told)
                 else:
                     _more(args, told)
             summary = session.summary()
@@ -66,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _begin(args: argparse.Namespace) -> None:
     if not args.quiet:
-        what = "resets, port unreachables" + (" and repeated SYNs" if args.syn else "")
+        syns = ", repeated SYNs" if args.syn else ""
+        what = f"resets, port unreachables{syns} and dropped packets"
         print(f"listening for {what} for {args.seconds:g} s", file=sys.stderr, flush=True)
 
 
@@ -103,13 +107,72 @@ def _event(args: argparse.Namespace, style: Style, event: Event) -> None:
         _line("trace-event", **_fields(event))
         return
 
-    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
-    text = f"{clock}.{int(event.time % 1 * 1000):03}  {clean(event.meaning.text)}"
+    text = f"{_clock(event.time)}  {clean(event.meaning.text)}"
     if event.meaning.condition:
         text += ": " + style("red", f"proven {event.meaning.condition}")
     if event.reason:
         text += f" (the kernel: {clean(event.reason)})"
     print(text, flush=True)
+
+
+def _drop_fields(drop: DropEvent) -> dict[str, Any]:
+    """Return the keys that a drop has in JSON."""
+    way = drop.way
+    return {
+        "time": _utc(drop.time),
+        "reason": drop.reason,
+        "message": drop.means,
+        "look": drop.look,
+        "ordinary": drop.ordinary,
+        "protocol": drop.protocol,
+        "source": way.source if way else None,
+        "source_port": way.source_port if way else None,
+        "destination": way.destination if way else None,
+        "destination_port": way.destination_port if way else None,
+        "flags": drop.flags,
+        "namespace": drop.namespace,
+        "container": drop.container,
+        "link": drop.link,
+        "conntrack": drop.conntrack,
+        "place": drop.place,
+        "count": drop.count,
+    }
+
+
+def _drop(args: argparse.Namespace, drop: DropEvent) -> None:
+    if args.json:
+        _line("trace-drop", **_drop_fields(drop))
+        return
+    times = f"{drop.count:,} times " if drop.count > 1 else ""
+    print(f"{_clock(drop.time)}  dropped {times}{clean(_dropped(drop))}", flush=True)
+
+
+def _dropped(drop: DropEvent) -> str:
+    """Return one line about a kind of drop: which packet, where, why."""
+    way = drop.way
+    ends = ""
+    if way is not None:
+        ends = f" {_end(way.source, way.source_port)} -> "
+        ends += _end(way.destination, way.destination_port)
+    where = f" on {drop.link}" if drop.link else ""
+    if drop.container:
+        where += f" in container {drop.container}"
+    elif drop.namespace == "?":
+        where += " in a namespace that has gone"
+    elif drop.namespace:
+        where += f" in namespace {drop.namespace}"
+    flags = f" {drop.flags}" if drop.flags else ""
+    place = f" in {drop.place}" if drop.place else ""
+    flow = f"; conntrack: {drop.conntrack}" if drop.conntrack else ""
+    return f"{drop.protocol}{flags}{ends}{where}: {drop.means} ({drop.reason}{place}{flow})"
+
+
+def _end(address: str, port: int) -> str:
+    return at(address, port) if port else address
+
+
+def _clock(seconds: float) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds % 1 * 1000):03}"
 
 
 def _more(args: argparse.Namespace, more: Interval) -> None:
@@ -145,6 +208,10 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
             reasons=summary.reasons,
             reasons_lost=summary.reasons_lost,
             machine_drops=summary.machine_drops,
+            drops=[_drop_fields(drop) for drop in summary.drops],
+            dropped=summary.dropped,
+            drops_lost=summary.drops_lost,
+            drops_source=summary.drops_source,
             unread=summary.unread,
         )
         return
@@ -164,6 +231,7 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
             print(f"  {event.count:,} times: {clean(event.meaning.text)}")
     for told in dict.fromkeys(filter(None, map(_to_write, summary.top))):
         print(clean(told))
+    _drops(summary)
     if summary.unexamined:
         print(f"not examined: {summary.unexamined:,} packets (too many new flows at once)")
     print(
@@ -179,6 +247,22 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
         verb = "plan" if summary.proven else "scan"
         why = "shows what would be changed" if summary.proven else "finds what could happen"
         print(f"\nNext: '{again(args, verb)}' {why}.")
+
+
+def _drops(summary: Summary) -> None:
+    """Print what was dropped, most first, and where to look for each reason."""
+    if summary.dropped:
+        print(f"dropped by the kernel: {summary.dropped:,} packets")
+    told = [drop for drop in summary.drops if not drop.ordinary]
+    for drop in told:
+        print(f"  {drop.count:,} times: {clean(_dropped(drop))}")
+    looks = {drop.reason: drop.look for drop in told if drop.look}
+    for reason, look in looks.items():
+        print(f"where to look for {reason}: {look}")
+    if summary.drops_lost:
+        print(f"not told apart: {summary.drops_lost:,} dropped packets (too many kinds at once)")
+    if summary.drops_source.startswith("none"):
+        print(f"drops are not heard: {clean(summary.drops_source[len('none: ') :])}")
 
 
 def _to_write(event: Event) -> str:

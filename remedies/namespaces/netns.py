@@ -79,9 +79,11 @@ def inside(spec: str) -> Iterator[None]:
     home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(spec)
-        yield
+        try:
+            yield
+        finally:
+            _libc_call("setns", home, CLONE_NEWNET)
     finally:
-        _libc_call("setns", home, CLONE_NEWNET)
         os.close(home)
 
 
@@ -118,9 +120,17 @@ def key(boot_id: str) -> str:
     """
     if is_host():
         return "host"
+    try:
+        return f"{boot_id[:8]}-{cookie()}"
+    except OSError:
+        return f"{boot_id[:8]}-i{os.stat(_SELF).st_ino}"
+
+
+def cookie() -> int:
+    """Return the number of this thread's namespace that is never used again.
+
+    Raises OSError before Linux 5.14 (net/core/sock.c, SO_NETNS_COOKIE).
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            (cookie,) = struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))
-            return f"{boot_id[:8]}-{cookie}"
-        except OSError:
-            return f"{boot_id[:8]}-i{os.stat(_SELF).st_ino}"
+        (number,) = struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8))
+        return int(number)

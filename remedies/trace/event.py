@@ -41,6 +41,39 @@ class Event:
 
 
 @dataclass(frozen=True)
+class DropEvent:
+    """Packets of one conversation that the kernel dropped in one place, for one reason."""
+
+    time: float
+    """Seconds since 1970: when they were first seen in the kernel's count."""
+    reason: str
+    """The kernel's own, without its prefix: ``NETFILTER_DROP``."""
+    means: str
+    """The reason in words; see :mod:`remedies.trace.drop_reasons`."""
+    look: str
+    """Where to look; may be empty."""
+    ordinary: bool
+    """Part of a working protocol."""
+    protocol: str
+    way: Optional[Tuple]
+    """None where it is no IP packet. A port is 0 where the protocol has none; in a summary also
+    where clients' ports differ."""
+    flags: str
+    """TCP's, as ``SYN ACK``."""
+    namespace: str
+    """What ``--netns`` takes; empty: the one that is traced. ``?``: one that has gone."""
+    container: str
+    """Id (12 digits) of the container in that namespace, or empty."""
+    link: str
+    """The interface, or empty."""
+    conntrack: str
+    """Its state there, ``established, reply``; empty: none, or INVALID."""
+    place: str
+    """The kernel's function that dropped it, or empty."""
+    count: int = 1
+
+
+@dataclass(frozen=True)
 class Interval:
     """What happened in the last second beside the events told one by one."""
 
@@ -73,4 +106,12 @@ class Summary:
     reasons_lost: int
     machine_drops: Optional[int]
     """NO_SOCKET drops of the whole machine, where the kernel names no tuple."""
+    drops: tuple[DropEvent, ...]
+    """The kinds of drops with most packets; ``count`` is final."""
+    dropped: int
+    """Packets that the kernel dropped, those that found no room to be told apart included."""
+    drops_lost: int
+    """Of these, those that are counted and not told apart."""
+    drops_source: str
+    """Where drops came from, or why there are none."""
     unread: tuple[str, ...]

@@ -24,7 +24,8 @@ from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
 from remedies.trace.answers import RefusedAnswers
-from remedies.trace.event import Event, Interval, Meaning, Summary
+from remedies.trace.drops import DropWatch
+from remedies.trace.event import DropEvent, Event, Interval, Meaning, Summary
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
@@ -48,6 +49,7 @@ class TraceSession:
         self._begin = 0.0
         self._tap: Optional[Listener] = None
         self._reasons = Reasons()
+        self._drops = DropWatch()
         self._questions = Questions()
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
@@ -64,6 +66,7 @@ class TraceSession:
             )
             self._begin = time.monotonic()
             self._reasons.begin()
+            self._drops.begin()
         except BaseException:
             self.__exit__()
             raise
@@ -74,13 +77,14 @@ class TraceSession:
         try:
             self._reasons.close()
         finally:
+            self._drops.close()
             if self._tap is not None:
                 self._tap.close()
             self._questions.close()
             self._holders.close()
             self._answers.close()
 
-    def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, Interval]]:
+    def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, DropEvent, Interval]]:
         """Yield what happens, as it happens; once a second what was not told one by one.
 
         Ends after ``seconds`` or when ``ending`` says so; what was heard by then is yielded first.
@@ -98,9 +102,17 @@ class TraceSession:
             yield from self._judged(tap.hear())
             if time.monotonic() >= tick:
                 tick += 1.0
+                yield from self._dropped()
                 yield from self._interval()
         yield from self._judged(tap.drain())
+        yield from self._dropped()
         yield from self._interval()
+
+    def _dropped(self) -> Iterator[DropEvent]:
+        """Yield the new kinds of drops; what belongs to a working protocol is only counted."""
+        for drop in self._drops.read():
+            if not drop.ordinary and self._pace.allows(proof=False):
+                yield drop
 
     def _hearing(self) -> Listener:
         assert self._tap is not None  # noqa: S101  # inside the ``with`` block
@@ -239,6 +251,10 @@ class TraceSession:
             reasons=self._reasons.source,
             reasons_lost=self._reasons.lost(),
             machine_drops=self._reasons.drops,
+            drops=self._drops.top(_TOP),
+            dropped=self._drops.packets + self._drops.lost,
+            drops_lost=self._drops.lost,
+            drops_source=self._drops.source,
             unread=tuple(
                 dict.fromkeys(
                     (

@@ -123,12 +123,15 @@ def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
         seconds=took,
         summary={
             "heard": counted,
-            **{name: last[name] for name in ("unexamined", "lost", "reasons_lost")},
+            **{
+                name: last[name]
+                for name in ("unexamined", "lost", "reasons_lost", "dropped", "drops_lost")
+            },
         },
         accounted=counted + last["unexamined"] + last["lost"],
         peak=peak,
         processor=(usage.ru_utime + usage.ru_stime) / last["seconds"],
-        lines=sum(1 for event in events if event["kind"] == "trace-event"),
+        lines=sum(1 for event in events if event["kind"] != "trace-more"),
     )
 
 

@@ -25,6 +25,8 @@ def test_every_reset_of_a_flood_is_accounted_for(tuples: int) -> None:
         figures = measure(world, rate=20_000, seconds=1.0, tuples=tuples)
     assert figures.sent >= 19_000
     assert figures.accounted == figures.sent
+    # Each SYN met no socket; a new link drops some multicast beside.
+    assert figures.sent <= figures.summary["dropped"] <= figures.sent + 100
     assert figures.peak < 60
     assert figures.lines <= 100
 

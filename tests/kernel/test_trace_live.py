@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import select
-import signal
 import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
-from cli_shapes import departures
+from tracing import families, rule, trace
 
 from remedies import codec
 from remedies.facts import Asking, tap
@@ -23,69 +19,8 @@ from remedies.facts.host import read_host
 from remedies.lab import scenarios
 from remedies.lab.segment import Ear, forge
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 from remedies.namespaces.netns import inside
-
-families = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
-Line = dict[str, Any]
-
-
-class Trace:
-    """A trace of a world's host that is under way."""
-
-    def __init__(self, child: subprocess.Popen[str]) -> None:
-        self._child = child
-        self.lines: list[Line] = []
-        self.code = 0
-
-    def await_event(self, **wanted: object) -> Line:
-        """Return the next line with these values, as soon as it is there."""
-        assert self._child.stdout is not None
-        while select.select([self._child.stdout], [], [], 5.0)[0]:
-            line: Line = json.loads(self._child.stdout.readline())
-            self.lines.append(line)
-            if all(line.get(name) == value for name, value in wanted.items()):
-                return line
-        raise AssertionError(f"no {wanted}; heard {self.lines}")
-
-    def end(self) -> Line:
-        """End the trace as Ctrl-C does; return its summary."""
-        self._child.send_signal(signal.SIGINT)
-        out, errors = self._child.communicate(timeout=10)
-        self.code = self._child.returncode
-        assert self.code == 130, errors
-        self.lines += map(json.loads, out.splitlines())
-        assert [one for line in self.lines for one in departures(line)] == []
-        assert self.lines[-1]["kind"] == "trace"
-        return self.lines[-1]
-
-    @property
-    def proofs(self) -> list[str]:
-        """Return the conditions that were proven."""
-        return [line["condition"] for line in self.lines if line.get("verdict") == "proven"]
-
-
-@contextlib.contextmanager
-def trace(world: World, *arguments: str, drop: str = "") -> Iterator[Trace]:
-    """Trace a world's host; ``drop``: without a capability."""
-    prefix = [*world.entering("host"), "setpriv", f"--bounding-set=-{drop}"] if drop else []
-    where = [] if drop else ["--netns", world.namespace("host")]
-    child = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "remedies", *where, "trace", "--json", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-        env=child_environment(),
-    )
-    with child:
-        try:
-            assert child.stderr is not None
-            assert "listening" in child.stderr.readline()
-            yield Trace(child)
-        finally:
-            if child.poll() is None:
-                child.terminate()
 
 
 @families
@@ -174,18 +109,6 @@ def connected(
         with server:
             server.settimeout(3.0)
             yield client, server
-
-
-def rule(world: World, role: str, rule: str, hook: str) -> None:
-    """Add a rule in a table of its own."""
-    family = "ip" if world.options.family == 4 else "ip6"
-    world.run(
-        role,
-        ["nft", "-f", "-"],
-        f"add table {family} lab_trace\n"
-        f"add chain {family} lab_trace c {{ {hook}; }}\n"
-        f"add rule {family} lab_trace c {rule}\n",
-    )
 
 
 DNAT = "type nat hook prerouting priority -100"

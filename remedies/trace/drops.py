@@ -1,0 +1,138 @@
+"""The drops of a trace: counted in the kernel, named by namespace, container, link and reason.
+
+A trace of the machine's own namespace hears the drops of every namespace, because the packet that
+a person misses may have been dropped in a container; a trace of another one hears those of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Optional
+
+from remedies.bpf.symbols import functions
+from remedies.errors import Unreadable
+from remedies.namespaces.cookies import CookieNamespace, by_cookie, own
+from remedies.namespaces.netns import cookie, is_host
+from remedies.netlink.flow import Tuple
+from remedies.tap.drops import Drop, DropCounter
+from remedies.trace.drop_reasons import words
+from remedies.trace.event import DropEvent
+from remedies.values import replace
+
+_MOST = 4096
+"""Kinds that are remembered."""
+_PICKED = 32768  # net.ipv4.ip_local_port_range begins here
+_GONE = CookieNamespace("?", (), {})
+_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
+
+
+def _without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
+    """Return a way with 0 for the port that a client picked, where the other one is a service's."""
+    if way is None:
+        return None
+    picked = way.source_port >= _PICKED, way.destination_port >= _PICKED
+    if picked == (True, False):
+        return replace(way, source_port=0)
+    if picked == (False, True):
+        return replace(way, destination_port=0)
+    return way
+
+
+class DropWatch:
+    """What is dropped while a trace lasts. Where that cannot be heard, ``source`` says why."""
+
+    def __init__(self) -> None:
+        """Begin with nothing; :meth:`begin` loads the program."""
+        self.source = "not asked for"
+        self.packets = 0
+        """Drops that were told apart."""
+        self.lost = 0
+        """Drops that the kernel counted and that found no room."""
+        self._counter: Optional[DropCounter] = None
+        self._own = 0
+        self._names: dict[int, CookieNamespace] = {}
+        self._asked: set[tuple[int, int]] = set()
+        """Namespaces and interfaces that were looked up, those that had gone by then included."""
+        self._places: dict[int, str] = {}
+        self._kinds: dict[DropEvent, DropEvent] = {}
+
+    def begin(self) -> None:
+        """Begin to count; where the kernel does not let us, ``source`` says why."""
+        try:
+            self._own = cookie()
+            self._counter = DropCounter(0 if is_host() else self._own)
+            self.source = "bpf: kfree_skb"
+        except (OSError, Unreadable) as error:
+            self.source = f"none: {error}"
+
+    def read(self) -> Iterator[DropEvent]:
+        """Yield the kinds of drops that are new since the last look."""
+        if self._counter is None:
+            return
+        now = time.time()
+        try:
+            drops = list(self._counter.read())
+            self.lost = self._counter.lost()
+        except Unreadable as error:
+            self.source = f"none: {error}"
+            return
+        self._name(drops)
+        for drop in drops:
+            self.packets += drop.count
+            event = self._event(drop, now)
+            kind = replace(event, time=0.0, way=_without_port_of_client(event.way), count=0)
+            known = self._kinds.get(kind)
+            if known is not None:
+                way = event.way if event.way == known.way else kind.way
+                self._kinds[kind] = replace(known, way=way, count=known.count + drop.count)
+                continue
+            if len(self._kinds) < _MOST:
+                self._kinds[kind] = event
+            yield event
+
+    def top(self, most: int) -> tuple[DropEvent, ...]:
+        """Return the kinds with most packets, ordinary ones last."""
+        return tuple(sorted(self._kinds.values(), key=lambda e: (e.ordinary, -e.count))[:most])
+
+    def close(self) -> None:
+        """Stop counting; safe to repeat."""
+        if self._counter is not None:
+            self._counter.close()
+
+    def _name(self, drops: list[Drop]) -> None:
+        """Look up namespaces and functions that are new, once for all of them."""
+        ends = {(drop.cookie, drop.link) for drop in drops} - self._asked
+        self._asked |= ends
+        if any(cookie != self._own for cookie, _ in ends):
+            self._names.update(by_cookie())
+        elif ends:
+            self._names[self._own] = own()
+        places = {drop.place for drop in drops} - self._places.keys()
+        if places:
+            self._places.update(dict.fromkeys(places, ""))
+            self._places.update(functions(places))
+
+    def _event(self, drop: Drop, now: float) -> DropEvent:
+        """Return a drop with everything named."""
+        where = self._names.get(drop.cookie, _GONE)
+        packet, place = drop.packet, self._places.get(drop.place, "")
+        told = words(drop.reason, place, packet.way.destination if packet.way else "")
+        flags = (name for bit, name in enumerate(_FLAGS) if packet.flags >> bit & 1)
+        icmp = f" type {packet.icmp[0]} code {packet.icmp[1]}" if packet.icmp else ""
+        return DropEvent(
+            time=now,
+            reason=drop.reason,
+            means=told.means,
+            look=told.look,
+            ordinary=told.ordinary,
+            protocol=packet.protocol + icmp,
+            way=packet.way,
+            flags=" ".join(flags),
+            namespace="" if drop.cookie == self._own else where.spec,
+            container=where.containers[0] if where.containers else "",
+            link=where.links.get(drop.link, ""),
+            conntrack=drop.state,
+            place=place,
+            count=drop.count,
+        )

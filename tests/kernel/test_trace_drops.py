@@ -1,0 +1,245 @@
+"""Dropped packets in ``remedy trace``: the kernel's reason, the packet, its flow and its place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+from tracing import Line, Trace, families, rule, trace
+
+from remedies.bpf import kernel
+from remedies.bpf.types import FILE, KernelTypes
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import Options, World
+from remedies.trace.drop_reasons import REASONS
+
+FORWARD = "type filter hook forward priority 0"
+IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
+IPV6_MTU_DISCOVER = 23
+
+
+@contextlib.contextmanager
+def host(family: int) -> Iterator[World]:
+    """Give a container host with NAT for its container."""
+    with World("drops", Options(family=family)) as world:
+        container_host(world)
+        yield world
+
+
+def dropped(seen: Trace, reason: str, port: int, **wanted: object) -> Line:
+    """Return the next line about a drop for this reason of a packet to this port."""
+    return seen.await_event(
+        kind="trace-drop", reason=reason, destination_port=port, protocol="udp", **wanted
+    )
+
+
+def sender(world: World, role: str) -> socket.socket:
+    """Return a datagram socket of a role."""
+    return world.socket(role, addresses(world).family, socket.SOCK_DGRAM)
+
+
+@families
+def test_a_rule_that_drops_is_told_with_the_flow_and_the_kernels_place(family: int) -> None:
+    with host(family) as world, trace(world) as seen, sender(world, "client") as client:
+        at = addresses(world)
+        rule(world, "host", "udp dport 4000 drop", FORWARD)
+        for _ in range(3):
+            client.sendto(b"ask", (at.server, 4000))
+        told = dropped(seen, "NETFILTER_DROP", 4000)
+        summary = seen.end()
+    assert (told["source"], told["destination"]) == (at.client, at.server)
+    assert told["source_port"] > 0
+    assert told["conntrack"] == "new"
+    assert told["namespace"] == ""
+    assert told["link"] in ("docker0", "eth0")
+    assert told["place"].startswith("nft_do_chain")
+    (kind,) = [drop for drop in summary["drops"] if drop["destination_port"] == 4000]
+    assert kind["count"] == 3
+    assert (summary["drops_lost"], summary["drops_source"]) == (0, "bpf: kfree_skb")
+
+
+@families
+def test_an_answer_that_is_dropped_is_told_from_its_request(family: int) -> None:
+    with (
+        host(family) as world,
+        trace(world) as seen,
+        sender(world, "client") as client,
+        sender(world, "server") as server,
+    ):
+        at = addresses(world)
+        rule(world, "host", "udp sport 4000 drop", FORWARD)
+        server.bind((at.server, 4000))
+        server.settimeout(3.0)
+        client.sendto(b"ask", (at.server, 4000))
+        _, asker = server.recvfrom(16)
+        server.sendto(b"answer", asker)
+        told = seen.await_event(kind="trace-drop", reason="NETFILTER_DROP", source_port=4000)
+    assert told["conntrack"] == "established, reply"
+    assert (told["source"], told["destination"]) == (at.server, at.client)
+
+
+def test_a_legacy_rule_that_drops_is_told_as_well() -> None:
+    with host(4) as world, trace(world) as seen, sender(world, "client") as client:
+        world.run(
+            "host",
+            ["iptables-legacy-restore", "--noflush"],
+            "*filter\n-A FORWARD -p udp --dport 4000 -j DROP\nCOMMIT\n",
+        )
+        client.sendto(b"ask", (addresses(world).server, 4000))
+        told = dropped(seen, "NETFILTER_DROP", 4000)
+    assert told["place"] == "nf_hook_slow"
+
+
+@families
+def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> None:
+    with host(family) as world, trace(world) as seen, sender(world, "client") as client:
+        at = addresses(world)
+        client.sendto(b"ask", (at.bridge, 4001))
+        dropped(seen, "NO_SOCKET", 4001, link="docker0")
+
+        with sender(world, "host") as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            slow.bind((at.bridge, 4002))
+            for _ in range(16):
+                client.sendto(b"x" * 900, (at.bridge, 4002))
+            dropped(seen, "SOCKET_RCVBUFF", 4002, namespace="")
+
+        world.ip("host", "link set eth0 mtu 1280")
+        level, option = (
+            (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+            if family == 4
+            else (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
+        )
+        client.setsockopt(level, option, IP_PMTUDISC_PROBE)
+        client.sendto(b"x" * 1400, (at.server, 4003))
+        dropped(seen, "PKT_TOO_BIG", 4003)
+
+        key = "net.ipv4.neigh" if family == 4 else "net.ipv6.neigh"
+        for name, value in (("mcast_solicit", "1"), ("retrans_time_ms", "50")):
+            world.sysctl("host", f"{key}.eth0.{name}", value)
+        nobody = at.server[:-1] + "77"
+        client.sendto(b"ask", (nobody, 4004))
+        told = seen.await_event(kind="trace-drop", destination_port=4004, destination=nobody)
+        assert "ip neigh" in told["look"]
+
+        world.ip("host", f"route del {_net(at.server, family)} dev eth0")
+        client.sendto(b"ask", (at.server, 4005))
+        told = seen.await_event(kind="trace-drop", destination_port=4005)
+        assert told["reason"] == "IP_INNOROUTES"
+
+
+def _net(address: str, family: int) -> str:
+    return "10.21.17.0/24" if family == 4 else "fd10:21:17::/64"
+
+
+def test_the_reverse_path_filter_is_told() -> None:
+    with host(4) as world, trace(world) as seen, sender(world, "client") as client:
+        at = addresses(world)
+        world.sysctl("host", "net.ipv4.conf.docker0.rp_filter", "1")
+        world.ip("client", "addr add 10.9.9.9/32 dev lo")
+        with sender(world, "client") as first:  # a question of ARP has the packet's source
+            first.sendto(b"ask", (at.bridge, 4000))
+            dropped(seen, "NO_SOCKET", 4000)
+        client.bind(("10.9.9.9", 0))
+        client.sendto(b"ask", (at.server, 4000))
+        told = dropped(seen, "IP_RPFILTER", 4000)
+    assert told["source"] == "10.9.9.9"
+    assert "rp_filter" in told["look"]
+
+
+@families
+def test_traffic_that_arrives_drops_nothing(family: int) -> None:
+    with (
+        host(family) as world,
+        sender(world, "client") as client,
+        sender(world, "server") as server,
+        world.socket("server", addresses(world).family, socket.SOCK_STREAM) as listener,
+        world.socket("client", addresses(world).family, socket.SOCK_STREAM) as stream,
+        trace(world) as seen,
+    ):
+        at = addresses(world)
+        server.bind((at.server, 4000))
+        listener.bind((at.server, 4000))
+        listener.listen(1)
+        for each in (client, server, stream, listener):
+            each.settimeout(3.0)
+        client.sendto(b"ask", (at.server, 4000))
+        _, asker = server.recvfrom(16)
+        server.sendto(b"answer", asker)
+        assert client.recv(16) == b"answer"
+        stream.connect((at.server, 4000))
+        peer, _ = listener.accept()
+        with peer:
+            stream.sendall(b"x" * 100_000)
+            left = 100_000
+            while left:
+                left -= len(peer.recv(left))
+        summary = seen.end()
+    assert seen.lines == [summary]
+
+
+def test_a_trace_of_the_machine_names_the_namespace_of_a_drop() -> None:
+    with host(4) as world, sender(world, "host") as asking:
+        where = world.namespace("client")
+        with trace(None) as seen:
+            asking.sendto(b"ask", (addresses(world).client, 4000))
+            told = dropped(seen, "NO_SOCKET", 4000, namespace=where)
+    assert told["link"] == "eth0"
+
+
+def test_the_program_is_gone_after_sigkill() -> None:
+    with World("drops", Options()) as world, trace(world) as seen:
+        (program,) = programs(seen.pid)
+        os.close(descriptor_of(program))
+        os.kill(seen.pid, signal.SIGKILL)
+        seen.await_end()
+        with pytest.raises(OSError, match=os.strerror(errno.ENOENT)):
+            descriptor_of(program)
+
+
+def descriptor_of(program: int) -> int:
+    """Return a descriptor of a loaded program: BPF_PROG_GET_FD_BY_ID."""
+    return kernel._call(13, kernel._buffer(struct.pack("=III", program, 0, 0)))
+
+
+def programs(pid: int) -> list[int]:
+    """Return the numbers of the programs that a process has attached."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
+            told = dict(line.split(":", 1) for line in file if ":" in line)
+        if told.get("link_type", "").strip() == "raw_tracepoint":
+            found.append(int(told["prog_id"]))
+    return found
+
+
+def test_without_permission_the_trace_goes_on_and_says_what_it_lacks() -> None:
+    with (
+        host(4) as world,
+        sender(world, "client") as client,
+        trace(world, drop="sys_admin,-bpf,-perfmon") as seen,
+    ):
+        client.sendto(b"ask", (addresses(world).bridge, 9))
+        seen.await_event(event="refusal")
+        summary = seen.end()
+    assert summary["drops_source"].startswith("none: bpf map: not permitted")
+    assert summary["drops"] == []
+
+
+def test_a_program_that_the_kernel_refuses_is_shown_with_the_verifiers_words() -> None:
+    code = struct.pack("=BBhi", 0x95, 0, 0, 0)  # an exit without a result
+    with pytest.raises(Exception, match="R0 !read_ok"):
+        kernel.attach("kfree_skb", code)
+
+
+def test_every_reason_of_the_table_is_one_of_this_kernels() -> None:
+    with open(FILE, "rb") as file:
+        numbers = KernelTypes(file.read()).numbers("skb_drop_reason")
+    known = {name.removeprefix("SKB_DROP_REASON_") for name in numbers}
+    assert sorted(REASONS.keys() - known) == []

@@ -1,0 +1,125 @@
+"""A trace of a world's host under way: read line by line, ended as Ctrl-C does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import pytest
+from cli_shapes import departures
+
+from remedies.lab.world import World, child_environment
+
+families = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
+Line = dict[str, Any]
+
+
+class Trace:
+    """A trace that is under way."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._rest = b""
+        self._waiting: list[Line] = []
+        self.lines: list[Line] = []
+        self.code = 0
+
+    @property
+    def pid(self) -> int:
+        """The process that traces."""
+        return self._child.pid
+
+    def await_event(self, **wanted: object) -> Line:
+        """Return the next line with these values, as soon as it is there."""
+        for line in self._told():
+            if all(line.get(name) == value for name, value in wanted.items()):
+                return line
+        raise AssertionError(f"no {wanted}; heard {self.lines}")
+
+    def _told(self) -> Iterator[Line]:
+        """Yield lines as they come, until nothing has come for five seconds."""
+        assert self._child.stdout is not None
+        pipe = self._child.stdout.fileno()
+        while self._waiting or select.select([pipe], [], [], 5.0)[0]:
+            if not self._waiting:
+                content = os.read(pipe, 1 << 16)
+                assert content, "the trace has ended"
+                *whole, self._rest = (self._rest + content).split(b"\n")
+                self._waiting = [json.loads(line) for line in whole]
+                continue
+            self.lines.append(self._waiting.pop(0))
+            yield self.lines[-1]
+
+    def end(self) -> Line:
+        """End the trace as Ctrl-C does; return its summary."""
+        self._child.send_signal(signal.SIGINT)
+        out, errors = self._child.communicate(timeout=10)
+        self.code = self._child.returncode
+        assert self.code == 130, errors
+        self.lines += [*self._waiting, *map(json.loads, (self._rest + out).splitlines())]
+        assert [one for line in self.lines for one in departures(line)] == []
+        assert self.lines[-1]["kind"] == "trace"
+        return self.lines[-1]
+
+    def await_end(self) -> None:
+        """Wait until the process is gone."""
+        self._child.wait(10)
+
+    @property
+    def proofs(self) -> list[str]:
+        """Return the conditions that were proven."""
+        return [line["condition"] for line in self.lines if line.get("verdict") == "proven"]
+
+
+@contextlib.contextmanager
+def trace(world: Optional[World], *arguments: str, drop: str = "") -> Iterator[Trace]:
+    """Trace a world's host, or the machine; ``drop``: without capabilities."""
+    prefix, where = [], []
+    if world is not None and drop:
+        prefix = [*world.entering("host"), "setpriv", f"--bounding-set=-{drop}"]
+    elif world is not None:
+        where = ["--netns", world.namespace("host")]
+    child = subprocess.Popen(
+        [
+            *prefix,
+            sys.executable,
+            "-m",
+            "remedies",
+            *where,
+            "trace",
+            "--json",
+            "--for",
+            "60s",
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )
+    with child:
+        try:
+            assert child.stderr is not None
+            assert b"listening" in child.stderr.readline()
+            yield Trace(child)
+        finally:
+            if child.poll() is None:
+                child.terminate()
+
+
+def rule(world: World, role: str, rule: str, hook: str) -> None:
+    """Add a rule in a table of its own."""
+    family = "ip" if world.options.family == 4 else "ip6"
+    world.run(
+        role,
+        ["nft", "-f", "-"],
+        f"add table {family} lab_trace\n"
+        f"add chain {family} lab_trace c {{ {hook}; }}\n"
+        f"add rule {family} lab_trace c {rule}\n",
+    )
