@@ -11,7 +11,7 @@ from remedies.netfilter import walk
 from remedies.netfilter.invalid import effective, resets_dropped
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
-from remedies.rules.invalid_packet import resets_of, strays
+from remedies.rules.invalid_packet import resets_of, stays_here, strays
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
@@ -50,8 +50,8 @@ class Netfilter:
     nat: tuple[str, ...] = ()
     """Where addresses are rewritten, one line per base chain that holds or reaches a NAT rule."""
     nat_uses: tuple[NatUse, ...] = ()
-    """What foreign rules that can see TCP do. Reading a large base chain ends once ``dnat`` and one
-    of the others have been seen for its family."""
+    """What foreign rules that can see TCP do, but for what runs over the loopback alone. Reading a
+    large base chain ends once ``dnat`` and one of the others have been seen for its family."""
     conntrack_used: bool = False
     """Something other than us makes this namespace track connections."""
     drops: tuple[PacketRule, ...] = ()
@@ -218,7 +218,7 @@ class _HookAnswers:
                 if decoded > _DECODED:
                     raise Unreadable(f"more than {_DECODED} NAT rules")
                 for step in store.decode(base.family, base.table, raw):
-                    self._use(base, place, step.action, step.match)
+                    self._use(base, place, step.action, step.match, step.to)
                 if self.nat and self.nat[-1] == place and self._answered(base.family):
                     return
         except Unreadable as error:
@@ -236,17 +236,19 @@ class _HookAnswers:
             return False
         for rule in rules:
             if not walk.ours(base.table, rule.chain):
-                self.rewrites.append(rule)
-                self._use(base, place, rule.action, rule.match)
+                if not stays_here(base.hook, rule.action, rule.match, rule.to):
+                    self.rewrites.append(rule)
+                self._use(base, place, rule.action, rule.match, rule.to)
         return True
 
-    def _use(self, base: Base, place: str, word: str, match: Match) -> None:
+    def _use(self, base: Base, place: str, word: str, match: Match, to: str) -> None:
         action = next((nat for nat in NAT_ACTIONS if nat == word), None)
         if action is None:
             return
         if not self.nat or self.nat[-1] != place:
             self.nat.append(place)
-        if not match.protocols or "tcp" in match.protocols:
+        sees_tcp = not match.protocols or "tcp" in match.protocols
+        if sees_tcp and not stays_here(base.hook, action, match, to):
             self.uses[NatUse(base.family, action, base.hook)] = None
 
     def _answered(self, family: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Optional, TypeVar
 
 from remedies.rules.matching import conjoin, ports_meet
+from remedies.rules.prefixes import contains
 from remedies.rules.rule import Match, PacketRule, PortRange
 from remedies.values import replace
 
@@ -169,6 +170,28 @@ def _every(lists: list[tuple[T, ...]]) -> tuple[T, ...]:
 def _shared(lists: list[tuple[T, ...]]) -> tuple[T, ...]:
     """Return what is in every list."""
     return tuple(n for n in lists[0] if all(n in each for each in lists))
+
+
+def stays_here(hook: str, action: str, match: Match, to: str) -> bool:
+    """Tell whether the flows of a NAT rule run over the loopback alone, both ways.
+
+    What this host sends and REDIRECT turns to it does: there that means a loopback address
+    (nf_nat_redirect_ipv4() and _ipv6(), net/netfilter/nf_nat_redirect.c). A segment that somebody
+    sends from outside is of no such flow: a socket, or nobody, takes it for what it says.
+    """
+    target_stays = _loopback(target(to)[0])
+    if hook == "output":
+        return action == "redirect" or target_stays
+    if hook == "postrouting" and _loopback(match.sources):  # Docker's resolver: a port alone
+        return target_stays or to.startswith(":")
+    return hook == "postrouting" and match.out_interfaces == ("lo",)
+
+
+def _loopback(prefixes: tuple[str, ...]) -> bool:
+    """Tell whether all prefixes are of the loopback; none is any."""
+    return bool(prefixes) and all(
+        contains("::1/128" if ":" in each else "127.0.0.0/8", each) for each in prefixes
+    )
 
 
 def one_service(met: Match) -> bool:

@@ -180,7 +180,12 @@ def load(site: Site, tool: str, text: str) -> None:
 
 def judged(site: Site) -> Finding | None:
     """Return what is found of the rules that are there."""
-    fact, _ = facts_of(site.host)
+    return judged_in(site.host)
+
+
+def judged_in(ns: str) -> Finding | None:
+    """Return what is found of the rules of a namespace."""
+    fact, _ = facts_of(ns)
     assert fact.unread == ()
     moved = {"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}
     probes = (fact, Sysctl(), Counters(first=moved, last=moved), Tap())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from judged_site import CONTAINER, HOST, SERVER, Site, Stray, built, judged, load
+from judged_site import CONTAINER, FAR, HOST, SERVER, Site, Stray, built, judged, judged_in, load
 from rules_of_others import table
+from run_in import run_command
+
+from remedies.namespaces import netns as namespaces
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +207,74 @@ def test_nat_of_udp_behind_a_jump_rewrites_no_tcp(site: Site) -> None:
         "-A HIJACK -j DNAT --to-destination 172.17.0.1",
     )
     assert judge(site, "iptables-nft-restore", table("nat", *lines)) == ("-", "")
+
+
+OUTPUT = "-A OUTPUT -p tcp -m tcp --dport 80 -j"
+HERE = {
+    "redirect": table("nat", f"{OUTPUT} REDIRECT --to-ports 15001"),
+    "to the loopback address": table("nat", f"{OUTPUT} DNAT --to-destination 127.0.0.1:15001"),
+    "docker's own resolver": table(
+        "nat",
+        "-A OUTPUT -d 127.0.0.11/32 -p tcp -m tcp --dport 53 -j DNAT --to-destination "
+        "127.0.0.11:34000",
+        "-A POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport 34000 -j SNAT --to-source :53",
+    ),
+}
+ELSEWHERE = {
+    "to another machine": table("nat", f"{OUTPUT} DNAT --to-destination 192.0.2.77:80"),
+    "redirect of what comes in": table(
+        "nat", f"{OUTPUT} REDIRECT --to-ports 15001",
+        "-A PREROUTING -p tcp -m tcp --dport 8080 -j REDIRECT --to-ports 15006",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", ["iptables-nft-restore", "iptables-legacy-restore"])
+def test_nat_of_what_never_leaves_this_host_is_no_exposure(
+    netns: Callable[..., str], tool: str
+) -> None:
+    ns = netns("own")
+    for text in HERE.values():
+        run_command(ns, [tool], stdin=text)
+        assert judged_in(ns) is None, text
+
+
+@pytest.mark.parametrize("case", list(ELSEWHERE))
+def test_nat_of_what_leaves_this_host_is_one(site: Site, case: str) -> None:
+    verdict, message = judge(site, "iptables-nft-restore", ELSEWHERE[case])
+    strays = [REQUEST, Stray((FAR[0], 80), (HOST["eth0"][0], 40000))]
+    assert site.server.answered(strays)
+    assert verdict == "exposed", message
+
+
+@pytest.mark.parametrize("loose", [0, 1])
+@pytest.mark.parametrize("version", [0, 1], ids=["v4", "v6"])
+def test_nobody_outside_ends_a_connection_that_is_redirected_here(
+    site: Site, version: int, loose: int
+) -> None:
+    """What answers a segment from outside is no end of the connection: it lives on."""
+    ip = ("ip", "ip6")[version]
+    rules = "tcp dport 80 redirect to :15001"
+    chain = f"chain o {{ type nat hook output priority -100; {rules}\n}}"
+    load(site, "nft", f"table {ip} r {{ {chain}\n}}")
+    key = f"net.netfilter.nf_conntrack_tcp_loose={loose}"
+    run_command(site.host, ["sysctl", "-qw", key])
+    server, here = SERVER[version], HOST["eth0"][version]
+    loopback = ("127.0.0.1", "::1")[version]
+    family = (socket.AF_INET, socket.AF_INET6)[version]
+    try:
+        with namespaces.inside(site.host):
+            proxy = socket.create_server((loopback, 15001), family=family)
+            program = socket.create_connection((server, 80), 5)
+        with proxy, program, proxy.accept()[0] as taken:
+            own = program.getsockname()[1]
+            proxy.settimeout(5)
+            sources = [(server, 80), (server, 15001)]
+            strays = [Stray(at, (here, port)) for at in sources for port in (own, 15001)]
+            site.server.answered(strays * 20)
+            for one, other in ((program, taken), (taken, program)):
+                one.settimeout(5)
+                one.sendall(b"still here")
+                assert other.recv(100) == b"still here"
+    finally:
+        run_command(site.host, ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0"])
