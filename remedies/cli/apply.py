@@ -6,13 +6,12 @@ import argparse
 import json
 import sys
 
-from remedies.cli import consenting, files, interrupted, leftover, plan, starting, waiting
+from remedies.cli import consenting, files, interrupted, leftover, plan, starting, waiting, writing
 from remedies.cli.outcome import code, report
 from remedies.cli.parser import consenting as consent_options
-from remedies.cli.parser import duration
+from remedies.cli.parser import duration, watching
 from remedies.cli.plan import pruning
 from remedies.cli.render import plan_text
-from remedies.cli.scan import watching
 from remedies.cli.terminal import Style
 from remedies.errors import UsageError
 from remedies.model import Plan
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
                          "give a time, or --confirm=HOSTNAME to keep it at once")  # fmt: skip
     if args.dry_run:
         return _dry_run(args)
-    here = starting.writing(args, "apply")
+    here = writing.start(args, "apply")
     return interrupted.told(here, lambda: _write(args, here))
 
 

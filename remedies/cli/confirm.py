@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from remedies.cli import starting
+from remedies.cli import starting, writing
 from remedies.cli.next_command import again
 from remedies.cli.render import changes_text
 from remedies.cli.terminal import Style, clean
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Confirm and print; 0 where it is kept or nothing waits, 7 where it was undone already."""
     if args.dry_run:
         return _dry_run(args)
-    here = starting.writing(args, "confirm")
+    here = writing.start(args, "confirm")
     if args.unowned:
         entry = confirm.adopt_unowned(here, lock_timeout=args.lock_timeout)
         return _adopted(args, entry.begin.changes if entry else (), entry.id if entry else "")

@@ -12,7 +12,7 @@ import json
 import os
 
 from remedies import shipped
-from remedies.cli import consenting, files, settings, starting
+from remedies.cli import consenting, files, settings, starting, writing
 from remedies.cli.next_command import again
 from remedies.cli.parser import agreeing
 from remedies.errors import ConfigError, UsageError
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     named = _named(args)
     starting.load_policy(args)
     if not args.dry_run:
-        starting.need_root("init")
+        writing.need_root("init")
     before = _read(settings.FILE)
     wanted: dict[str, object] = {"policy": named}
     if "persist" in args.typed:

@@ -112,6 +112,17 @@ def duration(text: str) -> float:
     return seconds
 
 
+def watching(parser: argparse.ArgumentParser) -> None:
+    """Add the option that every verb which runs detectors has."""
+    parser.add_argument(
+        "--window",
+        type=duration,
+        default=1.0,
+        metavar="TIME",
+        help="how long to watch counters and packets (default: 1s; 0: one reading)",
+    )
+
+
 def consenting(parser: argparse.ArgumentParser) -> None:
     """Add the options that every writing verb has."""
     parser.add_argument(

@@ -7,8 +7,8 @@ import json
 
 from remedies.cli import files, leftover, starting
 from remedies.cli.next_command import again
+from remedies.cli.parser import watching
 from remedies.cli.render import plan_text
-from remedies.cli.scan import watching
 from remedies.cli.terminal import Style
 from remedies.operations import plans
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from remedies import codec
-from remedies.cli import consenting, starting
+from remedies.cli import consenting, starting, writing
 from remedies.cli.next_command import again
 from remedies.cli.terminal import clean
 from remedies.model import FORMAT_VERSION
@@ -21,7 +21,7 @@ from remedies.transaction.consent import Consent
 def run(args: argparse.Namespace) -> int:
     """Repair and print; 0 where the journal can be read now, or could be before."""
     if not args.dry_run:
-        starting.need_root("audit repair")
+        writing.need_root("audit repair")
     here = starting.fresh(args)
     if args.dry_run:
         _print(args, Repaired(repair.examine(here)))

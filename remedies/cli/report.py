@@ -12,7 +12,7 @@ from typing import NoReturn, Optional
 
 from remedies import report as reports
 from remedies.cli import files, starting
-from remedies.cli.scan import watching
+from remedies.cli.parser import watching
 from remedies.errors import UsageError
 from remedies.operations import report as operation
 from remedies.report import Format

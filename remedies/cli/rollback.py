@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 
 from remedies import codec
-from remedies.cli import consenting, interrupted, starting
+from remedies.cli import consenting, interrupted, starting, writing
 from remedies.cli.next_command import again
 from remedies.cli.parser import consenting as consent_options
 from remedies.cli.parser import warn
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         changes = rollback.preview(starting.start(args, of_journal=True), which)
         _print(args, RolledBack("nothing", changes=changes))
         return 0
-    here = starting.writing(args, "rollback")
+    here = writing.start(args, "rollback")
     return interrupted.told(here, lambda: _write(args, here, which))
 
 

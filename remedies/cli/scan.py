@@ -8,7 +8,7 @@ from typing import Optional
 
 from remedies.cli import files, namespaces_text, starting
 from remedies.cli.next_command import again
-from remedies.cli.parser import duration, warn
+from remedies.cli.parser import warn, watching
 from remedies.cli.render import scan_text
 from remedies.cli.terminal import Style
 from remedies.errors import UsageError
@@ -23,17 +23,6 @@ EXAMPLES = (
 )
 
 _FROM = ("exposed", "active", "proven")
-
-
-def watching(parser: argparse.ArgumentParser) -> None:
-    """Add the option that every verb which runs detectors has."""
-    parser.add_argument(
-        "--window",
-        type=duration,
-        default=1.0,
-        metavar="TIME",
-        help="how long to watch counters and packets (default: 1s; 0: one reading)",
-    )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

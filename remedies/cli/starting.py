@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from functools import partial
 
 from remedies import policy
 from remedies.cli import files, progress
 from remedies.cli.parser import warn
-from remedies.errors import NotPermitted
 from remedies.facts.host import read_host
 from remedies.model import Plan, Policy
-from remedies.operations import recovery, session
+from remedies.operations import session
 from remedies.operations.session import HostSession, Ticket, cache_of
 from remedies.values import replace
 
@@ -51,20 +49,6 @@ def fresh(args: argparse.Namespace) -> HostSession:
 def start(args: argparse.Namespace, *, of_journal: bool = False) -> HostSession:
     """Return the session of these options, with the journal; see :func:`session.reread`."""
     return session.reread(fresh(args), of_journal=of_journal)
-
-
-def need_root(verb: str) -> None:
-    """Raise NotPermitted for anybody but root."""
-    if os.geteuid() != 0:
-        raise NotPermitted(f"'remedy {verb}' changes the host", "run as root, or use --dry-run")
-
-
-def writing(args: argparse.Namespace, verb: str) -> HostSession:
-    """Return a session that may write, its state folder made; raise NotPermitted but for root."""
-    need_root(verb)
-    here = start(args)
-    recovery.prepare(here)
-    return here
 
 
 def warn_unfinished(here: HostSession) -> None:

@@ -19,8 +19,8 @@ from remedies.operations.session import HostSession
 from remedies.operations.standing import HostStatus
 from remedies.printable import local
 from remedies.status.in_force import InForce
+from remedies.transaction.guarded import clock
 from remedies.transaction.store import apart
-from remedies.transaction.watch import clock
 
 EXAMPLES = (
     ("status", "show what is in force and whether it drifted"),

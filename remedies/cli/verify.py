@@ -6,8 +6,8 @@ import argparse
 import json
 
 from remedies.cli import starting, status
+from remedies.cli.parser import watching
 from remedies.cli.render import findings_text, host_line
-from remedies.cli.scan import watching
 from remedies.cli.terminal import Style
 from remedies.operations import standing
 from remedies.planning import planfile

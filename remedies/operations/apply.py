@@ -8,7 +8,7 @@ from typing import Optional
 from remedies import codec
 from remedies.errors import StalePlan
 from remedies.model import Finding, Held, Plan
-from remedies.operations import outlook, plans, recovery, session, weigh
+from remedies.operations import outlook, plans, recovery, saved_plans, session, weigh
 from remedies.operations.recovery import Arming
 from remedies.operations.session import HostSession
 from remedies.outcomes import UNDONE, Outcome
@@ -78,10 +78,10 @@ def apply(
         if request.saved is None:
             plan, _ = plans.make(here, prune=request.prune)
         else:
-            plan = plans.saved(here, request.saved, request.path)
+            plan = saved_plans.read(here, request.saved, request.path)
         try:
             if request.saved is not None:
-                plan = plans.again(here, plan)
+                plan = saved_plans.again(here, plan)
             ended = _apply(here, request, plan, journal, arming, show, agree)
         except StalePlan as error:
             ended = Ended(plan, "stale", reason=str(error), stale=error)
@@ -90,7 +90,7 @@ def apply(
 
 def preview(here: HostSession, request: ApplyOptions) -> Plan:
     """Return the saved plan of a request as it would be applied now; nothing is written."""
-    return plans.again(here, plans.saved(here, request.saved or "", request.path))
+    return saved_plans.again(here, saved_plans.read(here, request.saved or "", request.path))
 
 
 def finish(here: HostSession, ended: Ended) -> Ended:

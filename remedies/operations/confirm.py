@@ -9,7 +9,7 @@ from remedies.errors import RemedyError, UsageError, WriteFailed
 from remedies.operations import recovery, rollback, session, unowned
 from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
-from remedies.transaction import actor, adopt, bootguard, consent, guard, lock
+from remedies.transaction import actor, adopt, bootguard, consent, guard, guarded, lock
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Transaction
 from remedies.transaction.run import confirm_it
@@ -108,7 +108,7 @@ def _keep(here: HostSession, journal: Journal, entry: Transaction, agreed: conse
     """Keep a transaction that waits, and let its guard go. Hold the lock."""
     for_boot = partial(bootguard.arm, here.folder, entry.id)
     confirm_it(here.store, journal, entry, agreed, for_boot)
-    guard.wake(here.folder, entry.id)
+    guarded.wake(here.folder, entry.id)
 
 
 def _no_stray(here: HostSession, wanted: Optional[str]) -> None:

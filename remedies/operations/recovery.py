@@ -11,7 +11,7 @@ from remedies.operations import session
 from remedies.operations.session import HostSession
 from remedies.outcomes import Kind
 from remedies.printable import local
-from remedies.transaction import actor, bootguard, consent, guard, state, undo, undofile
+from remedies.transaction import actor, bootguard, consent, guard, guarded, state, undo, undofile
 from remedies.transaction.consent import Consent
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import (
@@ -36,7 +36,7 @@ def recover(here: HostSession, journal: Journal) -> HostSession:
     """
     agreed = consent.recovering(dry_run=here.dry_run)
     for entry in unfinished(here.ledger):
-        why = guard.situation(here.folder, entry, here.host.boot_id)
+        why = guarded.situation(here.folder, entry, here.host.boot_id)
         if why == "pending" and entry.pending is not None:
             raise Locked(
                 f"transaction {entry.id} waits for confirmation until {local(entry.pending.until)}",
@@ -60,9 +60,9 @@ def take_back(
 
     Its guard is told to look, and goes on where this has failed.
     """
-    last = not guard.alive(here.folder, entry.id)
+    last = not guarded.alive(here.folder, entry.id)
     result = undo.recover(here.store, journal, entry, why, agreed, last=last)
-    guard.wake(here.folder, entry.id)
+    guarded.wake(here.folder, entry.id)
     return result
 
 
@@ -88,7 +88,7 @@ def sweep(here: HostSession) -> HostSession:
 def waiting(here: HostSession) -> Optional[Transaction]:
     """Return the transaction that somebody could still confirm, if there is one."""
     for entry in unfinished(here.ledger):
-        if guard.situation(here.folder, entry, here.host.boot_id) in ("pending", "unguarded"):
+        if guarded.situation(here.folder, entry, here.host.boot_id) in ("pending", "unguarded"):
             return entry
     return None
 
@@ -127,7 +127,8 @@ class Arming:
         """
         if begin.kind == "apply":
             write_undo(self._here, txn, begin.changes)
-        self.guard = self._here.arm(self._here.folder, txn, begin, self._here.window)
+        arm = self._here.arm or guard.arm
+        self.guard = arm(self._here.folder, txn, begin, self._here.window)
         if self.guard.note:
             self._here.notify(self.guard.note)
         return self.guard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from remedies.errors import InputError, NotPermitted
 from remedies.facts import Facts
@@ -14,12 +14,15 @@ from remedies.model import Held, Host, Policy, Scan
 from remedies.planning import engine
 from remedies.planning.reads import Reads
 from remedies.policy import waivers
-from remedies.transaction import guard, state
+from remedies.transaction import guarded, state
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import NAME, latest, newest_first
 from remedies.transaction.ledger import Begin, Transaction, in_force, transactions, unfinished
 from remedies.transaction.store import Store
 from remedies.values import dataclass, replace
+
+if TYPE_CHECKING:
+    from remedies.transaction.guard import Guard
 
 LOST = (
     "the last record cannot be read and is ignored; the next change closes it, and 'remedy audit "
@@ -47,7 +50,7 @@ class Reader(Protocol):
         """Return every fact of ``kinds`` and what those build on."""
 
 
-Arm = Callable[[str, str, Begin, float], guard.Guard]
+Arm = Callable[[str, str, Begin, float], "Guard"]
 """Arms a guard, as :func:`remedies.transaction.guard.arm` does."""
 Busy = Callable[[str], contextlib.AbstractContextManager[None]]
 """Shows what goes on while a ``with`` block takes its time."""
@@ -59,10 +62,6 @@ def _quiet(_doing: str) -> contextlib.AbstractContextManager[None]:
 
 def _silent(_line: str) -> None:
     return None
-
-
-def _arm(folder: str, txn: str, begin: Begin, window: float) -> guard.Guard:
-    return guard.arm(folder, txn, begin, window)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ class HostSession:
     busy: Busy = _quiet
     store: Resources = HostResources()
     read: Reader = read_facts
-    arm: Arm = _arm
+    arm: Optional[Arm] = None
+    """None: :func:`remedies.transaction.guard.arm`, which only who writes loads."""
 
     @property
     def folder(self) -> str:
@@ -201,7 +201,7 @@ def unfinished_lines(here: HostSession) -> list[str]:
     """Return a line for each transaction that waits, or whose writer died."""
     lines = []
     for entry in unfinished(here.ledger):
-        if guard.situation(here.folder, entry, here.host.boot_id) == "pending":
+        if guarded.situation(here.folder, entry, here.host.boot_id) == "pending":
             lines.append(f"transaction {entry.id} waits for 'remedy confirm'")
         else:
             lines.append(f"transaction {entry.id} was never finished: 'remedy rollback' undoes it")

@@ -12,7 +12,8 @@ from remedies.operations.session import HostSession
 from remedies.planning import engine
 from remedies.status import in_force
 from remedies.status.in_force import InForce
-from remedies.transaction.guard import situation, strays
+from remedies.transaction import guarded
+from remedies.transaction.guard import strays
 from remedies.transaction.ledger import unfinished
 from remedies.values import dataclass
 
@@ -80,7 +81,7 @@ def _unfinished(here: HostSession) -> Iterator[tuple[str, str]]:
     One that could be neither finished nor undone has none either while something of it stands.
     """
     for entry in unfinished(here.ledger):
-        yield entry.id, situation(here.folder, entry, here.host.boot_id)
+        yield entry.id, guarded.situation(here.folder, entry, here.host.boot_id)
     for stray in strays(here.ledger):
         yield stray.txn, "stray"
     for name in dict.fromkeys(held.transaction for held in here.held.values()):

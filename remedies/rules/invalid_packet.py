@@ -57,6 +57,8 @@ def left_open(match: Match, reset: bool) -> Optional[Match]:
             return None
         if met is None:
             left.append(name)
+    if len(left) == len(match.unmodelled):  # most rules: no copy for each
+        return match
     return replace(match, unmodelled=tuple(left))
 
 

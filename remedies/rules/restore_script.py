@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
@@ -21,7 +20,7 @@ _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
 """A word as iptables-save quotes it (xtables_save_string() in libxtables/xtables.c)."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _HINT = "look at it and remove it yourself"
-_PLAIN = frozenset(string.ascii_letters + string.digits + "-_ ")
+_PLAIN = re.compile(r"[A-Za-z0-9_ -]*")
 """What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
 
 
@@ -98,7 +97,7 @@ def iptables_batch(path: str, state: Optional[str]) -> IptablesBatch:
     others += [line for line in jumps if not line.endswith(f" -j {chain}")]
     if others:
         raise InputError(f"iptables:{path}: neither a rule nor a jump of ours: {others[:3]}")
-    if not all(_PLAIN.issuperset(jump) for jump in jumps):
+    if not all(map(_PLAIN.fullmatch, jumps)):
         raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
     for line in rules:
         words(line)

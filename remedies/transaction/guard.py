@@ -8,7 +8,6 @@ journal, and one end of a socket pair, whose other end dies with the writer.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -18,59 +17,28 @@ from typing import Optional
 from remedies import codec
 from remedies.errors import RemedyError, WriteFailed
 from remedies.model import Change
-from remedies.transaction import bootguard, ledger, watch
+from remedies.transaction import bootguard, guarded, ledger, watch
+from remedies.transaction.guarded import fifo
 from remedies.transaction.journal import NAME, latest
 from remedies.transaction.ledger import Begin, Pending, Transaction
 from remedies.transaction.memory import Memory
-from remedies.transaction.watch import clock
 from remedies.values import dataclass
 
 PATIENCE = 5.0
 """Seconds that a guard may take to report that it is in place; it needs a millisecond or two."""
 
 
-def _fifo(folder: str, txn: str) -> str:
-    return os.path.join(folder, f"guard-{txn}")
-
-
-def alive(folder: str, txn: str) -> bool:
-    """Tell whether the guard of a transaction lives: whether its FIFO has a reader."""
-    return _send(folder, txn, b"")
-
-
-def wake(folder: str, txn: str) -> None:
-    """Let the guard of a transaction look at the journal."""
-    _send(folder, txn, b"\n")
-
-
-def _send(folder: str, txn: str, word: bytes) -> bool:
-    try:
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(_fifo(folder, txn), flags)
-    except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENOENT):  # fifo(7): nobody reads it
-            return False
-        raise
-    try:
-        os.write(descriptor, word)
-    except BlockingIOError:
-        pass  # full of nudges nobody has read yet: it will look anyway
-    finally:
-        os.close(descriptor)
-    return True
-
-
 def clear(folder: str, txn: str) -> None:
     """Remove the FIFO of a guard that has ended."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(_fifo(folder, txn))
+        os.unlink(fifo(folder, txn))
 
 
 def sweep(folder: str) -> None:
     """Remove what guards that were killed left in the folder. Hold the lock."""
     for name in os.listdir(folder):
         prefix, _, txn = name.partition("-")
-        if prefix == "guard" and not alive(folder, txn):
+        if prefix == "guard" and not guarded.alive(folder, txn):
             clear(folder, txn)
 
 
@@ -108,11 +76,6 @@ def strays(open_here: Collection[str]) -> tuple[Stray, ...]:
     return tuple(found)
 
 
-def situation(folder: str, entry: Transaction, boot_id: str) -> str:
-    """Say how an unfinished transaction stands now: see :func:`ledger.situation`."""
-    return ledger.situation(entry, boot_id, clock(), alive(folder, entry.id))
-
-
 class Guard:
     """The writer's side of its guard."""
 
@@ -136,7 +99,7 @@ class Guard:
 
     def goes_on(self) -> bool:
         """Tell whether it lives."""
-        return alive(self._folder, self._txn)
+        return guarded.alive(self._folder, self._txn)
 
     def ended(self) -> Optional[Transaction]:
         """Return the transaction as the guard, which has ended, last knew it.
@@ -180,7 +143,7 @@ def arm(folder: str, txn: str, begin: Begin, watching: float = 0.0) -> Guard:
     may be written then.
     """
     folder = os.path.abspath(folder)
-    path = _fifo(folder, txn)
+    path = fifo(folder, txn)
     held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     memory: Optional[Memory] = None
     try:

@@ -26,7 +26,7 @@ import time
 from typing import NoReturn, Optional
 
 from remedies.resources import program
-from remedies.transaction import rescue, systemd_scope
+from remedies.transaction import guarded, rescue, systemd_scope
 from remedies.transaction.ledger import Transaction
 from remedies.transaction.memory import Memory
 from remedies.transaction.wall import announce
@@ -38,11 +38,6 @@ seconds of CLOCK_MONOTONIC: while the machine is suspended no writer can get on.
 LOOK = 1.0
 """Seconds after which the guard looks by itself: poll(2) does not count a suspend, the deadline
 does, and the FIFO may be gone."""
-
-
-def clock() -> float:
-    """Return CLOCK_BOOTTIME (clock_gettime(2)): seconds since boot, suspended ones too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def run(memory: Memory, path: str, lifeline: socket.socket, watching: float) -> NoReturn:
@@ -130,14 +125,15 @@ def _watch(
                 rescue.tidy(memory)
             return entry
         if entry.pending is not None:
-            if _hurried or clock() >= entry.pending.clock:
+            if _hurried or guarded.clock() >= entry.pending.clock:
                 return rescue.act(memory, "expired", rescue.SITS)
         elif not writer:
             return rescue.act(memory, "dead", rescue.SITS)
         elif memory.began and time.monotonic() >= memory.grown + stall:
             return rescue.act(memory, "hung", 0.0)
-        due = min(clock() + LOOK, entry.pending.clock if entry.pending else clock() + LOOK)
-        for descriptor, _ in poll.poll(max(0.0, (due - clock()) * 1000 + 1)):
+        now = guarded.clock()
+        due = min(now + LOOK, entry.pending.clock) if entry.pending else now + LOOK
+        for descriptor, _ in poll.poll(max(0.0, (due - now) * 1000 + 1)):
             if descriptor == fifo:
                 os.read(fifo, 4096)
                 continue

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from faulty import Fault, Host, eventually
 
-from remedies.transaction import guard
+from remedies.transaction import guarded
 
 NEVER = 10**6
 """No point: nothing goes wrong."""
@@ -84,7 +84,7 @@ def test_with_its_guard_killed_it_is_said_and_rollback_or_confirm_ends_it(host: 
         words = ("apply", "--yes", "--json", "--confirm-timeout", "60s")
         name = host.run(*words).json["transaction"]
         os.kill(pid_of_guard(name), signal.SIGKILL)
-        eventually(lambda n=name: not guard.alive(str(host.state), n), 2, "killed and alive")  # type: ignore[misc]
+        eventually(lambda n=name: not guarded.alive(str(host.state), n), 2, "killed and alive")  # type: ignore[misc]
         status = host.run("status", "--json")
         assert (status.code, status.json["unfinished"]) == (2, [name])
         assert host.run(*([verb, "--yes"] if verb == "rollback" else [verb])).code == code

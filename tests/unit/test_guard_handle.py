@@ -14,7 +14,7 @@ import pytest
 
 from remedies import codec
 from remedies.errors import WriteFailed
-from remedies.transaction import guard, ledger, watch
+from remedies.transaction import guard, guarded, ledger, watch
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Pending
 
@@ -24,11 +24,11 @@ BEGIN = Begin("apply", (), "0", "h", "m", "b", "root", "remedy apply")
 def test_it_lives_until_it_is_dismissed_and_leaves_nothing(tmp_path: Path) -> None:
     folder = str(tmp_path)
     armed = guard.arm(folder, "t", BEGIN)
-    assert guard.alive(folder, "t")
-    guard.wake(folder, "t")
-    assert guard.alive(folder, "t")
+    assert guarded.alive(folder, "t")
+    guarded.wake(folder, "t")
+    assert guarded.alive(folder, "t")
     armed.dismiss()
-    assert not guard.alive(folder, "t")
+    assert not guarded.alive(folder, "t")
     assert os.listdir(folder) == ["lock"]
 
 
@@ -44,7 +44,7 @@ def test_it_is_no_part_of_our_session(tmp_path: Path) -> None:
         assert len(os.listdir(f"/proc/{pid}/fd")) <= 7
         os.kill(pid, signal.SIGHUP)
         os.kill(pid, signal.SIGINT)
-        assert guard.alive(str(tmp_path), "t")
+        assert guarded.alive(str(tmp_path), "t")
     finally:
         armed.dismiss()
 
@@ -82,8 +82,8 @@ def test_a_deadline_that_passed_in_a_suspend_is_seen_at_once(
     """CLOCK_BOOTTIME jumps while poll(2) counts CLOCK_MONOTONIC on: the jump is this test's own,
     for no machine is suspended here; that the kernel counts a suspend is clock_gettime(2)'s word.
     """
-    folder, slept, clock = str(tmp_path), tmp_path / "slept", watch.clock
-    monkeypatch.setattr(watch, "clock", lambda: clock() + 3600 * slept.exists())
+    folder, slept, clock = str(tmp_path), tmp_path / "slept", guarded.clock
+    monkeypatch.setattr(guarded, "clock", lambda: clock() + 3600 * slept.exists())
     with Journal(folder) as journal:
         armed = guard.arm(folder, "t", BEGIN)
         journal.append("begin", "t", BEGIN.plain())

@@ -21,7 +21,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the settings file of this test, which is not there yet."""
     path = tmp_path / "etc/remedy.conf"
     monkeypatch.setattr(settings, "FILE", str(path))
-    monkeypatch.setattr("remedies.cli.starting.need_root", lambda verb: None)
+    monkeypatch.setattr("remedies.cli.writing.need_root", lambda verb: None)
     return path
 
 

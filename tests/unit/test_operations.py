@@ -20,14 +20,23 @@ from remedies.facts.owners import Owners
 from remedies.facts.routes import Routes
 from remedies.facts.stalls import Stalls
 from remedies.model import Finding, Plan, Rule, Terms, Wanted
-from remedies.operations import apply, confirm, plans, recovery, repair, rollback, session
+from remedies.operations import (
+    apply,
+    confirm,
+    plans,
+    recovery,
+    repair,
+    rollback,
+    saved_plans,
+    session,
+)
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
 from remedies.operations.session import HostSession
 from remedies.planning import planfile
 from remedies.planning.advice import texts
 from remedies.status.harm import Harm
-from remedies.transaction import guard
+from remedies.transaction import guard, guarded
 from remedies.transaction.guard import Guard
 from remedies.transaction.ledger import Begin, Pending
 from remedies.values import replace
@@ -210,7 +219,7 @@ def test_a_dry_run_of_a_rollback_shows_and_writes_nothing(host: Host) -> None:
 
 
 def test_what_waits_is_confirmed_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
     ended = host.apply(confirm_timeout=600.0)
     assert ended.until is not None
     here = session.reread(host.session)
@@ -221,7 +230,7 @@ def test_what_waits_is_confirmed_once(host: Host, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_waits_is_undone_by_a_no(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""
     here = session.reread(host.session)
     assert not confirm.answer(here, "another", None, lock_timeout=1.0)
@@ -237,9 +246,9 @@ def test_a_rollback_of_what_was_never_finished_takes_nothing_else(
 ) -> None:
     first = host.apply().transaction
     host.store.states[KEY] = "0"  # somebody changed it, and the fault is back
-    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
     second = host.apply(confirm_timeout=600.0).transaction
-    monkeypatch.setattr(guard, "alive", lambda *_: False)  # it died with its writer
+    monkeypatch.setattr(guarded, "alive", lambda *_: False)  # it died with its writer
     done = host.roll_back()
     assert (done.outcome, done.transactions) == ("rolled-back", (second,))
     assert session.reread(host.session).ledger[first or ""].outcome == "applied"
@@ -248,10 +257,10 @@ def test_a_rollback_of_what_was_never_finished_takes_nothing_else(
 def test_a_confirmation_that_comes_too_late_is_told_so(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""
-    monkeypatch.setattr(guard, "alive", lambda *_: False)  # and nobody confirmed it in time
-    monkeypatch.setattr("remedies.transaction.guard.clock", lambda: 1e12)
+    monkeypatch.setattr(guarded, "alive", lambda *_: False)  # and nobody confirmed it in time
+    monkeypatch.setattr("remedies.transaction.guarded.clock", lambda: 1e12)
     for wanted in (None, txn):
         late = confirm.confirm(session.reread(host.session), wanted, lock_timeout=1.0)
         assert (late.outcome, late.transaction) == ("reverted", txn)
@@ -275,7 +284,7 @@ def test_where_nothing_is_unowned_nothing_is_adopted(
 
 
 def test_a_stuck_rejection_says_what_to_do(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "alive", lambda *_: True)
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""
     host.store.broken.add(KEY)
     with pytest.raises(RemedyError, match=txn) as caught:
@@ -288,7 +297,7 @@ def test_a_plan_of_another_host_is_refused(host: Host) -> None:
     other = replace(made, scan=replace(made.scan, host=replace(HOST, machine_id="other")))
     text = codec.dumps(planfile.plan_plain(other, texts(other)))
     with pytest.raises(InputError, match="not on h"):
-        plans.saved(host.session, text, "p.json")
+        saved_plans.read(host.session, text, "p.json")
 
 
 def test_terms_are_those_of_the_policy(host: Host) -> None:

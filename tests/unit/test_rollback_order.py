@@ -12,7 +12,7 @@ from fake_store import YES, FakeStore
 from remedies.errors import Locked, RemedyError
 from remedies.operations import recovery, rollback
 from remedies.operations.session import HostSession, reread, unfinished_lines
-from remedies.transaction import guard, ledger, state, undo
+from remedies.transaction import guarded, ledger, state, undo
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import Pending, Transaction
 from remedies.transaction.run import CheckedChange, apply
@@ -54,7 +54,7 @@ def here(tmp_path: Path) -> HostSession:
 def recover(
     here: HostSession, monkeypatch: pytest.MonkeyPatch, store: FakeStore, *, lives: bool
 ) -> HostSession:
-    monkeypatch.setattr(guard, "alive", lambda *_: lives)
+    monkeypatch.setattr(guarded, "alive", lambda *_: lives)
     with Journal(here.folder) as journal:
         return recovery.recover(replace(here, store=store), journal)
 
@@ -118,7 +118,7 @@ def test_what_waits_may_be_confirmed_with_and_without_its_guard(
 ) -> None:
     (txn,) = here.ledger
     for lives in (True, False):
-        monkeypatch.setattr(guard, "alive", lambda *_, lives=lives: lives)
+        monkeypatch.setattr(guarded, "alive", lambda *_, lives=lives: lives)
         waits = recovery.waiting(here)
         assert waits is not None
         assert waits.id == txn

@@ -1,0 +1,25 @@
+"""How a verb that writes begins: as root, with its state folder made."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from remedies.cli import starting
+from remedies.errors import NotPermitted
+from remedies.operations import recovery
+from remedies.operations.session import HostSession
+
+
+def need_root(verb: str) -> None:
+    """Raise NotPermitted for anybody but root."""
+    if os.geteuid() != 0:
+        raise NotPermitted(f"'remedy {verb}' changes the host", "run as root, or use --dry-run")
+
+
+def start(args: argparse.Namespace, verb: str) -> HostSession:
+    """Return a session that may write, its state folder made; raise NotPermitted but for root."""
+    need_root(verb)
+    here = starting.start(args)
+    recovery.prepare(here)
+    return here
