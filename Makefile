@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 RUN_PACKAGES := nftables iptables libnftables1 iproute2 conntrack procps python3-venv
 SETUP_PACKAGES := $(RUN_PACKAGES) gcc python3-dev
-TEST_PACKAGES := $(SETUP_PACKAGES) strace openssh-client netcat-openbsd zsh fish
+TEST_PACKAGES := $(SETUP_PACKAGES) strace openssh-client netcat-openbsd ipset zsh fish
 # The report's page is tested in a real browser. npm only where none is: Debian's brings 400 packages.
 TEST_PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
 # Whole hosts and userlands.

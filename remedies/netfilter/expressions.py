@@ -16,19 +16,18 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
+from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
-from remedies.rules.decoded import MatchTerms, Step
+from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
 from remedies.rules.rule import Match
 from remedies.values import dataclass, replace
 
 Elements = Callable[[str], list[Element]]
 """Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
 
-ALTERNATIVES = 512
-"""Steps that one rule may become; past that its match is unmodelled."""
 _VERDICTS = 2048
-"""The same of a map of verdicts; past that the rule is not read."""
+"""Steps that a map of verdicts may become; past that the rule is not read."""
 
 _META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
 _OTHER_META = {0: "length", 3: "mark", 10: "skuid", 11: "skgid", 17: "iifgroup", 19: "pkttype"}
@@ -53,13 +52,15 @@ def comment_of(userdata: bytes) -> str:
     return ""
 
 
-def decode(body: bytes, family: str, elements: Elements) -> tuple[Step, ...]:
+def decode(
+    body: bytes, family: str, elements: Elements, sets: IpSets = NO_SETS
+) -> tuple[Step, ...]:
     """Return the steps of one rule message; none for a rule that no packet can meet.
 
     Raises Unreadable where the message is malformed.
     """
     got = dict(attributes(body, HEADER))
-    rule = _RuleState(family, elements)
+    rule = _RuleState(family, elements, sets)
     rule.comment = comment_of(got.get(7, b""))
     try:
         for _, expression in attributes(got.get(4, b"")):
@@ -114,9 +115,10 @@ def _verdict(data: bytes) -> tuple[str, str]:
 class _RuleState:
     """The state of one rule while its expressions are followed."""
 
-    def __init__(self, family: str, elements: Elements) -> None:
+    def __init__(self, family: str, elements: Elements, sets: IpSets) -> None:
         self.family = family
         self.elements = elements
+        self.sets = sets
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
         self.branches = [_Branch(MatchTerms())]
@@ -242,7 +244,7 @@ class _RuleState:
         if name == "comment":
             self.comment = xt.comment(got.get(3, b""))
         for branch in self.branches:
-            xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family)
+            xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family, self.sets)
 
     def _do_limit(self, _: dict[int, bytes]) -> None:
         self._unknown("limit")
@@ -298,8 +300,7 @@ class _RuleState:
         made = []
         for branch in self.branches:
             for item in found:
-                terms = MatchTerms()
-                terms.match = branch.terms.match
+                terms = branch.terms.copy()
                 for index, (field, at) in enumerate(fields):
                     end = fields[index + 1][1] if index + 1 < len(fields) else len(item.first)
                     used = min(end, at + field.size) if len(fields) > 1 else end

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
+from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.rules.decoded import MatchTerms, Step
 from remedies.rules.prefixes import show
 from remedies.rules.rule import Match
@@ -206,7 +207,7 @@ def narrow(family: str, entry: bytes) -> bool:
     return name in (b"tcp\0", b"udp\0") and ports != _ANY_PORTS
 
 
-def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
+def decode(table: Table, entry: bytes, sets: IpSets = NO_SETS) -> tuple[Step, ...]:
     """Return the step of one entry; none for a rule that no packet can meet."""
     family, layout, terms = table.family, _LAYOUTS[table.family], MatchTerms()
     try:
@@ -218,7 +219,7 @@ def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
             if size < 32:
                 raise Unreadable(f"legacy table {table.name}: a match of {size} bytes")
             name = entry[at + 2 : at + 31].split(b"\0")[0].decode(errors="replace")
-            xt.narrow(terms, name, entry[at + 31], entry[at + 32 : at + size], family)
+            xt.narrow(terms, name, entry[at + 31], entry[at + 32 : at + size], family, sets)
             if name == "comment":
                 comment = xt.comment(entry[at + 32 : at + size])
             tracked, at = tracked or xt.tracks(name), at + size
@@ -232,7 +233,9 @@ def decode(table: Table, entry: bytes) -> tuple[Step, ...]:
             action = to = ""
     except (struct.error, IndexError) as error:
         raise Unreadable(f"legacy table {table.name}: an entry of {len(entry)} bytes") from error
-    return terms.steps(Step(Match(), verdict, chain, action, to, tracked, comment, entry))
+    return terms.steps(
+        Step(Match(), verdict, chain, action, to, tracked, comment=comment, raw=entry)
+    )
 
 
 def extensions(family: str, entry: bytes) -> Iterator[tuple[str, str, int, bytes]]:

@@ -12,10 +12,12 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy, xt_text
+from remedies.netfilter import sets as xt_sets
 from remedies.netlink.nft import HEADER
 from remedies.netlink.socket import attributes
 from remedies.rules import render
 from remedies.rules.decoded import Step
+from remedies.values import replace
 
 _EXPRESSIONS, _HANDLE = 4, 3  # NFTA_RULE_*, include/uapi/linux/netfilter/nf_tables.h
 _PLAIN = {"meta", "cmp", "range", "bitwise", "ct", "immediate", "notrack", "fib"}
@@ -59,6 +61,7 @@ def by_nft(step: Step) -> str:
 
 def by_iptables_nft(family: str, chain: str, step: Step) -> str:
     """Return a rule of iptables-nft as iptables-save prints it; else with its handle."""
+    step = _written(step)
     try:
         words = _native(family, step)
     except (Unreadable, struct.error, KeyError, IndexError, ValueError):
@@ -69,15 +72,21 @@ def by_iptables_nft(family: str, chain: str, step: Step) -> str:
 
 def by_iptables_legacy(family: str, chain: str, step: Step, number: int) -> str:
     """Return a legacy rule as iptables-save prints it; else with its ``number`` in the chain."""
+    step = _written(step)
     words: xt_text.Words = []
+    told = iter(step.sets)
     for kind, name, revision, info in legacy.extensions(family, step.raw):
-        form = xt_text.match if kind == "match" else xt_text.target
-        said = None if name == "iprange" else form(name, revision, info, family)
+        said = _extension(kind, name, revision, info, family, told)
         words = None if words is None or said is None else words + said
     line = _line(chain, step, words)
     if line is not None:
         return line
     return f"{render.iptables(chain, step)}  # rule {number} of {chain}"
+
+
+def _written(step: Step) -> Step:
+    """Return the rule without what the entries of its sets add."""
+    return step if step.written is None else replace(step, match=step.written)
 
 
 def _line(chain: str, step: Step, words: xt_text.Words) -> Optional[str]:
@@ -116,9 +125,12 @@ def _native(family: str, step: Step) -> xt_text.Words:
     words: list[str] = []
     loaded: tuple[object, ...] = ()
     mask = b""
+    told = iter(step.sets)
     for name, got in expressions(step.raw):
         if name == "match" or name == "target":
-            said = _extension(name, got, family)
+            extension = got[1].rstrip(b"\0").decode(errors="replace")
+            info = got.get(3, b"")
+            said = _extension(name, extension, _number(got, 2), info, family, told)
             if said is None:
                 return None
             words += said
@@ -150,12 +162,17 @@ def _last(words: list[str]) -> int:
     return max((at for at, word in enumerate(words) if word == "-m"), default=0)
 
 
-def _extension(kind: str, got: dict[int, bytes], family: str) -> xt_text.Words:
-    name = got[1].rstrip(b"\0").decode(errors="replace")
+def _extension(
+    kind: str, name: str, revision: int, info: bytes, family: str, sets: Iterator[str]
+) -> xt_text.Words:
     if name == "iprange":  # it narrows the addresses that the header is told from
         return None
+    if name == "set" and kind == "match":
+        more = xt_sets.set_match(revision, info).more
+        said = next(sets, "")
+        return said.split() if said and not more else None
     form = xt_text.match if kind == "match" else xt_text.target
-    return form(name, _number(got, 2), got.get(3, b""), family)
+    return form(name, revision, info, family)
 
 
 def _compared(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
-from remedies.netfilter import legacy, shown
+from remedies.netfilter import legacy, sets, shown
 from remedies.netfilter.expressions import decode, verdict_maps
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
@@ -111,9 +111,11 @@ class NfTables:
         def leads(family: str, table: str, name: str) -> tuple[str, ...]:
             return nft.map_targets(family, table, name, _LEAD_LIMIT, deadline)
 
+        ip_sets = sets.kernels(deadline)
+
         @functools.lru_cache(maxsize=_DECODED)
         def decoded(family: str, table: str, rule: bytes) -> tuple[Step, ...]:
-            return decode(rule, family, lambda name: self._read(family, table, name))
+            return decode(rule, family, lambda name: self._read(family, table, name), ip_sets)
 
         self._elements, self._leads, self._decoded = elements, leads, decoded
         xtables = {
@@ -226,6 +228,7 @@ class Legacy:
 
     def __init__(self, deadline: float) -> None:
         """Read every table that exists. Raises Unreadable."""
+        self._sets = sets.kernels(deadline)
         self._tables = {}
         for family in ("ip", "ip6"):
             for name in legacy.tables(family):
@@ -283,7 +286,7 @@ class Legacy:
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what an entry means."""
-        return legacy.decode(self._tables[family, table], rule)
+        return legacy.decode(self._tables[family, table], rule, self._sets)
 
     def text(self, family: str, table: str, chain: str, step: Step) -> str:
         """Return a rule as iptables-legacy-save prints it."""

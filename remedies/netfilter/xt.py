@@ -12,6 +12,7 @@ import socket
 import struct
 
 from remedies.errors import Unreadable
+from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules.decoded import MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, mark_test
 
@@ -36,10 +37,20 @@ def tracks(name: str) -> bool:
     return name in _CONNTRACK or name in _NAT or name in ("CONNMARK", "NETMAP", "SYNPROXY")
 
 
-def narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: str) -> None:
+def narrow(
+    terms: MatchTerms,
+    name: str,
+    revision: int,
+    info: bytes,
+    family: str,
+    sets: IpSets = NO_SETS,
+) -> None:
     """Add what one match demands; raise Unreadable where its struct is too short."""
     try:
-        _narrow(terms, name, revision, info, family)
+        if name == "set":
+            narrow_by_set(terms, set_match(revision, info), family, sets)
+        else:
+            _narrow(terms, name, revision, info, family)
     except (struct.error, IndexError, ValueError) as error:
         raise Unreadable(f"xt match {name} revision {revision} of {len(info)} bytes") from error
 

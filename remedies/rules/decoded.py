@@ -7,6 +7,7 @@ one condition at a time, so that a decoder only says "this field lies in these r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Optional
 
 from remedies.rules.matching import conjoin, ports_except
 from remedies.rules.prefixes import of_range
@@ -34,6 +35,9 @@ PROTOCOLS = {
     136: "udplite",
 }
 
+ALTERNATIVES = 512
+"""Steps that one rule may become; past that its match is unmodelled."""
+
 ADDRESS_BITS = {"ip": 32, "ip6": 128}
 
 
@@ -53,6 +57,10 @@ class Step:
     conntrack: bool = False
     """It makes the kernel track connections."""
     comment: str = ""
+    written: Optional[Match] = None
+    """What the rule says itself, where sets of ipset narrow ``match``."""
+    sets: tuple[str, ...] = ()
+    """Its words for those sets, as iptables-save prints them."""
     raw: bytes = b""
     """The rule as the kernel gave it: what it is shown from, word for word."""
 
@@ -74,6 +82,14 @@ class MatchTerms:
     def __init__(self, match: Match = Match()) -> None:  # noqa: B008 (frozen)
         self.match: Match | None = match
         """None once no packet can meet them all."""
+        self._any_of: tuple[Match, ...] = (Match(),)
+        self._sets: tuple[str, ...] = ()
+
+    def copy(self) -> MatchTerms:
+        """Return the same conditions, to be narrowed apart from these."""
+        made = MatchTerms()
+        made.match, made._any_of, made._sets = self.match, self._any_of, self._sets
+        return made
 
     def narrow(self, condition: Match) -> None:
         """Add a condition."""
@@ -150,6 +166,24 @@ class MatchTerms:
         """Only packets to an address of this host, or to none."""
         self.narrow(Match(destination_local=wanted))
 
+    def any_of(self, matches: Sequence[Match], name: str) -> None:
+        """Only packets of one of these matches; too many of them count as unknown, by ``name``."""
+        if len(matches) * len(self._any_of) > ALTERNATIVES:
+            self.unknown(f"{name}: {len(matches)} alternatives")
+            return
+        met = (conjoin(one, other) for one in self._any_of for other in matches)
+        self._any_of = tuple(match for match in met if match is not None)
+
+    def note(self, words: Iterable[str]) -> None:
+        """Keep what the rule says of a set."""
+        self._sets = (*self._sets, " ".join(words))
+
     def steps(self, base: Step) -> tuple[Step, ...]:
-        """Return the rule with these conditions: none where no packet can meet them."""
-        return () if self.match is None else (replace(base, match=self.match),)
+        """Return the rule with these conditions, once for each alternative that can be met."""
+        if self.match is None:
+            return ()
+        if not self._sets:
+            return (replace(base, match=self.match),)
+        met = (conjoin(self.match, other) for other in self._any_of)
+        written = replace(base, written=self.match, sets=self._sets)
+        return tuple(replace(written, match=match) for match in met if match is not None)

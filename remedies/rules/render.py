@@ -67,7 +67,7 @@ def _nft_end(step: Step) -> list[str]:
 
 def iptables(chain: str, step: Step) -> str:
     """Return a rule as ``iptables-save`` prints it, without comments."""
-    parts = ["-A", chain, *header(step.match), *_extensions(step.match)]
+    parts = ["-A", chain, *header(step.match), *_extensions(step.match), *filter(None, step.sets)]
     parts.extend(f"[{name}]" for name in step.match.unmodelled)
     if step.action == "notrack":
         parts += ["-j", "CT", "--notrack"]

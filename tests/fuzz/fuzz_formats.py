@@ -24,8 +24,8 @@ from remedies.facts import counters, docker, oneway, owners, saved
 from remedies.facts import session as ssh
 from remedies.model import Policy, Wanted
 from remedies.namespaces import containers
-from remedies.netfilter import expressions, legacy, xt
-from remedies.netlink import conntrack, conntrack_stats, diag, nft, route
+from remedies.netfilter import expressions, legacy, sets, xt
+from remedies.netlink import conntrack, conntrack_stats, diag, ipset, nft, route
 from remedies.netlink import socket as netlink
 from remedies.planning import engine, savedplan
 from remedies.planning import plan as planning
@@ -263,8 +263,14 @@ def nft_elements(data: bytes) -> object:
     return nft._ranges(raw, "set")
 
 
+def ipset_listing(data: bytes) -> object:
+    held = ipset.decode("s", [b"\2\0\0\0" + data], 100)
+    return [sets.alternatives(sets.NO_SETS, held, (True, False, True), f) for f in ("ip", "ip6")]
+
+
 MATCHES = (
     "tcp", "udp", "multiport", "conntrack", "state", "addrtype", "iprange", "comment", "mark",
+    "set",
 )  # fmt: skip
 TARGETS = ("CT", "NOTRACK", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", "REJECT", "LOG")
 
@@ -272,7 +278,7 @@ TARGETS = ("CT", "NOTRACK", "DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP", 
 def xt_blob(data: bytes) -> object:
     """Read the bytes as every match and target in every revision."""
     for family in ("ip", "ip6"):
-        for revision in range(4):
+        for revision in range(5):
             for name in MATCHES:
                 with contextlib.suppress(Unreadable):
                     xt.narrow(decoded.MatchTerms(), name, revision, data, family)
@@ -303,6 +309,7 @@ FORMATS: dict[str, Read] = {
         configuration, next_document, iptables_state, iptables_undo, iptables_boot, nft_state,
         ssh_connection, cgroup, proc_counters, sysctl_file, trace_text, container_names,
         netlink_datagram, packet, nft_rule, nft_elements, xt_blob, legacy_table,
+        ipset_listing,
     )
 }  # fmt: skip
 FORMATS["conntrack_entry"] = _each(conntrack.entry, conntrack.service, conntrack_stats.cpu_counters)
@@ -314,7 +321,7 @@ FORMATS["nft_chain"] = lambda data: nft.chain(b"\1\0\0\0" + data)
 
 KERNEL = frozenset(
     ("netlink_datagram", "packet", "nft_rule", "nft_elements", "xt_blob", "legacy_table",
-     "conntrack_entry", "socket_entry", "route_messages", "nft_chain")
+     "conntrack_entry", "socket_entry", "route_messages", "nft_chain", "ipset_listing")
 )  # fmt: skip
 """Formats that are attributes and structs, not text."""
 

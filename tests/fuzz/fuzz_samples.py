@@ -173,6 +173,22 @@ CONNTRACK = b"\2\0\0\0" + nested(
 ROUTE = struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 252, 3, 0, 1, 0) + attribute(
     9, struct.pack("=HBBi", 16, 0, 0, 2) + attribute(5, b"\x0a\0\0\1")
 )
+IPSET = (
+    attribute(3, b"hash:ip,port,net\0")
+    + attribute(5, b"\2")
+    + nested(7, attribute(24, u32(1)))
+    + nested(
+        8,
+        nested(
+            7,
+            nested(1, attribute(1, b"\x0a\0\0\1")),
+            attribute(4, b"\x13\xc4"),
+            attribute(7, b"\x11"),
+            nested(20, attribute(1, b"\xc0\0\2\0")),
+            attribute(21, b"\x18"),
+        ),
+    )
+)
 PACKET = bytes.fromhex("45000028000040004006000 0c0000201c0000202".replace(" ", "")) + bytes(20)
 
 
@@ -202,5 +218,6 @@ def seeds() -> dict[str, list[bytes]]:
         xt_blob=[bytes(160), b"\xff" * 160], legacy_table=[LEGACY], conntrack_entry=[CONNTRACK],
         socket_entry=[bytes(72) + attribute(11, b"\1")], route_messages=[ROUTE],
         nft_chain=[attribute(1, b"t\0") + attribute(6, u32(1))],
+        ipset_listing=[IPSET],
     )  # fmt: skip
     return found
