@@ -233,7 +233,7 @@ def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
         return f"{BE_LIBERAL} = 1"
     if not _open(needed, netfilter.drops):
         kept = (d for d in netfilter.drops if needed & _kept_by(d))
-        return "; ".join(dict.fromkeys(f"{d.owner or 'a rule'} ({d.place})" for d in kept))
+        return "; ".join(dict.fromkeys(d.named for d in kept))
     return None
 
 
@@ -278,10 +278,14 @@ def _ways(ways: Ways) -> str:
 
 def _partly(netfilter: Netfilter) -> str:
     """Return whose drops close some ways but not all, and which stay open; or nothing."""
-    open_ways = _open(_needed(netfilter), netfilter.drops)
+    needed = _needed(netfilter)
+    open_ways = _open(needed, netfilter.drops)
+    served = {family for family, _ in needed}
     by: dict[str, Ways] = {}
     for rule in netfilter.drops:
-        by.setdefault(rule.owner or rule.place, set()).update(_kept_by(rule))
+        kept = {way for way in _kept_by(rule) if way[0] in served}
+        if kept:
+            by.setdefault(rule.owner or rule.place, set()).update(kept)
     told_open = "".join(
         f"; '{rule.text}' ({rule.place}) accepts such segments first, on {_ways(ways)}"
         for rule in netfilter.lets_by

@@ -102,7 +102,7 @@ def _mitigated(facts: Facts) -> tuple[Finding, ...]:
             subject=_SUBJECT,
             verdict="mitigated",
             severity="low",
-            message=f"{_named(drops[0])} drops INVALID; {covered} keeps what is only out of "
+            message=f"{drops[0].named} drops INVALID; {covered} keeps what is only out of "
             "conntrack's window from being that",
             evidence=tuple(_standing(rule) for rule in dict.fromkeys(drops)),
             mitigated_by=covered,
@@ -115,12 +115,8 @@ def _message(dropped: tuple[DroppedStream, ...]) -> str:
     more = f" and of {len(dropped) - 1} more connections" if len(dropped) > 1 else ""
     return (
         f"data of {both_ends(*first.stall.way.parts)}{more} came {first.stall.count} times and was "
-        f"not acknowledged: conntrack calls it INVALID and {_named(first.rule)} drops it"
+        f"not acknowledged: conntrack calls it INVALID and {first.rule.named} drops it"
     )
-
-
-def _named(rule: PacketRule) -> str:
-    return f"'{rule.text}' ({rule.place}{f', {rule.owner}' if rule.owner else ''})"
 
 
 def _heard(each: DroppedStream) -> Evidence:

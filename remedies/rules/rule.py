@@ -83,6 +83,11 @@ class PacketRule:
         return self.text.partition(" # handle ")[0].partition("  # rule ")[0]
 
     @property
+    def named(self) -> str:
+        """Return the rule, where it stands, and whose it is: what finds it by copy."""
+        return f"'{self.text}' ({self.place}{f', {self.owner}' if self.owner else ''})"
+
+    @property
     def place(self) -> str:
         """Return where the rule stands, as a person would look it up."""
         return f"{self.backend} {self.family} {self.table} {self.chain}"

@@ -155,8 +155,10 @@ def test_what_stays_open_is_told_by_family_and_hook(
 
 def test_only_who_covers_what_nat_needs_is_named() -> None:
     drops = [drop("input", "ip", "ufw"), drop("input", "ip6", "ferm"), drop("forward", "ip", "x")]
-    assert (one(facts(dropping(*drops))).mitigated_by or "").startswith("ufw (")
-    assert one(facts(dropping(*drops))).mitigated_by == "ufw (nft ip t c)"
+    assert one(facts(dropping(*drops))).mitigated_by == "'drop' (nft ip t c, ufw)"
+    partly = one(facts(dropping(*drops[1:]))).message
+    assert "x drops INVALID on forward (IPv4) only; open: input (IPv4)" in partly
+    assert "ferm" not in partly
 
 
 @pytest.mark.parametrize(
