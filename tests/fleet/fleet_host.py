@@ -111,8 +111,9 @@ def kill_all(netns: str) -> None:
 
 
 def wait_until(true: Callable[[], bool], seconds: float) -> None:
-    """Return once something is so; fail when time is up."""
-    end = time.monotonic() + seconds
+    """Return once something is so; fail when time is up. Most looks cost a process or more."""
+    end, pause = time.monotonic() + seconds, 0.05
     while not true():
         assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.5)

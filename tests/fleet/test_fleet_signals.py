@@ -101,7 +101,7 @@ def workers(fleet: Fleet) -> str:
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [*((stage, signal.SIGINT) for stage in STAGES), ("applied", signal.SIGTERM)],
+    [(stage, signal.SIGTERM if stage == "told to apply" else signal.SIGINT) for stage in STAGES],
 )
 def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     fleet: Fleet, stage: str, number: signal.Signals

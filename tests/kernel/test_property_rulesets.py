@@ -18,7 +18,7 @@ from ruleset_steps import Foreign, Step, go
 from remedies.namespaces import netns
 from remedies.resources import iptables_legacy
 
-EXAMPLES = 300
+EXAMPLES = 150
 
 
 @pytest.fixture(autouse=True)

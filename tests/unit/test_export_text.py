@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import builder
 import pytest
 import yaml
 
 from remedies import codec
 from remedies.errors import InputError
 from remedies.fleet import export
-from remedies.model import Change, Host, Plan, PolicyRef, Scan
+from remedies.model import Change, Plan
 from remedies.rules import ours
+from remedies.values import replace
 
-HOST = Host("web1", "ab" * 16, "6.18.0", "host", "cd" * 8)
 TEXTS = (
     "{{ lookup('pipe', 'id') }}", "{% for x in y %}", "a: b # c", "- e", "&a *b !!c %d @e `f`",
     "'\"\\", "x\ny\n  z\n", "\n\n  - lead", "\x1b[31m\x7f\x85\u2028\u202e", "\U0001f525", "...",
@@ -62,17 +63,14 @@ def changes(text: str) -> list[Change]:
     made += [(address, None, state) for address, state in states.items()]
     made += [(address, state, None) for address, state in states.items()]
     return [
-        Change(
-            "f", None, address, "create", old, new, "", "exact", "low", "", ("flow:udp/eth0/53",)
-        )
+        builder.change(address, old, new, action="create", effects=("flow:udp/eth0/53",))
         for address, old, new in made
     ]
 
 
 def poisoned(text: str, count: int) -> Plan:
     """Return a plan in which every text that is no address, state or host name is ``text``."""
-    every = changes(text)[:count]
-    plan = Plan(Scan(HOST, "now", (), ()), PolicyRef(("p",), "d"), tuple(every), (), (), ("w",))
+    plan = builder.plan(*changes(text)[:count], warnings=("w",))
 
     def walk(plain: Any, key: str = "") -> Any:
         if isinstance(plain, dict):
@@ -127,17 +125,15 @@ def test_a_nul_which_no_program_takes_is_refused() -> None:
 @pytest.mark.parametrize("content", ["", "1\n", "null", "true\n", "0x1f", "1:30"])
 def test_a_file_that_ansible_would_take_for_something_else_is_refused(content: str) -> None:
     """ansible-core 2.19 resolves a scalar with the tag as if it had no quotes."""
-    made = Change("f", None, "file:/etc/sysctl.d/99-remedy.conf", "create", None, content, "",
-                  "exact", "low", "")  # fmt: skip
-    plan = Plan(Scan(HOST, "now", (), ()), PolicyRef((), ""), (made,), (), ())
+    plan = builder.plan(builder.change("file:/etc/sysctl.d/99-remedy.conf", None, content))
     with pytest.raises(InputError, match="a playbook cannot hold"):
         export.playbooks(plan)
 
 
 @pytest.mark.parametrize("name", ["all", "ungrouped", "-e", "a:b", "{{x}}", ""])
 def test_a_host_name_that_is_a_pattern_is_refused(name: str) -> None:
-    host = Host(name, "", "", "host", "")
-    plan = Plan(Scan(host, "now", (), ()), PolicyRef((), ""), tuple(changes("x")), (), ())
+    scan = builder.scan(host=replace(builder.HOST, name=name))
+    plan = builder.plan(*changes("x"), scan=scan)
     with pytest.raises(InputError, match="is not a host name"):
         export.playbooks(plan)
 
@@ -147,7 +143,5 @@ def test_a_host_name_that_is_a_pattern_is_refused(name: str) -> None:
     ["nft:inet/{{x}}", "file:/etc/passwd", "sysctl:kernel.x y", "iptables:mangle/X", "flow:x"],
 )
 def test_what_is_not_ours_to_write_is_refused(resource: str) -> None:
-    made = Change("f", None, resource, "create", None, "x", "", "exact", "low", "")
-    plan = Plan(Scan(HOST, "now", (), ()), PolicyRef((), ""), (made,), (), ())
     with pytest.raises(InputError):
-        export.playbooks(plan)
+        export.playbooks(builder.plan(builder.change(resource, None, "x")))

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import builder
 import pytest
+from builder import change
 
-from remedies.model import Change, Finding, Host, Mode, Plan, Policy, PolicyRef, Rule, Scan, Verdict
+from remedies.model import Change, Finding, Mode, Plan, Policy, Rule, Verdict
 from remedies.planning.remaining import left, proven
 from remedies.values import replace
 
-PROVEN = Finding("udp", "udp *:53", "proven", "high", "m")
+PROVEN = builder.finding("udp", "udp *:53", verdict="proven")
 
 
 def plan(*findings: Finding, changes: tuple[Change, ...] = ()) -> Plan:
-    scan = Scan(Host("h", "m", "k", "host", "b"), "t", findings, ())
-    return Plan(scan, PolicyRef(("p",), "d"), changes, (), ())
+    return builder.plan(*changes, findings=findings)
 
 
 def policy(mode: Mode, from_: Verdict = "proven") -> Policy:
-    return Policy((mode,), "d", "auto", False, {"udp": Rule(mode, from_, ("a",))})
-
-
-def change(finding: Finding, **more: object) -> Change:
-    made = Change("a", finding.id, "r", "create", None, "x", "", "exact", "low", "")
-    return replace(made, **more)  # type: ignore[arg-type]
+    return builder.policy({"udp": Rule(mode, from_, ("a",))}, names=(mode,))
 
 
 @pytest.mark.parametrize(
@@ -42,15 +38,13 @@ def test_only_what_is_proven_and_not_accepted_is_left(finding: Finding) -> None:
 
 def test_what_a_change_answers_is_not_left() -> None:
     other = replace(PROVEN, subject="udp *:123")
-    assert proven(plan(PROVEN, other, changes=(change(PROVEN),))) == (other,)
-    both = change(PROVEN, others=(other.id,))
+    assert proven(plan(PROVEN, other, changes=(change("r", finding=PROVEN.id),))) == (other,)
+    both = change("r", finding=PROVEN.id, others=(other.id,))
     assert proven(plan(PROVEN, other, changes=(both,))) == ()
 
 
 def test_the_policies_that_fix_it_are_named() -> None:
-    others = {m: policy(m) for m in ("off", "advise", "fix")} | {
-        "bare": Policy((), "", "auto", False, {})
-    }
+    others = {m: policy(m) for m in ("off", "advise", "fix")} | {"bare": builder.policy()}
     for mode in ("off", "advise"):
         (stays,) = left(plan(PROVEN), policy(mode), others)
         assert (stays.mode, stays.policies) == (mode, ("fix",))

@@ -5,22 +5,18 @@ from __future__ import annotations
 import re
 from typing import Optional
 
+import builder
 import pytest
 
 from remedies import catalogue
-from remedies.facts import Facts
 from remedies.model import (
     Advice,
     Change,
     Evidence,
     Finding,
-    Host,
     Plan,
-    Policy,
-    PolicyRef,
     Refusal,
     Rule,
-    Scan,
     Unknown,
     Verdict,
     Waiver,
@@ -30,35 +26,31 @@ from remedies.report import collect, transactions
 from remedies.report.controls import controls
 from remedies.report.history import Standings
 from remedies.report.record import HostReport, Judgement, Place
-from remedies.transaction.ledger import Begin, Pending, Transaction, Verified
+from remedies.transaction.ledger import Pending, Transaction, Verified
 from remedies.values import replace
 
-HOST = Host("h", "m", "6.18", "host", "b")
 TIME = "2026-11-20T18:00:00Z"
-POLICY = Policy(
-    names=("default",),
-    digest="d",
-    backend="auto",
-    persist=False,
-    rules={
+POLICY = builder.policy(
+    {
         "tcp-invalid-reset": Rule("fix", "exposed", ("invalid-drop",)),
         "udp-proxy-hairpin": Rule("off", "exposed", ()),
     },
+    names=("default",),
     waivers=(Waiver("udp-reply-source", "udp *", "2026-01-01", "why", "netops"),),
     origins={"rules.tcp-invalid-reset.mode": "policies/default.yaml:25"},
 )
-RESET = Finding(
-    condition="tcp-invalid-reset",
-    subject="tcp through NAT",
+RESET = builder.finding(
+    "tcp-invalid-reset",
+    "tcp through NAT",
     verdict="proven",
     severity="critical",
     message="a reset",
     evidence=(Evidence("/proc/net/snmp", "OutRsts", "+3", "moved in 2 s"),),
 )
 EXPOSED = replace(RESET, verdict="exposed")
-CHANGE = Change(
-    "invalid-drop", RESET.id, "nft:inet/remedy_invalid_drop", "create", None, "t", "+t", "exact",
-    "moderate", "drops",
+CHANGE = builder.change(
+    "nft:inet/remedy_invalid_drop", None, "t", fix="invalid-drop", finding=RESET.id, diff="+t",
+    risk="moderate", impact="drops",
 )  # fmt: skip
 
 
@@ -73,8 +65,8 @@ def plan(
     refused: tuple[Refusal, ...] = (),
     unknown: tuple[Unknown, ...] = (),
 ) -> Plan:
-    scan = Scan(HOST, TIME, findings, unknown)
-    return Plan(scan, PolicyRef(("default",), "d"), changes, advice, refused)
+    scan = builder.scan(*findings, time=TIME, unknown=unknown)
+    return builder.plan(*changes, scan=scan, advice=advice, refused=refused)
 
 
 def done(
@@ -84,10 +76,8 @@ def done(
     undoes: tuple[str, ...] = (),
 ) -> Transaction:
     change = CHANGE if kind == "apply" else CHANGE.reversed()
-    begin = Begin(
-        kind, (change,), "0", "h", "m", "b", "root", "remedy apply", undoes=undoes,
-        findings=(RESET,) if kind == "apply" else (),
-    )  # fmt: skip
+    findings = (RESET,) if kind == "apply" else ()
+    begin = builder.begin(change, kind=kind, undoes=undoes, findings=findings)
     return Transaction(
         id=txn,
         time="2026-11-20T17:00:00Z",
@@ -105,7 +95,7 @@ def collected(
     texts: Optional[dict[int, str]] = None,
     states: Optional[dict[str, str]] = None,
 ) -> HostReport:
-    facts = Facts(HOST, TIME, 1.0)
+    facts = builder.facts(time=TIME)
     past = {entry.id: entry for entry in ledger}
     return collect.from_scan(Place("h"), POLICY, facts, of, past, states or OURS, texts or {})
 
