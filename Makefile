@@ -85,7 +85,8 @@ build/docker/.unpacked: UNPACK := docker.io containerd runc busybox-static
 build/openssh/.unpacked: UNPACK := openssh-server
 # With the libraries that are not installed.
 build/daemons/.unpacked: UNPACK = $$(apt-get -qq -s install --no-install-recommends openvpn \
-	  iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio | awk '/^Inst/ {print $$2}')
+	  iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd \
+	  socat | awk '/^Inst/ {print $$2}')
 $(DAEMONS): | packages-test
 	rm -rf $(@D) && mkdir -p $(@D)/deb
 	cd $(@D)/deb && apt-get download -q $(UNPACK)

@@ -26,7 +26,8 @@ Evidence
     - ``mitigated``: our redirect stands before its port, so that requests are addressed to the
       address that answers come from; or the pair is left of a fault that is mended: a socket is
       bound to the address asked, and none is left that could answer from another, or the server
-      sets its replies' source and began after the last wrong answer.
+      sets its replies' source; and its process began after the last wrong answer, or the same
+      clients have been answered right since and not before.
     - ``unknown``: as exposed, but this user may not look at the socket.
 
     docker-proxy has a condition of its own (``udp-proxy-hairpin``), and so has a server that
@@ -45,7 +46,8 @@ False positives
     - Two hosts that send to each other's fixed port without ever answering, over different
       addresses.
     - Where the program itself changed how it answers, without a new process and without
-      binding, the pair outlives its fault by ``nf_conntrack_udp_timeout`` (30 s).
+      binding, the pair outlives its fault until such a client has been answered, or by
+      ``nf_conntrack_udp_timeout`` (30 s).
 
 References
     ip(7) and ipv6(7): IP_PKTINFO, IPV6_RECVPKTINFO. RFC 1122, 4.1.3.5 (a reply's source address).
@@ -151,22 +153,38 @@ def _mended(service: Service) -> str:
     """Return what has been done about the proofs since, empty where nothing is known to be.
 
     A socket is bound to each address that was asked, and none is left that could answer from
-    another; or the server sets its replies' source. Where there are others still, or the option
-    alone speaks for it, its process has to be younger than the last wrong answer.
+    another; or the server sets its replies' source; or, where its UDP sockets are short-lived, it
+    listens on TCP at the address asked and no other. Where there are other sockets still, or none
+    is bound, either its process is younger than the last wrong answer, or the same clients have
+    been answered right since.
     """
     asked = {proof.asked for proof in service.proofs}
-    everywhere = [s for s in service.sockets if s.protocol == "udp" and s.everywhere]
-    everywhere = [s for s in everywhere if s.port == service.port]
-    bound = service.bound
+    mine = [s for s in service.sockets if s.port == service.port and not s.peer]
+    everywhere = [s for s in mine if s.protocol == "udp" and s.everywhere]
+    bound, listening = service.bound, [s for s in mine if s.protocol == "tcp"]
     if asked <= {item.address for item in bound}:
-        where = ", ".join(sorted(at(item.address, item.port) for item in bound))
-        if not everywhere and not service.others:
+        # The kernel hands a request to a socket of its address before one of every address.
+        owners = [item.owner for item in bound]
+        left = [s for s in everywhere if s.owner is None or s.owner in owners]
+        untouched = not everywhere and not service.others
+        if untouched or _later(service, (*bound, *service.others, *left)):
+            where = ", ".join(sorted(at(item.address, item.port) for item in bound))
             return f"{who(bound[0].owner)}, bound to {where}"
-        if not everywhere and _younger(service, (*bound, *service.others)):
-            return f"{who(bound[0].owner)}, bound to {where}"
-    if everywhere and all(s.pktinfo for s in everywhere) and _younger(service, everywhere):
+    if everywhere and all(s.pktinfo for s in everywhere) and _later(service, everywhere):
         return f"{who(everywhere[0].owner)}, which sets its replies' source"
+    if len(mine) == len(listening) and asked <= {item.address for item in listening}:
+        first = next(item for item in listening if item.address in asked)
+        if not any(item.everywhere for item in listening) and _later(service, listening):
+            return f"{who(first.owner)}, which listens on TCP at {at(first.address, first.port)}"
     return ""
+
+
+def _later(service: Service, sockets: Iterable[Answerer]) -> bool:
+    """Tell whether sockets of now have nothing to do with the last wrong answer.
+
+    Clients who got wrong answers have been answered right since, or the processes are younger.
+    """
+    return service.since or _younger(service, sockets)
 
 
 def _younger(service: Service, sockets: Iterable[Answerer]) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -24,6 +25,9 @@ _PORTS = 16
 _SOCKETS = 64
 _PROOFS = 64
 _ENDS = 8
+_REPLIED = 1000
+
+_End = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Pair:
     """Seconds, at least; less than one more."""
     answered: bool = False
     """Another client that asked the same address and port has been answered."""
+    since: bool = False
+    """Clients who got wrong answers have been answered right since, and were not before."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,12 @@ def _age(pid: int) -> Optional[float]:
 def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pair, ...]:
     """Return, for each port, how long ago a request or an answer of a pair was seen last.
 
-    A flow without a reply is forgotten ``nf_conntrack_udp_timeout`` after its last packet. The
+    A flow without a reply is forgotten ``nf_conntrack_udp_timeout`` after its last packet, and so
+    is one that was answered, in its first seconds (nf_conntrack_udp_packet(), Linux 5.1). The
     seconds that are left are whole ones, so that the age may be one second less.
     """
-    youngest: dict[int, float] = {}
-    answered: set[int] = set()
+    left: dict[Proof, int] = {}
+    replied: dict[_End, list[conntrack.Entry]] = {}
     try:
         whole = int(sysctl.value("net.netfilter.nf_conntrack_udp_timeout"))
         with Netlink(NETLINK_NETFILTER, deadline) as client:
@@ -152,18 +159,47 @@ def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pai
                         continue
                     entry = conntrack.flow_by_tuple(client, "udp", flow.original)
                     if entry is not None and entry.left is not None:
-                        age = max(0.0, whole - entry.left - 1.0)
-                        youngest[proof.port] = min(age, youngest.get(proof.port, age))
-            ends = {
-                (p.port, p.request.original.destination, p.request.original.destination_port)
-                for p in proofs
-            }
-            for port, address, asked in sorted(ends)[:_ENDS]:
-                replied = conntrack.TupleMatch(destination=address, destination_port=asked)
+                        left[proof] = max(entry.left, left.get(proof, 0))
+            for end in sorted({_end(proof) for proof in left})[:_ENDS]:
+                asked = conntrack.TupleMatch(destination=end[0], destination_port=end[1])
                 seen = conntrack.IPS_SEEN_REPLY
-                if any(conntrack.flows(client, "udp", replied, status=seen, mask=seen)):
-                    answered.add(port)
+                flows = conntrack.flows(client, "udp", asked, status=seen, mask=seen)
+                replied[end] = list(itertools.islice(flows, _REPLIED))
     except (OSError, Unreadable, ValueError) as error:
         unread.append(f"ages of UDP flows: {error}")
         return ()
-    return tuple(Pair(port, age, port in answered) for port, age in youngest.items())
+    found = []
+    for port in dict.fromkeys(proof.port for proof in left):
+        mine = [proof for proof in left if proof.port == port]
+        last = max(left[proof] for proof in mine)
+        answered = any(replied.get(_end(proof)) for proof in mine)
+        age = max(0.0, whole - last - 1.0)
+        found.append(Pair(port, age, answered, answered and _since(mine, replied, last, whole)))
+    return tuple(found)
+
+
+def _end(proof: Proof) -> _End:
+    """Return the address and port that a client sent its request to."""
+    return proof.request.original.destination, proof.request.original.destination_port
+
+
+def _since(
+    proofs: Iterable[Proof], replied: Mapping[_End, list[conntrack.Entry]], last: int, whole: int
+) -> bool:
+    """Tell whether clients who got wrong answers were answered right, and only after them.
+
+    Each way (the address asked, the one that answered) needs an answer of its own: other clients
+    may have been answered right all the time. ``last``: the seconds left to the youngest wrong
+    answer. A flow that is assured may have been answered right before, too.
+    """
+    clients: dict[tuple[_End, str], set[str]] = {}
+    for proof in proofs:
+        clients.setdefault((_end(proof), proof.source), set()).add(proof.request.original.source)
+    for (end, _), asking in clients.items():
+        flows = [flow for flow in replied.get(end, ()) if flow.original.source in asking]
+        if not flows or not all(
+            not flow.status & conntrack.IPS_ASSURED and last < (flow.left or 0) <= whole
+            for flow in flows
+        ):
+            return False
+    return True

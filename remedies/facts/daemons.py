@@ -2,7 +2,8 @@
 
 Knowledge, not a probe: one row for each program. Most have an option that binds one address; some
 have one that keeps every address and answers from the one asked (``keeps``). Each row names the
-page it is taken from; those marked "run" were run by the tests with the program of Debian 12.
+page it is taken from; those marked "run" are run by the tests with the program of Debian 12, those
+marked "tried" were run by hand: asked by a wrong address, then again with the option.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ DAEMONS = (
         note="On the command line it is --address.",
     ),
     DaemonOption(
-        ("atftpd",), "atftpd", "", "--bind-address {address}", "atftpd(8), --bind-address"
+        ("atftpd",), "atftpd", "", "--bind-address {address}", "atftpd(8), --bind-address; tried"
     ),
     DaemonOption(
         ("named",),
@@ -123,25 +124,25 @@ DAEMONS = (
         note="Before Pi-hole 6 the same without quotes in a file in /etc/dnsmasq.d.",
     ),
     DaemonOption(
-        ("nsd", "nsd: main"),
+        ("nsd", "nsd: main", "nsd: xfrd"),
         "NSD",
         "nsd.conf, in server:",
         "ip-address: {address}@{port}",
-        "nsd.conf(5), ip-address",
+        "nsd.conf(5), ip-address; run",
     ),
     DaemonOption(
         ("knotd",),
         "Knot DNS",
         "knot.conf, in server:",
         "listen: {address}@{port}",
-        "Knot DNS documentation, reference: listen",
+        "Knot DNS documentation, reference: listen; tried",
     ),
     DaemonOption(
         ("kresd", "kresd1"),
         "Knot Resolver",
         "kresd.conf",
         "net.listen('{address}', {port})",
-        "Knot Resolver documentation: net.listen()",
+        "Knot Resolver documentation: net.listen(); tried",
     ),
     DaemonOption(
         ("pdns_server",),
@@ -155,14 +156,14 @@ DAEMONS = (
         "PowerDNS Recursor",
         "recursor.conf",
         "local-address={endpoint}",
-        "PowerDNS Recursor documentation, settings: local-address",
+        "PowerDNS Recursor documentation, settings: local-address; tried",
     ),
     DaemonOption(
         ("dnsdist",),
         "dnsdist",
         "dnsdist.conf",
         'addLocal("{endpoint}")',
-        "dnsdist documentation, reference: addLocal()",
+        "dnsdist documentation, reference: addLocal(); tried",
     ),
     DaemonOption(
         ("dnscrypt-proxy",),
@@ -183,7 +184,7 @@ DAEMONS = (
         "FreeRADIUS",
         "sites-enabled/default, in its section listen",
         "ipaddr = {address}",
-        "FreeRADIUS: raddb/sites-available/default",
+        "FreeRADIUS: raddb/sites-available/default; tried",
         bind6="ipv6addr = {address}",
         note="One section for each address and type (auth, acct).",
     ),
@@ -230,7 +231,7 @@ DAEMONS = (
         "coturn",
         "turnserver.conf",
         "listening-ip={address}",
-        "coturn: examples/etc/turnserver.conf",
+        "coturn: examples/etc/turnserver.conf; tried",
     ),
     DaemonOption(
         ("haproxy",),
@@ -262,14 +263,14 @@ DAEMONS = (
         "Caddy",
         "the Caddyfile, in the site",
         "bind {address}",
-        "Caddy documentation: caddyfile/directives/bind",
+        "Caddy documentation: caddyfile/directives/bind; tried",
     ),
     DaemonOption(
         ("rsyslogd",),
         "rsyslog",
         "/etc/rsyslog.d/udp.conf",
         'input(type="imudp" address="{address}" port="{port}")',
-        "rsyslog documentation: imudp",
+        "rsyslog documentation: imudp; tried",
         note="A receiver that never answers is not hurt: a waiver for it is as good.",
     ),
     DaemonOption(
@@ -277,7 +278,7 @@ DAEMONS = (
         "syslog-ng",
         "syslog-ng.conf, in the source",
         'network(ip("{address}") port({port}) transport("udp"));',
-        "syslog-ng administration guide: network()",
+        "syslog-ng administration guide: network(); tried",
         bind6='network(ip("{address}") port({port}) transport("udp") ip-protocol(6));',
         note="A receiver that never answers is not hurt: a waiver for it is as good.",
     ),
@@ -286,7 +287,7 @@ DAEMONS = (
         "ntpd",
         "ntp.conf",
         "interface listen {address}",
-        "ntp.conf(5), interface (NTPsec and the reference implementation)",
+        "ntp.conf(5), interface (NTPsec and the reference implementation); tried",
         also=("interface ignore wildcard",),
     ),
     DaemonOption(
@@ -336,14 +337,14 @@ DAEMONS = (
         "xl2tpd",
         "xl2tpd.conf, in [global]",
         "listen-addr = {address}",
-        "xl2tpd.conf(5), listen-addr",
+        "xl2tpd.conf(5), listen-addr; run",
     ),
     DaemonOption(
         ("mosh-server",),
         "mosh-server",
         "",
         "-i {address}",
-        "mosh-server(1), -i",
+        "mosh-server(1), -i; tried",
         keeps="-s",
         note="-s takes the address that the SSH connection came in by.",
     ),
@@ -352,10 +353,14 @@ DAEMONS = (
         "Mumble",
         "mumble-server.ini",
         "host={address}",
-        "Mumble documentation: host",
+        "Mumble documentation: host; tried",
     ),
     DaemonOption(
-        ("memcached",), "memcached", "/etc/memcached.conf", "-l {address}", "memcached(1), --listen"
+        ("memcached",),
+        "memcached",
+        "/etc/memcached.conf",
+        "-l {address}",
+        "memcached(1), --listen; run",
     ),
     DaemonOption(
         ("telegraf",),
@@ -370,7 +375,7 @@ DAEMONS = (
         "socat",
         "",
         "UDP4-LISTEN:{port},bind={address}",
-        "socat(1), bind",
+        "socat(1), bind; run",
         bind6="UDP6-LISTEN:{port},bind=[{address}]",
     ),
     DaemonOption(
@@ -378,7 +383,7 @@ DAEMONS = (
         "netcat",
         "",
         "-u -l {address} {port}",
-        "nc(1) of OpenBSD; ncat(1)",
+        "nc(1) of OpenBSD; ncat(1), tried",
     ),
     DaemonOption(
         ("nc.traditional",), "netcat", "", "-u -l -s {address} -p {port}", "nc.traditional(1)"

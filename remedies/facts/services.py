@@ -50,6 +50,8 @@ class Service:
     """Seconds since the last wrong answer was seen, at least; None where that is not known."""
     answered: bool = False
     """Clients that ask the same have been answered, too."""
+    since: bool = False
+    """Clients who got wrong answers have been answered right since, and were not before."""
 
     @property
     def proxied(self) -> bool:
@@ -149,6 +151,7 @@ def _with_answerers(facts: Facts, service: Service) -> Service:
         sockets=tuple(item for item in answerers.sockets if item.port in ports),
         age=min((pair.age for pair in pairs), default=None),
         answered=any(pair.answered for pair in pairs),
+        since=bool(pairs) and all(pair.since for pair in pairs),
     )
 
 

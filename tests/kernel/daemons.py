@@ -28,6 +28,12 @@ _SIP = (
     "From: <sip:b@x>;tag=1\r\nTo: <sip:a@x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n"
     "Max-Forwards: 5\r\nContent-Length: 0\r\n\r\n"
 )
+_L2TP = bytes.fromhex(  # RFC 2661: a control message, SCCRQ, with what it has to have
+    "c802003d0000000000000000"
+    "80080000000000018008000000020100800a0000000300000003"
+    "800700000007788008000000090001"
+    "80080000000a0004"
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,33 @@ DAEMONS = (
         'request_route { sl_send_reply("200","OK"); }\n',
         "listen=udp:0.0.0.0:5060",
         broken=True,
+    ),
+    Daemon(
+        "nsd",
+        5303,
+        "nsd -d -c {conf}",
+        _DNS,
+        'server:\n {bind}\n username: ""\n chroot: ""\n database: ""\n zonesdir: "{folder}"\n'
+        ' pidfile: ""\n xfrdfile: "{folder}/xfrd"\n zonelistfile: "{folder}/zones"\n'
+        " server-count: 1\nremote-control:\n control-enable: no\n",
+        "ip-address: 0.0.0.0@5303",
+        broken=True,
+    ),
+    Daemon(
+        "memcached", 11211, "memcached -u root -p 0 -U 11211 {bind}",
+        b"\0\1\0\0\0\1\0\0version\r\n", broken=True,
+    ),
+    Daemon(
+        "xl2tpd",
+        1701,
+        "xl2tpd -D -c {conf} -p {folder}/pid -C {folder}/control -s {folder}/secrets",
+        _L2TP,
+        "[global]\naccess control = no\n{bind}\n"
+        "[lns default]\nip range = 192.0.2.2-192.0.2.9\nlocal ip = 192.0.2.1\n",
+        broken=True,
+    ),
+    Daemon(
+        "socat", 5304, "socat {bind},fork PIPE", b"question", wild="UDP4-LISTEN:5304", broken=True
     ),
     Daemon(
         "dnsmasq",

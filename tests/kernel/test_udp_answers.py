@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -267,10 +269,14 @@ def test_a_server_that_is_mended_is_mitigated_at_once(site: Site) -> None:
 
 
 SOURCED = """\
-import socket, sys
+import signal, socket, sys
 family = socket.AF_INET6 if sys.argv[1] == "6" else socket.AF_INET
 level, option, kind = (41, 49, 50) if sys.argv[1] == "6" else (0, 8, 8)
 server = socket.socket(family, socket.SOCK_DGRAM)
+def source(*_):
+    server.setsockopt(level, option, 1)
+    print("sourced", flush=True)
+signal.signal(signal.SIGHUP, source)
 if sys.argv[2] == "sourced":
     server.setsockopt(level, option, 1)
 server.bind(("", 7777))
@@ -285,7 +291,7 @@ while True:
 
 
 @contextlib.contextmanager
-def serving(site: Site, how: str) -> Iterator[None]:
+def serving(site: Site, how: str) -> Iterator[subprocess.Popen[str]]:
     """Run a server of its own process on every address until the block ends."""
     version = "6" if site.v6 else "4"
     argv = [*site.world.entering("host"), sys.executable, "-c", SOURCED, version, how]
@@ -293,27 +299,47 @@ def serving(site: Site, how: str) -> Iterator[None]:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
-            yield
+            yield child
         finally:
             child.kill()
 
 
-def test_a_server_that_is_restarted_with_the_option_is_mitigated_at_once(site: Site) -> None:
-    def ask() -> bool:
-        with site.world.socket("server", site.at.family, socket.SOCK_DGRAM) as client:
-            client.connect((site.virtual, PORT))
-            client.send(b"question")
-            return Asker(client, None).answered()
+def ask(site: Site) -> bool:
+    """Let a new client ask the address that is answered wrongly; tell whether it is answered."""
+    with site.world.socket("server", site.at.family, socket.SOCK_DGRAM) as client:
+        client.connect((site.virtual, PORT))
+        client.send(b"question")
+        return Asker(client, None).answered()
 
+
+def test_a_server_that_is_restarted_with_the_option_is_mitigated_at_once(site: Site) -> None:
     site.world.run("host", ["conntrack", "-F"])
     with serving(site, "plain"):
-        assert not ask()
+        assert not ask(site)
         assert [f.verdict for f in scan(site.world)] == ["proven"]
     with serving(site, "sourced"):
-        assert ask()
+        assert ask(site)
         (found,) = scan(site.world)
     assert found.verdict == "mitigated"
     assert "sets its replies' source" in (found.mitigated_by or "")
+
+
+def test_a_server_that_answers_right_from_a_signal_on_is_mitigated_within_the_second(
+    site: Site,
+) -> None:
+    site.world.run("host", ["conntrack", "-F"])
+    with serving(site, "plain") as server:
+        began = time.monotonic()
+        while time.monotonic() < began + 1.1:  # so that it is not taken for a younger process
+            assert not ask(site)
+        server.send_signal(signal.SIGHUP)
+        assert server.stdout is not None
+        assert server.stdout.readline() == "sourced\n"
+        until, verdicts = time.monotonic() + 3.0, ["proven"]
+        while verdicts == ["proven"] and time.monotonic() < until:
+            assert ask(site)
+            verdicts = [f.verdict for f in scan(site.world)]
+    assert verdicts == ["mitigated"]
 
 
 @pytest.mark.parametrize("role", ["server", "client"])
