@@ -68,6 +68,7 @@ _APART = (
     "test_lab_story",
     "test_redirect_heard",
     "test_udp_redirect",
+    "test_userland_real_tools",
 )
 """Long files whose tests share nothing: each test is given to whoever has time."""
 

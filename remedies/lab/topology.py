@@ -65,28 +65,51 @@ def addresses(world: World) -> Addresses:
 def container_host(world: World, *, nat: bool = True) -> None:
     """Wire the three namespaces together, and with NAT hide the container's network."""
     at = addresses(world)
-    client, server = world.namespace("client"), world.namespace("server")
-    # No duplicate address detection, so that no address is tentative for a second. Link-local
-    # addresses stay: a forwarding host solicits its neighbours from them (net/ipv6/ndisc.c).
-    flag = ""
-    if world.options.family == 6:
-        flag = "nodad"
-        for role in ("client", "host", "server"):
-            world.sysctl(role, "net.ipv6.conf.default.accept_dad", "0")
+    uplink(world)
     world.ip(
         "host",
         "link add docker0 type bridge",
-        f"link add veth0 type veth peer name eth0 netns {client}",
-        f"link add eth0 type veth peer name eth0 netns {server}",
-        "link set veth0 master docker0",
-        f"addr add {at.bridge}/{at.inner} dev docker0 {flag}",
-        f"addr add {at.uplink}/{at.outer} dev eth0 {flag}",
+        f"addr add {at.bridge}/{at.inner} dev docker0 {_flag(world)}",
     )
-    world.ip("client", f"addr add {at.client}/{at.inner} dev eth0 {flag}")
-    world.ip("server", f"addr add {at.server}/{at.outer} dev eth0 {flag}")
-    world.await_links(client=["eth0"], server=["eth0"], host=["veth0", "docker0", "eth0"])
-    world.ip("client", f"route add default via {at.bridge}")
+    container(world, "docker0")
     key = "net.ipv4.ip_forward" if world.options.family == 4 else "net.ipv6.conf.all.forwarding"
     world.sysctl("host", key, "1")
     if nat:
         Firewall(world).masquerade(at.subnet, "docker0")
+
+
+def uplink(world: World) -> None:
+    """Join host and server."""
+    at, flag = addresses(world), _flag(world)
+    if flag:
+        for role in ("client", "host", "server"):
+            world.sysctl(role, "net.ipv6.conf.default.accept_dad", "0")
+    world.ip(
+        "host",
+        f"link add eth0 type veth peer name eth0 netns {world.namespace('server')}",
+        f"addr add {at.uplink}/{at.outer} dev eth0 {flag}",
+    )
+    world.ip("server", f"addr add {at.server}/{at.outer} dev eth0 {flag}")
+    world.await_links(server=["eth0"], host=["eth0"])
+
+
+def container(world: World, bridge: str) -> None:
+    """Plug the client into a bridge of the host's, by which it reaches everything else."""
+    at = addresses(world)
+    world.ip(
+        "host",
+        f"link add veth0 type veth peer name eth0 netns {world.namespace('client')}",
+        f"link set veth0 master {bridge}",
+    )
+    world.ip("client", f"addr add {at.client}/{at.inner} dev eth0 {_flag(world)}")
+    world.await_links(client=["eth0"], host=["veth0", bridge])
+    world.ip("client", f"route add default via {at.bridge}")
+
+
+def _flag(world: World) -> str:
+    """Return what lets no address be tentative for a second: no duplicate address detection.
+
+    Link-local addresses stay: a forwarding host solicits its neighbours from them
+    (net/ipv6/ndisc.c).
+    """
+    return "nodad" if world.options.family == 6 else ""

@@ -29,7 +29,7 @@ from socket import socket as Socket  # noqa: N812 - 'socket' is a method's name 
 from types import TracebackType
 
 from remedies.errors import RemedyError
-from remedies.lab.topology import addresses
+from remedies.lab.topology import uplink
 from remedies.lab.world import DEADLINE, Options, World, child_environment
 from remedies.namespaces.netns import inside
 
@@ -85,7 +85,7 @@ class DockerHost(World):
         super().__enter__()
         self.place = tempfile.mkdtemp(prefix="remedy-docker-")
         try:
-            self._uplink()
+            uplink(self)
             self._start()
             self._image()
         except BaseException:
@@ -182,19 +182,6 @@ class DockerHost(World):
         added = {name: text for name, text in now.items() if name not in before}
         assert all("remedy" in f"{name} {text}".lower() for name, text in added.items()), added
         return {name: _without_ours(now[name]) for name in now if name not in added}
-
-    def _uplink(self) -> None:
-        at = addresses(self)
-        flag = "nodad" if self.options.family == 6 else ""
-        for role in ("host", "server"):  # no second of duplicate address detection
-            self.sysctl(role, "net.ipv6.conf.default.accept_dad", "0")
-        self.ip(
-            "host",
-            f"link add eth0 type veth peer name eth0 netns {self.namespace('server')}",
-            f"addr add {at.uplink}/{at.outer} dev eth0 {flag}",
-        )
-        self.ip("server", f"addr add {at.server}/{at.outer} dev eth0 {flag}")
-        self.await_links(server=["eth0"], host=["eth0"])
 
     def _environment(self) -> dict[str, str]:
         """Return the environment of the daemon and of its client; ``iptables`` is as chosen."""

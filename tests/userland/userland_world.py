@@ -120,12 +120,18 @@ class Userland(World):
             return super().run(role, argv, stdin)
         return self.sh(*argv, stdin=stdin)
 
-    def sh(self, *argv: str, stdin: str = "", code: int | None = 0) -> str:
-        """Run a program of the userland's and return what it printed; None takes any exit code."""
-        enter = ["nsenter", f"--target={self._pid}", "--net", "--pid", "--mount", "--root", "--wd"]
+    def sh(
+        self, *argv: str, stdin: str = "", code: int | None = 0, role: str = "host", **names: str
+    ) -> str:
+        """Run a program of the userland's and return what it printed; None takes any exit code.
+
+        Another ``role``: in that network namespace. ``names`` are variables of its environment.
+        """
+        net = f"--net=/run/netns/{self.namespace(role)}"
+        enter = ["nsenter", f"--target={self._pid}", net, "--pid", "--mount", "--root", "--wd"]
         done = subprocess.run(
             [*enter, "--", *argv], input=stdin, capture_output=True, text=True, check=False,
-            timeout=DEADLINE, env=ENVIRONMENT,
+            timeout=DEADLINE, env={**ENVIRONMENT, **names},
         )  # fmt: skip
         assert code in (None, done.returncode), (
             f"{argv[0]}: exit {done.returncode}\n{done.stdout[-4000:]}{done.stderr}"

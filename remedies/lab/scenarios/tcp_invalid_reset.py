@@ -12,10 +12,11 @@ The healthy twin carries an acknowledgment that is late instead (2 MB below the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
-from remedies.lab.segment import Ear, Position, forge
+from remedies.lab.segment import Ear, Endpoint, Position, forge
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import TrafficOutcome, World
@@ -53,24 +54,28 @@ def traffic(world: World) -> TrafficOutcome:
 
 
 def transfer(
-    world: World, sequence: int = 0, acknowledge: int = 0, *, published: bool = False
+    world: World,
+    sequence: int = 0,
+    acknowledge: int = 0,
+    *,
+    published: bool = False,
+    asking: bool = False,
 ) -> TrafficOutcome:
-    """Echo ``CHUNKS`` chunks; halfway the server's side sends one segment that is off.
+    """Echo ``CHUNKS`` chunks; halfway the server sends one segment that is off.
 
     ``sequence`` and ``acknowledge`` say by how many bytes; both 0: no such segment. With
     ``published`` the server is in the container, and the client asks the host's address from
-    outside: some rule has to lead there. The connection lived when every byte came back and both
-    ends closed in order.
+    outside: some rule has to lead there. ``asking``: the segment is the client's. The connection
+    lived when every byte came back and both ends closed in order.
     """
     at = addresses(world)
-    echoed = 0
-    serving, asking = ("client", "server") if published else ("server", "client")
+    serves, asks = ("client", "server") if published else ("server", "client")
     address, asked = (at.client, at.uplink) if published else (at.server, at.server)
-    with (
-        Ear(world, serving, PORT) as ear,
-        world.socket(serving, at.family, socket.SOCK_STREAM) as listener,
-        world.socket(asking, at.family, socket.SOCK_STREAM) as client,
-    ):
+    with contextlib.ExitStack() as opened:
+        listener, client = (
+            opened.enter_context(world.socket(role, at.family, socket.SOCK_STREAM))
+            for role in (serves, asks)
+        )
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, PORT))
         listener.listen(1)
@@ -79,30 +84,41 @@ def transfer(
         try:
             client.connect((asked, PORT))
             server, peer = listener.accept()
-            with server:
-                server.settimeout(PATIENCE)
-                for number in range(CHUNKS):
-                    if number == CHUNKS // 2 and (sequence or acknowledge):
-                        with world.socket(
-                            serving, at.family, socket.SOCK_RAW, socket.IPPROTO_TCP
-                        ) as raw:
-                            stray = _stray(ear, address, (peer[0], peer[1]), sequence, acknowledge)
-                            raw.sendto(stray, (peer[0], 0))
-                    _echo(client, server, os.urandom(CHUNK))
-                    echoed += CHUNK
-                    ear.listen()
-                client.shutdown(socket.SHUT_WR)
-                if server.recv(1) != b"":
-                    raise ConnectionError("more arrived than was sent")
-                server.shutdown(socket.SHUT_WR)
-                if client.recv(1) != b"":
-                    raise ConnectionError("more arrived than was sent")
+        except OSError as error:
+            return _died(error, 0, 0)
+        opened.enter_context(server).settimeout(PATIENCE)
+        role, source, to = serves, (address, PORT), (peer[0], peer[1])
+        if asking:
+            role, to = asks, (asked, PORT)
+            source = client.getsockname()[:2]
+        ear = opened.enter_context(Ear(world, role, source[1]))
+        raw = opened.enter_context(
+            world.socket(role, at.family, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        )
+        echoed = 0
+        try:
+            for number in range(CHUNKS):
+                if number == CHUNKS // 2 and (sequence or acknowledge):
+                    raw.sendto(_stray(ear, source, to, sequence, acknowledge), (to[0], 0))
+                _echo(client, server, os.urandom(CHUNK))
+                echoed += CHUNK
+                ear.listen()
+            client.shutdown(socket.SHUT_WR)
+            if server.recv(1) != b"":
+                raise ConnectionError("more arrived than was sent")
+            server.shutdown(socket.SHUT_WR)
+            if client.recv(1) != b"":
+                raise ConnectionError("more arrived than was sent")
         except OSError as error:
             ear.listen()
-            reason = error.strerror or str(error) or type(error).__name__
-            return TrafficOutcome(False, f"{_amount(echoed)}: {reason}", ear.resets)
+            return _died(error, echoed, ear.resets)
         ear.listen()
         return TrafficOutcome(True, _amount(echoed), ear.resets)
+
+
+def _died(error: OSError, echoed: int, resets: int) -> TrafficOutcome:
+    reason = error.strerror or str(error) or type(error).__name__
+    return TrafficOutcome(False, f"{_amount(echoed)}: {reason}", resets)
 
 
 def _amount(echoed: int) -> str:
@@ -127,13 +143,13 @@ def _receive(end: socket.socket, length: int) -> bytes:
     return got
 
 
-def _stray(ear: Ear, address: str, peer: tuple[str, int], sequence: int, acknowledge: int) -> bytes:
-    """Return one segment of the server's, ``sequence`` and ``acknowledge`` bytes off."""
+def _stray(ear: Ear, source: Endpoint, to: Endpoint, sequence: int, acknowledge: int) -> bytes:
+    """Return one segment of the ear's end, ``sequence`` and ``acknowledge`` bytes off."""
     position = Position(
         ear.position.sequence + sequence,
         ear.position.acknowledge + acknowledge,
     )
-    return forge((address, PORT), peer, position, b"stray" if sequence else b"")
+    return forge(source, to, position, b"stray" if sequence else b"")
 
 
 def story(story: Story) -> None:

@@ -1,0 +1,224 @@
+"""Programs of Debian that write firewall rules: how each is set up, and what the kernel then does.
+
+Each runs on the host of a lab's world as its package installs it: its own daemon, or what its unit
+starts. Where it gives containers a network (``bridge``), its own bridge takes the place of the
+lab's docker0. Every one of them translates for the network behind the bridge, or stands beside NAT
+of the lab's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PACKAGES = (
+    "dnsmasq-base",
+    "fail2ban",
+    "ferm",
+    "firewalld",
+    "keepalived",
+    "libvirt-clients",
+    "libvirt-daemon-driver-network",
+    "lxc",
+    "netavark",
+    "sshuttle",
+    "ufw",
+)
+NFTABLES, IPTABLES = "nftables", "iptables"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One program with one configuration."""
+
+    backend: str
+    """What it writes its rules with, and what ours are written with beside it."""
+    sign: str
+    """What stands in the rules while it is at work."""
+    script: str
+    """What sets it up and starts it: sh(1) on the host, with ``$CLIENT`` in the container."""
+    alive: tuple[bool, ...]
+    """Which connections live through a segment outside their window: the container's own; and those
+    to a published port, by a segment of the container's, and by one of the client's."""
+    bridge: str = "docker0"
+    nat: bool = True
+    """It translates; else the lab does."""
+
+    @property
+    def published(self) -> bool:
+        """Tell whether it publishes a port."""
+        return len(self.alive) > 1
+
+
+_UFW = r"""
+{ cat <<'END'
+*nat
+:POSTROUTING ACCEPT [0:0]
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -i eth0 -p tcp --dport 443 -j DNAT --to-destination 172.17.0.2
+-A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE
+COMMIT
+END
+cat /usr/share/ufw/iptables/before.rules; } > /etc/ufw/before.rules
+ufw allow 22/tcp
+ufw route allow proto tcp to 172.17.0.2 port 443
+ufw route allow in on docker0 out on eth0
+ufw --force enable
+"""
+_FIREWALLD = r"""
+sed -i 's/^FirewallBackend=.*/FirewallBackend=BACKEND/' /etc/firewalld/firewalld.conf
+firewall-offline-cmd --zone=external --add-interface=eth0
+firewall-offline-cmd --zone=external --add-forward-port=port=443:proto=tcp:toaddr=172.17.0.2
+firewall-offline-cmd --zone=trusted --add-interface=docker0
+mkdir -p /run/dbus
+dbus-daemon --system --fork
+firewalld
+timeout 60 sh -c 'until firewall-cmd --state; do :; done'
+"""
+_FERM = r"""
+cat > /etc/ferm/ferm.d/nat.conf <<'END'
+table nat {
+    chain PREROUTING interface eth0 proto tcp dport 443 DNAT to 172.17.0.2;
+    chain POSTROUTING saddr 172.17.0.0/16 outerface eth0 MASQUERADE;
+}
+table filter chain FORWARD {
+    interface docker0 ACCEPT;
+    outerface docker0 proto tcp dport 443 ACCEPT;
+}
+END
+ferm /etc/ferm/ferm.conf
+"""
+_LIBVIRT = r"""
+echo 'firewall_backend = "BACKEND"' >> /etc/libvirt/network.conf
+cat > /run/net.xml <<'END'
+<network><name>containers</name><forward mode='nat'/><bridge name='virbr0'/>
+<ip address='172.17.0.1' netmask='255.255.0.0'>
+<dhcp><range start='172.17.0.10' end='172.17.0.99'/></dhcp></ip></network>
+END
+ln -s /bin/true /run/tc # of use for DHCP alone, and act_csum is not in every kernel
+PATH="/run:$PATH" libvirtd --daemon
+virsh --connect network:///system net-create /run/net.xml
+"""
+_LXC = r"""
+cat >> /etc/default/lxc-net <<'END'
+LXC_ADDR=172.17.0.1
+LXC_NETMASK=255.255.0.0
+LXC_NETWORK=172.17.0.0/16
+LXC_DHCP_RANGE=172.17.0.10,172.17.0.99
+LXC_USE_NFT=BACKEND
+LXC_IPV6_ENABLE=false
+END
+/usr/libexec/lxc/lxc-net start
+"""
+_NETAVARK = r"""
+cat > /run/podman.json <<'END'
+{"container_id": "c0ffee", "container_name": "web",
+ "port_mappings": [{"container_port": 443, "host_port": 443, "host_ip": "", "protocol": "tcp",
+                    "range": 1}],
+ "networks": {"podman": {"static_ips": ["172.17.0.2"], "interface_name": "eth0"}},
+ "network_info": {"podman": {"name": "podman", "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1",
+   "driver": "bridge", "network_interface": "podman0", "internal": false, "ipv6_enabled": false,
+   "dns_enabled": false, "subnets": [{"subnet": "172.17.0.0/16", "gateway": "172.17.0.1"}],
+   "ipam_options": {"driver": "host-local"}}}}
+END
+NETAVARK_FW=BACKEND /usr/lib/podman/netavark --config /run/netavark \
+  --file /run/podman.json setup "/proc/$CLIENT/ns/net"
+"""
+_FAIL2BAN = r"""
+mkfifo /run/banned
+touch /run/sshd.log
+cat > /etc/fail2ban/action.d/tell.conf <<'END'
+[Definition]
+actionban = echo <ip> > /run/banned
+END
+cat > /etc/fail2ban/jail.local <<'END'
+[sshd]
+enabled = true
+backend = polling
+logpath = /run/sshd.log
+action = BACKEND
+         tell
+END
+fail2ban-client start
+cat /run/banned &
+fail2ban-client set sshd banip 192.0.2.66
+wait $!
+"""
+_KEEPALIVED = r"""
+mkfifo /run/master
+printf '#!/bin/sh\necho master > /run/master\n' > /run/tell
+chmod 755 /run/tell
+cat > /etc/keepalived/keepalived.conf <<'END'
+global_defs {
+  script_user root
+  BACKEND
+}
+vrrp_instance one {
+  interface eth0
+  virtual_router_id 51
+  priority 200
+  advert_int 0.1
+  version 3
+  no_accept
+  virtual_ipaddress {
+    10.21.17.100/24
+  }
+  notify_master /run/tell
+}
+END
+keepalived --vrrp --dont-fork --log-console --log-detail &
+read -r state < /run/master
+"""
+_SSHUTTLE = r"""
+mkfifo /run/asked /run/answered
+sshuttle --firewall --method BACKEND < /run/asked > /run/answered &
+exec 3> /run/asked 4< /run/answered
+read -r ready <&4
+printf 'ROUTES\n2,16,0,198.18.0.0,0,0\nNSLIST\nPORTS 0,12300,0,0\nGO 0 - - 0x01 %s\n' $$ >&3
+read -r started <&4
+[ "$started" = STARTED ]
+sleep 600 &
+"""
+
+
+def _tool(
+    backend: str, sign: str, script: str, alive: str, word: str = "", bridge: str = "docker0",
+    nat: bool = True,
+) -> Tool:  # fmt: skip
+    lived = tuple(each == "lives" for each in alive.split())
+    return Tool(backend, sign, script.replace("BACKEND", word), lived, bridge, nat)
+
+
+TOOLS = {
+    "ufw": _tool(IPTABLES, "ufw-before-forward", _UFW, "lives dies lives"),
+    "firewalld": _tool(
+        NFTABLES, "table inet firewalld", _FIREWALLD, "lives lives lives", word="nftables"
+    ),
+    "firewalld's iptables": _tool(
+        IPTABLES, "IN_external", _FIREWALLD, "lives lives lives", word="iptables"
+    ),
+    "ferm": _tool(IPTABLES, "--to-destination 172.17.0.2", _FERM, "lives lives lives"),
+    "libvirt": _tool(
+        NFTABLES, "libvirt_network", _LIBVIRT, "dies", word="nftables", bridge="virbr0"
+    ),
+    "libvirt's iptables": _tool(
+        IPTABLES, "LIBVIRT_FWO", _LIBVIRT, "dies", word="iptables", bridge="virbr0"
+    ),
+    "lxc-net": _tool(NFTABLES, "table inet lxc", _LXC, "dies", word="true", bridge="lxcbr0"),
+    "lxc-net's iptables": _tool(IPTABLES, "lxcbr0", _LXC, "dies", word="false", bridge="lxcbr0"),
+    "netavark": _tool(
+        NFTABLES, "table inet netavark", _NETAVARK, "dies lives dies", word="nftables",
+        bridge="podman0",
+    ),
+    "netavark's iptables": _tool(
+        IPTABLES, "NETAVARK-DN", _NETAVARK, "dies lives dies", word="iptables", bridge="podman0"
+    ),
+    "fail2ban": _tool(NFTABLES, "f2b-chain", _FAIL2BAN, "dies", word="nftables", nat=False),
+    "fail2ban's iptables": _tool(
+        IPTABLES, "f2b-sshd", _FAIL2BAN, "dies", word="iptables-multiport", nat=False
+    ),
+    "keepalived": _tool(NFTABLES, "@vips drop", _KEEPALIVED, "dies", word="nftables", nat=False),
+    "sshuttle": _tool(NFTABLES, "sshuttle-ipv4-12300", _SSHUTTLE, "dies", word="nft", nat=False),
+    "sshuttle's iptables": _tool(
+        IPTABLES, "sshuttle-12300", _SSHUTTLE, "dies", word="nat", nat=False
+    ),
+}  # fmt: skip

@@ -1,0 +1,112 @@
+"""Beside the real ufw, firewalld, ferm, libvirt, lxc, netavark (podman), fail2ban and others.
+
+Each as Debian's package installs it writes its own rules on the host of a world. The kernel is
+asked first: does a connection live through a segment outside its window, by masquerade and by a
+published port? The verdict has to say the same; a fix makes both live, a second apply changes
+nothing, and not a line of theirs is different then or after the rollback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from debian import root_folder
+from real_tools import PACKAGES, TOOLS, Tool
+from test_other_firewalls import missing, theirs
+from userland_world import Userland
+
+from remedies.lab import ruleset
+from remedies.lab.scenarios import tcp_invalid_reset
+from remedies.lab.topology import addresses, container, container_host, uplink
+from remedies.lab.world import Options
+
+POLICY = """\
+apiVersion: remedy/v1
+name: drop-first
+extends: default
+backend: {backend}
+rules:
+  tcp-invalid-reset: {{mode: fix, from: exposed, fixes: [invalid-drop],
+                      accept_harm: [invalid-drop]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def with_tools() -> Path:
+    return root_folder("trixie", extra=PACKAGES)
+
+
+@pytest.fixture(params=TOOLS)
+def tool(request: pytest.FixtureRequest) -> Tool:
+    return TOOLS[request.param]
+
+
+@pytest.fixture
+def world(with_tools: Path, bundle: Path, tool: Tool) -> Iterator[Userland]:
+    nat = "nft" if tool.backend == "nftables" else "iptables-nft"
+    with Userland("userland", Options(nat, 4), with_tools, bundle) as made:
+        set_up(made, tool)
+        yield made
+
+
+def set_up(world: Userland, tool: Tool) -> None:
+    """Join container, host and server; the tool's rules are on the host, and its bridge."""
+    at = addresses(world)
+    if tool.bridge == "docker0":
+        container_host(world, nat=not tool.nat)
+    else:
+        uplink(world)
+    # Not into a pipe of ours, which its daemon would keep open.
+    asleep = world.sh("sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!", role="client").strip()
+    start = 'timeout 60 sh -exc "$SCRIPT" > /run/said 2>&1 || { cat /run/said; exit 1; }'
+    world.sh("sh", "-c", start, SCRIPT=tool.script, CLIENT=asleep)
+    if tool.bridge not in ("docker0", "podman0"):  # netavark has a container's interface made
+        container(world, tool.bridge)
+    # What leaves with a container's address comes back.
+    world.ip("server", f"route add {at.subnet} via {at.uplink}")
+    assert tool.sign in str(ruleset.dump(world))
+
+
+def lives(world: Userland, tool: Tool, above: int = tcp_invalid_reset.ABOVE) -> list[bool]:
+    """Tell for each end that may send it whether a segment so far above the window is survived."""
+    ends = ((True, False), (True, True)) if tool.published else ()
+    return [
+        tcp_invalid_reset.transfer(world, above, published=published, asking=asking).alive
+        for published, asking in ((False, False), *ends)
+    ]
+
+
+def verdict(world: Userland) -> str:
+    """Return the verdict on what the rules do with such segments."""
+    found = world.json("scan", "--window", "0", code=None)
+    assert found["unknown"] == []
+    (one,) = (f for f in found["findings"] if f["condition"] == "tcp-invalid-reset")
+    return str(one["verdict"])
+
+
+def test_as_the_kernel_has_it(world: Userland, tool: Tool) -> None:
+    policy = ("--policy", world.policy(POLICY.format(backend=tool.backend)), "--window", "0")
+    before = ruleset.dump(world)
+    assert all(lives(world, tool, above=0))
+    alive = lives(world, tool)
+    assert alive == list(tool.alive)
+    assert verdict(world) == ("mitigated" if all(alive) else "exposed")
+
+    applied = world.json("apply", "--yes", *policy)
+    assert {c["fix"] for c in applied["changes"]} == (set() if all(alive) else {"invalid-drop"})
+    during = ruleset.dump(world)
+    if tool.backend == "nftables":
+        assert ruleset.difference({**before, "nft": before["nft"].rstrip()}, theirs(during)) == ""
+    else:
+        assert missing(before, during) == []
+    assert all(lives(world, tool) + lives(world, tool, above=0))
+    assert verdict(world) == "mitigated"
+    assert world.json("apply", "--yes", *policy)["outcome"] == "nothing"
+    assert ruleset.difference(during, ruleset.dump(world)) == ""
+
+    if not all(alive):
+        assert world.json("rollback", "--yes")["outcome"] == "rolled-back"
+        assert lives(world, tool) == alive
+    assert ruleset.difference(before, ruleset.dump(world)) == ""
