@@ -3,16 +3,18 @@
 What it detects
     A rule of somebody's drops what conntrack calls INVALID, and data of an established TCP
     connection that conntrack knows came again and again, was acknowledged by nobody, and meets
-    that rule. No NAT is needed. ``proven``: it was heard within the window, conntrack counted
-    INVALID segments meanwhile, and a segment of the same connection in state ESTABLISHED would have
-    passed that chain. Without such a connection nothing is said: a rule that drops INVALID is
-    usual, and alone no fault.
+    that rule. Or a rule answers such a segment with a TCP reset, and one left for a connection that
+    conntrack knows and NAT does not rewrite. No NAT is needed. ``proven``: it was heard within the
+    window, conntrack counted INVALID segments meanwhile, and a segment of the same connection in
+    state ESTABLISHED would have passed that chain. Without such a connection nothing is said: a
+    rule that drops INVALID is usual, and alone no fault.
 
 Why it matters
     conntrack judges segments by the window that it believes an end to have. A box on the way that
     rewrites sequence numbers and forgets SACK blocks, or that takes away window scaling, makes
     healthy segments look out of the window. The receiver would take them; the firewall drops them,
     and each one that is sent again. The connection hangs until it times out, and no log says why.
+    A firewall that rejects with a reset (OpenWrt's does for all that it does not know) ends it.
 
 Evidence
     The connection and how often its data came; conntrack's counter of INVALID over the same time;
@@ -21,7 +23,8 @@ Evidence
 False positives
     Data that another rule or a full receiver stops stands still, too: it counts only where the
     first rule that the segment surely meets drops it for its state. Strays that belong to no
-    connection are dropped rightly, and are not counted: nobody waits for them.
+    connection are dropped rightly, and are not counted: nobody waits for them. Resets of the ends
+    themselves are told from a firewall's by their time to live, their flags and their checksum.
 
 References
     net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window, nf_tcp_log_invalid);
@@ -35,7 +38,7 @@ from collections.abc import Mapping
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
-from remedies.facts.dropped import Dropped, DroppedStream
+from remedies.facts.dropped import REJECTED, Dropped, DroppedStream
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity
@@ -113,15 +116,23 @@ def _mitigated(facts: Facts) -> tuple[Finding, ...]:
 def _message(dropped: tuple[DroppedStream, ...]) -> str:
     first = dropped[0]
     more = f" and of {len(dropped) - 1} more connections" if len(dropped) > 1 else ""
+    whose = f"{both_ends(*first.stall.way.parts)}{more}"
+    if first.stall.kind == REJECTED:
+        return (
+            f"a segment of {whose} was answered with a reset: conntrack calls it INVALID and "
+            f"{first.rule.named} rejects it"
+        )
     return (
-        f"data of {both_ends(*first.stall.way.parts)}{more} came {first.stall.count} times and was "
+        f"data of {whose} came {first.stall.count} times and was "
         f"not acknowledged: conntrack calls it INVALID and {first.rule.named} drops it"
     )
 
 
 def _heard(each: DroppedStream) -> Evidence:
     return Evidence(
-        "packet socket", "data that is not acknowledged", both_ends(*each.stall.way.parts),
+        "packet socket",
+        "reset sent" if each.stall.kind == REJECTED else "data that is not acknowledged",
+        both_ends(*each.stall.way.parts),
         f"{each.stall.count} times",
     )  # fmt: skip
 

@@ -1,17 +1,20 @@
-"""Connections that stand still because a rule drops their segments as INVALID.
+"""Connections that stand still, or are reset, because a rule takes their segments for INVALID.
 
-What stands still is heard (:mod:`remedies.facts.stalls`); the rules that it meets are read then,
-and only then.
+What stands still is heard (:mod:`remedies.facts.stalls`), and so are resets that are a firewall's
+(:mod:`remedies.facts.tap`); the rules that the segments meet are read then, and only then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import open_stores
 from remedies.facts.stalls import Stall, Stalls
-from remedies.netfilter.lost import takers
+from remedies.facts.tap import Reset, Tap
+from remedies.netfilter.lost import RESET, takers
+from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.route import route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
@@ -22,7 +25,10 @@ from remedies.values import dataclass
 if TYPE_CHECKING:
     from remedies.facts import Asking
 
-AFTER = ("links", "stalls")
+AFTER = ("links", "stalls", "tap")
+
+REJECTED = "rejected"
+"""Kind of a :class:`Stall` whose segments a rule answers with a reset."""
 
 _MOST = 16
 """Connections whose way through the rules is looked at."""
@@ -59,6 +65,7 @@ def read(asking: Asking) -> Dropped:
         for stall in stalls.found
         if stall.kind == DATA and stall.again and stall.flow is not None and stall.flow.seen_reply
     ]
+    known += _rejected(asking.earlier(Tap), {item.address for item in links.addresses})
     if not known:
         return Dropped()
     stores, unread = open_stores(asking.deadline())
@@ -75,8 +82,33 @@ def read(asking: Asking) -> Dropped:
         except Unreadable as error:
             unread.append(str(error))
             continue
+        if stall.kind == REJECTED:
+            rules = tuple(rule for rule in rules if rule.action == RESET)
         found += [DroppedStream(stall, rule) for rule in rules[:1]]
     return Dropped(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def _rejected(tap: Optional[Tap], local: Collection[str]) -> list[Stall]:
+    """Return the connections whose segments a firewall seems to have answered with a reset.
+
+    Those that NAT rewrites are :mod:`remedies.conditions.tcp_invalid_reset`'s. A program here ends
+    its own connection by a reset with ACK, which REJECT's to a segment never has
+    (nf_reject_ip_tcphdr_put(), net/ipv4/netfilter/nf_reject_ipv4.c).
+    """
+    return [
+        Stall(_answered(reset), REJECTED, reset.count, reset.count, reset.flow)
+        for reset in (() if tap is None else tap.resets)
+        if reset.flow is not None
+        and reset.flow.seen_reply
+        and not reset.flow.nat
+        and not reset.acknowledges
+        and (reset.answers is False or (reset.answers is None and reset.source not in local))
+    ]
+
+
+def _answered(reset: Reset) -> Tuple:
+    """Return the way of the segment that a reset answers."""
+    return Tuple(reset.destination, reset.destination_port, reset.source, reset.source_port)
 
 
 def _packet(stall: Stall, links: Links) -> Match:
@@ -88,6 +120,8 @@ def _packet(stall: Stall, links: Links) -> Match:
     bits = 128 if ":" in way.source else 32
     arrives = _of_ip(links, stall.link)
     with Netlink(NETLINK_ROUTE) as client:
+        if stall.kind == REJECTED:  # by the link that its answer leaves by
+            arrives = route_get(client, way.source).link
         goes = route_get(client, way.destination, way.source, arrives)
     here = goes.kind == _LOCAL
     return Match(

@@ -43,6 +43,8 @@ class Reset:
     answers: Optional[bool] = None
     """TCP made it as its answer to a segment; False: a firewall's REJECT did, or a socket that
     ended its connection; None: it cannot be told (see :mod:`remedies.tap.origin`)."""
+    acknowledges: bool = False
+    """It has ACK: it answers a SYN, or comes from a socket that ended its connection."""
     forgotten: bool = False
     """It answers a segment in the middle of a connection of which conntrack holds no flow: it has
     forgotten it, or never saw it."""
@@ -111,6 +113,7 @@ class _TapListener:
                     count=e.count,
                     flow=e.flow,
                     answers=e.answers,
+                    acknowledges=e.heard.acknowledges,
                     forgotten=e.untracked,
                 )
                 for e in tally.entries()

@@ -18,14 +18,18 @@ from remedies.rules.matching import conjoin, covers
 from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
 from remedies.values import dataclass, replace
 
-_DROPS = ("drop", "reject")
-_ENDS = (*_DROPS, "accept", "queue", "reset")
+RESET = "reset-invalid"
+"""Action of a rule that answers INVALID segments with a TCP reset."""
+_DROPS = ("drop", "reject", "reset")
+_ENDS = (*_DROPS, "accept", "queue")
 _JUMPS = ("jump", "goto")
 _POLICY = Step(Match())
 
 
 def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[PacketRule]:
     """Yield the rule in each base chain that drops a packet if it is INVALID, and only then.
+
+    One that answers with a TCP reset has the action :data:`RESET`.
 
     ``packet`` has no state; where its destination is this host it says so. ``family``: ``ip`` or
     ``ip6``. Raises Unreadable where a chain on its way cannot be read.
@@ -43,9 +47,8 @@ def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[
             if _Led(store, base, replace(packet, states=("established",))).end() is None:
                 path, step = invalid
                 text = POLICY if step is _POLICY else None
-                yield replace(
-                    rule_met(store, base, path, step, "drop-invalid", text), family=family
-                )
+                action = RESET if step.verdict == "reset" else "drop-invalid"
+                yield rule_met(store, base, path, step, action, text)
 
 
 @dataclass

@@ -14,10 +14,12 @@ from typing import Optional
 import pytest
 
 from remedies.conditions import tcp_invalid_reset as condition
+from remedies.conditions import tcp_invalid_stall
 from remedies.facts import gather
 from remedies.facts.tap import Tap
 from remedies.lab.scenarios import tcp_invalid_reset as fault
-from remedies.lab.topology import addresses
+from remedies.lab.segment import RST, Position, forge
+from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
 from remedies.model import Finding, Host
 from remedies.namespaces.netns import inside
@@ -187,3 +189,66 @@ def test_a_containers_own_reset_whose_time_to_live_a_rule_sets_is_no_proof(
                 assert ended.poll(10_000), "no reset came"
 
     assert scan(world, monkeypatch, closed).verdict == "exposed"
+
+
+ROUTED = """\
+table inet theirs {{
+chain forward {{
+type filter hook forward priority 0; policy drop
+{before}
+ct state established,related accept
+iifname "docker0" accept
+meta l4proto ipv6-icmp accept
+jump refuse
+}}
+chain refuse {{
+meta l4proto tcp reject with tcp reset
+}}
+}}
+"""
+
+
+@BOTH
+def test_a_reset_for_what_is_only_out_of_the_window_is_a_firewalls_fault(
+    family: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenWrt does without NAT: be_liberal heals it, and another rule's reset is no fault."""
+    with World("tcp-invalid-reset", Options("nft", family)) as world:
+        container_host(world, nat=False)
+        at = addresses(world)
+        world.ip("server", f"route add {at.subnet} via {at.uplink}")
+
+        def off() -> bool:
+            return fault.transfer(world, sequence=fault.ABOVE).alive
+
+        def found(traffic: Callable[[], object]) -> list[Finding]:
+            host = Host("h", "m", os.uname().release, "n", "b")
+            with monkeypatch.context() as patch, inside(world.namespace("host")):
+                patch.setattr(gather, "_listen", lambda *_: traffic())
+                facts = gather.read_facts(host, tcp_invalid_stall.NEEDS, window=1.0)
+            return list(tcp_invalid_stall.detect(facts, {}))
+
+        world.run("host", ["nft", "-f", "-"], ROUTED.format(before=""))
+        assert not off()
+        (stall,) = found(off)
+        assert stall.verdict == "proven"
+        assert "answered with a reset" in stall.message
+        assert "(nft inet theirs refuse) rejects it" in stall.message
+        assert at.server in stall.message
+        world.sysctl("host", "net.netfilter.nf_conntrack_tcp_be_liberal", "1")
+        assert off()
+        world.sysctl("host", "net.netfilter.nf_conntrack_tcp_be_liberal", "0")
+        by_port = f"tcp sport {fault.PORT} ct state established reject with tcp reset"
+
+        def refused_and_stray() -> None:
+            fault.transfer(world)
+            with world.socket("server", at.family, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+                for port in range(30000, 30005):
+                    stray = forge(
+                        (at.server, port), (at.client, port), Position(1, 1), b"", flags=RST
+                    )
+                    raw.sendto(stray, (at.client, 0))
+
+        text = "delete table inet theirs\n" + ROUTED.format(before=by_port)
+        world.run("host", ["nft", "-f", "-"], text)
+        assert found(refused_and_stray) == []
