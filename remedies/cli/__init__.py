@@ -2,7 +2,7 @@
 
 A verb is a module with ``arguments(parser)`` and ``run(args) -> int``, and a line in ``parser``.
 The first help page imports none of them; a verb's own page imports what the verb needs. Imports
-stand at the top, but for those that a whole library hangs on and few runs need.
+are at the top, except those of a large library that few runs need.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from remedies.cli.terminal import clean
 from remedies.errors import RemedyError
 
 _LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What the machine, or a limit on us, has too little of: no bug of ours."""
+"""The machine, or a limit on this process, has too little of something: not a bug."""
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived: not an error of ours, so nothing may swallow it."""
+    """SIGTERM or SIGHUP arrived. No handler of Exception swallows it."""
 
 
 def _terminate(number: int, _frame: Optional[FrameType]) -> None:
@@ -54,9 +54,9 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 
 def _have_streams() -> None:
-    """Put /dev/null where the caller left a standard stream closed, and let no character fail.
+    """Open /dev/null for a standard stream that is closed; print any character without an error.
 
-    Else the next file to be opened would be what a child takes for its terminal.
+    Otherwise the next file to be opened would become a child's standard stream.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:

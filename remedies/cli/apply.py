@@ -1,4 +1,4 @@
-"""``remedy apply``: make a plan so, or undo everything when one step fails."""
+"""``remedy apply``: carry out a plan, and undo all of it if one step fails."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _write(args: argparse.Namespace, here: HostSession) -> int:
 
 
 def waits(args: argparse.Namespace) -> bool:
-    """Tell whether this session stays until the end: as told, else on a terminal."""
+    """Tell whether to wait for the confirmation: as ``--wait`` says, else only on a terminal."""
     if args.wait is not None:
         return bool(args.wait)
     return not (args.no_input or args.json) and sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""``remedy audit``: whether the journal is what was written, and a signature over its head."""
+"""``remedy audit``: check that nobody altered the journal, sign its head, repair it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLES = (
 )
 
 NAMESPACE = "remedy-audit"
-"""What ``ssh-keygen -Y`` is told the signature is for, so that it counts nowhere else."""
+"""The namespace of the signature (``ssh-keygen -Y sign -n``): it is valid for nothing else."""
 _ALTERED = 65
 _PROVES = (
     "A signature proves that the holder of its key had a journal with this head. It does not prove "

@@ -1,4 +1,4 @@
-"""``remedy completion``: a completion script for bash or zsh, made by shtab; for fish, by hand."""
+"""``remedy completion``: a completion script; shtab makes those of bash and zsh."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _parsers(
 
 
 def _with_names(tree: argparse.ArgumentParser) -> None:
-    """Let the names that exist be choices of ``explain`` and ``lab``: to complete, not to parse."""
+    """Complete the names of conditions, fixes and scenarios for ``explain`` and ``lab``."""
     names = {
         ("explain", "id"): (*catalogue.condition_ids(), *catalogue.fix_ids(), *TOPICS),
         ("lab", "name"): scenarios.names(),

@@ -1,4 +1,4 @@
-"""``remedy confirm``: keep a transaction that waits for it; from any session."""
+"""``remedy confirm``: keep a pending transaction; from any session."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Confirm and print; 0 where it is kept or nothing waits, 7 where it was undone already."""
+    """Confirm and print; 0 if it is kept or nothing is pending, 7 if it was undone already."""
     if args.dry_run:
         return _dry_run(args)
     here = writing.start(args, "confirm")

@@ -1,4 +1,4 @@
-"""Files that a person names: read with suspicion, written whole or not at all."""
+"""Files named on the command line: read with checks of owner and size, written atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from remedies.policy import sources
 def read_file(path: str, orders: str = "") -> str:
     """Return a file a person named (``-``: see below); raise InputError that says what to do.
 
-    ``orders`` says what root will obey it as (``plan``): one that others can write is refused then.
+    ``orders``: what root will carry out of it (``plan``); a file that others can
+    write is refused then.
     No more is read than :func:`codec.loads` takes.
     """
     if path == "-":
@@ -72,7 +73,7 @@ def next_document() -> str:
 
 
 _DOCUMENTS: list[str] = []
-"""What of standard input is not taken yet, last; empty while nothing was read."""
+"""Documents of standard input that no ``-`` has taken yet, the next one last."""
 
 
 def write_file(path: str, text: str) -> None:
@@ -81,7 +82,7 @@ def write_file(path: str, text: str) -> None:
 
 
 def is_device(path: str) -> bool:
-    """Tell whether what stands there is to be written to, and no new file may take its place.
+    """Tell whether a path is a device or pipe to write into, not a file to replace.
 
     ``/dev/null``, a pipe, and the links to our own descriptors (``/dev/stdout``). Any other link
     is replaced, not followed: in /tmp somebody else may have put it there.

@@ -75,7 +75,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _new_folder(path: str) -> Iterator[None]:
-    """Make the folder, unless no path is given; it goes again where no host was meant."""
+    """Make the folder, if a path is given; remove it again if no host matched."""
     made = bool(path) and not os.path.isdir(path)
     try:
         if path:
@@ -114,7 +114,7 @@ def _write(
 ) -> int:
     """Run an action that writes, as a run of its own.
 
-    ``among``: the hosts that may be meant, with the transaction of a ``rollout`` that is undone.
+    ``among``: hosts of the ``rollout`` that is undone, with their transactions; no other is asked.
     """
     site = inventory_of(args)
     hosts = [host for host in site.hosts() if among is None or host in among]
@@ -150,9 +150,9 @@ def _begun(
     variables: dict[str, object],
     agreed: Consent,
 ) -> Optional[Run]:
-    """Return the run that keeps what is asked and answered; None where none can be written.
+    """Return the run that records requests and answers; None if it cannot be written.
 
-    Then a warning says so: what has to be kept or undone now does not wait for a disk.
+    Then a warning says so: confirm and rollback go on without a record.
     """
     asked = RunTerms(
         inventories=site.inventories,

@@ -1,4 +1,4 @@
-"""What a signal has left on many hosts: a line for each, and how to go on."""
+"""After a signal: the state of each host, a line each, and the command that goes on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def resume(args: Namespace, name: str) -> str:
 
 
 def state(standing: HostStanding) -> str:
-    """Say how a host stands that nobody looks after any more, and what it does by itself."""
+    """Return the state of a host that the controller has left, and what it does by itself."""
     at = local(standing.until) if standing.until else ""
     if standing.state == "confirmed":
         return f"transaction {standing.transaction} stays" if standing.transaction else "done"

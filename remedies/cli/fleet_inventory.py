@@ -1,4 +1,4 @@
-"""What every action of ``remedy fleet`` shares: which hosts are meant, and running one playbook."""
+"""What every action of ``remedy fleet`` shares: which hosts it is for, and running one playbook."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _absolute(inventories: Sequence[str]) -> tuple[str, ...]:
 
 
 def given(args: argparse.Namespace) -> dict[str, object]:
-    """Return what the command line says beside the inventory; it counts more."""
+    """Return Ansible's extra variables from the command line; they override the inventory."""
     found: dict[str, object] = {}
     if args.policy:
         found["remedy_policy"] = [anywhere(spec) for spec in args.policy]
@@ -78,10 +78,9 @@ def play(
 ) -> dict[str, HostStanding]:
     """Run one playbook; return every host's word.
 
-    ``hosts``: these alone; None: all that the site means. Nothing is written without ``agreed``.
-    ``run`` keeps each word, and what the hosts say of themselves; ``note`` takes the last word of
-    each host as it comes. Raises Stopped where a signal
-    ends it while hosts write, with the words that were heard.
+    ``hosts``: only these; None: all of the inventory and its limit. Nothing is written without
+    ``agreed``. ``run`` records every answer; ``note`` is called with the last answer of each host
+    as it comes. Raises Stopped, with the answers so far, if a signal ends it while hosts write.
     """
     found: dict[str, HostStanding] = {}
 

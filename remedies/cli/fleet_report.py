@@ -1,4 +1,4 @@
-"""Audit reports of many hosts: asked now, or from the folder of a rollout that was."""
+"""Audit reports of many hosts: collected now, or from the folder of an earlier rollout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from remedies.report.record import Report
 from remedies.values import replace
 
 SINCE = "30d"
-"""How far back the hosts look unless told; a thousand journals of years are no report."""
+"""How far back hosts report without ``--since``: years of a thousand journals are too much."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """``fleet apply --resume RUN``: which options hold for the rest of a run, and what is left of it.
 
-What is applied, and where its record is, was settled when the run began. How the rollout goes
-through the hosts that are left may change, and hosts may be left out.
+What is applied, and where it is recorded, was fixed when the run began. Batches, limits and
+timeouts for the remaining hosts may change, and hosts may be left out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _typed(args: argparse.Namespace, name: str) -> bool:
 
 
 def changed(args: argparse.Namespace, asked: RunTerms) -> RunTerms:
-    """Return what the rest of the run is asked to do: as it began, but for what was typed."""
+    """Return the options for the rest of the run: those it began with, and those typed now."""
     variables = dict(asked.variables)
     if args.confirm_timeout is not None:
         variables["remedy_confirm_timeout"] = args.confirm_timeout
@@ -100,7 +100,7 @@ def _without_plan(run: Run) -> frozenset[str]:
 
 
 def left(args: argparse.Namespace, run: Run) -> tuple[list[str], list[str]]:
-    """Return the hosts that are to be done, and those of the run that were left out.
+    """Return the hosts still to be done, and those that are left out.
 
     Raises InputError where the options leave none of those that are to be done.
     """

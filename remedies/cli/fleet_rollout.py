@@ -25,11 +25,11 @@ from remedies.transaction.consent import Consent
 from remedies.values import replace
 
 DEFAULT_TIMEOUT = 120.0
-"""Seconds in which a host has to be confirmed, unless told otherwise."""
+"""Seconds in which each host has to be confirmed, without ``--confirm-timeout``."""
 
 
 def apply(args: argparse.Namespace) -> int:
-    """Apply to many hosts, once what would change there was shown and agreed to."""
+    """Show what would change on many hosts, ask, and apply it."""
     site = inventory_of(args)
     timeout = DEFAULT_TIMEOUT if args.confirm_timeout is None else args.confirm_timeout
     asked = RunTerms(
@@ -55,7 +55,7 @@ def apply(args: argparse.Namespace) -> int:
 
 
 def _approved(args: argparse.Namespace, asked: RunTerms) -> RunTerms:
-    """Show the approved plans of the hosts; return what is asked of those that would change."""
+    """Show the approved plans; return the requests for the hosts that would change."""
     index = Index.read(args.plans)
     absent = [host for host in asked.hosts if host not in index.hosts]
     if absent:
@@ -87,7 +87,7 @@ def _dry_run(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
 def _planned(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
     """Plan, show, ask (but with ``--yes``), and apply exactly what was shown.
 
-    Hosts that gave no plan, and those with nothing to change, are in the run with their word.
+    Hosts without a plan or without changes are in the run too, with the reason.
     """
     with tempfile.TemporaryDirectory(prefix="remedy-fleet-") as folder:
         variables = {**asked.variables, "remedy_save": folder}
@@ -115,7 +115,7 @@ def _begin(
     rest: Sequence[HostStanding] = (),
     folder: str = "",
 ) -> int:
-    """Ask, and begin a run over ``hosts``; ``rest``: what is known of its others already.
+    """Ask, and begin a run over ``hosts``; ``rest``: the states of the other hosts, known already.
 
     ``folder``: plans that were made for it, which it keeps.
     """

@@ -23,7 +23,7 @@ EXAMPLES = (
 )
 
 NEWEST = 20
-"""Transactions that are told unless more are asked for: two lines each, a screen in all."""
+"""Transactions that are shown by default: at two lines each they fill a screen."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _removed(entry: Transaction) -> frozenset[str]:
-    """Return the fixes that an apply took away."""
+    """Return the fixes that an apply removed."""
     if entry.begin.kind != "apply":
         return frozenset()
     return frozenset(change.fix for change in entry.begin.changes if change.action == "remove")

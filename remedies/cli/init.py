@@ -1,8 +1,8 @@
 """``remedy init``: name the host's policy in the settings file, for every verb from now on.
 
-Without it a policy holds for the command line that names it, and the next ``remedy apply`` is made
-under ``default``. The settings file is this tool's own: it is no resource, no transaction writes
-it, and the same verb with the policy that was named before puts it back.
+Without it a policy is in use only for the command line that names it, and the next ``remedy apply``
+uses ``default``. The settings file is not a resource and no transaction writes it: run the same
+verb with the earlier policy to undo it.
 """
 
 from __future__ import annotations

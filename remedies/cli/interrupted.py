@@ -1,4 +1,4 @@
-"""What a signal has left of a verb that writes, said in one line: nobody should have to guess."""
+"""After a signal stops a verb that writes: one line that says what was kept and what was undone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNALS = (KeyboardInterrupt, Terminated)
 
 
 def told(here: HostSession, write: Callable[[], int]) -> int:
-    """Return what ``write`` returns; where a signal stops it, say what is left of it first."""
+    """Return what ``write`` returns; if a signal stops it, print what is left first."""
     try:
         return write()
     except SIGNALS:
@@ -27,7 +27,7 @@ def told(here: HostSession, write: Callable[[], int]) -> int:
 
 
 def tell(before: HostSession) -> bool:
-    """Say what became of the transactions since ``before``; return whether something is stuck."""
+    """Print how the transactions since ``before`` ended; return whether one is stuck."""
     begun = [e for e in session.reread(before).ledger.values() if e.id not in before.ledger]
     if not begun:
         warn("stopped; nothing was changed")

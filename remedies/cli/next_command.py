@@ -1,4 +1,4 @@
-"""The next command to run, said so that it means the same host, policy and journal."""
+"""The next command to run, with the options that select the same host, policy and journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CARRIED = (("policy", "--policy"), ("netns", "--netns"), ("state_dir", "--state
 
 
 def again(args: argparse.Namespace, *words: str, policy: Optional[str] = None) -> str:
-    """Return ``remedy WORDS`` with the options of this command line that choose what it is about.
+    """Return ``remedy WORDS`` with this command line's ``--policy``, ``--netns`` and the like.
 
     Without them ``remedy plan --policy strict`` would propose to apply another policy. ``policy``
     stands in for the policy of this command line.

@@ -1,4 +1,4 @@
-"""How an apply ended, and how that is told."""
+"""How an apply ended: its exit code and its text."""
 
 from __future__ import annotations
 

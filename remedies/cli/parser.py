@@ -1,4 +1,4 @@
-"""The argument parser: every option that several verbs have, and the verbs."""
+"""The argument parser: the verbs, and the options that several verbs share."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Page(argparse.HelpFormatter):
 
 
 def columns() -> int:
-    """Return the terminal's width as shutil finds it: COLUMNS, the terminal's own word, 80."""
+    """Return the terminal's width as shutil finds it: COLUMNS, the terminal's size, else 80."""
     try:
         width = int(os.environ["COLUMNS"])
     except (KeyError, ValueError):
@@ -154,7 +154,7 @@ def agreeing(parser: argparse.ArgumentParser) -> None:
 
 
 def _everywhere() -> Parser:
-    """Return the options that hold before and after the verb. Unset ones leave no trace."""
+    """Return the options that may be given before or after the verb. One not given sets nothing."""
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group = common.add_argument_group("options of every verb")
     group.add_argument(
@@ -282,5 +282,5 @@ def _verb_of(words: list[str]) -> Optional[str]:
 
 
 def warn(message: str) -> None:
-    """Say something beside the result."""
+    """Print a warning on standard error."""
     print(f"remedy: {clean(message)}", file=sys.stderr)

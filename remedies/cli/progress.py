@@ -1,4 +1,4 @@
-"""What is going on, on a terminal, once it has taken a second."""
+"""A line on the terminal about what is running, once it takes longer than a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AFTER = 1.0
 
 @contextlib.contextmanager
 def shown(args: argparse.Namespace, what: str) -> Iterator[None]:
-    """Say ``what`` on standard error while a ``with`` block goes on, and wipe it off at its end."""
+    """Show ``what`` on standard error while a ``with`` block runs, and erase it at the end."""
     if args.quiet or args.plain or not sys.stderr.isatty():
         yield
         return

@@ -170,7 +170,7 @@ def _kept(kept: Kept, policy: PolicyRef, style: Style) -> list[str]:
 
 
 def _not_judged(scan: Scan) -> str:
-    """Return what keeps "nothing to change" from meaning that all is well."""
+    """Return why "nothing to change" does not mean that all is well: what could not be judged."""
     names = dict.fromkeys(
         [u.condition for u in scan.unknown if not u.partly]
         + [f.condition for f in scan.findings if f.verdict == "unknown"]

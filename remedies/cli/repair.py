@@ -1,4 +1,4 @@
-"""``remedy audit repair``: go on after a damaged journal, with what can be read of it."""
+"""``remedy audit repair``: replace a damaged journal by what can be read of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(found: Prospect) -> list[str]:
-    """Return what is lost and what is kept, for a person who has to decide."""
+    """Return lines that say what is lost and what is kept, for the question."""
     damage, here = found.damage, found.here
     lines = [f"damaged: {damage.what}"]
     lines += [f"lost: {line}" for line in damage.lost]

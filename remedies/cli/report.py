@@ -122,7 +122,7 @@ def since_when(text: Optional[str], today: Optional[float] = None) -> str:
 
 
 def rollouts(hint: str) -> ModuleType:
-    """Return what knows of rollouts; raise UsageError in the single-file tool, which has none."""
+    """Return the module for rollouts; raise UsageError in the single-file tool, which has none."""
     name = "remedies.cli.fleet_report"
     try:
         return importlib.import_module(name)

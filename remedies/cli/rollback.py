@@ -1,4 +1,4 @@
-"""``remedy rollback``: put back what was there before us, unless somebody changed it since."""
+"""``remedy rollback``: restore what was there before us, unless somebody changed it since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session of one command line: what its options and settings make of it."""
+"""The session of one command line, from its options and settings."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def start(args: argparse.Namespace, *, of_journal: bool = False) -> HostSession:
 
 
 def warn_unfinished(here: HostSession) -> None:
-    """Say which transactions wait or were never finished: read-only verbs leave them alone."""
+    """Warn of pending and unfinished transactions: verbs that only read leave them alone."""
     for line in session.unfinished_lines(here):
         warn(line)
 
 
 def warn_of(plan: Plan) -> None:
-    """Say on standard error what a plan warns of."""
+    """Print the warnings of a plan on standard error."""
     for warning in plan.warnings:
         warn(warning)

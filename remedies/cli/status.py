@@ -1,4 +1,4 @@
-"""``remedy status``: what is in force, whether it still is ours, and what it has counted."""
+"""``remedy status``: what is in force, whether it is as we wrote it, and what it has counted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def plain(here: HostSession, found: HostStatus, kind: str = "status") -> dict[st
 
 
 def _pending(here: HostSession, name: str) -> dict[str, Any]:
-    """Return what waits to be confirmed, until when, and the seconds left."""
+    """Return the pending transaction, its deadline, and the seconds left."""
     pending = here.ledger[name].pending
     if pending is None:
         return {}

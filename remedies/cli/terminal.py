@@ -47,8 +47,7 @@ class Style:
     def wrap(self, text: str, indent: str) -> list[str]:
         """Return ``text`` in lines behind ``indent``, as wide as the terminal is.
 
-        One line where nobody looks at it on a terminal, or with --plain: a line is what other
-        programs search.
+        One line if the output is no terminal, or with --plain: other programs search by line.
         """
         if not self.width or len(indent) + len(text) <= self.width:
             return [indent + text]

@@ -1,4 +1,4 @@
-"""``remedy verify``: whether the state is ours, and the fault gone."""
+"""``remedy verify``: check that the fixes are as we wrote them and the fault is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transaction that waits for its confirmation, watched from the session that began it."""
+"""A pending transaction, watched from the session that began it."""
 
 from __future__ import annotations
 

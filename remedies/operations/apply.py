@@ -1,4 +1,4 @@
-"""Apply: a plan is made so, verified by what happens after it, and undone where it fails."""
+"""Apply: write the changes of a plan, watch the host, and undo them if they do harm."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ApplyOptions:
     """Where the saved plan came from, for messages."""
     prune: bool = False
     keep: bool = False
-    """Keep the change even if the fault is still there; not if it does harm."""
+    """Keep the change even if the fault is still there; harm undoes it all the same."""
     confirm_timeout: Optional[float] = None
     confirm: Optional[str] = None
     """This host's name: apply even what can cut the session off."""
@@ -60,7 +60,7 @@ class Ended:
 
 
 Agree = Callable[[Plan], Consent]
-"""Shows a plan with changes to somebody, and returns their consent or raises."""
+"""Asks a person about a plan with changes; returns their consent, or raises RemedyError."""
 
 
 def apply(
@@ -94,7 +94,7 @@ def preview(here: HostSession, request: ApplyOptions) -> Plan:
 
 
 def finish(here: HostSession, ended: Ended) -> Ended:
-    """Return how it ended with the verdicts of now, where it was undone, and what it leaves."""
+    """Return ``ended`` with the proven faults that stay and, if it was undone, today's verdicts."""
     if ended.outcome in UNDONE:
         ended = replace(ended, verified=_undone(here, ended.verified))
     return replace(ended, left=plans.left(here, ended.plan))
@@ -150,9 +150,9 @@ def unwell(
     keep: bool,
     seen: Iterable[Finding] = (),
 ) -> Optional[str]:
-    """Return why a change has to be undone, None where it may stay.
+    """Return why a change has to be undone, or None.
 
-    ``keep`` keeps one that has not helped; none that does harm.
+    ``keep``: a change that has not helped may stay; one that does harm may not.
     """
     if harm:
         return f"the fix does harm: {harm[0].resource}: {harm[0].reason}"
@@ -166,9 +166,9 @@ def unwell(
 def _verified(
     here: HostSession, plan: Plan
 ) -> tuple[list[dict[str, str]], list[Finding], tuple[Harm, ...]]:
-    """Run the detectors again, on evidence newer than the writing, and listen for harm.
+    """Run the detectors again on evidence from after the write, and listen for harm.
 
-    Return what they say, what they see, and the harm.
+    Return the verdicts as text, the findings, and the harm.
     """
     written = [c for c in plan.changes if c.after is not None and not c.boot]
     answered = {name for change in plan.changes for name in change.answers}
@@ -211,7 +211,7 @@ def _verified(
 
 
 def _with_ours(here: HostSession, addresses: tuple[str, ...]) -> HostSession:
-    """Return the session as it is once these resources are in force, before the journal says so."""
+    """Return the session with these resources as if in force; the journal has no end yet."""
     held = {
         address: Held(resource=address, fix="", base=None, ours=None, transaction="")
         for address in addresses
@@ -220,9 +220,9 @@ def _with_ours(here: HostSession, addresses: tuple[str, ...]) -> HostSession:
 
 
 def _undone(here: HostSession, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:
-    """Return what was verified with the verdicts of now: the change is undone.
+    """Return the verified conditions with their verdicts after the change was undone.
 
-    What the detectors said while it was in force is no word about the host any more.
+    The verdicts from while it was in force no longer describe the host.
     """
     if not verified:
         return ()

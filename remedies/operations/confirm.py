@@ -1,4 +1,4 @@
-"""Confirm: a transaction that waits stays; from any session, until its time is over."""
+"""Confirm: keep a pending transaction; from any session, before its deadline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from remedies.values import dataclass
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What became of a confirmation."""
+    """The result of a confirmation."""
 
     outcome: Outcome
     """``confirmed``; ``reverted``: it came too late; ``nothing``: nothing waits."""
@@ -26,10 +26,10 @@ class Confirmed:
 
 
 def confirm(here: HostSession, wanted: Optional[str], *, lock_timeout: float) -> Confirmed:
-    """Keep the transaction that waits, if it is the ``wanted`` one (None: whichever).
+    """Keep the pending transaction; ``wanted`` is its id, None for whichever is pending.
 
-    Raises UsageError where the journal has no such transaction, RemedyError where it waits in
-    another journal.
+    Raises UsageError where the journal has no such transaction, RemedyError where the pending one
+    is in another journal.
     """
     folder = here.folder
     with lock.held(folder, lock_timeout), Journal(folder) as journal:
@@ -44,7 +44,7 @@ def confirm(here: HostSession, wanted: Optional[str], *, lock_timeout: float) ->
 
 
 def adopt_unowned(here: HostSession, *, lock_timeout: float) -> Optional[Transaction]:
-    """Put on record as ours what is under our names and in no journal; the host stays as it is.
+    """Record as ours what has our names and is in no journal; nothing on the host is changed.
 
     Return the transaction; None where there is nothing to adopt. Raises WriteFailed.
     """
@@ -71,9 +71,9 @@ def would_keep(here: HostSession, wanted: Optional[str]) -> Optional[Transaction
 def answer(
     here: HostSession, name: str, agreed: Optional[consent.Consent], *, lock_timeout: float
 ) -> bool:
-    """Keep the transaction that waits, as ``agreed``, or undo it at once where that is None.
+    """Keep the pending transaction, by the consent ``agreed``; None undoes it at once.
 
-    Return False where the journal does not say that it waits: then nothing is done.
+    Return False, and do nothing, if the journal does not have it as pending.
     """
     with lock.held(here.folder, lock_timeout), Journal(here.folder) as journal:
         here = session.reread(here)
@@ -89,9 +89,9 @@ def answer(
 
 
 def end_of(here: HostSession, name: str, watched: guard.Guard) -> Transaction:
-    """Return a transaction whose guard has gone: confirmed, or undone.
+    """Return a transaction after its guard has exited: confirmed, or undone.
 
-    Raises RemedyError where the guard was killed: nobody undoes it then.
+    Raises RemedyError if the guard was killed: then nothing undoes it.
     """
     entry = guard.outcome_of(here.folder, name)
     if entry is None or entry.outcome is None:
@@ -105,14 +105,14 @@ def end_of(here: HostSession, name: str, watched: guard.Guard) -> Transaction:
 
 
 def _keep(here: HostSession, journal: Journal, entry: Transaction, agreed: consent.Consent) -> None:
-    """Keep a transaction that waits, and let its guard go. Hold the lock."""
+    """Keep a pending transaction and dismiss its guard. The caller holds the lock."""
     for_boot = partial(bootguard.arm, here.folder, entry.id)
     confirm_it(here.store, journal, entry, agreed, for_boot)
     guarded.wake(here.folder, entry.id)
 
 
 def _no_stray(here: HostSession, wanted: Optional[str]) -> None:
-    """Raise RemedyError where a transaction waits that this journal knows nothing of."""
+    """Raise RemedyError if a transaction is pending that is not in this journal."""
     for stray in guard.strays(here.ledger):
         if wanted in (None, stray.txn):
             raise RemedyError(
@@ -124,7 +124,7 @@ def _no_stray(here: HostSession, wanted: Optional[str]) -> None:
 
 
 def _too_late(here: HostSession, wanted: Optional[str]) -> Confirmed:
-    """Return what became of it where nothing waits (any more)."""
+    """Return the result when nothing is pending, or no longer."""
     entry = next(session.newest(here.folder, wanted or ""), None)
     if wanted is not None and entry is None:
         raise UsageError(f"transaction {wanted!r} is not in the journal", "see 'remedy history'")

@@ -1,4 +1,4 @@
-"""What comes of what is in force: harm that our own fixes do, and the next boot."""
+"""What to expect of the fixes in force: harm they do now, and what the next boot leaves of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WINDOW = 1.0
 
 @dataclass(frozen=True)
 class AtBoot:
-    """What becomes of one resource in force at the next boot."""
+    """What the next boot does to one resource in force."""
 
     resource: str
     decided_by: str
@@ -38,14 +38,14 @@ class AtBoot:
     value: Optional[str]
     """What a sysctl is set to; None where nothing sets it."""
     ours: bool
-    """It comes back as it is in force."""
+    """The next boot sets it as it is now."""
     lasting: bool
-    """Boot files of ours are in force for it: then it has to be ours."""
+    """We wrote boot files for it, so it has to come back."""
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What comes of what is in force."""
+    """Harm, bypassed rules and the next boot, of everything in force."""
 
     boot: tuple[AtBoot, ...]
     harm: tuple[Harm, ...]
@@ -60,9 +60,9 @@ class Outlook:
 
 
 def look(here: HostSession, found: tuple[InForce, ...]) -> Outlook:
-    """Look at both; where something cannot be looked at, nothing is said of it.
+    """Return harm and the next boot; what cannot be read is left out.
 
-    Rules are listened to only where they have counted something: a second of waiting.
+    Listens, for one second, only if a rule of ours has counted packets.
     """
     counted = {e.resource for e in found if any(e.counters.values())}
     busy = [e for e in here.held.values() if e.resource in counted]
@@ -72,16 +72,16 @@ def look(here: HostSession, found: tuple[InForce, ...]) -> Outlook:
 
 
 def outlook(here: HostSession, found: tuple[InForce, ...], seen: tuple[Harm, ...]) -> Outlook:
-    """Return what comes of what is in force, with the harm that was heard."""
+    """Return the outlook, with the harm ``seen`` while listening."""
     return Outlook(at_boot(here, found), (*seen, *_of_guards(here)), _bypassed(here, found))
 
 
 def listen(
     here: HostSession, held: Iterable[Held], window: float, kinds: Iterable[type[Any]] = ()
 ) -> tuple[Facts, tuple[Harm, ...]]:
-    """Read facts while listening for harm that the resources ``held`` do; return both.
+    """Read facts, and listen meanwhile for harm that the resources ``held`` do; return both.
 
-    With a window of 0 nobody listens, and there is none.
+    With a window of 0 no harm is looked for.
     """
     held = tuple(held)
     drops, redirects = harm.dropping(held), harm.redirected(held)
@@ -113,7 +113,7 @@ def _counted(entries: Iterable[Held]) -> dict[str, int]:
 
 
 def _bypassed(here: HostSession, found: tuple[InForce, ...]) -> tuple[Bypass, ...]:
-    """Return the rules of ours in force that no packet reaches; what cannot be read is none."""
+    """Return the rules of ours in force that no packet reaches; none if that cannot be read."""
     rules = {e.resource for e in found if e.state == "ours" and _has_rules(e.resource)}
     if not rules:
         return ()

@@ -1,4 +1,4 @@
-"""Plans made from the host as it is, and what they leave."""
+"""Plans made from the host as it is now, and the proven faults that they leave."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def make(here: HostSession, *, prune: bool) -> tuple[Plan, Facts]:
 
 
 def left(here: HostSession, plan: Plan) -> tuple[Left, ...]:
-    """Return the proven faults that stay; other policies are read only where there are any."""
+    """Return the proven faults that a plan leaves; other policies are read only for them."""
     if not remaining.proven(plan):
         return ()
     others = {name: policies.load((name,), here.cache) for name in shipped.POLICIES}

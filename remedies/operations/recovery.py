@@ -1,4 +1,4 @@
-"""What every operation that writes shares: recovery first, the record of who writes, the guard."""
+"""What every operation that writes does: recover first, record who writes, arm the guard."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def prepare(here: HostSession) -> str:
 
 
 def recover(here: HostSession, journal: Journal) -> HostSession:
-    """Undo what a dead writer left behind or nobody confirmed, and say so.
+    """Undo what a dead writer left or nobody confirmed in time, with a warning for each.
 
-    Raises Locked where a transaction still waits for its confirmation. Hold the lock.
+    Raises Locked while a transaction is pending. The caller holds the lock.
     """
     agreed = consent.recovering(dry_run=here.dry_run)
     for entry in unfinished(here.ledger):
@@ -58,7 +58,7 @@ def take_back(
 ) -> Result:
     """Undo a transaction that has no end, for a reason of ``outcomes.RECOVERIES``. Hold the lock.
 
-    Its guard is told to look, and goes on where this has failed.
+    Its guard is woken, and goes on if this fails.
     """
     last = not guarded.alive(here.folder, entry.id)
     result = undo.recover(here.store, journal, entry, why, agreed, last=last)
@@ -77,7 +77,7 @@ def whole(result: Result) -> None:
 
 
 def sweep(here: HostSession) -> HostSession:
-    """Remove what transactions that are over left beside the journal; return it read again."""
+    """Remove the files that ended transactions left beside the journal; reread the session."""
     here = session.reread(here)
     guard.sweep(here.folder)
     bootguard.sweep(here.folder, {entry.id for entry in unfinished(here.ledger)})
@@ -86,7 +86,7 @@ def sweep(here: HostSession) -> HostSession:
 
 
 def waiting(here: HostSession) -> Optional[Transaction]:
-    """Return the transaction that somebody could still confirm, if there is one."""
+    """Return the transaction that can still be confirmed, or None."""
     for entry in unfinished(here.ledger):
         if guarded.situation(here.folder, entry, here.host.boot_id) in ("pending", "unguarded"):
             return entry
@@ -94,7 +94,7 @@ def waiting(here: HostSession) -> Optional[Transaction]:
 
 
 def recorded(result: Result) -> None:
-    """Raise RemedyError where the journal does not say what has become of a transaction."""
+    """Raise RemedyError if the journal has no end of a transaction."""
     if result.unrecorded:
         raise RemedyError(
             f"transaction {result.transaction} was undone, but the journal does not have it: "
@@ -104,7 +104,7 @@ def recorded(result: Result) -> None:
 
 
 def write_undo(here: HostSession, txn: str, changes: tuple[Change, ...]) -> None:
-    """Write the way back without this tool; raise WriteFailed where that does not work."""
+    """Write the undo script, which needs no remedy; raise WriteFailed."""
     try:
         undofile.write(here.folder, txn, undofile.script(txn, here.host.netns, changes))
     except OSError as error:
@@ -113,7 +113,7 @@ def write_undo(here: HostSession, txn: str, changes: tuple[Change, ...]) -> None
 
 
 class Arming:
-    """Arms the guard of one transaction, and keeps it for whoever wants to wait for its end."""
+    """Arms the guard of one transaction; ``guard`` is it, for a caller that waits for the end."""
 
     def __init__(self, here: HostSession) -> None:
         """Remember the session."""
@@ -121,9 +121,9 @@ class Arming:
         self.guard: Optional[guard.Guard] = None
 
     def __call__(self, txn: str, begin: Begin) -> guard.Guard:
-        """Arm; say so where the guard is weaker than it should be.
+        """Arm the guard; warn if it is weaker than it should be.
 
-        The way back without this tool is written down too.
+        Of an apply, the undo script is written first.
         """
         if begin.kind == "apply":
             write_undo(self._here, txn, begin.changes)
@@ -143,7 +143,7 @@ def begin(
     plan: Optional[Plan] = None,
     undoes: tuple[str, ...] = (),
 ) -> Begin:
-    """Return what the journal says before the first write."""
+    """Return the ``begin`` record: what the journal has before the first write."""
     return Begin(
         kind=kind,
         changes=changes,
@@ -168,6 +168,6 @@ def begin(
 
 
 def _answered(plan: Plan, changes: tuple[Change, ...]) -> tuple[Finding, ...]:
-    """Return the findings that the changes answer, evidence and all: what an auditor asks for."""
+    """Return the findings that the changes answer, with their evidence, for auditors."""
     wanted = {name for change in changes for name in change.answers}
     return tuple(finding for finding in plan.scan.findings if finding.id in wanted)

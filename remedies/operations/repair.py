@@ -1,4 +1,4 @@
-"""Repair: go on after a damaged journal, with what can be read of it and what the host shows."""
+"""Repair: replace a damaged journal by what can be read of it and by what the host shows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from remedies.values import dataclass, replace
 
 @dataclass(frozen=True)
 class Prospect:
-    """What is wrong with a journal, and what a repair goes on with."""
+    """What is wrong with a journal, and what a repair would keep."""
 
     damage: Damage
     settled: Settled
     here: HostSession
-    """With the ledger that the new segment has, but for what is adopted."""
+    """Its ledger is that of the new segment, without what will be adopted."""
     scripts: tuple[str, ...]
     """Ids of transactions whose undo script is there and whose ``begin`` is lost."""
 
@@ -42,7 +42,7 @@ class Repaired:
 
 
 def examine(here: HostSession) -> Optional[Prospect]:
-    """Return what is wrong and what can be gone on with; None where nothing is wrong."""
+    """Return what is wrong and what can be kept; None if nothing is wrong."""
     damage = repair.examine(here.folder)
     if damage is None:
         return None

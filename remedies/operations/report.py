@@ -26,12 +26,12 @@ from remedies.values import replace
 
 
 def tool() -> Tool:
-    """Return what makes the report."""
+    """Return the name and version of this tool, for the report."""
     return Tool("remedy", __version__)
 
 
 def maker() -> Actor:
-    """Return who makes the report."""
+    """Return the person or program that makes the report."""
     return Actor(
         user=actor.user(),
         login_uid=actor.login_uid(),
@@ -42,7 +42,7 @@ def maker() -> Actor:
 
 
 def sealed(report: Report, began: float) -> Report:
-    """Return a report fit to leave the host, with its time; ``began`` is of time.monotonic()."""
+    """Return a report with its times and without secrets; ``began`` is a time.monotonic()."""
     return replace(fit(report), made=now(), seconds=round(time.monotonic() - began, 1))
 
 
@@ -51,8 +51,8 @@ def of_host(
 ) -> Report:
     """Return the report of this host: scanned now, or from its journal alone.
 
-    ``only`` is the transaction that it is about; None: all since ``since``. ``head`` is what the
-    chain has to end with. Raises UsageError where there is no such transaction.
+    ``only`` is the one transaction to report; None: all since ``since``. ``head`` is the hash that
+    the journal has to end with. Raises UsageError where there is no such transaction.
     """
     return Report(tool(), "", maker(), (_host(here, since, only, scan, head),), since=since)
 
@@ -80,7 +80,7 @@ def _host(
 def _with_journal(here: HostSession, head: Optional[str]) -> tuple[HostSession, Optional[Chain]]:
     """Read all of the journal, in one pass that checks its chain too.
 
-    What stands after the first record that does not add up is left out, and said so.
+    Records after the first one whose hash is wrong are left out, with a warning.
     """
     audit = Audit()
     try:

@@ -1,4 +1,4 @@
-"""Rollback: what was there before us comes back, unless somebody has changed it since."""
+"""Rollback: restore what was there before us, unless somebody has changed it since."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Which:
 
     @property
     def takes_the_unfinished(self) -> bool:
-        """Tell whether a transaction that was never finished may be what is meant."""
+        """Tell whether a transaction that was never finished may be rolled back by this."""
         return not (self.fix or self.every or self.unowned)
 
 
@@ -45,12 +45,12 @@ class RolledBack:
     transactions: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     drift: tuple[str, ...] = ()
-    """What somebody has changed since, so that it was left alone."""
+    """Resources that somebody has changed since; they were left alone."""
     stuck: tuple[str, ...] = ()
 
 
 Agree = Callable[[tuple[Change, ...]], Consent]
-"""Shows changes to somebody, and returns their consent or raises."""
+"""Asks a person about changes; returns their consent, or raises RemedyError."""
 _Step = tuple[tuple[str, ...], tuple[Change, ...]]
 """Transactions, and the reversed changes that undo them."""
 
@@ -58,7 +58,7 @@ _Step = tuple[tuple[str, ...], tuple[Change, ...]]
 def roll_back(
     here: HostSession, which: Which, agree: Agree, *, force: bool, lock_timeout: float
 ) -> RolledBack:
-    """Undo what ``which`` names, newest first; what waits for a confirmation is rejected.
+    """Undo what ``which`` names, newest first; a pending transaction is rejected.
 
     ``force`` overwrites values that somebody changed since. Raises UsageError where nothing has
     that name, RemedyError where it cannot be undone now, and what ``agree`` raises.
@@ -83,7 +83,7 @@ def preview(here: HostSession, which: Which) -> tuple[Change, ...]:
 
 
 def reject(here: HostSession, journal: Journal, entry: Transaction, agreed: Consent) -> None:
-    """Undo a transaction that waits for its confirmation. Hold the lock.
+    """Undo a pending transaction. The caller holds the lock.
 
     Raises RemedyError where something is stuck, or the journal does not say that it was undone.
     """
@@ -91,9 +91,9 @@ def reject(here: HostSession, journal: Journal, entry: Transaction, agreed: Cons
 
 
 def _ask_about(here: HostSession, which: Which, agree: Agree) -> tuple[str, Optional[Consent]]:
-    """Ask whether the transaction that waits shall go, if it is among what is to be undone.
+    """Ask about the pending transaction, if it is among what is to be undone.
 
-    Without the lock: while nobody answers, its guard must be able to undo it. Return its id and
+    Not under the lock: its guard must be able to undo it while nobody answers. Return its id and
     the consent; no id where there is nothing to ask about.
     """
     entry = recovery.waiting(here)

@@ -18,7 +18,7 @@ from remedies.planning import engine
 from remedies.values import dataclass, replace
 
 PATIENCE = 20.0
-"""Seconds that one namespace may take beyond the window."""
+"""Seconds that one namespace may take, beside the window."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
 
 
 def _work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
-    """Return what a child does: enter the namespace, look, judge, and say so in JSON."""
+    """Return the function that a child runs: enter the namespace, scan it, answer in JSON."""
 
     def work() -> str:
         if not find.enter(namespace):
@@ -84,7 +84,7 @@ def _work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
 
 
 def _child_scan(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _ChildScan:
-    """Return what a child said; where it failed, every condition is unknown there."""
+    """Return a child's answer; if it failed, every condition is unknown in that namespace."""
     if not visit.failure:
         return codec.decode(_ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
     if not find.still_there(namespace):

@@ -53,7 +53,7 @@ class Reader(Protocol):
 Arm = Callable[[str, str, Begin, float], "Guard"]
 """Arms a guard, as :func:`remedies.transaction.guard.arm` does."""
 Busy = Callable[[str], contextlib.AbstractContextManager[None]]
-"""Shows what goes on while a ``with`` block takes its time."""
+"""Shows what is being done while a ``with`` block runs."""
 
 
 def _quiet(_doing: str) -> contextlib.AbstractContextManager[None]:
@@ -66,7 +66,7 @@ def _silent(_line: str) -> None:
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a person says of a change for the record."""
+    """What a person enters about a change: ticket, comment, approver."""
 
     change_id: str = ""
     comment: str = ""
@@ -87,7 +87,7 @@ class HostSession:
     dry_run: bool = False
     ticket: Ticket = Ticket()
     notify: Callable[[str], None] = _silent
-    """Takes a warning, a line."""
+    """Called with each warning, one line."""
     busy: Busy = _quiet
     store: Resources = HostResources()
     read: Reader = read_facts
@@ -113,8 +113,8 @@ def cache_of(state_dir: str) -> Optional[str]:
 def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
     """Return the session with the journal as it is now.
 
-    Without permission for the journal: none, with a warning; or NotPermitted, ``of_journal``: the
-    verb says what the journal says, and "nothing" would be false.
+    Without permission to read it, the journal is empty, with a warning. With ``of_journal`` that
+    raises NotPermitted: the verb shows the journal, and "nothing" would be false.
     Raises InputError where its last record is lost and may be the end of a transaction: a crash of
     the machine can lose a block of what it is writing, nothing else can.
     """
@@ -165,7 +165,7 @@ def look(
     topics: frozenset[str] = frozenset(),
     fixes: tuple[str, ...] = (),
 ) -> Facts:
-    """Read the facts that a scan, or a plan, asks for; or ``kinds``, about ``topics``.
+    """Return the facts that a scan or a plan needs; or those of ``kinds``, about ``topics``.
 
     ``fixes``: those of a saved plan, whose guards ask for facts too.
     """
@@ -179,9 +179,9 @@ def look(
 
 
 def judge(here: HostSession, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
-    """Detect, and lay the waivers over what is found; return the scan and the warnings.
+    """Run the detectors and mark waived findings; return the scan and warnings.
 
-    They say, too, what was not read (a limit, a permission) and no finding speaks of.
+    Warnings name what could not be read (a limit, a permission), unless a finding says so.
     """
     scanned = engine.scan(here.policy, facts)
     findings, warnings = waivers.apply(scanned.findings, here.policy.waivers, now()[:10])
@@ -198,7 +198,7 @@ def judge(here: HostSession, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
 
 
 def unfinished_lines(here: HostSession) -> list[str]:
-    """Return a line for each transaction that waits, or whose writer died."""
+    """Return a line for each transaction that is pending, or whose writer died."""
     lines = []
     for entry in unfinished(here.ledger):
         if guarded.situation(here.folder, entry, here.host.boot_id) == "pending":

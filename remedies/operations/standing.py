@@ -1,4 +1,4 @@
-"""What is in force and how it stands: what status and verify find, judged."""
+"""The state of what is in force: what status and verify check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from remedies.values import dataclass
 
 @dataclass(frozen=True)
 class HostStatus:
-    """How this host stands."""
+    """What status and verify found on this host."""
 
     entries: tuple[InForce, ...]
     outlook: Outlook
@@ -57,7 +57,7 @@ def verify(here: HostSession) -> tuple[HostStatus, Scan]:
 def faults(standing: HostStatus, scan: Scan) -> list[Finding]:
     """Return the findings that make a verification fail.
 
-    What is seen to fail, and what a fix in force answers and is exposed all the same.
+    Those that are active or proven, and those that are exposed although a fix for them is in force.
     """
     answered = {name for e in standing.entries for name in catalogue.fix(e.fix).ANSWERS}
     return [
@@ -78,7 +78,7 @@ def _standing(here: HostSession, entries: tuple[InForce, ...], seen: Outlook) ->
 def _unfinished(here: HostSession) -> Iterator[tuple[str, str]]:
     """Yield every transaction that has no end, and how it stands (ledger.situation).
 
-    One that could be neither finished nor undone has none either while something of it stands.
+    An ``incomplete`` one counts too, as ``stuck``, while something that it wrote is in force.
     """
     for entry in unfinished(here.ledger):
         yield entry.id, guarded.situation(here.folder, entry, here.host.boot_id)

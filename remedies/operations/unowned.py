@@ -1,4 +1,4 @@
-"""What is in force under our names and in no journal at hand.
+"""Tables, chains and boot files with our names that are in no journal here.
 
 ``status`` finds it, ``rollback --unowned`` removes it, ``confirm --unowned`` adopts it. Its journal
 is another one (another ``--state-dir``), or was lost. What is there now is on record before it is
@@ -23,7 +23,7 @@ SAID = "not in this journal: it was made with another --state-dir, or its journa
 
 
 def addresses(here: HostSession) -> tuple[str, ...]:
-    """Return the addresses of tables, chains and boot files of our names that are in no journal.
+    """Return the addresses of tables, chains and boot files with our names that are in no journal.
 
     Empty, with a warning, where the kernel does not say.
     """

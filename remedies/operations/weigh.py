@@ -1,4 +1,4 @@
-"""What a plan costs, what it means for whoever applies it, and who else writes the same."""
+"""What a plan costs, whether it can cut off who applies it, and who else writes the same."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from remedies.rules.kinds import rules_of
 from remedies.values import replace
 
 CONFIRM = 120.0
-"""Seconds to wait for a confirmation that nobody asked for."""
+"""Seconds to wait for a confirmation when the user gave no ``--confirm-timeout``."""
 
 
 def weigh(here: HostSession, plan: Plan, facts: Facts) -> Plan:
     """Return a plan with the figures of each change, and with warnings.
 
-    What it costs goes into ``impact``; what it does to this session, and who would undo it, are
-    warnings. ``facts`` are those that it was made from.
+    The cost goes into each change's ``impact``; what it does to this session, and which programs
+    would overwrite it, are warnings. ``facts`` are those that it was made from.
     """
     kinds = (*lockout.NEEDS, Owners, *cost.NEEDS)
     seen = here.read(here.host, kinds, before=facts.known)
@@ -81,11 +81,11 @@ def _oneway(here: HostSession, plan: Plan) -> Optional[Oneway]:
 def confirm_time(
     here: HostSession, plan: Plan, timeout: Optional[float], named: Optional[str]
 ) -> Optional[float]:
-    """Return how long to wait for a confirmation that nobody asked for; None for not at all.
+    """Return how long to wait for a confirmation without ``--confirm-timeout``; None: do not wait.
 
-    ``timeout`` is the time that somebody asked for, ``named`` the host that they said they mean.
-    Raises UsageError where the plan can cut off whoever applies it, and neither was given:
-    ``--yes`` says nothing of the sort.
+    ``timeout`` is that of ``--confirm-timeout``, ``named`` the host of ``--confirm=HOST``.
+    Raises UsageError if the plan can cut off who applies it and neither was given; ``--yes`` alone
+    does not cover that.
     """
     if timeout is not None or not any(not c.boot for c in plan.changes):
         return None

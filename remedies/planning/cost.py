@@ -48,13 +48,13 @@ class Cost:
     lost: tuple[str, ...] = ()
     """Flows: ``udp 172.17.0.2:40000 -> 10.0.0.1:53``."""
     more: bool = False
-    """There are more: those were all that were looked at."""
+    """There are more than were counted."""
     doubtful: int = 0
-    """Flows that are lost if they are alive: nobody listened long enough to tell."""
+    """Flows that may be lost: whether they are alive was not listened for long enough."""
     memory: int = 0
     """Bytes, rounded up."""
     tracking: int = 0
-    """Bytes that connection tracking may come to take: the change switches it on."""
+    """Bytes that connection tracking may take; 0 unless the change switches it on."""
     unknown: str = ""
     """Why flows could not be counted."""
 
@@ -93,7 +93,7 @@ def of(
 def drops_invalid(rules: Iterable[PacketRule]) -> bool:
     """Tell whether a rule drops whatever conntrack calls INVALID, segments with data too.
 
-    One that is narrowed by what is not modelled (the flags of a reset) does not.
+    A rule with a further match that is not modelled (the flags of a reset) does not count.
     """
     return any(
         rule.action == "drop" and "invalid" in rule.match.states and not rule.match.unmodelled
@@ -118,7 +118,7 @@ def _text(flow: Flow) -> str:
 
 
 def text(cost: Cost) -> str:
-    """Return it for people, as the end of a sentence about the change."""
+    """Return a cost as text, the end of a sentence about the change."""
     said = [_flows(cost)]
     if cost.doubtful:
         most = f"{LIMIT} or more" if cost.doubtful >= LIMIT else f"up to {cost.doubtful}"

@@ -1,4 +1,4 @@
-"""What fixes want of this host, collected use by use, and the changes that make it so.
+"""The states that fixes want of resources, collected use by use, and the changes that write them.
 
 A plan and the check of a saved plan (:mod:`remedies.planning.remake`) go the same way through here.
 Pure but for the reads it is handed.
@@ -30,22 +30,22 @@ from remedies.values import dataclass
 T = TypeVar("T")
 
 BLIND = "cannot decide whether it is safe"
-"""How the reason of a guard that cannot see begins."""
+"""How a refusal begins if the facts that decide it could not be read."""
 DELETES = "the fault was not seen, and it deletes flows"
-"""How the reason begins if nobody is known to need that."""
+"""How a refusal begins if flows would be deleted for a fault that was not seen."""
 
 KERNEL = "kernel"
 
 
 def precondition(facts: Facts, name: str) -> str:
-    """Return the hash of a fact, or the kernel's release: the same while it has not moved."""
+    """Return the hash of a fact, or the kernel's release: equal as long as it has not changed."""
     if name == KERNEL:
         return facts.host.kernel
     return digest(codec.encode(facts.known[name]))[:16] if name in facts.known else "unknown"
 
 
 def refusal(fix: str, finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
-    """Return why a fix must not be applied here, or None. A guard that cannot see refuses."""
+    """Return why a fix must not be applied here, or None; a fact that cannot be read refuses."""
     try:
         return catalogue.fix(fix).guard(finding, facts, terms)
     except Unreadable as error:
@@ -54,18 +54,18 @@ def refusal(fix: str, finding: Optional[Finding], facts: Facts, terms: Terms) ->
 
 @dataclass
 class _Wish:
-    """A resource as it is wanted, by which fix, and for what."""
+    """The state wanted of one resource, the fix that wants it, and its findings."""
 
     wanted: Wanted
     fix: str
     findings: tuple[Finding, ...]
-    """Empty for a standing fix. The first speaks for the others."""
+    """Empty for a standing fix. The change shows the first one."""
     terms: Terms
     also: tuple[Terms, ...] = ()
     """Terms of further standing uses."""
 
     def add(self, wanted: Wanted, findings: tuple[Finding, ...] = ()) -> None:
-        """Take in what another use wants of the resource, where the fix adds up."""
+        """Merge the state that another use of the same fix wants, if the fix can merge."""
         merge = getattr(catalogue.fix(self.fix), "merge", None)
         if merge is not None:
             self.wanted = merge(self.wanted, wanted)
@@ -88,7 +88,7 @@ class Draft:
     """What is wanted so far, what was advised, and what was refused."""
 
     def __init__(self, reads: Reads, facts: Facts) -> None:
-        """Begin with nothing; what is wanted is compared with what ``reads`` says is there."""
+        """Begin empty; wanted states are compared with those that ``reads`` returns."""
         self.wanted: dict[str, _Wish] = {}
         self.advice: list[Advice] = []
         self.refused: list[Refusal] = []
@@ -106,10 +106,10 @@ class Draft:
     def want(
         self, name: str, finding: Optional[Finding], terms: Terms, *, keep_flows: bool = False
     ) -> Optional[str]:
-        """Take in one use of a fix; return why it is refused, None where it is taken.
+        """Add one use of a fix; return why it is refused, or None.
 
-        With ``keep_flows`` it is refused if it deletes a flow: the fault was not seen, so nobody
-        is known to need that.
+        With ``keep_flows`` it is refused if it deletes a flow: the fault was not seen, so the
+        deletion may help nobody.
         """
         reason = self.refusal(name, finding, terms)
         if reason is not None:
@@ -137,8 +137,8 @@ class Draft:
     def made(self, held: Mapping[str, Held]) -> dict[str, Optional[Change]]:
         """Return the change of each resource that is wanted; None where it is already as wanted.
 
-        What findings asked for once, and is among ``held``, may ask again: it stays. A standing
-        fix is exactly what policy lists. Raises Unreadable where a resource cannot be read.
+        What an earlier finding asked for and is in force (``held``) stays. A standing fix is
+        exactly what policy lists. Raises Unreadable where a resource cannot be read.
         """
         for address, wish in self.wanted.items():
             if wish.findings and address in held and held[address].fix == wish.fix:

@@ -1,4 +1,4 @@
-"""From policy and facts to findings: what to read, and what it means. Pure."""
+"""From policy and facts to findings: which facts to read, and how to judge them. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from remedies.facts.netfilter import Netfilter
 from remedies.model import VERDICTS, Finding, Policy, Rule, Scan, Unknown
 
 WATCH_ONLY = Rule(mode="advise", from_="exposed", fixes=())
-"""What holds for a condition that policy does not mention: say it, do nothing."""
+"""The rule for a condition that policy does not mention: report it, do nothing."""
 
 
 def rule_for(policy: Policy, condition: str) -> Rule:
-    """Return what policy says about a condition."""
+    """Return the policy's rule for a condition."""
     return policy.rules.get(condition, WATCH_ONLY)
 
 
@@ -56,7 +56,8 @@ def needs_of_plan(
 def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) -> Scan:
     """Judge every condition that policy watches (or ``only`` these) on the facts.
 
-    What was read in part is judged, too; what was not, and no finding says, is unknown beside it.
+    Facts that were read in part are judged; the missing part is ``unknown``, unless a finding
+    says so.
     """
     findings: list[Finding] = []
     unknown: list[Unknown] = []
@@ -84,8 +85,8 @@ def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) ->
 def acts(finding: Finding, rule: Rule) -> bool:
     """Tell whether policy acts on a finding.
 
-    ``unknown`` is never acted on. A fault that somebody else covers needs nothing from us; one
-    that we cover keeps what covers it.
+    ``unknown`` is never acted on. A fault that another program's rule mitigates needs no fix; one
+    that ours mitigates keeps its fix.
     """
     if finding.waived or finding.verdict == "unknown":
         return False

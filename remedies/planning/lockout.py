@@ -1,7 +1,7 @@
 """Will this cut me off? What a plan does to the session that applies it, and to the next one.
 
-Every rule that a plan would put in force is laid against the packets of the live session, of a
-new connection like it, and of the host's own DNS queries. Pure: the facts are read before.
+Every rule of a plan is matched against the packets of the live session, of a new connection like
+it, and of the host's own DNS queries. Pure: the facts are read before.
 
 What counts (net/netfilter/nf_conntrack_proto_tcp.c): a segment of a connection that conntrack
 does not know is INVALID unless it may pick connections up in the middle
@@ -51,7 +51,7 @@ def severity(impacts: tuple[Impact, ...]) -> str:
 
 
 def is_remote(facts: Facts) -> bool:
-    """Tell whether somebody works here from another machine, as far as can be told."""
+    """Tell whether a live session comes from another machine, as far as is known."""
     connections = facts.get(Session).connections
     return any(c.live and c.peer != c.address and not _loopback(c.peer) for c in connections)
 
@@ -154,7 +154,7 @@ def _on_dns(rule: PacketRule, session: Session) -> list[tuple[str, str]]:
     """Return what a rule does to the host's own queries; a drop of INVALID does nothing to them.
 
     The query's own port is one of the many that the kernel picks, so a rule for one port that
-    is not 53 is passed by.
+    is not 53 is ignored.
     """
     found = []
     for server in session.nameservers:

@@ -1,4 +1,4 @@
-"""From findings to a plan: which fix, which resources, what differs. Pure but for its reads."""
+"""From findings to a plan: which fix, which resources, what differs. Pure but for ``reads``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plan(
     prune: bool = False,
     warnings: tuple[str, ...] = (),
 ) -> Plan:
-    """Say what would change so that the host is as policy wants it.
+    """Return the plan that makes the host as policy wants it.
 
     ``held`` is what the journal says is in force; with ``prune`` a fix whose cause is gone is
     removed too. Raises Unreadable when a resource that must be compared cannot be read.
@@ -137,7 +137,7 @@ def _choose(
 def _harm(
     policy: Policy, finding: Finding, name: str, rule: Rule, held: Mapping[str, Held]
 ) -> tuple[bool, Optional[str]]:
-    """Return whether a fix must spare everybody for this finding, and why it could not."""
+    """Return whether a fix must be harmless for this finding, and why it is not."""
     accepted = unseen.accepts(policy, finding.condition, name)
     spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
     return spare, unseen.could_harm(finding, name, rule.fixes) if spare else None
@@ -155,8 +155,8 @@ def _accepted(policy: Policy, change: Change, scanned: Scan) -> Change:
 def _in_order(finding: Finding, rule: Rule, held: Mapping[str, Held]) -> list[str]:
     """Return a rule's fixes as they are tried.
 
-    What is in force comes first: a reason that held yesterday and not today must not swap one fix
-    for another at each apply. For what is only exposed, a fix that ended traffic in the harm
+    Fixes in force come first: a reason that comes and goes must not swap one fix for another at
+    each apply. For what is only exposed, a fix that ended traffic in the harm
     matrix comes after those that did not, whatever the policy's order.
     """
     exposed = finding.verdict == "exposed"

@@ -36,10 +36,10 @@ def short(state: Optional[str]) -> str:
 def apart(
     text: Callable[[str, Optional[str]], str], address: str, *states: Optional[str]
 ) -> tuple[str, ...]:
-    """Return states of one resource in a few words each, that differ where the states do.
+    """Return each state of one resource in a few words, different for different states.
 
-    ``text`` returns a state as its users write it, or raises RemedyError. Of long states, only the
-    lines that not all of them have, and of these what follows the words that they begin with.
+    ``text`` returns a state as its users write it, or raises RemedyError. Of long states,
+    only the lines that differ, without the words that these have in common at their start.
     """
     told = tuple(short(state) for state in states)
     if len(set(told)) == len(set(states)):

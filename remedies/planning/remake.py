@@ -1,9 +1,9 @@
 """A saved plan made again: what is applied is what its fixes make, not what its file says.
 
-A plan is data on its way through reviews and tickets, and its id has no key: whoever edits the one
-can make the other anew. So nothing of its content is believed that can be made here: each change
-is made again from its fix, its findings, its terms and the facts of now, and what differs in any
-field that is acted on is refused. Pure but for the reads it is handed.
+A plan passes through reviews and tickets, and its id is a plain hash: who edits the plan can make a
+new id. So its content is not trusted: each change is made again from its fix, its findings, its
+terms and today's facts, and a plan that differs in a field that is acted on is refused. Pure but
+for the reads it is handed.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Today:
 
 
 def consistent(plan: Plan, where: str) -> None:
-    """Raise InputError where a plan says what none of this tool says, whatever the facts.
+    """Raise InputError for a plan that this tool cannot have made, whatever the facts were.
 
-    Every fix writes the resources that it declares and no others, effects are flows that go, boot
-    files belong to the machine's own namespace, and what a change answers is in the plan.
+    Every fix writes the resources that it declares and no others, effects delete flows, boot
+    files belong to the machine's own namespace, and the findings of each change are in the plan.
     """
     found = {finding.id: finding for finding in plan.scan.findings}
     seen: set[str] = set()
@@ -61,7 +61,7 @@ def consistent(plan: Plan, where: str) -> None:
 
 
 def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator[str]:
-    """Yield what a plan would not say of a change."""
+    """Yield why this tool cannot have made a change."""
     if change.fix not in catalogue.fix_ids():
         yield f"no fix is called {change.fix!r}; known: {', '.join(catalogue.fix_ids())}"
         return
@@ -92,7 +92,7 @@ def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator
 
 
 def _no_flow(effect: str, ports: Set[Optional[str]]) -> Iterator[str]:
-    """Yield why an effect is none: it deletes flows of a port that a finding is about."""
+    """Yield why an effect is wrong: it has to delete flows of a port that a finding is about."""
     try:
         kind, path = kinds.of(effect)
         own = kind.deletes(path)
@@ -108,8 +108,8 @@ def _no_flow(effect: str, ports: Set[Optional[str]]) -> Iterator[str]:
 def remake(plan: Plan, today: Today) -> Plan:
     """Return the plan with every change as it is made here and now, its difference with it.
 
-    What was found is what is found now. Of what else the file tells, refusals alone stay, as its
-    words: they decide nothing but how the verb ends.
+    Its findings are those of now. Of the rest of the file only refusals are kept, as text: they
+    decide the exit code and nothing else.
 
     Raises InputError where the plan differs from what its fixes make (it was edited), StalePlan
     naming what has moved, and Unreadable where a resource cannot be read.
@@ -142,7 +142,7 @@ def remake(plan: Plan, today: Today) -> Plan:
 
 
 def _gives_back(change: Change, today: Today) -> bool:
-    """Tell whether a change gives back what was there before us, and is no fix's wish."""
+    """Tell whether a change restores what was there before us, and no fix asks for it."""
     entry = today.held.get(change.resource)
     return (
         entry is not None
@@ -155,7 +155,7 @@ def _gives_back(change: Change, today: Today) -> bool:
 
 
 def _given_back(change: Change, plan: Plan, today: Today) -> Change:
-    """Return a removal made again: of what our journal says is ours, to what it says was there."""
+    """Return a removal made again from the journal: what is ours, and what was there before."""
     entry = today.held[change.resource]
     now = today.reads.read(change.resource)
     if not today.reads.same(change.resource, now, entry.ours):
@@ -192,9 +192,9 @@ def _as_found(plan: Plan, mine: tuple[Change, ...], scan: Scan) -> None:
 
 
 def _as_now(fix: str, was: Finding, scan: Scan) -> Finding:
-    """Return a finding as it is now, of which the fix may take no more than the plan names.
+    """Return a finding as it is now, of which a fix may use only what the plan approved.
 
-    What the plan says of it beside its condition and subject is text.
+    Of the plan's finding only condition and subject count; the rest is text.
     """
     now = next(finding for finding in scan.findings if finding.id == was.id)
     approved = getattr(catalogue.fix(fix), "approved", None)
@@ -263,7 +263,7 @@ def _refuse_harm(fix: str, was: Finding, reason: str, mine: tuple[Change, ...]) 
 
 
 def _only_effects(change: Change, reads: Reads) -> bool:
-    """Tell whether nothing was to be done but to delete flows: they have gone by themselves."""
+    """Tell whether a change only deletes flows: these may be gone by themselves."""
     return bool(change.effects) and reads.same(change.resource, change.before, change.after)
 
 
@@ -278,7 +278,7 @@ def _uses(plan: Plan, mine: tuple[Change, ...]) -> Iterator[tuple[str, Optional[
 
 
 def _in_order(sequences: Iterable[list[Terms]]) -> Iterator[Terms]:
-    """Yield what the sequences hold, each once, in the one order that all of them follow."""
+    """Yield the items of all sequences, each once, in an order that agrees with every sequence."""
     left = [sequence for sequence in sequences if sequence]
     while left:
         firsts = (sequence[0] for sequence in left)
@@ -290,7 +290,7 @@ def _in_order(sequences: Iterable[list[Terms]]) -> Iterator[Terms]:
 
 
 def _moved(plan: Plan, facts: Facts) -> str:
-    """Name the facts that the plan was made from and that are others now; empty for none."""
+    """Return the names of the facts that have changed since the plan was made; empty for none."""
     now = {name: precondition(facts, name) for name in plan.made_from}
     return ", ".join(
         f"{name} {was} -> {now[name]}" if name == KERNEL else name
@@ -302,7 +302,7 @@ def _moved(plan: Plan, facts: Facts) -> str:
 def _compare(change: Change, made: Change, reads: Reads, moved: str) -> None:
     """Raise where a change differs from the one made here in a field that is acted on.
 
-    Whose harm policy accepts was asked before: the plan alone says so.
+    ``accept_harm`` is not compared: it was checked before.
     """
     one, other = change.acted, {**made.acted, "accept_harm": change.acted["accept_harm"]}
     for key, value in one.items():

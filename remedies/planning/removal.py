@@ -1,4 +1,4 @@
-"""What is in force and no longer wanted: given back, or kept for the policy that applied it. Pure.
+"""Fixes in force that are no longer wanted: removed, or kept for another policy. Pure.
 
 A policy removes what it put in force itself. What another policy put in force stays, and the plan
 says so: ``remedy apply`` without the ``--policy`` of yesterday must not bring yesterday's outage
@@ -20,7 +20,7 @@ _RISK_OF: Mapping[Verdict, Risk] = {"proven": "high", "active": "high", "exposed
 
 @dataclass(frozen=True)
 class GivenBack:
-    """What becomes of what is no longer wanted."""
+    """What is removed, refused and kept of what is no longer wanted."""
 
     changes: tuple[Change, ...]
     refused: tuple[Refusal, ...]
@@ -64,7 +64,7 @@ def _kept(entry: Held, leaving: Iterable[Held]) -> Kept:
 
 
 def removal(entry: Held, before: Optional[str], scanned: Scan, reads: Reads) -> Change:
-    """Return the change that gives a resource back: what was there before us comes again."""
+    """Return the change that restores what was there before us."""
     risk, impact = _risk(entry, scanned)
     return Change(
         fix=entry.fix,
@@ -82,7 +82,7 @@ def removal(entry: Held, before: Optional[str], scanned: Scan, reads: Reads) -> 
 
 
 def _risk(entry: Held, scanned: Scan) -> tuple[Risk, str]:
-    """Return the risk of giving a resource back, and what that does.
+    """Return the risk of restoring a resource, and the impact.
 
     A fault that cannot be judged now counts as one that comes back.
     """

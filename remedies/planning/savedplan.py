@@ -1,4 +1,4 @@
-"""A saved plan read back, as strictly as can be told from the file alone."""
+"""A saved plan read back, checked as far as the file alone allows."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _Saved:
 def read(text: str, where: str) -> Plan:
     """Return the plan that a file holds.
 
-    Raises InputError where it is not a plan, was made by another version's format, does something
-    else than its id says, or what no plan says. Whether it is what its fixes make is
-    :mod:`remedies.planning.remake`'s to judge, on the host.
+    Raises InputError if it is not a plan, has another version's format, does not match its id, or
+    cannot have been made by this tool. Whether its fixes make the same changes on this host is
+    checked by :mod:`remedies.planning.remake`.
     """
     plain = codec.loads(text, where)
     if not isinstance(plain, dict) or plain.get("kind") != "plan":

@@ -1,6 +1,6 @@
-"""What may be done about a fault that was not seen: nothing that can end connections that work.
+"""Fixes for a fault that was not seen: none that can end connections that work.
 
-A plan and a saved plan that is made again ask the same question here. Pure.
+New plans and saved plans that are made again are checked by the same functions. Pure.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is in force, whether it does what it should, and what this host allows."""
+"""What is in force, whether it does harm, and what this host allows."""

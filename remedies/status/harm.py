@@ -1,20 +1,20 @@
 """Do our own fixes do harm? Judged on what is in force and on facts newer than it. Pure.
 
-Three kinds are looked for. A rule of ours that drops segments hits connections of which conntrack
-sees one direction only. It has counted packets while connections stood still of which such a rule
-may eat the segments: a SYN-ACK that arrived and did not leave, data that came again and again and
-was acknowledged by nobody. And a service that is kept out of conntrack, where NAT for it has come
-to be since: its guard would refuse it now.
+Three kinds are looked for:
+
+- a rule of ours drops segments of connections of which conntrack sees one direction only;
+- a rule of ours counted drops while connections stalled whose segments it may have dropped: a
+  SYN-ACK that arrived and did not leave, data that was sent again and never acknowledged;
+- a service is kept out of conntrack, and NAT for it was added since: its guard would refuse it now.
 
 The packet socket cannot see which rule drops a segment, and the rule's counter not which segment it
-drops. Together they can: a connection is named where the rule counted at least as many packets in
-the same time as of it went nowhere. What only ends, or is silent, or goes on elsewhere in the
-stream is no harm (:mod:`remedies.tap.streams`).
+drops. Together they can: a connection is named if the rule counted at least as many packets in the
+same time as the connection lost. One that ends, is silent, or goes on elsewhere in the stream is
+no harm (:mod:`remedies.tap.streams`).
 
-Connections are not sampled before the write. It would take a second window of listening to all TCP,
-or that packet socket under every plan, and say no more: a connection that stops is named by its
-tuple as it is, one that begins after the write has no sample, and whose rule it was says only the
-counter.
+Connections are not sampled before the write. That would take a second window of listening to all
+TCP and show no more: a stalled connection is named by its tuple anyway, one that begins after the
+write has no sample, and only the counter tells which rule dropped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PATIENCE = 0.5
 
 @dataclass(frozen=True)
 class Harm:
-    """What one of our resources does that it should not."""
+    """Harm that one of our resources does."""
 
     resource: str
     fix: str
@@ -49,7 +49,7 @@ class Harm:
 
 
 class InUse(NamedTuple):
-    """One fix in force, with what it was decided on."""
+    """One fix in force, with the finding and terms it was applied for."""
 
     fix: str
     resource: str
@@ -85,7 +85,7 @@ def of_drops(drops: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
 
 
 def of_stalls(drops: Iterable[tuple[Held, int]], stalls: Stalls) -> tuple[Harm, ...]:
-    """Return the harm of rules that drop: with each, the packets it counted while we listened."""
+    """Return the harm of rules that drop; each comes with the packets it counted meanwhile."""
     found = []
     for entry, counted in drops:
         cut = [
@@ -164,8 +164,8 @@ def _reaches(resource: str, stall: Stall) -> bool:
 def _cut(stall: Stall) -> bool:
     """Tell whether a segment of a connection that stands still may have been INVALID.
 
-    conntrack knows nothing of a SYN-ACK's connection, or no answer of the others': of one that it
-    has seen whole, what NAT rewrites leaves under another name and was not lost.
+    Data may have been. Others only if conntrack has no flow, or (not for a SYN-ACK) no reply
+    yet: what it has seen whole may leave under NAT's address, and is not lost.
     """
     flow = stall.flow
     if stall.kind == DATA:
@@ -193,7 +193,7 @@ def untracks(entry: Held) -> bool:
 def of_guards(in_use: Iterable[InUse], facts: Facts) -> tuple[Harm, ...]:
     """Return the fixes that would be refused if they were asked for now, and why.
 
-    What cannot be judged is no harm.
+    A guard that cannot be decided is no harm.
     """
     found = []
     for use in in_use:
