@@ -28,7 +28,9 @@ False positives
     the host, or to ports that no NAT rule is about. Packets that another program answers although
     NAT did not see them are ``active``, and those of a flow that began before the notrack rule was
     made. Rules that run only by other rules' marks are ``unknown``, but for kube-proxy's
-    masquerade: it marks what its rules for a service match, which are judged.
+    masquerade, which marks what its rules for a service match, and those are judged, and for what
+    Cilium marks for its proxy. The packets of a tunnel (VXLAN, Geneve, WireGuard) never leave by
+    the tunnel: NAT of what it carries is not about them.
 
 References
     iptables-extensions(8): CT; nft(8): NOTRACK STATEMENT; moby/moby#10270;
@@ -49,10 +51,10 @@ from remedies.facts.untracked import PastNat, Untracked
 from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netlink.links import Links
 from remedies.printable import both_ends
+from remedies.rules.known_traffic import by_its_mark
 from remedies.rules.overlap import overlap
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.rule import PacketRule
 from remedies.rules.untracked import ANSWERED, FAILED, LEFT, MOVES, REFUSED, UNANSWERED, UNDONE
-from remedies.values import replace
 
 TITLE = "A notrack rule takes packets away from NAT"
 SYMPTOM = "a published UDP port is dead since somebody tuned connection tracking"
@@ -98,7 +100,9 @@ def _judge(notracks: list[PacketRule], facts: Facts) -> Optional[Finding]:
     for rule in nat.rules:
         for notrack in notracks:
             answer = overlap(notrack, rule, links)
-            if answer.answer == "maybe" and _by_mark(rule):
+            # What marks the packets is judged by itself. A guard does not rely on that: nothing
+            # keeps others from setting the mark.
+            if answer.answer == "maybe" and (by_its_mark(rule) or by_its_mark(notrack)):
                 continue
             if answer.answer in met and all(
                 rule.text != seen.text for seen, _ in met[answer.answer]
@@ -131,16 +135,6 @@ def _heard(notracks: list[PacketRule], facts: Facts) -> tuple[PastNat, ...]:
         for each in heard.packets
         if (each.notrack.place, each.notrack.text) == (rule.place, rule.text)
     )
-
-
-def _by_mark(nat: PacketRule) -> bool:
-    """Tell whether it is kube-proxy's masquerade of what bears its mark (KUBE-POSTROUTING).
-
-    It marks what its rules for a service match, and those are judged one by one. A guard does not
-    rely on that: nothing keeps others from setting the mark.
-    """
-    plain = replace(nat.match, unmodelled=()) == Match()
-    return nat.owner == "kube-proxy" and nat.hook == "postrouting" and plain
 
 
 def _served(notracks: list[PacketRule], facts: Facts) -> str:

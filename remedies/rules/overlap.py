@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import EPHEMERAL, target
+from remedies.rules.known_traffic import leaves_by, tunnels_of
 from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.rules.prefixes import contains, meet
 from remedies.rules.rule import Match, PacketRule, PortRange
@@ -118,13 +119,20 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     if notrack.hook == "prerouting" and kept:
         where = _list(match.destinations) or "a local address"
         return Overlap("no", f"what is delivered to {where} never reaches postrouting")
+    tunnels = tunnels_of(match, links)
+    if leaves_by(nat.match, tunnels):
+        return Overlap("no", f"packets of {_list(tunnels)} itself do not leave by it")
     found = _judge(match, nat.match, "both see", nat.after)
     if found.answer == "no":
         return found
     met = conjoin(match, nat.match) or Match()
     if notrack.hook == "prerouting":
         return _by_interface(met, links) or found
-    senders = [a for a in links.addresses if _in_any(a.address, met.sources, met.not_sources)]
+    senders = [
+        a
+        for a in links.addresses
+        if _in_any(a.address, met.sources, met.not_sources) and links.name(a.link) not in tunnels
+    ]
     for address in senders:
         name = links.name(address.link)
         if not any(name_covers(hole, name) for hole in met.not_out_interfaces):

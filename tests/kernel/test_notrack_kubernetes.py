@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
+from run_in import run_command
 
 from remedies.conditions import notrack_breaks_nat as condition
 from remedies.facts import saved
@@ -118,3 +119,95 @@ def test_a_services_own_port_is_missed(load: Callable[[str, str], str]) -> None:
     broad = SIP.replace("-d 192.0.2.10/32 ", "").replace("5060", "53")
     with inside(load("iptables-nft-restore", broad + KUBE_PROXY)):
         assert verdicts() == {"exposed"}
+
+
+CALICO_NAT = """\
+*nat
+:cali-POSTROUTING - [0:0]
+:cali-nat-outgoing - [0:0]
+-A POSTROUTING -j cali-POSTROUTING
+-A cali-POSTROUTING -j cali-nat-outgoing
+-A cali-POSTROUTING -o vxlan.calico -m addrtype ! --src-type LOCAL --limit-iface-out \
+-m addrtype --src-type LOCAL -j MASQUERADE --random-fully
+-A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src \
+-m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully
+COMMIT
+"""
+POOLS = "create cali40masq-ipam-pools hash:net\nadd cali40masq-ipam-pools 10.244.0.0/16\n"
+POOLS += POOLS.replace("masq", "all")
+CILIUM = """\
+*raw
+:CILIUM_OUTPUT_raw - [0:0]
+:CILIUM_PRE_raw - [0:0]
+-A PREROUTING -m comment --comment "cilium-feeder: CILIUM_PRE_raw" -j CILIUM_PRE_raw
+-A OUTPUT -m comment --comment "cilium-feeder: CILIUM_OUTPUT_raw" -j CILIUM_OUTPUT_raw
+-A CILIUM_OUTPUT_raw -o lxc+ -m mark --mark 0xa00/0xfffffeff -j CT --notrack
+-A CILIUM_OUTPUT_raw -o cilium_host -m mark --mark 0xa00/0xfffffeff -j CT --notrack
+-A CILIUM_OUTPUT_raw -o lxc+ -m mark --mark 0x800/0xe00 -j CT --notrack
+-A CILIUM_OUTPUT_raw -o cilium_host -m mark --mark 0x800/0xe00 -j CT --notrack
+-A CILIUM_PRE_raw -m mark --mark 0x200/0xf00 -j CT --notrack
+COMMIT
+*nat
+:CILIUM_POST_nat - [0:0]
+-A POSTROUTING -j CILIUM_POST_nat
+-A CILIUM_POST_nat -s 10.0.0.0/24 ! -d 10.0.0.0/24 ! -o cilium_+ -j MASQUERADE
+-A CILIUM_POST_nat -m mark --mark 0xa00/0xe00 -j ACCEPT
+-A CILIUM_POST_nat -s 127.0.0.1/32 -o cilium_host -j SNAT --to-source 10.0.0.1
+-A CILIUM_POST_nat -o cilium_host -m mark --mark 0xf00/0xf00 -m conntrack --ctstate DNAT \
+-j SNAT --to-source 10.0.0.1
+COMMIT
+"""
+LINKS = """\
+link add eth0 type bridge
+link set eth0 up
+addr add 192.0.2.10/24 dev eth0
+link add vxlan.calico type vxlan id 4096 dstport 4789 local 192.0.2.10
+link set vxlan.calico up
+addr add 10.244.7.0/32 dev vxlan.calico
+link add cilium_host type bridge
+link set cilium_host up
+addr add 10.0.0.1/32 dev cilium_host
+"""
+
+
+@pytest.fixture
+def networked(netns: Callable[..., str]) -> Callable[[str, str], str]:
+    """Give ``make(variant, text)``: a node with tunnel, pools and a ruleset."""
+
+    def make(variant: str, text: str) -> str:
+        ns = netns("kn")
+        run_command(ns, ["ip", "-batch", "-"], stdin=LINKS)
+        run_command(ns, ["ipset", "restore"], stdin=POOLS)
+        run_command(ns, [f"iptables-{variant}-restore", "--noflush"], stdin=text)
+        return ns
+
+    return make
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+@pytest.mark.parametrize("network", [CALICO + CALICO_NAT, CILIUM], ids=["calico", "cilium"])
+def test_a_clusters_network_keeps_its_own_packets_from_no_nat(
+    networked: Callable[[str, str], str], variant: str, network: str
+) -> None:
+    with inside(networked(variant, network + KUBE_PROXY)):
+        assert verdicts() == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        # What is not the tunnel's leaves by it, and the tunnel's packets leave by another link.
+        (CALICO.replace("4789", "4000") + CALICO_NAT, "unknown"),
+        (CALICO + CALICO_NAT.replace("-o vxlan.calico", "-o eth0"), "unknown"),
+        (CALICO.replace("-m addrtype --src-type LOCAL ", "")
+         + "*nat\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n", "exposed"),
+        (CILIUM.replace("0x200/0xf00", "0x200/0xff00"), "unknown"),
+        (CILIUM.replace("CILIUM_PRE_raw", "mine"), "unknown"),
+    ],
+    ids=["another-port", "another-link", "masqueraded-tunnel", "another-mark", "another-owner"],
+)  # fmt: skip
+def test_what_is_not_the_networks_own_is_judged(
+    networked: Callable[[str, str], str], text: str, verdict: str
+) -> None:
+    with inside(networked("nft", text + KUBE_PROXY)):
+        assert verdicts() == {verdict}
