@@ -117,8 +117,13 @@ def _in_ranges(ports: Sequence[tuple[int, int]]) -> list[Line]:
     return [*lines, Line(bpf.RETURN, 0, label=label)]
 
 
-def datagrams(ports: tuple[int, ...]) -> bytes:
-    """Return a filter for UDP that arrives for one of ``ports``, or leaves from one."""
+def datagrams(ports: tuple[int, ...], clients: Sequence[str] = ()) -> bytes:
+    """Return a filter for UDP that arrives for one of ``ports``, or leaves from one.
+
+    What arrives from one of ``clients`` is taken for any port; of IPv6 addresses the last four
+    bytes are compared, so that the caller has to look again.
+    """
+    words = dict.fromkeys(_last_word(client) for client in clients)
     return bpf.assemble(
         [
             Line(bpf.LOAD_WORD, bpf.LINK),
@@ -132,9 +137,13 @@ def datagrams(ports: tuple[int, ...]) -> bytes:
             Line(bpf.STORE, 0),
             Line(bpf.LOAD_HALF, 42),
             Line(bpf.STORE, 1),
+            Line(bpf.LOAD_WORD, 20),
+            Line(bpf.STORE, 2),
             Line(bpf.JUMP_ANY, 0, true="leave", false="way"),
             Line(bpf.LOAD_BYTE, 9, label="v4"),
             Line(bpf.JUMP_EQUAL, 17, false="leave"),
+            Line(bpf.LOAD_WORD, 12),
+            Line(bpf.STORE, 2),
             Line(bpf.LOAD_HALF, 6),
             Line(bpf.JUMP_ANY, 0x1FFF, true="leave"),
             Line(bpf.HEADER_LENGTH, 0),
@@ -152,10 +161,17 @@ def datagrams(ports: tuple[int, ...]) -> bytes:
                 Line(bpf.JUMP_EQUAL, port, label="" if number else "ports", true="take")
                 for number, port in enumerate(ports)
             ),
+            Line(bpf.LOAD_MEMORY, 2),
+            *(Line(bpf.JUMP_EQUAL, word, true="take") for word in words),
             Line(bpf.RETURN, 0, label="leave"),
             Line(bpf.RETURN, SNAP, label="take"),
         ]
     )
+
+
+def _last_word(address: str) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return int.from_bytes(socket.inet_pton(family, address)[-4:], "big")
 
 
 def way_of(packet: bytes) -> Optional[bytes]:

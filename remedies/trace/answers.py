@@ -56,7 +56,7 @@ class RefusedAnswers:
             proof = next(mirrored((*requests, answer), local), None)
             if proof is not None:
                 return proof
-        self.heard.listen(way.source_port)
+        self.heard.listen(way)
         return None
 
     def sender(self, way: Tuple, proof: Optional[Proof]) -> tuple[Optional[Process], bool]:

@@ -1,13 +1,14 @@
 """Requests for ports of this host as they arrive, so that an answer is proven without conntrack.
 
 Nothing is heard before a client has refused an answer that conntrack says nothing about: from then
-on what arrives for the port that the answer came from. The client's next try is heard whole.
+on what arrives for the port that the answer came from, and what this client sends to any port (an
+answer may come from another port than the one asked). The client's next try is heard whole.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import Optional, TypeVar
 
 from remedies.errors import Unreadable
 from remedies.netlink.flow import Flow, Tuple
@@ -16,8 +17,10 @@ from remedies.tap.ring import Ring
 
 _BLOCKS = 16  # 1 MiB: some 6,000 packets
 _AT_ONCE = 8
-_PORTS = 32
-_CLIENTS = 4096
+_MOST = 32
+"""Ports, and clients, that are heard."""
+_WAYS = 32
+_ENDS = 4096
 _BETWEEN = 0.05
 """Seconds between two looks that wait for the kernel's block."""
 
@@ -29,6 +32,7 @@ class RequestsHeard:
         """Hear nothing yet."""
         self._ring: Optional[Ring] = None
         self._ports: dict[int, None] = {}
+        self._clients: dict[str, None] = {}
         self._asked: dict[tuple[str, int], list[Tuple]] = {}
         self._drained = float("-inf")
         self.unread: dict[str, None] = {}
@@ -37,14 +41,14 @@ class RequestsHeard:
         """Return the descriptor to poll, -1 while nothing is heard."""
         return -1 if self._ring is None else self._ring.fileno()
 
-    def listen(self, port: int) -> None:
-        """Hear what arrives for a port, too; the ports named last are heard."""
-        if port in self._ports:
+    def listen(self, refused: Tuple) -> None:
+        """Hear what a refused datagram of ours may answer, too; what is named last is heard."""
+        port, client = refused.source_port, refused.destination
+        if port in self._ports and client in self._clients:
             return
-        if len(self._ports) >= _PORTS:
-            del self._ports[next(iter(self._ports))]
-        self._ports[port] = None
-        program = segments.datagrams(tuple(self._ports))
+        _add(self._ports, port)
+        _add(self._clients, client)
+        program = segments.datagrams(tuple(self._ports), tuple(self._clients))
         try:
             if self._ring is None:
                 self._ring = Ring(program, _BLOCKS)
@@ -77,13 +81,13 @@ class RequestsHeard:
         if whole is None:
             return
         way = segments.spell(whole)
-        if way.destination_port not in self._ports:
+        if way.destination_port not in self._ports and way.source not in self._clients:
             return
         client = way.source, way.source_port
         known = self._asked.setdefault(client, [])
-        if way not in known and len(known) < _PORTS:
+        if way not in known and len(known) < _WAYS:
             known.append(way)
-        if len(self._asked) > _CLIENTS:
+        if len(self._asked) > _ENDS:
             del self._asked[next(iter(self._asked))]
 
     def close(self) -> None:
@@ -91,3 +95,14 @@ class RequestsHeard:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
+
+
+_Key = TypeVar("_Key")
+
+
+def _add(heard: dict[_Key, None], key: _Key) -> None:
+    """Put a key last, in place of the first where there are too many."""
+    heard.pop(key, None)
+    if len(heard) >= _MOST:
+        del heard[next(iter(heard))]
+    heard[key] = None

@@ -471,7 +471,8 @@ def test_a_client_of_the_host_itself_that_asks_an_alias(site: Site) -> None:
     assert {e.meaning.condition for e in seen.events} == {CONDITION}
 
 
-def test_without_conntrack_the_packets_prove_it(site: Site) -> None:
+@pytest.mark.parametrize("answer", [plainly, by_new_socket], ids=["plainly", "another-port"])
+def test_without_conntrack_the_packets_prove_it(site: Site, answer: Answer) -> None:
     name = "ip6" if site.v6 else "ip"
     chains = "".join(
         f" chain {hook} {{\n  type filter hook {hook} priority raw\n  notrack\n }}\n"
@@ -483,7 +484,7 @@ def test_without_conntrack_the_packets_prove_it(site: Site) -> None:
             server = site.udp("host", "", PORT)
             for _ in range(2):
                 asker = site.ask(server, "server", site.virtual)
-                plainly(site, server, asker)
+                answer(site, server, asker)
                 assert not asker.answered()
                 seen.hear()
     finally:
