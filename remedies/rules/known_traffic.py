@@ -76,7 +76,7 @@ def by_its_mark(rule: PacketRule) -> bool:
     """Tell whether a rule is for nothing but packets that bear a mark of its own program."""
     rows = [row for row in MARKS if row.owner == rule.owner]
     tests = {mark_test(row.mask, row.value, negate=False) for row in rows if row.mask}
-    any_mark = "meta mark " if any(not row.mask for row in rows) else "\0"
+    any_mark = "meta mark" if any(not row.mask for row in rows) else "\0"
 
     def known(name: str) -> bool:
         return name in tests or name.startswith(any_mark)
