@@ -25,6 +25,7 @@ from remedies.values import dataclass, replace
 
 _PARTIAL = 512
 _TAKING = ("accept", "reset", "queue")
+_DROPPING = ("drop", "reject")
 
 
 class _Chains:
@@ -75,6 +76,14 @@ class _Trial:
     """A drop of all of them has been met."""
     looked: int = 0
 
+    def verdict(self, step: Step) -> str:
+        """Return a rule's verdict on the packet.
+
+        No reset answers a reset, which is dropped all the same (nf_reject_ip_tcphdr_get(),
+        net/ipv4/netfilter/nf_reject_ipv4.c; reject_tg(), net/ipv4/netfilter/ipt_REJECT.c).
+        """
+        return "drop" if self.reset and step.verdict == "reset" else step.verdict
+
     def chain(self, path: tuple[str, ...]) -> Optional[PacketRule | str]:
         """Return the rule that drops the packet, ``"stop"``, or None: back to the caller."""
         rules = self.chains.rules(path[-1])
@@ -86,10 +95,11 @@ class _Trial:
                 if not covers(match, self.packet):
                     self.lets_by(path[-1], step, self.packet, len(path))
                     continue
+                verdict = self.verdict(step)
                 # An ICMP error keeps the segment from every socket, too; a reset is the fault.
-                if step.verdict in ("drop", "reject"):
+                if verdict in _DROPPING:
                     return self.dropped(path, step)
-                if step.verdict in _TAKING:
+                if verdict in _TAKING:
                     self.takes_before_a_drop(path, step, rules)
                     return "stop"
                 if step.verdict in ("jump", "goto") and len(path) < JUMP_DEPTH:
@@ -113,14 +123,15 @@ class _Trial:
 
     def lets_by(self, chain: str, step: Step, packet: Match, depth: int) -> None:
         """Note the first rule that accepts such packets, for ports that NAT hands out."""
-        if self.leak is not None or step.verdict not in (*_TAKING, "jump", "goto", "return"):
+        verdict = self.verdict(step)
+        if self.leak is not None or verdict not in (*_TAKING, "jump", "goto", "return"):
             return
         match = left_open(step.match, self.reset)
         met = None if match is None else conjoin(match, packet)
         # A reset goes to one service: what accepts that is not about another one.
         if met is None or (one_service(met) and not one_service(packet)):
             return
-        if step.verdict in _TAKING or (step.verdict == "return" and depth == 1):
+        if verdict in _TAKING or (verdict == "return" and depth == 1):
             self.leak = self.rule((chain,), step, "accepts-invalid")
         elif step.chain and depth < JUMP_DEPTH:
             back = self.inside(step.chain, met, depth + 1)
@@ -140,7 +151,7 @@ class _Trial:
             for step in steps:
                 self.lets_by(chain, step, packet, depth)
                 match = left_open(step.match, self.reset)
-                ends = step.verdict in (*_TAKING, "drop", "reject", "return", "goto")
+                ends = step.verdict in (*_TAKING, *_DROPPING, "return", "goto")
                 if ends and match is not None and covers(match, packet):
                     return step.verdict in ("return", "goto")
         return True

@@ -144,6 +144,11 @@ PUBLISHED = {
     "a drop of this container's": (
         UNHEARD, f"-A FORWARD -s 172.17.0.2/32 {STATE} INVALID -j DROP"
     ),
+    "a reset is rejected by a reset": (
+        UNHEARD,
+        "-A FORWARD -i docker0 -j ACCEPT",
+        "-A FORWARD -d 172.17.0.2/32 -p tcp -j REJECT --reject-with tcp-reset",
+    ),
     "a drop of another container's": (
         UNHEARD, f"-A FORWARD -s 172.17.0.3/32 {STATE} INVALID -j DROP"
     ),

@@ -9,6 +9,7 @@ of the lab's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 PACKAGES = (
     "dnsmasq-base",
@@ -20,6 +21,7 @@ PACKAGES = (
     "libvirt-daemon-driver-network",
     "lxc",
     "netavark",
+    "shorewall",
     "sshuttle",
     "ufw",
 )
@@ -42,6 +44,10 @@ class Tool:
     bridge: str = "docker0"
     nat: bool = True
     """It translates; else the lab does."""
+    reload: str = ""
+    """What makes it write its rules once more."""
+    empties: bool = False
+    """That takes our rules away."""
 
     @property
     def published(self) -> bool:
@@ -54,6 +60,7 @@ _UFW = r"""
 *nat
 :POSTROUTING ACCEPT [0:0]
 :PREROUTING ACCEPT [0:0]
+-F
 -A PREROUTING -i eth0 -p tcp --dport 443 -j DNAT --to-destination 172.17.0.2
 -A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE
 COMMIT
@@ -73,6 +80,16 @@ mkdir -p /run/dbus
 dbus-daemon --system --fork
 firewalld
 timeout 60 sh -c 'until firewall-cmd --state; do :; done'
+"""
+_SHOREWALL = r"""
+cd /etc/shorewall
+cp /usr/share/doc/shorewall/examples/two-interfaces/* .
+sed -i 's/^STARTUP_ENABLED=.*/STARTUP_ENABLED=Yes/' shorewall.conf
+printf 'NET_IF=eth0\nLOC_IF=docker0\n' > params
+sed -i 's/physical=eth1/physical=docker0/' interfaces
+echo 'DNAT net loc:172.17.0.2 tcp 443' >> rules
+sed -i 's/^Invalid(DROP)/BACKEND/' rules
+shorewall start
 """
 _FERM = r"""
 cat > /etc/ferm/ferm.d/nat.conf <<'END'
@@ -181,20 +198,33 @@ sleep 600 &
 
 
 def _tool(
-    backend: str, sign: str, script: str, alive: str, word: str = "", bridge: str = "docker0",
-    nat: bool = True,
+    backend: str, sign: str, script: str, alive: str, *, word: str = "", **more: Any
 ) -> Tool:  # fmt: skip
     lived = tuple(each == "lives" for each in alive.split())
-    return Tool(backend, sign, script.replace("BACKEND", word), lived, bridge, nat)
+    return Tool(backend, sign, script.replace("BACKEND", word), lived, **more)
 
 
 TOOLS = {
-    "ufw": _tool(IPTABLES, "ufw-before-forward", _UFW, "lives dies lives"),
+    "ufw": _tool(
+        IPTABLES, "ufw-before-forward", _UFW, "lives dies lives", reload="ufw reload"
+    ),
     "firewalld": _tool(
         NFTABLES, "table inet firewalld", _FIREWALLD, "lives lives lives", word="nftables"
     ),
     "firewalld's iptables": _tool(
         IPTABLES, "IN_external", _FIREWALLD, "lives lives lives", word="iptables"
+    ),
+    "shorewall": _tool(
+        IPTABLES, "net-fw", _SHOREWALL, "lives lives lives", word="Invalid(DROP)"
+    ),
+    "shorewall without its drop": _tool(
+        IPTABLES,
+        "net-fw",
+        _SHOREWALL,
+        "lives dies lives",
+        word="#",
+        reload="shorewall reload",
+        empties=True,
     ),
     "ferm": _tool(IPTABLES, "--to-destination 172.17.0.2", _FERM, "lives lives lives"),
     "libvirt": _tool(
@@ -212,7 +242,10 @@ TOOLS = {
     "netavark's iptables": _tool(
         IPTABLES, "NETAVARK-DN", _NETAVARK, "dies lives dies", word="iptables", bridge="podman0"
     ),
-    "fail2ban": _tool(NFTABLES, "f2b-chain", _FAIL2BAN, "dies", word="nftables", nat=False),
+    "fail2ban": _tool(
+        NFTABLES, "f2b-chain", _FAIL2BAN, "dies", word="nftables", nat=False,
+        reload="fail2ban-client reload",
+    ),
     "fail2ban's iptables": _tool(
         IPTABLES, "f2b-sshd", _FAIL2BAN, "dies", word="iptables-multiport", nat=False
     ),

@@ -1,4 +1,4 @@
-"""Beside the real ufw, firewalld, ferm, libvirt, lxc, netavark (podman), fail2ban and others.
+"""Beside the real ufw, firewalld, shorewall, ferm, libvirt, lxc, netavark and fail2ban.
 
 Each as Debian's package installs it writes its own rules on the host of a world. The kernel is
 asked first: does a connection live through a segment outside its window, by masquerade and by a
@@ -60,8 +60,8 @@ def set_up(world: Userland, tool: Tool) -> None:
         uplink(world)
     # Not into a pipe of ours, which its daemon would keep open.
     asleep = world.sh("sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!", role="client").strip()
-    start = 'timeout 60 sh -exc "$SCRIPT" > /run/said 2>&1 || { cat /run/said; exit 1; }'
-    world.sh("sh", "-c", start, SCRIPT=tool.script, CLIENT=asleep)
+    start = 'timeout 60 sh -exc "$1" > /run/said 2>&1 || { cat /run/said; exit 1; }'
+    world.sh("sh", "-c", start, "sh", tool.script, CLIENT=asleep)
     if tool.bridge not in ("docker0", "podman0"):  # netavark has a container's interface made
         container(world, tool.bridge)
     # What leaves with a container's address comes back.
@@ -97,16 +97,26 @@ def test_as_the_kernel_has_it(world: Userland, tool: Tool) -> None:
     applied = world.json("apply", "--yes", *policy)
     assert {c["fix"] for c in applied["changes"]} == (set() if all(alive) else {"invalid-drop"})
     during = ruleset.dump(world)
-    if tool.backend == "nftables":
-        assert ruleset.difference({**before, "nft": before["nft"].rstrip()}, theirs(during)) == ""
-    else:
-        assert missing(before, during) == []
+    same(tool, before, during)
     assert all(lives(world, tool) + lives(world, tool, above=0))
     assert verdict(world) == "mitigated"
     assert world.json("apply", "--yes", *policy)["outcome"] == "nothing"
     assert ruleset.difference(during, ruleset.dump(world)) == ""
 
+    if tool.reload:
+        world.sh("sh", "-c", f"{tool.reload} > /run/said 2>&1")
+        same(tool, before, ruleset.dump(world))
+        status = world.json("status", code=2 if tool.empties else 0)
+        assert ("gone" in {e["state"] for e in status["in_force"]}) == tool.empties
     if not all(alive):
         assert world.json("rollback", "--yes")["outcome"] == "rolled-back"
         assert lives(world, tool) == alive
     assert ruleset.difference(before, ruleset.dump(world)) == ""
+
+
+def same(tool: Tool, before: ruleset.Dump, now: ruleset.Dump) -> None:
+    """Check that their rules are what they were, but for our jumps in their tables."""
+    if tool.backend == "nftables":
+        assert ruleset.difference({**before, "nft": before["nft"].rstrip()}, theirs(now)) == ""
+    else:
+        assert missing(before, now) == []
