@@ -264,7 +264,7 @@ def _families(name: str) -> tuple[str, ...]:
 def _kept_by(rule: PacketRule) -> Ways:
     """Return the ways that a drop closes; one on output keeps in what input would cause."""
     hook = "input" if rule.hook == "output" else rule.hook
-    return {(family, hook) for family in _families(rule.family)}
+    return {(family, hook) for family in _families(rule.version or rule.family)}
 
 
 def _open(needed: Ways, drops: Iterable[PacketRule]) -> Ways:

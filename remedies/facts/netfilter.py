@@ -11,7 +11,7 @@ from remedies.netfilter import walk
 from remedies.netfilter.invalid import effective, resets_dropped
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
-from remedies.rules.invalid_packet import resets_of, stays_here, strays
+from remedies.rules.invalid_packet import resets_of, stays_here, strays, target
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
@@ -237,7 +237,7 @@ class _HookAnswers:
         for rule in rules:
             if not walk.ours(base.table, rule.chain):
                 if not stays_here(base.hook, rule.action, rule.match, rule.to):
-                    self.rewrites.append(rule)
+                    self.rewrites.append(replace(rule, version=_version(rule.match, rule.to)))
                 self._use(base, place, rule.action, rule.match, rule.to)
         return True
 
@@ -249,7 +249,7 @@ class _HookAnswers:
             self.nat.append(place)
         sees_tcp = not match.protocols or "tcp" in match.protocols
         if sees_tcp and not stays_here(base.hook, action, match, to):
-            self.uses[NatUse(base.family, action, base.hook)] = None
+            self.uses[NatUse(_version(match, to) or base.family, action, base.hook)] = None
 
     def _answered(self, family: str) -> bool:
         seen = {use.action for use in self.uses if use.family in (family, "inet")}
@@ -280,28 +280,34 @@ class _HookAnswers:
 
     def _served(self, family: str) -> list[PacketRule]:
         """Return the NAT rules of an IP version; none where not all could be followed."""
-        return [] if self.blind else [r for r in self.rewrites if family in _both(r.family)]
+        return [] if self.blind else [r for r in self.rewrites if family in r.versions]
 
     def _resets(self, store: RuleStore, base: Base) -> None:
         """Note what keeps clients' resets from containers, which is as good as a drop on forward.
 
         Raises Unreadable.
         """
-        known = {f for rule in self.drops if rule.hook == "forward" for f in _both(rule.family)}
+        known = {f for rule in self.drops if rule.hook == "forward" for f in rule.versions}
         found = []
         for family in _both(base.family):
             if family in known:
                 continue
             rule = resets_dropped(store, base, family, resets_of(self._served(family)))
             if rule is not None:
-                found.append(replace(rule, hook="forward", family=family))
+                found.append(replace(rule, hook="forward", version=family))
         if len(found) == 2 and found[0].text == found[1].text:
-            found = [replace(found[0], family="inet")]
+            found = [replace(found[0], version="")]
         self.drops.extend(found)
 
 
 def _both(family: str) -> tuple[str, ...]:
     return ("ip", "ip6") if family == "inet" else (family,)
+
+
+def _version(match: Match, to: str) -> str:
+    """Return the IP version of the addresses that a NAT rule names; empty where it names none."""
+    named = (*match.sources, *match.destinations, *target(to)[0])
+    return ("ip6" if ":" in named[0] else "ip") if named else ""
 
 
 def _at(hook: str, packet: Match) -> Match:

@@ -129,9 +129,7 @@ def _same_rule(netfilter: Netfilter) -> Optional[str]:
     named: dict[str, None] = {}
     for family in sorted(served):
         for hooks in (("input", "output"), ("forward",)):
-            rule = next(
-                (r for r in foreign if r.hook in hooks and family in _families(r.family)), None
-            )
+            rule = next((r for r in foreign if r.hook in hooks and family in r.versions), None)
             if rule is None:
                 return None
             named[f"{rule.owner or 'a rule'} ({rule.place})"] = None

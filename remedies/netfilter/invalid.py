@@ -178,8 +178,8 @@ class _Trial:
         action: str = "drop-invalid",
         text: Optional[str] = None,
     ) -> PacketRule:
-        family = "ip6" if ":" in self.packet.sources[0] else "ip"
-        return replace(rule_met(self.store, self.base, path, step, action, text), family=family)
+        version = "ip6" if ":" in self.packet.sources[0] else "ip"
+        return replace(rule_met(self.store, self.base, path, step, action, text), version=version)
 
 
 def _trial(trial: _Trial) -> Optional[PacketRule]:
@@ -221,7 +221,7 @@ def effective(store: RuleStore, base: Base, packets: Mapping[str, Sequence[Match
         else:
             leaks += [trial.leak for trial in trials if trial.leak and trial.denied]
     if len(found) == 2 and found[0].text == found[1].text and found[0].chain == found[1].chain:
-        found = [replace(found[0], family="inet")]
+        found = [replace(found[0], version="")]
     return InvalidDrops(tuple(found), tuple(dict.fromkeys(leaks)))
 
 

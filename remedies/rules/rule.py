@@ -71,6 +71,15 @@ class PacketRule:
     """Packets that an earlier rule on the way takes first: they never get here."""
     owner: str = ""
     """``remedy``, ``docker``, ``kube-proxy``, ``ufw``, ``firewalld``, ``calico``; or empty."""
+    version: str = ""
+    """``ip`` or ``ip6``: of its packets these alone are meant; empty for all of its family."""
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Return the IP versions of the packets that are meant: ``ip``, ``ip6``, or both."""
+        if self.version:
+            return (self.version,)
+        return ("ip", "ip6") if self.family == "inet" else (self.family,)
 
     @property
     def ours(self) -> bool:

@@ -13,9 +13,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
-from remedies import cli
+from forked_cli import be_remedy
+
 from remedies.boot import sysctl_d
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.world import Options, World
@@ -226,29 +225,15 @@ def eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:
 def _be_remedy(
     host: Host, argv: list[str], out: Path, told: Path, fault: Optional[Fault]
 ) -> NoReturn:
-    code = 99
-    try:
-        sys.stdout.flush()
-        null = os.open("/dev/null", os.O_RDONLY)
-        written = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        for number, target in ((0, null), (1, written), (2, written)):
-            os.dup2(target, number)
-        sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
-        sys.stderr = open(2, "w")  # noqa: SIM115
+    def prepare() -> None:
         netns.enter(host.ns)
         netns.is_host = lambda: True
         file.ROOT = sysctl_d.ROOT = str(host.folder / "root")
         if host.library:
             iptables_legacy._installed = lambda *_: False
         crash_points.hit = _Hook(told, fault)
-        sys.argv = ["remedy", *argv]
-        code = cli.main(argv)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+
+    be_remedy(out, None, argv, prepare)
 
 
 class _Hook:
