@@ -15,14 +15,20 @@ from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
 from remedies.facts.daemon_lines import option_of, sentence
-from remedies.printable import at
-from remedies.trace.event import DropEvent, Event, Interval, Summary
+from remedies.printable import at, both_ends
+from remedies.trace.event import ConversationStep, DropEvent, Event, Interval, Summary
+from remedies.trace.packet_filter import FORM
+from remedies.trace.packet_filter import parse as packet_filter
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
 
 EXAMPLES = (
     ("trace", "watch for ten seconds"),
     ("trace --for 5m --syn", "watch for five minutes, and show repeated SYNs"),
+    (
+        "trace --packet 'udp from 172.17.0.2 to 10.21.17.99:4000'",
+        "follow one conversation: where does it go, who answers, what drops it",
+    ),
 )
 
 
@@ -42,18 +48,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="also show repeated connection attempts (SYN retransmissions)",
     )
 
+    parser.add_argument(
+        "--packet",
+        type=packet_filter,
+        metavar="WHICH",
+        help=f"follow one conversation: {FORM}",
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     style = Style(args)
     try:
-        with Ending() as ending, TraceSession(syn=args.syn) as session:
+        with Ending() as ending, TraceSession(syn=args.syn, wanted=args.packet) as session:
             _begin(args)
             for told in session.events(args.seconds, ending):
                 if isinstance(told, Event):
                     _event(args, style, told)
                 elif isinstance(told, DropEvent):
                     _drop(args, told)
+                elif isinstance(told, ConversationStep):
+                    _step(args, told)
                 else:
                     _more(args, told)
             summary = session.summary()
@@ -175,6 +190,20 @@ def _clock(seconds: float) -> str:
     return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds % 1 * 1000):03}"
 
 
+def _step(args: argparse.Namespace, step: ConversationStep) -> None:
+    if args.json:
+        _line(
+            "trace-step",
+            time=_utc(step.time),
+            step=step.step,
+            message=step.text,
+            flow=step.flow,
+            rule=step.rule,
+        )
+        return
+    print(f"{_clock(step.time)}  {clean(step.text)}", flush=True)
+
+
 def _more(args: argparse.Namespace, more: Interval) -> None:
     if args.json:
         _line(
@@ -212,6 +241,8 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
             dropped=summary.dropped,
             drops_lost=summary.drops_lost,
             drops_source=summary.drops_source,
+            followed=summary.followed,
+            flows=summary.flows,
             unread=summary.unread,
         )
         return
@@ -232,6 +263,7 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     for told in dict.fromkeys(filter(None, map(_to_write, summary.top))):
         print(clean(told))
     _drops(summary)
+    _flows(summary)
     if summary.unexamined:
         print(f"not examined: {summary.unexamined:,} packets (too many new flows at once)")
     print(
@@ -247,6 +279,20 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
         verb = "plan" if summary.proven else "scan"
         why = "shows what would be changed" if summary.proven else "finds what could happen"
         print(f"\nNext: '{again(args, verb)}' {why}.")
+
+
+def _flows(summary: Summary) -> None:
+    """Print what became of the conversation that was followed."""
+    if summary.followed is None:
+        return
+    for flow in summary.flows:
+        ends = both_ends(*flow.original.parts)
+        print(f"{flow.protocol} {ends}: {'an' if flow.seen_reply else 'no'} answer came here")
+    if not summary.flows and not summary.dropped:
+        print(
+            f"{summary.followed}: conntrack has no flow of it here, and none of its packets was "
+            "dropped: it does not come this far, or it is not tracked"
+        )
 
 
 def _drops(summary: Summary) -> None:

@@ -5,28 +5,17 @@ The judgement itself is :func:`remedies.facts.pairs.mirrored`, by which ``scan``
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from typing import Optional
 
-from remedies.errors import Unreadable
-from remedies.facts.gather import read_facts
-from remedies.facts.host import read_host
-from remedies.facts.nat import TOPIC, Nat
 from remedies.facts.pairs import Proof, here, mirrored
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
-from remedies.netlink.links import Links
-from remedies.rules.overlap import both_see
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
+from remedies.trace.nat_rules import NatRules
 from remedies.trace.requests_heard import RequestsHeard
 from remedies.trace.socket_owners import Holders
-
-_FRESH = 5.0
-"""Seconds after which NAT rules are read again, when a refusal asks for them."""
-_SHARE = 20
-"""And so many times as long as reading them took, so that a long ruleset cannot deafen the tap."""
 
 
 class RefusedAnswers:
@@ -36,8 +25,7 @@ class RefusedAnswers:
         """Ask nothing yet."""
         self._questions, self._holders = questions, holders
         self.heard = RequestsHeard()
-        self._nat: tuple[Nat, Links] = (Nat(asked=False), Links())
-        self._next = float("-inf")
+        self.rules = NatRules()
 
     def proof(self, way: Tuple, local: Collection[str]) -> Optional[Proof]:
         """Return the pair of a refused datagram ``way`` of ours and the request it answers.
@@ -81,51 +69,7 @@ class RefusedAnswers:
         flow = self._questions.flow("udp", way)
         if flow is None or flow.nat or flow.original != way or here(way.source, local):
             return None
-        nat, links = self._rules()
-        version = "ip6" if ":" in way.source else "ip"
-        bits = 128 if version == "ip6" else 32
-        packet = PacketRule(
-            backend="",
-            family=version,
-            table="",
-            chain="",
-            hook="prerouting",
-            action="dnat",
-            text="",
-            match=Match(
-                protocols=("udp",),
-                sources=(f"{way.source}/{bits}",),
-                destinations=(f"{way.destination}/{bits}",),
-                source_ports=((way.source_port, way.source_port),),
-                destination_ports=((way.destination_port, way.destination_port),),
-                destination_local=True,
-            ),
-        )
-        return next(
-            (
-                rule
-                for rule in nat.rules
-                if rule.hook == "prerouting"
-                and rule.action in ("dnat", "redirect")
-                and rule.family in (version, "inet")
-                and both_see(packet, rule, links).answer != "no"
-            ),
-            None,
-        )
-
-    def _rules(self) -> tuple[Nat, Links]:
-        now = time.monotonic()
-        if now > self._next:
-            facts = read_facts(read_host(), (Nat, Links), topics=frozenset((TOPIC,)))
-            try:
-                self._nat = facts.get(Nat), facts.get(Links)
-                unread = self._nat[0].unread
-            except Unreadable as error:
-                unread = (str(error),)
-            self._questions.unread.update(dict.fromkeys(unread))
-            took = time.monotonic() - now
-            self._next = now + max(_FRESH, _SHARE * took)
-        return self._nat
+        return next(self.rules.turning("udp", way), None)
 
     def close(self) -> None:
         """Stop hearing; safe to repeat."""

@@ -7,7 +7,7 @@ a person misses may have been dropped in a container; a trace of another one hea
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Optional
 
 from remedies.bpf.symbols import functions
@@ -42,8 +42,12 @@ def _without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
 class DropWatch:
     """What is dropped while a trace lasts. Where that cannot be heard, ``source`` says why."""
 
-    def __init__(self) -> None:
-        """Begin with nothing; :meth:`begin` loads the program."""
+    def __init__(self, takes: Callable[[str, Optional[Tuple]], bool]) -> None:
+        """Begin with nothing; :meth:`begin` loads the program.
+
+        ``takes`` tells by protocol and way whether a packet is to be told.
+        """
+        self._takes = takes
         self.source = "not asked for"
         self.packets = 0
         """Drops that were told apart."""
@@ -77,6 +81,7 @@ class DropWatch:
         except Unreadable as error:
             self.source = f"none: {error}"
             return
+        drops = [drop for drop in drops if self._takes(drop.packet.protocol, drop.packet.way)]
         self._name(drops)
         for drop in drops:
             self.packets += drop.count

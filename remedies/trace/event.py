@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
+from remedies.rules.rule import PacketRule
 from remedies.values import dataclass
 
 
@@ -74,6 +75,21 @@ class DropEvent:
 
 
 @dataclass(frozen=True)
+class ConversationStep:
+    """What conntrack says of the conversation that is followed."""
+
+    time: float
+    """Seconds since 1970: when it was seen."""
+    step: str
+    """``request``, ``turned`` (to another address), ``source`` (it got another one) or
+    ``answered``."""
+    text: str
+    flow: Flow
+    rule: Optional[PacketRule] = None
+    """The NAT rule that may have done it."""
+
+
+@dataclass(frozen=True)
 class Interval:
     """What happened in the last second beside the events told one by one."""
 
@@ -114,4 +130,12 @@ class Summary:
     """Of these, those that are counted and not told apart."""
     drops_source: str
     """Where drops came from, or why there are none."""
+    followed: Optional[str]
+    """The conversation that was followed; None: everything was heard."""
+    flows: tuple[Flow, ...]
+    """Its flows, as conntrack had them last."""
     unread: tuple[str, ...]
+
+
+Told = Union[Event, DropEvent, ConversationStep, Interval]
+"""What a trace yields while it goes on."""

@@ -24,8 +24,18 @@ from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
 from remedies.trace.answers import RefusedAnswers
+from remedies.trace.conversation import Conversation
 from remedies.trace.drops import DropWatch
-from remedies.trace.event import DropEvent, Event, Interval, Meaning, Summary
+from remedies.trace.event import (
+    ConversationStep,
+    DropEvent,
+    Event,
+    Interval,
+    Meaning,
+    Summary,
+    Told,
+)
+from remedies.trace.packet_filter import PacketFilter
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
@@ -43,16 +53,20 @@ _MOST_PROOFS = 1000
 class TraceSession:
     """A trace of the namespace that the process is in when it begins."""
 
-    def __init__(self, *, syn: bool = False) -> None:
-        """Describe it: ``syn`` hears SYNs, too. Nothing is opened before the ``with`` block."""
+    def __init__(self, *, syn: bool = False, wanted: Optional[PacketFilter] = None) -> None:
+        """Describe it: ``syn`` hears SYNs, too; ``wanted`` follows one conversation and no other.
+
+        Nothing is opened before the ``with`` block.
+        """
         self._syn = syn
         self._begin = 0.0
         self._tap: Optional[Listener] = None
         self._reasons = Reasons()
-        self._drops = DropWatch()
+        self._drops = DropWatch(self._concerns)
         self._questions = Questions()
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
+        self._followed = Conversation(wanted, self._answers.rules) if wanted else None
         self._pace = Pace()
         self._events: dict[TallyEntry, Event] = {}
         self._proofs: dict[TallyEntry, str] = {}
@@ -84,7 +98,7 @@ class TraceSession:
             self._holders.close()
             self._answers.close()
 
-    def events(self, seconds: float, ending: Ending) -> Iterator[Union[Event, DropEvent, Interval]]:
+    def events(self, seconds: float, ending: Ending) -> Iterator[Told]:
         """Yield what happens, as it happens; once a second what was not told one by one.
 
         Ends after ``seconds`` or when ``ending`` says so; what was heard by then is yielded first.
@@ -94,6 +108,7 @@ class TraceSession:
         poll.register(tap.fileno(), select.POLLIN)
         poll.register(ending.fileno(), select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
+        yield from self._steps()
         while ending.signal is None and (now := time.monotonic()) < end:
             if self._answers.heard.fileno() >= 0:
                 poll.register(self._answers.heard.fileno(), select.POLLIN)
@@ -102,11 +117,21 @@ class TraceSession:
             yield from self._judged(tap.hear())
             if time.monotonic() >= tick:
                 tick += 1.0
+                yield from self._steps()
                 yield from self._dropped()
                 yield from self._interval()
         yield from self._judged(tap.drain())
+        yield from self._steps()
         yield from self._dropped()
         yield from self._interval()
+
+    def _steps(self) -> Iterator[ConversationStep]:
+        if self._followed is not None:
+            yield from self._followed.steps()
+
+    def _concerns(self, protocol: str, way: Optional[Tuple]) -> bool:
+        """Tell whether a packet is one of those that are asked about."""
+        return self._followed is None or self._followed.takes(protocol, way)
 
     def _dropped(self) -> Iterator[DropEvent]:
         """Yield the new kinds of drops; what belongs to a working protocol is only counted."""
@@ -118,7 +143,7 @@ class TraceSession:
         assert self._tap is not None  # noqa: S101  # inside the ``with`` block
         return self._tap
 
-    def _judged(self, heard: Iterator[TallyEntry]) -> Iterator[Event]:
+    def _judged(self, heard: Iterator[TallyEntry]) -> Iterator[Union[Event, ConversationStep]]:
         """Yield what may be told of what was just heard.
 
         The reasons are read after the packets: the kernel writes a reset's reason before it
@@ -126,7 +151,11 @@ class TraceSession:
         """
         entries = list(heard)
         self._reasons.read()
+        if entries:
+            yield from self._steps()  # NAT's addresses of a flow that has just begun
         for entry in entries:
+            if not self._concerns(entry.heard.protocol, entry.heard.way):
+                continue
             event = self._judge(entry)
             proof = event.meaning.condition is not None
             if entry.count > 1 and entry in self._events and not proof:
@@ -255,6 +284,8 @@ class TraceSession:
             dropped=self._drops.packets + self._drops.lost,
             drops_lost=self._drops.lost,
             drops_source=self._drops.source,
+            followed=str(self._followed.wanted) if self._followed else None,
+            flows=tuple(self._followed.flows.values()) if self._followed else (),
             unread=tuple(
                 dict.fromkeys(
                     (
@@ -262,6 +293,8 @@ class TraceSession:
                         *tap.unread(),
                         *self._holders.unread,
                         *self._answers.heard.unread,
+                        *self._answers.rules.unread,
+                        *(self._followed.unread if self._followed else ()),
                     )
                 )
             ),

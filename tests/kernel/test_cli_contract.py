@@ -17,7 +17,7 @@ from faulty import eventually
 from remedies.lab.world import World
 
 PRINTED_ELSEWHERE = {
-    *("init", "trace-drop", "trace-event", "trace-more"),
+    *("init", "trace-drop", "trace-event", "trace-more", "trace-step"),
     *("fleet", "host", "groups", "summary", "lab", "lab-up", "lab-down"),
 }
 """Kinds whose documents are validated where a test prints them: of the trace, the fleet, the lab

@@ -1,0 +1,113 @@
+"""The NAT rules of now, read when a packet asks for them, but seldom: reading deafens the tap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts.gather import read_facts
+from remedies.facts.host import read_host
+from remedies.facts.nat import TOPIC, Nat
+from remedies.facts.pairs import here
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Links
+from remedies.rules.invalid_packet import target
+from remedies.rules.overlap import both_see
+from remedies.rules.rule import Match, PacketRule
+
+_FRESH = 5.0
+"""Seconds after which NAT rules are read again, when a packet asks for them."""
+_SHARE = 20
+"""And so many times as long as reading them took, so that a long ruleset cannot deafen the tap."""
+_TO = ("dnat", "redirect")
+_FROM = ("snat", "masquerade")
+
+
+class NatRules:
+    """NAT rules and links, at most some seconds old."""
+
+    def __init__(self) -> None:
+        """Read nothing yet."""
+        self.unread: dict[str, None] = {}
+        self._read: tuple[Nat, Links] = (Nat(asked=False), Links())
+        self._next = float("-inf")
+
+    def turning(self, protocol: str, way: Tuple) -> Iterator[PacketRule]:
+        """Yield the rules that may turn a request to another address: DNAT and REDIRECT."""
+        local = {item.address for item in self._now()[1].addresses}
+        hook = "output" if here(way.source, local) else "prerouting"
+        yield from self._seeing(protocol, way, _TO, (hook,))
+
+    def of(self, flow: Flow) -> tuple[Optional[PacketRule], Optional[PacketRule]]:
+        """Return the rules that may have given a flow its target, and its source; None: none.
+
+        By what they match and where they send it; the rules may be younger than the flow.
+        """
+        way, reply = flow.original, flow.reply
+        turned = giving = None
+        if (reply.source, reply.source_port) != (way.destination, way.destination_port):
+            new = reply.source, reply.source_port
+            turned = next((r for r in self.turning(flow.protocol, way) if _gives(r, new)), None)
+        if (reply.destination, reply.destination_port) != (way.source, way.source_port):
+            leaving = Tuple(way.source, way.source_port, reply.source, reply.source_port)
+            found = self._seeing(flow.protocol, leaving, _FROM, ("postrouting", "input"))
+            new = reply.destination, reply.destination_port
+            giving = next((rule for rule in found if _gives(rule, new)), None)
+        return turned, giving
+
+    def _seeing(
+        self, protocol: str, way: Tuple, actions: Collection[str], hooks: Collection[str]
+    ) -> Iterator[PacketRule]:
+        nat, links = self._now()
+        version, bits = ("ip6", 128) if ":" in way.source else ("ip", 32)
+        local = here(way.destination, {item.address for item in links.addresses})
+        for rule in nat.rules:
+            if (
+                rule.hook not in hooks
+                or rule.action not in actions
+                or rule.family not in (version, "inet")
+            ):
+                continue
+            packet = PacketRule(
+                backend="",
+                family=version,
+                table="",
+                chain="",
+                hook=rule.hook,
+                action=rule.action,
+                text="",
+                match=Match(
+                    protocols=(protocol,),
+                    sources=(f"{way.source}/{bits}",),
+                    destinations=(f"{way.destination}/{bits}",),
+                    source_ports=((way.source_port, way.source_port),),
+                    destination_ports=((way.destination_port, way.destination_port),),
+                    destination_local=local if rule.hook in ("prerouting", "output") else None,
+                ),
+            )
+            if both_see(packet, rule, links).answer != "no":
+                yield rule
+
+    def _now(self) -> tuple[Nat, Links]:
+        now = time.monotonic()
+        if now > self._next:
+            facts = read_facts(read_host(), (Nat, Links), topics=frozenset((TOPIC,)))
+            try:
+                self._read = facts.get(Nat), facts.get(Links)
+                unread = self._read[0].unread
+            except Unreadable as error:
+                unread = (str(error),)
+            self.unread.update(dict.fromkeys(unread))
+            took = time.monotonic() - now
+            self._next = now + max(_FRESH, _SHARE * took)
+        return self._read
+
+
+def _gives(rule: PacketRule, new: tuple[str, int]) -> bool:
+    """Tell whether a rule may give this address and port; where it does not say, it may."""
+    addresses, ports = target(rule.to)
+    return (not addresses or new[0] in addresses) and (
+        not ports or any(first <= new[1] <= last for first, last in ports)
+    )

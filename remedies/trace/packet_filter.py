@@ -1,0 +1,86 @@
+"""``--packet``: one conversation, by what its requests are. Pure.
+
+::
+
+    udp from 172.17.0.2 to 10.21.17.99:4000
+    tcp to [2001:db8::7]:443
+    from 172.17.0.2
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Optional
+
+from remedies.errors import UsageError
+from remedies.netlink.flow import Tuple
+from remedies.printable import at
+from remedies.values import dataclass
+
+FORM = "[tcp|udp|icmp|icmpv6] [from ADDRESS[:PORT]] [to ADDRESS[:PORT]]"
+_WORDS = re.compile(
+    r"(?P<protocol>tcp|udp|icmp|icmpv6)?\s*(?:\bfrom\s+(?P<source>\S+))?\s*"
+    r"(?:\bto\s+(?P<destination>\S+))?"
+)
+_END = re.compile(r"\[(?P<six>[^]]+)\](?::(?P<port>\d+))?|(?P<four>[\d.]+)(?::(?P<fourport>\d+))?")
+
+
+@dataclass(frozen=True)
+class PacketFilter:
+    """Which requests are asked about; what is empty or None may be anything."""
+
+    protocol: str = ""
+    source: str = ""
+    source_port: Optional[int] = None
+    destination: str = ""
+    destination_port: Optional[int] = None
+
+    def takes(self, protocol: str, way: Optional[Tuple]) -> bool:
+        """Tell whether a packet is a request of the conversation, or an answer in it."""
+        if way is None or (self.protocol not in ("", protocol)):
+            return False
+        return self._request(way) or self._request(way.reversed)
+
+    def _request(self, way: Tuple) -> bool:
+        wanted = (self.source or None, self.source_port, self.destination or None,
+                  self.destination_port)  # fmt: skip
+        return all(want in (None, got) for want, got in zip(wanted, way.parts))
+
+    def __str__(self) -> str:
+        """Return it as it can be given."""
+        parts = [self.protocol]
+        for word, address, port in (
+            ("from", self.source, self.source_port),
+            ("to", self.destination, self.destination_port),
+        ):
+            if address:
+                parts += [word, at(address, port) if port is not None else address]
+        return " ".join(part for part in parts if part)
+
+
+def parse(text: str) -> PacketFilter:
+    """Return what a text asks for; raise UsageError where it is no such text."""
+    found = _WORDS.fullmatch(text.strip())
+    if not text.strip() or found is None:
+        raise UsageError(f"--packet {text!r} is not understood", f"write {FORM}")
+    source, source_port = _end(found["source"], text)
+    destination, destination_port = _end(found["destination"], text)
+    if source and destination and (":" in source) != (":" in destination):
+        raise UsageError(f"--packet {text!r} has an IPv4 and an IPv6 address", f"write {FORM}")
+    return PacketFilter(found["protocol"] or "", source, source_port, destination, destination_port)
+
+
+def _end(text: Optional[str], whole: str) -> tuple[str, Optional[int]]:
+    if not text:
+        return "", None
+    found = _END.fullmatch(text)
+    address = text if found is None else found["six"] or found["four"]
+    port = None if found is None else found["port"] or found["fourport"]
+    try:
+        number = None if port is None else int(port)
+        if number is not None and number > 65535:
+            raise ValueError(f"{number} is not a port")
+        return str(ipaddress.ip_address(address)), number
+    except ValueError as error:
+        raise UsageError(f"--packet {whole!r}: {error}", f"write {FORM}") from None
