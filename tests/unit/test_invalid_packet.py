@@ -1,0 +1,251 @@
+"""What is known of an INVALID segment and of the reset that answers it: rules in, packets out."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import pytest
+
+from remedies.rules import invalid_packet
+from remedies.rules.invalid_packet import flags_test, generic, mark_test, resets_of, strays
+from remedies.rules.rule import Match, PacketRule
+from remedies.values import replace
+
+SYN, RST, ACK = invalid_packet.SYN, invalid_packet.RST, invalid_packet.ACK
+FIN = 0x01
+KEPT, MET, FAILED = "kept", "met", "failed"
+
+
+def rule(hook: str, action: str, to: str = "", **match: Any) -> PacketRule:
+    return PacketRule("nft", "ip", "nat", "C", hook, action, "text", Match(**match), to)
+
+
+@pytest.mark.parametrize(
+    ("condition", "segment", "reset"),
+    [
+        # A segment has ACK and is no SYN, no RST; of FIN and PSH nothing is known.
+        (flags_test(SYN, SYN, negate=False), FAILED, FAILED),
+        (flags_test(SYN, SYN, negate=True), MET, MET),
+        (flags_test(SYN, 0, negate=False), MET, MET),
+        (flags_test(ACK, ACK, negate=False), MET, FAILED),
+        (flags_test(ACK, ACK, negate=True), FAILED, MET),
+        (flags_test(RST, RST, negate=False), FAILED, MET),
+        (flags_test(RST, RST, negate=True), MET, FAILED),
+        (flags_test(FIN, FIN, negate=False), KEPT, FAILED),
+        (flags_test(FIN, 0, negate=False), KEPT, MET),
+        (flags_test(FIN | ACK, ACK, negate=False), KEPT, FAILED),
+        (flags_test(FIN | SYN, SYN, negate=True), MET, MET),
+        (flags_test(SYN, SYN | ACK, negate=False), FAILED, FAILED),  # no packet has it
+        (flags_test(SYN, SYN | ACK, negate=True), MET, MET),
+        (mark_test(0xFF, 0, negate=False), MET, MET),
+        (mark_test(0xFF, 1, negate=False), FAILED, FAILED),
+        (mark_test(0xFF, 1, negate=True), MET, MET),
+        (mark_test(0xFF, 0, negate=True), FAILED, FAILED),
+        ("meta pkttype == 0", MET, KEPT),
+        ("meta pkttype != 0", FAILED, KEPT),
+        ("ct key 5 == 1", FAILED, FAILED),
+        ("connmark", FAILED, FAILED),
+        ("ctstatedir", FAILED, FAILED),
+        ("helper ftp", FAILED, FAILED),
+        ("meta cpu == 0", KEPT, KEPT),
+    ],
+)
+@pytest.mark.parametrize("of_reset", [False, True])
+def test_a_condition_is_met_or_failed_or_stays_open(
+    condition: str, segment: str, reset: str, of_reset: bool
+) -> None:
+    wanted = reset if of_reset else segment
+    match = Match(protocols=("tcp",), unmodelled=("meta cpu != 7", condition))
+    left: Optional[Match] = {
+        KEPT: match,
+        MET: replace(match, unmodelled=("meta cpu != 7",)),
+        FAILED: None,
+    }[wanted]
+    assert invalid_packet.left_open(match, of_reset) == left
+
+
+def test_conntrack_looks_no_further_than_the_state() -> None:
+    with_state = Match(states=("invalid",), unmodelled=("conntrack",))
+    assert invalid_packet.left_open(with_state, False) == Match(states=("invalid",))
+    without = Match(unmodelled=("conntrack",))
+    assert invalid_packet.left_open(without, False) is None
+
+
+@pytest.mark.parametrize(
+    ("hook", "local"), [("input", True), ("forward", False), ("prerouting", None), ("output", None)]
+)
+@pytest.mark.parametrize(("family", "everyone"), [("ip", "0.0.0.0/0"), ("ip6", "::/0")])
+def test_a_generic_segment_is_as_its_hook_sees_it(
+    hook: str, local: Optional[bool], family: str, everyone: str
+) -> None:
+    assert generic(family, hook) == Match(
+        protocols=("tcp",),
+        sources=(everyone,),
+        not_in_interfaces=("lo",),
+        not_out_interfaces=("lo",),
+        destination_local=local,
+        states=("invalid",),
+    )
+
+
+MASQUERADE = rule("postrouting", "masquerade", sources=("10.0.0.0/8",), out_interfaces=("eth0",))
+PUBLISHED = rule(
+    "prerouting", "dnat", "172.17.0.2:80", protocols=("tcp",), destination_ports=((8080, 8080),),
+    in_interfaces=("eth0",), destination_local=True,
+)  # fmt: skip
+INPUT, FORWARD = generic("ip", "input"), generic("ip", "forward")
+
+
+@pytest.mark.parametrize(
+    ("hook", "rules", "found"),
+    [
+        # Nothing known: any segment.
+        ("input", (), (INPUT,)),
+        ("forward", (), (FORWARD,)),
+        # What leaves by a link with another source is answered by that link.
+        ("input", (MASQUERADE,), (replace(INPUT, in_interfaces=("eth0",)),)),
+        ("forward", (MASQUERADE,), (FORWARD,)),
+        (
+            "input",
+            (rule("postrouting", "snat", destinations=("198.51.100.0/24",), protocols=("tcp",),
+                  destination_ports=((443, 443),)),),
+            (replace(INPUT, sources=("198.51.100.0/24",), source_ports=((443, 443),)),),
+        ),
+        # Requests to a published port, and what the container answers.
+        (
+            "input", (PUBLISHED,),
+            (replace(INPUT, in_interfaces=("eth0",), destination_ports=((8080, 8080),)),),
+        ),
+        (
+            "forward", (PUBLISHED,),
+            (replace(FORWARD, sources=("172.17.0.2",), source_ports=((80, 80),),
+                     out_interfaces=("eth0",)),),
+        ),
+        (
+            "forward",
+            (rule("prerouting", "dnat", "172.17.0.2", destination_ports=((53, 53),)),),
+            (replace(FORWARD, sources=("172.17.0.2",), source_ports=((53, 53),)),),
+        ),
+        # The address is not known: neither is the port.
+        ("forward", (rule("prerouting", "dnat", "", destination_ports=((53, 53),)),), (FORWARD,)),
+        # Not asked for: another protocol, this host's own, a container's to itself.
+        ("input", (rule("postrouting", "masquerade", protocols=("udp",)),), (INPUT,)),
+        ("input", (rule("output", "dnat", "10.0.0.1:1", in_interfaces=("eth7",)),), (INPUT,)),
+        (
+            "input",
+            (rule("postrouting", "masquerade", sources=("172.17.0.2",),
+                  destinations=("172.17.0.2",), out_interfaces=("eth7",)),),
+            (INPUT,),
+        ),
+        # By one link they are one packet, by two they are two.
+        (
+            "forward",
+            (PUBLISHED, replace(PUBLISHED, to="172.17.0.3:81")),
+            (replace(FORWARD, sources=("172.17.0.2", "172.17.0.3"),
+                     source_ports=((80, 80), (81, 81)), out_interfaces=("eth0",)),),
+        ),
+        (
+            "input",
+            (MASQUERADE, replace(MASQUERADE, match=Match(out_interfaces=("eth1",)))),
+            (replace(INPUT, in_interfaces=("eth0",)), replace(INPUT, in_interfaces=("eth1",))),
+        ),
+    ],
+)  # fmt: skip
+def test_segments_of_flows_that_nat_rewrites(
+    hook: str, rules: tuple[PacketRule, ...], found: tuple[Match, ...]
+) -> None:
+    assert strays(rules, "ip", hook) == found
+
+
+ANY_RESET = Match(protocols=("tcp",), not_in_interfaces=("lo",), not_out_interfaces=("lo",))
+TO_80 = replace(
+    ANY_RESET, destinations=("172.17.0.2",), destination_ports=((80, 80),),
+    destination_local=False, in_interfaces=("eth0",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        ((), (ANY_RESET,)),
+        ((MASQUERADE,), (ANY_RESET,)),
+        ((PUBLISHED,), (TO_80,)),
+        ((PUBLISHED, PUBLISHED), (TO_80,)),
+        ((replace(PUBLISHED, action="redirect"),), (ANY_RESET,)),
+        ((replace(PUBLISHED, hook="output"),), (ANY_RESET,)),
+        ((replace(PUBLISHED, match=Match(protocols=("udp",))),), (ANY_RESET,)),
+        ((PUBLISHED, replace(PUBLISHED, to="10.0.0.1-10.0.0.9:80")), (ANY_RESET,)),
+        (
+            (replace(PUBLISHED, match=replace(PUBLISHED.match, not_in_interfaces=("docker0",))),),
+            (replace(TO_80, not_in_interfaces=("lo", "docker0")),),
+        ),
+        (
+            tuple(replace(PUBLISHED, to=f"172.17.0.{n}:80") for n in range(2, 34)),
+            tuple(replace(TO_80, destinations=(f"172.17.0.{n}",)) for n in range(2, 34)),
+        ),
+        (tuple(replace(PUBLISHED, to=f"172.17.0.{n}:80") for n in range(2, 35)), (ANY_RESET,)),
+    ],
+)
+def test_resets_go_to_what_a_port_is_published_for(
+    rules: tuple[PacketRule, ...], found: tuple[Match, ...]
+) -> None:
+    assert resets_of(rules) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses", "ports"),
+    [
+        ("", (), ()),
+        ("172.17.0.2", ("172.17.0.2",), ()),
+        ("172.17.0.2:80", ("172.17.0.2",), ((80, 80),)),
+        ("172.17.0.2:80-90", ("172.17.0.2",), ((80, 90),)),
+        (":5300", (), ((5300, 5300),)),
+        ("172.17.0.2:http", ("172.17.0.2",), ()),
+        ("172.17.0.2-172.17.0.9:80", (), ((80, 80),)),
+        ("fd00::2", ("fd00::2",), ()),
+        ("[fd00::2]:80", ("fd00::2",), ((80, 80),)),
+    ],
+)
+def test_a_target_is_an_address_and_ports(
+    text: str, addresses: tuple[str, ...], ports: tuple[tuple[int, int], ...]
+) -> None:
+    assert invalid_packet.target(text) == (addresses, ports)
+
+
+@pytest.mark.parametrize(
+    ("ports", "one"),
+    [
+        ((), False),
+        (((80, 80),), True),
+        (((32767, 32767),), True),
+        (((32768, 32768),), False),
+        (((80, 80), (40000, 40000)), False),
+        (((1, 65535),), False),
+    ],
+)
+def test_a_service_has_a_port_that_nat_does_not_hand_out(
+    ports: tuple[tuple[int, int], ...], one: bool
+) -> None:
+    assert invalid_packet.one_service(Match(destination_ports=ports)) is one
+
+
+@pytest.mark.parametrize(
+    ("hook", "action", "match", "to", "stays"),
+    [
+        ("output", "redirect", {}, ":53", True),
+        ("output", "dnat", {}, "127.0.0.11:53", True),
+        ("output", "dnat", {}, "[::1]:53", True),
+        ("output", "dnat", {}, "172.17.0.2:53", False),
+        ("prerouting", "dnat", {}, "127.0.0.1:53", False),
+        ("postrouting", "snat", {"sources": ("127.0.0.11",)}, ":53", True),
+        ("postrouting", "snat", {"sources": ("127.0.0.11",)}, "127.0.0.1", True),
+        ("postrouting", "snat", {"sources": ("127.0.0.11",)}, "10.0.0.1", False),
+        ("postrouting", "masquerade", {"out_interfaces": ("lo",)}, "", True),
+        ("postrouting", "masquerade", {"out_interfaces": ("lo", "eth0")}, "", False),
+        ("postrouting", "masquerade", {}, "", False),
+    ],
+)
+def test_flows_that_stay_on_the_loopback(
+    hook: str, action: str, match: dict[str, Any], to: str, stays: bool
+) -> None:
+    assert invalid_packet.stays_here(hook, action, Match(**match), to) is stays
