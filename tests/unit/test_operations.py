@@ -300,6 +300,22 @@ def test_a_plan_of_another_host_is_refused(host: Host) -> None:
         saved_plans.read(host.session, text, "p.json")
 
 
+def test_a_saved_plan_is_made_again_shown_and_applied_unless_it_is_stale(host: Host) -> None:
+    made, _ = plans.make(host.session, prune=False)
+    text = codec.dumps(planfile.plan_plain(made, texts(made)))
+    given: dict[str, Any] = {"saved": text, "path": "p.json"}
+    shown = apply.preview(session.reread(host.session), ApplyOptions(**given))
+    assert (shown.approved, shown.changes) == (made.id, made.changes)
+    assert (host.store.states, host.asked) == ({KEY: "0"}, [])
+    host.store.states[KEY] = "2"
+    ended = host.apply(**given)
+    assert (ended.outcome, host.asked) == ("stale", [])
+    assert KEY in ended.reason
+    host.store.states[KEY] = "0"
+    assert host.apply(**given).outcome == "applied"
+    assert host.store.states == {KEY: "1"}
+
+
 def test_terms_are_those_of_the_policy(host: Host) -> None:
     made, _ = plans.make(host.session, prune=False)
     ((_, terms),) = made.changes[0].uses

@@ -22,6 +22,7 @@ from remedies.model import (
     Refusal,
     Rule,
     Scan,
+    Terms,
     Verdict,
 )
 from remedies.planning import plan as planning
@@ -197,3 +198,78 @@ def test_what_a_plan_tells_beside_its_changes_is_as_it_is_now() -> None:
         ("notrack", "the saved plan says: because")
     ]
     assert again.approved == forged.id, "the journal names the plan that somebody agreed to"
+
+
+OTHER = replace(FOUND, condition="idle-timeout")
+EXACT, OF_LINK = "flow:udp/192.0.2.1/1/192.0.2.2/53", "flow:udp/eth0/53"
+IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
+    ("no fix is called 'nosuch'", {"fix": "nosuch"}),
+    ("tcp-be-liberal does not write sysctl:net.x", {"resource": "sysctl:net.x"}),
+    ("only files are written for boot", {"boot": True}),
+    ("tcp-be-liberal has no parameter 'ports'", {"terms": Terms(params={"ports": [1]})}),
+    ("has no parameter 'ports'", {"also": (Terms(), Terms(params={"ports": [1]}))}),
+    ("it lists further findings and no first one", {"finding": None, "others": (FOUND.id,)}),
+    ("finding nosuch is not in the plan", {"finding": "nosuch"}),
+    ("finding nosuch is not in the plan", {"others": ("nosuch",)}),
+    ("tcp-be-liberal does not answer idle-timeout", {"finding": OTHER.id}),
+    ("so not nft:inet/remedy_x", {"effects": ("nft:inet/remedy_x",)}),
+    ("no resource has the address", {"effects": ("nosuch:x",)}),
+    ("flow:tcp/x names no flow", {"effects": ("flow:tcp/x",)}),
+    ("no finding that it answers is about", {"effects": (EXACT.replace("53", "54"),)}),
+    ("no finding that it answers is about", {"effects": (OF_LINK.replace("53", "54"),)}),
+    ("no finding that it answers is about", {"effects": (EXACT,), "finding": None}),
+]
+
+
+def told_apart(**edit: Any) -> Plan:
+    """Return the saved plan with an edited change, among findings that it could be about."""
+    made = saved()
+    about = replace(FOUND, details={"protocol": "udp", "port": "53"})
+    change = replace(made.changes[0], **edit)
+    return replace(made, scan=scanned(about, OTHER), changes=(change,))
+
+
+@pytest.mark.parametrize(("why", "edit"), IMPOSSIBLE)
+def test_what_no_fix_makes_is_refused_whatever_the_facts(why: str, edit: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=rf"p\.json: changes\[0\]: .*{why}"):
+        consistent(told_apart(**edit), "p.json")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {},
+        {"finding": None},
+        {"terms": Terms(persist=True)},
+        {"effects": (EXACT, EXACT.replace("/1/", "/53/").replace("/53", "/9", 1), OF_LINK)},
+    ],
+)
+def test_what_a_fix_can_make_is_taken(edit: dict[str, Any]) -> None:
+    consistent(told_apart(**edit), "p.json")
+
+
+def test_a_plan_changes_nothing_twice_and_holds_no_finding_twice() -> None:
+    made = told_apart()
+    with pytest.raises(InputError, match=r"changes\[1\]: .* is changed twice"):
+        consistent(replace(made, changes=made.changes * 2), "p.json")
+    doubled = scanned(FOUND, replace(FOUND, message="another"))
+    with pytest.raises(InputError, match="one finding twice"):
+        consistent(replace(made, scan=doubled), "p.json")
+
+
+def test_nothing_is_kept_for_boot_outside_of_the_machines_own_namespace() -> None:
+    for netns, persist in (("host", True), ("box", False)):
+        made = told_apart(terms=Terms(persist=persist))
+        there = replace(made.scan, host=replace(HOST, netns=netns))
+        consistent(replace(made, scan=there), "p.json")
+    made = told_apart(terms=Terms(persist=True))
+    there = replace(made.scan, host=replace(HOST, netns="box"))
+    with pytest.raises(InputError, match="nothing is kept for boot in namespace box"):
+        consistent(replace(made, scan=there), "p.json")
+
+
+def test_terms_that_were_edited_are_named_with_both_values() -> None:
+    made = saved()
+    edited = replace(made, changes=(replace(made.changes[0], risk="high", impact="none"),))
+    with pytest.raises(InputError, match=r"'high'.*'low'"):
+        remake(edited, today(FOUND))
