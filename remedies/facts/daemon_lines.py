@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from os.path import basename
 from typing import Optional
 
-from remedies.facts.daemons import DAEMONS, DaemonOption
+from remedies.facts.daemon_option import DaemonOption
+from remedies.facts.daemons import DAEMONS
 from remedies.printable import at
 
 

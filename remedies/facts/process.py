@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remedies.namespaces.containers import placement
+from remedies.namespaces.containers import placement, pod
 from remedies.values import dataclass
 
 _LONGEST_ARGV = 4096
@@ -20,11 +20,14 @@ class Process:
     """systemd unit from the cgroup path, or empty."""
     container: str = ""
     """Container id (12 hex digits) from the cgroup path, or empty."""
+    pod: str = ""
+    """Uid of the pod of Kubernetes from the cgroup path, or empty."""
 
 
 def process(pid: int) -> Process:
     """Return name, arguments, unit and container of a process; empty where it is gone."""
-    unit, container = placement(_content(pid, "cgroup"))
+    cgroups = _content(pid, "cgroup")
+    unit, container = placement(cgroups)
     argv = _content(pid, "cmdline").split("\0")[:-1]
     return Process(
         pid=pid,
@@ -32,6 +35,7 @@ def process(pid: int) -> Process:
         argv=tuple(argv),
         unit=unit,
         container=container,
+        pod=pod(cgroups),
     )
 
 

@@ -273,5 +273,6 @@ def process_details(owner: Optional[Process]) -> dict[str, str]:
         "pid": str(owner.pid),
         "unit": owner.unit,
         "container": owner.container,
+        **({"pod": owner.pod} if owner.pod else {}),
         "argv": "\n".join(owner.argv),
     }

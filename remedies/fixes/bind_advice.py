@@ -16,7 +16,7 @@ What rollback restores
 
 References
     ip(7): IP_PKTINFO. docker run(1): ``--publish ADDRESS:PORT:PORT/udp``. systemd.socket(5):
-    ListenDatagram=.
+    ListenDatagram=. Kubernetes: Downward API (status.hostIP); kubernetes/kubernetes#95565.
 """
 
 from __future__ import annotations
@@ -71,17 +71,20 @@ def desired(
 
     Its values: ``protocol``, ``port`` (text), ``family`` (``4`` or ``6``), ``addresses`` (a tuple:
     the ones that clients asked, else every local one they could ask), ``asked`` (True: clients
-    were seen to ask these), ``process``, ``pid``, ``unit``, ``container`` (text, empty where not
-    known), ``argv`` (a tuple), ``connects`` (True: the server connects to its client), and
-    ``place``: ``container``, ``unit``, ``process`` or ``unknown``, the most useful of these names.
-    For docker-proxy ``container_name``, ``container_address``, ``container_port`` and ``clients``
-    too. ``sends`` and ``uplink`` are those of the finding (``udp-reply-source``): a server that
-    sets IP_PKTINFO or is bound already gets the template ``sends``.
+    were seen to ask these), ``process``, ``pid``, ``unit``, ``container``, ``pod`` (text, empty
+    where not known; a pod only where it has the host's network), ``argv`` (a tuple), ``connects``
+    (True: the server connects to its client), and ``place``: ``container``, ``unit``, ``process``
+    or ``unknown``, the most useful of these names. For docker-proxy ``container_name``,
+    ``container_address``, ``container_port`` and ``clients`` too. ``sends`` and ``uplink`` are
+    those of the finding (``udp-reply-source``): a server that sets IP_PKTINFO or is bound already
+    gets the template ``sends``.
     """
     if finding is None:
         return ()
     details = finding.details
     values: dict[str, object] = {key: details.get(key, "") for key in _TEXTS}
+    # In a pod's own namespace the node's address is not to be had.
+    values["pod"] = details.get("pod", "") if facts.host.netns == "host" else ""
     values["addresses"] = tuple(details.get("addresses", "").split())
     values["asked"] = bool(details.get("asked"))
     values["argv"] = tuple(word for word in details.get("argv", "").split("\n") if word)

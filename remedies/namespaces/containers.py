@@ -19,6 +19,7 @@ PATIENCE = 1.0
 """Seconds in which a daemon has to answer: a name is a comfort, not evidence."""
 
 _CONTAINER = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
+_POD = re.compile(r"kubepods\S*[/-]pod([0-9A-Za-z_-]+)(?:\.slice)?(?=/|$)", re.MULTILINE)
 _REQUEST = b"GET /containers/json HTTP/1.0\r\nHost: localhost\r\n\r\n"
 _MOST = 16 * 1024 * 1024
 """Octets; a container takes about 1,500."""
@@ -44,6 +45,16 @@ def placement(cgroups: str) -> tuple[str, str]:
     if not unit and not inside:
         unit = next((part for part in parts if part.endswith(".scope")), "")
     return unit, inside[:12]
+
+
+def pod(cgroups: str) -> str:
+    """Return the uid of the pod of Kubernetes that a /proc/PID/cgroup names, or empty.
+
+    Its folder is ``podUID`` or, with systemd, ``kubepods-QOS-podUID.slice`` with underscores in
+    the uid (kubernetes: pkg/kubelet/cm/pod_container_manager_linux.go, cgroup_manager_linux.go).
+    """
+    found = _POD.search(cgroups)
+    return found.group(1).replace("_", "-") if found else ""
 
 
 def names(unread: list[str]) -> dict[str, str]:

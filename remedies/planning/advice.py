@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from remedies.errors import InputError, RemedyError
 from remedies.facts.daemon_lines import lines_of, option_of, sentence
-from remedies.facts.daemons import DaemonOption
+from remedies.facts.daemon_option import POD, DaemonOption
 from remedies.model import Advice, Plan
 from remedies.printable import at
 
@@ -47,15 +47,19 @@ def _bind(values: Values) -> str:
     if row is not None:
         chosen = addresses if values["asked"] else addresses[:1]
         told = sentence(row, chosen, str(values["port"]), asked=bool(values["asked"]))
-        return f"{who}: {told} 'remedy plan -v' says more."
+        return f"{who}: {told}{_pod(values)} 'remedy plan -v' says more."
     if not addresses:
         return f"{who} should bind to the one address its clients ask, not to every address."
     where = " or ".join(at(address, str(values["port"])) for address in addresses)
     why = "the address clients asked" if values["asked"] else "the one that its clients ask"
     return (
         f"Let {who} bind to {where} ({why}) instead of every address, or set IP_PKTINFO on its "
-        "socket and answer from the address asked. 'remedy plan -v' shows how."
+        f"socket and answer from the address asked.{_pod(values)} 'remedy plan -v' shows how."
     )
+
+
+def _pod(values: Values) -> str:
+    return f" {POD.note}" if values.get("pod") else ""
 
 
 def _option(values: Values) -> Optional[DaemonOption]:
@@ -176,7 +180,7 @@ def _rendered(template: str, values: Values) -> str:
     lines = () if row is None else lines_of(row, addresses, str(values["port"]))
     try:
         text = environment.get_template(template).render(
-            {"option": row, "known": row is not None, "lines": lines, **values}
+            {"option": row, "known": row is not None, "lines": lines, "pod": "", **values}
         )
     except jinja2.UndefinedError as error:
         raise ValueError(str(error)) from error

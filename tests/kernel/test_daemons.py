@@ -23,7 +23,7 @@ from cli_host import Cli
 from daemons import DAEMONS, ENVIRONMENT, Daemon, certificate
 
 from remedies.facts.daemon_lines import lines_of, option_of
-from remedies.facts.daemons import DaemonOption
+from remedies.facts.daemon_option import DaemonOption
 from remedies.lab.topology import container_host
 from remedies.lab.world import Options, World
 from remedies.model import Advice

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from remedies.facts.daemon_lines import lines_of, option_of
-from remedies.facts.daemons import DAEMONS, DaemonOption
+from remedies.facts.daemon_option import DaemonOption
+from remedies.facts.daemons import DAEMONS
 from remedies.model import Advice
 from remedies.planning.advice import advice_text
 
@@ -21,6 +22,7 @@ VALUES: dict[str, object] = {
     "unit": "sipd.service",
     "container": "",
     "container_name": "",
+    "pod": "",
     "container_address": "",
     "container_port": "",
     "addresses": ("192.0.2.10", "2001:db8::10"),
@@ -145,6 +147,24 @@ def test_a_container_on_the_hosts_network_gets_run_and_compose() -> None:
     said = text(place="container", container="0123456789ab", unit="")
     assert "--publish 192.0.2.10:5060:5060/udp" in said
     assert '- "[2001:db8::10]:5060:5060/udp"' in said
+
+
+def test_a_pod_with_the_hosts_network_gets_its_nodes_address() -> None:
+    place: dict[str, Any] = {
+        "place": "container",
+        "container": "0123456789ab",
+        "unit": "",
+        "pod": "6d2b0f3a",
+    }
+    for process, line in (("coredns", "bind 192.0.2.10"), ("sipd", "bind to 192.0.2.10:5060")):
+        short = text(long=False, process=process, **place)
+        assert line in short
+        assert "status.hostIP" in short
+        said = text(process=process, **place)
+        assert "fieldPath: status.hostIP" in said
+        assert "status.podIPs" in said
+        assert "docker run" not in said
+    assert "status.hostIP" not in text(process="coredns")
 
 
 def test_a_connecting_server_is_told_why() -> None:

@@ -40,6 +40,7 @@ LINKS = Links(
         Address("2001:db8:2::1", 64, 3, "global"),
     ),
 )
+POD = "6d2b0f3a-8a3e-4d0e-9f0a-1b2c3d4e5f60"
 SERVER = UdpSocket(
     4,
     "0.0.0.0",
@@ -243,6 +244,7 @@ def test_the_advice_names_process_unit_port_and_address() -> None:
         "unit": "sipd.service",
         "container": "",
         "container_name": "",
+        "pod": "",
         "container_address": "",
         "container_port": "",
         "sends": "",
@@ -255,6 +257,17 @@ def test_the_advice_names_process_unit_port_and_address() -> None:
         "place": "unit",
     }
     assert bind_advice.impact(found, asked, Terms()).startswith("none")
+
+
+def test_a_pod_of_the_hosts_network_is_named_and_one_of_its_own_is_not() -> None:
+    owner = Process(9, "coredns", container="0123456789ab", pod=POD)
+    asked = facts(replace(SERVER, owner=owner), flows=PAIR)
+    for netns, named in (("host", POD), ("a-pods-own", "")):
+        there = replace(asked, host=replace(asked.host, netns=netns))
+        (found,) = udp_reply_source.detect(there, {})
+        advice = bind_advice.desired(found, there, Terms())
+        assert isinstance(advice, Advice)
+        assert (advice.values["pod"], advice.values["place"]) == (named, "container")
 
 
 def test_the_advice_cannot_be_required_by_itself() -> None:

@@ -19,7 +19,7 @@ from remedies.facts.counters import (
 )
 from remedies.facts.sockets import UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
-from remedies.namespaces.containers import placement
+from remedies.namespaces.containers import placement, pod
 from remedies.netlink.links import Address, Link, Links
 
 OLD = """entries  searched found new invalid ignore delete insert insert_failed drop early_drop
@@ -161,6 +161,29 @@ ID = "0123456789abcdef" * 4
 )
 def test_unit_and_container_come_from_the_cgroup(cgroups: str, expected: tuple[str, str]) -> None:
     assert placement(cgroups) == expected
+
+
+UID = "6d2b0f3a-8a3e-4d0e-9f0a-1b2c3d4e5f60"
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "expected"),
+    [
+        (
+            f"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod"
+            f"{UID.replace('-', '_')}.slice/cri-containerd-{ID}.scope\n",
+            UID,
+        ),
+        (f"12:pids:/kubepods/burstable/pod{UID}/{ID}\n0::/\n", UID),
+        (f"0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UID}.slice/x.scope", UID),
+        (f"0::/machine.slice/libpod-{ID}.scope\n", ""),
+        (f"0::/system.slice/docker-{ID}.scope\n", ""),
+        ("0::/system.slice/podman.service\n", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_the_pod_comes_from_the_cgroup(cgroups: str, expected: str) -> None:
+    assert pod(cgroups) == expected
 
 
 def test_a_socket_of_no_ip_version_is_refused_where_it_stands() -> None:
