@@ -52,7 +52,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -65,7 +65,7 @@ from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity, Verdict
 from remedies.netlink.flow import Flow
 from remedies.printable import at, both_ends
-from remedies.rules.rule import PacketRule
+from remedies.rules import invalid_ways as ways
 from remedies.tap.streams import DATA
 
 TITLE = "Segments outside the TCP window reset connections behind NAT"
@@ -90,16 +90,6 @@ _READ_APART = 2
 """How many segments may be heard for one that the counter shows: the counter is read earlier."""
 _SHOWN = 3
 """Proofs written out in full; the others are counted."""
-_HOOKS_OF = {
-    "snat": ("input",),
-    "masquerade": ("input",),
-    "redirect": ("input",),
-    "dnat": ("input", "forward"),
-}
-"""Which hooks INVALID segments of such a flow take: see the docstring, *What it detects*. Of this
-host's own connections none is forwarded."""
-_FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6")}
-_IP = {"ip": "IPv4", "ip6": "IPv6"}
 _SEVERITY_OF: Mapping[Verdict, Severity] = {
     "proven": "critical",
     "active": "high",
@@ -120,9 +110,11 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             raise Unreadable("; ".join(netfilter.unread))
         return ()
     covered_by = _covered_by(facts, netfilter)
+    tied = _tied(facts)
+    if not (proofs or covered_by or tied):
+        _raise_doubts(netfilter)
     if not (proofs or covered_by) and netfilter.unread and not _OUR_DROPS.isdisjoint(facts.ours):
         raise Unreadable(f"rules of ours are in force, and {'; '.join(netfilter.unread)}")
-    tied = _tied(facts)
     hanging = _hanging(facts) if covered_by else ()
     if proofs:
         verdict: Verdict = "proven"
@@ -227,75 +219,54 @@ def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
         return f"remedy sysctl:{BE_LIBERAL}"
     needed = _needed(netfilter)
     own = [d for d in netfilter.drops if d.owner == "remedy"]
-    if not _open(needed, own):
+    if not ways.left_open(needed, own):
         return f"remedy {own[0].place}"
     if liberal:
         return f"{BE_LIBERAL} = 1"
-    if not _open(needed, netfilter.drops):
-        kept = (d for d in netfilter.drops if needed & _kept_by(d))
+    if not ways.left_open(needed, netfilter.drops):
+        kept = (d for d in netfilter.drops if needed & ways.kept_by(d))
         return "; ".join(dict.fromkeys(d.named for d in kept))
     return None
 
 
-Ways = set[tuple[str, str]]
-"""Family (``ip`` or ``ip6``) and hook that an INVALID segment takes."""
-
-
-def _needed(netfilter: Netfilter) -> Ways:
+def _needed(netfilter: Netfilter) -> ways.Ways:
     """Return the ways by which INVALID segments of NAT's flows come here."""
-    uses = [
-        (use.family, hook)
-        for use in netfilter.nat_uses
-        for hook in _HOOKS_OF[use.action]
-        if (hook, use.hook) != ("forward", "output")
-    ]
-    uses += [(family, hook) for family in netfilter.nat_unread for hook in ("input", "forward")]
-    uses = uses or [("inet", "input"), ("inet", "forward")]
-    return {(family, hook) for each, hook in uses for family in _families(each)}
+    uses = [(use.family, use.action, use.hook) for use in netfilter.nat_uses]
+    return ways.needed(uses, netfilter.nat_unread)
 
 
-def _families(name: str) -> tuple[str, ...]:
-    """Return the IP versions of a family of rules; raise Unreadable where facts name another."""
-    if name not in _FAMILIES:
-        raise Unreadable(f"rules of family {name!r}: only {', '.join(_FAMILIES)} are known")
-    return _FAMILIES[name]
-
-
-def _kept_by(rule: PacketRule) -> Ways:
-    """Return the ways that a drop closes; one on output keeps in what input would cause."""
-    hook = "input" if rule.hook == "output" else rule.hook
-    return {(family, hook) for family in _families(rule.version or rule.family)}
-
-
-def _open(needed: Ways, drops: Iterable[PacketRule]) -> Ways:
-    """Return the ways on which nothing drops INVALID segments."""
-    return needed.difference(*(_kept_by(rule) for rule in drops))
-
-
-def _ways(ways: Ways) -> str:
-    return ", ".join(f"{hook} ({_IP[family]})" for family, hook in sorted(ways))
+def _raise_doubts(netfilter: Netfilter) -> None:
+    """Raise Unreadable where rules that are not understood alone may leave a way open."""
+    left = ways.left_open(_needed(netfilter), netfilter.drops)
+    rules = [rule for rule in netfilter.doubts if ways.kept_by(rule) & left]
+    if left and not ways.left_open(left, rules):
+        told = "; ".join(dict.fromkeys(f"'{rule.text}' ({rule.place})" for rule in rules))
+        raise Unreadable(
+            f"INVALID segments are dropped on {ways.told(left)}, but it cannot be told whether "
+            f"some pass before by {told}"
+        )
 
 
 def _partly(netfilter: Netfilter) -> str:
     """Return whose drops close some ways but not all, and which stay open; or nothing."""
     needed = _needed(netfilter)
-    open_ways = _open(needed, netfilter.drops)
+    open_ways = ways.left_open(needed, netfilter.drops)
     served = {family for family, _ in needed}
-    by: dict[str, Ways] = {}
+    by: dict[str, ways.Ways] = {}
     for rule in netfilter.drops:
-        kept = {way for way in _kept_by(rule) if way[0] in served}
+        kept = {way for way in ways.kept_by(rule) if way[0] in served}
         if kept:
             by.setdefault(rule.owner or rule.place, set()).update(kept)
     told_open = "".join(
-        f"; '{rule.text}' ({rule.place}) accepts such segments first, on {_ways(ways)}"
+        f"; '{rule.text}' ({rule.place}) accepts such segments first, on {ways.told(by_it)}"
         for rule in netfilter.lets_by
-        for ways in (_kept_by(rule) & open_ways,)
-        if ways
+        for by_it in (ways.kept_by(rule) & open_ways,)
+        if by_it
     )
     if not by or not open_ways:
         return told_open
-    told = "; ".join(f"{who} drops INVALID on {_ways(ways)} only" for who, ways in by.items())
-    return f"; {told}; open: {_ways(open_ways)}{told_open}"
+    told = "; ".join(f"{who} drops INVALID on {ways.told(kept)} only" for who, kept in by.items())
+    return f"; {told}; open: {ways.told(open_ways)}{told_open}"
 
 
 def _message(

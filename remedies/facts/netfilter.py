@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
 from remedies.netfilter import walk
-from remedies.netfilter.invalid import effective, resets_dropped
+from remedies.netfilter.invalid import judged
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
-from remedies.rules.invalid_packet import resets_of, stays_here, strays, target
+from remedies.rules.invalid_packet import stays_here, target
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
@@ -60,6 +61,8 @@ class Netfilter:
     reset, which is all that a drop on input is for."""
     lets_by: tuple[PacketRule, ...] = ()
     """Rules that accept some INVALID segments before another drops the rest."""
+    doubts: tuple[PacketRule, ...] = ()
+    """Rules that are not understood and may accept some where all others are dropped."""
     notracks: tuple[PacketRule, ...] = ()
     redirects: tuple[Redirect, ...] = ()
     """Ours that are in force."""
@@ -127,6 +130,7 @@ def read(asking: Asking) -> Netfilter:
     )
     for store, base in bases:
         reading.base(store, base)
+    invalid = judged(bases, reading.served, [name for _, name in socket.if_nameindex()])
     backends = {
         store.backend(family, table)
         for store in stores
@@ -140,11 +144,12 @@ def read(asking: Asking) -> Netfilter:
         nat_uses=tuple(sorted(reading.uses, key=_in_order)),
         nat_unread=tuple(reading.nat_unread),
         conntrack_used=bool(reading.nat) or _tracks(stores, reading),
-        drops=tuple(reading.drops),
-        lets_by=tuple(reading.lets_by),
+        drops=invalid.drops,
+        lets_by=invalid.lets_by,
+        doubts=invalid.doubts,
         notracks=tuple(reading.notracks),
         redirects=_redirects(stores, reading),
-        unread=tuple(reading.unread),
+        unread=(*reading.unread, *invalid.unread),
         unread_notracks=tuple(reading.unread_notracks),
     )
 
@@ -181,8 +186,6 @@ class _HookAnswers:
     nat: list[str] = field(default_factory=list)
     uses: dict[NatUse, None] = field(default_factory=dict)
     nat_unread: dict[str, None] = field(default_factory=dict)
-    drops: list[PacketRule] = field(default_factory=list)
-    lets_by: list[PacketRule] = field(default_factory=list)
     rewrites: list[PacketRule] = field(default_factory=list)
     """NAT rules by their whole match."""
     blind: bool = False
@@ -195,13 +198,8 @@ class _HookAnswers:
         """Ask one base chain what its hook and type can answer."""
         if base.type == "nat":
             self._nat(store, base)
-        elif base.priority < CONNTRACK_PRIORITY:
-            if base.hook in ("prerouting", "output"):
-                self._notracks(store, base)
-            if base.hook == "prerouting":
-                self._drops(store, base)
-        elif base.hook in ("prerouting", "input", "forward", "output"):
-            self._drops(store, base)
+        elif base.priority < CONNTRACK_PRIORITY and base.hook in ("prerouting", "output"):
+            self._notracks(store, base)
 
     def _nat(self, store: RuleStore, base: Base) -> None:
         place = _place(base)
@@ -262,42 +260,9 @@ class _HookAnswers:
         except Unreadable as error:
             self.unread_notracks.append(f"{_place(base)}: {error}")
 
-    def _drops(self, store: RuleStore, base: Base) -> None:
-        hooks = ("input", "forward") if base.hook == "prerouting" else (base.hook,)
-        try:
-            for hook in hooks if base.priority > CONNTRACK_PRIORITY else ():
-                packets = {
-                    family: [_at(base.hook, p) for p in strays(self._served(family), family, hook)]
-                    for family in _both(base.family)
-                }
-                answer = effective(store, base, packets)
-                self.drops.extend(replace(rule, hook=hook) for rule in answer.drops)
-                self.lets_by.extend(replace(rule, hook=hook) for rule in answer.lets_by)
-            if base.hook in ("prerouting", "forward"):
-                self._resets(store, base)
-        except Unreadable as error:
-            self.unread.append(f"{_place(base)}: {error}")
-
-    def _served(self, family: str) -> list[PacketRule]:
+    def served(self, family: str) -> list[PacketRule]:
         """Return the NAT rules of an IP version; none where not all could be followed."""
         return [] if self.blind else [r for r in self.rewrites if family in r.versions]
-
-    def _resets(self, store: RuleStore, base: Base) -> None:
-        """Note what keeps clients' resets from containers, which is as good as a drop on forward.
-
-        Raises Unreadable.
-        """
-        known = {f for rule in self.drops if rule.hook == "forward" for f in rule.versions}
-        found = []
-        for family in _both(base.family):
-            if family in known:
-                continue
-            rule = resets_dropped(store, base, family, resets_of(self._served(family)))
-            if rule is not None:
-                found.append(replace(rule, hook="forward", version=family))
-        if len(found) == 2 and found[0].text == found[1].text:
-            found = [replace(found[0], version="")]
-        self.drops.extend(found)
 
 
 def _both(family: str) -> tuple[str, ...]:
@@ -308,13 +273,6 @@ def _version(match: Match, to: str) -> str:
     """Return the IP version of the addresses that a NAT rule names; empty where it names none."""
     named = (*match.sources, *match.destinations, *target(to)[0])
     return ("ip6" if ":" in named[0] else "ip") if named else ""
-
-
-def _at(hook: str, packet: Match) -> Match:
-    """Return a packet as a hook knows it: in prerouting it is open where it will leave."""
-    if hook != "prerouting":
-        return packet
-    return replace(packet, out_interfaces=(), not_out_interfaces=())
 
 
 def _tracks(stores: list[RuleStore], reading: _HookAnswers) -> bool:

@@ -10,6 +10,7 @@ match as ``unmodelled``, by the expression's name.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable
 from typing import Optional
 
@@ -26,6 +27,9 @@ from remedies.values import dataclass, replace
 Elements = Callable[[str], list[Element]]
 """Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
 
+Mark = tuple[int, Optional[int]]
+"""As in :class:`~remedies.rules.decoded.Step`."""
+
 _VERDICTS = 2048
 """Steps that a map of verdicts may become; past that the rule is not read."""
 
@@ -34,6 +38,7 @@ _OTHER_META = {0: "length", 3: "mark", 10: "skuid", 11: "skgid", 17: "iifgroup",
 _CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
 _SILENT = {"counter", "log", "objref", "byteorder", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}
+_MARK = 3  # NFT_META_MARK
 _NFT_REG_VERDICT = bytes(4)
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 
@@ -121,8 +126,10 @@ class _RuleState:
         self.sets = sets
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
+        self.turned: dict[int, Mark] = {}
         self.branches = [_Branch(MatchTerms())]
         self.action = self.to = self.comment = ""
+        self.mark: Optional[Mark] = None
         self.conntrack = False
 
     def execute(self, name: str, got: dict[int, bytes]) -> None:
@@ -151,6 +158,7 @@ class _RuleState:
                 chain=branch.chain,
                 action=self.action,
                 to=self.to,
+                mark=self.mark,
                 conntrack=self.conntrack,
             )
             found.extend(branch.terms.steps(step))
@@ -164,10 +172,24 @@ class _RuleState:
         self.constants.pop(slot, None)
 
     def _do_meta(self, got: dict[int, bytes]) -> None:
-        if 1 in got:  # with NFTA_META_SREG it sets, which matches nothing
-            key = _number(got, 2)
+        key = _number(got, 2)
+        if 3 in got and key == _MARK:  # NFTA_META_SREG: it sets
+            self.mark = self._marked(_slot(_number(got, 3)))
+        elif 1 in got:
             name = _META.get(key) or f"meta {_OTHER_META.get(key, key)}"
             self._load(_number(got, 1), Field(name, 16 if key in (6, 7) else 4))  # IFNAMSIZ
+
+    def _marked(self, slot: int) -> Optional[Mark]:
+        """Return how a mark is set from a register; a ct key ends the rule where there is none."""
+        order = sys.byteorder
+        if slot in self.constants:
+            return 0, int.from_bytes(self.constants[slot][:4], order)
+        field = self.fields.get(slot, Field("a computed value", 4))
+        if field.name == "meta mark":
+            return (int.from_bytes(field.mask, order), 0) if field.mask else self.mark
+        if field.name.startswith("bits of meta mark"):
+            return self.turned.get(slot, (0, None))
+        return self.mark if "ct key" in field.name else (0, None)
 
     def _do_payload(self, got: dict[int, bytes]) -> None:
         if 1 in got:
@@ -191,6 +213,9 @@ class _RuleState:
         if field is None:
             return
         mask = _value(got[4]) if 4 in got else b""
+        if field.name == "meta mark" and mask and not field.mask:
+            kept, turned = (int.from_bytes(v, sys.byteorder) for v in (mask, _value(got[5])))
+            self.turned[_slot(_number(got, 2))] = kept, turned
         plain = mask and not any(_value(got[5]) if 5 in got else b"") and not field.mask
         self._load(
             _number(got, 2),
@@ -352,6 +377,7 @@ class _RuleState:
         name = got[1].rstrip(b"\0").decode(errors="replace")
         family = self.family if self.family in ("ip", "ip6") else "ip"
         verdict, action, to = xt.target(name, _number(got, 2), got.get(3, b""), family)
+        self.mark = xt.marked(name, _number(got, 2), got.get(3, b"")) or self.mark
         self.conntrack = self.conntrack or xt.tracks(name)
         if action:
             self.action, self.to = action, to

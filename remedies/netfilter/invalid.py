@@ -1,247 +1,383 @@
-"""Which base chains really drop TCP packets that conntrack calls INVALID.
+"""Which rules really drop TCP packets that conntrack calls INVALID, as the kernel runs them.
 
-One generic packet is led through a base chain: TCP, state invalid, from no particular address, by
-the links that NAT serves. On output it is the reset with which the host answers an INVALID segment,
-which is INVALID itself. A rule concerns it when the rule's whole match covers it; the first such
-rule with a verdict decides. A drop, or the policy of a chain that accepts only what it knows,
-counts if nothing before it accepts some such packets: by link, source, flags, a range of ports that
-NAT hands out, or in a chain that is jumped to. An accept of services' own ports lets none by.
+What is known of such a segment is led through the base chains of its hooks, in the order of their
+priorities: prerouting, then input or forward, then postrouting; and so is the reset that answers it
+(on output; or, for what was forwarded, from the client). A rule takes those packets that meet it,
+and the rest goes on, in parts; marks that rules set go along. A way is closed where every part is
+dropped: by one rule, by several, or by the policy of a chain that accepts only what it knows. An
+accept of services' own ports lets none by.
+
+Where a part is let by through a rule that is not understood, it is in doubt whether the way is
+closed. A drop that is not understood closes nothing.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Optional
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Optional
 
+from remedies.errors import Unreadable
+from remedies.netfilter.chains import ReadTable
 from remedies.netfilter.ownership import POLICY, rule_met
-from remedies.netfilter.stores import Base, RuleStore
-from remedies.netfilter.walk import ours
+from remedies.netfilter.stores import HOOKS, Base, RuleStore
+from remedies.netfilter.walk import ours, own_chains
 from remedies.rules.decoded import Step
-from remedies.rules.invalid_packet import EVERYONE, left_open, one_service
-from remedies.rules.matching import conjoin, covers
-from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
-from remedies.values import dataclass, replace
+from remedies.rules.invalid_packet import (
+    GENUINE,
+    SOMETIMES,
+    by_links,
+    generic,
+    left_open,
+    one_service,
+    resets_of,
+    strays,
+)
+from remedies.rules.matching import conjoin, covers, remainder
+from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
+from remedies.values import dataclass, field, replace
 
-_PARTIAL = 512
+_NARROW = 512
+"""Rules by address or port that are looked at in a table; a blocklist has more."""
+_VISITS = 20_000
+"""Rules that the parts of one kind of packet meet; past that, a way is not told."""
+_PARTS = 32
+"""Parts that packets are split into; past that what is left goes on whole."""
+_GHOSTS = 8
+_NAMED = 4
+_CLOSING = ("drop", "reject")
 _TAKING = ("accept", "reset", "queue")
-_DROPPING = ("drop", "reject")
+
+Places = Sequence[tuple[RuleStore, Base]]
+"""Base chains, with the store that each is in."""
 
 
-class _Chains:
-    """The rules of a base chain's table, read once and no further than asked.
-
-    Of the narrow ones, by address or port, only the first few are looked at, unless all are wanted.
-    """
-
-    def __init__(self, store: RuleStore, base: Base, *, whole: bool = False) -> None:
-        self._store, self._base, self._whole = store, base, whole
-        self._read: dict[str, list[tuple[Step, ...]]] = {}
-        self._rest: dict[str, Iterator[bytes]] = {}
-        self._narrow = 0
-
-    @property
-    def too_many(self) -> bool:
-        """Tell whether narrow rules were left out."""
-        return self._narrow > _PARTIAL
-
-    def rules(self, chain: str) -> Iterator[tuple[Step, ...]]:
-        """Yield the steps of those read before, then go on reading."""
-        base, store = self._base, self._store
-        kept = self._read.setdefault(chain, [])
-        rest = self._rest.setdefault(chain, store.raw(base.family, base.table, chain))
-        yield from kept
-        for raw in rest:
-            if not (self._whole or ours(base.table, chain)) and store.narrow(base.family, raw):
-                self._narrow += 1
-                if self.too_many:
-                    continue
-            kept.append(store.decode(base.family, base.table, raw))
-            yield kept[-1]
-
-
-@dataclass
-class _Trial:
-    """One generic packet on its way through one base chain."""
+class _Met(NamedTuple):
+    """A rule on a way, or the policy at its end."""
 
     store: RuleStore
     base: Base
-    chains: _Chains
-    packet: Match
-    reset: bool = False
-    """The packet is the reset that answers such a segment."""
-    leak: Optional[PacketRule] = None
-    """The first rule that accepts some of the packets."""
-    denied: bool = False
-    """A drop of all of them has been met."""
-    looked: int = 0
+    path: tuple[str, ...]
+    step: Step
+    policy: bool = False
 
-    def verdict(self, step: Step) -> str:
-        """Return a rule's verdict on the packet.
-
-        No reset answers a reset, which is dropped all the same (nf_reject_ip_tcphdr_get(),
-        net/ipv4/netfilter/nf_reject_ipv4.c; reject_tg(), net/ipv4/netfilter/ipt_REJECT.c).
-        """
-        return "drop" if self.reset and step.verdict == "reset" else step.verdict
-
-    def chain(self, path: tuple[str, ...]) -> Optional[PacketRule | str]:
-        """Return the rule that drops the packet, ``"stop"``, or None: back to the caller."""
-        rules = self.chains.rules(path[-1])
-        for steps in rules:
-            for step in steps:
-                match = left_open(step.match, self.reset)
-                if match is None:
-                    continue
-                if not covers(match, self.packet):
-                    self.lets_by(path[-1], step, self.packet, len(path))
-                    continue
-                verdict = self.verdict(step)
-                # An ICMP error keeps the segment from every socket, too; a reset is the fault.
-                if verdict in _DROPPING:
-                    return self.dropped(path, step)
-                if verdict in _TAKING:
-                    self.takes_before_a_drop(path, step, rules)
-                    return "stop"
-                if step.verdict in ("jump", "goto") and len(path) < JUMP_DEPTH:
-                    end = self.chain((*path, step.chain))
-                    if end is not None:
-                        return end
-                if step.verdict in ("return", "goto"):
-                    return None
-        return None
-
-    def takes_before_a_drop(
-        self, path: tuple[str, ...], step: Step, rest: Iterator[tuple[Step, ...]]
-    ) -> None:
-        """Note a rule that accepts every such packet where a later one would drop it."""
-        self.denied = not self.base.accepts or any(
-            later.verdict == "drop" and covers(later.match, self.packet)
-            for steps in itertools.islice(rest, _PARTIAL)
-            for later in steps
-        )
-        self.lets_by(path[-1], step, self.packet, len(path))
-
-    def lets_by(self, chain: str, step: Step, packet: Match, depth: int) -> None:
-        """Note the first rule that accepts such packets, for ports that NAT hands out."""
-        verdict = self.verdict(step)
-        if self.leak is not None or verdict not in (*_TAKING, "jump", "goto", "return"):
-            return
-        match = left_open(step.match, self.reset)
-        met = None if match is None else conjoin(match, packet)
-        # A reset goes to one service: what accepts that is not about another one.
-        if met is None or (one_service(met) and not one_service(packet)):
-            return
-        if verdict in _TAKING or (verdict == "return" and depth == 1):
-            self.leak = self.rule((chain,), step, "accepts-invalid")
-        elif step.chain and depth < JUMP_DEPTH:
-            back = self.inside(step.chain, met, depth + 1)
-            ends = step.verdict == "goto" and depth == 1 and self.base.accepts
-            if back and ends and self.leak is None:
-                self.leak = self.rule((chain,), step, "accepts-invalid")
-
-    def inside(self, chain: str, packet: Match, depth: int) -> bool:
-        """Look for what accepts some of the packets that a jump leads into a chain.
-
-        Tell whether some may come back.
-        """
-        for steps in self.chains.rules(chain):
-            self.looked += 1
-            if self.looked > _PARTIAL:
-                return True
-            for step in steps:
-                self.lets_by(chain, step, packet, depth)
-                match = left_open(step.match, self.reset)
-                ends = step.verdict in (*_TAKING, *_DROPPING, "return", "goto")
-                if ends and match is not None and covers(match, packet):
-                    return step.verdict in ("return", "goto")
-        return True
-
-    def dropped(self, path: tuple[str, ...], step: Step) -> PacketRule | str:
-        self.denied = True
-        if not self.leaks(bool(step.match.states)):
-            return self.rule(path, step)
-        return "stop"
-
-    def leaks(self, by_state: bool) -> bool:
-        """Tell whether earlier rules accept some.
-
-        A drop by state counts, a default deny does not, behind more of them than are looked at.
-        """
-        return self.leak is not None or (
-            not by_state and (self.chains.too_many or self.looked > _PARTIAL)
-        )
-
-    def rule(
-        self,
-        path: tuple[str, ...],
-        step: Step,
-        action: str = "drop-invalid",
-        text: Optional[str] = None,
-    ) -> PacketRule:
-        version = "ip6" if ":" in self.packet.sources[0] else "ip"
-        return replace(rule_met(self.store, self.base, path, step, action, text), version=version)
-
-
-def _trial(trial: _Trial) -> Optional[PacketRule]:
-    base = trial.base
-    end = trial.chain((base.chain,))
-    if isinstance(end, PacketRule):
-        return end
-    trial.denied = trial.denied or not base.accepts
-    if end is None and not base.accepts and not trial.leaks(False):
-        return trial.rule((base.chain,), Step(Match()), text=POLICY)
-    return None
+    def rule(self, action: str, hook: str, family: str) -> PacketRule:
+        """Return it as a value. Raises Unreadable."""
+        text = POLICY if self.policy else None
+        found = rule_met(self.store, self.base, self.path, self.step, action, text)
+        version = family if self.base.family == "inet" else ""
+        return replace(found, hook=hook, version=version)
 
 
 @dataclass(frozen=True)
-class InvalidDrops:
-    """What a base chain does with such packets."""
+class _Part:
+    """Some of the packets, on their way."""
+
+    packet: Match
+    mark: Optional[int] = 0
+    """None: not known."""
+    doubt: Optional[_Met] = None
+    """A rule that is not understood, which they may have met or not."""
+    service: bool = False
+    """A rule has picked them by ports of services, where the way's packets go to others, too."""
+    passed: tuple[_Met, ...] = ()
+    """The rules that accepted them, in one base chain each."""
+    ghost: bool = False
+    """They have left this base chain by the last of these: would a later rule have dropped them?"""
+
+    @property
+    def gate(self) -> int:
+        """Return what stands for the rule that let a ghost by."""
+        return id(self.passed[-1].step)
+
+
+@dataclass
+class _Course:
+    """One kind of packet on its way through the base chains of its hooks."""
+
+    tables: dict[tuple[int, str, str], ReadTable]
+    unread: dict[str, None]
+    reset: bool
+    """It is the reset that answers such a segment."""
+    service: bool
+    """It goes to one service: what accepts that is not about another one."""
+    own: bool
+    """Only base chains with rules of ours are passed; else no rule of ours is."""
+    drops: list[_Met] = field(default_factory=list)
+    denied: set[int] = field(default_factory=set)
+    """The steps, by id, whose packets a later rule of their chain would have dropped."""
+
+    def through(self, places: Places, packet: Match) -> list[_Part]:
+        """Return the parts that no base chain drops."""
+        parts = [_Part(packet)]
+        for store, base in places:
+            try:
+                if next(own_chains(store, base), None) is None if self.own else _all_ours(base):
+                    continue
+                key = id(store), base.family, base.table
+                table = self.tables.setdefault(key, ReadTable(store, base))
+                parts = _Pass(self, store, base, table).all(parts)
+            except Unreadable as error:
+                place = f"{base.backend} {base.family} {base.table} {base.chain}"
+                self.unread[f"{place}: {error}"] = None
+        return parts
+
+
+@dataclass
+class _Pass:
+    """The packets of a way in one base chain."""
+
+    way: _Course
+    store: RuleStore
+    base: Base
+    table: ReadTable
+    left: list[_Part] = field(default_factory=list)
+    """What it has accepted so far."""
+    parts: int = 1
+    visits: int = 0
+    narrow: int = 0
+    ghosts: int = 0
+
+    def all(self, parts: list[_Part]) -> list[_Part]:
+        """Return the parts that are let by. Raises Unreadable."""
+        ends = self._chain((self.base.chain,), parts)
+        policy = _Met(self.store, self.base, (self.base.chain,), Step(Match()), policy=True)
+        for part in ends:
+            if self.base.accepts:
+                if not part.ghost:
+                    self.left.append(part)
+            elif part.ghost:
+                self.way.denied.add(part.gate)
+            elif self.narrow > _NARROW:
+                self.left.append(part)  # an accept may be among the rules that were left out
+            else:
+                self.way.drops.append(policy)
+        return self.left if len(self.left) <= _PARTS else parts
+
+    def _chain(self, path: tuple[str, ...], parts: list[_Part]) -> list[_Part]:
+        """Return the parts that come back from a chain, or reach the end of a base chain."""
+        back: list[_Part] = []
+        for entry in self.table.rules(path[-1]):
+            if not parts:
+                break
+            if entry.narrow and not self.way.reset:
+                self.narrow += 1
+                if self.narrow > _NARROW:
+                    continue
+            for step in self.table.steps(entry):
+                if step.verdict or step.mark is not None:
+                    self.parts = len(parts)
+                    parts = [p for part in parts for p in self._step(path, step, part, back)]
+        return parts + back
+
+    def _step(
+        self, path: tuple[str, ...], step: Step, part: _Part, back: list[_Part]
+    ) -> list[_Part]:
+        """Return the parts that go on to the next rule."""
+        self.visits += 1
+        if self.visits > _VISITS:
+            raise Unreadable(f"more than {_VISITS} rules on the way of a packet")
+        match = left_open(step.match, self.base.hook, reset=self.way.reset, mark=part.mark)
+        if match is None:
+            return [part]
+        lets = step.verdict in (*_TAKING, "return")
+        named = set(match.unmodelled)
+        if lets and named and named <= GENUINE:
+            match, named = replace(match, unmodelled=()), set()
+        packet = conjoin(part.packet, match)
+        if packet is None:
+            return [part]
+        met = _Met(self.store, self.base, path, step)
+        sure = not named
+        taken = replace(
+            part,
+            packet=replace(packet, unmodelled=()),
+            doubt=part.doubt if named <= SOMETIMES else part.doubt or met,
+            service=part.service or (one_service(match) and not self.way.service),
+        )
+        if sure and covers(match, part.packet):
+            rest: list[_Part] = []
+        elif sure:
+            rest = self._rest(part, match)
+        else:
+            rest = [part]
+        if step.verdict in _CLOSING or (self.way.reset and step.verdict == "reset"):
+            return self._closed(met, part, rest) if sure else [part]
+        if step.verdict in _TAKING:
+            return self._accepted(met, part, taken, whole=not rest)
+        if step.verdict == "return":
+            back.append(taken)
+            return rest
+        if step.verdict in ("jump", "goto"):
+            return self._led(path, step, part, taken, rest, back, sure)
+        return [*rest, _marked(step, taken)] if sure else [replace(part, mark=None)]
+
+    def _rest(self, part: _Part, match: Match) -> list[_Part]:
+        """Return the parts that do not meet a match; all of it where that would be too many."""
+        found = remainder(part.packet, match)
+        if len(found) > 1 and self.parts > _PARTS:
+            return [part]
+        return [replace(part, packet=packet) for packet in found]
+
+    def _closed(self, met: _Met, part: _Part, rest: list[_Part]) -> list[_Part]:
+        if part.ghost:
+            self.way.denied.add(part.gate)
+            return []
+        if self.narrow > _NARROW and not met.step.match.states:
+            return [part]  # an accept may be among the rules that were left out
+        if part.doubt is None:
+            self.way.drops.append(met)
+        return rest
+
+    def _accepted(self, met: _Met, part: _Part, taken: _Part, whole: bool) -> list[_Part]:
+        """Judge an accept: what else meets it goes on, as if it did not, to be asked later."""
+        if part.ghost:
+            return [] if whole else [part]
+        if taken.service:
+            return [part]
+        passed = replace(taken, passed=(*part.passed, met))
+        self.left.append(passed)
+        going = [] if whole else [part]
+        if self.ghosts < _GHOSTS:
+            self.ghosts += 1
+            going.append(replace(passed, ghost=True))
+        return going
+
+    def _led(
+        self,
+        path: tuple[str, ...],
+        step: Step,
+        part: _Part,
+        taken: _Part,
+        rest: list[_Part],
+        back: list[_Part],
+        sure: bool,
+    ) -> list[_Part]:
+        """Follow a jump or goto."""
+        if len(path) >= JUMP_DEPTH or (not self.way.own and ours(self.base.table, step.chain)):
+            return [part]
+        returned = self._chain((*path, step.chain), [taken])
+        if step.verdict == "goto":
+            back.extend(returned)
+            return rest
+        if not sure:
+            return [part, *(p for p in returned if p.ghost)]
+        return [part] if returned == [taken] else [*rest, *returned]
+
+
+def _all_ours(base: Base) -> bool:
+    return ours(base.table, base.chain)
+
+
+def _marked(step: Step, part: _Part) -> _Part:
+    """Return packets with the mark that a rule sets."""
+    kept, turned = step.mark or (0, None)
+    if turned is None or (part.mark is None and kept):
+        return replace(part, mark=None)
+    return replace(part, mark=(part.mark or 0) & kept ^ turned)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the rules do with INVALID segments, and with the resets that answer them."""
 
     drops: tuple[PacketRule, ...] = ()
-    """The rule (or policy) that drops them all; one for each IP version, or for both."""
+    """Of each way that is closed the rules, or policies, that close it."""
     lets_by: tuple[PacketRule, ...] = ()
-    """The first rule that accepts some of those that a later one drops."""
+    """What accepts some of those that a later rule of its chain would drop."""
+    doubts: tuple[PacketRule, ...] = ()
+    """What is not understood, and alone leaves open whether its way is closed."""
+    unread: tuple[str, ...] = ()
 
 
-def effective(store: RuleStore, base: Base, packets: Mapping[str, Sequence[Match]]) -> InvalidDrops:
-    """Return what ``base`` does with the segments of each IP version. Raises Unreadable.
+_COURSES = {
+    "input": ("prerouting", "input"),
+    "forward": ("prerouting", "forward", "postrouting"),
+    "output": ("output", "postrouting"),
+}
+"""The hooks that packets pass whose way is named by one of them."""
 
-    A drop counts for a version if each of its segments meets one.
-    """
-    if base.accepts and not base.rules:
-        return InvalidDrops()
-    chains = _Chains(store, base)
-    found: list[PacketRule] = []
-    leaks: list[PacketRule] = []
-    for each in packets.values():
-        trials = [_Trial(store, base, chains, packet, base.hook == "output") for packet in each]
-        met = [_trial(trial) for trial in trials]
-        if None not in met:
-            found += [rule for rule in met[:1] if rule]
+
+@dataclass
+class _InvalidAnswers:
+    places: Places
+    links: Sequence[str]
+    tables: dict[tuple[int, str, str], ReadTable] = field(default_factory=dict)
+    unread: dict[str, None] = field(default_factory=dict)
+    found: dict[str, list[PacketRule]] = field(default_factory=dict)
+
+    def way(self, family: str, hook: str, packets: Iterable[Match], reset: bool, own: bool) -> None:
+        """Judge one way of one IP version."""
+        course = [
+            (store, base)
+            for name in _COURSES[hook]
+            for store, base in sorted(self.places, key=lambda at: at[1].priority)
+            if base.hook == name and base.family in (family, "inet")
+        ]
+        drops: dict[int, _Met] = {}
+        left: list[_Part] = []
+        denied: set[int] = set()
+        for packet in (by_links(each, self.links) for each in packets):
+            way = _Course(self.tables, self.unread, reset, one_service(packet), own)
+            left += way.through(course, packet)
+            denied |= way.denied
+            drops.update(
+                {id(met.step) if not met.policy else id(met.base): met for met in way.drops}
+            )
+        if not left:
+            named = _chief(list(drops.values()))
+            self.note("drops", named, "drop-invalid", hook, family)
+        elif own:
+            return
+        elif all(part.doubt for part in left):
+            doubts = {id(p.doubt.step): p.doubt for p in left if p.doubt}
+            self.note("doubts", doubts.values(), "unknown", hook, family)
         else:
-            leaks += [trial.leak for trial in trials if trial.leak and trial.denied]
-    if len(found) == 2 and found[0].text == found[1].text and found[0].chain == found[1].chain:
-        found = [replace(found[0], version="")]
-    return InvalidDrops(tuple(found), tuple(dict.fromkeys(leaks)))
+            passed = {id(met.step): met for part in left for met in part.passed}
+            by = [met for key, met in passed.items() if key in denied]
+            self.note("lets_by", by[:_NAMED], "accepts-invalid", hook, family)
+
+    def note(self, what: str, met: Iterable[_Met], action: str, hook: str, family: str) -> None:
+        """Keep rules of a way; one that is the same for both IP versions once."""
+        kept = self.found.setdefault(what, [])
+        for each in met:
+            try:
+                rule = each.rule(action, hook, family)
+            except Unreadable as error:
+                self.unread[str(error)] = None
+                continue
+            twin, both = (replace(rule, version=name) for name in ("ip", ""))
+            if rule.version == "ip6" and twin in kept:
+                kept[kept.index(twin)] = both
+            elif rule not in kept and both not in kept:
+                kept.append(rule)
 
 
-def resets_dropped(
-    store: RuleStore, base: Base, family: str, resets: Sequence[Match]
-) -> Optional[PacketRule]:
-    """Return a rule of ``base`` that drops these resets, where each of them is dropped.
+def _chief(drops: list[_Met]) -> list[_Met]:
+    """Return the drops to name: those by state, or what is met last."""
+    by_state = [met for met in drops if met.step.match.states]
+    return by_state[:_NAMED] or drops[-1:]
 
-    They answer what was forwarded with a container's own address. Raises Unreadable.
+
+def judged(
+    places: Places, served: Callable[[str], Sequence[PacketRule]], links: Sequence[str] = ()
+) -> Judged:
+    """Return what becomes of INVALID segments of the flows that NAT rules rewrite.
+
+    ``served``: the NAT rules of an IP version (``ip`` or ``ip6``), none where they are not known.
+    ``links``: the names of those that are there; none where that is not known. Ours are judged by
+    themselves, first. What cannot be read is passed by and named.
     """
-    chains = _Chains(store, base, whole=True)
-    found = None
-    for packet in resets:
-        states = () if base.priority < CONNTRACK_PRIORITY else ("invalid",)
-        narrow = conjoin(replace(packet, states=states), Match(sources=(EVERYONE[family],)))
-        if narrow is None:
-            continue
-        if base.hook == "prerouting":  # where it will leave is not known yet
-            narrow = replace(narrow, out_interfaces=(), not_out_interfaces=())
-        found = _trial(_Trial(store, base, chains, narrow, reset=True))
-        if found is None:
-            return None
-    return found
+    chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
+    judge = _InvalidAnswers(chains, [name for name in links if name != "lo"])
+    for own in (True, False):
+        for family in ("ip", "ip6"):
+            nat = served(family)
+            judge.way(family, "input", strays(nat, family, "input"), False, own)
+            judge.way(family, "output", (generic(family, "output"),), True, own)
+            judge.way(family, "forward", strays(nat, family, "forward"), False, own)
+            judge.way(family, "forward", resets_of(nat, family), True, own)
+    found: Mapping[str, list[PacketRule]] = judge.found
+    drops, lets_by, doubts = (
+        tuple(dict.fromkeys(found.get(what, ()))) for what in ("drops", "lets_by", "doubts")
+    )
+    return Judged(drops, lets_by, doubts, tuple(judge.unread))

@@ -224,8 +224,11 @@ def decode(table: Table, entry: bytes, sets: IpSets = NO_SETS) -> tuple[Step, ..
                 comment = xt.comment(entry[at + 32 : at + size])
             tracked, at = tracked or xt.tracks(name), at + size
         name = entry[target + 2 : target + 31].split(b"\0")[0].decode(errors="replace")
+        mark = None
         if name:
-            verdict, action, to = xt.target(name, entry[target + 31], entry[target + 32 :], family)
+            given = entry[target + 31], entry[target + 32 :]
+            verdict, action, to = xt.target(name, *given, family)
+            mark = xt.marked(name, *given)
             chain = ""
             tracked = tracked or xt.tracks(name)
         else:
@@ -233,9 +236,8 @@ def decode(table: Table, entry: bytes, sets: IpSets = NO_SETS) -> tuple[Step, ..
             action = to = ""
     except (struct.error, IndexError) as error:
         raise Unreadable(f"legacy table {table.name}: an entry of {len(entry)} bytes") from error
-    return terms.steps(
-        Step(Match(), verdict, chain, action, to, tracked, comment=comment, raw=entry)
-    )
+    step = Step(Match(), verdict, chain, action, to, tracked, comment=comment, raw=entry, mark=mark)
+    return terms.steps(step)
 
 
 def extensions(family: str, entry: bytes) -> Iterator[tuple[str, str, int, bytes]]:

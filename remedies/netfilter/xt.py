@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
@@ -158,6 +159,19 @@ def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str
     except (struct.error, IndexError, ValueError) as error:
         raise Unreadable(f"xt target {name} revision {revision} of {len(info)} bytes") from error
     return _TERMINAL.get(name, ""), "", ""
+
+
+def marked(name: str, revision: int, info: bytes) -> Optional[tuple[int, Optional[int]]]:
+    """Return how a target sets the packet's mark: bits that stay, bits that are turned then.
+
+    ``struct xt_mark_tginfo2``; CONNMARK does nothing for a packet without an entry.
+    """
+    if name != "MARK":
+        return None
+    if revision != 2 or len(info) < 8:
+        return 0, None
+    value, mask = struct.unpack_from("=2I", info)
+    return ~mask & 0xFFFFFFFF, value
 
 
 def _nat_range(name: str, revision: int, info: bytes, family: str) -> str:

@@ -63,6 +63,9 @@ class Step:
     """Its words for those sets, as iptables-save prints them."""
     raw: bytes = b""
     """The rule as the kernel gave it: what it is shown from, word for word."""
+    mark: Optional[tuple[int, Optional[int]]] = None
+    """How it sets the packet's mark: the bits that stay, and those that are turned then; None
+    for these where that is not known."""
 
 
 def protocol_name(number: int) -> str:

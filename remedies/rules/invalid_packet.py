@@ -9,10 +9,10 @@ no other flag (RFC 9293, 3.10.7.1; net/ipv4/tcp_ipv4.c, tcp_v4_send_reset()). No
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Optional, TypeVar
 
-from remedies.rules.matching import conjoin, ports_meet
+from remedies.rules.matching import conjoin, name_covers, ports_meet
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import Match, PacketRule, PortRange
 from remedies.values import replace
@@ -24,15 +24,24 @@ EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
 
-_TARGETS = 32
 _TEST = re.compile(r"tcp flags & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
 _OF_AN_ENTRY = ("ct key", "bits of ct key", "conn", "ctstate", "helper")
 """How the names of conditions begin that want a conntrack entry."""
+_OF_A_SOCKET = ("socket", "meta skuid", "meta skgid", "cgroup", "meta 23")
+"""And a socket: nobody here has one for such a segment, nor for the reset that answers it. 23 is
+NFT_META_CGROUP (include/uapi/linux/netfilter/nf_tables.h)."""
 _HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
-"""What arrives for a flow of NAT is a frame for this host: PACKET_HOST (linux/if_packet.h)."""
-_MARK = re.compile(r"meta mark & 0x[0-9a-f]+ (==|!=) 0x([0-9a-f]+)")
+"""What arrives for a flow of NAT is a frame for this host, PACKET_HOST (linux/if_packet.h): 0, as
+for packets that begin here."""
+_MARK = re.compile(r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
+SOMETIMES = frozenset(
+    ("limit", "hashlimit", "quota", "statistic", "numgen", "length", "meta length", "time")
+)
+"""Conditions that are not modelled, and that some of any packets meet and others do not."""
+GENUINE = frozenset(("rpfilter", "fib"))
+"""Conditions on the way back to a packet's sender: what lets packets pass is met."""
 
 
 def flags_test(mask: int, value: int, *, negate: bool) -> str:
@@ -45,14 +54,27 @@ def mark_test(mask: int, value: int, *, negate: bool) -> str:
     return f"meta mark & {mask:#x} {'!=' if negate else '=='} {value:#x}"
 
 
-def left_open(match: Match, reset: bool) -> Optional[Match]:
+def left_open(
+    match: Match, hook: str, *, reset: bool = False, mark: Optional[int] = 0
+) -> Optional[Match]:
     """Return ``match`` without the conditions that the packet meets; None where it fails one.
 
-    What stays in ``unmodelled`` is not known of the packet: the segment, or its ``reset``.
+    What stays in ``unmodelled`` is not known of the packet: the segment, or its ``reset``. It has
+    no link that it came by on output, and none that it leaves by in prerouting and on input
+    (net/netfilter/nft_meta.c, nft_meta_get_eval()). ``mark``: what rules set; None: not known.
     """
+    nowhere = {"output": match.in_interfaces, "prerouting": match.out_interfaces}
+    if any(name != "*" for name in nowhere.get("prerouting" if hook == "input" else hook, ())):
+        return None
+    if hook == "output" and match.not_in_interfaces:
+        match = replace(match, not_in_interfaces=())
+    if hook in ("prerouting", "input") and match.not_out_interfaces:
+        match = replace(match, not_out_interfaces=())
+    if not match.unmodelled:
+        return match
     left = []
     for name in match.unmodelled:
-        met = _meets(name, match, reset)
+        met = _meets(name, match, reset, mark)
         if met is False:
             return None
         if met is None:
@@ -62,7 +84,7 @@ def left_open(match: Match, reset: bool) -> Optional[Match]:
     return replace(match, unmodelled=tuple(left))
 
 
-def _meets(name: str, match: Match, reset: bool) -> Optional[bool]:
+def _meets(name: str, match: Match, reset: bool, mark: Optional[int]) -> Optional[bool]:
     tested = _TEST.fullmatch(name)
     if tested:
         mask, value = int(tested[1], 16), int(tested[3], 16)
@@ -74,10 +96,11 @@ def _meets(name: str, match: Match, reset: bool) -> Optional[bool]:
         return True  # conntrack_mt() looks no further than the state
     marked = _MARK.fullmatch(name)
     if marked:
-        return (int(marked[2], 16) == 0) == (marked[1] == "==")
+        met = None if mark is None else mark & int(marked[1], 16) == int(marked[3], 16)
+        return None if met is None else met == (marked[2] == "==")
     if name in _HOST:
-        return None if reset else _HOST[name]
-    if name.startswith(_OF_AN_ENTRY):
+        return _HOST[name]
+    if name.startswith((*_OF_AN_ENTRY, *_OF_A_SOCKET)):
         return False
     return None
 
@@ -86,13 +109,16 @@ EVERYONE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
 
 
 def generic(family: str, hook: str) -> Match:
-    """Return INVALID segments of which no more is known than that they come to ``hook``."""
+    """Return INVALID segments of which no more is known than that they come to a hook.
+
+    ``hook``: ``input``, ``forward``, or ``output`` for the resets that answer them.
+    """
     return Match(
         protocols=("tcp",),
         sources=(EVERYONE[family],),
         not_in_interfaces=("lo",),
         not_out_interfaces=("lo",),
-        destination_local=hook == "input" if hook in ("input", "forward") else None,
+        destination_local=hook == "input",
         states=("invalid",),
     )
 
@@ -196,6 +222,19 @@ def _loopback(prefixes: tuple[str, ...]) -> bool:
     )
 
 
+def by_links(packets: Match, links: Sequence[str]) -> Match:
+    """Return packets that come and go by any links but some, as those of a host with ``links``."""
+
+    def left(holes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(n for n in links if not any(name_covers(hole, n) for hole in holes))
+
+    return replace(
+        packets,
+        in_interfaces=packets.in_interfaces or left(packets.not_in_interfaces),
+        out_interfaces=packets.out_interfaces or left(packets.not_out_interfaces),
+    )
+
+
 def one_service(met: Match) -> bool:
     """Tell whether these packets go to ports that NAT does not hand out."""
     return bool(met.destination_ports) and not any(
@@ -203,35 +242,29 @@ def one_service(met: Match) -> bool:
     )
 
 
-def resets_of(rules: Iterable[PacketRule]) -> tuple[Match, ...]:
-    """Return the resets with which clients answer a container's own address, one for each target.
+def resets_of(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
+    """Return the resets with which clients answer a container's own address.
 
-    They come by the links that requests come by. One for any where that cannot be told.
+    They come by the links that requests come by. One for any where nothing is known.
     """
-    any_of_them = Match(protocols=("tcp",), not_in_interfaces=("lo",), not_out_interfaces=("lo",))
-    found: dict[Match, None] = {}
+    every = generic(family, "forward")
+    alike: dict[tuple[tuple[str, ...], ...], list[Match]] = {}
     for rule in rules:
-        match = rule.match
-        if (
-            rule.action != "dnat"
-            or rule.hook != "prerouting"
-            or "tcp" not in (match.protocols or ("tcp",))
-        ):
+        answer = _stray(rule, "forward")
+        if answer is None:
             continue
-        address, ports = target(rule.to)
-        found[
-            replace(
-                any_of_them,
-                destinations=address,
-                destination_ports=ports or (match.destination_ports if address else ()),
-                destination_local=False if address else None,
-                in_interfaces=match.in_interfaces,
-                not_in_interfaces=("lo", *match.not_in_interfaces),
-            )
-        ] = None
-    if len(found) > _TARGETS or any(not match.destinations for match in found):
-        return (any_of_them,)
-    return tuple(found) or (any_of_them,)
+        seen = Match(
+            sources=answer.destinations,
+            not_sources=answer.not_destinations,
+            destinations=answer.sources,
+            destination_ports=answer.source_ports,
+            in_interfaces=answer.out_interfaces,
+            not_in_interfaces=answer.not_out_interfaces,
+        )
+        met = conjoin(every, seen)
+        if met is not None:
+            alike.setdefault((met.in_interfaces, met.not_in_interfaces), []).append(met)
+    return tuple(_together(each) for each in alike.values()) or (every,)
 
 
 def target(text: str) -> tuple[tuple[str, ...], tuple[PortRange, ...]]:

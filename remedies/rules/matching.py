@@ -6,11 +6,12 @@ packet must meet. Conjunction is exact for all that is modelled, and ``unmodelle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Optional, TypeVar
 
 from remedies.rules.prefixes import contains, meet, outside, parse
 from remedies.rules.rule import Match, PortRange
+from remedies.values import replace
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ def _local(one: Optional[bool], other: Optional[bool]) -> Optional[bool]:
 
 
 def _addresses(yes: tuple[str, ...], no: tuple[str, ...]) -> tuple[str, ...]:
-    left = tuple(prefix for prefix in yes if outside(prefix, no))
+    left = tuple(prefix for prefix in yes if outside(prefix, no)) if no else yes
     if yes and not left:
         raise _Disjoint
     return left
@@ -159,6 +160,70 @@ def covers(wide: Match, narrow: Match) -> bool:
         and _within(wide.out_interfaces, narrow.out_interfaces, name_covers)
         and _excludes_nothing(wide, narrow)
     )
+
+
+def remainder(packets: Match, taken: Match) -> tuple[Match, ...]:
+    """Return those of ``packets`` that do not meet ``taken``, in parts that share none.
+
+    What is not modelled in ``taken`` is left out of account.
+    """
+    parts, left = [], packets
+    for met, failed in _conditions(taken):
+        part = conjoin(left, failed) if failed is not None else None
+        if part is not None:
+            parts.append(_without_idle_holes(part))
+        rest = conjoin(left, met)
+        if rest is None:
+            break
+        left = rest
+    return tuple(parts)
+
+
+def _without_idle_holes(match: Match) -> Match:
+    """Return a match without the addresses that it excludes beside those that it lists."""
+    return replace(
+        match,
+        not_sources=_cutting(match.not_sources, match.sources),
+        not_destinations=_cutting(match.not_destinations, match.destinations),
+    )
+
+
+def _cutting(holes: tuple[str, ...], yes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(h for h in holes if not yes or any(meet(h, prefix) for prefix in yes))
+
+
+def _conditions(match: Match) -> Iterator[tuple[Match, Optional[Match]]]:
+    """Yield the conditions of a match one by one, each with its opposite; None: none meets that."""
+    if match.sources:
+        yield Match(sources=match.sources), Match(not_sources=match.sources)
+    if match.not_sources:
+        yield Match(not_sources=match.not_sources), Match(sources=match.not_sources)
+    if match.destinations:
+        yield Match(destinations=match.destinations), Match(not_destinations=match.destinations)
+    if match.not_destinations:
+        holes = match.not_destinations
+        yield Match(not_destinations=holes), Match(destinations=holes)
+    if match.in_interfaces:
+        yield Match(in_interfaces=match.in_interfaces), Match(not_in_interfaces=match.in_interfaces)
+    if match.not_in_interfaces:
+        names = match.not_in_interfaces
+        yield Match(not_in_interfaces=names), Match(in_interfaces=names)
+    if match.out_interfaces:
+        names = match.out_interfaces
+        yield Match(out_interfaces=names), Match(not_out_interfaces=names)
+    if match.not_out_interfaces:
+        names = match.not_out_interfaces
+        yield Match(not_out_interfaces=names), Match(out_interfaces=names)
+    if match.source_ports:
+        others = ports_except(match.source_ports)
+        yield Match(source_ports=match.source_ports), Match(source_ports=others) if others else None
+    if match.destination_ports:
+        others = ports_except(match.destination_ports)
+        failed = Match(destination_ports=others) if others else None
+        yield Match(destination_ports=match.destination_ports), failed
+    if match.destination_local is not None:
+        local = match.destination_local
+        yield Match(destination_local=local), Match(destination_local=not local)
 
 
 def _within(wide: tuple[T, ...], narrow: tuple[T, ...], holds: Callable[[T, T], bool]) -> bool:

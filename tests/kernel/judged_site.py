@@ -22,12 +22,13 @@ from rules_of_others import facts_of
 from run_in import run_command
 
 from remedies.conditions import tcp_invalid_reset
+from remedies.errors import Unreadable
 from remedies.facts import Facts, name_of
 from remedies.facts.counters import Counters
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Tap
 from remedies.lab.segment import RST, Endpoint, Position, checksum, forge, parse
-from remedies.model import Finding, Host
+from remedies.model import Host
 from remedies.namespaces import netns as namespaces
 
 _ACK = 0x10
@@ -178,17 +179,20 @@ def load(site: Site, tool: str, text: str) -> None:
     run_command(site.host, [tool], stdin=text)
 
 
-def judged(site: Site) -> Finding | None:
-    """Return what is found of the rules that are there."""
+def judged(site: Site) -> tuple[str, str]:
+    """Return verdict and message on the rules that are there; no finding: ``-``."""
     return judged_in(site.host)
 
 
-def judged_in(ns: str) -> Finding | None:
-    """Return what is found of the rules of a namespace."""
+def judged_in(ns: str) -> tuple[str, str]:
+    """Return verdict and message on the rules of a namespace."""
     fact, _ = facts_of(ns)
     assert fact.unread == ()
     moved = {"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}
     probes = (fact, Sysctl(), Counters(first=moved, last=moved), Tap())
     known: dict[str, object] = {name_of(type(probe)): probe for probe in probes}
-    found = tcp_invalid_reset.detect(Facts(Host("", "", "", "", ""), "", 1.0, known), {})
-    return found[0] if found else None
+    try:
+        found = tcp_invalid_reset.detect(Facts(Host("", "", "", "", ""), "", 1.0, known), {})
+    except Unreadable as why:
+        return "unknown", str(why)
+    return (found[0].verdict, found[0].message) if found else ("-", "")

@@ -35,9 +35,15 @@ def test_random_firewalls_are_judged_as_the_kernel_runs_them(site: Site) -> None
         verdict, message = judge(site, "nft", text)
         answered = bool(site.server.answered(_STRAYS))
         assert verdict != "mitigated" or not answered, (message, text)
-        told[verdict if answered == (verdict == "exposed") else "needless"] += 1
+        if verdict == "exposed" and not answered:
+            verdict = "needless"
+            print(message, text)
+        elif verdict == "unknown":
+            print(message, text)
+        told[verdict] += 1
 
     agrees()
     print(f"random firewalls: {dict(told)}")
     assert told["needless"] < EXAMPLES / 25
+    assert told["unknown"] < EXAMPLES / 10
     assert min(told["exposed"], told["mitigated"]) > EXAMPLES / 10

@@ -41,12 +41,14 @@ def rule(hook: str, action: str, to: str = "", **match: Any) -> PacketRule:
         (mark_test(0xFF, 1, negate=False), FAILED, FAILED),
         (mark_test(0xFF, 1, negate=True), MET, MET),
         (mark_test(0xFF, 0, negate=True), FAILED, FAILED),
-        ("meta pkttype == 0", MET, KEPT),
-        ("meta pkttype != 0", FAILED, KEPT),
+        ("meta pkttype == 0", MET, MET),
+        ("meta pkttype != 0", FAILED, FAILED),
         ("ct key 5 == 1", FAILED, FAILED),
         ("connmark", FAILED, FAILED),
         ("ctstatedir", FAILED, FAILED),
         ("helper ftp", FAILED, FAILED),
+        ("meta skuid", FAILED, FAILED),
+        ("socket", FAILED, FAILED),
         ("meta cpu == 0", KEPT, KEPT),
     ],
 )
@@ -61,22 +63,72 @@ def test_a_condition_is_met_or_failed_or_stays_open(
         MET: replace(match, unmodelled=("meta cpu != 7",)),
         FAILED: None,
     }[wanted]
-    assert invalid_packet.left_open(match, of_reset) == left
+    assert invalid_packet.left_open(match, "forward", reset=of_reset) == left
 
 
 def test_conntrack_looks_no_further_than_the_state() -> None:
     with_state = Match(states=("invalid",), unmodelled=("conntrack",))
-    assert invalid_packet.left_open(with_state, False) == Match(states=("invalid",))
+    assert invalid_packet.left_open(with_state, "input") == Match(states=("invalid",))
     without = Match(unmodelled=("conntrack",))
-    assert invalid_packet.left_open(without, False) is None
+    assert invalid_packet.left_open(without, "input") is None
 
 
 @pytest.mark.parametrize(
-    ("hook", "local"), [("input", True), ("forward", False), ("prerouting", None), ("output", None)]
+    ("mark", "mask", "value", "met"),
+    [
+        (0x10, 0xFF, 0x10, True),
+        (0x10, 0x0F, 0, True),
+        (0x10, 0xFF, 0, False),
+        (None, 0xFF, 0x10, None),
+    ],
+)
+def test_a_mark_that_rules_set_is_known(
+    mark: Optional[int], mask: int, value: int, met: Optional[bool]
+) -> None:
+    for negate in (False, True):
+        name = mark_test(mask, value, negate=negate)
+        left = invalid_packet.left_open(Match(unmodelled=(name,)), "input", mark=mark)
+        if met is None:
+            assert left == Match(unmodelled=(name,))
+        else:
+            assert left == (None if met == negate else Match())
+
+
+@pytest.mark.parametrize(
+    ("hook", "missing"),
+    [("prerouting", "out"), ("input", "out"), ("output", "in"), ("forward", "")],
+)
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_a_packet_has_no_link_where_its_hook_knows_none(hook: str, missing: str, side: str) -> None:
+    by_it = Match(**{f"{side}_interfaces": ("eth0",)})  # type: ignore[arg-type]
+    by_others = Match(**{f"not_{side}_interfaces": ("eth0",)})  # type: ignore[arg-type]
+    known = side != missing
+    assert invalid_packet.left_open(by_it, hook) == (by_it if known else None)
+    assert invalid_packet.left_open(by_others, hook) == (by_others if known else Match())
+
+
+@pytest.mark.parametrize(
+    ("match", "come_by", "leave_by"),
+    [
+        (Match(), ("eth0", "wg0"), ("eth0", "wg0")),
+        (Match(not_in_interfaces=("wg*",)), ("eth0",), ("eth0", "wg0")),
+        (Match(in_interfaces=("ppp0",)), ("ppp0",), ("eth0", "wg0")),
+    ],
+)
+def test_packets_come_and_go_by_links_that_are_there(
+    match: Match, come_by: tuple[str, ...], leave_by: tuple[str, ...]
+) -> None:
+    found = invalid_packet.by_links(match, ("eth0", "wg0"))
+    assert (found.in_interfaces, found.out_interfaces) == (come_by, leave_by)
+    assert invalid_packet.by_links(match, ()) == match
+
+
+@pytest.mark.parametrize(
+    ("hook", "local"), [("input", True), ("forward", False), ("output", False)]
 )
 @pytest.mark.parametrize(("family", "everyone"), [("ip", "0.0.0.0/0"), ("ip6", "::/0")])
 def test_a_generic_segment_is_as_its_hook_sees_it(
-    hook: str, local: Optional[bool], family: str, everyone: str
+    hook: str, local: bool, family: str, everyone: str
 ) -> None:
     assert generic(family, hook) == Match(
         protocols=("tcp",),
@@ -157,39 +209,39 @@ def test_segments_of_flows_that_nat_rewrites(
     assert strays(rules, "ip", hook) == found
 
 
-ANY_RESET = Match(protocols=("tcp",), not_in_interfaces=("lo",), not_out_interfaces=("lo",))
 TO_80 = replace(
-    ANY_RESET, destinations=("172.17.0.2",), destination_ports=((80, 80),),
-    destination_local=False, in_interfaces=("eth0",),
-)  # fmt: skip
+    FORWARD, destinations=("172.17.0.2",), destination_ports=((80, 80),), in_interfaces=("eth0",)
+)
 
 
 @pytest.mark.parametrize(
     ("rules", "found"),
     [
-        ((), (ANY_RESET,)),
-        ((MASQUERADE,), (ANY_RESET,)),
+        ((), (FORWARD,)),
+        ((MASQUERADE,), (FORWARD,)),
         ((PUBLISHED,), (TO_80,)),
         ((PUBLISHED, PUBLISHED), (TO_80,)),
-        ((replace(PUBLISHED, action="redirect"),), (ANY_RESET,)),
-        ((replace(PUBLISHED, hook="output"),), (ANY_RESET,)),
-        ((replace(PUBLISHED, match=Match(protocols=("udp",))),), (ANY_RESET,)),
-        ((PUBLISHED, replace(PUBLISHED, to="10.0.0.1-10.0.0.9:80")), (ANY_RESET,)),
+        ((replace(PUBLISHED, action="redirect"),), (FORWARD,)),
+        ((replace(PUBLISHED, hook="output"),), (FORWARD,)),
+        ((replace(PUBLISHED, match=Match(protocols=("udp",))),), (FORWARD,)),
+        (
+            (PUBLISHED, replace(PUBLISHED, to="10.0.0.1-10.0.0.9:80")),
+            (replace(TO_80, destinations=()),),
+        ),
         (
             (replace(PUBLISHED, match=replace(PUBLISHED.match, not_in_interfaces=("docker0",))),),
             (replace(TO_80, not_in_interfaces=("lo", "docker0")),),
         ),
         (
-            tuple(replace(PUBLISHED, to=f"172.17.0.{n}:80") for n in range(2, 34)),
-            tuple(replace(TO_80, destinations=(f"172.17.0.{n}",)) for n in range(2, 34)),
+            tuple(replace(PUBLISHED, to=f"172.17.0.{n}:80") for n in range(2, 35)),
+            (replace(TO_80, destinations=tuple(f"172.17.0.{n}" for n in range(2, 35))),),
         ),
-        (tuple(replace(PUBLISHED, to=f"172.17.0.{n}:80") for n in range(2, 35)), (ANY_RESET,)),
     ],
 )
 def test_resets_go_to_what_a_port_is_published_for(
     rules: tuple[PacketRule, ...], found: tuple[Match, ...]
 ) -> None:
-    assert resets_of(rules) == found
+    assert resets_of(rules, "ip") == found
 
 
 @pytest.mark.parametrize(

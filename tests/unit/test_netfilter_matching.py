@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_except
+from remedies.rules.matching import (
+    conjoin,
+    covers,
+    name_covers,
+    names_meet,
+    ports_except,
+    remainder,
+)
 from remedies.rules.prefixes import contains, meet, of_range, outside, parse, show
 from remedies.rules.rule import Match
+from remedies.values import replace
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,16 @@ def test_what_covers_accepts_whatever_the_other_accepts(
 ) -> None:
     if covers(wide, narrow) and accepts(narrow, packet):
         assert accepts(wide, packet)
+
+
+@given(matches, matches, packets)
+def test_the_remainder_is_what_the_other_does_not_accept(
+    one: Match, other: Match, packet: Packet
+) -> None:
+    """In parts that share none; protocol and state are those of the first."""
+    other = replace(other, protocols=(), states=())
+    left = [part for part in remainder(one, other) if accepts(part, packet)]
+    assert len(left) == (accepts(one, packet) and not accepts(other, packet))
 
 
 @given(matches)
