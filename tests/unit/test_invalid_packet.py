@@ -189,6 +189,16 @@ INPUT, FORWARD = generic("ip", "input"), generic("ip", "forward")
                   destinations=("172.17.0.2",), out_interfaces=("eth7",)),),
             (INPUT,),
         ),
+        # Of another chain nothing is known on input; on forward it has no flows of its own.
+        (
+            "input", (MASQUERADE, rule("input", "snat", "10.0.0.1")),
+            (replace(INPUT, in_interfaces=("eth0",)), INPUT),
+        ),
+        (
+            "forward", (MASQUERADE, PUBLISHED),
+            (replace(FORWARD, sources=("172.17.0.2",), source_ports=((80, 80),),
+                     out_interfaces=("eth0",)),),
+        ),
         # By one link they are one packet, by two they are two.
         (
             "forward",

@@ -11,6 +11,7 @@ from fake_store import YES, FakeStore
 from test_transaction_ledger import begin
 
 from remedies.errors import InputError
+from remedies.operations import session
 from remedies.transaction import ledger, repair
 from remedies.transaction.audit import Audit, verify, walk
 from remedies.transaction.journal import NAME, Journal, latest, newest_first
@@ -108,6 +109,7 @@ def test_damage_is_repaired_in_whichever_segment_it_is(
     assert set(in_force(transactions(latest(str(first))))) == {"a", "c"}
     told = {t for s in newest_first(str(first)) for t in transactions(s)}
     assert len(told) == 4
+    assert sorted(t.id for t in session.newest(str(tmp_path))) == sorted(told), "each once"
     assert not verify(str(first)).open
 
 

@@ -223,7 +223,13 @@ def test_what_waits_is_confirmed_once(host: Host, monkeypatch: pytest.MonkeyPatc
     ended = host.apply(confirm_timeout=600.0)
     assert ended.until is not None
     here = session.reread(host.session)
+    for wanted in (None, ended.transaction):
+        kept = confirm.would_keep(here, wanted)
+        assert kept is not None
+        assert kept.id == ended.transaction
+    assert confirm.would_keep(here, "another") is None
     assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "confirmed"
+    assert confirm.would_keep(session.reread(here), None) is None
     assert session.reread(here).ledger[ended.transaction or ""].outcome == "confirmed"
     assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "nothing"
     assert host.store.states == {KEY: "1"}
