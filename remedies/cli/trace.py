@@ -150,6 +150,7 @@ def _drop_fields(drop: DropEvent) -> dict[str, Any]:
         "link": drop.link,
         "conntrack": drop.conntrack,
         "place": drop.place,
+        "rule": drop.rule,
         "count": drop.count,
     }
 
@@ -179,7 +180,9 @@ def _dropped(drop: DropEvent) -> str:
     flags = f" {drop.flags}" if drop.flags else ""
     place = f" in {drop.place}" if drop.place else ""
     flow = f"; conntrack: {drop.conntrack}" if drop.conntrack else ""
-    return f"{drop.protocol}{flags}{ends}{where}: {drop.means} ({drop.reason}{place}{flow})"
+    rule = f"; conntrack calls it INVALID and {drop.rule} drops it" if drop.rule else ""
+    why = f"{drop.means} ({drop.reason}{place}{flow})"
+    return f"{drop.protocol}{flags}{ends}{where}: {why}{rule}"
 
 
 def _end(address: str, port: int) -> str:

@@ -14,6 +14,7 @@ from remedies.facts.netfilter import open_stores
 from remedies.facts.stalls import Stall, Stalls
 from remedies.facts.tap import Reset, Tap
 from remedies.netfilter.lost import RESET, takers
+from remedies.netfilter.stores import RuleStore
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.route import route_get
@@ -73,19 +74,27 @@ def read(asking: Asking) -> Dropped:
     for stall in known[:_MOST]:
         if len(found) == _ENOUGH:
             break
-        family = "ip6" if ":" in stall.way.source else "ip"
         try:
-            rules = tuple(takers(stores, _packet(stall, links), family))
+            rules = rules_of(stores, stall, links)
         except OSError as error:
             unread.append(f"route to {stall.way.destination}: {error.strerror}")
             continue
         except Unreadable as error:
             unread.append(str(error))
             continue
-        if stall.kind == REJECTED:
-            rules = tuple(rule for rule in rules if rule.action == RESET)
         found += [DroppedStream(stall, rule) for rule in rules[:1]]
     return Dropped(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def rules_of(stores: list[RuleStore], stall: Stall, links: Links) -> tuple[PacketRule, ...]:
+    """Return the rules that surely take a stream's segments for being INVALID.
+
+    Those of one that a reset answers are the rules that send it. Raises OSError where no route
+    leads on, and Unreadable.
+    """
+    family = "ip6" if ":" in stall.way.source else "ip"
+    rules = takers(stores, _packet(stall, links), family)
+    return tuple(rule for rule in rules if stall.kind != REJECTED or rule.action == RESET)
 
 
 def _rejected(tap: Optional[Tap], local: Collection[str]) -> list[Stall]:

@@ -15,6 +15,7 @@ from remedies.errors import Unreadable
 from remedies.namespaces.cookies import CookieNamespace, by_cookie, own
 from remedies.namespaces.netns import cookie, is_host
 from remedies.netlink.flow import Tuple
+from remedies.rules.rule import PacketRule
 from remedies.tap.drops import Drop, DropCounter
 from remedies.trace.drop_reasons import words
 from remedies.trace.event import DropEvent
@@ -42,12 +43,17 @@ def _without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
 class DropWatch:
     """What is dropped while a trace lasts. Where that cannot be heard, ``source`` says why."""
 
-    def __init__(self, takes: Callable[[str, Optional[Tuple]], bool]) -> None:
+    def __init__(
+        self,
+        takes: Callable[[str, Optional[Tuple]], bool],
+        rule_of: Callable[[DropEvent], Optional[PacketRule]],
+    ) -> None:
         """Begin with nothing; :meth:`begin` loads the program.
 
-        ``takes`` tells by protocol and way whether a packet is to be told.
+        ``takes`` tells by protocol and way whether a packet is to be told; ``rule_of`` is asked for
+        the rule behind each kind of drop, once.
         """
-        self._takes = takes
+        self._takes, self._rule_of = takes, rule_of
         self.source = "not asked for"
         self.packets = 0
         """Drops that were told apart."""
@@ -92,6 +98,8 @@ class DropWatch:
                 way = event.way if event.way == known.way else kind.way
                 self._kinds[kind] = replace(known, way=way, count=known.count + drop.count)
                 continue
+            rule = self._rule_of(event)
+            event = event if rule is None else replace(event, rule=rule.named)
             if len(self._kinds) < _MOST:
                 self._kinds[kind] = event
             yield event

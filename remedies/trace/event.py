@@ -72,6 +72,9 @@ class DropEvent:
     place: str
     """The kernel's function that dropped it, or empty."""
     count: int = 1
+    rule: str = ""
+    """The firewall's rule that drops it because conntrack calls it INVALID; empty where none is
+    known to."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,16 @@ def reset(
     return Meaning(f"{text}{_NO_PROOF[judged.whose]}")
 
 
+def rejected(way: Tuple, rule: PacketRule) -> Meaning:
+    """Say what a reset means by which a rule rejects a segment of a connection as INVALID."""
+    return Meaning(
+        f"reset sent to {at(way.destination, way.destination_port)} from "
+        f"{at(way.source, way.source_port)}: conntrack calls the segment INVALID and "
+        f"{rule.named} rejects it",
+        "tcp-invalid-stall",
+    )
+
+
 _NO_PROOF = {
     "rejected": "; the kernel's TCP did not send it: a firewall's REJECT does that",
     "unsure": "; nothing here tells whether the kernel's TCP or a firewall's REJECT sent it",

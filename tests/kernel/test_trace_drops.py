@@ -15,6 +15,7 @@ from tracing import Line, Trace, families, rule, trace
 
 from remedies.bpf import kernel
 from remedies.bpf.types import FILE, KernelTypes
+from remedies.lab.scenarios import tcp_invalid_reset, tcp_invalid_stall
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
 from remedies.trace.drop_reasons import REASONS
@@ -243,3 +244,35 @@ def test_every_reason_of_the_table_is_one_of_this_kernels() -> None:
         numbers = KernelTypes(file.read()).numbers("skb_drop_reason")
     known = {name.removeprefix("SKB_DROP_REASON_") for name in numbers}
     assert sorted(REASONS.keys() - known) == []
+
+
+@families
+def test_the_rule_that_drops_a_segment_as_invalid_is_named(family: int) -> None:
+    """Of a connection that conntrack knows; a stray's is only dropped."""
+    with World("tcp-invalid-stall", Options(family=family)) as world:
+        tcp_invalid_stall.build(world)
+        at = addresses(world)
+        with trace(world) as seen:
+            told = seen.await_event(kind="trace-drop", reason="NETFILTER_DROP", protocol="tcp")
+            summary = seen.end()
+    assert (told["source"], told["destination"]) == (at.server, at.uplink)
+    table = "ip" if family == 4 else "ip6"
+    assert told["rule"] == f"'ct state invalid drop # handle 3' (nft {table} lab_filter input)"
+    (kind,) = [drop for drop in summary["drops"] if drop["rule"]]
+    assert kind["count"] > 1
+
+
+@families
+def test_the_rule_that_rejects_a_segment_as_invalid_is_proven(family: int) -> None:
+    with World("tcp-invalid-reset", Options(family=family)) as world:
+        container_host(world, nat=False)
+        at = addresses(world)
+        world.ip("server", f"route add {at.subnet} via {at.uplink}")
+        rule(world, "host", "ct state established accept", FORWARD)
+        rule(world, "host", 'iifname "eth0" meta l4proto tcp reject with tcp reset', FORWARD)
+        with trace(world) as seen:
+            assert not tcp_invalid_reset.transfer(world, sequence=tcp_invalid_reset.ABOVE).alive
+            told = seen.await_event(condition="tcp-invalid-stall")
+            seen.end()
+    assert (told["verdict"], told["destination"]) == ("proven", at.server)
+    assert "rejects it" in told["message"]
