@@ -103,7 +103,8 @@ def container(world: World, bridge: str) -> None:
     )
     world.ip("client", f"addr add {at.client}/{at.inner} dev eth0 {_flag(world)}")
     world.await_links(client=["eth0"], host=["veth0", bridge])
-    world.ip("client", f"route add default via {at.bridge}")
+    # A router advertisement may have been there before us.
+    world.ip("client", f"route replace default via {at.bridge}")
 
 
 def _flag(world: World) -> str:

@@ -5,7 +5,7 @@ Its chains, its comment and what stands by tell that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Optional
 
 from remedies.netfilter.stores import Base, RuleStore
@@ -50,14 +50,19 @@ def owner(store: RuleStore, base: Base, path: Sequence[str], step: Step) -> str:
     told = owner_of(base.table, path, step.comment)
     if told or base.backend == "nft":
         return told
+    before, after = _beside(store, base, step) if len(path) == 1 else ((), ())
     chains = store.chains(base.family, base.table)
-    return owner_of(base.table, path, step.comment, _before(store, base, path, step), chains)
+    return owner_of(base.table, path, step.comment, before, chains, after)
 
 
-def _before(store: RuleStore, base: Base, path: Sequence[str], step: Step) -> Iterator[str]:
-    """Yield where the rules before one of a base chain lead."""
-    if len(path) == 1:
-        for raw in store.raw(base.family, base.table, base.chain):
-            if raw == step.raw:
-                return
-            yield from store.targets(base.family, base.table, raw)
+def _beside(store: RuleStore, base: Base, step: Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return where the rules before one of a base chain lead, and where the next one does."""
+    before: list[str] = []
+    rules = store.raw(base.family, base.table, base.chain)
+    for raw in rules:
+        if raw == step.raw:
+            break
+        before += store.targets(base.family, base.table, raw)
+    following = next(rules, None)
+    after = () if following is None else store.targets(base.family, base.table, following)
+    return tuple(before), after

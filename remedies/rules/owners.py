@@ -131,6 +131,9 @@ WRITES_BETWEEN = {
 """Programs whose rules stand in a built-in chain behind the jumps to their own, without a comment;
 with the file that says so. The others write nothing there but jumps."""
 
+WRITES_BEFORE = {"firewalld": "firewalld 2: src/firewall/core/ipXtables.py, build_default_rules()"}
+"""The same for programs whose rule stands directly before the first of these jumps, too."""
+
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -160,13 +163,14 @@ def owner_of(
     comment: str = "",
     before: Iterable[str] = (),
     chains: Collection[str] = (),
+    after: Iterable[str] = (),
 ) -> str:
     """Return the program that owns a rule in the last chain of ``path``, empty where unknown.
 
     ``path`` is the way from the base chain: the name nearest to the rule decides, then its
     ``comment``. ``before`` are the chains that earlier rules of its chain lead to: they tell whose
-    a rule is that stands between the jumps of a program that writes there. ``chains`` are all of
-    the table: some names say something only beside others.
+    a rule is that stands between the jumps of a program that writes there; ``after``, where the
+    next one leads. ``chains`` are all of the table: some names say something only beside others.
     """
     told = _owner_by_sign("table", table)
     for name in reversed(path):
@@ -175,4 +179,5 @@ def owner_of(
     if told or len(path) > 1:
         return told
     beside = {_owner_by_sign("chain", name, chains) for name in before} & WRITES_BETWEEN.keys()
+    beside |= {_owner_by_sign("chain", name, chains) for name in after} & WRITES_BEFORE.keys()
     return beside.pop() if len(beside) == 1 else ""

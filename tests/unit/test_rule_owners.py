@@ -127,6 +127,15 @@ def test_a_rule_behind_firewalls_jumps_is_firewalls(before: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize(
+    ("after", "owner"),
+    [("INPUT_direct", "firewalld"), ("shorewall", ""), ("f2b-sshd", ""), ("mine", "")],
+)
+def test_the_rule_before_firewallds_first_jump_is_firewallds(after: str, owner: str) -> None:
+    told = owner_of("filter", ("INPUT",), chains=("INPUT_direct", "shorewall"), after=(after,))
+    assert told == owner
+
+
+@pytest.mark.parametrize(
     "before", [(), ("f2b-sshd",), ("DOCKER-USER", "DOCKER-FORWARD"), ("mine",)]
 )
 def test_jumps_of_those_who_write_nothing_else_there_say_nothing(before: tuple[str, ...]) -> None:

@@ -44,6 +44,10 @@ class Tool:
     bridge: str = "docker0"
     nat: bool = True
     """It translates; else the lab does."""
+    owner: str = ""
+    """Who is named for a rule of its that drops such segments."""
+    family: int = 4
+    """The IP version of the world's connections."""
     reload: str = ""
     """What makes it write its rules once more."""
     empties: bool = False
@@ -75,6 +79,9 @@ _FIREWALLD = r"""
 sed -i 's/^FirewallBackend=.*/FirewallBackend=BACKEND/' /etc/firewalld/firewalld.conf
 firewall-offline-cmd --zone=external --add-interface=eth0
 firewall-offline-cmd --zone=external --add-forward-port=port=443:proto=tcp:toaddr=172.17.0.2
+firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 masquerade'
+firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 forward-port port=443
+  protocol=tcp to-port=443 to-addr=fd17:172::2'
 firewall-offline-cmd --zone=trusted --add-interface=docker0
 mkdir -p /run/dbus
 dbus-daemon --system --fork
@@ -88,7 +95,7 @@ sed -i 's/^STARTUP_ENABLED=.*/STARTUP_ENABLED=Yes/' shorewall.conf
 printf 'NET_IF=eth0\nLOC_IF=docker0\n' > params
 sed -i 's/physical=eth1/physical=docker0/' interfaces
 echo 'DNAT net loc:172.17.0.2 tcp 443' >> rules
-sed -i 's/^Invalid(DROP)/BACKEND/' rules
+sed -i 's/^Invalid(DROP)/STRAYS/' rules
 shorewall start
 """
 _FERM = r"""
@@ -107,9 +114,8 @@ ferm /etc/ferm/ferm.conf
 _LIBVIRT = r"""
 echo 'firewall_backend = "BACKEND"' >> /etc/libvirt/network.conf
 cat > /run/net.xml <<'END'
-<network><name>containers</name><forward mode='nat'/><bridge name='virbr0'/>
-<ip address='172.17.0.1' netmask='255.255.0.0'>
-<dhcp><range start='172.17.0.10' end='172.17.0.99'/></dhcp></ip></network>
+<network><name>containers</name><forward mode='nat'><nat ipv6='yes'/></forward>
+<bridge name='virbr0'/>NETWORK</network>
 END
 ln -s /bin/true /run/tc # of use for DHCP alone, and act_csum is not in every kernel
 PATH="/run:$PATH" libvirtd --daemon
@@ -117,12 +123,13 @@ virsh --connect network:///system net-create /run/net.xml
 """
 _LXC = r"""
 cat >> /etc/default/lxc-net <<'END'
+LXC_USE_NFT=BACKEND
 LXC_ADDR=172.17.0.1
 LXC_NETMASK=255.255.0.0
 LXC_NETWORK=172.17.0.0/16
 LXC_DHCP_RANGE=172.17.0.10,172.17.0.99
-LXC_USE_NFT=BACKEND
-LXC_IPV6_ENABLE=false
+LXC_IPV6_ADDR=fd17:172::1
+LXC_IPV6_NETWORK=fd17:172::/64
 END
 /usr/libexec/lxc/lxc-net start
 """
@@ -131,10 +138,10 @@ cat > /run/podman.json <<'END'
 {"container_id": "c0ffee", "container_name": "web",
  "port_mappings": [{"container_port": 443, "host_port": 443, "host_ip": "", "protocol": "tcp",
                     "range": 1}],
- "networks": {"podman": {"static_ips": ["172.17.0.2"], "interface_name": "eth0"}},
+ "networks": {"podman": {"static_ips": ["ADDRESS"], "interface_name": "eth0"}},
  "network_info": {"podman": {"name": "podman", "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1",
-   "driver": "bridge", "network_interface": "podman0", "internal": false, "ipv6_enabled": false,
-   "dns_enabled": false, "subnets": [{"subnet": "172.17.0.0/16", "gateway": "172.17.0.1"}],
+   "driver": "bridge", "network_interface": "podman0", "internal": false, "ipv6_enabled": true,
+   "dns_enabled": false, "subnets": [{"subnet": "NETWORK", "gateway": "GATEWAY"}],
    "ipam_options": {"driver": "host-local"}}}}
 END
 NETAVARK_FW=BACKEND /usr/lib/podman/netavark --config /run/netavark \
@@ -167,7 +174,7 @@ chmod 755 /run/tell
 cat > /etc/keepalived/keepalived.conf <<'END'
 global_defs {
   script_user root
-  BACKEND
+  nftables
 }
 vrrp_instance one {
   interface eth0
@@ -197,61 +204,84 @@ sleep 600 &
 """
 
 
+_LIBVIRT_NETWORK = """
+<ip address='172.17.0.1' netmask='255.255.0.0'/>
+<ip family='ipv6' address='fd17:172::1' prefix='64'/>
+"""
+_PODMAN_NETWORK = {
+    4: {"ADDRESS": "172.17.0.2", "NETWORK": "172.17.0.0/16", "GATEWAY": "172.17.0.1"},
+    6: {"ADDRESS": "fd17:172::2", "NETWORK": "fd17:172::/64", "GATEWAY": "fd17:172::1"},
+}
+
+
 def _tool(
-    backend: str, sign: str, script: str, alive: str, *, word: str = "", **more: Any
+    backend: str, sign: str, script: str, alive: str, words: dict[str, str] | None = None,
+    **more: Any,
 ) -> Tool:  # fmt: skip
-    lived = tuple(each == "lives" for each in alive.split())
-    return Tool(backend, sign, script.replace("BACKEND", word), lived, **more)
+    for name, text in (words or {}).items():
+        script = script.replace(name, text)
+    return Tool(backend, sign, script, tuple(end == "lives" for end in alive.split()), **more)
+
+
+def _firewalld(backend: str, sign: str, family: int = 4) -> Tool:
+    words, lives = {"BACKEND": backend}, "lives lives lives"
+    return _tool(backend, sign, _FIREWALLD, lives, words, owner="firewalld", family=family)
+
+
+def _shorewall(strays: str, alive: str, **more: Any) -> Tool:
+    return _tool(
+        IPTABLES, "net-fw", _SHOREWALL, alive, {"STRAYS": strays}, owner="shorewall", **more
+    )
+
+
+def _libvirt(backend: str, sign: str, family: int = 4) -> Tool:
+    words = {"BACKEND": backend, "NETWORK": _LIBVIRT_NETWORK}
+    return _tool(backend, sign, _LIBVIRT, "dies", words, bridge="virbr0", family=family)
+
+
+def _lxc(backend: str, sign: str, family: int = 4) -> Tool:
+    words = {"BACKEND": "true" if backend == NFTABLES else "false"}
+    return _tool(backend, sign, _LXC, "dies", words, bridge="lxcbr0", family=family)
+
+
+def _netavark(backend: str, sign: str, family: int = 4) -> Tool:
+    words = {"BACKEND": backend, **_PODMAN_NETWORK[family]}
+    return _tool(
+        backend, sign, _NETAVARK, "dies lives dies", words, bridge="podman0", owner="podman",
+        family=family,
+    )  # fmt: skip
+
+
+def _fail2ban(backend: str, sign: str, action: str, **more: Any) -> Tool:
+    return _tool(backend, sign, _FAIL2BAN, "dies", {"BACKEND": action}, nat=False, **more)
+
+
+def _sshuttle(backend: str, sign: str, method: str) -> Tool:
+    return _tool(backend, sign, _SSHUTTLE, "dies", {"BACKEND": method}, nat=False)
 
 
 TOOLS = {
     "ufw": _tool(
-        IPTABLES, "ufw-before-forward", _UFW, "lives dies lives", reload="ufw reload"
+        IPTABLES, "ufw-before-forward", _UFW, "lives dies lives", owner="ufw", reload="ufw reload"
     ),
-    "firewalld": _tool(
-        NFTABLES, "table inet firewalld", _FIREWALLD, "lives lives lives", word="nftables"
-    ),
-    "firewalld's iptables": _tool(
-        IPTABLES, "IN_external", _FIREWALLD, "lives lives lives", word="iptables"
-    ),
-    "shorewall": _tool(
-        IPTABLES, "net-fw", _SHOREWALL, "lives lives lives", word="Invalid(DROP)"
-    ),
-    "shorewall without its drop": _tool(
-        IPTABLES,
-        "net-fw",
-        _SHOREWALL,
-        "lives dies lives",
-        word="#",
-        reload="shorewall reload",
-        empties=True,
+    "firewalld": _firewalld(NFTABLES, "table inet firewalld"),
+    "firewalld, IPv6": _firewalld(NFTABLES, "table inet firewalld", 6),
+    "firewalld's iptables": _firewalld(IPTABLES, "IN_external"),
+    "shorewall": _shorewall("Invalid(DROP)", "lives lives lives"),
+    "shorewall without its drop": _shorewall(
+        "#", "lives dies lives", reload="shorewall reload", empties=True
     ),
     "ferm": _tool(IPTABLES, "--to-destination 172.17.0.2", _FERM, "lives lives lives"),
-    "libvirt": _tool(
-        NFTABLES, "libvirt_network", _LIBVIRT, "dies", word="nftables", bridge="virbr0"
-    ),
-    "libvirt's iptables": _tool(
-        IPTABLES, "LIBVIRT_FWO", _LIBVIRT, "dies", word="iptables", bridge="virbr0"
-    ),
-    "lxc-net": _tool(NFTABLES, "table inet lxc", _LXC, "dies", word="true", bridge="lxcbr0"),
-    "lxc-net's iptables": _tool(IPTABLES, "lxcbr0", _LXC, "dies", word="false", bridge="lxcbr0"),
-    "netavark": _tool(
-        NFTABLES, "table inet netavark", _NETAVARK, "dies lives dies", word="nftables",
-        bridge="podman0",
-    ),
-    "netavark's iptables": _tool(
-        IPTABLES, "NETAVARK-DN", _NETAVARK, "dies lives dies", word="iptables", bridge="podman0"
-    ),
-    "fail2ban": _tool(
-        NFTABLES, "f2b-chain", _FAIL2BAN, "dies", word="nftables", nat=False,
-        reload="fail2ban-client reload",
-    ),
-    "fail2ban's iptables": _tool(
-        IPTABLES, "f2b-sshd", _FAIL2BAN, "dies", word="iptables-multiport", nat=False
-    ),
-    "keepalived": _tool(NFTABLES, "@vips drop", _KEEPALIVED, "dies", word="nftables", nat=False),
-    "sshuttle": _tool(NFTABLES, "sshuttle-ipv4-12300", _SSHUTTLE, "dies", word="nft", nat=False),
-    "sshuttle's iptables": _tool(
-        IPTABLES, "sshuttle-12300", _SSHUTTLE, "dies", word="nat", nat=False
-    ),
-}  # fmt: skip
+    "libvirt": _libvirt(NFTABLES, "libvirt_network"),
+    "libvirt's iptables, IPv6": _libvirt(IPTABLES, "LIBVIRT_FWO", 6),
+    "lxc-net, IPv6": _lxc(NFTABLES, "table inet lxc", 6),
+    "lxc-net's iptables": _lxc(IPTABLES, "lxcbr0"),
+    "netavark": _netavark(NFTABLES, "table inet netavark"),
+    "netavark, IPv6": _netavark(NFTABLES, "table inet netavark", 6),
+    "netavark's iptables": _netavark(IPTABLES, "NETAVARK-DN"),
+    "fail2ban": _fail2ban(NFTABLES, "f2b-chain", "nftables", reload="fail2ban-client reload"),
+    "fail2ban's iptables": _fail2ban(IPTABLES, "f2b-sshd", "iptables-multiport"),
+    "keepalived": _tool(NFTABLES, "@vips drop", _KEEPALIVED, "dies", nat=False),
+    "sshuttle": _sshuttle(NFTABLES, "sshuttle-ipv4-12300", "nft"),
+    "sshuttle's iptables": _sshuttle(IPTABLES, "sshuttle-12300", "nat"),
+}
