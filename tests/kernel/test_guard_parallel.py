@@ -33,7 +33,7 @@ def test_fifty_applies_at_once_are_one_transaction(
 ) -> None:
     """Half of them wait for as long as it takes, half give up soon."""
     host = Host(netns("many"), tmp_path).prepare()
-    running = [apply(host, ("60s", "300ms")[number % 2]) for number in range(50)]
+    running = [apply(host, ("600s", "300ms")[number % 2]) for number in range(50)]
     ended = [(one.communicate()[0], one.returncode) for one in running]
     codes = [code for _, code in ended]
     assert set(codes) <= {0, 6}, ended

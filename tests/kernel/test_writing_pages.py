@@ -31,8 +31,13 @@ class Copy:
         self.root = folder / "project"
         self.root.mkdir()
         for name in ("docs", "playbooks", "policies", "remedies", "tests"):
-            ignored = shutil.ignore_patterns("__pycache__", "shipped_data")
-            shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
+            # With the package's bytecode, but for what another process has half written.
+            ignored = "*.pyc.*" if name == "remedies" else "__pycache__"
+            shutil.copytree(
+                ROOT / name,
+                self.root / name,
+                ignore=shutil.ignore_patterns(ignored, "shipped_data"),
+            )
         for path in (*ROOT.glob("*.md"), ROOT / "pyproject.toml", ROOT / "Makefile"):
             shutil.copy(path, self.root)
 
@@ -56,7 +61,7 @@ class Copy:
         """Run Python in the copy; return what it printed."""
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
         done = subprocess.run(
-            [sys.executable, "-B", *argv], cwd=self.root, capture_output=True, text=True,
+            [sys.executable, *argv], cwd=self.root, capture_output=True, text=True,
             env={**kept, "PYTHONPATH": str(self.root)}, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout[-4000:] + done.stderr[-2000:]
