@@ -34,7 +34,10 @@ _VERDICTS = 2048
 """Steps that a map of verdicts may become; past that the rule is not read."""
 
 _META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
-_OTHER_META = {0: "length", 3: "mark", 10: "skuid", 11: "skgid", 17: "iifgroup", 19: "pkttype"}
+_OTHER_META = {
+    0: "length", 3: "mark", 10: "skuid", 11: "skgid", 19: "pkttype", 21: "iifgroup",
+    22: "oifgroup", 24: "random",
+}  # fmt: skip
 _CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
 _SILENT = {"counter", "log", "objref", "byteorder", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}

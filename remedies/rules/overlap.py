@@ -12,16 +12,17 @@ conditions that are not modelled decide. Reasons name the dimension that keeps t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Optional
 
 from remedies.netlink.links import Links
-from remedies.rules.invalid_packet import EPHEMERAL, target
+from remedies.rules.invalid_packet import EPHEMERAL, EVERYONE, target
 from remedies.rules.known_traffic import leaves_by, tunnels_of
 from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.rules.prefixes import contains, meet
 from remedies.rules.rule import Match, PacketRule, PortRange
 from remedies.values import dataclass, replace
 
-CHOICES = ("numgen", "statistic")
+CHOICES = ("numgen", "statistic", "meta random", "hash")
 """Conditions that draw lots, without a look at the packet: some of the packets meet them."""
 _ANSWERS = ("no", "maybe", "yes")
 
@@ -41,12 +42,35 @@ class Overlap:
 
 def overlap(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     """Judge whether ``notrack`` takes packets from ``nat`` on a host with these addresses."""
-    if {notrack.family, nat.family} == {"ip", "ip6"}:
+    answers: list[Overlap] = []
+    both = False
+    for version in notrack.versions:
+        one, other = _of_version(notrack, version), _of_version(nat, version)
+        if one is not None and other is not None:
+            both = True
+            answers += _ways(one, other, links)
+    if not both:
         return Overlap("no", "one is for IPv4, the other for IPv6")
-    answers = list(_ways(notrack, nat, links))
     if not answers:
         return Overlap("no", f"no packet passes both {notrack.hook} and {nat.hook} before NAT")
     return max(answers, key=lambda answer: _ANSWERS.index(answer.answer))
+
+
+def _of_version(rule: PacketRule, version: str) -> Optional[PacketRule]:
+    """Return a rule as packets of one IP version meet it, None where they do not."""
+    if version not in rule.versions:
+        return None
+    if rule.family == version:
+        return rule
+    match = _plain(rule.match, version)
+    return None if match is None else replace(rule, match=match, version=version)
+
+
+def _plain(match: Match, version: str) -> Optional[Match]:
+    """Return the packets of one IP version, without a word on the version itself."""
+    everyone = EVERYONE[version]
+    met = conjoin(match, Match(sources=(everyone,)))
+    return met if met is None or met.sources != (everyone,) else replace(met, sources=())
 
 
 def _ways(notrack: PacketRule, nat: PacketRule, links: Links) -> Iterator[Overlap]:
@@ -62,13 +86,18 @@ def _ways(notrack: PacketRule, nat: PacketRule, links: Links) -> Iterator[Overla
         if notrack.hook == "prerouting":
             yield both_see(notrack, nat, links)
         else:
-            yield _judge(_reply_of(notrack.match), nat.match, "its replies", nat.after)
+            yield _judge(_reply_of(notrack.match), nat.match, "its replies", nat.after, nat.version)
 
 
-def _judge(one: Match, other: Match, what: str, after: tuple[Match, ...] = ()) -> Overlap:
+def _judge(
+    one: Match, other: Match, what: str, after: tuple[Match, ...] = (), version: str = ""
+) -> Overlap:
     met = conjoin(one, other)
     if met is None:
         return Overlap("no", _apart(one, other))
+    if version and after:
+        narrowed = (_plain(earlier, version) for earlier in after)
+        after = tuple(earlier for earlier in narrowed if earlier is not None)
     if _two_services(one, other):
         return Overlap("no", "one is about a service's source port, the other its destination port")
     if any(covers(earlier, met) for earlier in after):
@@ -100,7 +129,11 @@ def both_see(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     Whatever the rules do: of a rule that redirects, its requests.
     """
     found = _judge(
-        notrack.match, nat.match, f"both see at {notrack.hook}", nat.after + notrack.after
+        notrack.match,
+        nat.match,
+        f"both see at {notrack.hook}",
+        nat.after + notrack.after,
+        notrack.version or nat.version,
     )
     if found.answer == "no":
         return found
@@ -116,13 +149,15 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     """Judge packets that ``notrack`` sees coming in (forwarded) or sent here, and NAT leaving."""
     match = notrack.match
     kept = bool(match.destination_local) or _all_local(match.destinations, links)
+    if notrack.hook == "prerouting" and match.in_interfaces == ("lo",):
+        return Overlap("no", "what comes in by lo is not forwarded")
     if notrack.hook == "prerouting" and kept:
         where = _list(match.destinations) or "a local address"
         return Overlap("no", f"what is delivered to {where} never reaches postrouting")
     tunnels = tunnels_of(match, links)
     if leaves_by(nat.match, tunnels):
         return Overlap("no", f"packets of {_list(tunnels)} itself do not leave by it")
-    found = _judge(match, nat.match, "both see", nat.after)
+    found = _judge(match, nat.match, "both see", nat.after, notrack.version or nat.version)
     if found.answer == "no":
         return found
     met = conjoin(match, nat.match) or Match()
@@ -150,7 +185,7 @@ def _source_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Overl
     backwards = replace(
         _reply_of(match), sources=(), not_sources=(), source_ports=(), destination_local=None
     )
-    found = _judge(backwards, nat.match, "replies to what it rewrites", nat.after)
+    found = _judge(backwards, nat.match, "replies to what it rewrites", nat.after, nat.version)
     if found.answer == "no":
         return found
     taken = _new_sources(nat, links)
@@ -201,7 +236,7 @@ def _destination_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> 
     )
     seen = notrack.match
     ported = replace(seen, destination_ports=())
-    found = _judge(ported, answer, "replies to what it rewrites", notrack.after)
+    found = _judge(ported, answer, "replies to what it rewrites", notrack.after, notrack.version)
     if found.answer != "no":
         found = _by_reply_port(seen.destination_ports, match.source_ports, found)
     if found.answer != "no" and notrack.hook == "prerouting":

@@ -228,3 +228,28 @@ def test_an_earlier_rule_that_is_not_understood_may_take_the_packets() -> None:
 )  # fmt: skip
 def test_packets_in_a_few_words(match: Match, words: str) -> None:
     assert describe(match) == words
+
+
+def test_what_comes_in_by_the_loopback_is_not_forwarded() -> None:
+    for link, answer in (("lo", "no"), ("eth1", "yes")):
+        assert overlap(notrack("prerouting", in_interfaces=(link,)), SNAT, LINKS).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("sources", "after", "answer"),
+    [
+        (("::/0",), (), "no"),
+        (("0.0.0.0/0",), (), "yes"),
+        ((), ("::/0",), "yes"),
+        ((), ("0.0.0.0/0",), "no"),
+        (("::/0", "198.51.100.0/24"), (), "yes"),
+    ],
+)
+def test_a_rule_of_both_ip_versions_is_judged_by_that_of_the_other(
+    sources: tuple[str, ...], after: tuple[str, ...], answer: str
+) -> None:
+    earlier = (Match(sources=after),) if after else ()
+    made = replace(notrack("prerouting", sources=sources), family="inet", after=earlier)
+    assert overlap(made, REDIRECT, LINKS).answer == answer
+    both = replace(REDIRECT, family="inet", match=replace(REDIRECT.match, sources=("0.0.0.0/0",)))
+    assert overlap(made, both, LINKS).answer == answer
