@@ -6,8 +6,10 @@ What it detects
     that rule. Or a rule answers such a segment with a TCP reset, and one left for a connection that
     conntrack knows and NAT does not rewrite. No NAT is needed. ``proven``: it was heard within the
     window, conntrack counted INVALID segments meanwhile, and a segment of the same connection in
-    state ESTABLISHED would have passed that chain. Without such a connection nothing is said: a
-    rule that drops INVALID is usual, and alone no fault.
+    state ESTABLISHED would have passed that chain. ``unknown``: whether it meets the rule depends
+    on a condition that is not modelled (a rate, a set that is not read). Without such a connection
+    nothing is said, and so with ``--window 0``: a rule that drops INVALID is usual, and alone no
+    fault.
 
 Why it matters
     conntrack judges segments by the window that it believes an end to have. A box on the way that
@@ -62,20 +64,23 @@ _SHOWN = 3
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """Return one finding if a connection is seen to stall, or the fix covers that; else none.
 
-    Raises Unreadable where connections could not be heard, or sysctls not be read.
+    Raises Unreadable where connections could not be heard, or sysctls not be read, and where a rule
+    may take the segments of one that stalls and a condition that is not modelled decides.
     """
     if facts.get(Sysctl).values.get(BE_LIBERAL, "0") != "0":
         return _mitigated(facts)
     invalid = facts.get(Counters).delta("nf_conntrack.invalid") or 0
     seen = facts.get(Dropped)
-    dropped = tuple(
+    counted = [
         each
         for each in seen.streams
         if not each.rule.ours and each.stall.count <= _READ_APART * invalid
-    )
+    ]
+    dropped = tuple(each for each in counted if not each.doubts)
     if not dropped:
-        if seen.unread and invalid:
-            raise Unreadable("; ".join(seen.unread))
+        reasons = (*map(_doubtful, counted), *(seen.unread if invalid else ()))
+        if reasons:
+            raise Unreadable("; ".join(dict.fromkeys(reasons)))
         return ()
     return (
         Finding(
@@ -125,6 +130,15 @@ def _message(dropped: tuple[DroppedStream, ...]) -> str:
     return (
         f"data of {whose} came {first.stall.count} times and was "
         f"not acknowledged: conntrack calls it INVALID and {first.rule.named} drops it"
+    )
+
+
+def _doubtful(each: DroppedStream) -> str:
+    """Return what is not known of a connection that stands still."""
+    happened = "was reset" if each.stall.kind == REJECTED else "is not acknowledged"
+    return (
+        f"data of {both_ends(*each.stall.way.parts)} {happened} while conntrack counted INVALID "
+        f"segments; whether {each.rule.named} takes it depends on {', '.join(each.doubts)}"
     )
 
 

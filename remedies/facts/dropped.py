@@ -13,7 +13,7 @@ from remedies.errors import Unreadable
 from remedies.facts.netfilter import open_stores
 from remedies.facts.stalls import Stall, Stalls
 from remedies.facts.tap import Reset, Tap
-from remedies.netfilter.lost import RESET, takers
+from remedies.netfilter.lost import RESET, Taker, takers
 from remedies.netfilter.stores import RuleStore
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
@@ -45,6 +45,8 @@ class DroppedStream:
 
     stall: Stall
     rule: PacketRule
+    doubts: tuple[str, ...] = ()
+    """Conditions that decide whether it does and that could not be judged; empty: it does."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Dropped:
     """What stands still behind rules that drop INVALID."""
 
     streams: tuple[DroppedStream, ...] = ()
+    """Those of which it is sure come first."""
     unread: tuple[str, ...] = ()
 
 
@@ -72,29 +75,31 @@ def read(asking: Asking) -> Dropped:
     stores, unread = open_stores(asking.deadline())
     found: list[DroppedStream] = []
     for stall in known[:_MOST]:
-        if len(found) == _ENOUGH:
+        if sum(not each.doubts for each in found) == _ENOUGH:
             break
         try:
-            rules = rules_of(stores, stall, links)
+            taking = rules_of(stores, stall, links)
         except OSError as error:
             unread.append(f"route to {stall.way.destination}: {error.strerror}")
             continue
         except Unreadable as error:
             unread.append(str(error))
             continue
-        found += [DroppedStream(stall, rule) for rule in rules[:1]]
+        found += [DroppedStream(stall, *taker) for taker in taking[:1]]
+    found.sort(key=lambda each: bool(each.doubts))
     return Dropped(tuple(found), tuple(dict.fromkeys(unread)))
 
 
-def rules_of(stores: list[RuleStore], stall: Stall, links: Links) -> tuple[PacketRule, ...]:
-    """Return the rules that surely take a stream's segments for being INVALID.
+def rules_of(stores: list[RuleStore], stall: Stall, links: Links) -> list[Taker]:
+    """Return the rules that take a stream's segments for being INVALID, those surely first.
 
     Those of one that a reset answers are the rules that send it. Raises OSError where no route
     leads on, and Unreadable.
     """
     family = "ip6" if ":" in stall.way.source else "ip"
-    rules = takers(stores, _packet(stall, links), family)
-    return tuple(rule for rule in rules if stall.kind != REJECTED or rule.action == RESET)
+    found = takers(stores, _packet(stall, links), family)
+    taking = [each for each in found if stall.kind != REJECTED or each.rule.action == RESET]
+    return sorted(taking, key=lambda each: bool(each.doubts))
 
 
 def _rejected(tap: Optional[Tap], local: Collection[str]) -> list[Stall]:

@@ -3,7 +3,7 @@
 The packet is led through the chains of its hook twice: as conntrack calls it, INVALID, and as one
 of an established connection. A rule that is met surely by the first, and in a chain that lets the
 second by, took it because of its state. Where a rule may decide before, by something that is not
-known of the packet, nothing is said.
+known of the packet, that is a doubt, and named.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Optional
 from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
+from remedies.rules.invalid_packet import left_open
 from remedies.rules.matching import conjoin, covers
 from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
-from remedies.values import dataclass, replace
+from remedies.values import NamedTuple, dataclass, field, replace
 
 RESET = "reset-invalid"
 """Action of a rule that answers INVALID segments with a TCP reset."""
@@ -26,10 +27,17 @@ _JUMPS = ("jump", "goto")
 _POLICY = Step(Match())
 
 
-def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[PacketRule]:
-    """Yield the rule in each base chain that drops a packet if it is INVALID, and only then.
+class Taker(NamedTuple):
+    """A rule that drops a packet if it is INVALID, and only then."""
 
-    One that answers with a TCP reset has the action :data:`RESET`.
+    rule: PacketRule
+    """One that answers with a TCP reset has the action :data:`RESET`."""
+    doubts: tuple[str, ...]
+    """Conditions on the way that could not be judged: it may not get there, or not drop it."""
+
+
+def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[Taker]:
+    """Yield the rule in each base chain that drops a packet if it is INVALID, and only then.
 
     ``packet`` has no state; where its destination is this host it says so. ``family``: ``ip`` or
     ``ip6``. Raises Unreadable where a chain on its way cannot be read.
@@ -41,14 +49,17 @@ def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[
                 continue
             if base.family not in (family, "inet") or not (base.rules or not base.accepts):
                 continue
-            invalid = _Led(store, base, replace(packet, states=("invalid",))).end()
+            led = _Led(store, base, replace(packet, states=("invalid",)))
+            invalid = led.end()
             if invalid is None:
                 continue
-            if _Led(store, base, replace(packet, states=("established",))).end() is None:
+            known = _Led(store, base, replace(packet, states=("established",)))
+            if known.end() is None or (known.doubts and not led.doubts):
                 path, step = invalid
                 text = POLICY if step is _POLICY else None
                 action = RESET if step.verdict == "reset" else "drop-invalid"
-                yield rule_met(store, base, path, step, action, text)
+                rule = rule_met(store, base, path, step, action, text)
+                yield Taker(rule, tuple(dict.fromkeys(led.doubts)))
 
 
 @dataclass
@@ -58,25 +69,30 @@ class _Led:
     store: RuleStore
     base: Base
     packet: Match
+    doubts: list[str] = field(default_factory=list)
+    """The conditions that could not be judged: a rule with one counts only if it drops."""
 
     def end(self) -> Optional[tuple[tuple[str, ...], Step]]:
-        """Return where and by what it is dropped; None where it is not, or cannot be told."""
+        """Return where and by what it is dropped; None where it is not."""
         found = self._through((self.base.chain,))
         if isinstance(found, tuple):
             return found
         return ((self.base.chain,), _POLICY) if found is None and not self.base.accepts else None
 
     def _through(self, path: tuple[str, ...]) -> tuple[tuple[str, ...], Step] | str | None:
-        """Return what drops it; ``else``: it ends otherwise or cannot be told; None: it goes on."""
+        """Return what drops it; ``else``: it ends otherwise; None: it goes on."""
         family, table = self.base.family, self.base.table
         for raw in self.store.raw(family, table, path[-1]):
             for step in self.store.decode(family, table, raw):
                 if step.verdict not in (*_ENDS, *_JUMPS, "return"):
                     continue
-                if conjoin(step.match, self.packet) is None:
+                match = self._open(step.match)
+                if match is None or conjoin(match, self.packet) is None:
                     continue
-                if not covers(step.match, self.packet):
-                    return "else"
+                if not covers(match, self.packet):
+                    self.doubts += match.unmodelled or ("addresses, ports or interfaces",)
+                    if step.verdict not in _DROPS:
+                        continue
                 if step.verdict in _DROPS:
                     return path, step
                 if step.verdict in _ENDS:
@@ -88,3 +104,9 @@ class _Led:
                 if step.verdict in ("return", "goto"):
                     return None
         return None
+
+    def _open(self, match: Match) -> Optional[Match]:
+        """Return what of a match is not known of the packet; None where it is known to fail."""
+        if self.packet.states != ("invalid",):
+            return match
+        return left_open(match, self.base.hook, mark=None)

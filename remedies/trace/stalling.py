@@ -69,8 +69,8 @@ class StallingRules:
             index = next((item.index for item in links.links if item.name == link), None)
             stores, unread = open_stores(begin + 1.0)
             self.unread.update(dict.fromkeys(unread))
-            rules = rules_of(stores, Stall(way, kind, 1, flow=flow, link=index), links)
-            return rules[0] if rules else None
+            taking = rules_of(stores, Stall(way, kind, 1, flow=flow, link=index), links)
+            return next((each.rule for each in taking if not each.doubts), None)
         except OSError as error:
             self.unread[f"route to {way.destination}: {error.strerror}"] = None
         except Unreadable as error:

@@ -36,6 +36,9 @@ RULES: dict[str, tuple[str, str | None]] = {
     "of one port": (f"{CHAIN}; tcp dport 80 {DROP}", f"tcp dport 80 {DROP}"),
     "accepted before": (f"{CHAIN}; tcp dport 80 accept; {DROP}", None),
     "perhaps accepted before": (f"{CHAIN}; limit rate 9/second accept; {DROP}", None),
+    "perhaps dropped": (f"{CHAIN}; ct state invalid limit rate 9/second drop", None),
+    "perhaps accepted in any state": (f"{CHAIN}; limit rate 9/second accept; drop", None),
+    "of translated flows alone": (f"{CHAIN}; ct status dnat accept; {DROP}", DROP),
     "only counted before": (f"{CHAIN}; limit rate 9/second counter; {DROP}", DROP),
     "dropped in any state": (f"{CHAIN}; tcp dport 80 drop; {DROP}", None),
     "refused": (f"{CHAIN}; ct state invalid reject", "ct state invalid reject # handle 2"),
@@ -49,6 +52,9 @@ RULES: dict[str, tuple[str, str | None]] = {
 }  # fmt: skip
 
 
+DOUBTFUL = ("perhaps accepted before", "perhaps dropped")
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_the_rule_that_takes_it_is_named_and_no_other(
     netns: Callable[..., str], run_in: RunIn, name: str
@@ -58,9 +64,14 @@ def test_the_rule_that_takes_it_is_named_and_no_other(
     run_in(ns, ["nft", "-f", "-"], stdin=f"table inet f {{ chain c {{ {text}; }}; }}")
     with inside(ns):
         stores, unread = open_stores(time.monotonic() + 5)
-        found = [rule.text for rule in takers(stores, HOST, "ip")]
+        found = list(takers(stores, HOST, "ip"))
     assert unread == []
-    assert found == ([] if taker is None else [taker])
+    assert [each.rule.text for each in found if not each.doubts] == (
+        [] if taker is None else [taker]
+    )
+    assert [each.doubts for each in found if each.doubts] == (
+        [("limit",)] if name in DOUBTFUL else []
+    )
 
 
 def test_only_a_rule_that_drops_it_is_blamed_for_a_connection_that_stalls(tmp_path: Path) -> None:
