@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
 from remedies.netfilter.walk import collect
-from remedies.rules.rule import NAT_ACTIONS, PacketRule
+from remedies.rules.rule import NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 AFTER = ("netfilter",)
 TOPIC = "nat-rules"
+HOOKS = ("prerouting", "input", "output", "postrouting")
+"""Where chains of the type nat can stand."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,25 @@ def read(asking: Asking) -> Nat:
     if TOPIC not in asking.topics and not foreign:
         return Nat(asked=False)
 
+    rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, Match())
+    return Nat(asked=True, rules=rules, unread=unread)
+
+
+def of_packets(
+    asking: Asking, actions: tuple[NatAction, ...], hooks: Collection[str], packets: Match
+) -> tuple[tuple[PacketRule, ...], tuple[str, ...]]:
+    """Return the NAT rules that these packets can reach at ``hooks``, and what was not read.
+
+    Raises Unreadable without CAP_NET_ADMIN.
+    """
     stores, unread = open_stores(asking.deadline())
     rules: list[PacketRule] = []
     for store in stores:
         for base in store.bases():
-            if base.type != "nat" or not base.rules:
+            if base.type != "nat" or base.hook not in hooks or not base.rules:
                 continue
             try:
-                rules.extend(collect(store, base, NAT_ACTIONS))
+                rules.extend(collect(store, base, actions, only=packets))
             except Unreadable as error:
                 unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
-    return Nat(asked=True, rules=tuple(rules), unread=tuple(unread))
+    return tuple(rules), tuple(unread)

@@ -19,8 +19,12 @@ _ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
 _PACKET_HOST = 0  # include/uapi/linux/if_packet.h: addressed to this host
 
 
-def ask(world: World, role: str, family: int, address: str, port: int) -> TrafficOutcome:
+def ask(
+    world: World, role: str, family: int, address: str, port: int, own: int = 0
+) -> TrafficOutcome:
     """Ask ``address``:``port`` from a namespace, over a connected socket, ``QUESTIONS`` times.
+
+    ``own``: the client's port; 0: any.
 
     Alive when each question is answered with itself. An answer that comes from another source
     never reaches the socket; it is heard on ``eth0``, so nobody has to wait for the time-out.
@@ -30,6 +34,7 @@ def ask(world: World, role: str, family: int, address: str, port: int) -> Traffi
         world.socket(role, family, socket.SOCK_DGRAM) as client,
     ):
         ear.bind(("eth0", _ETH_P_ALL))
+        client.bind(("", own))
         client.connect((address, port))
         for number in range(1, QUESTIONS + 1):
             question = f"question {number}".encode()

@@ -36,6 +36,7 @@ TRACK_WORDS = (
 
 _PATHS = 20_000
 _EARLIER = 48
+_ANY = Match()
 
 
 def mentions(rule: bytes, words: tuple[bytes, ...]) -> bool:
@@ -152,13 +153,18 @@ class _ChainWalk:
 
 
 def collect(
-    store: RuleStore, base: Base, actions: tuple[str, ...], most: int = _PATHS
+    store: RuleStore,
+    base: Base,
+    actions: tuple[str, ...],
+    most: int = _PATHS,
+    only: Match = _ANY,
 ) -> tuple[PacketRule, ...]:
     """Return every rule with one of ``actions`` that packets at ``base`` can reach.
 
-    A rule that two ways lead to comes once for each. Raises Unreadable where a chain cannot be
-    decoded, or where more than ``most`` rules would be met on the ways through the chains.
+    ``only``: of these packets; ways that none of them takes are not followed. A rule that two ways
+    lead to comes once for each. Raises Unreadable where a chain cannot be decoded, or where more
+    than ``most`` rules would be met on the ways through the chains.
     """
     walk = _ChainWalk(store, base, actions, most)
-    walk.chain((base.chain,), Match(), ())
+    walk.chain((base.chain,), only, ())
     return tuple(walk.found)

@@ -1,0 +1,69 @@
+"""A client that never stops asking is not answered, although its service is published again.
+
+A container's UDP service was published while a client outside went on asking from one port. NAT is
+decided by the first packet of a flow, so this client's packets still go to the host itself, where
+nobody listens; a client that comes new is answered.
+
+In the healthy twin the service was published before the client began.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from remedies.lab import datagram
+from remedies.lab.firewall import Firewall
+from remedies.lab.story import Story
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import TrafficOutcome, World
+
+CONDITION = "stale-flow"
+VERDICT = "proven"
+HEALTHY = "absent"
+FIXES = ()
+
+PORT = 5060
+CLIENT = 5062
+"""The client asks from this port alone, as a SIP phone does."""
+
+look = datagram.look
+
+
+def build(world: World) -> None:
+    """Let the client ask, and publish the service then (healthy: before)."""
+    container_host(world)
+    for key in ("net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"):
+        world.sysctl("host", key, "0")  # else a client waits, once some datagrams were refused
+    at = addresses(world)
+    world.start("client", ["remedies.lab.udp_server", at.client, str(PORT)])
+    if world.options.healthy:
+        Firewall(world).publish(at.uplink, PORT, at.client)
+        return
+    with world.socket("server", at.family, socket.SOCK_DGRAM) as client:
+        client.bind(("", CLIENT))
+        client.sendto(b"before", (at.uplink, PORT))
+    Firewall(world).publish(at.uplink, PORT, at.client)
+
+
+def traffic(world: World) -> TrafficOutcome:
+    """Ask the published service from the client's port."""
+    at = addresses(world)
+    return datagram.ask(world, "server", at.family, at.uplink, PORT, CLIENT)
+
+
+def story(story: Story) -> None:
+    """Show the silence and its cause, and end the one flow."""
+    world = story.world
+    before = story.dump()
+    story.dies("The client that has asked all the time")
+    story.scan("The cause, and the command that ends it", condition=CONDITION, verdict=VERDICT)
+    story.unchanged("Looking changed nothing", before)
+    at = addresses(world)
+    way = ["-p", "udp", "--orig-src", at.server, "--orig-dst", at.uplink]
+    story.person(
+        "The person ends that flow",
+        lambda: world.run(
+            "host", ["conntrack", "-D", *way, "--sport", str(CLIENT), "--dport", str(PORT)]
+        ),
+    )
+    story.lives("The same client")
