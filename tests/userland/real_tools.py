@@ -260,6 +260,11 @@ def _sshuttle(backend: str, sign: str, method: str) -> Tool:
     return _tool(backend, sign, _SSHUTTLE, "dies", {"BACKEND": method}, nat=False)
 
 
+_UFW_ALONE = r"""
+ufw allow 22/tcp
+ufw route allow proto tcp to 172.17.0.2 port 443
+ufw --force enable
+"""
 TOOLS = {
     "ufw": _tool(
         IPTABLES, "ufw-before-forward", _UFW, "lives dies lives", owner="ufw", reload="ufw reload"
@@ -284,4 +289,22 @@ TOOLS = {
     "keepalived": _tool(NFTABLES, "@vips drop", _KEEPALIVED, "dies", nat=False),
     "sshuttle": _sshuttle(NFTABLES, "sshuttle-ipv4-12300", "nft"),
     "sshuttle's iptables": _sshuttle(IPTABLES, "sshuttle-12300", "nat"),
+    "ufw and netavark": _tool(
+        IPTABLES,
+        "ufw-before-forward",
+        _UFW_ALONE + _NETAVARK,
+        "lives lives lives",
+        {"BACKEND": IPTABLES, **_PODMAN_NETWORK[4]},
+        bridge="podman0",
+        owner="ufw",
+    ),
+    "firewalld and libvirt": _tool(
+        NFTABLES,
+        "libvirt",
+        _FIREWALLD + _LIBVIRT,
+        "lives",
+        {"BACKEND": NFTABLES, "NETWORK": _LIBVIRT_NETWORK},
+        bridge="virbr0",
+        owner="firewalld",
+    ),
 }

@@ -84,10 +84,20 @@ class Userland(World):
         trace: TracebackType | None,
     ) -> None:
         try:
-            super().__exit__(kind, error, trace)
+            self._end()
         finally:
-            if self._first is not None and self._first.stdin is not None:
-                self._first.stdin.close()
+            super().__exit__(kind, error, trace)
+
+    def _end(self) -> None:
+        """End process 1, and with it all others of its namespace: unshare(1) waits for them."""
+        if self._first is None or self._first.stdin is None:
+            return
+        self._first.stdin.close()
+        try:
+            self._first.wait(DEADLINE / 4)
+        except subprocess.TimeoutExpired:  # in the middle of a command line
+            self._first.kill()
+            self._first.wait(DEADLINE / 4)
 
     def _answer(self) -> str:
         assert self._first is not None
