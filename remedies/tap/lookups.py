@@ -25,8 +25,11 @@ _PATIENCE = 1.0
 _MOST_ADDRESSES = 64
 """Local addresses that one refused datagram is asked about."""
 _MOST_FLOWS = 64
-_BETWEEN_WALKS = 0.2
-"""Seconds between two walks of the flow table: what comes between waits for its repetition."""
+_SHARE = 5
+"""Walks of the flow table take one part in so many of the time: what would come more often waits
+for its repetition."""
+_BURST = 2.0
+"""Seconds by which walks may run ahead of that: refusals come several at once."""
 
 
 class Questions:
@@ -41,7 +44,7 @@ class Questions:
         self.unread: dict[str, None] = {}
         self._client: Optional[Netlink] = None
         self._sockets: Optional[Netlink] = None
-        self._walked = float("-inf")
+        self._paid = float("-inf")
 
     def flow(self, protocol: str, way: Tuple) -> Optional[Flow]:
         """Return the flow one of whose directions is ``way``; None: none, or none can be read."""
@@ -103,9 +106,8 @@ class Questions:
     def _walk(self, match: TupleMatch) -> tuple[Flow, ...]:
         """Return the unreplied UDP flows that match: a walk of the table, so bounded in rate."""
         now = time.monotonic()
-        if not self.open or now - self._walked < _BETWEEN_WALKS:
+        if not self.open or now + _BURST < self._paid:
             return ()
-        self._walked = now
         try:
             with Netlink(NETLINK_NETFILTER, now + _PATIENCE) as client:
                 found = flows(client, "udp", match, status=0, mask=IPS_SEEN_REPLY)
@@ -113,6 +115,8 @@ class Questions:
         except (OSError, Unreadable) as error:
             self.unread[f"conntrack flows: {error}"] = None
             return ()
+        finally:
+            self._paid = max(now, self._paid) + _SHARE * (time.monotonic() - now)
 
     def takes_udp(self, local: tuple[str, int], remote: tuple[str, int], interface: int) -> bool:
         """Tell whether a socket takes a datagram; False where it cannot be told, too."""

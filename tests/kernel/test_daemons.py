@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +74,21 @@ def running(world: World, argvs: list[list[str]]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def tracing(cli: Cli) -> Iterator[subprocess.Popen[str]]:
+    """Run a trace, and begin once it listens."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "remedies", *cli.options, "trace", "--for", "1m"],
+        env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        try:
+            assert child.stderr is not None
+            assert "listening" in child.stderr.readline()
+            yield child
+        finally:
+            child.kill()
+
+
 def await_ports(world: World, daemons: Iterable[Daemon] = DAEMONS) -> None:
     """Wait until something listens on every port."""
     until = time.monotonic() + 15
@@ -131,11 +148,10 @@ def test_each_is_proven_named_and_mended_by_the_option_named(world: World, tmp_p
     cli = Cli(world, tmp_path)
     with running(world, [daemon.start(tmp_path) for daemon in DAEMONS]):
         await_ports(world)
-        with ThreadPoolExecutor(1) as beside:
-            trace = beside.submit(cli, "trace", "--for", "5s")
-            while len(world.run("host", ["cat", "/proc/net/packet"]).splitlines()) < 2:
-                assert not trace.done(), "it listens by packet sockets"
+        with tracing(cli) as trace:
             assert ask_all(world) == {d.process: not d.broken for d in DAEMONS}
+            trace.send_signal(signal.SIGINT)
+            traced, _ = trace.communicate()
         plan = cli.json("plan", "--window", "0")
     proven = {f["details"]["port"]: f for f in plan["findings"] if f["verdict"] == "proven"}
     mended = dict.fromkeys(proven, "mitigated")
@@ -147,9 +163,9 @@ def test_each_is_proven_named_and_mended_by_the_option_named(world: World, tmp_p
         told = advice_of(plan, proven[str(daemon.port)])
         for line in lines_of(option(daemon), (ASKED[daemon.family],), str(daemon.port)):
             assert repr(line) in told
-    traced = trace.result().stdout
     for daemon in BROKEN:
-        assert lines_of(option(daemon), (ASKED[daemon.family],), str(daemon.port))[0] in traced
+        line = lines_of(option(daemon), (ASKED[daemon.family],), str(daemon.port))[0]
+        assert line in traced, f"\n{traced}"
     with running(world, [daemon.start(tmp_path, bound(daemon)) for daemon in DAEMONS]):
         await_ports(world)
         assert ask_all(world) == {daemon.process: True for daemon in DAEMONS}

@@ -369,13 +369,14 @@ def test_a_request_that_nat_turns_to_this_host(site: Site, role: str) -> None:
 def test_an_answer_from_a_port_of_its_own(site: Site) -> None:
     with judging(site) as seen:
         server = site.udp("host", "", PORT)
-        asker = site.ask(server, "server", site.virtual)
-        by_new_socket(site, server, asker)
-        assert not asker.answered()
+        for _ in range(3):  # refused within the same moment: each is judged
+            asker = site.ask(server, "server", site.virtual)
+            by_new_socket(site, server, asker)
+            assert not asker.answered()
     assert seen.proven is not None
     assert seen.proven.subject.endswith(f":{PORT}")
     assert "a socket of its own" in seen.proven.message
-    assert [e.meaning.condition for e in seen.events] == [CONDITION]
+    assert [e.meaning.condition for e in seen.events] == [CONDITION] * 3
     with judging(site) as seen:  # TFTP as it should be: the address that was asked
         server = site.udp("host", site.virtual, PORT)
         asker = site.ask(server, "server", site.virtual)
