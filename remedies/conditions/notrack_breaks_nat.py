@@ -155,8 +155,8 @@ def _mitigated(notrack: PacketRule, met: list[tuple[PacketRule, str]], by: str) 
         verdict="mitigated",
         severity="low",
         message=(
-            f"the notrack rule '{notrack.text}' ({notrack.place}) keeps packets from the NAT rule "
-            f"'{rule.text}' ({rule.place}), and a socket of this host takes them: {by}"
+            f"the notrack rule {notrack.named} keeps packets from the NAT rule "
+            f"{rule.named}, and a socket of this host takes them: {by}"
         ),
         evidence=(_evidence(notrack), *(_evidence(nat, why) for nat, why in met[:_SHOWN])),
         mitigated_by=f"a socket bound to {by}",
@@ -190,8 +190,8 @@ def _finding(
         verdict=verdict,
         severity=_SEVERITY_OF.get(verdict, "medium"),
         message=(
-            f"the notrack rule '{notrack.text}' ({notrack.place}) {claim} packets from the NAT "
-            f"rule '{rule.text}' ({rule.place}){others}: "
+            f"the notrack rule {notrack.named} {claim} packets from the NAT "
+            f"rule {rule.named}{others}: "
             f"{_sentence(heard[0]) if heard else reason}; narrow the notrack rule to the "
             "addresses and ports of a service that no NAT rule serves"
         ),
@@ -222,7 +222,7 @@ def _unread(notrack: PacketRule, reasons: tuple[str, ...]) -> Finding:
         verdict="unknown",
         severity="medium",
         message=(
-            f"whether the notrack rule '{notrack.text}' ({notrack.place}) takes packets from NAT "
+            f"whether the notrack rule {notrack.named} takes packets from NAT "
             f"could not be judged: {'; '.join(reasons)}"
         ),
         evidence=(_evidence(notrack),),

@@ -258,7 +258,7 @@ def _partly(netfilter: Netfilter) -> str:
         if kept:
             by.setdefault(rule.owner or rule.place, set()).update(kept)
     told_open = "".join(
-        f"; '{rule.text}' ({rule.place}) accepts such segments first, on {ways.told(by_it)}"
+        f"; {rule.named} accepts such segments first, on {ways.told(by_it)}"
         for rule in netfilter.lets_by
         for by_it in (ways.kept_by(rule) & open_ways,)
         if by_it

@@ -132,7 +132,7 @@ def _same_rule(netfilter: Netfilter) -> Optional[str]:
             rule = next((r for r in foreign if r.hook in hooks and family in r.versions), None)
             if rule is None:
                 return None
-            named[f"{rule.owner or 'a rule'} ({rule.place})"] = None
+            named[rule.named] = None
     return f"INVALID segments are dropped on both hooks already, by {', '.join(named)}"
 
 

@@ -37,7 +37,7 @@ class Overlap:
     def told(self, rule: PacketRule, what: str) -> str:
         """Return a guard's refusal: the NAT rule has packets in common with ``what`` of ours."""
         could = "matches" if self.answer == "yes" else "could match"
-        return f"the NAT rule '{rule.text}' ({rule.place}) {could} {what}: {self.reason}"
+        return f"the NAT rule {rule.named} {could} {what}: {self.reason}"
 
 
 def overlap(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:

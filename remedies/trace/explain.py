@@ -136,7 +136,7 @@ def refusal(
         )
     if rule is not None:
         return Meaning(
-            f"{text}: the NAT rule '{rule.text}' ({rule.place}) sends such datagrams on, but not "
+            f"{text}: the NAT rule {rule.named} sends such datagrams on, but not "
             f"those of a flow that is older than it: conntrack -D -p {protocol} --orig-src "
             f"{way.source} --sport {way.source_port} --dport {way.destination_port}"
         )

@@ -115,8 +115,8 @@ def test_somebody_elses_drop_for_all_that_nat_serves_is_named(family: str, near:
     drops = (rule(near, family=family), rule("forward", family=family))
     seen = facts(drops=drops, nat_uses=(NatUse(family, "masquerade"),))
     reason = str(invalid_drop.guard(None, seen, TERMS))
-    assert f"ufw (iptables-nft {family} filter {near.upper()})" in reason
-    assert f"ufw (iptables-nft {family} filter FORWARD)" in reason
+    assert f"(iptables-nft {family} filter {near.upper()}, ufw)" in reason
+    assert f"(iptables-nft {family} filter FORWARD, ufw)" in reason
 
 
 @pytest.mark.parametrize(
