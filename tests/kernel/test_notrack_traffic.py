@@ -140,24 +140,27 @@ WINDOW = 0.8
 
 
 @contextlib.contextmanager
-def asking(ns: str, to: tuple[str, int], port: int = 0) -> Iterator[None]:
-    """Send datagrams from one socket, twenty a second."""
+def asking(
+    ns: str, to: tuple[str, int], kind: socket.SocketKind = socket.SOCK_DGRAM
+) -> Iterator[None]:
+    """Send datagrams from one socket, or try to connect; twenty times a second."""
     done = threading.Event()
-    with namespaces.inside(ns):
-        family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
-        end = socket.socket(family, socket.SOCK_DGRAM)
-    end.bind(("", port))
 
     def send() -> None:
-        while not done.wait(0.05):
-            with contextlib.suppress(ConnectionRefusedError):
-                end.sendto(b"?", to)
+        with namespaces.inside(ns):
+            family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as end:
+                while not done.wait(0.05):
+                    with contextlib.suppress(ConnectionRefusedError):
+                        if kind == socket.SOCK_DGRAM:
+                            end.sendto(b"?", to)
+                        else:
+                            socket.create_connection(to, 5).close()
 
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        with end:
-            yield
+        yield
     finally:
         done.set()
         thread.join()
@@ -208,7 +211,14 @@ def test_what_becomes_of_each_kind_of_packet(netns: Make, run_in: RunIn) -> None
     world = World(4, netns, run_in)
     client, container, host = world.client, world.container, world.host
 
-    def heard(rules: str, ns: str, to: tuple[str, int], serving: str = "", port: int = 0) -> str:
+    def heard(
+        rules: str,
+        ns: str,
+        to: tuple[str, int],
+        serving: str = "",
+        port: int = 0,
+        kind: socket.SocketKind = socket.SOCK_DGRAM,
+    ) -> str:
         with namespaces.inside(host):
             subprocess.run(
                 ["nft", "-f", "-"], input=f"flush ruleset\n{rules}", text=True, check=True
@@ -217,7 +227,7 @@ def test_what_becomes_of_each_kind_of_packet(netns: Make, run_in: RunIn) -> None
         (before,) = world.found()
         assert before.verdict == "exposed", before
         served = echoing(serving, port) if serving else contextlib.nullcontext()
-        with served, asking(ns, to):
+        with served, asking(ns, to, kind):
             (finding,) = world.found(WINDOW)
         return f"{finding.verdict}: {finding.message}"
 
@@ -236,6 +246,11 @@ def test_what_becomes_of_each_kind_of_packet(netns: Make, run_in: RunIn) -> None
     undone = heard(redirect, client, uplink, host, 5300)
     assert undone.startswith("proven: ")
     assert "answers a flow" in undone
+
+    web = PUBLISH.format("dnat to 172.17.0.2:80", "prerouting", "meta l4proto tcp")
+    refused = heard(web.replace("udp", "tcp"), client, uplink, kind=socket.SOCK_STREAM)
+    assert refused.startswith("proven: ")
+    assert "this host refused it" in refused
 
     both = PUBLISH.format(to, "prerouting", "udp dport 5353")
     answered = heard(both, client, uplink, host, 5353)
