@@ -15,6 +15,7 @@ from typing import Optional
 from remedies.facts import Asking, Unwatched, Watch
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.served import Served, ends_of
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.rules.matching import ports_except
@@ -25,7 +26,7 @@ from remedies.tap.lookups import Questions
 from remedies.tap.ring import Packet, Ring
 from remedies.values import dataclass, field
 
-AFTER = ("netfilter", "nat", "links")
+AFTER = ("netfilter", "nat", "links", "served")
 
 _BLOCKS = 8
 _AT_ONCE = 4
@@ -216,5 +217,8 @@ def _pairs(asking: Asking) -> Optional[tuple[list[Pair], Links]]:
     links = asking.earlier(Links)
     if netfilter is None or nat is None or links is None:
         return None
-    found = pairs(netfilter.notracks, nat.rules, links)
+    served = asking.earlier(Served) or Served()
+    # What sockets of this host take is not missed by NAT, and nobody has to listen to it.
+    missed = (r for r in netfilter.notracks if not ends_of(r) or set(ends_of(r)) - set(served.ends))
+    found = pairs(missed, nat.rules, links)
     return (found, links) if found else None

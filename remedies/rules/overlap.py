@@ -42,6 +42,9 @@ class Overlap:
 
 def overlap(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     """Judge whether ``notrack`` takes packets from ``nat`` on a host with these addresses."""
+    protocols = notrack.match.protocols, nat.match.protocols
+    if all(protocols) and set(protocols[0]).isdisjoint(protocols[1]):  # so are the replies'
+        return Overlap("no", _apart(notrack.match, nat.match))
     answers: list[Overlap] = []
     both = False
     for version in notrack.versions:
@@ -365,6 +368,8 @@ _DIMENSIONS = (
 def _apart(one: Match, other: Match) -> str:
     """Return which dimension two matches differ in, with the values of both."""
     for name, fields in _DIMENSIONS:
+        if any(all(getattr(m, field) in ((), None) for field in fields) for m in (one, other)):
+            continue  # one of them takes any
         parts = [
             Match(**{field: getattr(match, field) for field in fields}) for match in (one, other)
         ]
