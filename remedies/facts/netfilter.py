@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
+from remedies.facts import links
 from remedies.netfilter import walk
 from remedies.netfilter.invalid import judged
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
+from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import stays_here, target
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
@@ -130,7 +131,7 @@ def read(asking: Asking) -> Netfilter:
     )
     for store, base in bases:
         reading.base(store, base)
-    invalid = judged(bases, reading.served, [name for _, name in socket.if_nameindex()])
+    invalid = judged(bases, reading.served, _links(asking))
     backends = {
         store.backend(family, table)
         for store in stores
@@ -152,6 +153,14 @@ def read(asking: Asking) -> Netfilter:
         unread=(*reading.unread, *invalid.unread),
         unread_notracks=tuple(reading.unread_notracks),
     )
+
+
+def _links(asking: Asking) -> Links:
+    """Return the links and addresses of this namespace; none where they cannot be read."""
+    try:
+        return links.read(asking)
+    except Unreadable:
+        return Links()
 
 
 def _place(base: Base) -> str:

@@ -21,14 +21,15 @@ from remedies.netfilter.chains import ReadTable
 from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import HOOKS, Base, RuleStore
 from remedies.netfilter.walk import ours, own_chains
+from remedies.netlink.links import Links
 from remedies.rules.decoded import Step
 from remedies.rules.invalid_packet import (
     GENUINE,
     SOMETIMES,
-    by_links,
     generic,
     left_open,
     one_service,
+    placed,
     resets_of,
     strays,
 )
@@ -300,7 +301,7 @@ _COURSES = {
 @dataclass
 class _InvalidAnswers:
     places: Places
-    links: Sequence[str]
+    links: Links
     tables: dict[tuple[int, str, str], ReadTable] = field(default_factory=dict)
     unread: dict[str, None] = field(default_factory=dict)
     found: dict[str, list[PacketRule]] = field(default_factory=dict)
@@ -316,7 +317,7 @@ class _InvalidAnswers:
         drops: dict[int, _Met] = {}
         left: list[_Part] = []
         denied: set[int] = set()
-        for packet in (by_links(each, self.links) for each in packets):
+        for packet in (placed(each, hook, self.links) for each in packets):
             way = _Course(self.tables, self.unread, reset, one_service(packet), own)
             left += way.through(course, packet)
             denied |= way.denied
@@ -358,17 +359,15 @@ def _chief(drops: list[_Met]) -> list[_Met]:
     return by_state[:_NAMED] or drops[-1:]
 
 
-def judged(
-    places: Places, served: Callable[[str], Sequence[PacketRule]], links: Sequence[str] = ()
-) -> Judged:
+def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links: Links) -> Judged:
     """Return what becomes of INVALID segments of the flows that NAT rules rewrite.
 
     ``served``: the NAT rules of an IP version (``ip`` or ``ip6``), none where they are not known.
-    ``links``: the names of those that are there; none where that is not known. Ours are judged by
+    ``links`` and addresses of this host: none where they are not known. Ours are judged by
     themselves, first. What cannot be read is passed by and named.
     """
     chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
-    judge = _InvalidAnswers(chains, [name for name in links if name != "lo"])
+    judge = _InvalidAnswers(chains, links)
     for own in (True, False):
         for family in ("ip", "ip6"):
             nat = served(family)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Optional, TypeVar
 
+from remedies.netlink.links import Address, Links
 from remedies.rules.matching import conjoin, name_covers, ports_meet
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import Match, PacketRule, PortRange
@@ -222,17 +223,49 @@ def _loopback(prefixes: tuple[str, ...]) -> bool:
     )
 
 
-def by_links(packets: Match, links: Sequence[str]) -> Match:
-    """Return packets that come and go by any links but some, as those of a host with ``links``."""
+def placed(packets: Match, hook: str, links: Links) -> Match:
+    """Return packets as they come to a hook of a host with these links and addresses.
+
+    What is for this host goes to an address of its own, and nothing else does. A container behind a
+    published port is reached by the link in whose subnet it lies, its clients by another: what two
+    of a link say to each other does not come by here twice.
+    """
+    names = tuple(link.name for link in links.links if not link.loopback)
+    near = [a for a in links.addresses if links.name(a.link) in names]
+    version = 6 if any(":" in prefix for prefix in packets.sources) else 4
+    own = tuple(a.address for a in near if a.family == version)
+    told = []
+    if hook == "input":
+        told.append(Match(destinations=own))
+    else:
+        told.append(Match(not_destinations=own))
+    if hook == "forward":
+        behind = _behind(packets.destinations, near, links)
+        told += [Match(out_interfaces=behind), Match(not_in_interfaces=behind)]
+        behind = _behind(packets.sources, near, links)
+        told += [Match(in_interfaces=behind), Match(not_out_interfaces=behind)]
+    for each in told:
+        packets = conjoin(packets, each) or packets
 
     def left(holes: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(n for n in links if not any(name_covers(hole, n) for hole in holes))
+        return tuple(n for n in names if not any(name_covers(hole, n) for hole in holes))
 
     return replace(
         packets,
         in_interfaces=packets.in_interfaces or left(packets.not_in_interfaces),
         out_interfaces=packets.out_interfaces or left(packets.not_out_interfaces),
     )
+
+
+def _behind(prefixes: Iterable[str], near: Sequence[Address], links: Links) -> tuple[str, ...]:
+    """Return the links in whose subnets all of these lie; none where one lies in no subnet."""
+    found: dict[str, None] = {}
+    for prefix in prefixes:
+        on = [links.name(a.link) for a in near if contains(f"{a.address}/{a.prefix}", prefix)]
+        if not on:
+            return ()
+        found.update(dict.fromkeys(on))
+    return tuple(found)
 
 
 def one_service(met: Match) -> bool:

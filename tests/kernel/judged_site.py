@@ -173,10 +173,10 @@ def _end(host: str, other: str, link: str, theirs: tuple[str, ...]) -> End:
 def load(site: Site, tool: str, text: str) -> None:
     """Put a ruleset in the place of the one before."""
     if tool == "nft":
-        run_command(site.host, ["nft", "-f", "-"], stdin=f"flush ruleset\n{text}")
+        run_command(site.host, ["nft", "-f", "-"], stdin=f"flush ruleset\n{text}", timeout=60)
         return
-    run_command(site.host, ["nft", "flush ruleset"])
-    run_command(site.host, [tool], stdin=text)
+    run_command(site.host, ["nft", "flush ruleset"], timeout=60)
+    run_command(site.host, [tool], stdin=text, timeout=60)
 
 
 def judged(site: Site) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import pytest
 
+from remedies.netlink.links import Address, Link, Links
 from remedies.rules import invalid_packet
 from remedies.rules.invalid_packet import flags_test, generic, mark_test, resets_of, strays
 from remedies.rules.rule import Match, PacketRule
@@ -107,20 +108,38 @@ def test_a_packet_has_no_link_where_its_hook_knows_none(hook: str, missing: str,
     assert invalid_packet.left_open(by_others, hook) == (by_others if known else Match())
 
 
+LINKS = Links(
+    links=(Link(1, "lo", "", True, loopback=True), Link(2, "eth0", "", True),
+           Link(3, "docker0", "bridge", True)),
+    addresses=(Address("127.0.0.1", 8, 1, "host"), Address("10.21.17.99", 24, 2, "global"),
+               Address("172.17.0.1", 16, 3, "global"), Address("fd17::1", 64, 3, "global")),
+)  # fmt: skip
+OWN = ("10.21.17.99", "172.17.0.1")
+
+
 @pytest.mark.parametrize(
-    ("match", "come_by", "leave_by"),
+    ("hook", "given", "found"),
     [
-        (Match(), ("eth0", "wg0"), ("eth0", "wg0")),
-        (Match(not_in_interfaces=("wg*",)), ("eth0",), ("eth0", "wg0")),
-        (Match(in_interfaces=("ppp0",)), ("ppp0",), ("eth0", "wg0")),
+        ("input", {}, {"destinations": OWN, "in_interfaces": ("eth0", "docker0")}),
+        ("input", {"not_in_interfaces": ("lo", "docker*")}, {"in_interfaces": ("eth0",)}),
+        ("input", {"in_interfaces": ("ppp0",)}, {"in_interfaces": ("ppp0",)}),
+        ("input", {"destinations": ("10.21.17.99",)}, {"destinations": ("10.21.17.99",)}),
+        ("output", {}, {"not_destinations": OWN, "out_interfaces": ("eth0", "docker0")}),
+        ("forward", {"sources": ("172.17.0.2",)},
+         {"in_interfaces": ("docker0",), "out_interfaces": ("eth0",)}),
+        ("forward", {"destinations": ("172.17.0.2",)},
+         {"in_interfaces": ("eth0",), "out_interfaces": ("docker0",)}),
+        ("forward", {"destinations": ("172.17.0.2", "192.0.2.1")},
+         {"in_interfaces": ("eth0", "docker0"), "out_interfaces": ("eth0", "docker0")}),
     ],
-)
-def test_packets_come_and_go_by_links_that_are_there(
-    match: Match, come_by: tuple[str, ...], leave_by: tuple[str, ...]
+)  # fmt: skip
+def test_packets_are_placed_among_the_links_that_are_there(
+    hook: str, given: dict[str, Any], found: dict[str, Any]
 ) -> None:
-    found = invalid_packet.by_links(match, ("eth0", "wg0"))
-    assert (found.in_interfaces, found.out_interfaces) == (come_by, leave_by)
-    assert invalid_packet.by_links(match, ()) == match
+    packet = replace(generic("ip", hook), **given)
+    placed = invalid_packet.placed(packet, hook, LINKS)
+    assert {key: getattr(placed, key) for key in found} == found
+    assert invalid_packet.placed(packet, hook, Links()) == packet
 
 
 @pytest.mark.parametrize(
