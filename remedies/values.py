@@ -95,12 +95,13 @@ def _made(cls: Any, frozen: bool) -> Any:
 
 def _init(self: Any, /, *args: Any, **given: Any) -> None:
     names = self.__fields__
-    positional = dict(zip(names, args))
-    if len(positional) < len(args) or not positional.keys().isdisjoint(given):
-        raise TypeError(f"{type(self).__name__}: too many values for {', '.join(names)}")
     own = self.__dict__
     own.update(self.__default_values__)
-    own.update(positional)
+    if args:
+        positional = dict(zip(names, args))
+        if len(positional) < len(args) or not positional.keys().isdisjoint(given):
+            raise TypeError(f"{type(self).__name__}: too many values for {', '.join(names)}")
+        own.update(positional)
     own.update(given)
     for name, make in self.__default_factories__:
         if name not in own:
