@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -24,8 +25,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file and print its SHA-256."""
-    import hashlib
-
     data = build.build()
     digest = hashlib.sha256(data).hexdigest()
     files.write_bytes(args.output, data, mode=0o755)

@@ -8,6 +8,7 @@ verb with the earlier policy to undo it.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 
@@ -147,7 +148,6 @@ def _as_setting(value: object) -> str:
 
 
 def _diff(path: str, before: str, after: str) -> str:
-    import difflib
 
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), f"{path} (now)", f"{path} (wanted)", lineterm=""

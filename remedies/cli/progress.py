@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Iterator
 
 AFTER = 1.0
@@ -19,6 +18,7 @@ def shown(args: argparse.Namespace, what: str) -> Iterator[None]:
     if args.quiet or args.plain or not sys.stderr.isatty():
         yield
         return
+    import threading  # a thread only where somebody watches a terminal
 
     over = threading.Event()
     wipe = "\n" if os.environ.get("TERM") in (None, "dumb") else "\r\x1b[K"

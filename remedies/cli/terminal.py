@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import textwrap
 
 from remedies.cli.parser import columns
 from remedies.printable import clean
@@ -53,6 +52,8 @@ class Style:
             return [indent + text]
 
         width = max(self.width, len(indent) + _NARROWEST)
+        import textwrap  # its expressions take longer to compile than a line takes to print
+
         return textwrap.wrap(
             text,
             width,

@@ -15,8 +15,8 @@ from remedies.operations.session import HostSession
 from remedies.rules import kinds
 from remedies.transaction import adopt as adopting
 from remedies.transaction.consent import Consent
-from remedies.transaction.host import unowned
 from remedies.transaction.ledger import Transaction
+from remedies.transaction.unowned import unowned
 from remedies.values import replace
 
 SAID = "not in this journal: it was made with another --state-dir, or its journal was lost"

@@ -30,11 +30,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Optional, Protocol, cast
+from typing import TYPE_CHECKING, Optional, Protocol, cast
 
-from remedies.resources.shell import Undo
-from remedies.resources.tasks import Task
 from remedies.rules.kinds import split
+
+if TYPE_CHECKING:
+    from remedies.resources.shell import Undo
+    from remedies.resources.tasks import Task
 
 
 class Driver(Protocol):

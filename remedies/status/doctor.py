@@ -12,9 +12,9 @@ from remedies.errors import RemedyError
 from remedies.facts.host import read_host
 from remedies.resources import nf_tables
 from remedies.transaction import state
-from remedies.transaction.host import unowned
 from remedies.transaction.journal import NAME, latest
 from remedies.transaction.ledger import transactions
+from remedies.transaction.unowned import unowned
 from remedies.values import dataclass
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_PTRACE": 19}

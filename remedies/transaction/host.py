@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies import resources
-from remedies.resources import present
-from remedies.transaction.ledger import Transaction, in_force, unfinished
 
 
 class HostResources:
@@ -36,14 +34,3 @@ class HostResources:
         """Make it so; raise WriteFailed."""
         driver, path = resources.driver(address)
         driver.write(path, state)
-
-
-def unowned(ledger: dict[str, Transaction]) -> tuple[str, ...]:
-    """Return the addresses of what is under our names (resources.present) and ``ledger`` lacks.
-
-    They are of another state directory, or their journal was lost. Raises Unreadable where the
-    kernel does not say.
-    """
-    known = {c.resource for entry in unfinished(ledger) for c in entry.begin.changes}
-    known |= in_force(ledger).keys()
-    return tuple(address for address in present.addresses() if address not in known)
