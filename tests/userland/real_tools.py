@@ -11,20 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-PACKAGES = (
-    "dnsmasq-base",
-    "fail2ban",
-    "ferm",
-    "firewalld",
-    "keepalived",
-    "libvirt-clients",
-    "libvirt-daemon-driver-network",
-    "lxc",
-    "netavark",
-    "shorewall",
-    "sshuttle",
-    "ufw",
-)
+PACKAGES = {
+    "bookworm": ("docker.io", "firewalld", "ufw"),
+    "trixie": (
+        "dnsmasq-base",
+        "fail2ban",
+        "ferm",
+        "firewalld",
+        "keepalived",
+        "libvirt-clients",
+        "libvirt-daemon-driver-network",
+        "lxc",
+        "netavark",
+        "shorewall",
+        "sshuttle",
+        "ufw",
+    ),
+}
 NFTABLES, IPTABLES = "nftables", "iptables"
 
 
@@ -48,6 +51,8 @@ class Tool:
     """Who is named for a rule of its that drops such segments."""
     family: int = 4
     """The IP version of the world's connections."""
+    release: str = "trixie"
+    """The Debian that packages it."""
     reload: str = ""
     """What makes it write its rules once more."""
     empties: bool = False
@@ -75,15 +80,17 @@ ufw route allow proto tcp to 172.17.0.2 port 443
 ufw route allow in on docker0 out on eth0
 ufw --force enable
 """
-_FIREWALLD = r"""
+_TRUSTED = """\
+firewall-offline-cmd --zone=trusted --add-interface=docker0
+"""
+_FIREWALLD = rf"""
 sed -i 's/^FirewallBackend=.*/FirewallBackend=BACKEND/' /etc/firewalld/firewalld.conf
 firewall-offline-cmd --zone=external --add-interface=eth0
 firewall-offline-cmd --zone=external --add-forward-port=port=443:proto=tcp:toaddr=172.17.0.2
 firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 masquerade'
 firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 forward-port port=443
   protocol=tcp to-port=443 to-addr=fd17:172::2'
-firewall-offline-cmd --zone=trusted --add-interface=docker0
-mkdir -p /run/dbus
+{_TRUSTED}mkdir -p /run/dbus
 dbus-daemon --system --fork
 firewalld
 timeout 60 sh -c 'until firewall-cmd --state; do :; done'
@@ -223,9 +230,9 @@ def _tool(
     return Tool(backend, sign, script, tuple(end == "lives" for end in alive.split()), **more)
 
 
-def _firewalld(backend: str, sign: str, family: int = 4) -> Tool:
+def _firewalld(backend: str, sign: str, **more: Any) -> Tool:
     words, lives = {"BACKEND": backend}, "lives lives lives"
-    return _tool(backend, sign, _FIREWALLD, lives, words, owner="firewalld", family=family)
+    return _tool(backend, sign, _FIREWALLD, lives, words, owner="firewalld", **more)
 
 
 def _shorewall(strays: str, alive: str, **more: Any) -> Tool:
@@ -260,6 +267,13 @@ def _sshuttle(backend: str, sign: str, method: str) -> Tool:
     return _tool(backend, sign, _SSHUTTLE, "dies", {"BACKEND": method}, nat=False)
 
 
+_DOCKER = r"""
+mkdir -p /etc/docker
+echo '{"storage-driver": "vfs", "exec-opts": ["native.cgroupdriver=cgroupfs"]}' \
+  > /etc/docker/daemon.json
+dockerd &
+timeout 60 sh -c 'until docker info > /dev/null 2>&1; do :; done'
+"""
 _UFW_ALONE = r"""
 ufw allow 22/tcp
 ufw route allow proto tcp to 172.17.0.2 port 443
@@ -270,8 +284,9 @@ TOOLS = {
         IPTABLES, "ufw-before-forward", _UFW, "lives dies lives", owner="ufw", reload="ufw reload"
     ),
     "firewalld": _firewalld(NFTABLES, "table inet firewalld"),
-    "firewalld, IPv6": _firewalld(NFTABLES, "table inet firewalld", 6),
+    "firewalld, IPv6": _firewalld(NFTABLES, "table inet firewalld", family=6),
     "firewalld's iptables": _firewalld(IPTABLES, "IN_external"),
+    "firewalld 1's iptables": _firewalld(IPTABLES, "INPUT_ZONES", release="bookworm"),
     "shorewall": _shorewall("Invalid(DROP)", "lives lives lives"),
     "shorewall without its drop": _shorewall(
         "#", "lives dies lives", reload="shorewall reload", empties=True
@@ -305,6 +320,24 @@ TOOLS = {
         "lives",
         {"BACKEND": NFTABLES, "NETWORK": _LIBVIRT_NETWORK},
         bridge="virbr0",
+        owner="firewalld",
+    ),
+    "ufw and docker": _tool(
+        IPTABLES,
+        "DOCKER-USER",
+        _UFW_ALONE + _DOCKER,
+        "lives",
+        release="bookworm",
+        owner="ufw",
+        bridge="docker0",
+    ),
+    "docker and firewalld": _tool(
+        NFTABLES,
+        "DOCKER-USER",
+        _FIREWALLD.replace(_TRUSTED, "") + _DOCKER,
+        "lives",
+        {"BACKEND": NFTABLES},
+        release="bookworm",
         owner="firewalld",
     ),
 }

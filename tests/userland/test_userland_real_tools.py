@@ -35,20 +35,16 @@ rules:
 """
 
 
-@pytest.fixture(scope="module")
-def with_tools() -> Path:
-    return root_folder("trixie", extra=PACKAGES)
-
-
 @pytest.fixture(params=TOOLS)
 def tool(request: pytest.FixtureRequest) -> Tool:
     return TOOLS[request.param]
 
 
 @pytest.fixture
-def world(with_tools: Path, bundle: Path, tool: Tool) -> Iterator[Userland]:
+def world(bundle: Path, tool: Tool) -> Iterator[Userland]:
     nat = "nft" if tool.backend == "nftables" else "iptables-nft"
-    with Userland("userland", Options(nat, tool.family), with_tools, bundle) as made:
+    root = root_folder(tool.release, extra=PACKAGES[tool.release])
+    with Userland("userland", Options(nat, tool.family), root, bundle) as made:
         set_up(made, tool)
         yield made
 
