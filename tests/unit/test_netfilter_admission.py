@@ -41,6 +41,7 @@ def to(address: str) -> Match:
 
 
 TO_OLD, TO_NEW, TO_PORT = to(OLD_ADDRESS), to(NEW_ADDRESS), Match(destination_ports=PORT)
+BOTH = replace(TO_OLD, destinations=(OLD_ADDRESS, NEW_ADDRESS))
 SOME = Match(sources=("172.17.0.2/32",))
 SET = Match(unmodelled=("match-set",))
 CASES = {
@@ -68,6 +69,12 @@ CASES = {
     "the bridge's address is dropped": ([rule("drop", TO_NEW)], True, "'drop in' (here) stops"),
     "the bridge's address is rejected": ([rule("reject", TO_NEW)], True, "'reject in'"),
     "the uplink's address is dropped": ([rule("drop", TO_OLD)], True, None),
+    "both addresses are dropped": ([rule("drop", BOTH)], True, None),
+    "some of one are let in, then both addresses are dropped": (
+        [rule("accept", replace(TO_OLD, sources=SOME.sources)), rule("drop", BOTH)],
+        True,
+        "'drop in' (here) stops",
+    ),
     "all is dropped but the bridge's": (
         [rule("drop", Match(not_destinations=(NEW_ADDRESS,)))],
         True,

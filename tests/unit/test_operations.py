@@ -13,6 +13,7 @@ from fake_store import YES, FakeStore
 
 from remedies import catalogue, codec
 from remedies.errors import InputError, RemedyError, UsageError
+from remedies.facts import Facts
 from remedies.facts import session as ssh
 from remedies.facts.asked import Asked
 from remedies.facts.oneway import Oneway
@@ -77,6 +78,8 @@ class Host:
         self.asked: list[Any] = []
         self.shown: list[Plan] = []
         self.said: list[str] = []
+        self.ours: list[tuple[str, ...]] = []
+        """What counts as ours each time somebody judges."""
         self.session = HostSession(
             HOST,
             policy({"cond": Rule("fix", "exposed", ("liberal",))}),
@@ -99,7 +102,8 @@ class Host:
     def arm(self, _folder: str, _txn: str, _begin: Begin, _window: float) -> Guard:
         return FakeGuard()  # type: ignore[return-value]
 
-    def detect(self, *_: object) -> tuple[Finding, ...]:
+    def detect(self, seen: Facts, _: object) -> tuple[Finding, ...]:
+        self.ours.append(seen.ours)
         well = self.heals and self.store.states[KEY] == "1"
         return () if well else (finding(verdict="proven"),)
 
@@ -318,8 +322,19 @@ def test_a_saved_plan_is_made_again_shown_and_applied_unless_it_is_stale(host: H
     assert (ended.outcome, host.asked) == ("stale", [])
     assert KEY in ended.reason
     host.store.states[KEY] = "0"
-    assert host.apply(**given).outcome == "applied"
-    assert host.store.states == {KEY: "1"}
+    ended = host.apply(**given)
+    assert (ended.outcome, host.store.states) == ("applied", {KEY: "1"})
+    begun = session.reread(host.session).ledger[ended.transaction or ""].begin
+    assert begun.plan_id == made.id, "that of the plan that was approved"
+    host.roll_back()
+    ended = host.apply()
+    begun = session.reread(host.session).ledger[ended.transaction or ""].begin
+    assert begun.plan_id == ended.plan.id
+
+
+def test_after_the_write_what_is_written_counts_as_ours(host: Host) -> None:
+    host.apply()
+    assert (host.ours[0], host.ours[-1]) == ((), (KEY,))
 
 
 def test_terms_are_those_of_the_policy(host: Host) -> None:
