@@ -151,6 +151,7 @@ def _drop_fields(drop: DropEvent) -> dict[str, Any]:
         "conntrack": drop.conntrack,
         "place": drop.place,
         "rule": drop.rule,
+        "invalid": drop.invalid,
         "count": drop.count,
     }
 
@@ -180,7 +181,8 @@ def _dropped(drop: DropEvent) -> str:
     flags = f" {drop.flags}" if drop.flags else ""
     place = f" in {drop.place}" if drop.place else ""
     flow = f"; conntrack: {drop.conntrack}" if drop.conntrack else ""
-    rule = f"; conntrack calls it INVALID and {drop.rule} drops it" if drop.rule else ""
+    invalid = "conntrack calls it INVALID and " if drop.invalid else ""
+    rule = f"; {invalid}{drop.rule} drops it" if drop.rule else ""
     why = f"{drop.means} ({drop.reason}{place}{flow})"
     return f"{drop.protocol}{flags}{ends}{where}: {why}{rule}"
 

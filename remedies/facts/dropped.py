@@ -33,8 +33,8 @@ REJECTED = "rejected"
 
 _MOST = 16
 """Connections whose way through the rules is looked at."""
-_LOCAL = 2
-"""RTN_LOCAL (include/uapi/linux/rtnetlink.h)."""
+LOCAL = 2
+"""RTNLOCAL (include/uapi/linux/rtnetlink.h)."""
 _ENOUGH = 3
 """Those for which a rule is found: one proves it, and each reads whole chains."""
 
@@ -137,7 +137,7 @@ def _packet(stall: Stall, links: Links) -> Match:
         if stall.kind == REJECTED:  # by the link that its answer leaves by
             arrives = route_get(client, way.source).link
         goes = route_get(client, way.destination, way.source, arrives)
-    here = goes.kind == _LOCAL
+    here = goes.kind == LOCAL
     return Match(
         protocols=("tcp",),
         sources=(f"{way.source}/{bits}",),

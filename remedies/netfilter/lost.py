@@ -1,14 +1,14 @@
-"""Which rule drops one packet for its conntrack state alone.
+"""Which rule drops one packet, and which does so for its conntrack state alone.
 
-The packet is led through the chains of its hook twice: as conntrack calls it, INVALID, and as one
-of an established connection. A rule that is met surely by the first, and in a chain that lets the
-second by, took it because of its state. Where a rule may decide before, by something that is not
-known of the packet, that is a doubt, and named.
+For the second the packet is led through the chains of its hook twice: as conntrack calls it,
+INVALID, and as one of an established connection. A rule that is met surely by the first, and in a
+chain that lets the second by, took it because of its state. Where a rule may decide before, by
+something that is not known of the packet, that is a doubt, and named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
 from remedies.netfilter.ownership import POLICY, rule_met
@@ -60,6 +60,34 @@ def takers(stores: Iterable[RuleStore], packet: Match, family: str) -> Iterator[
                 action = RESET if step.verdict == "reset" else "drop-invalid"
                 rule = rule_met(store, base, path, step, action, text)
                 yield Taker(rule, tuple(dict.fromkeys(led.doubts)))
+
+
+def dropper(
+    stores: Iterable[RuleStore], packet: Match, family: str, hooks: Sequence[str]
+) -> Optional[PacketRule]:
+    """Return the rule, or chain's policy, that surely drops a packet on its way through ``hooks``.
+
+    None where a condition before it cannot be judged, or none drops it. ``packet`` has its state.
+    Raises Unreadable where a chain on its way cannot be read.
+    """
+    found = [
+        (store, base)
+        for store in stores
+        for base in store.bases()
+        if base.hook in hooks and base.type != "nat" and base.family in (family, "inet")
+    ]
+    for store, base in sorted(found, key=lambda one: (hooks.index(one[1].hook), one[1].priority)):
+        if not base.rules and base.accepts:
+            continue
+        led = _Led(store, base, packet)
+        end = led.end()
+        if led.doubts:
+            return None
+        if end is not None:
+            path, step = end
+            text = POLICY if step is _POLICY else None
+            return replace(rule_met(store, base, path, step, "drop", text), family=family)
+    return None
 
 
 @dataclass

@@ -99,7 +99,8 @@ class DropWatch:
                 self._kinds[kind] = replace(known, way=way, count=known.count + drop.count)
                 continue
             rule = self._rule_of(event)
-            event = event if rule is None else replace(event, rule=rule.named)
+            if rule is not None:
+                event = replace(event, rule=rule.named, invalid=rule.action == "drop-invalid")
             if len(self._kinds) < _MOST:
                 self._kinds[kind] = event
             yield event

@@ -73,8 +73,9 @@ class DropEvent:
     """The kernel's function that dropped it, or empty."""
     count: int = 1
     rule: str = ""
-    """The firewall's rule that drops it because conntrack calls it INVALID; empty where none is
-    known to."""
+    """The firewall's rule that surely drops it; empty where none can be told."""
+    invalid: bool = False
+    """The rule does so because conntrack calls it INVALID, though it knows the connection."""
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,11 @@ from remedies.trace.event import (
     Summary,
     Told,
 )
+from remedies.trace.firewall_rules import FirewallRules
 from remedies.trace.packet_filter import PacketFilter
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
-from remedies.trace.stalling import StallingRules
 from remedies.trace.stop_signal import Ending
 from remedies.values import replace
 
@@ -64,8 +64,8 @@ class TraceSession:
         self._tap: Optional[Listener] = None
         self._reasons = Reasons()
         self._questions = Questions()
-        self._stalling = StallingRules(self._questions)
-        self._drops = DropWatch(self._concerns, self._stalling.of_drop)
+        self._firewall = FirewallRules(self._questions)
+        self._drops = DropWatch(self._concerns, self._firewall.of_drop)
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
         self._followed = Conversation(wanted, self._answers.rules) if wanted else None
@@ -179,7 +179,7 @@ class TraceSession:
             says = explain.reset(
                 way, entry.flow, local, reason, reasons_complete=complete, answers=entry.answers
             )
-            rule = None if says.condition or reason else self._stalling.of_reset(entry)
+            rule = None if says.condition or reason else self._firewall.of_reset(entry)
             says = says if rule is None else explain.rejected(way, rule)
         elif heard.event == REFUSED or self._own(entry):
             peer = heard.source
@@ -299,7 +299,7 @@ class TraceSession:
                         *self._answers.heard.unread,
                         *self._answers.rules.unread,
                         *(self._followed.unread if self._followed else ()),
-                        *self._stalling.unread,
+                        *self._firewall.unread,
                     )
                 )
             ),

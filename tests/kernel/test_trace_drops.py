@@ -60,6 +60,7 @@ def test_a_rule_that_drops_is_told_with_the_flow_and_the_kernels_place(family: i
     assert told["namespace"] == ""
     assert told["link"] in ("docker0", "eth0")
     assert told["place"].startswith("nft_do_chain")
+    assert "udp dport 4000 drop" in told["rule"]
     (kind,) = [drop for drop in summary["drops"] if drop["destination_port"] == 4000]
     assert kind["count"] == 3
     assert (summary["drops_lost"], summary["drops_source"]) == (0, "bpf: kfree_skb")
@@ -82,6 +83,7 @@ def test_an_answer_that_is_dropped_is_told_from_its_request(family: int) -> None
         server.sendto(b"answer", asker)
         told = seen.await_event(kind="trace-drop", reason="NETFILTER_DROP", source_port=4000)
     assert told["conntrack"] == "established, reply"
+    assert "udp sport 4000 drop" in told["rule"]
     assert (told["source"], told["destination"]) == (at.server, at.client)
 
 
@@ -95,6 +97,41 @@ def test_a_legacy_rule_that_drops_is_told_as_well() -> None:
         client.sendto(b"ask", (addresses(world).server, 4000))
         told = dropped(seen, "NETFILTER_DROP", 4000)
     assert told["place"] == "nf_hook_slow"
+    assert "-p udp --dport 4000 -j DROP" in told["rule"].replace("-m udp ", "")
+
+
+@pytest.mark.parametrize(
+    ("rules", "named"),
+    [
+        ("chain i { type filter hook input priority 0; policy drop; tcp dport 22 accept; }",
+         "policy drop"),
+        ("chain i { type filter hook input priority 0; ct state new jump j; }\n"
+         "chain j { iifname docker0 drop; }", "iifname"),
+        ("chain r { type filter hook prerouting priority raw; udp dport 4000 drop; }",
+         "udp dport 4000 drop"),
+        ("chain i { type filter hook input priority 0; limit rate 1/day counter; "
+         "tcp dport 22 accept; drop; }", "drop"),
+    ],
+)  # fmt: skip
+def test_the_rule_is_found_in_whatever_chain_it_stands(rules: str, named: str) -> None:
+    with host(4) as world, trace(world) as seen, sender(world, "client") as client:
+        world.run("host", ["nft", "-f", "-"], f"table inet filter {{\n{rules}\n}}\n")
+        client.sendto(b"ask", (addresses(world).bridge, 4000))
+        told = dropped(seen, "NETFILTER_DROP", 4000)
+    assert named in told["rule"]
+
+
+def test_no_rule_is_named_where_an_unknown_condition_stands_before() -> None:
+    with host(4) as world, trace(world) as seen, sender(world, "client") as client:
+        world.run(
+            "host",
+            ["nft", "-f", "-"],
+            "table inet filter {\nchain i { type filter hook input priority 0;\n"
+            "meta length 31 drop\nudp dport 4000 drop\n}\n}\n",
+        )
+        client.sendto(b"ask", (addresses(world).bridge, 4000))
+        told = dropped(seen, "NETFILTER_DROP", 4000)
+    assert told["rule"] == ""
 
 
 @families

@@ -1,0 +1,129 @@
+"""Which rule of the firewall dropped a packet, or answered a segment with a reset.
+
+A drop's own packet is led through the chains of now, with what conntrack holds of it; nothing is
+said where a condition before the rule cannot be judged. A segment that is INVALID although
+conntrack knows its connection is judged as :mod:`remedies.facts.dropped` does for ``scan``; that
+the connection stands still for it is heard only there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Optional
+
+from remedies.errors import Unreadable
+from remedies.facts import Asking
+from remedies.facts.dropped import LOCAL, REJECTED, rules_of
+from remedies.facts.host import read_host
+from remedies.facts.links import read as read_links
+from remedies.facts.netfilter import open_stores
+from remedies.facts.pairs import here
+from remedies.facts.stalls import Stall
+from remedies.netfilter.lost import dropper
+from remedies.netfilter.stores import RuleStore
+from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.links import Links
+from remedies.netlink.route import route_get
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
+from remedies.rules.rule import Match, PacketRule
+from remedies.tap.lookups import Questions
+from remedies.tap.streams import DATA
+from remedies.tap.tally import TallyEntry
+from remedies.trace.event import DropEvent
+
+_MOST = 64
+"""Connections whose way through the rules is looked at."""
+_HOOKS = {
+    (False, True): ("prerouting", "input"),
+    (False, False): ("prerouting", "forward", "postrouting"),
+    (True, False): ("output", "postrouting"),
+}
+"""The hooks that a packet passes: it was sent here, it ends here."""
+_SHARE = 20
+"""Between two looks pass so many times as long as one took: a long ruleset must not deafen us."""
+
+
+class FirewallRules:
+    """Reads the rules when a segment is dropped or rejected; bounded in number and in time."""
+
+    def __init__(self, questions: Questions) -> None:
+        """Read nothing yet."""
+        self._questions = questions
+        self._looks = 0
+        self._next = float("-inf")
+        self.unread: dict[str, None] = {}
+
+    def of_drop(self, drop: DropEvent) -> Optional[PacketRule]:
+        """Return the rule that surely dropped a packet of this namespace; None for none such."""
+        if drop.reason != "NETFILTER_DROP" or drop.namespace or drop.way is None:
+            return None
+        way, ordinary = drop.way, drop.protocol != "tcp" or drop.conntrack or "SYN" in drop.flags
+        flow = None if ordinary else self._questions.flow("tcp", way)
+        if flow is not None and flow.seen_reply:
+            return self._look(way, lambda: self._taking(way, DATA, flow, drop.link))
+        return self._look(way, lambda: self._dropping(drop, way))
+
+    def of_reset(self, entry: TallyEntry) -> Optional[PacketRule]:
+        """Return the rule whose reset this is, sent for a segment that is only INVALID."""
+        flow, heard = entry.flow, entry.heard
+        if flow is None or flow.nat or not flow.seen_reply:
+            return None
+        if heard.acknowledges or entry.answers is True:
+            return None
+        way = heard.way.reversed
+        return self._look(way, lambda: self._taking(way, REJECTED, flow, ""))
+
+    def _taking(self, way: Tuple, kind: str, flow: Flow, link: str) -> Optional[PacketRule]:
+        links = read_links(Asking(read_host()))
+        stall = Stall(way, kind, 1, flow=flow, link=_index(links, link))
+        taking = rules_of(self._stores(), stall, links)
+        return next((each.rule for each in taking if not each.doubts), None)
+
+    def _dropping(self, drop: DropEvent, way: Tuple) -> Optional[PacketRule]:
+        links = read_links(Asking(read_host()))
+        bits = 128 if ":" in way.source else 32
+        local = here(way.source, {item.address for item in links.addresses})
+        with Netlink(NETLINK_ROUTE) as client:
+            arrives = None if local else _index(links, drop.link)
+            goes = route_get(client, way.destination, way.source, arrives)
+        ends_here = goes.kind == LOCAL and not local
+        known = drop.protocol in ("tcp", "udp")
+        packet = Match(
+            protocols=(drop.protocol.split()[0],),
+            sources=(f"{way.source}/{bits}",),
+            destinations=(f"{way.destination}/{bits}",),
+            source_ports=((way.source_port, way.source_port),) if known else (),
+            destination_ports=((way.destination_port, way.destination_port),) if known else (),
+            in_interfaces=() if local else (drop.link,),
+            out_interfaces=() if ends_here else (links.name(goes.link),),
+            destination_local=goes.kind == LOCAL,
+            states=(drop.conntrack.partition(",")[0] or "invalid",),
+        )
+        family = "ip6" if bits == 128 else "ip"
+        return dropper(self._stores(), packet, family, _HOOKS[local, ends_here])
+
+    def _stores(self) -> list[RuleStore]:
+        stores, unread = open_stores(time.monotonic() + 1.0)
+        self.unread.update(dict.fromkeys(unread))
+        return stores
+
+    def _look(self, way: Tuple, ask: Callable[[], Optional[PacketRule]]) -> Optional[PacketRule]:
+        begin = time.monotonic()
+        if self._looks >= _MOST or begin < self._next:
+            return None
+        self._looks += 1
+        try:
+            return ask()
+        except OSError as error:
+            self.unread[f"route to {way.destination}: {error.strerror}"] = None
+        except Unreadable as error:
+            self.unread[str(error)] = None
+        finally:
+            now = time.monotonic()
+            self._next = now + _SHARE * (now - begin)
+        return None
+
+
+def _index(links: Links, name: str) -> Optional[int]:
+    return next((item.index for item in links.links if item.name == name), None)
