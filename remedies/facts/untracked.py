@@ -154,7 +154,7 @@ class _PacketListener:
                 break  # it could not be asked: that is not "no flow"
             by_rule: dict[PacketRule, PastNat] = {}
             for end, (notrack, nat) in ends(heard, of, flow, self._links):
-                link = (heard.arrives or heard.leaves)[0]
+                link = heard.arrives or heard.leaves
                 one = PastNat(heard.protocol, heard.way, end, link, way.count, notrack, nat)
                 other = by_rule.setdefault(notrack, one)
                 if ENDS.index(end) < ENDS.index(other.end):
@@ -167,8 +167,9 @@ class _PacketListener:
         return HeardWay(
             _NAMES[protocol],
             segments.spell(raw),
-            tuple(dict.fromkeys(self._name(link) for link in way.arrived)),
-            tuple(dict.fromkeys(self._name(link) for link in way.left)),
+            # A VLAN's link is heard after its parent when it comes, and before it when it leaves.
+            next((self._name(link) for link in reversed(way.arrived)), ""),
+            next((self._name(link) for link in way.left), ""),
             answered=back is not None and back.count > back.resets,
             refused=back is not None and back.resets > 0,
             waited=way.count > 1 or now - way.first >= _PATIENCE,

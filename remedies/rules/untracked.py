@@ -38,9 +38,10 @@ class HeardWay:
 
     protocol: str
     way: Tuple
-    arrives: tuple[str, ...] = ()
-    """Names of the links by which rules see it come."""
-    leaves: tuple[str, ...] = ()
+    arrives: str = ""
+    """The link by which rules see it come; empty: it was made here."""
+    leaves: str = ""
+    """The link by which rules see it leave; empty where it did not."""
     answered: bool = False
     """Something went the opposite way that is no reset."""
     refused: bool = False
@@ -88,10 +89,9 @@ def ends(
                 # What conntrack sees of an answer marks the flow; what leaves has been through NAT.
                 yield (UNDONE if not heard.arrives or not flow.seen_reply else MOVES), pair
         elif nat.hook == "postrouting":
-            for name in heard.leaves:
-                leaving = replace(match, out_interfaces=(name,))
-                if _met(nat, leaving, heard) and _changes(nat, heard.way.source, name, links):
-                    yield (MOVES if tracked else _past(heard, LEFT)), pair
+            leaving = replace(match, out_interfaces=(heard.leaves,))
+            if heard.leaves and _met(nat, leaving, heard) and _changes(nat, heard, links):
+                yield (MOVES if tracked else _past(heard, LEFT)), pair
         elif nat.hook in ("prerouting", "input") and heard.arrives:
             if _met(nat, match, heard):
                 yield (MOVES if tracked else _past(heard, _silence(heard))), pair
@@ -117,8 +117,8 @@ def _match(heard: HeardWay, links: Links) -> Match:
         destinations=(f"{way.destination}/{bits}",),
         source_ports=((way.source_port, way.source_port),),
         destination_ports=((way.destination_port, way.destination_port),),
-        in_interfaces=heard.arrives[:1],
-        out_interfaces=() if heard.arrives else heard.leaves[:1],
+        in_interfaces=(heard.arrives,) if heard.arrives else (),
+        out_interfaces=() if heard.arrives else (heard.leaves,),
         destination_local=any(a.address == way.destination for a in links.addresses),
     )
 
@@ -145,9 +145,11 @@ def _began(nat: PacketRule, flow: Flow, protocol: str) -> bool:
     return conjoin(replace(nat.match, destinations=(), not_destinations=()), began) is not None
 
 
-def _changes(nat: PacketRule, source: str, link: str, links: Links) -> bool:
-    """Tell whether source NAT would give a packet that leaves by a link another address."""
+def _changes(nat: PacketRule, heard: HeardWay, links: Links) -> bool:
+    """Tell whether source NAT would give a packet that leaves another address."""
+    source = heard.way.source
     if nat.action == "masquerade":
-        return all(a.address != source for a in links.addresses if links.name(a.link) == link)
+        own = (a.address for a in links.addresses if links.name(a.link) == heard.leaves)
+        return source not in own
     addresses = target(nat.to)[0]
     return bool(addresses) and not any(contains(prefix, source) for prefix in addresses)

@@ -88,7 +88,7 @@ HERE = Links(
 )
 REQUEST = Tuple("192.0.2.1", 4000, "192.0.2.10", 53)
 BACK = REQUEST.reversed
-ARRIVED = HeardWay("udp", REQUEST, arrives=("eth0",))
+ARRIVED = HeardWay("udp", REQUEST, arrives="eth0")
 
 
 def became(pair: Pair, heard: HeardWay, flow: Optional[Flow] = None) -> list[str]:
@@ -106,8 +106,8 @@ def rule(hook: str, action: str, match: Match, **more: Any) -> PacketRule:
 
 FROM_53 = Match(("udp",), source_ports=((53, 53),))
 BEHIND = flow(REQUEST, Tuple("172.17.0.2", 53, "192.0.2.1", 4000))
-ANSWER = HeardWay("udp", BEHIND.reply, arrives=("br0",), leaves=("eth0",))
-HIDDEN = HeardWay("udp", Tuple("172.17.0.2", 4000, "198.51.100.9", 53), ("br0",), ("eth0",))
+ANSWER = HeardWay("udp", BEHIND.reply, arrives="br0", leaves="eth0")
+HIDDEN = HeardWay("udp", Tuple("172.17.0.2", 4000, "198.51.100.9", 53), "br0", "eth0")
 MASQUERADE = rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
 
 
@@ -137,7 +137,7 @@ def test_only_what_surely_meets_both_rules_counts() -> None:
     assert became((notrack(53), other), ARRIVED) == ["unanswered"]
     drawn = replace(DNAT, match=replace(DNAT.match, unmodelled=("statistic",)))
     assert became((notrack(53), drawn), ARRIVED) == ["unanswered"]
-    passing = HeardWay("udp", BEHIND.reply, leaves=("eth0",))  # nobody here sent it
+    passing = HeardWay("udp", BEHIND.reply, leaves="eth0")  # nobody here sent it
     assert became((rule("output", "notrack", FROM_53), DNAT), passing) == []
 
 
@@ -145,7 +145,7 @@ def test_what_becomes_of_an_answer() -> None:
     taken_here = rule("prerouting", "notrack", FROM_53)
     assert became((taken_here, DNAT), ANSWER, BEHIND) == ["undone"]
     assert became((taken_here, DNAT), ANSWER, replace(BEHIND, seen_reply=True)) == ["moves"]
-    own = HeardWay("udp", Tuple("192.0.2.10", 5353, "192.0.2.1", 4000), leaves=("eth0",))
+    own = HeardWay("udp", Tuple("192.0.2.10", 5353, "192.0.2.1", 4000), leaves="eth0")
     redirected = flow(REQUEST, own.way, replied=True)
     redirect = replace(DNAT, action="redirect", to=":5353")
     sent = rule("output", "notrack", Match(("udp",), source_ports=((5353, 5353),)))
@@ -156,11 +156,11 @@ def test_what_becomes_of_an_answer() -> None:
 def test_what_becomes_of_a_hidden_source() -> None:
     assert became((notrack(53), MASQUERADE), HIDDEN) == ["left"]
     assert became((notrack(53), MASQUERADE), replace(HIDDEN, answered=True)) == ["answered"]
-    assert became((notrack(53), MASQUERADE), replace(HIDDEN, leaves=())) == []
+    assert became((notrack(53), MASQUERADE), replace(HIDDEN, leaves="")) == []
     snat = replace(MASQUERADE, action="snat", to="192.0.2.10")
     assert became((notrack(53), snat), HIDDEN) == ["left"]
     assert became((notrack(53), replace(snat, to="172.17.0.2")), HIDDEN) == []
-    own = HeardWay("udp", Tuple("192.0.2.10", 4000, "198.51.100.9", 53), leaves=("eth0",))
+    own = HeardWay("udp", Tuple("192.0.2.10", 4000, "198.51.100.9", 53), leaves="eth0")
     everything = rule("postrouting", "masquerade", Match())
     assert became((replace(notrack(53), hook="output"), everything), own) == []
 
