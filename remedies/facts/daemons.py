@@ -331,6 +331,14 @@ DAEMONS = (
         "Mumble documentation: host; tried",
     ),
     DaemonOption(
+        ("teeworlds-serve",),
+        "Teeworlds",
+        "its configuration (-f FILE)",
+        "bindaddr {address}",
+        "teeworlds: src/engine/shared/config_variables.h; tried",
+        single=True,
+    ),
+    DaemonOption(
         ("memcached",),
         "memcached",
         "/etc/memcached.conf",
