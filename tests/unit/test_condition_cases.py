@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,13 @@ from builder import HOST, TIME
 from remedies import catalogue, codec
 from remedies.errors import Unreadable
 from remedies.facts import Facts, saved
+from remedies.facts.dropped import Dropped
+from remedies.facts.flows import Flows
+from remedies.facts.stale import Stale
+from remedies.facts.tap import Tap
+from remedies.facts.untracked import Untracked
 from remedies.model import FORMAT_VERSION, Finding
+from remedies.values import replace
 
 CASES = Path(__file__).with_name("cases")
 _KEYS = {"name", "why", "facts", "unknown_facts", "window", "ours", "params", "findings", "unknown"}
@@ -112,6 +119,29 @@ def test_case(condition: str, where: str, case: dict[str, Any]) -> None:
     for expected, finding in zip(case["findings"], found):
         assert "verdict" in expected, "a case says the verdict"
         assert not differences(expected, finding)
+
+
+SEEN: dict[str, object] = {
+    "tap": Tap(),
+    "flows": Flows(),
+    "dropped": Dropped(),
+    "stale": Stale(),
+    "untracked": Untracked(),
+}
+"""The facts that hold packets and flows."""
+
+
+@pytest.mark.parametrize(
+    ("condition", "where", "case"), LOADED, ids=[re.sub(r"\s", "-", name) for _, name, _ in LOADED]
+)
+def test_rules_and_sockets_alone_prove_nothing(
+    condition: str, where: str, case: dict[str, Any]
+) -> None:
+    module, facts = catalogue.condition(condition), read(case, where)
+    unseen = replace(facts, known={**facts.known, **SEEN})
+    with contextlib.suppress(Unreadable):
+        found = module.detect(unseen, {**module.PARAMS, **case.get("params", {})})
+        assert "proven" not in {finding.verdict for finding in found}
 
 
 @pytest.mark.parametrize("condition", catalogue.condition_ids())
