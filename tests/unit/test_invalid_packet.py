@@ -225,6 +225,16 @@ INPUT, FORWARD = generic("ip", "input"), generic("ip", "forward")
             (replace(FORWARD, sources=("172.17.0.2", "172.17.0.3"),
                      source_ports=((80, 80), (81, 81)), out_interfaces=("eth0",)),),
         ),
+        (  # and nobody is left out of whom one of them comes
+            "forward",
+            tuple(
+                replace(PUBLISHED, to=f"172.17.0.{n}:80",
+                        match=replace(PUBLISHED.match, not_sources=not_from))
+                for n, not_from in ((2, ("10.0.0.0/8", "192.0.2.0/24")), (3, ("10.0.0.0/8",)))
+            ),
+            (replace(FORWARD, sources=("172.17.0.2", "172.17.0.3"), source_ports=((80, 80),),
+                     out_interfaces=("eth0",), not_destinations=("10.0.0.0/8",)),),
+        ),
         (
             "input",
             (MASQUERADE, replace(MASQUERADE, match=Match(out_interfaces=("eth1",)))),

@@ -207,3 +207,22 @@ def test_patterns_of_interfaces_meet_in_the_narrower_one(
 ) -> None:
     assert names_meet(one, other) == names_meet(other, one) == both
     assert name_covers(one, other) == (both == other)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "10.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/x", "10.0.0.0/-1",
+     "10.0.0.0/\u0664", "10.0.0.0/ 8", "::/129"],
+)  # fmt: skip
+def test_what_is_no_prefix_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("10.0.0.0/0", "0.0.0.0/0"), ("10.1.2.3/8", "10.0.0.0/8"), ("10.1.2.3/32", "10.1.2.3"),
+     ("10.1.2.3", "10.1.2.3"), ("::1/128", "::1"), ("fd00::1/64", "fd00::/64")],
+)  # fmt: skip
+def test_host_bits_of_a_prefix_are_cleared(text: str, shown: str) -> None:
+    assert show(parse(text)) == shown

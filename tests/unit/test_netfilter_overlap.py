@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from remedies.netlink.links import Address, Link, Links
-from remedies.rules.overlap import describe, overlap
+from remedies.rules.overlap import _two_services, describe, overlap
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
@@ -253,3 +253,26 @@ def test_a_rule_of_both_ip_versions_is_judged_by_that_of_the_other(
     assert overlap(made, REDIRECT, LINKS).answer == answer
     both = replace(REDIRECT, family="inet", match=replace(REDIRECT.match, sources=("0.0.0.0/0",)))
     assert overlap(made, both, LINKS).answer == answer
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "apart"),
+    [
+        (port(53), port(53), False),
+        (port(53), port(54), True),
+        (port(53), port(1, 100), False),
+        (port(53), port(32767), True),
+        (port(53), port(32768), False),  # a client's own
+        (port(32768), port(53), False),
+        (port(53), (), False),
+        ((), port(53), False),
+    ],
+)
+def test_nothing_goes_from_one_service_to_another(
+    source: tuple[tuple[int, int], ...], destination: tuple[tuple[int, int], ...], apart: bool
+) -> None:
+    one, other = Match(source_ports=source), Match(destination_ports=destination)
+    assert _two_services(one, other) is apart
+    assert _two_services(other, one) is apart
+    both = replace(one, destination_ports=port(1)) if source else one
+    assert not _two_services(both, other), "both ports are said"

@@ -175,6 +175,26 @@ def test_what_does_harm_is_never_kept(host: Host, monkeypatch: pytest.MonkeyPatc
     assert "it eats segments" in ended.reason
 
 
+@pytest.mark.parametrize(
+    ("after", "keep", "why"),
+    [
+        ([], False, None),
+        (["absent", "mitigated"], False, None),
+        (["absent", "still"], True, None),
+        (["absent", "still"], False, "the fault is still there: c1; x does not go on"),
+        (["still", "still"], False, "the fault is still there: c0, c1; x does not go on"),
+    ],
+)
+def test_a_change_that_has_not_helped_is_undone_and_one_connection_is_named(
+    after: list[str], keep: bool, why: Optional[str]
+) -> None:
+    verified = [{"condition": f"c{n}", "after": word} for n, word in enumerate(after)]
+    seen = [finding(details={"hangs": name}) for name in ("x", "y")]
+    assert apply.unwell(verified, (), keep=keep, seen=(finding(), *seen)) == why
+    harm = (Harm("nft:a", "f", "it eats"), Harm("nft:b", "f", "that too"))
+    assert apply.unwell(verified, harm, keep=keep, seen=seen) == "the fix does harm: nft:a: it eats"
+
+
 def test_who_does_not_agree_has_changed_nothing(host: Host) -> None:
     def refuse(_plan: Plan) -> Any:
         raise UsageError("nobody can be asked", "add --yes")

@@ -156,3 +156,29 @@ def test_protocols_have_the_numbers_of_the_kernel() -> None:
     known = {name: number for number, name in PROTOCOLS.items()}
     for name in ("icmp", "igmp", "tcp", "udp", "esp", "ah", "icmpv6", "sctp", "udplite"):
         assert known[name] == getattr(socket, f"IPPROTO_{name.upper()}")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("mine", "mine"), ("remedy_x2", "remedy_x2"), ("a b", '"a b"'), ("b\u00e4r", '"b\u00e4r"'),
+     ("", '""'), ("a-b", '"a-b"'), (7, "7")],
+)  # fmt: skip
+def test_a_name_that_nft_could_not_read_back_is_in_quotes(name: object, shown: str) -> None:
+    assert nft_syntax._name(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "hook", "text"),
+    [
+        (0, "forward", "filter"),
+        (5, "forward", "filter + 5"),
+        (-10, "input", "filter - 10"),
+        (-150, "forward", "mangle"),
+        (-100, "prerouting", "dstnat"),
+        (100, "postrouting", "srcnat"),
+        (-300, "output", "raw"),
+        (5000, "forward", "5000"),
+    ],
+)
+def test_a_priority_has_a_name_where_nft_has_one_near(value: int, hook: str, text: str) -> None:
+    assert nft_syntax.priority(value, hook) == text
