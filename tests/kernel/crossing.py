@@ -175,6 +175,25 @@ class Crossing:
             made.exchange()
             yield made
 
+    def answered(self, leg: Leg, seen_as: str = "") -> bool:
+        """Tell whether a datagram arrives, from an address if one is given, and its answer, too."""
+        family = socket.AF_INET6 if ":" in leg.to[0] else socket.AF_INET
+        with (
+            self.socket(leg.listens, family, socket.SOCK_DGRAM) as server,
+            self.socket(leg.asks, family, socket.SOCK_DGRAM) as client,
+        ):
+            server.bind(leg.at)
+            server.settimeout(0.3)
+            client.settimeout(0.3)
+            client.connect(leg.to)
+            try:
+                client.send(b"question")
+                _, peer = server.recvfrom(10)
+                server.sendto(b"answer", peer)
+                return client.recv(10) == b"answer" and seen_as in ("", peer[0])
+            except OSError:
+                return False
+
     def survives(self, leg: Leg) -> bool:
         """Tell whether connections outlive a segment of either end that is far off the window.
 

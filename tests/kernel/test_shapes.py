@@ -8,7 +8,9 @@ line of theirs changes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     for name, shape in yaml.safe_load(file.read_text()).items()
 }
 POLICIES = {"default": "tcp-be-liberal", drop_first.PATH: "invalid-drop"}
+UNTRACKED: dict[str, dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("shapes_untracked.yaml").read_text()
+)
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 
 
@@ -39,7 +44,7 @@ def shared(module_netns: Callable[..., str]) -> Crossing:
 @pytest.fixture
 def host(shape: str, shared: Crossing, netns: Callable[..., str]) -> Iterator[Crossing]:
     """Give a host with the shape's rules."""
-    wanted = SHAPES[shape]
+    wanted = SHAPES.get(shape) or UNTRACKED[shape]
     legacy = any("legacy" in program for program in wanted["load"])
     made = Crossing.wired(netns) if legacy else shared  # a legacy table stays for good
     for role, link in LINKS.items():
@@ -111,3 +116,25 @@ def test_a_well_known_ruleset(host: Crossing, shape: str, tmp_path: Path) -> Non
         assert remedy("rollback", "--yes", "--every")["outcome"] == "rolled-back"
         assert survived(host, ways) == lives
         assert rules(host, wanted) == before
+
+
+@pytest.mark.parametrize("shape", UNTRACKED)
+def test_a_ruleset_with_notrack(host: Crossing, shape: str, tmp_path: Path) -> None:
+    wanted = UNTRACKED[shape]
+    own = host.names["host"]
+    for address in wanted.get("bound", ()):
+        host.ip("host", f"addr add {address}/32 dev lo")
+    (asks, *to), (listens, *at) = wanted["asks"], wanted["at"]
+    leg = Leg(listens, tuple(at), asks, tuple(to))
+    seen_as = wanted.get("as", AT[4].host if (asks, listens) == ("container", "outside") else "")
+    answered = host.answered(leg, seen_as)
+    with contextlib.ExitStack() as stack:
+        for address in wanted.get("bound", ()):
+            cache = stack.enter_context(host.socket("host", socket.AF_INET, socket.SOCK_DGRAM))
+            cache.bind((address, at[1]))
+        findings = forked(own, tmp_path, "scan", "--window", "0", "--show-all")["findings"]
+    told = {f["verdict"] for f in findings if f["condition"] == "notrack-breaks-nat"}
+    assert told == set(filter(None, [wanted.get("verdict")]))
+    assert answered == told.isdisjoint({"exposed", "active", "proven"})
+    for address in wanted.get("bound", ()):
+        host.ip("host", f"addr del {address}/32 dev lo")
