@@ -34,6 +34,8 @@ FIXED = {
     "stalls": "the same",
     "tap": "the same",
     "dropped": "reads nothing where no connection stands still",
+    "stale": "reads nothing where nobody else's request is unanswered; rules within the deadline",
+    "untracked": "the kernel's ring of packets, of a fixed size, for the window alone",
 }
 """Probes that do not look at the clock while they read, and what bounds them."""
 
