@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Optional, cast
 
 import builder
 import pytest
 from builder import HOST, change
 from older_drop import OLDER, OLDER_LINE
 
+from remedies.errors import Unreadable
 from remedies.facts import Asking, Facts, slab
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.oneway import Oneway
@@ -17,8 +20,11 @@ from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop, notrack
 from remedies.model import Change, Terms
 from remedies.netlink.flow import Flow, Tuple
+from remedies.operations import weigh
+from remedies.operations.session import HostSession
 from remedies.planning import cost
 from remedies.rules import ours
+from remedies.values import replace
 
 WAY = Tuple("10.0.1.2", 40000, "10.0.2.2", 80)
 HALF = Flow("tcp", WAY, WAY, seen_reply=False, nat=False)
@@ -162,3 +168,18 @@ def test_without_the_cache_nothing_is_claimed(text: str) -> None:
 )  # fmt: skip
 def test_memory_is_told_in_the_largest_whole_unit(count: int, said: str) -> None:
     assert f"takes {said} of kernel memory" in cost.text(cost.Cost(memory=count))
+
+
+def test_where_a_flow_cannot_be_looked_for_the_figure_is_unknown() -> None:
+    class Blind:
+        def read(self, effect: str) -> Optional[str]:
+            if effect == "flow:udp/eth1/53":
+                raise Unreadable("flows: not permitted")
+            return "udp/10.0.0.1/5/10.0.0.2/53\n"
+
+    here = cast(HostSession, SimpleNamespace(store=Blind()))
+    seen = replace(SYSCTL, effects=("flow:udp/eth0/53",))
+    assert weigh._figures(here, seen, facts(), None).startswith("loses 1 flow: udp 10.0.0.1:5 ")
+    for effects in (("flow:udp/eth1/53",), ("flow:udp/eth0/53", "flow:udp/eth1/53")):
+        told = weigh._figures(here, replace(SYSCTL, effects=effects), facts(), None)
+        assert "how many flows are lost is not known: flows: not permitted" in told

@@ -69,6 +69,11 @@ CASES = {
     "the bridge's address is dropped": ([rule("drop", TO_NEW)], True, "'drop in' (here) stops"),
     "the bridge's address is rejected": ([rule("reject", TO_NEW)], True, "'reject in'"),
     "the uplink's address is dropped": ([rule("drop", TO_OLD)], True, None),
+    "a chain for one of them, then the other is dropped": (
+        [rule("jump", TO_OLD, target="mine"), rule("drop", TO_NEW)],
+        True,
+        "'jump in' (here) decides otherwise",
+    ),
     "both addresses are dropped": ([rule("drop", BOTH)], True, None),
     "some of one are let in, then both addresses are dropped": (
         [rule("accept", replace(TO_OLD, sources=SOME.sources)), rule("drop", BOTH)],

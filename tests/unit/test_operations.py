@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
-from builder import HOST, facts, finding, policy
+from builder import HOST, change, facts, finding, policy
 from fake_store import YES, FakeStore
 
 from remedies import catalogue, codec
@@ -320,6 +321,29 @@ def test_a_stuck_rejection_says_what_to_do(host: Host, monkeypatch: pytest.Monke
     with pytest.raises(RemedyError, match=txn) as caught:
         confirm.answer(session.reread(host.session), txn, None, lock_timeout=1.0)
     assert "remedy rollback" in caught.value.hint
+
+
+@pytest.mark.parametrize("stray", [False, True])
+def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
+    host: Host, monkeypatch: pytest.MonkeyPatch, stray: bool
+) -> None:
+    host.apply()
+    journal = os.path.join(host.session.folder, "journal.jsonl")
+    with open(journal, "ab") as file:
+        file.write(b"garbage\n" * 2)
+    with pytest.raises(InputError):
+        session.reread(host.session)
+    adopted = (change("nft:inet/remedy_x", None, "x"),) if stray else ()
+    monkeypatch.setattr("remedies.operations.unowned.adoptions", lambda _: adopted)
+    monkeypatch.setattr("remedies.operations.repair.strays", lambda _: ())
+    done = repair.run(host.session, host.agree, lock_timeout=1.0)
+    assert done.prospect is not None
+    assert os.path.exists(done.path)
+    names = [c.resource for c in done.adopted.begin.changes] if done.adopted else []
+    assert names == [c.resource for c in adopted]
+    assert set(session.reread(host.session).held) == {KEY, *names}
+    assert host.store.states == {KEY: "1"}
+    assert repair.run(host.session, host.agree, lock_timeout=1.0).prospect is None
 
 
 def test_a_plan_of_another_host_is_refused(host: Host) -> None:

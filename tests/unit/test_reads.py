@@ -50,6 +50,8 @@ def test_a_state_in_a_few_words(state: Optional[str], text: str) -> None:
         ((f"{HEAD}\na\n", f"{HEAD}\nb\n", None), ("'a'", "'b'", "absent")),
         # Of long lines, what comes after the words that they begin with.
         ((f"{HEAD}1", f"{HEAD}2"), (f"'...{'x' * 20}1'", f"'...{'x' * 20}2'")),
+        ((f"{HEAD}1a", f"{HEAD}1b", f"{HEAD}2"),
+         (f"'...{'x' * 20}1a'", f"'...{'x' * 20}1b'", f"'...{'x' * 20}2'")),
         # The same lines in another order, or twice.
         (
             (f"{HEAD}\na\nb\n", f"{HEAD}\nb\na\n"),

@@ -182,3 +182,61 @@ def test_a_name_that_nft_could_not_read_back_is_in_quotes(name: object, shown: s
 )
 def test_a_priority_has_a_name_where_nft_has_one_near(value: int, hook: str, text: str) -> None:
     assert nft_syntax.priority(value, hook) == text
+
+
+JUMPS = ("-A INPUT -j REMEDY-X", "-A FORWARD -j REMEDY-X")
+RULES = ("-A REMEDY-X -j DROP",)
+
+
+@pytest.mark.parametrize(
+    ("there", "lines"),
+    [
+        ((), ("-I INPUT -j REMEDY-X", "-I FORWARD -j REMEDY-X")),
+        (JUMPS, ()),
+        (JUMPS[1:], ("-I INPUT -j REMEDY-X",)),
+        # One too many, and one that is not wanted any more.
+        ((*JUMPS, JUMPS[0]), ("-D INPUT -j REMEDY-X",)),
+        ((*JUMPS, "-A OUTPUT -j REMEDY-X"), ("-D OUTPUT -j REMEDY-X",)),
+    ],
+)
+def test_a_chain_is_replaced_with_the_jumps_that_are_missing_or_too_many(
+    there: tuple[str, ...], lines: tuple[str, ...]
+) -> None:
+    text = restore_script.replacing("mangle", "REMEDY-X", JUMPS, RULES, there)
+    assert text.splitlines() == ["*mangle", ":REMEDY-X - [0:0]", *RULES, *lines, "COMMIT"]
+    assert text.endswith("\n")
+
+
+def test_a_chain_is_removed_after_the_jumps_that_are_there() -> None:
+    text = restore_script.removing("mangle", "REMEDY-X", JUMPS)
+    assert text.splitlines() == [
+        "*mangle", "-D INPUT -j REMEDY-X", "-D FORWARD -j REMEDY-X", "-F REMEDY-X", "-X REMEDY-X",
+        "COMMIT",
+    ]  # fmt: skip
+
+
+def test_jumps_are_those_of_others_to_a_chain() -> None:
+    lines = [*JUMPS, "-A INPUT -g REMEDY-X", "-A INPUT -j REMEDY-XY", "-A REMEDY-X -j REMEDY-X"]
+    assert restore_script.jumps_in(lines, "REMEDY-X") == lines[:3]
+
+
+@pytest.mark.parametrize(
+    ("saved", "lines"),
+    [
+        ("", []),
+        ("a\nb\n", ["a", "b"]),
+        ('a "x\ny" b\nc\n', [r'a "x\ny" b', "c"]),
+        ('a "\\"x" b\nc\n', ['a "\\"x" b', "c"]),
+        ('a "x\\\\" b\nc\n', ['a "x\\\\" b', "c"]),
+    ],
+)
+def test_a_comment_with_a_newline_is_part_of_one_line(saved: str, lines: list[str]) -> None:
+    assert restore_script.lines_of(saved) == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "unsayable"),
+    [("-A C", False), (r"a \"b\"", False), (r"a \\n", False), (r"a \n b", True)],
+)
+def test_a_rule_that_no_restore_could_be_fed(line: str, unsayable: bool) -> None:
+    assert restore_script.unsayable(line) is unsayable
