@@ -11,6 +11,7 @@ What it detects
     port aside, unless it is the published one), and on forward a rule that keeps clients' resets
     from containers does as much. Connections that never leave this host are not asked about, and
     NAT of these alone is none (what this host sends, redirected to a proxy on it).
+    ``unknown``: a rule that is not understood, and no other, may accept some before a drop.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
     counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are

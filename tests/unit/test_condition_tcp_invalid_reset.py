@@ -8,6 +8,7 @@ import pytest
 from builder import HOST
 
 from remedies.conditions import tcp_invalid_reset as condition
+from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.netfilter import NatUse, Netfilter
@@ -128,6 +129,32 @@ def test_a_drop_covers_its_family_on_its_hook(
     finding = one(facts(fact))
     assert finding.verdict == ("mitigated" if covered else "exposed")
     assert ("ufw" in (finding.mitigated_by or "")) == covered
+
+
+@pytest.mark.parametrize(
+    ("action", "drops", "doubts", "verdict"),
+    [
+        ("masquerade", [], ["input"], "unknown"),
+        ("masquerade", [], ["output"], "unknown"),
+        ("masquerade", [], ["forward"], "exposed"),
+        ("masquerade", ["input"], ["output", "forward"], "mitigated"),
+        ("dnat", [], ["input"], "exposed"),
+        ("dnat", [], ["input", "forward"], "unknown"),
+        ("dnat", ["forward"], ["input"], "unknown"),
+        ("dnat", ["input"], ["input"], "exposed"),
+    ],
+)
+def test_what_is_not_understood_counts_where_nothing_else_is_open(
+    action: NatAction, drops: list[str], doubts: list[str], verdict: str
+) -> None:
+    closing = dropping(*(drop(hook) for hook in drops), uses=(NatUse("ip", action),))
+    mystery = tuple(replace(drop(hook), text="mystery accept") for hook in doubts)
+    found = facts(replace(closing, doubts=mystery))
+    if verdict == "unknown":
+        with pytest.raises(Unreadable, match="mystery accept"):
+            condition.detect(found, {})
+    else:
+        assert one(found).verdict == verdict
 
 
 @pytest.mark.parametrize(
