@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 import pytest
 from fleet_host import LightHost, wait_until
 from light_fleet import BIN, Fleet, run
+from residents import residents
 from test_fleet_rollout import outcomes
 
 from remedies.transaction import actor
@@ -92,11 +92,9 @@ def files(fleet: Fleet) -> dict[Path, bytes]:
 
 def workers(fleet: Fleet) -> str:
     """Return what is left of the controller's programs, but for connections that ssh shares."""
-    names = []
-    for pid in run("ip", "netns", "pids", fleet.netns).split():
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            names.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:80])
-    return "\n".join(name for name in names if not name.startswith("ssh: /"))
+    pids = map(int, run("ip", "netns", "pids", fleet.netns).split())
+    names = residents(pids).values()
+    return "\n".join(name[:80] for name in names if not name.startswith("ssh: /"))
 
 
 @pytest.mark.parametrize(

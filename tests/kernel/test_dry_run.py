@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_host import Cli, Q
+from residents import residents
 
 from remedies.cli import parser
 from remedies.lab import ruleset
@@ -63,7 +64,8 @@ def state(cli: Cli, world: World) -> tuple[object, ...]:
 def guards(cli: Cli) -> list[str]:
     argv = ["ip", "netns", "pids", cli.netns]
     pids = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
-    return [p for p in pids if Path(f"/proc/{p}/comm").read_text() == "remedy-guard\n"]
+    living = residents(map(int, pids))
+    return [str(p) for p in living if Path(f"/proc/{p}/comm").read_text() == "remedy-guard\n"]
 
 
 def nothing(_cli: Cli) -> None:

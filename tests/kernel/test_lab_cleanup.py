@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from residents import residents
 
 from remedies.errors import RemedyError, UsageError
 from remedies.lab import registry
@@ -42,7 +43,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def traces(world: str) -> list[str]:
     """Return whatever is left of a world."""
     left = [name for name in os.listdir(RUN_DIR) if name.startswith(f"rl-{world}-")]
-    left += [f"process {pid}" for pid in registry.processes(world)]
+    left += [f"process {pid}" for pid in residents(registry.processes(world))]
     return left + [name for name in os.listdir(registry.FOLDER) if name.startswith(world)]
 
 
@@ -68,7 +69,7 @@ def owner() -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     try:
         assert select.select([child.stdout], [], [], 10)[0]
         world = child.stdout.readline().strip()
-        (inside,) = registry.processes(world)
+        (inside,) = residents(registry.processes(world))
         yield child, world, inside
     finally:
         child.kill()
@@ -88,7 +89,7 @@ def test_world_is_removed_after_an_exception() -> None:
     def build_and_fail() -> None:
         with world:
             udp_reply_source.build(world)
-            assert len(registry.processes(world.id)) == 1
+            assert len(residents(registry.processes(world.id))) == 1
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
