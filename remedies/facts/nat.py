@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
 from remedies.netfilter.walk import collect
+from remedies.rules.invalid_packet import EPHEMERAL
+from remedies.rules.matching import ports_meet
 from remedies.rules.rule import NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass
 
@@ -25,7 +27,8 @@ class Nat:
     """NAT rules of nft, iptables-nft and iptables-legacy.
 
     Read when ``netfilter`` saw a foreign notrack rule or the topic ``nat-rules`` is asked for;
-    otherwise ``asked`` is False and ``rules`` says nothing.
+    otherwise ``asked`` is False and ``rules`` says nothing. Without the topic, what no foreign
+    notrack rule can be about is left out of maps of thousands of services.
     """
 
     asked: bool
@@ -44,22 +47,51 @@ class Nat:
 def read(asking: Asking) -> Nat:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
     earlier = asking.earlier(Netfilter)
-    foreign = earlier is not None and any(not rule.ours for rule in earlier.notracks)
-    if TOPIC not in asking.topics and not foreign:
+    foreign = [rule for rule in earlier.notracks if not rule.ours] if earlier is not None else []
+    everything = TOPIC in asking.topics
+    if not everything and not foreign:
         return Nat(asked=False)
 
-    rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, Match())
+    among = () if everything else _kept_from_nat(foreign)
+    rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, Match(), among)
     return Nat(asked=True, rules=rules, unread=unread)
 
 
+def _kept_from_nat(notracks: Iterable[PacketRule]) -> tuple[Match, ...]:
+    """Return the packets, by protocol and ports, of the NAT rules that these may overlap.
+
+    Those that they see, and those whose replies they see: replies come to a client's port, where
+    the NAT rule names no other.
+    """
+    found: dict[Match, None] = {}
+    for rule in notracks:
+        match = rule.match
+        found[
+            Match(
+                protocols=match.protocols,
+                source_ports=match.source_ports,
+                destination_ports=match.destination_ports,
+            )
+        ] = None
+        to = match.destination_ports
+        if not to or any(ports_meet(ports, EPHEMERAL) for ports in to):
+            found[Match(protocols=match.protocols)] = None
+    return tuple(found)
+
+
 def of_packets(
-    asking: Asking, actions: tuple[NatAction, ...], hooks: Collection[str], packets: Match
+    asking: Asking,
+    actions: tuple[NatAction, ...],
+    hooks: Collection[str],
+    packets: Match,
+    among: tuple[Match, ...] = (),
 ) -> tuple[tuple[PacketRule, ...], tuple[str, ...]]:
     """Return the NAT rules that these packets can reach at ``hooks``, and what was not read.
 
+    ``among``: in maps of thousands of verdicts, what these may meet is followed alone.
     Raises Unreadable without CAP_NET_ADMIN.
     """
-    stores, unread = open_stores(asking.deadline())
+    stores, unread = open_stores(asking.deadline(), among)
     rules: list[PacketRule] = []
     for store in stores:
         for base in store.bases():

@@ -85,15 +85,18 @@ class Netfilter:
         return "legacy" if self.iptables == "legacy" or not self.nf_tables else "nft"
 
 
-def open_stores(deadline: float) -> tuple[list[RuleStore], list[str]]:
+def open_stores(
+    deadline: float, among: tuple[Match, ...] = ()
+) -> tuple[list[RuleStore], list[str]]:
     """Return the rule stores of this namespace, and why one that exists cannot be read.
 
+    ``among``: in big maps of verdicts these packets alone are followed.
     Raises Unreadable where none may be read: without CAP_NET_ADMIN.
     """
     stores: list[RuleStore] = []
     unread: list[str] = []
     try:
-        stores.append(NfTables(deadline))
+        stores.append(NfTables(deadline, among))
     except OSError as error:
         if error.errno == errno.EPERM:
             raise Unreadable("nf_tables: permission denied", "run as root") from error

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
+from remedies.netfilter.maps import Elements, OnlyAmong
 from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
 from remedies.rules.rule import Match
 from remedies.values import dataclass, replace
-
-Elements = Callable[[str], list[Element]]
-"""Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
 
 Mark = tuple[int, Optional[int]]
 """As in :class:`~remedies.rules.decoded.Step`."""
@@ -42,7 +39,6 @@ _CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5
 _SILENT = {"counter", "log", "objref", "byteorder", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}
 _MARK = 3  # NFT_META_MARK
-_NFT_REG_VERDICT = bytes(4)
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 
 
@@ -61,14 +57,18 @@ def comment_of(userdata: bytes) -> str:
 
 
 def decode(
-    body: bytes, family: str, elements: Elements, sets: IpSets = NO_SETS
+    body: bytes,
+    family: str,
+    elements: Elements,
+    sets: IpSets = NO_SETS,
+    among: Optional[OnlyAmong] = None,
 ) -> tuple[Step, ...]:
     """Return the steps of one rule message; none for a rule that no packet can meet.
 
     Raises Unreadable where the message is malformed.
     """
     got = dict(attributes(body, HEADER))
-    rule = _RuleState(family, elements, sets)
+    rule = _RuleState(family, elements, sets, among)
     rule.comment = comment_of(got.get(7, b""))
     try:
         for _, expression in attributes(got.get(4, b"")):
@@ -78,21 +78,6 @@ def decode(
         return tuple(replace(step, comment=rule.comment, raw=body) for step in rule.steps())
     except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
-
-
-def verdict_maps(body: bytes) -> tuple[str, ...]:
-    """Return the names of the maps in which a raw rule looks its verdict up.
-
-    Raises Unreadable where the message is malformed.
-    """
-    found = []
-    for _, expression in attributes(dict(attributes(body, HEADER)).get(4, b"")):
-        parts = dict(attributes(expression))
-        if parts.get(1) == b"lookup\0":
-            got = dict(attributes(parts.get(2, b"")))
-            if got.get(3) == _NFT_REG_VERDICT:
-                found.append(got.get(1, b"").rstrip(b"\0").decode(errors="replace"))
-    return tuple(found)
 
 
 def _number(got: dict[int, bytes], key: int, default: Optional[int] = None) -> int:
@@ -123,10 +108,13 @@ def _verdict(data: bytes) -> tuple[str, str]:
 class _RuleState:
     """The state of one rule while its expressions are followed."""
 
-    def __init__(self, family: str, elements: Elements, sets: IpSets) -> None:
+    def __init__(
+        self, family: str, elements: Elements, sets: IpSets, among: Optional[OnlyAmong]
+    ) -> None:
         self.family = family
         self.elements = elements
         self.sets = sets
+        self.among = among
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
         self.turned: dict[int, Mark] = {}
@@ -283,7 +271,8 @@ class _RuleState:
         maps, inverted = 3 in got, _number(got, 5, 0) == 1
         verdicts = maps and _number(got, 3) == 0
         try:
-            found = self.elements(name)
+            read = self.among.elements if verdicts and self.among else self.elements
+            found = read(name)
         except Unreadable as error:
             if verdicts:
                 raise
@@ -294,6 +283,8 @@ class _RuleState:
             self.fields.pop(_slot(_number(got, 3)), None)
             self.constants.pop(_slot(_number(got, 3)), None)
         if verdicts:
+            if self.among and len(found) > _VERDICTS:
+                found = self.among.concerned(fields, found, self.family)
             self._alternatives(fields, found, verdicts=True)
         elif len(fields) > 1 and not inverted:
             self._alternatives(fields, found, verdicts=False)

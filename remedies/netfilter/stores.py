@@ -13,10 +13,12 @@ from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy, sets, shown
-from remedies.netfilter.expressions import decode, verdict_maps
+from remedies.netfilter.expressions import decode
+from remedies.netfilter.maps import OnlyAmong, verdict_maps
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
 from remedies.rules.decoded import Step
+from remedies.rules.rule import Match
 from remedies.values import dataclass
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -25,6 +27,7 @@ HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 XTABLES = ("raw", "mangle", "nat", "filter", "security")
 _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _SET_LIMIT = 2048
+_BIG_LIMIT = 1 << 15
 _LEAD_LIMIT = 1 << 17
 _DECODED = 1 << 12
 """Rules of which it is remembered what they mean: hooks lead to the same chains."""
@@ -95,8 +98,11 @@ class NfTables:
     A table that is switched off (``flags dormant``) is left out: no packet meets its rules.
     """
 
-    def __init__(self, deadline: float) -> None:
-        """Read the chains. Raises OSError with the kernel's error number, and Unreadable."""
+    def __init__(self, deadline: float, among: tuple[Match, ...] = ()) -> None:
+        """Read the chains. Raises OSError with the kernel's error number, and Unreadable.
+
+        ``among``: in big maps of verdicts these packets alone are followed.
+        """
         self._deadline = deadline
         asleep = nft.dormant(deadline)
         self._chains = [
@@ -104,8 +110,8 @@ class NfTables:
         ]
 
         @functools.lru_cache(maxsize=256)
-        def elements(family: str, table: str, name: str) -> list[nft.Element]:
-            return nft.elements(family, table, name, _SET_LIMIT, deadline)
+        def elements(family: str, table: str, name: str, limit: int) -> list[nft.Element]:
+            return nft.elements(family, table, name, limit, deadline)
 
         @functools.lru_cache(maxsize=256)
         def leads(family: str, table: str, name: str) -> tuple[str, ...]:
@@ -115,7 +121,11 @@ class NfTables:
 
         @functools.lru_cache(maxsize=_DECODED)
         def decoded(family: str, table: str, rule: bytes) -> tuple[Step, ...]:
-            return decode(rule, family, lambda name: self._read(family, table, name), ip_sets)
+            def read(name: str, limit: int = _SET_LIMIT) -> list[nft.Element]:
+                return self._read(family, table, name, limit)
+
+            only = OnlyAmong(among, lambda name: read(name, _BIG_LIMIT)) if among else None
+            return decode(rule, family, read, ip_sets, only)
 
         self._elements, self._leads, self._decoded = elements, leads, decoded
         xtables = {
@@ -206,9 +216,9 @@ class NfTables:
         """Return what a raw rule means, its sets read."""
         return self._decoded(family, table, rule)
 
-    def _read(self, family: str, table: str, name: str) -> list[nft.Element]:
+    def _read(self, family: str, table: str, name: str, limit: int) -> list[nft.Element]:
         try:
-            return self._elements(family, table, name)
+            return self._elements(family, table, name, limit)
         except OSError as error:
             raise Unreadable(f"set {name}: {error.strerror}") from error
 

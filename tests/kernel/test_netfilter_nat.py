@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from rules_of_others import ASKING, RESTORE, facts_of, table
@@ -266,6 +266,37 @@ def test_a_map_of_services_is_followed(load: Load) -> None:
     assert rules.unread == ()
     assert {(use.family, use.action) for use in fact.nat_uses} == USES
     assert len([rule for rule in rules.rules if rule.hook == "prerouting"]) == 1040
+
+
+NOTRACK_ONE = """
+table ip one {{
+chain raw {{ type filter hook prerouting priority raw; {} notrack; }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("seen", "ports"),
+    [("udp dport 4789", ()), ("tcp dport 81", (81,)), ("tcp dport 40000-50000", None)],
+)
+def test_of_a_big_map_only_what_a_notrack_rule_may_be_about_is_followed(
+    load: Load, seen: str, ports: Optional[tuple[int, ...]]
+) -> None:
+    services = _services(2100).replace(
+        "10.96.0.0 . tcp . 80 :", "10.97.0.0 . tcp . 81 : goto service-1, 10.96.0.0 . tcp . 80 :"
+    )
+    ns = load("nft", services + NOTRACK_ONE.format(seen))
+    with namespaces.inside(ns):
+        fact = netfilter.read(ASKING)
+        found = nat.read(Asking(host=ASKING.host, known={"netfilter": fact}, timeout=20))
+    if ports is None:  # replies of all of them may come there
+        assert found.unread
+        return
+    assert found.unread == ()
+    assert {first for rule in found.rules for first, _ in rule.match.destination_ports} == set(
+        ports
+    )
+    assert "masquerade" in {rule.action for rule in found.rules}
 
 
 def test_nat_that_is_not_read_may_rewrite_in_any_way(

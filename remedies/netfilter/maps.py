@@ -1,0 +1,69 @@
+"""Maps of verdicts: which a rule looks its verdict up in, and what is followed of a big one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+
+from remedies.netfilter.fields import Field, apply
+from remedies.netlink.nft import HEADER, Element
+from remedies.netlink.socket import attributes
+from remedies.rules.decoded import MatchTerms
+from remedies.rules.matching import conjoin
+from remedies.rules.rule import Match
+from remedies.values import dataclass
+
+Elements = Callable[[str], list[Element]]
+"""Reads a set of the rule's table; raises Unreadable where it cannot or will not."""
+
+_NFT_REG_VERDICT = bytes(4)
+
+
+@dataclass(frozen=True)
+class OnlyAmong:
+    """What is asked of maps of verdicts that are too big to be followed whole."""
+
+    packets: tuple[Match, ...]
+    """Elements that none of these packets can meet, by protocol and port, are passed over."""
+    elements: Elements
+    """Reads such a map."""
+
+    def concerned(
+        self, fields: Iterable[tuple[Field, int]], found: list[Element], family: str
+    ) -> list[Element]:
+        """Return the elements that some of the packets may meet, by protocol and port.
+
+        ``fields``: what a key is made of, with offsets; with a source port, all elements.
+        """
+        if any(field.name == "sport" for field, _ in fields):
+            return found
+        told = [(field, at) for field, at in fields if field.name in ("protocol", "dport")]
+
+        @functools.cache
+        def concerns(keys: tuple[tuple[bytes, bytes], ...]) -> bool:
+            terms = MatchTerms()
+            for (field, _), key in zip(told, keys):
+                apply(terms, field, family, [key], negate=False)
+            match = terms.match
+            return match is not None and any(conjoin(match, packet) for packet in self.packets)
+
+        def keys(item: Element) -> tuple[tuple[bytes, bytes], ...]:
+            spans = [(at, at + field.size) for field, at in told]
+            return tuple((item.first[a:b], item.last[a:b]) for a, b in spans)
+
+        return [item for item in found if concerns(keys(item))]
+
+
+def verdict_maps(body: bytes) -> tuple[str, ...]:
+    """Return the names of the maps in which a raw rule looks its verdict up.
+
+    Raises Unreadable where the message is malformed.
+    """
+    found = []
+    for _, expression in attributes(dict(attributes(body, HEADER)).get(4, b"")):
+        parts = dict(attributes(expression))
+        if parts.get(1) == b"lookup\0":
+            got = dict(attributes(parts.get(2, b"")))
+            if got.get(3) == _NFT_REG_VERDICT:
+                found.append(got.get(1, b"").rstrip(b"\0").decode(errors="replace"))
+    return tuple(found)
