@@ -102,7 +102,7 @@ def _snapshot() -> tuple[dict[str, int], tuple[str, ...]]:
         ("snmp6", lambda text: single_lines(text, SNMP6)),
     ):
         try:
-            with open(f"{PROC_NET}/{name}", encoding="ascii", errors="replace") as file:
+            with open(f"{PROC_NET}/{name}", encoding="utf-8", errors="replace") as file:
                 values.update(parse(file.read()))
         except OSError as error:
             unread.append(f"/proc/net/{name}: {error.strerror}")

@@ -322,7 +322,7 @@ def _tracking(chains: list[tuple[RuleStore, str, str, str]]) -> Iterator[bytes]:
 def _flows() -> bool:
     """Tell whether the table holds a flow; the file is missing where conntrack is not loaded."""
     try:
-        with open("/proc/sys/net/netfilter/nf_conntrack_count", encoding="ascii") as file:
+        with open("/proc/sys/net/netfilter/nf_conntrack_count", encoding="utf-8") as file:
             return int(file.read()) > 0
     except (OSError, ValueError):
         return False

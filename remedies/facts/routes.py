@@ -83,7 +83,7 @@ def _name(index: int) -> str:
 def _ipvs(unread: list[str]) -> bool:
     """Tell whether IPVS has a service here (ip_vs_info_seq_show(), ip_vs_ctl.c)."""
     try:
-        with open("/proc/thread-self/net/ip_vs", encoding="ascii", errors="replace") as file:
+        with open("/proc/thread-self/net/ip_vs", encoding="utf-8", errors="replace") as file:
             return any(line.startswith(_IPVS_SERVICES) for line in file)
     except FileNotFoundError:
         return False

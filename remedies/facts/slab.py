@@ -47,14 +47,14 @@ def _is_cache(name: str) -> bool:
 def read(asking: Asking) -> Slab:
     """Read it; never raises. Only root may, and a kernel built with SLUB_TINY has neither file."""
     try:
-        with open(SIZE, encoding="ascii", errors="replace") as file:
+        with open(SIZE, encoding="utf-8", errors="replace") as file:
             text = file.read(_LIMIT).strip()
     except OSError:  # the other file says why
         text = ""
     if text.isdigit():
         return Slab(int(text), SIZE)
     try:
-        with open(SLABINFO, encoding="ascii", errors="replace") as file:
+        with open(SLABINFO, encoding="utf-8", errors="replace") as file:
             size = parse(file.read(_LIMIT))
     except OSError as error:
         return Slab(unread=(f"{SLABINFO}: {error.strerror}",))

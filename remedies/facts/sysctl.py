@@ -50,7 +50,7 @@ class Sysctl:
 
 def value(key: str) -> str:
     """Return one value of this namespace, tabs as single spaces; raise OSError."""
-    with open(f"/proc/sys/{key.replace('.', '/')}", encoding="ascii", errors="replace") as file:
+    with open(f"/proc/sys/{key.replace('.', '/')}", encoding="utf-8", errors="replace") as file:
         return " ".join(file.read().split())
 
 

@@ -62,7 +62,7 @@ def tables(family: str) -> tuple[str, ...]:
     Raises Unreadable where the list exists and may not be read.
     """
     try:
-        with open(_NAMES[family], encoding="ascii") as file:
+        with open(_NAMES[family], encoding="utf-8") as file:
             return tuple(file.read().split())
     except FileNotFoundError:
         return ()

@@ -14,13 +14,13 @@ from typing import Any, Optional
 
 from remedies.errors import InputError
 from remedies.rules.ours import iptables_in_force, iptables_split, nft_split
-from remedies.values import NamedTuple
+from remedies.values import dataclass
 
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
 """A word as iptables-save quotes it (xtables_save_string() in libxtables/xtables.c)."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _HINT = "look at it and remove it yourself"
-_PLAIN = re.compile(r"[A-Za-z0-9_ -]*")
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_ ")
 """What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
 
 
@@ -71,7 +71,8 @@ def _plain(path: str, command: dict[str, Any]) -> str:
     return text
 
 
-class IptablesBatch(NamedTuple):
+@dataclass(frozen=True)
+class IptablesBatch:
     """What a unit of systemd feeds to ``iptables-restore --noflush`` where no jump of ours is."""
 
     variant: str
@@ -97,7 +98,7 @@ def iptables_batch(path: str, state: Optional[str]) -> IptablesBatch:
     others += [line for line in jumps if not line.endswith(f" -j {chain}")]
     if others:
         raise InputError(f"iptables:{path}: neither a rule nor a jump of ours: {others[:3]}")
-    if not all(map(_PLAIN.fullmatch, jumps)):
+    if not all(map(_PLAIN.issuperset, jumps)):
         raise InputError(f"iptables:{path}: a jump that a unit cannot hold: {jumps}")
     for line in rules:
         words(line)
