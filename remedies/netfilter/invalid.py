@@ -306,8 +306,8 @@ class _InvalidAnswers:
     unread: dict[str, None] = field(default_factory=dict)
     found: dict[str, list[PacketRule]] = field(default_factory=dict)
 
-    def way(self, family: str, hook: str, packets: Iterable[Match], reset: bool, own: bool) -> None:
-        """Judge one way of one IP version."""
+    def way(self, family: str, hook: str, packets: Iterable[Match], reset: bool, own: bool) -> bool:
+        """Judge one way of one IP version; tell whether a rule answers some with a reset."""
         course = [
             (store, base)
             for name in _COURSES[hook]
@@ -328,7 +328,7 @@ class _InvalidAnswers:
             named = _chief(list(drops.values()))
             self.note("drops", named, "drop-invalid", hook, family)
         elif own:
-            return
+            pass
         elif all(part.doubt for part in left):
             doubts = {id(p.doubt.step): p.doubt for p in left if p.doubt}
             self.note("doubts", doubts.values(), "unknown", hook, family)
@@ -336,6 +336,7 @@ class _InvalidAnswers:
             passed = {id(met.step): met for part in left for met in part.passed}
             by = [met for key, met in passed.items() if key in denied]
             self.note("lets_by", by[:_NAMED], "accepts-invalid", hook, family)
+        return any(met.step.verdict == "reset" for part in left for met in part.passed)
 
     def note(self, what: str, met: Iterable[_Met], action: str, hook: str, family: str) -> None:
         """Keep rules of a way; one that is the same for both IP versions once."""
@@ -364,19 +365,22 @@ def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links:
 
     ``served``: the NAT rules of an IP version (``ip`` or ``ip6``), none where they are not known.
     ``links`` and addresses of this host: none where they are not known. Ours are judged by
-    themselves, first. What cannot be read is passed by and named.
+    themselves. A rule that answers forwarded segments with a reset ends the connection itself, so
+    that it is no help who keeps other resets away. What cannot be read is passed by and named.
     """
     chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
     judge = _InvalidAnswers(chains, links)
-    for own in (True, False):
-        for family in ("ip", "ip6"):
-            nat = served(family)
+    for family in ("ip", "ip6"):
+        nat, ended = served(family), False
+        for own in (False, True):
             judge.way(family, "input", strays(nat, family, "input"), False, own)
             judge.way(family, "output", (generic(family, "output"),), True, own)
-            judge.way(family, "forward", strays(nat, family, "forward"), False, own)
-            judge.way(family, "forward", resets_of(nat, family), True, own)
+            ended |= judge.way(family, "forward", strays(nat, family, "forward"), False, own)
+            if not ended:
+                judge.way(family, "forward", resets_of(nat, family), True, own)
     found: Mapping[str, list[PacketRule]] = judge.found
     drops, lets_by, doubts = (
         tuple(dict.fromkeys(found.get(what, ()))) for what in ("drops", "lets_by", "doubts")
     )
+    drops = tuple(sorted(drops, key=lambda rule: not rule.ours))
     return Judged(drops, lets_by, doubts, tuple(judge.unread))

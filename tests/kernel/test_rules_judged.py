@@ -200,6 +200,16 @@ PUBLISHED = {
         "-A FORWARD -i docker0 -j ACCEPT",
         "-A FORWARD -d 172.17.0.2/32 -p tcp -j REJECT --reject-with tcp-reset",
     ),
+    "an INVALID segment is rejected by a reset": (
+        INVALID, f"-A FORWARD -p tcp {STATE} INVALID -j REJECT --reject-with tcp-reset"
+    ),
+    "an INVALID segment is rejected by a reset on input": (
+        f"-A INPUT -p tcp {STATE} INVALID -j REJECT --reject-with tcp-reset", DENIED
+    ),
+    "the end of forward rejects by a reset": (
+        INVALID, f"-A FORWARD {STATE} RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -p tcp -j REJECT --reject-with tcp-reset",
+    ),
     "a drop of another container's": (
         INVALID, f"-A FORWARD -s 172.17.0.3/32 {STATE} INVALID -j DROP"
     ),
