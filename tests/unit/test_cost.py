@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Optional, cast
+from typing import Any, Optional, cast
 
 import builder
 import pytest
@@ -15,6 +15,7 @@ from remedies.errors import Unreadable
 from remedies.facts import Asking, Facts, slab
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.oneway import Oneway
+from remedies.facts.owners import ConfigLine, Owners
 from remedies.facts.slab import Slab, parse
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop, notrack
@@ -183,3 +184,28 @@ def test_where_a_flow_cannot_be_looked_for_the_figure_is_unknown() -> None:
     for effects in (("flow:udp/eth1/53",), ("flow:udp/eth0/53", "flow:udp/eth1/53")):
         told = weigh._figures(here, replace(SYSCTL, effects=effects), facts(), None)
         assert "how many flows are lost is not known: flows: not permitted" in told
+
+
+@pytest.mark.parametrize(
+    ("lost", "more", "text"),
+    [
+        ((), False, "loses no flow"),
+        (("a",), False, "loses 1 flow: a;"),
+        (("a", "b"), False, "loses 2 flows: a, b;"),
+        (("a", "b", "c"), True, "loses at least 3 flows: a, b, c;"),
+        (("a", "b", "c", "d"), False, "loses 4 flows: a, b, c and 1 more;"),
+    ],
+)
+def test_flows_are_counted_in_words(lost: tuple[str, ...], more: bool, text: str) -> None:
+    assert cost.text(cost.Cost(lost=lost, more=more)).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [({}, True), ({"boot": True}, False), ({"after": None, "action": "remove"}, False)],
+)
+def test_who_else_writes_what_is_written_is_a_warning(edit: dict[str, Any], named: bool) -> None:
+    line = ConfigLine("tuned", "/etc/t.conf", 3, "net/netfilter/nf_conntrack_tcp_be_liberal", "0")
+    known = replace(facts(), known={"owners": Owners(lines=(line,))})
+    warnings = weigh._hints(builder.plan(replace(SYSCTL, **edit)), known)
+    assert any("/etc/t.conf:3" in warning for warning in warnings) is named

@@ -272,6 +272,15 @@ def test_what_waits_is_undone_by_a_no(host: Host, monkeypatch: pytest.MonkeyPatc
     assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
 
 
+def test_a_rollback_rejects_what_waits(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    host.asked.clear()
+    assert host.roll_back(transaction=txn).outcome == "rolled-back"
+    assert (len(host.asked), host.store.states) == (1, {KEY: "0"})
+    assert session.reread(host.session).ledger[txn].outcome == "rolled-back"
+
+
 def test_a_rollback_of_what_was_never_finished_takes_nothing_else(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,6 +228,7 @@ def test_jumps_are_those_of_others_to_a_chain() -> None:
         ('a "x\ny" b\nc\n', [r'a "x\ny" b', "c"]),
         ('a "\\"x" b\nc\n', ['a "\\"x" b', "c"]),
         ('a "x\\\\" b\nc\n', ['a "x\\\\" b', "c"]),
+        ('a "x" "y\nz" b\nc\n', [r'a "x" "y\nz" b', "c"]),
     ],
 )
 def test_a_comment_with_a_newline_is_part_of_one_line(saved: str, lines: list[str]) -> None:
