@@ -272,6 +272,33 @@ def test_what_waits_is_undone_by_a_no(host: Host, monkeypatch: pytest.MonkeyPatc
     assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
 
 
+def test_nothing_is_written_over_what_cannot_be_undone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    monkeypatch.setattr(guarded, "alive", lambda *_: False)
+    monkeypatch.setattr("remedies.transaction.guarded.clock", lambda: 1e12)
+    host.store.broken.add(KEY)
+    host.shown.clear()
+    with pytest.raises(RemedyError, match=txn):
+        host.apply()
+    assert host.shown == []
+
+
+def test_what_waits_in_another_journal_is_named(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = guard.Stray(1, "t9", "/elsewhere")
+    monkeypatch.setattr(guard, "strays", lambda _: (stray,))
+    here = session.reread(host.session)
+    for wanted in (None, "t9"):
+        with pytest.raises(RemedyError, match="t9"):
+            confirm.confirm(here, wanted, lock_timeout=1.0)
+    with pytest.raises(UsageError, match="t8"):
+        confirm.confirm(here, "t8", lock_timeout=1.0)
+
+
 def test_a_rollback_rejects_what_waits(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""

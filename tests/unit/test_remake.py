@@ -20,6 +20,7 @@ from remedies.model import (
     Kept,
     Plan,
     Refusal,
+    RequiredFix,
     Rule,
     Scan,
     Terms,
@@ -272,4 +273,28 @@ def test_terms_that_were_edited_are_named_with_both_values() -> None:
     made = saved()
     edited = replace(made, changes=(replace(made.changes[0], risk="high", impact="none"),))
     with pytest.raises(InputError, match=r"'high'.*'low'"):
+        remake(edited, today(FOUND))
+
+
+def test_a_standing_fix_that_drifted_is_restored_and_not_given_back() -> None:
+    ours = {ADDRESS: Held(ADDRESS, "tcp-be-liberal", "5", "1", "t1")}
+    now = today(value="0", held=ours)
+    standing = policy(require=(RequiredFix("tcp-be-liberal", {}, "because"),))
+    made = planning.plan(standing, now.facts, now.scan, ours, now.reads, prune=False)
+    assert [(c.before, c.after, c.answers) for c in made.changes] == [("0", "1", ())]
+    assert remake(made, now).changes == made.changes
+
+
+@pytest.mark.parametrize(
+    ("edit", "error"),
+    [({"reversibility": "lossy"}, StalePlan), ({"after": "2"}, StalePlan),
+     ({"risk": "high"}, InputError)],
+)  # fmt: skip
+def test_facts_that_moved_excuse_only_what_facts_decide(
+    edit: dict[str, Any], error: type[Exception]
+) -> None:
+    made = saved()
+    moved = replace(made, made_from=dict.fromkeys(made.made_from, "another"))
+    edited = replace(moved, changes=(replace(made.changes[0], **edit),))
+    with pytest.raises(error, match=ADDRESS):
         remake(edited, today(FOUND))

@@ -28,6 +28,16 @@ UDP_53: dict[str, Any] = {"protocols": ("udp",), "destination_ports": ((53, 53),
     [
         (step(), "accept", "-A C -j ACCEPT"),
         (step("jump", "mine"), "jump mine", "-A C -j mine"),
+        (
+            step("drop", destination_local=True),
+            "fib daddr type local drop",
+            "-A C -m addrtype --dst-type LOCAL -j DROP",
+        ),
+        (
+            step("drop", destination_local=False),
+            "fib daddr type != local drop",
+            "-A C -m addrtype ! --dst-type LOCAL -j DROP",
+        ),
         (step("goto", "mine"), "goto mine", "-A C -g mine"),
         (step("", action="masquerade"), "masquerade", "-A C -j MASQUERADE"),
         (
