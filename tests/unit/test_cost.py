@@ -209,3 +209,23 @@ def test_who_else_writes_what_is_written_is_a_warning(edit: dict[str, Any], name
     known = replace(facts(), known={"owners": Owners(lines=(line,))})
     warnings = weigh._hints(builder.plan(replace(SYSCTL, **edit)), known)
     assert any("/etc/t.conf:3" in warning for warning in warnings) is named
+
+
+@pytest.mark.parametrize(
+    ("change_of", "suspects", "windows"),
+    [(SYSCTL, 1, []), (BROAD, 0, [0.0]), (BROAD, 2, [0.0, 1.5])],
+)
+def test_connections_are_listened_to_only_where_a_drop_could_cut_some(
+    change_of: Change, suspects: int, windows: list[float]
+) -> None:
+    asked: list[float] = []
+
+    def read(_host: object, kinds: tuple[type, ...], *, window: float) -> Facts:
+        assert kinds == (Oneway,)
+        asked.append(window)
+        return replace(facts(), known={"oneway": Oneway(suspects=suspects)})
+
+    here = cast(HostSession, SimpleNamespace(read=read, host=HOST, window=1.5))
+    found = weigh._oneway(here, builder.plan(change_of))
+    assert asked == windows
+    assert found == (Oneway(suspects=suspects) if windows else None)

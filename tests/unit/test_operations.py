@@ -13,7 +13,7 @@ from builder import HOST, change, facts, finding, policy
 from fake_store import YES, FakeStore
 
 from remedies import catalogue, codec
-from remedies.errors import InputError, RemedyError, UsageError
+from remedies.errors import InputError, RemedyError, Unreadable, UsageError
 from remedies.facts import Facts
 from remedies.facts import session as ssh
 from remedies.facts.asked import Asked
@@ -31,6 +31,7 @@ from remedies.operations import (
     rollback,
     saved_plans,
     session,
+    unowned,
 )
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
@@ -340,6 +341,27 @@ def test_a_journal_that_is_whole_needs_no_repair(host: Host) -> None:
     host.apply()
     here = session.reread(host.session)
     assert repair.examine(here) is None
+
+
+def test_what_is_unowned_is_not_looked_for_where_the_kernel_does_not_say(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(_ledger: object) -> tuple[str, ...]:
+        raise Unreadable("nf_tables: not permitted")
+
+    monkeypatch.setattr(unowned, "unowned", blind)
+    assert unowned.addresses(host.session) == ()
+    assert "not permitted" in host.said[-1]
+    monkeypatch.setattr(unowned, "unowned", lambda _: ("nft:inet/remedy_invalid_drop", KEY))
+    host.store.states["nft:inet/remedy_invalid_drop"] = "x"
+    assert unowned.addresses(host.session) == ("nft:inet/remedy_invalid_drop", KEY)
+    found = unowned.removals(host.session)
+    assert [(c.resource, c.before, c.after, c.action) for c in found] == [
+        ("nft:inet/remedy_invalid_drop", "x", None, "remove"), (KEY, "0", None, "remove"),
+    ]  # fmt: skip
+    assert [(c.before, c.after) for c in unowned.adoptions(host.session)] == [
+        (None, "0"), (None, "x"),
+    ]  # fmt: skip
 
 
 def test_where_nothing_is_unowned_nothing_is_adopted(
