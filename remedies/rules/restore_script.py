@@ -16,9 +16,9 @@ from remedies.errors import InputError
 from remedies.rules.ours import iptables_in_force, iptables_split, nft_split
 from remedies.values import dataclass
 
-_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s"]+)')
+_WORD = r'"((?:[^"\\]|\\.)*)"|([^\s"]+)'
 """A word as iptables-save quotes it (xtables_save_string() in libxtables/xtables.c)."""
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_NUL = r"(?<!\\)(?:\\\\)*\\u0000"
 _HINT = "look at it and remove it yourself"
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_ ")
 """What a unit's command may hold of a rule: systemd.syntax(7) gives %, $ and quotes a meaning."""
@@ -66,7 +66,7 @@ def _plain(path: str, command: dict[str, Any]) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"nft:{path}: a name or comment is not Unicode", _HINT) from error
     text = json.dumps(command, sort_keys=True).replace("\x7f", "\\u007f")
-    if _NUL.search(text):
+    if re.search(_NUL, text):
         raise InputError(f"nft:{path}: a name or comment holds a NUL", _HINT)
     return text
 
@@ -119,9 +119,9 @@ def words(line: str) -> tuple[str, ...]:
 
 
 def _words(line: str) -> Iterator[str]:
-    place = 0
+    place, pattern = 0, re.compile(_WORD)
     while place < len(line):
-        word = _WORD.match(line, place)
+        word = pattern.match(line, place)
         if word is None or line[word.end() : word.end() + 1] not in ("", " "):
             raise InputError(f"iptables-restore cannot read it back: {line[:80]!r}", _HINT)
         quoted, plain = word.groups()
