@@ -10,7 +10,7 @@ from typing import Optional
 
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
-from remedies.rules.owners import owner_of
+from remedies.rules.owners import owner_of, written_between
 from remedies.rules.rule import PacketRule
 
 POLICY = "policy drop"
@@ -50,8 +50,9 @@ def owner(store: RuleStore, base: Base, path: Sequence[str], step: Step) -> str:
     told = owner_of(base.table, path, step.comment)
     if told or base.backend == "nft":
         return told
-    before, after = _beside(store, base, step) if len(path) == 1 else ((), ())
     chains = store.chains(base.family, base.table)
+    asked = len(path) == 1 and written_between(chains)
+    before, after = _beside(store, base, step) if asked else ((), ())
     return owner_of(base.table, path, step.comment, before, chains, after)
 
 

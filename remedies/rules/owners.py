@@ -157,6 +157,15 @@ def _owner_by_sign(where: str, name: str, chains: Collection[str] = ()) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=64)
+def written_between(chains: tuple[str, ...]) -> bool:
+    """Tell whether a table with these chains may have rules of a program that writes among jumps.
+
+    Where it has none, nobody need look at what stands beside a rule.
+    """
+    return any(_owner_by_sign("chain", name, chains) in WRITES_BETWEEN for name in chains)
+
+
 def owner_of(
     table: str,
     path: Sequence[str],
