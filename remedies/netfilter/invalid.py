@@ -26,11 +26,11 @@ from remedies.rules.decoded import Step
 from remedies.rules.invalid_packet import (
     GENUINE,
     SOMETIMES,
-    generic,
     left_open,
     one_service,
     placed,
     resets_of,
+    resets_sent,
     strays,
 )
 from remedies.rules.matching import conjoin, covers, remainder
@@ -374,7 +374,7 @@ def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links:
         nat, ended = served(family), False
         for own in (False, True):
             judge.way(family, "input", strays(nat, family, "input"), False, own)
-            judge.way(family, "output", (generic(family, "output"),), True, own)
+            judge.way(family, "output", resets_sent(nat, family), True, own)
             ended |= judge.way(family, "forward", strays(nat, family, "forward"), False, own)
             if not ended:
                 judge.way(family, "forward", resets_of(nat, family), True, own)

@@ -144,6 +144,28 @@ def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, 
     return tuple(_together(each) for each in alike.values()) or (every,)
 
 
+def resets_sent(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
+    """Return the resets with which this host answers such segments on input.
+
+    They go where the flow's requests went, so by the links of masquerading. Those to clients of a
+    published port may leave by any link.
+    """
+    served = [rule for rule in rules if _stray(rule, "input") is not None]
+    if not served or any(rule.hook == "prerouting" for rule in served):
+        return (generic(family, "output"),)
+    return tuple(
+        replace(
+            generic(family, "output"),
+            destinations=each.sources,
+            not_destinations=each.not_sources,
+            destination_ports=each.source_ports,
+            out_interfaces=each.in_interfaces,
+            not_out_interfaces=each.not_in_interfaces,
+        )
+        for each in strays(served, family, "input")
+    )
+
+
 def _stray(rule: PacketRule, hook: str) -> Optional[Match]:
     """Return what INVALID segments of the flows of one NAT rule look like; None: none come."""
     match = rule.match

@@ -162,6 +162,12 @@ RULESETS = {
     "every state but": native(
         "accept", "ct state != { established, related, new, untracked } drop"
     ),
+    "the uplink keeps resets in": native(
+        "accept", 'oifname "eth0" ct state invalid drop', hook="output"
+    ),
+    "the bridge keeps resets in": native(
+        "accept", 'oifname "docker0" ct state invalid drop', hook="output"
+    ),
     "nothing": native("accept", "counter"),
 }  # fmt: skip
 
