@@ -36,7 +36,11 @@ _OTHER_META = {
     22: "oifgroup", 24: "random",
 }  # fmt: skip
 _CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
-_SILENT = {"counter", "log", "objref", "byteorder", "dup", "last", "flow_offload"}
+_OBJECTS = {2: "quota", 4: "limit", 5: "connlimit", 10: "synproxy"}
+"""Named objects that decide which packets go on (NFT_OBJECT_*, linux/netfilter/nf_tables.h)."""
+_OBJECTS_SILENT = (1, 3, 6, 7, 8, 9)
+"""Counter, helper, tunnel, time-out, secmark, expectation: each packet goes on."""
+_SILENT = {"counter", "log", "byteorder", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
@@ -264,6 +268,11 @@ class _RuleState:
 
     def _do_limit(self, _: dict[int, bytes]) -> None:
         self._unknown("limit")
+
+    def _do_objref(self, got: dict[int, bytes]) -> None:
+        kind = _number(got, 1, 0)  # none where a map names the object
+        if kind not in _OBJECTS_SILENT:
+            self._unknown(_OBJECTS.get(kind, "object"))
 
     def _do_lookup(self, got: dict[int, bytes]) -> None:
         slot = _slot(_number(got, 2))

@@ -38,7 +38,18 @@ _HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
 for packets that begin here."""
 _MARK = re.compile(r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
 SOMETIMES = frozenset(
-    ("limit", "hashlimit", "quota", "statistic", "numgen", "length", "meta length", "time")
+    (
+        "limit",
+        "hashlimit",
+        "quota",
+        "statistic",
+        "numgen",
+        "hash",
+        "meta random",
+        "length",
+        "meta length",
+        "time",
+    )
 )
 """Conditions that are not modelled, and that some of any packets meet and others do not."""
 GENUINE = frozenset(("rpfilter", "fib"))
@@ -147,12 +158,9 @@ def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, 
 def resets_sent(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
     """Return the resets with which this host answers such segments on input.
 
-    They go where the flow's requests went, so by the links of masquerading. Those to clients of a
-    published port may leave by any link.
+    They leave by the links that the segments come by, as everywhere here: for answers those that
+    masquerading leaves by, for requests to a published port those that they come by.
     """
-    served = [rule for rule in rules if _stray(rule, "input") is not None]
-    if not served or any(rule.hook == "prerouting" for rule in served):
-        return (generic(family, "output"),)
     return tuple(
         replace(
             generic(family, "output"),
@@ -162,7 +170,7 @@ def resets_sent(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
             out_interfaces=each.in_interfaces,
             not_out_interfaces=each.not_in_interfaces,
         )
-        for each in strays(served, family, "input")
+        for each in strays(rules, family, "input")
     )
 
 

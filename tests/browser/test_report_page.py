@@ -57,7 +57,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(driver))
-        self.driver.set_page_load_timeout(60)
+        self.driver.set_page_load_timeout(300)
         self.driver.set_script_timeout(120)
         self.driver.get("about:blank")
         self.requests()  # those of its own start page

@@ -55,6 +55,12 @@ def chains(*bodies: tuple[str, str, str]) -> tuple[str, str]:
     ) + "\n}\n"  # fmt: skip
 
 
+OBJECTS = """limit some { rate over 1/day }
+quota little { over 900 mbytes }
+counter each { }
+"""
+
+
 def native(policy: str, *rules: str, chains: str = "", hook: str = "input") -> tuple[str, str]:
     body = "\n".join(rules)
     base = f"type filter hook {hook} priority filter; policy {policy};"
@@ -161,6 +167,15 @@ RULESETS = {
     ),
     "every state but": native(
         "accept", "ct state != { established, related, new, untracked } drop"
+    ),
+    "a drop beyond a named limit": native(
+        "accept", 'limit name "some" ct state invalid drop', chains=OBJECTS
+    ),
+    "a drop beyond a named quota": native(
+        "accept", 'quota name "little" ct state invalid drop', chains=OBJECTS
+    ),
+    "a drop with a named counter": native(
+        "accept", 'counter name "each" ct state invalid drop', chains=OBJECTS
     ),
     "the uplink keeps resets in": native(
         "accept", 'oifname "eth0" ct state invalid drop', hook="output"
