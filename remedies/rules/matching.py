@@ -73,7 +73,7 @@ def _same(one: str, other: str) -> Optional[str]:
 
 
 def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one + other))
+    return tuple(dict.fromkeys(one + other)) if one and other else one or other
 
 
 def _local(one: Optional[bool], other: Optional[bool]) -> Optional[bool]:
