@@ -144,6 +144,9 @@ def alternatives(
         raise Unreadable(f"ipset {held.name}: type {held.type}{' with a mask' * held.masked}")
     if held.family not in ("", family) or len(sources) < len(parts):
         return ()
+    wanted = [getattr(entry, part) for entry in held.entries for part in parts if part != "port"]
+    if not all(wanted):
+        raise Unreadable(f"ipset {held.name}: an entry without its {' or '.join(parts)}")
     holes = tuple(entry.address for entry in held.entries if entry.excluded)
     entries = [entry for entry in held.entries if not entry.excluded]
     if any(entry.bridged for entry in held.entries):

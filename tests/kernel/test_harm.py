@@ -6,6 +6,7 @@ the host sees one direction, the client's ACKs are INVALID, and our rule drops t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import socket
@@ -91,10 +92,14 @@ class Triangle:
         """Return a client's connection and the server's listener."""
         with namespaces.inside(self.server):
             listener = socket.create_server(("10.0.2.2", 80))
+        return self.another(), listener
+
+    def another(self) -> socket.socket:
+        """Return one more connection of the client."""
         with namespaces.inside(self.client):
             client = socket.create_connection(("10.0.2.2", 80), timeout=5)
         client.setblocking(False)
-        return client, listener
+        return client
 
 
 @pytest.fixture
@@ -107,9 +112,18 @@ def triangle(netns: Callable[..., str], run_in: RunIn, tmp_path: Path) -> Triang
 def test_drops_that_hit_connections_in_good_health_are_harm(triangle: Triangle) -> None:
     triangle.answers_directly()
     client, listener = triangle.connected()
-    with client, listener:
-        client.send(b"hello")
-        status = triangle.remedy("status", code=2)
+    with contextlib.ExitStack() as held:
+        held.enter_context(listener)
+        clients = [held.enter_context(client)]
+        clients += [held.enter_context(triangle.another()) for _ in range(40)]
+        stop = threading.Event()
+        talking = threading.Thread(target=_begin_to_talk, args=(clients, stop))
+        talking.start()  # what is unanswered comes again ever more seldom
+        try:
+            status = triangle.remedy("status", code=2)
+        finally:
+            stop.set()
+            talking.join()
     (harm,) = status["harm"]
     assert (harm["fix"], harm["resource"]) == ("invalid-drop", "nft:inet/remedy_invalid_drop")
     port = "-> 10.0.2.2:80"
@@ -140,6 +154,14 @@ def test_a_plan_names_the_connections_that_its_drop_would_cut(
         port = client.getsockname()[1]
     assert f"loses 1 flow: tcp 10.0.1.2:{port} -> 10.0.2.2:80; takes" in drop["impact"]
     assert "loses no flow; may lose up to 2 of TCP" in blind["impact"]
+
+
+def _begin_to_talk(clients: list[socket.socket], stop: threading.Event) -> None:
+    """Send on one connection after the other, until the end is asked for."""
+    for client in clients:
+        client.send(b"hello")
+        if stop.wait(0.25):
+            return
 
 
 def _talk(client: socket.socket, stop: threading.Event) -> None:

@@ -66,6 +66,9 @@ def test_icmp_has_a_type_where_others_have_a_port() -> None:
         ("hash:mac", IpSetEntry()),
         ("hash:ip,port", IpSetEntry("10.0.0.1", UDP, 53, excluded=True)),
         ("hash:net,iface", IpSetEntry("10.0.0.0/8", interface="eth0", bridged=True)),
+        ("hash:net", IpSetEntry()),
+        ("hash:net", IpSetEntry(excluded=True)),
+        ("hash:ip,port,ip", IpSetEntry("10.0.0.1", UDP, 53)),
         ("list:set", IpSetEntry(name="other")),
     ],
 )
