@@ -59,6 +59,8 @@ def key(packet: bytes, outgoing: bool, summed: bool = True) -> Optional[bytes]:
         start, ttl, protocol, ends = 40, packet[7:8], packet[6:7], packet[8:40]
     else:
         return None
+    if start < 20 or len(packet) < start:
+        return None
     if protocol == b"\6":
         if len(packet) < start + 14:
             return None
@@ -77,7 +79,12 @@ def key(packet: bytes, outgoing: bool, summed: bool = True) -> Optional[bytes]:
     else:
         return None
     ports = quoted[start : start + 4]
-    if len(refused) != len(ends) or len(ports) < 4 or protocol not in (b"\6", b"\x11"):
+    if (
+        start < 20
+        or len(refused) != len(ends)
+        or len(ports) < 4
+        or protocol not in (b"\6", b"\x11")
+    ):
         return None
     return (b"A" if outgoing else b"F") + ttl + protocol + ends + refused + ports
 

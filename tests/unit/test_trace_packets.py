@@ -178,6 +178,9 @@ def test_a_packet_that_is_cut_short_has_no_key(way: Tuple) -> None:
     assert key(whole[:-5], False) is None
     assert key(tcp(way, RST)[:30], True) is None
     assert key(b"", True) is None
+    # A header that says it is shorter than one can be: frames are heard before IP looks at them.
+    assert key(bytes.fromhex("4000000040060000c02d64000000"), True) is None
+    assert key(b"\x44" + tcp(V4, RST)[1:], True) is None
     other = V6 if way is V4 else V4
     assert key(unreachable(way.destination, way.source, udp(other)), False) is None
 
