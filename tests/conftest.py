@@ -57,6 +57,8 @@ class ByWorld(LoadScopeScheduling):  # type: ignore[misc]
         file, _, test = nodeid.partition("::")
         if file.startswith("tests/docker/"):
             return "-".join(test.partition("[")[2].rstrip("]").split("-")[:2])  # a daemon of that
+        if Path(file).stem in _AFTER_ANOTHER:
+            return "hears the machine"
         return nodeid if Path(file).stem in _APART else file
 
 
@@ -71,6 +73,9 @@ _APART = (
     "test_userland_real_tools",
 )
 """Long files whose tests share nothing: each test is given to whoever has time."""
+
+_AFTER_ANOTHER = ("test_trace_drops", "test_trace_flood", "test_trace_live")
+"""Files that hear events of the whole machine in a buffer, and one that floods it."""
 
 
 @pytest.hookimpl(optionalhook=True)

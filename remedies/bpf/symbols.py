@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 FILE = "/proc/kallsyms"
 
@@ -13,19 +13,29 @@ def functions(addresses: Collection[int]) -> dict[int, str]:
 
     Where addresses are hidden from us (kernel.kptr_restrict; all read as zero) nothing is found.
     """
-    known: list[tuple[int, str]] = []
     try:
         with open(FILE, encoding="ascii", errors="replace") as file:
-            for line in file:
-                start, kind, name = line.split()[:3]
-                if kind in "tTwW":  # code
-                    known.append((int(start, 16), name))
+            return nearest(addresses, file)
     except OSError:
         return {}
-    known.sort()
-    found = {}
-    for address in addresses:
-        begin, name = known[bisect.bisect(known, (address, "\x7f")) - 1] if known else (0, "")
-        if 0 < begin <= address:
-            found[address] = name
-    return found
+
+
+def nearest(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
+    """Return for each address the function that begins last before it. Pure.
+
+    ``lines`` are those of the file, in any order: a list of all functions would be 16 MB.
+    """
+    asked = sorted(addresses)
+    begins, names = [0] * len(asked), [""] * len(asked)
+    for line in lines:
+        start, kind, name = line.split()[:3]
+        if kind not in "tTwW":  # code
+            continue
+        begin = int(start, 16)
+        at = bisect.bisect_left(asked, begin)  # the first address that may lie in it
+        if at < len(asked) and begins[at] < begin:
+            begins[at], names[at] = begin, name
+    for at in range(1, len(asked)):  # no function begins between the two
+        if not names[at]:
+            names[at] = names[at - 1]
+    return {address: name for address, name in zip(asked, names) if name}

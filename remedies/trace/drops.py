@@ -21,7 +21,7 @@ from remedies.trace.drop_reasons import words
 from remedies.trace.event import DropEvent
 from remedies.values import replace
 
-_MOST = 4096
+_MOST = 1024
 """Kinds that are remembered."""
 _PICKED = 32768  # net.ipv4.ip_local_port_range begins here
 _GONE = CookieNamespace("?", (), {})

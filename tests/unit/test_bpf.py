@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from remedies.bpf.code import R0, R1, R2, R6, R10, READ_KERNEL, Code
+from remedies.bpf.symbols import nearest
 from remedies.bpf.types import KernelTypes
 from remedies.errors import Unreadable
 
@@ -150,3 +151,15 @@ def test_a_jump_to_no_label_is_a_mistake() -> None:
     code.jump("nowhere")
     with pytest.raises(KeyError):
         code.done()
+
+
+def test_an_address_lies_in_the_function_that_begins_last_before_it() -> None:
+    lines = [
+        "0000000000000300 T third",
+        "0000000000000100 t first",
+        "0000000000000280 d data",
+        "0000000000000200 T second [module]",
+    ]
+    asked = {0x350: "third", 0x310: "third", 0x300: "third", 0x2FF: "second", 0x100: "first"}
+    assert nearest([*asked, 0x50], lines) == asked
+    assert nearest([0x350], ["0000000000000000 T hidden"]) == {}
