@@ -94,11 +94,11 @@ $(DAEMONS): | packages-test
 	rm -r $(@D)/deb
 	touch $@
 
-# Many tests wait for a kernel or for another process: three processes for each processor keep it
-# busy, and the longest tests come first. Bytecode before: commands of tests would compile the tool
+# Many tests wait for a kernel or for another process: two processes for each processor keep it
+# busy and no test late, and the longest tests come first. Bytecode before: commands of tests would compile the tool
 # again and again where nothing may write it (PYTHONDONTWRITEBYTECODE). A short folder: ssh's
 # sockets are made there.
-WORKERS ?= $(shell expr 3 '*' $$(nproc))
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: packages-test setup $(AXE) $(DAEMONS)
 	$(BIN)/python -m compileall -q remedies

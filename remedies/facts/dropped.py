@@ -19,9 +19,10 @@ from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.route import route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
+from remedies.rules.matching import packets_of
 from remedies.rules.rule import Match, PacketRule
 from remedies.tap.streams import DATA
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
@@ -131,19 +132,14 @@ def _packet(stall: Stall, links: Links) -> Match:
     Raises OSError where no route leads on, and Unreadable.
     """
     way = stall.way
-    bits = 128 if ":" in way.source else 32
     arrives = _of_ip(links, stall.link)
     with Netlink(NETLINK_ROUTE) as client:
         if stall.kind == REJECTED:  # by the link that its answer leaves by
             arrives = route_get(client, way.source).link
         goes = route_get(client, way.destination, way.source, arrives)
     here = goes.kind == LOCAL
-    return Match(
-        protocols=("tcp",),
-        sources=(f"{way.source}/{bits}",),
-        destinations=(f"{way.destination}/{bits}",),
-        source_ports=((way.source_port, way.source_port),),
-        destination_ports=((way.destination_port, way.destination_port),),
+    return replace(
+        packets_of("tcp", way),
         in_interfaces=() if arrives is None else (links.name(arrives),),
         out_interfaces=() if here else (links.name(goes.link),),
         destination_local=here,

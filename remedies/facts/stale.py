@@ -20,10 +20,10 @@ from remedies.facts.routes import Routes
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import target
-from remedies.rules.matching import conjoin, covers
+from remedies.rules.matching import conjoin, covers, packets_of
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import Match, NatAction, PacketRule
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
@@ -113,14 +113,9 @@ def _goes_there(rule: PacketRule, flow: Flow, local: Collection[str]) -> bool:
 
 def _packet(way: Tuple, links: Links, routes: Routes, local: Collection[str]) -> Match:
     """Return the packets of a flow's original direction, as prerouting sees them."""
-    bits = 128 if ":" in way.source else 32
     link = _arrives_by(way.source, links, routes)
-    return Match(
-        protocols=("udp",),
-        sources=(f"{way.source}/{bits}",),
-        destinations=(f"{way.destination}/{bits}",),
-        source_ports=((way.source_port, way.source_port),),
-        destination_ports=((way.destination_port, way.destination_port),),
+    return replace(
+        packets_of("udp", way),
         in_interfaces=(link,) if link else (),
         destination_local=here(way.destination, local),
         states=("new",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Optional, TypeVar
 
+from remedies.netlink.flow import Tuple
 from remedies.rules.prefixes import contains, meet, outside, parse
 from remedies.rules.rule import Match, PortRange
 from remedies.values import replace
@@ -103,6 +104,19 @@ def _one_family(sources: tuple[str, ...], destinations: tuple[str, ...]) -> bool
     if not sources or not destinations:
         return True
     return bool({parse(s)[0] for s in sources} & {parse(d)[0] for d in destinations})
+
+
+def packets_of(protocol: str, way: Tuple) -> Match:
+    """Return the packets of a protocol that run one way; a port of 0 is none."""
+    bits = 128 if ":" in way.source else 32
+    source, destination = way.source_port, way.destination_port
+    return Match(
+        protocols=(protocol,),
+        sources=(f"{way.source}/{bits}",),
+        destinations=(f"{way.destination}/{bits}",),
+        source_ports=((source, source),) if source else (),
+        destination_ports=((destination, destination),) if destination else (),
+    )
 
 
 def conjoin(one: Match, other: Match) -> Match | None:

@@ -12,7 +12,7 @@ from typing import Optional
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import target
-from remedies.rules.matching import conjoin, covers
+from remedies.rules.matching import conjoin, covers, packets_of
 from remedies.rules.overlap import CHOICES, overlap
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import Match, PacketRule
@@ -110,13 +110,9 @@ def _silence(heard: HeardWay) -> str:
 
 
 def _match(heard: HeardWay, links: Links) -> Match:
-    way, bits = heard.way, 128 if ":" in heard.way.source else 32
-    return Match(
-        protocols=(heard.protocol,),
-        sources=(f"{way.source}/{bits}",),
-        destinations=(f"{way.destination}/{bits}",),
-        source_ports=((way.source_port, way.source_port),),
-        destination_ports=((way.destination_port, way.destination_port),),
+    way = heard.way
+    return replace(
+        packets_of(heard.protocol, way),
         in_interfaces=(heard.arrives,) if heard.arrives else (),
         out_interfaces=() if heard.arrives else (heard.leaves,),
         destination_local=any(a.address == way.destination for a in links.addresses),

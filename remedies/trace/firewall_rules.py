@@ -26,11 +26,13 @@ from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.route import route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.matching import packets_of
+from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.tap.streams import DATA
 from remedies.tap.tally import TallyEntry
 from remedies.trace.event import DropEvent
+from remedies.values import replace
 
 _MOST = 64
 """Connections whose way through the rules is looked at."""
@@ -82,25 +84,19 @@ class FirewallRules:
 
     def _dropping(self, drop: DropEvent, way: Tuple) -> Optional[PacketRule]:
         links = read_links(Asking(read_host()))
-        bits = 128 if ":" in way.source else 32
         local = here(way.source, {item.address for item in links.addresses})
         with Netlink(NETLINK_ROUTE) as client:
             arrives = None if local else _index(links, drop.link)
             goes = route_get(client, way.destination, way.source, arrives)
         ends_here = goes.kind == LOCAL and not local
-        known = drop.protocol in ("tcp", "udp")
-        packet = Match(
-            protocols=(drop.protocol.split()[0],),
-            sources=(f"{way.source}/{bits}",),
-            destinations=(f"{way.destination}/{bits}",),
-            source_ports=((way.source_port, way.source_port),) if known else (),
-            destination_ports=((way.destination_port, way.destination_port),) if known else (),
+        packet = replace(
+            packets_of(drop.protocol.split()[0], way),
             in_interfaces=() if local else (drop.link,),
             out_interfaces=() if ends_here else (links.name(goes.link),),
             destination_local=goes.kind == LOCAL,
             states=(drop.conntrack.partition(",")[0] or "invalid",),
         )
-        family = "ip6" if bits == 128 else "ip"
+        family = "ip6" if ":" in way.source else "ip"
         return dropper(self._stores(), packet, family, _HOOKS[local, ends_here])
 
     def _stores(self) -> list[RuleStore]:

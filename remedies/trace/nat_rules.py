@@ -14,8 +14,10 @@ from remedies.facts.pairs import here
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import target
+from remedies.rules.matching import packets_of
 from remedies.rules.overlap import both_see
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.rule import PacketRule
+from remedies.values import replace
 
 _FRESH = 5.0
 """Seconds after which NAT rules are read again, when a packet asks for them."""
@@ -61,7 +63,7 @@ class NatRules:
         self, protocol: str, way: Tuple, actions: Collection[str], hooks: Collection[str]
     ) -> Iterator[PacketRule]:
         nat, links = self._now()
-        version, bits = ("ip6", 128) if ":" in way.source else ("ip", 32)
+        version = "ip6" if ":" in way.source else "ip"
         local = here(way.destination, {item.address for item in links.addresses})
         for rule in nat.rules:
             if (
@@ -78,12 +80,8 @@ class NatRules:
                 hook=rule.hook,
                 action=rule.action,
                 text="",
-                match=Match(
-                    protocols=(protocol,),
-                    sources=(f"{way.source}/{bits}",),
-                    destinations=(f"{way.destination}/{bits}",),
-                    source_ports=((way.source_port, way.source_port),),
-                    destination_ports=((way.destination_port, way.destination_port),),
+                match=replace(
+                    packets_of(protocol, way),
                     destination_local=local if rule.hook in ("prerouting", "output") else None,
                 ),
             )

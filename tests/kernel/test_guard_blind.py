@@ -48,12 +48,12 @@ def test_what_nobody_confirms_is_undone_in_time(
 ) -> None:
     with mounted(Host(netns("blind"), tmp_path).prepare()) as host:
         before, start = host.dump(), time.monotonic()
-        done = host.run("apply", "--yes", "--confirm-timeout", "1s")
+        done = host.run("apply", "--yes", "--confirm-timeout", "3s")
         assert done.code == 0, done.out
         assert host.dump() != before
         damage(host.state)
         alone(host)
-        assert time.monotonic() - start >= 1
+        assert time.monotonic() - start >= 3
         assert host.dump() == before
 
 
@@ -116,7 +116,7 @@ def test_what_was_confirmed_stays(
     netns: Callable[..., str], tmp_path: Path, damage: Damage
 ) -> None:
     with mounted(Host(netns("blind"), tmp_path).prepare()) as host:
-        assert host.run("apply", "--yes", "--confirm-timeout", "1s").code == 0
+        assert host.run("apply", "--yes", "--confirm-timeout", "30s").code == 0
         assert host.run("confirm").code == 0
         kept = host.dump()
         damage(host.state)

@@ -137,7 +137,7 @@ def test_timers_and_rollbacks_end_as_promised_beside_a_writer(
 ) -> None:
     host = Host(netns("beside"), tmp_path, backend).prepare()
     with written_to(5000, 100, ns=host.ns):
-        assert host.run("apply", "--yes", "--confirm-timeout", "1s").code == 0
+        assert host.run("apply", "--yes", "--confirm-timeout", "5s").code == 0
         assert host.run("status", "--json").json["in_force"]
         host.unguarded()
         assert host.run("confirm").code == 7
