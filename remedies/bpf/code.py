@@ -29,10 +29,6 @@ class Code:
         self._labels: dict[str, int] = {}
         self._jumps: list[tuple[int, str]] = []
 
-    def __len__(self) -> int:
-        """Return how many instructions there are."""
-        return len(self._code)
-
     def _add(
         self, code: int, to: int = 0, source: int = 0, offset: int = 0, value: int = 0
     ) -> None:

@@ -132,7 +132,7 @@ def _packet(stall: Stall, links: Links) -> Match:
     Raises OSError where no route leads on, and Unreadable.
     """
     way = stall.way
-    arrives = _of_ip(links, stall.link)
+    arrives = None if stall.link is None else links.of_rules(stall.link)
     with Netlink(NETLINK_ROUTE) as client:
         if stall.kind == REJECTED:  # by the link that its answer leaves by
             arrives = route_get(client, way.source).link
@@ -144,9 +144,3 @@ def _packet(stall: Stall, links: Links) -> Match:
         out_interfaces=() if here else (links.name(goes.link),),
         destination_local=here,
     )
-
-
-def _of_ip(links: Links, index: Optional[int]) -> Optional[int]:
-    """Return the link that rules and routes see: the bridge, for a packet that came by its port."""
-    found = next((link for link in links.links if link.index == index), None)
-    return index if found is None or found.master is None else found.master

@@ -176,9 +176,7 @@ class _PacketListener:
         )
 
     def _name(self, index: int) -> str:
-        """Return the link that rules see: the bridge, for a packet that came by its port."""
-        link = next((link for link in self._links.links if link.index == index), None)
-        return self._links.name(index if link is None or link.master is None else link.master)
+        return self._links.name(self._links.of_rules(index))
 
     def close(self) -> None:
         self._ring.close()

@@ -57,6 +57,11 @@ class Links:
         """Return what kind link ``index`` is; empty for hardware and where there is none."""
         return next((link.kind for link in self.links if link.index == index), "")
 
+    def of_rules(self, index: int) -> int:
+        """Return the link that rules and routes see: the bridge, for a packet by its port."""
+        found = next((link for link in self.links if link.index == index), None)
+        return index if found is None or found.master is None else found.master
+
     def first(self, name: str, family: int) -> Optional[Address]:
         """Return the first address of family 4 or 6 on a link: where REDIRECT sends packets.
 

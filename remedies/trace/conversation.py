@@ -19,6 +19,9 @@ from remedies.trace.nat_rules import NatRules
 from remedies.trace.packet_filter import PacketFilter
 
 _PATIENCE = 1.0
+_SHARE = 20
+"""Before a look that is not due pass so many times as long as the last one took: each walks the
+table, and a flood of packets must not cause a walk for each."""
 _MOST = 256
 """Flows that one look takes, and that are remembered."""
 
@@ -32,6 +35,7 @@ class Conversation:
         self.unread: dict[str, None] = {}
         self.flows: dict[tuple[str, Tuple], Flow] = {}
         self._rules = rules
+        self._next = float("-inf")
 
     def takes(self, protocol: str, way: Optional[Tuple]) -> bool:
         """Tell whether a packet belongs to it: by itself, or as NAT turned it."""
@@ -42,10 +46,17 @@ class Conversation:
             for (name, _), flow in self.flows.items()
         )
 
+    def early_steps(self) -> Iterator[ConversationStep]:
+        """Yield what is new before the next look is due, unless looks take too much of the time."""
+        if time.monotonic() >= self._next:
+            yield from self.steps()
+
     def steps(self) -> Iterator[ConversationStep]:
         """Yield what is new since the last look."""
-        now = time.time()
-        for flow in self._now():
+        now, begin = time.time(), time.monotonic()
+        found = self._now()
+        self._next = begin + _SHARE * (time.monotonic() - begin)
+        for flow in found:
             key = flow.protocol, flow.original
             before = self.flows.get(key)
             if before is None and len(self.flows) >= _MOST:

@@ -66,11 +66,7 @@ class NatRules:
         version = "ip6" if ":" in way.source else "ip"
         local = here(way.destination, {item.address for item in links.addresses})
         for rule in nat.rules:
-            if (
-                rule.hook not in hooks
-                or rule.action not in actions
-                or rule.family not in (version, "inet")
-            ):
+            if rule.hook not in hooks or rule.action not in actions or version not in rule.versions:
                 continue
             packet = PacketRule(
                 backend="",

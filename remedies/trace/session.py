@@ -131,6 +131,10 @@ class TraceSession:
         if self._followed is not None:
             yield from self._followed.steps()
 
+    def _early_steps(self) -> Iterator[ConversationStep]:
+        if self._followed is not None:
+            yield from self._followed.early_steps()
+
     def _concerns(self, protocol: str, way: Optional[Tuple]) -> bool:
         """Tell whether a packet is one of those that are asked about."""
         return self._followed is None or self._followed.takes(protocol, way)
@@ -154,7 +158,7 @@ class TraceSession:
         entries = list(heard)
         self._reasons.read()
         if entries:
-            yield from self._steps()  # NAT's addresses of a flow that has just begun
+            yield from self._early_steps()  # NAT's addresses of a flow that has just begun
         for entry in entries:
             if not self._concerns(entry.heard.protocol, entry.heard.way):
                 continue
