@@ -89,10 +89,7 @@ class Reasons:
     def begin(self) -> None:
         """Make the instance and switch its event on; without permission, say so in ``source``."""
         try:
-            self._instance.make()
-            # Before anything else: what nobody holds open is taken away by a run elsewhere that
-            # cannot see this process, from another process namespace.
-            self._pipe = self._instance.open("trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+            self._pipe = self._instance.make()
             self._instance.write("buffer_size_kb", str(_KILOBYTES))
             self._instance.write("options/context-info", "0")
             self._choose()

@@ -23,6 +23,9 @@ PREFIX = "remedy-"
 # include/uapi/asm-generic/unistd.h (one number on every architecture), include/uapi/linux/mount.h
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _CMD_CREATE = 1, 1, 6
+_GONE_OR_HELD = (errno.ENOENT, errno.ENODEV, errno.EBUSY)
+"""ENODEV: another run is removing it at this moment (instance_rmdir(), kernel/trace/trace.c)."""
+_TRIES = 5
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -53,11 +56,19 @@ class Instance:
         self.name = f"{PREFIX}{os.getpid()}"
         self._root: Optional[int] = None
 
-    def make(self) -> None:
-        """Remove what dead runs left, and make the instance. Raises OSError."""
+    def make(self) -> int:
+        """Remove what dead runs left, make the instance, and return its ``trace_pipe``.
+
+        A run in another process namespace takes this process for dead. It cannot remove what is
+        held open; what it removed before that is made again. Raises OSError.
+        """
         self._root = root()
         sweep(self._root)
-        os.mkdir(f"instances/{self.name}", dir_fd=self._root)
+        for _ in range(_TRIES):
+            os.mkdir(f"instances/{self.name}", dir_fd=self._root)
+            with contextlib.suppress(FileNotFoundError):
+                return self.open("trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+        raise OSError(errno.ENOENT, "other runs remove the instance as soon as it is made")
 
     def open(self, path: str, flags: int) -> int:
         """Return a descriptor of one of the instance's files. Raises OSError."""
@@ -124,7 +135,7 @@ def _remove(tracefs: int, name: str) -> None:
     try:
         os.rmdir(f"instances/{name}", dir_fd=tracefs)
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EBUSY):
+        if error.errno not in _GONE_OR_HELD:
             raise
 
 

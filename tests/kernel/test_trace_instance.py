@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Barrier
 
 import pytest
 
@@ -90,9 +93,9 @@ def test_after_sigkill_the_next_run_removes_it_and_leaves_a_living_ones(
     traced: Callable[..., subprocess.Popen[str]],
 ) -> None:
     killed, living = traced(), traced()
+    assert {f"remedy-{killed.pid}", f"remedy-{living.pid}"} <= instances()
     killed.kill()
     killed.wait(10)
-    assert {f"remedy-{killed.pid}", f"remedy-{living.pid}"} <= instances()
     traced("0s").communicate(timeout=10)
     left = instances()
     assert f"remedy-{killed.pid}" not in left
@@ -114,20 +117,53 @@ def test_one_whose_pid_means_another_process_by_now_is_removed() -> None:
             stranger.kill()
 
 
-def test_it_is_held_from_the_first_moment_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def swept_again_and_again(barrier: Barrier, name: str, rounds: int) -> None:
+    """Sweep at the same moment as others do, what one of them has made."""
+    root = tracefs.root()
+    for _ in range(rounds):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"instances/{name}", dir_fd=root)
+        barrier.wait(30)
+        tracefs.sweep(root)
+        barrier.wait(30)
+
+
+def test_runs_that_remove_the_same_leftover_at_once_all_go_on() -> None:
+    """The kernel tells the slower one that there is no such device: the race is real each time."""
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(3)
+    nobody = f"remedy-{1 << 30}"  # above every pid
+    runs = [
+        fork.Process(target=swept_again_and_again, args=(barrier, nobody, 50)) for _ in range(3)
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+
+
+def test_one_that_is_removed_before_it_is_held_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A run in another process namespace takes this one's maker for dead, and its instance."""
-    write = tracefs.Instance.write
+    opened, opens = tracefs.Instance.open, []
 
-    def swept(self: tracefs.Instance, path: str, text: str) -> None:
+    def swept(self: tracefs.Instance, path: str, flags: int) -> int:
         assert self._root is not None
-        tracefs._remove(self._root, self.name)
-        write(self, path, text)
+        opens.append(path)
+        if len(opens) == 1:
+            tracefs._remove(self._root, self.name)
+        descriptor = opened(self, path, flags)
+        tracefs._remove(self._root, self.name)  # now it is held
+        return descriptor
 
-    monkeypatch.setattr(tracefs.Instance, "write", swept)
+    monkeypatch.setattr(tracefs.Instance, "open", swept)
     reasons = Reasons()
     try:
         reasons.begin()
         assert reasons.source.startswith("tracefs: ")
+        assert opens[:2] == ["trace_pipe", "trace_pipe"]
     finally:
         reasons.close()
 
