@@ -15,6 +15,7 @@ from remedies.cli.parser import duration
 from remedies.cli.terminal import Style, clean
 from remedies.errors import NotPermitted, Unreadable
 from remedies.facts.daemon_lines import option_of, sentence
+from remedies.operations.session import cache_of
 from remedies.printable import at, both_ends
 from remedies.trace.event import ConversationStep, DropEvent, Event, Interval, Summary
 from remedies.trace.packet_filter import FORM
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     style = Style(args)
     try:
-        with Ending() as ending, TraceSession(syn=args.syn, wanted=args.packet) as session:
+        session = TraceSession(syn=args.syn, wanted=args.packet, cache=cache_of(args.state_dir))
+        with Ending() as ending, session:
             _begin(args)
             for told in session.events(args.seconds, ending):
                 if isinstance(told, Event):

@@ -106,7 +106,7 @@ class HostSession:
 
 
 def cache_of(state_dir: str) -> Optional[str]:
-    """Return the folder of compiled policies in a state directory; None for anybody but root."""
+    """Return the folder of what only saves time in a state directory; None for anybody but root."""
     return os.path.join(state_dir, "cache") if os.geteuid() == 0 else None
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Sequence
 from typing import Any, Optional
 
 import remedies
-from remedies import codec, model
+from remedies import codec, model, private_file
 from remedies.errors import InputError
 from remedies.policy import sources as policy_sources
 from remedies.policy.sources import SourcePlace
@@ -79,23 +78,7 @@ def write(
         "sources": [[p.path, p.label, p.shipped, digest] for p, digest in compiled_from],
         "policy": codec.encode(policy),
     }
-    path = _path(folder, sources)
-    draft = f"{path}.{os.getpid()}"
-    try:
-        for part in (os.path.dirname(folder), folder):  # what lies above gets the umask's mode
-            os.makedirs(part, mode=0o700, exist_ok=True)
-        if not _private(os.lstat(folder), stat.S_ISDIR):
-            return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(draft, flags, 0o600)
-    except OSError:
-        return
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(entry, file)
-        os.replace(draft, path)
-    except OSError:  # disk full: no entry, and no half of one left behind
-        os.unlink(draft)
+    private_file.write(_path(folder, sources), json.dumps(entry))
 
 
 def _path(folder: str, sources: Sequence[str]) -> str:
@@ -104,27 +87,11 @@ def _path(folder: str, sources: Sequence[str]) -> str:
     return os.path.join(folder, f"{model.digest(where)[:32]}.json")
 
 
-def _private(status: os.stat_result, kind: Any) -> bool:
-    """Tell whether an entry or its folder is of this kind and the caller's alone to write."""
-    mine = status.st_uid == os.geteuid()
-    return bool(kind(status.st_mode)) and mine and not status.st_mode & 0o022
-
-
 def _entry(path: str) -> Optional[dict[str, Any]]:
     """Return an entry that nobody else can have written, or None."""
+    content = private_file.read(path)
     try:
-        if not _private(os.lstat(os.path.dirname(path)), stat.S_ISDIR):
-            return None
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        entry = codec.loads(content.decode(), path) if content else None
+    except (ValueError, InputError):
         return None
-    try:
-        if not _private(os.fstat(descriptor), stat.S_ISREG):
-            return None
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            entry = codec.loads(file.read().decode(), path)
-    except (OSError, ValueError, InputError):
-        return None
-    finally:
-        os.close(descriptor)
     return entry if isinstance(entry, dict) else None

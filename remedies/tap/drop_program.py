@@ -32,7 +32,7 @@ from remedies.bpf.code import (
     Code,
 )
 from remedies.bpf.types import KernelTypes
-from remedies.values import NamedTuple
+from remedies.values import dataclass
 
 TRACEPOINT = "kfree_skb"
 HEADERS = 56
@@ -54,7 +54,8 @@ _SCRATCH = _KEY - 8
 _INDEX = _SCRATCH - 8
 
 
-class Offsets(NamedTuple):
+@dataclass(frozen=True)
+class Offsets:
     """Where the running kernel keeps what the program reads, and the numbers it leaves out."""
 
     head: int

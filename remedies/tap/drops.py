@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.bpf import kernel
-from remedies.bpf.types import FILE, KernelTypes
-from remedies.errors import Unreadable
 from remedies.netlink.flow import Tuple
 from remedies.tap import drop_program
 from remedies.tap.drop_program import KEY, NO_ENTRY, VALUE
+from remedies.tap.drop_types import drop_types
 from remedies.values import dataclass
 
 MOST = 4096
@@ -92,17 +91,16 @@ def decode(headers: bytes, ethertype: int) -> DroppedPacket:
 class DropCounter:
     """Counts the drops of one namespace, or of all. Nothing is written but the program itself."""
 
-    def __init__(self, only: int = 0) -> None:
+    def __init__(self, only: int = 0, cache: Optional[str] = None) -> None:
         """Begin to count; ``only``: the cookie of the one namespace.
 
+        ``cache``: the folder in which the kernel's types are kept (:mod:`drop_types`).
         Raises Unreadable where this kernel or its permissions do not allow it, with the reason.
         """
         self._only = only
         self._seen = 0
-        types = _types()
-        numbers = types.numbers("skb_drop_reason")
-        self._reasons = {number: name for name, number in numbers.items()}
-        at = drop_program.offsets(types)
+        types = drop_types(cache)
+        self._reasons = {number: name for name, number in types.reasons.items()}
         with contextlib.ExitStack() as made:
             self._counts = kernel.Map(kernel.LRU_HASH, KEY.size, VALUE.size, MOST)
             made.callback(self._counts.close)
@@ -110,7 +108,7 @@ class DropCounter:
             made.callback(self._total.close)
             maps = self._counts.descriptor, self._total.descriptor
             program = kernel.attach(
-                drop_program.TRACEPOINT, drop_program.program(at, *maps, only=only)
+                drop_program.TRACEPOINT, drop_program.program(types.offsets, *maps, only=only)
             )
             made.callback(os.close, program)
             self._made = made.pop_all()
@@ -143,11 +141,3 @@ class DropCounter:
     def close(self) -> None:
         """Stop counting; safe to repeat."""
         self._made.close()
-
-
-def _types() -> KernelTypes:
-    try:
-        with open(FILE, "rb") as file:
-            return KernelTypes(file.read())
-    except OSError as error:
-        raise Unreadable(f"{FILE}: {error.strerror}") from error

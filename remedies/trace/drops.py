@@ -47,13 +47,15 @@ class DropWatch:
         self,
         takes: Callable[[str, Optional[Tuple]], bool],
         rule_of: Callable[[DropEvent], Optional[PacketRule]],
+        cache: Optional[str] = None,
     ) -> None:
         """Begin with nothing; :meth:`begin` loads the program.
 
         ``takes`` tells by protocol and way whether a packet is to be told; ``rule_of`` is asked for
-        the rule behind each kind of drop, once.
+        the rule behind each kind of drop, once; ``cache``: the folder where the kernel's types are
+        kept.
         """
-        self._takes, self._rule_of = takes, rule_of
+        self._takes, self._rule_of, self._cache = takes, rule_of, cache
         self.source = "not asked for"
         self.packets = 0
         """Drops that were told apart."""
@@ -71,7 +73,7 @@ class DropWatch:
         """Begin to count; where the kernel does not let us, ``source`` says why."""
         try:
             self._own = cookie()
-            self._counter = DropCounter(0 if is_host() else self._own)
+            self._counter = DropCounter(0 if is_host() else self._own, self._cache)
             self.source = "bpf: kfree_skb"
         except (OSError, Unreadable) as error:
             self.source = f"none: {error}"

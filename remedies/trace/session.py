@@ -54,10 +54,17 @@ _MOST_PROOFS = 1000
 class TraceSession:
     """A trace of the namespace that the process is in when it begins."""
 
-    def __init__(self, *, syn: bool = False, wanted: Optional[PacketFilter] = None) -> None:
+    def __init__(
+        self,
+        *,
+        syn: bool = False,
+        wanted: Optional[PacketFilter] = None,
+        cache: Optional[str] = None,
+    ) -> None:
         """Describe it: ``syn`` hears SYNs, too; ``wanted`` follows one conversation and no other.
 
-        Nothing is opened before the ``with`` block.
+        ``cache``: the folder where the kernel's types may be kept. Nothing is opened before the
+        ``with`` block.
         """
         self._syn = syn
         self._begin = 0.0
@@ -65,7 +72,7 @@ class TraceSession:
         self._reasons = Reasons()
         self._questions = Questions()
         self._firewall = FirewallRules(self._questions)
-        self._drops = DropWatch(self._concerns, self._firewall.of_drop)
+        self._drops = DropWatch(self._concerns, self._firewall.of_drop, cache)
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
         self._followed = Conversation(wanted, self._answers.rules) if wanted else None
