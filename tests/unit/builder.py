@@ -21,9 +21,12 @@ from remedies.model import (
     Rule,
     Scan,
 )
+from remedies.netlink.flow import Flow, Tuple
+from remedies.rules.rule import Match, PacketRule
 from remedies.transaction.ledger import Begin
 from remedies.values import replace
 
+ANY = Match()
 HOST = Host("h", "m", "6.1.0-13-amd64", "host", "b")
 TIME = "2026-01-01T00:00:00Z"
 
@@ -31,6 +34,17 @@ TIME = "2026-01-01T00:00:00Z"
 def facts(*known: object, **more: Any) -> Facts:
     """Return a snapshot that holds these facts, watched for a second."""
     return replace(Facts(HOST, TIME, 1.0, {name_of(type(f)): f for f in known}), **more)
+
+
+def flow(source: str, sport: int, destination: str, dport: int, **more: Any) -> Flow:
+    """Return a UDP flow that NAT left alone and that has had no reply."""
+    way = Tuple(source, sport, destination, dport)
+    return replace(Flow("udp", way, way.reversed, seen_reply=False, nat=False), **more)
+
+
+def packet_rule(hook: str, action: str, match: Match = ANY, **more: Any) -> PacketRule:
+    """Return a rule of an nftables chain ``c``, for IPv4, whose text is its action."""
+    return replace(PacketRule("nft", "ip", "t", "c", hook, action, action, match), **more)
 
 
 def finding(condition: str = "cond", subject: str = "s", **more: Any) -> Finding:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional
 
+import builder
 import pytest
-from builder import HOST, TIME, facts
+from builder import facts, flow, packet_rule
 
 from remedies.conditions import notrack_breaks_nat
-from remedies.facts import Facts
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.untracked import PastNat, Untracked
@@ -35,16 +35,8 @@ def notrack(port: int, *, owner: str = "", unmodelled: tuple[str, ...] = ()) -> 
     )
 
 
-DNAT = PacketRule(
-    "nft",
-    "ip",
-    "n",
-    "pre",
-    "prerouting",
-    "dnat",
-    "udp dport 53 dnat to 10.0.0.2",
-    Match(("udp",), destination_ports=((53, 53),)),
-    to="10.0.0.2",
+DNAT = packet_rule(
+    "prerouting", "dnat", Match(("udp",), destination_ports=((53, 53),)), to="10.0.0.2"
 )
 
 
@@ -57,16 +49,13 @@ def detect(
     netfilter = Netfilter(
         nf_tables=True, iptables="none", notracks=notracks, unread_notracks=unread
     )
-    known: dict[str, object] = {"netfilter": netfilter, "nat": nat, "links": Links()}
-    return notrack_breaks_nat.detect(Facts(HOST, TIME, 0.0, known), {})
+    return notrack_breaks_nat.detect(builder.facts(netfilter, nat, Links()), {})
 
 
 def test_kube_proxy_hides_only_what_its_services_are_asked_for() -> None:
     """What it marks has met a rule of its own for a service, and that one is judged by itself."""
     marked = Match(unmodelled=("meta mark",))
-    hiding = PacketRule(
-        "nft", "ip", "n", "post", "postrouting", "masquerade", "masquerade", after=(marked,)
-    )
+    hiding = packet_rule("postrouting", "masquerade", after=(marked,))
     sip = replace(notrack(5060), hook="output")
     (others,) = detect(sip, nat=Nat(True, (hiding,)))
     assert (others.verdict, "meta mark" in others.message) == ("unknown", True)
@@ -96,19 +85,16 @@ def became(pair: Pair, heard: HeardWay, flow: Optional[Flow] = None) -> list[str
     return [end for end, _ in ends(heard, of, flow, HERE)]
 
 
-def flow(original: Tuple, reply: Tuple, *, replied: bool = False) -> Flow:
-    return Flow("udp", original, reply, replied, nat=original != reply.reversed)
-
-
-def rule(hook: str, action: str, match: Match, **more: Any) -> PacketRule:
-    return replace(PacketRule("nft", "ip", "t", "c", hook, action, action, match), **more)
+def between(original: Tuple, reply: Tuple, *, replied: bool = False) -> Flow:
+    nat = original != reply.reversed
+    return flow(*original.parts, reply=reply, seen_reply=replied, nat=nat)
 
 
 FROM_53 = Match(("udp",), source_ports=((53, 53),))
-BEHIND = flow(REQUEST, Tuple("172.17.0.2", 53, "192.0.2.1", 4000))
+BEHIND = between(REQUEST, Tuple("172.17.0.2", 53, "192.0.2.1", 4000))
 ANSWER = HeardWay("udp", BEHIND.reply, arrives="br0", leaves="eth0")
 HIDDEN = HeardWay("udp", Tuple("172.17.0.2", 4000, "198.51.100.9", 53), "br0", "eth0")
-MASQUERADE = rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
+MASQUERADE = packet_rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
 
 
 @pytest.mark.parametrize(
@@ -118,8 +104,8 @@ MASQUERADE = rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",))
         (replace(ARRIVED, waited=False), None, "moves"),
         (replace(ARRIVED, refused=True), None, "refused"),
         (replace(ARRIVED, answered=True), None, "answered"),
-        (replace(ARRIVED, answered=True), flow(BACK, REQUEST), "answered"),
-        (ARRIVED, flow(REQUEST, BACK), "moves"),
+        (replace(ARRIVED, answered=True), between(BACK, REQUEST), "answered"),
+        (ARRIVED, between(REQUEST, BACK), "moves"),
         (ARRIVED, BEHIND, "moves"),
     ],
 )
@@ -138,19 +124,19 @@ def test_only_what_surely_meets_both_rules_counts() -> None:
     drawn = replace(DNAT, match=replace(DNAT.match, unmodelled=("statistic",)))
     assert became((notrack(53), drawn), ARRIVED) == ["unanswered"]
     passing = HeardWay("udp", BEHIND.reply, leaves="eth0")  # nobody here sent it
-    assert became((rule("output", "notrack", FROM_53), DNAT), passing) == []
+    assert became((packet_rule("output", "notrack", FROM_53), DNAT), passing) == []
 
 
 def test_what_becomes_of_an_answer() -> None:
-    taken_here = rule("prerouting", "notrack", FROM_53)
+    taken_here = packet_rule("prerouting", "notrack", FROM_53)
     assert became((taken_here, DNAT), ANSWER, BEHIND) == ["undone"]
     assert became((taken_here, DNAT), ANSWER, replace(BEHIND, seen_reply=True)) == ["moves"]
     own = HeardWay("udp", Tuple("192.0.2.10", 5353, "192.0.2.1", 4000), leaves="eth0")
-    redirected = flow(REQUEST, own.way, replied=True)
+    redirected = between(REQUEST, own.way, replied=True)
     redirect = replace(DNAT, action="redirect", to=":5353")
-    sent = rule("output", "notrack", Match(("udp",), source_ports=((5353, 5353),)))
+    sent = packet_rule("output", "notrack", Match(("udp",), source_ports=((5353, 5353),)))
     assert became((sent, redirect), own, redirected) == ["undone"]
-    assert became((sent, redirect), own, flow(own.way, own.way.reversed)) == []
+    assert became((sent, redirect), own, between(own.way, own.way.reversed)) == []
 
 
 def test_what_becomes_of_a_hidden_source() -> None:
@@ -161,7 +147,7 @@ def test_what_becomes_of_a_hidden_source() -> None:
     assert became((notrack(53), snat), HIDDEN) == ["left"]
     assert became((notrack(53), replace(snat, to="172.17.0.2")), HIDDEN) == []
     own = HeardWay("udp", Tuple("192.0.2.10", 4000, "198.51.100.9", 53), leaves="eth0")
-    everything = rule("postrouting", "masquerade", Match())
+    everything = packet_rule("postrouting", "masquerade", Match())
     assert became((replace(notrack(53), hook="output"), everything), own) == []
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Optional
 
+import builder
 import pytest
-from builder import HOST
+from builder import flow, packet_rule
 
 from remedies.conditions import tcp_invalid_reset as condition
 from remedies.errors import Unreadable
@@ -22,10 +23,10 @@ from remedies.tap.streams import DATA, PASSING
 from remedies.values import replace
 
 MASQUERADE = Netfilter(True, "nft", ("ip nat POSTROUTING",), (NatUse("ip", "masquerade"),), True)
-FLOW = Flow(
-    "tcp",
-    Tuple("172.17.0.2", 40000, "10.21.17.1", 443),
-    Tuple("10.21.17.1", 443, "10.21.17.99", 40000),
+FLOW = flow(
+    *("172.17.0.2", 40000, "10.21.17.1", 443),
+    protocol="tcp",
+    reply=Tuple("10.21.17.1", 443, "10.21.17.99", 40000),
     seen_reply=True,
     nat=True,
 )
@@ -45,22 +46,18 @@ def facts(
     if invalid is None:
         invalid = 2 * len(tap)
     last = {"nf_conntrack.invalid": 7 + invalid, "Tcp.OutRsts": 3 + resets}
-    return Facts(
-        HOST,
-        "t",
-        window,
-        {
-            "netfilter": netfilter,
-            "sysctl": Sysctl({condition.BE_LIBERAL: liberal, condition.ESTABLISHED: "432000"}),
-            "counters": Counters({"nf_conntrack.invalid": 7, "Tcp.OutRsts": 3}, last),
-            "tap": Tap(tap, heard=sum(reset.count for reset in tap)),
-        },
+    return builder.facts(
+        netfilter,
+        Sysctl({condition.BE_LIBERAL: liberal, condition.ESTABLISHED: "432000"}),
+        Counters({"nf_conntrack.invalid": 7, "Tcp.OutRsts": 3}, last),
+        Tap(tap, heard=sum(reset.count for reset in tap)),
         ours=ours,
+        window=window,
     )
 
 
 def drop(hook: str, family: str = "inet", owner: str = "") -> PacketRule:
-    return PacketRule("nft", family, "t", "c", hook, "drop-invalid", "drop", owner=owner)
+    return packet_rule(hook, "drop-invalid", family=family, owner=owner, text="drop")
 
 
 def dropping(*drops: PacketRule, uses: Optional[tuple[NatUse, ...]] = None) -> Netfilter:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from builder import HOST
+import builder
+from builder import flow
 
 from remedies.conditions import udp_connected_server, udp_reply_source
 from remedies.facts import Facts
@@ -14,7 +15,7 @@ from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding
 from remedies.netfilter.redirects import Redirect
-from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.flow import Flow
 from remedies.netlink.links import Address, Link, Links
 from remedies.values import replace
 
@@ -32,25 +33,19 @@ NC6 = replace(NC, address="2001:db8:2::1", peer="2001:db8:2::2")
 OURS = Redirect("nft:inet/remedy_udp_redirect", "inet", "docker0", 56789)
 
 
-def flow(source: str, sport: int, destination: str, dport: int, *, nat: bool = False) -> Flow:
-    way = Tuple(source, sport, destination, dport)
-    return Flow("udp", way, Tuple(destination, dport, source, sport), seen_reply=False, nat=nat)
-
-
 ASKED = flow("172.17.0.2", 40000, "10.21.17.99", 56789)
 ASKED6 = flow("2001:db8:2::2", 40000, "2001:db8:1::1", 56789)
 
 
 def facts(*sockets: BoundSocket, flows: tuple[Flow, ...], ours: tuple[Redirect, ...] = ()) -> Facts:
-    known = {
-        "links": LINKS,
-        "sockets": Sockets(connected=sockets),
-        "flows": Flows(unreplied=flows),
-        "netfilter": Netfilter(True, "none", redirects=ours),
-        "sysctl": Sysctl(),
-        "counters": Counters(),
-    }
-    return Facts(HOST, "2026-01-01T00:00:00Z", 1.0, known)
+    return builder.facts(
+        LINKS,
+        Sockets(connected=sockets),
+        Flows(unreplied=flows),
+        Netfilter(True, "none", redirects=ours),
+        Sysctl(),
+        Counters(),
+    )
 
 
 def detect(

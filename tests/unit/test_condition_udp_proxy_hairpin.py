@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+import builder
 import pytest
-from builder import HOST, TIME
+from builder import flow
 
 from remedies.conditions import udp_proxy_hairpin
 from remedies.facts import Facts
@@ -18,7 +19,7 @@ from remedies.facts.sockets import Sockets, UdpSocket
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Terms
-from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.flow import Flow
 from remedies.netlink.links import Address, Link, Links
 
 ARGV = (
@@ -38,11 +39,6 @@ LINKS = Links(
 NAMED = Docker((Container("0123456789ab", "web", ("172.18.0.2", "fd00::2")),))
 
 
-def flow(source: str, sport: int, destination: str, dport: int) -> Flow:
-    way = Tuple(source, sport, destination, dport)
-    return Flow("udp", way, Tuple(destination, dport, source, sport), seen_reply=False, nat=False)
-
-
 PAIR = (
     flow("172.18.0.3", 9, "192.168.0.239", 4000),
     flow("172.18.0.1", 4000, "172.18.0.3", 9),
@@ -50,16 +46,15 @@ PAIR = (
 
 
 def facts(*sockets: UdpSocket, flows: tuple[Flow, ...] = (), docker: Docker = NAMED) -> Facts:
-    known = {
-        "links": LINKS,
-        "sockets": Sockets(sockets),
-        "flows": Flows(unreplied=flows),
-        "netfilter": Netfilter(True, "none"),
-        "sysctl": Sysctl({"net.ipv4.ip_local_port_range": "32768 60999"}),
-        "counters": Counters(),
-        "docker": docker,
-    }
-    return Facts(HOST, TIME, 1.0, known)
+    return builder.facts(
+        LINKS,
+        Sockets(sockets),
+        Flows(unreplied=flows),
+        Netfilter(True, "none"),
+        Sysctl({"net.ipv4.ip_local_port_range": "32768 60999"}),
+        Counters(),
+        docker,
+    )
 
 
 def detect(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+import builder
 import pytest
-from builder import HOST
+from builder import flow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.fixes import bind_advice
 from remedies.model import Advice, Finding, Terms
 from remedies.netfilter.redirects import Redirect
-from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink.flow import Flow
 from remedies.netlink.links import Address, Link, Links
 from remedies.values import replace
 
@@ -53,19 +54,13 @@ SERVER = UdpSocket(
 SERVER6 = replace(SERVER, family=6, address="::", v6only=False)
 
 
-def unreplied(source: str, sport: int, destination: str, dport: int) -> Flow:
-    way = Tuple(source, sport, destination, dport)
-    back = Tuple(destination, dport, source, sport)
-    return Flow("udp", way, back, seen_reply=False, nat=False)
-
-
 PAIR = (
-    unreplied("172.17.0.2", 57275, "10.21.17.99", 56789),
-    unreplied("172.17.0.1", 56789, "172.17.0.2", 57275),
+    flow("172.17.0.2", 57275, "10.21.17.99", 56789),
+    flow("172.17.0.1", 56789, "172.17.0.2", 57275),
 )
 PAIR6 = (
-    unreplied("2001:db8:2::2", 57275, "2001:db8:1::1", 56789),
-    unreplied("2001:db8:2::1", 56789, "2001:db8:2::2", 57275),
+    flow("2001:db8:2::2", 57275, "2001:db8:1::1", 56789),
+    flow("2001:db8:2::1", 56789, "2001:db8:2::2", 57275),
 )
 
 
@@ -76,15 +71,14 @@ def facts(
     unread: str = "",
     redirects: tuple[Redirect, ...] = (),
 ) -> Facts:
-    known = {
-        "netfilter": Netfilter(True, "none", redirects=redirects),
-        "links": links,
-        "sockets": Sockets(sockets),
-        "flows": Flows(unreplied=flows, unread=(unread,) if unread else ()),
-        "sysctl": Sysctl({"net.ipv4.ip_local_port_range": "32768 60999"}),
-        "counters": Counters({"Icmp.InDestUnreachs": 1}, {"Icmp.InDestUnreachs": 4}),
-    }
-    return Facts(HOST, "2026-01-01T00:00:00Z", 1.0, known)
+    return builder.facts(
+        Netfilter(True, "none", redirects=redirects),
+        links,
+        Sockets(sockets),
+        Flows(unreplied=flows, unread=(unread,) if unread else ()),
+        Sysctl({"net.ipv4.ip_local_port_range": "32768 60999"}),
+        Counters({"Icmp.InDestUnreachs": 1}, {"Icmp.InDestUnreachs": 4}),
+    )
 
 
 def detect(
@@ -136,23 +130,23 @@ def test_a_proof_needs_no_second_address_that_others_can_ask() -> None:
         LINKS,
         addresses=(Address("10.0.0.5", 24, 2, "global"), Address("10.0.0.6", 24, 4, "global")),
     )
-    flows = (unreplied("10.0.0.9", 7, "10.0.0.6", 53), unreplied("10.0.0.5", 53, "10.0.0.9", 7))
+    flows = (flow("10.0.0.9", 7, "10.0.0.6", 53), flow("10.0.0.5", 53, "10.0.0.9", 7))
     assert detect(replace(SERVER, port=53), links=one) == ()
     (found,) = detect(replace(SERVER, port=53), flows=flows, links=one)
     assert found.verdict == "proven"
 
 
 def test_a_pair_that_is_answered_from_the_right_address_is_none() -> None:
-    right = unreplied("10.21.17.99", 56789, "172.17.0.2", 57275)
+    right = flow("10.21.17.99", 56789, "172.17.0.2", 57275)
     assert detect(flows=(PAIR[0], right)) == ()
-    foreign = unreplied("192.0.2.9", 56789, "172.17.0.2", 57275)
+    foreign = flow("192.0.2.9", 56789, "172.17.0.2", 57275)
     assert detect(flows=(PAIR[0], foreign)) == ()
     assert detect(flows=(PAIR[0],)) == ()
 
 
 def test_an_unknown_fact_passes_on() -> None:
     with pytest.raises(Unreadable):
-        udp_reply_source.detect(Facts(HOST, "", 0.0), {})
+        udp_reply_source.detect(builder.facts(), {})
 
 
 OURS = Redirect("nft:inet/remedy_udp_redirect", "inet", "docker0", 56789)
@@ -202,8 +196,8 @@ def test_a_proof_names_the_way_in_and_the_stale_flows(
 
 def test_a_client_that_is_no_neighbour_has_no_known_way_in() -> None:
     far = (
-        unreplied("192.0.2.7", 57275, "10.21.17.99", 56789),
-        unreplied("172.17.0.1", 56789, "192.0.2.7", 57275),
+        flow("192.0.2.7", 57275, "10.21.17.99", 56789),
+        flow("172.17.0.1", 56789, "192.0.2.7", 57275),
     )
     (found,) = detect(SERVER, flows=far)
     assert (found.verdict, found.details["redirect"]) == ("proven", "")
@@ -213,7 +207,7 @@ addresses = st.sampled_from(("10.21.17.99", "172.17.0.1", "172.17.0.2", "192.0.2
 ports = st.integers(1, 3)
 
 
-@given(st.lists(st.builds(unreplied, addresses, ports, addresses, ports), max_size=12))
+@given(st.lists(st.builds(flow, addresses, ports, addresses, ports), max_size=12))
 def test_a_pair_always_has_two_local_ends_and_a_client(flows: list[Flow]) -> None:
     local = {"10.21.17.99", "172.17.0.1"}
     for request, reply, source in mirrored(flows, local):
@@ -279,11 +273,11 @@ def test_the_advice_cannot_be_required_by_itself() -> None:
 
 
 def test_a_server_that_is_asked_and_answers_nobody_is_a_receiver() -> None:
-    asked = (unreplied("172.17.0.2", 40000, "10.21.17.99", SERVER.port),)
+    asked = (flow("172.17.0.2", 40000, "10.21.17.99", SERVER.port),)
     assert udp_reply_source.detect(facts(SERVER, flows=asked), udp_reply_source.PARAMS) == ()
-    elsewhere = (unreplied("172.17.0.2", 40000, "10.21.17.99", SERVER.port + 1),)
+    elsewhere = (flow("172.17.0.2", 40000, "10.21.17.99", SERVER.port + 1),)
     assert udp_reply_source.detect(facts(SERVER, flows=elsewhere), udp_reply_source.PARAMS)
-    leaving = (unreplied("10.21.17.99", 40000, "192.0.2.1", SERVER.port),)
+    leaving = (flow("10.21.17.99", 40000, "192.0.2.1", SERVER.port),)
     assert udp_reply_source.detect(facts(SERVER, flows=leaving), udp_reply_source.PARAMS)
 
 
@@ -296,8 +290,8 @@ def test_protocols_without_answers_are_known_by_their_port(pktinfo: bool | None)
 
 def test_proof_outweighs_the_port() -> None:
     pair = (
-        unreplied("172.17.0.2", 57275, "10.21.17.99", 514),
-        unreplied("172.17.0.1", 514, "172.17.0.2", 57275),
+        flow("172.17.0.2", 57275, "10.21.17.99", 514),
+        flow("172.17.0.1", 514, "172.17.0.2", 57275),
     )
     syslog = replace(SERVER, port=514)
     (finding,) = udp_reply_source.detect(facts(syslog, flows=pair), udp_reply_source.PARAMS)

@@ -44,16 +44,14 @@ def facts(
 
 
 def rule(hook: str, owner: str = "ufw", family: str = "ip") -> PacketRule:
-    return PacketRule(
-        backend="iptables-nft",
-        family=family,
-        table="filter",
-        chain=hook.upper(),
-        hook=hook,
-        action="drop-invalid",
-        text="-m conntrack --ctstate INVALID -j DROP",
-        owner=owner,
-    )
+    text = "-m conntrack --ctstate INVALID -j DROP"
+    where: dict[str, Any] = {
+        "backend": "iptables-nft",
+        "family": family,
+        "table": "filter",
+        "chain": hook.upper(),
+    }
+    return builder.packet_rule(hook, "drop-invalid", **where, owner=owner, text=text)
 
 
 def finding(mitigated_by: str | None = None) -> Finding:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Optional
 
+import builder
 import pytest
+from builder import packet_rule
 
 from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
@@ -14,7 +16,7 @@ from remedies.facts.inputs import Inputs
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import notrack
-from remedies.model import Backend, Host, Terms
+from remedies.model import Backend, Terms
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules.admission import InputChain, InputRule
 from remedies.rules.rule import Match, PacketRule
@@ -31,23 +33,15 @@ LINKS = Links(
 )
 
 
-def facts(nat: Nat, iptables: str = "nft", **more: object) -> Facts:
-    known: dict[str, object] = {
-        "accepts": Accepts(),
-        "inputs": Inputs(asked=True),
-        "links": LINKS,
-        "nat": nat,
-        "netfilter": Netfilter(nf_tables=True, iptables=iptables),
-    }
-    return Facts(host=Host("", "", "", "", ""), time="", window=0, known={**known, **more})
+def facts(nat: Nat, *more: object, iptables: str = "nft") -> Facts:
+    netfilter = Netfilter(nf_tables=True, iptables=iptables)
+    return builder.facts(Accepts(), Inputs(asked=True), LINKS, nat, netfilter, *more)
 
 
 def dnat(port: int, owner: str = "docker") -> PacketRule:
     match = Match(("udp",), destination_ports=((port, port),), destination_local=True)
     text = f"-A DOCKER -p udp --dport {port} -j DNAT"
-    return PacketRule(
-        "iptables-nft", "ip", "nat", "DOCKER", "prerouting", "dnat", text, match, owner=owner
-    )
+    return packet_rule("prerouting", "dnat", match, text=text, owner=owner)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +92,7 @@ def test_nft_table_is_exact_in_both_directions() -> None:
 @pytest.mark.parametrize(("variant", "reversibility"), [("nft", "exact"), ("legacy", "lossy")])
 def test_iptables_chain_for_each_version(variant: str, reversibility: str) -> None:
     terms = Terms(backend="iptables", params=GOOD)
-    four, six = notrack.desired(None, facts(Nat(asked=True), variant), terms)
+    four, six = notrack.desired(None, facts(Nat(asked=True), iptables=variant), terms)
     assert four.resource == "iptables:raw/REMEDY-NOTRACK"
     assert six.resource == "ip6tables:raw/REMEDY-NOTRACK"
     assert four.reversibility == reversibility
@@ -142,7 +136,7 @@ def test_refusals_name_what_is_in_the_way() -> None:
     [("nftables", "nft"), ("iptables", "nft"), ("iptables", "legacy")],
 )
 def test_several_services_add_up(backend: Backend, iptables: str) -> None:
-    found = facts(Nat(asked=True), iptables)
+    found = facts(Nat(asked=True), iptables=iptables)
     one, other, both = (
         notrack.desired(None, found, Terms(backend, params={**GOOD, "ports": ports}))
         for ports in ([5060], [5061], [5060, 5061])
@@ -201,23 +195,23 @@ SERVICE = "udp 192.0.2.10 port 5060 would be stopped without tracking: "
 def test_it_is_refused_where_a_firewall_goes_by_state(
     inputs: Inputs, expected: Optional[str]
 ) -> None:
-    found = facts(Nat(asked=True), inputs=inputs)
+    found = facts(Nat(asked=True), inputs)
     assert notrack.guard(None, found, Terms(params=GOOD)) == expected
 
 
 def test_rules_that_were_not_read_refuse_it() -> None:
     for inputs in (Inputs(asked=False), Inputs(asked=True, unread=("nft ip f i: gone",))):
         with pytest.raises(Unreadable, match="gone" if inputs.asked else "not asked for"):
-            notrack.guard(None, facts(Nat(asked=True), inputs=inputs), Terms(params=GOOD))
+            notrack.guard(None, facts(Nat(asked=True), inputs), Terms(params=GOOD))
     blind = Accepts(unread=("nft ip f i: gone",))
-    assert notrack.guard(None, facts(Nat(asked=True), accepts=blind), Terms(params=GOOD)) is None
+    assert notrack.guard(None, facts(Nat(asked=True), blind), Terms(params=GOOD)) is None
     tcp = Terms(params={**GOOD, "protocol": "tcp"})
     with pytest.raises(Unreadable, match="gone"):
-        notrack.guard(None, facts(Nat(asked=True), accepts=blind), tcp)
+        notrack.guard(None, facts(Nat(asked=True), blind), tcp)
 
 
 def test_synproxy_refuses_a_tcp_service() -> None:
-    found = facts(Nat(asked=True), accepts=Accepts(synproxy="nft inet sp input: synproxy"))
+    found = facts(Nat(asked=True), Accepts(synproxy="nft inet sp input: synproxy"))
     reason = notrack.guard(None, found, Terms(params={**GOOD, "protocol": "tcp"}))
     assert reason == (
         "SYNPROXY is in use (nft inet sp input: synproxy) and needs conntrack for what it answers"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+import builder
 import pytest
 from fake_store import FakeStore
 from hypothesis import given
@@ -16,7 +17,7 @@ from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sockets import BoundSocket, Sockets
 from remedies.fixes import udp_redirect
-from remedies.model import Change, Finding, Host, Policy, Rule, Scan, Terms, Wanted
+from remedies.model import Change, Finding, Policy, Rule, Scan, Terms, Wanted
 from remedies.netlink.links import Address, Link, Links
 from remedies.planning import plan as planning
 from remedies.planning.remake import Today, remake
@@ -70,21 +71,19 @@ def facts(
     links: Links = LINKS,
     inputs: tuple[InputChain, ...] = (),
 ) -> Facts:
-    known = {
-        "netfilter": netfilter or Netfilter(True, "nft", conntrack_used=True),
-        "nat": nat or Nat(asked=True, rules=rules),
-        "links": links,
-        "sockets": Sockets(bound=bound),
-        "inputs": Inputs(asked=True, chains=inputs),
-    }
-    return Facts(Host("h", "m", kernel, "host", "b"), "t", 1.0, known)
+    return builder.facts(
+        netfilter or Netfilter(True, "nft", conntrack_used=True),
+        nat or Nat(asked=True, rules=rules),
+        links,
+        Sockets(bound=bound),
+        Inputs(asked=True, chains=inputs),
+        host=replace(builder.HOST, kernel=kernel),
+    )
 
 
 def published(**match: object) -> PacketRule:
     whole = Match(protocols=("udp",), destination_ports=((56789, 56789),), **match)  # type: ignore[arg-type]
-    return PacketRule(
-        *("iptables-nft", "ip", "nat", "DOCKER", "prerouting", "dnat", "-A DOCKER ..."), whole
-    )
+    return builder.packet_rule("prerouting", "dnat", whole, text="-A DOCKER ...")
 
 
 def test_one_rule_of_the_table_is_what_the_guide_says() -> None:
@@ -216,7 +215,7 @@ def test_a_socket_on_another_port_is_no_obstacle() -> None:
 
 def test_what_cannot_be_read_is_passed_on() -> None:
     with pytest.raises(Unreadable):
-        udp_redirect.guard(FOUND, Facts(Host("h", "m", "6.1", "host", "b"), "t", 0.0), NFT)
+        udp_redirect.guard(FOUND, builder.facts(), NFT)
 
 
 ways = st.sets(

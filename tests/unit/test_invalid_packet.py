@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import pytest
+from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules import invalid_packet
@@ -18,7 +19,7 @@ KEPT, MET, FAILED = "kept", "met", "failed"
 
 
 def rule(hook: str, action: str, to: str = "", **match: Any) -> PacketRule:
-    return PacketRule("nft", "ip", "nat", "C", hook, action, "text", Match(**match), to)
+    return packet_rule(hook, action, Match(**match), to=to)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from builder import packet_rule
 
 from remedies.netlink.links import Link, Links
 from remedies.rules.known_traffic import MARKS, TUNNELS, by_its_mark, tunnels_of
@@ -42,8 +43,7 @@ def test_packets_of_a_tunnel_are_told_by_their_port(match: Match, names: tuple[s
 
 
 def rule(owner: str, match: Match, *after: Match) -> PacketRule:
-    place = ("nft", "ip", "t", "c", "prerouting")
-    return PacketRule(*place, "notrack", "text", match, after=after, owner=owner)
+    return packet_rule("prerouting", "notrack", match, after=after, owner=owner)
 
 
 TO_PROXY = "meta mark & 0xf00 == 0x200"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules.overlap import _two_services, describe, overlap
@@ -22,54 +23,52 @@ LINKS = Links(
 )
 
 
-def rule(action: str, hook: str, match: Match, to: str = "", family: str = "ip") -> PacketRule:
-    return PacketRule("nft", family, "t", "c", hook, action, "text", match, to)
-
-
-def notrack(hook: str, **match: object) -> PacketRule:
-    return rule("notrack", hook, Match(("udp",), **match))  # type: ignore[arg-type]
+def notrack(hook: str, **match: Any) -> PacketRule:
+    return packet_rule(hook, "notrack", Match(**{"protocols": ("udp",), **match}))
 
 
 def port(first: int, last: int = 0) -> tuple[tuple[int, int], ...]:
     return ((first, last or first),)
 
 
-MASQUERADE = rule(
-    "masquerade",
+MASQUERADE = packet_rule(
     "postrouting",
+    "masquerade",
     Match(sources=("172.17.0.0/16",), not_out_interfaces=("docker0",)),
 )
-PUBLISHED = rule(
-    "dnat",
+PUBLISHED = packet_rule(
     "prerouting",
+    "dnat",
     Match(
         ("udp",),
         destination_ports=port(5353),
         not_in_interfaces=("docker0",),
         destination_local=True,
     ),
-    "172.17.0.2:53",
+    to="172.17.0.2:53",
 )
-PUBLISHED_OUTPUT = rule(
-    "dnat",
+PUBLISHED_OUTPUT = packet_rule(
     "output",
+    "dnat",
     Match(
         ("udp",),
         not_destinations=("127.0.0.0/8",),
         destination_ports=port(5353),
         destination_local=True,
     ),
-    "172.17.0.2:53",
+    to="172.17.0.2:53",
 )
-REDIRECT = rule("redirect", "prerouting", Match(("udp",), destination_ports=port(53)), ":5300")
-SNAT = rule("snat", "postrouting", Match(out_interfaces=("eth0",)), "10.21.17.99")
-DELIVERED = rule("snat", "input", Match(destinations=("10.21.17.99",)), "10.21.17.98")
+REDIRECT = packet_rule(
+    "prerouting", "redirect", Match(("udp",), destination_ports=port(53)), to=":5300"
+)
+SNAT = packet_rule("postrouting", "snat", Match(out_interfaces=("eth0",)), to="10.21.17.99")
+DELIVERED = packet_rule("input", "snat", Match(destinations=("10.21.17.99",)), to="10.21.17.98")
 OUTSIDE = "198.51.100.1"
-TO_OUTSIDE = rule(
-    "snat",
+TO_OUTSIDE = packet_rule(
     "postrouting",
+    "snat",
     Match(sources=("172.17.0.0/16",), destinations=(OUTSIDE,)),
-    "10.21.17.99",
+    to="10.21.17.99",
 )
 
 
@@ -79,7 +78,7 @@ def notrack6(**match: Any) -> PacketRule:
 
 def published6(to: str) -> PacketRule:
     match = Match(("udp",), destination_ports=port(5353), in_interfaces=("eth0",))
-    return rule("dnat", "prerouting", match, to, "ip6")
+    return packet_rule("prerouting", "dnat", match, to=to, family="ip6")
 
 
 SIP_IN = notrack("prerouting", destinations=("10.21.17.99",), destination_ports=port(5060))
@@ -110,7 +109,11 @@ CASES = [
         PUBLISHED,
         "no",
     ),
-    (rule("notrack", "prerouting", Match(("tcp",), destination_ports=port(5353))), PUBLISHED, "no"),
+    (
+        packet_rule("prerouting", "notrack", Match(("tcp",), destination_ports=port(5353))),
+        PUBLISHED,
+        "no",
+    ),
     (notrack("output", destination_ports=port(5353)), PUBLISHED, "no"),
     (notrack("output", destination_ports=port(5353)), PUBLISHED_OUTPUT, "yes"),
     # replies of what was sent to a container
@@ -189,14 +192,12 @@ def test_reason_names_the_dimension_and_both_values() -> None:
 
 
 def test_different_ip_versions() -> None:
-    mine = rule("notrack", "prerouting", Match(("udp",)), family="ip6")
+    mine = packet_rule("prerouting", "notrack", Match(("udp",)), family="ip6")
     assert overlap(mine, PUBLISHED, LINKS).answer == "no"
 
 
 def test_what_an_earlier_rule_takes_is_no_overlap() -> None:
-    spared = PacketRule(
-        **{**vars(MASQUERADE), "after": (Match(("udp",), destination_ports=port(53)),)}
-    )
+    spared = replace(MASQUERADE, after=(Match(("udp",), destination_ports=port(53)),))
     mine = notrack("prerouting", in_interfaces=("docker0",), destination_ports=port(53))
     assert overlap(mine, MASQUERADE, LINKS).answer == "yes"
     assert overlap(mine, spared, LINKS).answer == "no"
@@ -207,7 +208,7 @@ MARKED = Match(unmodelled=("meta mark",))
 
 def test_an_earlier_rule_that_is_not_understood_may_take_the_packets() -> None:
     sip = notrack("output", sources=("10.21.17.99",), source_ports=port(5060))
-    everything = rule("masquerade", "postrouting", Match())
+    everything = packet_rule("postrouting", "masquerade", Match())
     assert overlap(sip, everything, LINKS).answer == "yes"
     after = replace(everything, after=(MARKED,))
     found = overlap(sip, after, LINKS)

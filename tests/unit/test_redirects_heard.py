@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from builder import flow
 
 from remedies.facts.asked import (
     ANSWERED,
@@ -102,16 +103,9 @@ def test_what_our_rule_did_not_count_was_lost_before_it() -> None:
     assert of_redirects(redirected([NFT]), {NFT.resource: 3}, heard)
 
 
-def flow(*, replied: bool = False, moved: bool = True, assured: bool = False) -> Flow:
-    there = "172.17.0.1" if moved else "10.0.0.9"
-    return Flow(
-        "udp",
-        Tuple("172.17.0.2", 4000, "10.0.0.9", 53),
-        Tuple(there, 53, "172.17.0.2", 4000),
-        replied,
-        moved,
-        assured,
-    )
+def tracked(*, moved: bool = True, **more: bool) -> Flow:
+    reply = Tuple("172.17.0.1" if moved else "10.0.0.9", 53, "172.17.0.2", 4000)
+    return flow("172.17.0.2", 4000, "10.0.0.9", 53, reply=reply, nat=moved, **more)
 
 
 @pytest.mark.parametrize(
@@ -119,16 +113,16 @@ def flow(*, replied: bool = False, moved: bool = True, assured: bool = False) ->
     [
         (True, None, None, None, ANSWERED),
         (False, None, None, None, DROPPED),
-        (False, None, flow(), True, TAKEN),
-        (False, flow(), None, True, TAKEN),
-        (False, None, flow(), False, MISSED),
-        (False, None, flow(), None, UNKNOWN),
-        (False, flow(), flow(replied=True), None, UNSENT),
-        (False, flow(replied=True), flow(replied=True, assured=True), None, UNSENT),
-        (False, flow(replied=True, assured=True), flow(replied=True), None, UNKNOWN),
-        (True, None, flow(replied=True), None, ANSWERED),
-        (False, flow(moved=False), flow(moved=False), True, UNMOVED),
-        (True, None, flow(moved=False, replied=True), None, UNMOVED),
+        (False, None, tracked(), True, TAKEN),
+        (False, tracked(), None, True, TAKEN),
+        (False, None, tracked(), False, MISSED),
+        (False, None, tracked(), None, UNKNOWN),
+        (False, tracked(), tracked(seen_reply=True), None, UNSENT),
+        (False, tracked(seen_reply=True), tracked(seen_reply=True, assured=True), None, UNSENT),
+        (False, tracked(seen_reply=True, assured=True), tracked(seen_reply=True), None, UNKNOWN),
+        (True, None, tracked(seen_reply=True), None, ANSWERED),
+        (False, tracked(moved=False), tracked(moved=False), True, UNMOVED),
+        (True, None, tracked(moved=False, seen_reply=True), None, UNMOVED),
     ],
 )
 def test_what_became_of_a_request(

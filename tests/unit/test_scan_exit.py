@@ -6,7 +6,7 @@ from argparse import Namespace
 from typing import Optional
 
 import pytest
-from builder import HOST, facts, finding, policy, scan
+from builder import HOST, facts, finding, packet_rule, policy, scan
 
 from remedies.cli import scan as verb
 from remedies.facts.counters import Counters
@@ -17,7 +17,6 @@ from remedies.facts.tap import Tap
 from remedies.model import Unknown, Verdict
 from remedies.operations import session
 from remedies.planning import engine, planfile
-from remedies.rules.rule import PacketRule
 
 LEVELS = ("exposed", "active", "proven")
 
@@ -47,7 +46,7 @@ def test_only_strict_fails_for_what_could_not_be_judged() -> None:
 
 def test_what_was_not_read_is_unknown_beside_what_was_judged() -> None:
     place = "nft ip kube-proxy nat-prerouting: over 10 chains"
-    drop = PacketRule("nft", "inet", "f", "i", "input", "drop-invalid", "ct state invalid drop")
+    drop = packet_rule("input", "drop-invalid")
     moved = {"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}
     seen = facts(
         Netfilter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from builder import packet_rule
 
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.stale import stale
@@ -23,17 +24,10 @@ LINKS = Links(
 )
 OUT = Routes((DefaultRoute(4, ("eth0",), 254, 0, "10.21.17.1"),))
 WAY = Tuple("10.21.17.1", 5062, "10.21.17.99", 5060)
-PUBLISHED = PacketRule(
-    backend="nft",
-    family="ip",
-    table="nat",
-    chain="pre",
-    hook="prerouting",
-    action="dnat",
-    text="dnat",
-    match=Match(
-        protocols=("udp",), destinations=("10.21.17.99",), destination_ports=((5060, 5060),)
-    ),
+PUBLISHED = packet_rule(
+    "prerouting",
+    "dnat",
+    Match(protocols=("udp",), destinations=("10.21.17.99",), destination_ports=((5060, 5060),)),
     to="172.17.0.2:5060",
 )
 
