@@ -1,0 +1,120 @@
+"""What waits for a confirmation: kept, undone, too late, or of another journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_operations import KEY, FakeHost, fake_host
+from fake_store import YES
+
+from remedies.errors import RemedyError, UsageError
+from remedies.operations import confirm, session
+from remedies.transaction import guard, guarded
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    return fake_host(tmp_path, monkeypatch)
+
+
+def test_what_waits_is_confirmed_once(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    ended = host.apply(confirm_timeout=600.0)
+    assert ended.until is not None
+    here = session.reread(host.session)
+    for wanted in (None, ended.transaction):
+        kept = confirm.would_keep(here, wanted)
+        assert kept is not None
+        assert kept.id == ended.transaction
+    assert confirm.would_keep(here, "another") is None
+    assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "confirmed"
+    assert confirm.would_keep(session.reread(here), None) is None
+    assert session.reread(here).ledger[ended.transaction or ""].outcome == "confirmed"
+    assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "nothing"
+    assert host.store.states == {KEY: "1"}
+
+
+def test_what_waits_is_undone_by_a_no(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    here = session.reread(host.session)
+    assert not confirm.answer(here, "another", None, lock_timeout=1.0)
+    assert host.store.states == {KEY: "1"}
+    assert confirm.answer(here, txn, None, lock_timeout=1.0)
+    assert host.store.states == {KEY: "0"}
+    assert session.reread(here).held == {}
+    assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
+
+
+def test_nothing_is_written_over_what_cannot_be_undone(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    monkeypatch.setattr(guarded, "alive", lambda *_: False)
+    monkeypatch.setattr("remedies.transaction.guarded.clock", lambda: 1e12)
+    host.store.broken.add(KEY)
+    host.shown.clear()
+    with pytest.raises(RemedyError, match=txn):
+        host.apply()
+    assert host.shown == []
+
+
+def test_what_waits_in_another_journal_is_named(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stray = guard.Stray(1, "t9", "/elsewhere")
+    monkeypatch.setattr(guard, "strays", lambda _: (stray,))
+    here = session.reread(host.session)
+    for wanted in (None, "t9"):
+        with pytest.raises(RemedyError, match="t9"):
+            confirm.confirm(here, wanted, lock_timeout=1.0)
+    with pytest.raises(UsageError, match="t8"):
+        confirm.confirm(here, "t8", lock_timeout=1.0)
+
+
+def test_a_rollback_rejects_what_waits(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    host.asked.clear()
+    assert host.roll_back(transaction=txn).outcome == "rolled-back"
+    assert (len(host.asked), host.store.states) == (1, {KEY: "0"})
+    assert session.reread(host.session).ledger[txn].outcome == "rolled-back"
+
+
+def test_a_rollback_of_what_was_never_finished_takes_nothing_else(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = host.apply().transaction
+    host.store.states[KEY] = "0"  # somebody changed it, and the fault is back
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    second = host.apply(confirm_timeout=600.0).transaction
+    monkeypatch.setattr(guarded, "alive", lambda *_: False)  # it died with its writer
+    done = host.roll_back()
+    assert (done.outcome, done.transactions) == ("rolled-back", (second,))
+    assert session.reread(host.session).ledger[first or ""].outcome == "applied"
+
+
+def test_a_confirmation_that_comes_too_late_is_told_so(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    monkeypatch.setattr(guarded, "alive", lambda *_: False)  # and nobody confirmed it in time
+    monkeypatch.setattr("remedies.transaction.guarded.clock", lambda: 1e12)
+    for wanted in (None, txn):
+        late = confirm.confirm(session.reread(host.session), wanted, lock_timeout=1.0)
+        assert (late.outcome, late.transaction) == ("reverted", txn)
+    assert host.store.states == {KEY: "0"}
+    with pytest.raises(UsageError, match="nosuch"):
+        confirm.confirm(session.reread(host.session), "nosuch", lock_timeout=1.0)
+
+
+def test_a_stuck_rejection_says_what_to_do(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    host.store.broken.add(KEY)
+    with pytest.raises(RemedyError, match=txn) as caught:
+        confirm.answer(session.reread(host.session), txn, None, lock_timeout=1.0)
+    assert "remedy rollback" in caught.value.hint
