@@ -93,6 +93,11 @@ def condition(name: str) -> Condition:
     return cast(Condition, _module("conditions", name, condition_ids()))
 
 
+def explained_by(name: str) -> tuple[str, ...]:
+    """Return the conditions whose fault explains this one (see the folder's docstring), by id."""
+    return cast("tuple[str, ...]", getattr(condition(name), "FOLLOWS", ()))
+
+
 def fix(name: str) -> Fix:
     """Return the fix with this id; raise UsageError where there is none."""
     return cast(Fix, _module("fixes", name, fix_ids()))

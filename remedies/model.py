@@ -77,6 +77,8 @@ class Finding:
     waived: Optional[str] = None
     details: dict[str, str] = field(default_factory=dict)
     """What a fix needs to know beyond the subject (an address, a port, a process)."""
+    follows_from: Optional[str] = None
+    """The condition, found active or proven by the same scan, whose fault explains this one."""
 
     @property
     def id(self) -> str:

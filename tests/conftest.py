@@ -11,12 +11,14 @@ import signal
 from collections.abc import Generator
 from pathlib import Path
 
+import confusion
 import drop_first
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from remedies import catalogue
 from remedies.lab import world
 
 ROOT = os.geteuid() == 0
@@ -103,3 +105,14 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped as root, which is not allowed here: {report.longrepr}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the confusion matrix of the worlds that this run has told."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
+    given = (pair for report in reports for pair in report.user_properties)
+    rows = [confusion.Row(*row) for name, row in given if name == confusion.PROPERTY]
+    if rows:
+        terminalreporter.section("the confusion matrix")
+        for line in confusion.table(rows, catalogue.condition_ids()):
+            terminalreporter.write_line(line)

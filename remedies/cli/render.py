@@ -76,6 +76,8 @@ def _finding(finding: Finding, style: Style, evidence: bool) -> list[str]:
         f"{verdict} {style('bold', clean(finding.condition))}  {subject}",
         *style.wrap(message, _UNDER),
     ]
+    if finding.follows_from:
+        lines += style.wrap(f"follows from {clean(finding.follows_from)}", _UNDER)
     if finding.waived:
         lines += style.wrap(f"waived: {clean(finding.waived)}", _UNDER)
     if evidence:

@@ -9,6 +9,7 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.model import VERDICTS, Finding, Policy, Rule, Scan, Unknown
+from remedies.values import replace
 
 WATCH_ONLY = Rule(mode="advise", from_="exposed", fixes=())
 """The rule for a condition that policy does not mention: report it, do nothing."""
@@ -78,8 +79,23 @@ def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) ->
             for reason in facts.unread_of(condition.NEEDS)
             if reason not in said
         ]
+    findings = _explained(findings)
     findings.sort(key=lambda f: (-VERDICTS.index(f.verdict), f.condition, f.subject))
     return Scan(host=facts.host, time=facts.time, findings=tuple(findings), unknown=tuple(unknown))
+
+
+def _explained(findings: list[Finding]) -> list[Finding]:
+    """Return the findings, those that another finding explains with the condition they follow from.
+
+    Only what was seen to happen explains, and only what is open needs an explanation.
+    """
+    seen = {f.condition for f in findings if f.verdict in ("active", "proven") and not f.waived}
+    found = []
+    for finding in findings:
+        open_ = finding.verdict in ("exposed", "active", "proven")
+        causes = [c for c in catalogue.explained_by(finding.condition) if open_ and c in seen]
+        found.append(replace(finding, follows_from=causes[0]) if causes else finding)
+    return found
 
 
 def acts(finding: Finding, rule: Rule) -> bool:

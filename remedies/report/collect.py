@@ -170,6 +170,7 @@ class _Judge:
             evidence=_observations(finding, time),
             thresholds=self._thresholds(finding.condition),
             mitigated_by=finding.mitigated_by,
+            follows_from=finding.follows_from,
             waived=finding.waived,
             policy=self._origin(finding.condition),
             transaction=last.transaction.id if last else "",

@@ -138,6 +138,8 @@ class Judgement:
     evidence: tuple[Observation, ...] = ()
     thresholds: dict[str, str] = field(default_factory=dict)
     mitigated_by: Optional[str] = None
+    follows_from: Optional[str] = None
+    """The condition of the same scan whose fault explains this one."""
     waived: Optional[str] = None
     policy: str = ""
     """Where policy speaks of it: ``file:line``."""

@@ -1,4 +1,8 @@
-"""Every scenario's whole story, told by the real command line."""
+"""Every scenario's whole story, told by the real command line.
+
+Its scans are the confusion matrix, too: in a fault's world only that fault may be found to happen,
+in a healthy twin none. The end of the run prints it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,11 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import confusion
 import pytest
 from cli_shapes import departures
 
@@ -39,6 +46,18 @@ def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+Record = Callable[[str, object], None]
+
+
+def confused(record: Record, told: dict[str, Any], world: str, fault: str) -> list[str]:
+    """Hand in a world's row of the matrix; return the conditions it is wrongly accused of."""
+    scans = [step["output"] for step in told["steps"] if "scan" in step["argv"]]
+    assert scans, "the story looks for nothing"
+    row = confusion.row(world, fault, scans)
+    record(confusion.PROPERTY, tuple(row))
+    return row.wrongly_accused
+
+
 def story_of_the_readme() -> list[str]:
     """Return the lines that README.md shows as the output of this story's commands."""
     text = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
@@ -47,7 +66,9 @@ def story_of_the_readme() -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "nat", "family", "backend"), CASES)
-def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str) -> None:
+def test_story_comes_out_as_told(
+    name: str, nat: str, family: int, backend: str, record_property: Record
+) -> None:
     variant = ("--nat", nat, "--family", str(family), "--backend", backend)
     done = lab("run", name, *variant, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -59,14 +80,17 @@ def test_story_comes_out_as_told(name: str, nat: str, family: int, backend: str)
     if (name, nat) == ("tcp-invalid-reset", "nft"):
         output = "\n".join(step["output"] for step in told["steps"])
         assert [line for line in story_of_the_readme() if line not in output] == []
+    fault = scenarios.load(name).CONDITION
+    assert confused(record_property, told, f"{name} {nat} v{family}", fault) == []
     assert not [name for name in os.listdir("/run/netns") if f"rl-{told['world']}-" in name]
 
 
 @pytest.mark.parametrize("name", scenarios.names())
-def test_healthy_twin_calls_for_no_action(name: str) -> None:
-    done = lab("run", name, "--healthy")
+def test_healthy_twin_calls_for_no_action(name: str, record_property: Record) -> None:
+    done = lab("run", name, "--healthy", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
+    assert confused(record_property, json.loads(done.stdout), f"{name} healthy", "") == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -77,6 +77,31 @@ def test_a_condition_that_cannot_be_judged_is_unknown_and_the_others_are_judged(
     assert [f.condition for f in found.findings] == [TWO]
 
 
+@pytest.mark.parametrize(
+    ("cause", "effect", "waived", "follows"),
+    [
+        ("proven", "active", None, ONE),
+        ("active", "exposed", None, ONE),
+        ("active", "mitigated", None, None),
+        ("exposed", "active", None, None),
+        ("unknown", "active", None, None),
+        ("active", "active", "until tomorrow", None),
+    ],
+)
+def test_what_happens_explains_what_is_open(
+    conditions: dict[str, Any],
+    cause: Verdict,
+    effect: Verdict,
+    waived: str | None,
+    follows: str | None,
+) -> None:
+    conditions[ONE].detect = lambda *_: (finding(ONE, verdict=cause, waived=waived),)
+    conditions[TWO].detect = lambda *_: (finding(TWO, verdict=effect),)
+    conditions[TWO].FOLLOWS = ("three", ONE)
+    found = {f.condition: f.follows_from for f in engine.scan(POLICY, facts()).findings}
+    assert found == {ONE: None, TWO: follows}
+
+
 @pytest.mark.parametrize("said", ["", "message", "evidence"])
 def test_what_was_read_in_part_is_unknown_unless_a_finding_says_so(
     conditions: dict[str, Any], said: str

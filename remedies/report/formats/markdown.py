@@ -69,6 +69,8 @@ def _judgement(judgement: Judgement) -> Iterator[str]:
     for item in judgement.evidence:
         note = f" ({prose(item.note)})" if item.note else ""
         yield f"- {prose(item.source)}: {prose(item.key)} {code(item.value)}{note}\n"
+    if judgement.follows_from:
+        yield f"- follows from: {prose(judgement.follows_from)}\n"
     if judgement.history:
         history = judgement.history.replace("-", " ")
         yield f"- transaction {code(judgement.transaction)}: {history}\n"

@@ -68,6 +68,8 @@ def _lines(host: HostReport, judgement: Judgement) -> Iterator[str]:
     for item in judgement.evidence:
         note = f" ({item.note})" if item.note else ""
         yield f"{item.source}: {item.key} {item.value}{note}"
+    if judgement.follows_from:
+        yield f"follows from: {judgement.follows_from}"
     if judgement.policy:
         yield f"policy: {judgement.policy}"
     if judgement.transaction:
