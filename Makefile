@@ -16,7 +16,13 @@ TEST_PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command
 TEST_PACKAGES += debootstrap systemd-container
 # What the daemons of the tests are linked with.
 TEST_PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
-DAEMONS := build/docker/.unpacked build/openssh/.unpacked build/daemons/.unpacked
+# Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
+docker := docker.io containerd runc busybox-static
+openssh := openssh-server
+# With the libraries that are not installed.
+daemons := openvpn iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd socat
+# Named by the list: another list is unpacked anew.
+DAEMONS := $(foreach d,docker openssh daemons,build/$d/.$(shell echo $($d) | sha256sum | cut -c1-8))
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -80,13 +86,8 @@ format:
 $(AXE): | packages-test
 	npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4
 
-# Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
-build/docker/.unpacked: UNPACK := docker.io containerd runc busybox-static
-build/openssh/.unpacked: UNPACK := openssh-server
-# With the libraries that are not installed.
-build/daemons/.unpacked: UNPACK = $$(apt-get -qq -s install --no-install-recommends openvpn \
-	  iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd \
-	  socat | awk '/^Inst/ {print $$2}')
+UNPACK = $($(notdir $(@D)))
+build/daemons/.%: UNPACK = $$(apt-get -qq -s install --no-install-recommends $(daemons) | awk '/^Inst/ {print $$2}')
 $(DAEMONS): | packages-test
 	rm -rf $(@D) && mkdir -p $(@D)/deb
 	cd $(@D)/deb && apt-get download -q $(UNPACK)
