@@ -2,7 +2,7 @@
 
 Knowledge, not a probe: one row for each program. Most have an option that binds one address; some
 have one that keeps every address and answers from the one asked (``keeps``). Each row names the
-page it is taken from; those marked "run" are run by the tests with the program of Debian 12, those
+page it is taken from; those marked "run" are run by the tests with the program of Debian, those
 marked "tried" were run by hand: asked by a wrong address, then again with the option.
 """
 
@@ -213,7 +213,7 @@ DAEMONS = (
         "HAProxy",
         "haproxy.cfg, in the frontend",
         "bind quic4@{endpoint}",
-        "HAProxy configuration manual: bind; haproxy/haproxy#3503",
+        "HAProxy configuration manual: bind; haproxy/haproxy#3503; run",
         bind6="bind quic6@{endpoint}",
         note="With its ssl options as they are. A newer HAProxy sets the source of Retry packets.",
     ),

@@ -14,15 +14,19 @@ from typing import Any
 PACKAGES = {
     "bookworm": ("docker.io", "firewalld", "ufw"),
     "trixie": (
+        "busybox-static",
+        "crun",
         "dnsmasq-base",
         "fail2ban",
         "ferm",
         "firewalld",
+        "haproxy",
         "keepalived",
         "libvirt-clients",
         "libvirt-daemon-driver-network",
         "lxc",
         "netavark",
+        "podman",
         "shorewall",
         "sshuttle",
         "ufw",
@@ -53,6 +57,8 @@ class Tool:
     """The IP version of the world's connections."""
     release: str = "trixie"
     """The Debian that packages it."""
+    runs: bool = False
+    """It runs the container itself, whose process /run/container names."""
     reload: str = ""
     """What makes it write its rules once more."""
     empties: bool = False
@@ -153,6 +159,15 @@ cat > /run/podman.json <<'END'
 END
 NETAVARK_FW=BACKEND /usr/lib/podman/netavark --config /run/netavark \
   --file /run/podman.json setup "/proc/$CLIENT/ns/net"
+"""
+_PODMAN = r"""
+podman() {
+  /usr/bin/podman --cgroup-manager=cgroupfs --storage-driver=vfs --root=/run/images "$@"
+}
+tar -C / -c usr/bin/busybox | podman import - web
+podman network create --subnet=172.17.0.0/16 --interface-name=podman1 containers
+podman run --detach --cgroups=disabled --network=containers --ip=172.17.0.2 --publish=443:443 \
+  --pidfile=/run/container web /usr/bin/busybox sleep 600
 """
 _FAIL2BAN = r"""
 mkfifo /run/banned
@@ -296,7 +311,15 @@ TOOLS = {
     "libvirt's iptables, IPv6": _libvirt(IPTABLES, "LIBVIRT_FWO", 6),
     "lxc-net, IPv6": _lxc(NFTABLES, "table inet lxc", 6),
     "lxc-net's iptables": _lxc(IPTABLES, "lxcbr0"),
-    "netavark": _netavark(NFTABLES, "table inet netavark"),
+    "podman": _tool(
+        NFTABLES,
+        "table inet netavark",
+        _PODMAN,
+        "dies lives dies",
+        bridge="podman1",
+        owner="podman",
+        runs=True,
+    ),
     "netavark, IPv6": _netavark(NFTABLES, "table inet netavark", 6),
     "netavark's iptables": _netavark(IPTABLES, "NETAVARK-DN"),
     "fail2ban": _fail2ban(NFTABLES, "f2b-chain", "nftables", reload="fail2ban-client reload"),

@@ -1,4 +1,4 @@
-"""Beside the real ufw, firewalld, shorewall, ferm, libvirt, lxc, netavark and fail2ban.
+"""Beside the real ufw, firewalld, shorewall, ferm, libvirt, lxc, podman and fail2ban.
 
 Each as Debian's package installs it writes its own rules on the host of a world. The kernel is
 asked first: does a connection live through a segment outside its window, by masquerade and by a
@@ -8,6 +8,7 @@ nothing, and not a line of theirs is different then or after the rollback.
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,21 @@ def set_up(world: Userland, tool: Tool) -> None:
     asleep = world.sh("sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!", role="client").strip()
     start = 'timeout 60 sh -exc "$1" > /run/said 2>&1 || { cat /run/said; exit 1; }'
     world.sh("sh", "-c", start, "sh", tool.script, CLIENT=asleep)
-    if tool.bridge not in ("docker0", "podman0"):  # netavark has a container's interface made
+    if tool.runs:
+        move_in(world)
+    elif tool.bridge not in ("docker0", "podman0"):  # netavark has a container's interface made
         container(world, tool.bridge)
     # What leaves with a container's address comes back.
     world.ip("server", f"route add {at.subnet} via {at.uplink}")
     assert tool.sign in str(ruleset.dump(world))
+
+
+def move_in(world: Userland) -> None:
+    """Let the lab's client be the container that the tool has started."""
+    pid = (world.root / "run/container").read_text()
+    name = f"/run/netns/{world.namespace('client')}"
+    subprocess.run(["umount", name], check=True)
+    subprocess.run(["mount", "--bind", world.root / f"proc/{pid}/ns/net", name], check=True)
 
 
 def lives(world: Userland, tool: Tool, above: int = tcp_invalid_reset.ABOVE) -> list[bool]:
