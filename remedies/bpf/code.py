@@ -15,7 +15,8 @@ LOOKUP, UPDATE, READ_KERNEL = 1, 2, 113
 _INSTRUCTION = struct.Struct("=BBhi")
 _SIZES = {1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18}
 _OPERATIONS = {"add": 0x00, "and": 0x50, "right": 0x70}
-_TESTS = {"==": 0x10, "!=": 0x50}
+_TESTS = {"==": 0x10, ">": 0x20, "!=": 0x50}
+"""``>`` takes both for unsigned."""
 _MAP = 1
 """BPF_PSEUDO_MAP_FD: the constant is a map's descriptor."""
 
@@ -49,6 +50,10 @@ class Code:
     def add(self, to: int, source: int) -> None:
         """Add a register to another one."""
         self._add(0x0F, to, source)
+
+    def subtract(self, to: int, source: int) -> None:
+        """Take a register from another one."""
+        self._add(0x1F, to, source)
 
     def load(self, size: int, to: int, source: int, offset: int) -> None:
         """Read ``size`` octets at an address that the verifier knows."""

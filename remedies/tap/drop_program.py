@@ -59,6 +59,8 @@ class Offsets:
     """Where the running kernel keeps what the program reads, and the numbers it leaves out."""
 
     head: int
+    tail: int
+    """Where the octets end that lie together; the kernel keeps the rest of a packet elsewhere."""
     network_header: int
     protocol: int
     device: int
@@ -80,6 +82,7 @@ def offsets(types: KernelTypes) -> Offsets:
     reasons = types.numbers("skb_drop_reason")
     return Offsets(
         head=types.offset("sk_buff", "head"),
+        tail=types.offset("sk_buff", "tail"),
         network_header=types.offset("sk_buff", "network_header"),
         protocol=types.offset("sk_buff", "protocol"),
         device=types.offset("sk_buff", "dev"),
@@ -184,11 +187,25 @@ def _namespace(code: Code, at: Offsets) -> None:
 
 
 def _packet(code: Code, at: Offsets) -> None:
-    _pointer(code, R8, R7, at.head)
+    """Keep the headers, as far as they lie together: what comes after is another packet's."""
     _read(code, _SCRATCH, 2, R7, at.network_header)
     code.load(2, R9, R10, _SCRATCH)
-    code.add(R8, R9)
-    _read(code, _KEY + _HEADERS, HEADERS, R8, 0)
+    _read(code, _SCRATCH, 4, R7, at.tail)  # an offset, as on every machine of 64 bits
+    code.load(4, R8, R10, _SCRATCH)
+    code.subtract(R8, R9)
+    code.jump_if(R8, ">", LOW_BITS, "no headers")  # less than nothing
+    code.jump_if(R8, ">", HEADERS, "all headers")
+    code.jump("some headers")
+    code.label("all headers")
+    code.set(R8, HEADERS)
+    code.label("some headers")
+    _pointer(code, R3, R7, at.head)
+    code.add(R3, R9)
+    code.copy(R1, R10)
+    code.compute("add", R1, _KEY + _HEADERS)
+    code.copy(R2, R8)
+    code.call(READ_KERNEL)
+    code.label("no headers")
 
 
 def _same(code: Code) -> None:

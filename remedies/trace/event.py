@@ -57,8 +57,8 @@ class DropEvent:
     """Part of a working protocol."""
     protocol: str
     way: Optional[Tuple]
-    """None where it is no IP packet. A port is 0 where the protocol has none; in a summary also
-    where clients' ports differ."""
+    """None where it is no IP packet. A port is 0 where the protocol has none, or the kernel keeps
+    it apart from the IP header; in a summary also where clients' ports differ."""
     flags: str
     """TCP's, as ``SYN ACK``."""
     namespace: str

@@ -1,13 +1,15 @@
 """What ``remedy trace`` costs while a host sends many resets: ``trace_flood.py [RATE [SECONDS]]``.
 
 A peer sends SYNs for a closed port, at a rate, for a bounded time, in throw-away namespaces; the
-host answers each with a reset. Prints what was sent, what the trace accounts for, its peak memory
+host answers each with a reset. Then it sends datagrams that a rule drops, at four times the rate.
+Prints what was sent, what the trace accounts for, its peak memory
 and the part of a processor it took: once for few tuples that repeat, once for a new one each time.
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import select
 import signal
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from remedies.lab.segment import checksum
@@ -26,6 +29,14 @@ from remedies.namespaces.netns import inside
 
 BATCH = 250
 PORT = 9
+RING, FRAME = 8192, 128
+"""Frames that are sent at once, and octets of each."""
+_SOL_PACKET, _PACKET_VERSION, _PACKET_TX_RING = 263, 10, 13
+_TPACKET_V2, _SEND_REQUEST = 1, 1
+"""include/uapi/linux/if_packet.h"""
+
+Flooding = Callable[[World, int, float, int], float]
+"""Floods a world at a rate, for a time, with so many tuples; returns how long it took."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class Figures:
     """Processor seconds a second."""
     lines: int
     """Events told one by one."""
+    drops: list[dict[str, object]]
+    """The kinds of drops that the summary names."""
 
 
 def segment(source: str, destination: str, port: int) -> bytes:
@@ -94,7 +107,9 @@ def flood(world: World, rate: int, seconds: float, tuples: int) -> float:
     return time.monotonic() - begin
 
 
-def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
+def measure(
+    world: World, rate: int, seconds: float, tuples: int, flooding: Flooding = flood
+) -> Figures:
     """Trace the host while it is flooded; the trace is ended as by Ctrl-C."""
     argv = [sys.executable, "-m", "remedies", "--netns", world.namespace("host")]
     argv += ["trace", "--for", "5m", "--json"]
@@ -108,7 +123,7 @@ def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
         try:
             assert "listening" in child.stderr.readline()
             before = resets(world)
-            took = flood(world, rate, seconds, tuples)
+            took = flooding(world, rate, seconds, tuples)
             sent = resets(world) - before
         finally:
             peak = _peak(child.pid)
@@ -132,7 +147,53 @@ def measure(world: World, rate: int, seconds: float, tuples: int) -> Figures:
         peak=peak,
         processor=(usage.ru_utime + usage.ru_stime) / last["seconds"],
         lines=sum(1 for event in events if event["kind"] != "trace-more"),
+        drops=last["drops"],
     )
+
+
+def drop_flood(world: World, rate: int, seconds: float, tuples: int) -> float:
+    """Send datagrams of so many tuples that a rule of the host drops; return how long it took."""
+    rule = "type filter hook prerouting priority -400; ip protocol udp drop;"
+    world.run("host", ["nft", "-f", "-"], f"table ip flood {{\nchain p {{ {rule} }}\n}}\n")
+    total = int(rate * seconds)
+    frames = datagrams(world, min(tuples, total))
+    frames *= max(1, RING * FRAME // len(frames))
+    with world.socket("server", socket.AF_PACKET, socket.SOCK_RAW) as sender:
+        # A ring that the kernel shares with us (packet(7)): one call sends thousands.
+        sender.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+        request = struct.pack("=IIII", RING * FRAME // 64, 64, FRAME, RING)
+        sender.setsockopt(_SOL_PACKET, _PACKET_TX_RING, request)
+        sender.bind(("eth0", 0x0800))
+        with mmap.mmap(sender.fileno(), RING * FRAME) as ring:
+            begin = time.monotonic()
+            for first in range(0, total, RING):
+                size = min(RING, total - first) * FRAME
+                start = first * FRAME % len(frames)
+                ring[:size] = (frames[start : start + size] + frames[:size])[:size]
+                sender.send(b"")
+                ahead = begin + first / rate - time.monotonic()
+                if ahead > 0:
+                    select.select([], [], [], ahead)
+    return time.monotonic() - begin
+
+
+def datagrams(world: World, tuples: int) -> bytes:
+    """Return the frames of empty datagrams for the closed port, each as the ring has it.
+
+    Each has a source of its own: what comes after the IPv4 header the kernel keeps elsewhere.
+    """
+    host = json.loads(world.run("host", ["ip", "-j", "link", "show", "eth0"]))[0]["address"]
+    link = bytes.fromhex(host.replace(":", "")) + bytes(6) + b"\x08\0"
+    state = struct.pack("=II24x", _SEND_REQUEST, len(link) + 28)  # struct tpacket2_hdr
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0x4000, 64, 17, 0)
+    target = socket.inet_aton(addresses(world).uplink)
+    frames = bytearray()
+    for number in range(tuples):
+        ends = struct.pack("!I", 0x0A200000 + number) + target  # 10.32.0.0/11
+        summed = struct.pack("!H", checksum(head + ends))
+        frame = state + link + head[:10] + summed + ends + struct.pack("!HHHH", 1024, PORT, 8, 0)
+        frames += frame.ljust(FRAME, b"\0")
+    return bytes(frames)
 
 
 def _peak(pid: int) -> float:
@@ -146,7 +207,7 @@ def _peak(pid: int) -> float:
 
 
 def main(rate: int = 50_000, seconds: float = 4.0) -> None:
-    """Print the figures of both floods."""
+    """Print the figures of all floods."""
     for name, tuples in (("64 tuples", 64), ("a tuple each", int(rate * seconds))):
         with World("trace-flood", Options()) as world:
             container_host(world)
@@ -154,9 +215,25 @@ def main(rate: int = 50_000, seconds: float = 4.0) -> None:
         print(
             f"{name}: {figures.sent:,} resets sent in {figures.seconds:.1f} s "
             f"({figures.sent / figures.seconds:,.0f} a second); {figures.summary}; "
-            f"accounted for {figures.accounted:,}; peak {figures.peak:.0f} MB; "
-            f"{figures.processor:.2f} of a processor; {figures.lines} lines"
+            f"accounted for {figures.accounted:,}; {_cost(figures)}"
         )
+    drops = 4 * rate
+    for name, tuples in (("64 tuples", 64), ("a tuple each", int(drops * seconds))):
+        with World("trace-flood", Options()) as world:
+            container_host(world)
+            figures = measure(world, drops, seconds, tuples, drop_flood)
+        sent = int(drops * seconds)
+        print(
+            f"{name}: {sent:,} packets dropped in {figures.seconds:.1f} s "
+            f"({sent / figures.seconds:,.0f} a second); counted {figures.summary['dropped']:,}, "
+            f"of these not told apart {figures.summary['drops_lost']:,}; {_cost(figures)}"
+        )
+
+
+def _cost(figures: Figures) -> str:
+    return (
+        f"peak {figures.peak:.0f} MB; {figures.processor:.2f} of a processor; {figures.lines} lines"
+    )
 
 
 if __name__ == "__main__":

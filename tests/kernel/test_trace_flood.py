@@ -15,7 +15,7 @@ from remedies.lab.world import Options, World, child_environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
-from trace_flood import flood, measure, resets
+from trace_flood import drop_flood, flood, measure, resets
 
 
 @pytest.mark.parametrize("tuples", [64, 20_000])
@@ -29,6 +29,22 @@ def test_every_reset_of_a_flood_is_accounted_for(tuples: int) -> None:
     assert figures.sent <= figures.summary["dropped"] <= figures.sent + 100
     assert figures.peak < 60
     assert figures.lines <= 100
+
+
+def test_every_packet_of_a_flood_that_a_rule_drops_is_counted() -> None:
+    """Each from another sender, as fast as this machine sends them, up to 200,000 a second."""
+    with World("trace-flood", Options()) as world:
+        container_host(world)
+        figures = measure(world, 200_000, 0.5, 100_000, drop_flood)
+    # A new link drops some multicast beside.
+    assert 100_000 <= figures.summary["dropped"] <= 100_100
+    assert figures.summary["drops_lost"] > 80_000
+    assert figures.peak < 60
+    assert figures.processor < 1.0
+    assert figures.lines <= 100
+    told = [drop for drop in figures.drops if drop["protocol"] == "udp"]
+    # The ports lie in another page: none is told rather than what lies behind the header.
+    assert {(drop["source_port"], drop["destination_port"]) for drop in told} == {(0, 0)}
 
 
 def test_what_is_lost_is_said() -> None:
