@@ -7,12 +7,12 @@ syscall tables). Structures: union bpf_attr of include/uapi/linux/bpf.h; what is
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
+import functools
 import os
-import platform
 import struct
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from remedies.errors import Unreadable
 
@@ -30,7 +30,18 @@ _LOG = 1 << 18
 _BATCH = 512
 
 
-_Buffer = ctypes.Array[ctypes.c_char]
+if TYPE_CHECKING:
+    import ctypes
+
+    _Buffer = ctypes.Array[ctypes.c_char]
+
+
+@functools.cache
+def _library() -> Any:
+    """Return the module ctypes, loaded by those alone who use bpf(2)."""
+    import ctypes
+
+    return ctypes
 
 
 def _call(command: int, attributes: _Buffer) -> int:
@@ -38,9 +49,10 @@ def _call(command: int, attributes: _Buffer) -> int:
 
     Raises OSError.
     """
-    number = _NUMBERS.get(platform.machine())
+    machine, ctypes = os.uname().machine, _library()
+    number = _NUMBERS.get(machine)
     if number is None:
-        raise OSError(errno.ENOSYS, f"bpf(2) has no known number on {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"bpf(2) has no known number on {machine}")
     result = ctypes.CDLL(None, use_errno=True).syscall(
         ctypes.c_long(number), ctypes.c_long(command), attributes, ctypes.c_long(len(attributes))
     )
@@ -50,11 +62,12 @@ def _call(command: int, attributes: _Buffer) -> int:
 
 
 def _buffer(content: bytes) -> _Buffer:
-    return ctypes.create_string_buffer(content, len(content))
+    made: _Buffer = _library().create_string_buffer(content, len(content))
+    return made
 
 
 def _address(buffer: _Buffer) -> int:
-    return ctypes.addressof(buffer)
+    return int(_library().addressof(buffer))
 
 
 class Map:

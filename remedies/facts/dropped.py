@@ -17,7 +17,7 @@ from remedies.netfilter.lost import RESET, Taker, takers
 from remedies.netfilter.stores import RuleStore
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
-from remedies.netlink.route import route_get
+from remedies.netlink.route import RTN_LOCAL, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules.matching import packets_of
 from remedies.rules.rule import Match, PacketRule
@@ -34,8 +34,6 @@ REJECTED = "rejected"
 
 _MOST = 16
 """Connections whose way through the rules is looked at."""
-LOCAL = 2
-"""RTNLOCAL (include/uapi/linux/rtnetlink.h)."""
 _ENOUGH = 3
 """Those for which a rule is found: one proves it, and each reads whole chains."""
 
@@ -137,7 +135,7 @@ def _packet(stall: Stall, links: Links) -> Match:
         if stall.kind == REJECTED:  # by the link that its answer leaves by
             arrives = route_get(client, way.source).link
         goes = route_get(client, way.destination, way.source, arrives)
-    here = goes.kind == LOCAL
+    here = goes.kind == RTN_LOCAL
     return replace(
         packets_of("tcp", way),
         in_interfaces=() if arrives is None else (links.name(arrives),),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import time
 
 from remedies.lab.topology import addresses
 from remedies.lab.world import TrafficOutcome, World
 
 PATIENCE = 1.0
 """Seconds to wait for an answer when nothing else tells that it will not come."""
+BEAT = 0.1
+"""Seconds between two questions of one who keeps asking."""
 QUESTIONS = 2
 PORT = 56789
 """Of the services that have no well-known port."""
@@ -44,6 +47,26 @@ def ask(
     return TrafficOutcome(
         True, f"{QUESTIONS} of {QUESTIONS} datagrams to {address}:{port} answered"
     )
+
+
+def keep_asking(world: World, role: str, family: int, address: str, port: int) -> TrafficOutcome:
+    """Ask ``address``:``port`` every :data:`BEAT` until an answer comes, for :data:`PATIENCE`.
+
+    What watches half a second beside it hears several questions.
+    """
+    with world.socket(role, family, socket.SOCK_DGRAM) as client:
+        client.connect((address, port))
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            try:
+                client.send(b"question")
+                if select.select([client], [], [], BEAT)[0] and client.recv(65536):
+                    return TrafficOutcome(True, f"{address}:{port} answered")
+            except OSError as error:
+                if error.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+                    raise
+                select.select([], [], [], BEAT)
+    return TrafficOutcome(False, f"{address}:{port} did not answer for {PATIENCE:g} s")
 
 
 def ask_uplink(world: World, port: int = PORT) -> TrafficOutcome:

@@ -85,6 +85,32 @@ class Firewall:
             ),
         )
 
+    def drops_range(self, addresses: str, order: tuple[str, ...], *, again: bool = False) -> None:
+        """Drop UDP from a range, and accept what is established, in this order, at the host.
+
+        As a VPN's daemon does it: by another link than its own. ``again``: in place of these rules.
+        """
+        if self.world.options.nat != "nft":
+            if again:
+                self._iptables("filter", "-F", "INPUT")
+            for word in order:
+                match = ["-s", addresses, "!", "-i", "tailscale0", "-p", "udp", "-j", "DROP"]
+                if word == "accept":
+                    match = ["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"]
+                self._iptables("filter", "-A", "INPUT", *match)
+            return
+        rules = {
+            "accept": "ct state established,related counter accept",
+            "drop": f'iifname != "tailscale0" {self._ip} saddr {addresses} meta l4proto udp drop',
+        }
+        chain = f"{self._ip} lab_filter input"
+        self._nft(
+            f"add table {self._ip} lab_filter",
+            f"add chain {chain} {{ type filter hook input priority 0; policy accept; }}",
+            *((f"flush chain {chain}",) if again else ()),
+            *(f"add rule {chain} {rules[word]}" for word in order),
+        )
+
     def notrack(self, port: int, address: str = "") -> None:
         """Stop tracking UDP to ``port`` and from it: of ``address``, or wherever it goes.
 

@@ -14,34 +14,23 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
-from remedies.facts.dropped import LOCAL, REJECTED, rules_of
+from remedies.facts.dropped import REJECTED, rules_of
+from remedies.facts.droppers import rule_of
 from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
 from remedies.facts.netfilter import open_stores
-from remedies.facts.pairs import here
 from remedies.facts.stalls import Stall
-from remedies.netfilter.lost import dropper
 from remedies.netfilter.stores import RuleStore
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
-from remedies.netlink.route import route_get
-from remedies.netlink.socket import NETLINK_ROUTE, Netlink
-from remedies.rules.matching import packets_of
 from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.tap.streams import DATA
 from remedies.tap.tally import TallyEntry
 from remedies.trace.event import DropEvent
-from remedies.values import replace
 
 _MOST = 64
 """Connections whose way through the rules is looked at."""
-_HOOKS = {
-    (False, True): ("prerouting", "input"),
-    (False, False): ("prerouting", "forward", "postrouting"),
-    (True, False): ("output", "postrouting"),
-}
-"""The hooks that a packet passes: it was sent here, it ends here."""
 _SHARE = 20
 """Between two looks pass so many times as long as one took: a long ruleset must not deafen us."""
 
@@ -83,21 +72,8 @@ class FirewallRules:
         return next((each.rule for each in taking if not each.doubts), None)
 
     def _dropping(self, drop: DropEvent, way: Tuple) -> Optional[PacketRule]:
-        links = read_links(Asking(read_host()))
-        local = here(way.source, {item.address for item in links.addresses})
-        with Netlink(NETLINK_ROUTE) as client:
-            arrives = None if local else _index(links, drop.link)
-            goes = route_get(client, way.destination, way.source, arrives)
-        ends_here = goes.kind == LOCAL and not local
-        packet = replace(
-            packets_of(drop.protocol.split()[0], way),
-            in_interfaces=() if local else (drop.link,),
-            out_interfaces=() if ends_here else (links.name(goes.link),),
-            destination_local=goes.kind == LOCAL,
-            states=(drop.conntrack.partition(",")[0] or "invalid",),
-        )
-        family = "ip6" if ":" in way.source else "ip"
-        return dropper(self._stores(), packet, family, _HOOKS[local, ends_here])
+        links, protocol = read_links(Asking(read_host())), drop.protocol.split()[0]
+        return rule_of(self._stores(), links, protocol, way, drop.link, drop.conntrack)
 
     def _stores(self) -> list[RuleStore]:
         stores, unread = open_stores(time.monotonic() + 1.0)

@@ -16,6 +16,7 @@ from remedies import catalogue, codec
 from remedies.errors import Unreadable
 from remedies.facts import Facts, saved
 from remedies.facts.dropped import Dropped
+from remedies.facts.drops import Drops
 from remedies.facts.flows import Flows
 from remedies.facts.stale import Stale
 from remedies.facts.tap import Tap
@@ -125,6 +126,7 @@ SEEN: dict[str, object] = {
     "tap": Tap(),
     "flows": Flows(),
     "dropped": Dropped(),
+    "drops": Drops(),
     "stale": Stale(),
     "untracked": Untracked(),
 }

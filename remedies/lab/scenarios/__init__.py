@@ -21,6 +21,7 @@ A scenario is a module whose docstring tells what will be seen, with
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Protocol, cast
@@ -63,8 +64,6 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Scenario:
     """Import one scenario; raises UsageError naming the nearest where there is none."""
     if name not in names():
-        import difflib
-
         near = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean {near[0]}?" if near else "see: remedy lab list"
         raise UsageError(f"no scenario is called {name!r}", hint)

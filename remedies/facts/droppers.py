@@ -1,0 +1,101 @@
+"""Which rule of the firewall dropped the packets that were dropped while the window lasted.
+
+Read only if the firewall dropped some. A packet is led through the chains of now, with what
+conntrack held of it; no rule is named where a condition before it cannot be judged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from remedies.errors import Unreadable
+from remedies.facts.drops import Drops, SeenDrop
+from remedies.facts.netfilter import open_stores
+from remedies.facts.pairs import here
+from remedies.netfilter.lost import dropper
+from remedies.netfilter.stores import RuleStore
+from remedies.netlink.flow import Tuple
+from remedies.netlink.links import Links
+from remedies.netlink.route import RTN_LOCAL, route_get
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
+from remedies.rules.matching import packets_of
+from remedies.rules.rule import PacketRule
+from remedies.values import dataclass, replace
+
+if TYPE_CHECKING:
+    from remedies.facts import Asking
+
+AFTER = ("drops", "links")
+
+BY_FIREWALL = "NETFILTER_DROP"
+_MOST = 8
+"""Drops whose rule is looked for: each reads whole chains."""
+_HOOKS = {
+    (False, True): ("prerouting", "input"),
+    (False, False): ("prerouting", "forward", "postrouting"),
+    (True, False): ("output", "postrouting"),
+    (True, True): ("output", "postrouting", "prerouting", "input"),
+}
+"""The hooks that a packet passes: it was sent here, it ends here."""
+
+
+@dataclass(frozen=True)
+class RuledDrop:
+    """Packets that the firewall dropped, and the rule that surely did it."""
+
+    drop: SeenDrop
+    rule: Optional[PacketRule] = None
+    """None: it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Droppers:
+    """The drops by the firewall that were looked into, most packets first."""
+
+    found: tuple[RuledDrop, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
+def read(asking: Asking) -> Droppers:
+    """Read the rules that dropped packets met. Raises Unreadable without permission."""
+    drops, links = asking.earlier(Drops), asking.earlier(Links)
+    by_firewall = [d for d in (drops.seen if drops else ()) if d.reason == BY_FIREWALL]
+    if not by_firewall:
+        return Droppers()
+    if links is None:
+        raise Unreadable("links and addresses were not read")
+    stores, unread = open_stores(asking.deadline())
+    found = []
+    for drop in by_firewall[:_MOST]:
+        try:
+            rule = rule_of(stores, links, drop.protocol, drop.way, drop.link, drop.state)
+        except (OSError, Unreadable) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            unread.append(f"the rule that dropped a packet to {drop.way.destination}: {reason}")
+            rule = None
+        found.append(RuledDrop(drop, rule))
+    return Droppers(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def rule_of(
+    stores: list[RuleStore], links: Links, protocol: str, way: Tuple, link: str, state: str
+) -> Optional[PacketRule]:
+    """Return the rule that surely dropped a packet of this namespace; None for none such.
+
+    ``link``: the interface that it was on; ``state``: as :attr:`SeenDrop.state`. Raises OSError
+    where no route leads on, and Unreadable where a chain on its way cannot be read.
+    """
+    sent = here(way.source, {item.address for item in links.addresses})
+    index = next((item.index for item in links.links if item.name == link), None)
+    arrives = None if sent or index is None else links.of_rules(index)
+    with Netlink(NETLINK_ROUTE) as client:
+        goes = route_get(client, way.destination, way.source, arrives)
+    local = goes.kind == RTN_LOCAL
+    packet = replace(
+        packets_of(protocol, way),
+        in_interfaces=() if arrives is None else (links.name(arrives),),
+        out_interfaces=() if local and not sent else (links.name(goes.link),),
+        destination_local=local,
+        states=(state.partition(",")[0] or "invalid",),
+    )
+    return dropper(stores, packet, "ip6" if ":" in way.source else "ip", _HOOKS[sent, local])
