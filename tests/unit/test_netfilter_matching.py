@@ -48,21 +48,26 @@ def few(values: tuple[object, ...]) -> st.SearchStrategy[tuple[object, ...]]:
     return st.lists(st.sampled_from(values), max_size=2, unique=True).map(tuple)
 
 
-matches = st.builds(
-    Match,
-    protocols=few(("udp", "tcp")),
-    sources=few(PREFIXES),
-    not_sources=few(PREFIXES[1:4]),
-    destinations=few(PREFIXES),
-    not_destinations=few(PREFIXES[1:4]),
-    source_ports=few(RANGES),
-    destination_ports=few(RANGES),
-    in_interfaces=few(PATTERNS),
-    not_in_interfaces=few(PATTERNS[:5]),
-    out_interfaces=few(PATTERNS),
-    not_out_interfaces=few(PATTERNS[:5]),
-    destination_local=st.sampled_from((None, True, False)),
-    states=few(STATES),
+FIELDS: dict[str, st.SearchStrategy[object]] = {
+    "protocols": few(("udp", "tcp")),
+    "sources": few(PREFIXES),
+    "not_sources": few(PREFIXES[1:4]),
+    "destinations": few(PREFIXES),
+    "not_destinations": few(PREFIXES[1:4]),
+    "source_ports": few(RANGES),
+    "destination_ports": few(RANGES),
+    "in_interfaces": few(PATTERNS),
+    "not_in_interfaces": few(PATTERNS[:5]),
+    "out_interfaces": few(PATTERNS),
+    "not_out_interfaces": few(PATTERNS[:5]),
+    "destination_local": st.sampled_from((None, True, False)),
+    "states": few(STATES),
+}
+# Of few fields: with more of them hardly a packet is accepted, and nothing is compared.
+matches = (
+    st.lists(st.sampled_from(sorted(FIELDS)), max_size=3, unique=True)
+    .flatmap(lambda names: st.fixed_dictionaries({name: FIELDS[name] for name in names}))
+    .map(lambda fields: Match(**fields))
 )
 packets = st.builds(
     Packet,
@@ -107,7 +112,7 @@ def accepts(match: Match, packet: Packet) -> bool:
     )
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(matches, matches, packets)
 def test_conjunction_is_what_both_accept(one: Match, other: Match, packet: Packet) -> None:
     met: Optional[Match] = conjoin(one, other)
@@ -115,7 +120,7 @@ def test_conjunction_is_what_both_accept(one: Match, other: Match, packet: Packe
     assert both == (met is not None and accepts(met, packet))
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(matches, matches, packets)
 def test_what_covers_accepts_whatever_the_other_accepts(
     wide: Match, narrow: Match, packet: Packet
@@ -124,6 +129,7 @@ def test_what_covers_accepts_whatever_the_other_accepts(
         assert accepts(wide, packet)
 
 
+@settings(max_examples=300)
 @given(matches, matches, packets)
 def test_the_remainder_is_what_the_other_does_not_accept(
     one: Match, other: Match, packet: Packet

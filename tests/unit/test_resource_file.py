@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
 from remedies.resources import file
+from remedies.transaction.host import HostResources
 
 PATH = "/etc/sysctl.d/99-zz-remedy-x.conf"
 
@@ -40,6 +41,18 @@ def test_written_read_and_removed(folder: Path) -> None:
     file.write(PATH, None)
     assert file.read(PATH) is None
     assert list(folder.iterdir()) == []
+
+
+def test_a_transaction_reaches_it_by_its_address(folder: Path) -> None:
+    store, address = HostResources(), f"file:{PATH}"
+    store.check(address, "a = 1\n")
+    assert store.read(address) is None
+    store.write(address, "a = 1\n")
+    assert (folder / "99-zz-remedy-x.conf").read_text() == store.read(address) == "a = 1\n"
+    assert store.text(address, "a = 1\n") == "a = 1\n"
+    assert store.text(address, None) == ""
+    assert store.same(address, "a = 1\n", "a = 1\n")
+    assert not store.same(address, "a = 1\n", None)
 
 
 @given(st.text(st.characters(codec="utf-8")))
