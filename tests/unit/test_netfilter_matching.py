@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given, settings
@@ -44,11 +44,11 @@ RANGES = ((53, 53), (50, 60), (0, 1023), (60, 5060), (5060, 5060))
 STATES = ("invalid", "new", "established")
 
 
-def few(values: tuple[object, ...]) -> st.SearchStrategy[tuple[object, ...]]:
+def few(values: tuple[Any, ...]) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(st.sampled_from(values), max_size=2, unique=True).map(tuple)
 
 
-FIELDS: dict[str, st.SearchStrategy[object]] = {
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "protocols": few(("udp", "tcp")),
     "sources": few(PREFIXES),
     "not_sources": few(PREFIXES[1:4]),

@@ -32,7 +32,10 @@ def test_what_is_planned_is_shown_agreed_to_written_and_verified(host: FakeHost)
     assert [(v["before"], v["after"]) for v in ended.verified] == [("proven", "absent")]
     assert [plan.changes[0].resource for plan in host.shown] == [KEY]
     assert host.asked == host.shown
-    assert list(session.reread(host.session).held) == [KEY]
+    here = session.reread(host.session)
+    assert list(here.held) == [KEY]
+    recorded = here.ledger[ended.transaction or ""].verified
+    assert ([dict(v) for v in recorded.verified], recorded.findings) == (list(ended.verified), ())
 
 
 def test_the_second_apply_asks_nobody_and_writes_nothing(host: FakeHost) -> None:

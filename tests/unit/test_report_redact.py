@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.report.record import Actor
+from remedies.operations import report
+from remedies.report.record import Actor, Report
 from remedies.report.redact import HIDDEN, HOME, fit, redact
 
 
@@ -62,3 +65,11 @@ def test_a_record_is_made_fit_through_and_through() -> None:
 def test_what_is_fit_is_handed_back_itself() -> None:
     actor = Actor(user="alice")
     assert fit(actor) is actor
+
+
+def test_a_sealed_report_has_its_times_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.25)
+    by = Actor("root", command="x --token hunter2")
+    made = report.sealed(Report(report.tool(), "", by, ()), 999.0)
+    assert (made.seconds, made.by.command) == (1.2, f"x --token {HIDDEN}")
+    assert made.made
