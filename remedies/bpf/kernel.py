@@ -52,7 +52,7 @@ def _call(command: int, attributes: _Buffer) -> int:
     machine, ctypes = os.uname().machine, _library()
     number = _NUMBERS.get(machine)
     if number is None:
-        raise OSError(errno.ENOSYS, f"bpf(2) has no known number on {machine}")
+        raise OSError(errno.ENOSYS, f"the number of bpf(2) is not known for {machine}")
     result = ctypes.CDLL(None, use_errno=True).syscall(
         ctypes.c_long(number), ctypes.c_long(command), attributes, ctypes.c_long(len(attributes))
     )

@@ -30,7 +30,9 @@ def read_file(path: str, orders: str = "") -> str:
             status = os.fstat(descriptor)
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
                 folder = stat.S_ISDIR(status.st_mode)
-                raise InputError(f"{path}: is {'a folder' if folder else 'no file'}", "give a file")
+                raise InputError(
+                    f"{path}: is {'a folder' if folder else 'not a file'}", "give a file"
+                )
             if orders and os.geteuid() == 0:
                 _trusted(path, status, orders)
             os.set_blocking(descriptor, True)

@@ -294,11 +294,11 @@ def _flows(summary: Summary) -> None:
         return
     for flow in summary.flows:
         ends = both_ends(*flow.original.parts)
-        print(f"{flow.protocol} {ends}: {'an' if flow.seen_reply else 'no'} answer came here")
+        print(f"{flow.protocol} {ends}: {'an' if flow.seen_reply else 'no'} answer arrived")
     if not summary.flows and not summary.dropped:
         print(
             f"{summary.followed}: conntrack has no flow of it here, and none of its packets was "
-            "dropped: it does not come this far, or it is not tracked"
+            "dropped: it does not reach this host, or it is not tracked"
         )
 
 
@@ -313,9 +313,9 @@ def _drops(summary: Summary) -> None:
     for reason, look in looks.items():
         print(f"where to look for {reason}: {look}")
     if summary.drops_lost:
-        print(f"not told apart: {summary.drops_lost:,} dropped packets (too many kinds at once)")
+        print(f"dropped for reasons not shown: {summary.drops_lost:,} packets (too many kinds)")
     if summary.drops_source.startswith("none"):
-        print(f"drops are not heard: {clean(summary.drops_source[len('none: ') :])}")
+        print(f"dropped packets are not shown: {clean(summary.drops_source[len('none: ') :])}")
 
 
 def _to_write(event: Event) -> str:

@@ -95,7 +95,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     if dropped:
         message += f"; {dropped} packets were dropped during the scan"
     elif evicted:
-        message += f"; {evicted} unassured flows gave way during the scan, no packet was dropped"
+        message += (
+            f"; {evicted} unassured flows were evicted early during the scan, no packet was dropped"
+        )
     lossy = dropped or (percent >= _CRITICAL_PERCENT and not evicted)
     return (
         Finding(

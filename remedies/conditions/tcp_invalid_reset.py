@@ -200,8 +200,8 @@ def _hang(hanging: tuple[Stall, ...], covered_by: Optional[str]) -> str:
     more = f" and {len(hanging) - 1} more" if len(hanging) > 1 else ""
     return (
         f"data of {both_ends(*first.way.parts)}{more} came {first.count} times, did not leave and "
-        f"was not acknowledged, while conntrack counted INVALID segments: {covered_by} keeps its "
-        "reset away, but the connection does not go on"
+        f"was not acknowledged, while conntrack counted INVALID segments: {covered_by} prevents "
+        "its reset, but the connection hangs"
     )
 
 
@@ -243,8 +243,8 @@ def _raise_doubts(netfilter: Netfilter) -> None:
     if left and not ways.left_open(left, rules):
         told = "; ".join(dict.fromkeys(f"'{rule.text}' ({rule.place})" for rule in rules))
         raise Unreadable(
-            f"INVALID segments are dropped on {ways.told(left)}, but it cannot be told whether "
-            f"some pass before by {told}"
+            f"INVALID segments are dropped on {ways.told(left)}, but it is not known "
+            f"whether {told} accepts some of them first"
         )
 
 
@@ -282,7 +282,7 @@ def _message(
         end = flow.original.source if way_back else flow.reply.source
         for_whom = (
             f"reset to {at(reset.destination, reset.destination_port)} for a "
-            f"connection that NAT owns for {end}{more}"
+            f"connection that NAT translates for {end}{more}"
         )
         if verdict == "proven":
             return f"the host sent a {for_whom}"
@@ -291,9 +291,9 @@ def _message(
             f"host's TCP or a REJECT rule sent it{_partly(netfilter)}"
         )
     if covered_by:
-        return f"TCP is rewritten here, and INVALID segments are kept away by {covered_by}"
+        return f"NAT rewrites TCP here, and {covered_by} keeps INVALID segments away"
     return (
-        "TCP is rewritten here, and a segment outside the window would make the host reset "
+        "NAT rewrites TCP here, and a segment outside the window would make the host reset "
         f"the connection{_partly(netfilter)}"
     )
 

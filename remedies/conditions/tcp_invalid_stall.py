@@ -110,8 +110,8 @@ def _mitigated(facts: Facts) -> tuple[Finding, ...]:
             subject=_SUBJECT,
             verdict="mitigated",
             severity="low",
-            message=f"{drops[0].named} drops INVALID; {covered} keeps what is only out of "
-            "conntrack's window from being that",
+            message=f"{drops[0].named} drops INVALID; with {covered} segments outside "
+            "conntrack's window are not INVALID",
             evidence=tuple(_standing(rule) for rule in dict.fromkeys(drops)),
             mitigated_by=covered,
         ),
@@ -134,11 +134,11 @@ def _message(dropped: tuple[DroppedStream, ...]) -> str:
 
 
 def _doubtful(each: DroppedStream) -> str:
-    """Return what is not known of a connection that stands still."""
+    """Return what is not known of a connection that hangs."""
     happened = "was reset" if each.stall.kind == REJECTED else "is not acknowledged"
     return (
         f"data of {both_ends(*each.stall.way.parts)} {happened} while conntrack counted INVALID "
-        f"segments; whether {each.rule.named} takes it depends on {', '.join(each.doubts)}"
+        f"segments; whether {each.rule.named} drops it depends on {', '.join(each.doubts)}"
     )
 
 

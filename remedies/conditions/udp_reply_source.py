@@ -228,8 +228,8 @@ def _verdict(
     if since:
         first = service.proofs[0]
         text = (
-            f"{at(first.asked, first.port)} was answered from {first.source}; nothing of that is "
-            f"left but flows whose last packet is {_ago(service)}: {since} since"
+            f"{at(first.asked, first.port)} was answered from {first.source}; no such flow is in "
+            f"use any more (last packet {_ago(service)}): {since} since then"
         )
         return "mitigated", "low", text
     if service.proofs:

@@ -246,7 +246,7 @@ DAEMONS = (
         "/etc/rsyslog.d/udp.conf",
         'input(type="imudp" address="{address}" port="{port}")',
         "rsyslog documentation: imudp; tried",
-        note="A receiver that never answers is not hurt: a waiver for it is as good.",
+        note="A receiver that never answers is not affected: a waiver for it is enough.",
     ),
     DaemonOption(
         ("syslog-ng",),
@@ -255,7 +255,7 @@ DAEMONS = (
         'network(ip("{address}") port({port}) transport("udp"));',
         "syslog-ng administration guide: network(); tried",
         bind6='network(ip("{address}") port({port}) transport("udp") ip-protocol(6));',
-        note="A receiver that never answers is not hurt: a waiver for it is as good.",
+        note="A receiver that never answers is not affected: a waiver for it is enough.",
     ),
     DaemonOption(
         ("ntpd",),
@@ -290,7 +290,7 @@ DAEMONS = (
         "source_ip {address}",
         "keepalived.conf(5), bfd_instance",
         note="Other programs that bind an address which keepalived moves need "
-        "net.ipv4.ip_nonlocal_bind=1 (or net.ipv6) on the host that has it not now.",
+        "net.ipv4.ip_nonlocal_bind=1 (or net.ipv6) on the host that does not hold the address now.",
     ),
     DaemonOption(
         ("dockerd", "docker-proxy"),
@@ -351,7 +351,7 @@ DAEMONS = (
         "telegraf.conf, in the input",
         'service_address = "udp://{endpoint}"',
         "telegraf: plugins/inputs/socket_listener",
-        note="A receiver that never answers is not hurt: a waiver for it is as good.",
+        note="A receiver that never answers is not affected: a waiver for it is enough.",
     ),
     DaemonOption(
         ("socat", "socat1"),

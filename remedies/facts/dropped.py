@@ -61,7 +61,7 @@ def read(asking: Asking) -> Dropped:
     """Read the rules that streams which stand still meet. Raises Unreadable without permission."""
     stalls, links = asking.earlier(Stalls), asking.earlier(Links)
     if stalls is None or links is None:
-        raise Unreadable("TCP connections were not heard")
+        raise Unreadable("TCP packets could not be captured")
     # conntrack has an entry, so it knows the connection; an INVALID segment is not part of it.
     known = [
         stall

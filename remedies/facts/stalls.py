@@ -109,7 +109,9 @@ class _SegmentListener:
             questions.close()
         unread = [*origin.unread, *questions.unread]
         if len(suspects) > _ASKED:
-            unread.append(f"TCP connections: {_ASKED} of {len(suspects)} that stand still")
+            unread.append(
+                f"only {_ASKED} of {len(suspects)} stalled TCP connections were looked up"
+            )
         return Stalls(found, round(listened, 3), self._share, tuple(unread))
 
     def close(self) -> None:

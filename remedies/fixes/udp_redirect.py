@@ -106,8 +106,8 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
     ways, port = _ways(finding), finding.details.get("port", "")
     if not ways or not port:
         return (
-            f"no client was seen to fail on {finding.subject} by an interface it is a neighbour "
-            "on, so there is no interface to redirect on"
+            f"no failing client of {finding.subject} was seen on a directly connected "
+            "interface, so there is no interface to redirect on"
         )
     if not facts.get(Netfilter).conntrack_used:
         return (
@@ -129,7 +129,7 @@ def _server(finding: Finding, sockets: Sockets, port: int) -> Optional[str]:
     here = [item for item in sockets.bound if item.port == port]
     if here:
         return (
-            f"a socket of its own serves {here[0].address} port {port}: a redirect would take "
+            f"another socket serves {here[0].address} port {port}: a redirect would take "
             "its requests away"
         )
     return None

@@ -196,7 +196,7 @@ def _recorded(task: Task, policy: str = "") -> Outcome:
     standing = calls.standing_of(visit, "untouched", answer)
     try:
         if answer.plain.get("kind") != "report":
-            raise RemedyError(answer.message or "remedy gave no record")
+            raise RemedyError(answer.message or "the host returned no report")
         found = records.keep(task.text("record"), visit.name, answer.plain)
     except (OSError, RemedyError) as error:
         why = str(error)

@@ -159,7 +159,7 @@ def unwell(
     still = [v["condition"] for v in verified if v["after"] == "still"]
     if not still or keep:
         return None
-    hangs = [f"; {f.details['hangs']} does not go on" for f in seen if "hangs" in f.details]
+    hangs = [f"; {f.details['hangs']} hangs" for f in seen if "hangs" in f.details]
     return f"the fault is still there: {', '.join(still)}{''.join(hangs[:1])}"
 
 

@@ -126,7 +126,7 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
     except NotPermitted as error:
         if of_journal:
             raise
-        here.notify(f"{error}; rules of remedy cannot be told apart from others")
+        here.notify(f"{error}; it is not known which rules are remedy's own")
         ledger = {}
     for where in lost:
         for entry in unfinished(ledger):

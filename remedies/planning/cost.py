@@ -123,7 +123,7 @@ def text(cost: Cost) -> str:
     if cost.doubtful:
         most = f"{LIMIT} or more" if cost.doubtful >= LIMIT else f"up to {cost.doubtful}"
         said.append(
-            f"may lose {most} of TCP, of which conntrack has seen one direction only: "
+            f"may cut {most} TCP connections of which conntrack has seen one direction only: "
             "'--window 1s' shows which"
         )
     said.append(f"takes {_size(cost.memory)} of kernel memory")

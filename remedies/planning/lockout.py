@@ -83,7 +83,7 @@ def _of_change(change: Change, facts: Facts) -> list[tuple[str, str]]:
         found += _on_forwarded(rule, facts)
     flows = change.effects
     if flows:
-        found.append(("mild", f"{len(flows)} stale flows or ways are deleted: {flows[0]}, ..."))
+        found.append(("mild", f"{len(flows)} entries for stale flows are deleted: {flows[0]}, ..."))
     return found
 
 

@@ -102,7 +102,7 @@ def write(path: str, state: str | None) -> None:
         try:
             nf_tables.put_to_sleep(*nft_split(path))
         except OSError as error:
-            raise WriteFailed(f"nft:{path} is not switched off: {error.strerror}") from error
+            raise WriteFailed(f"nft:{path} could not be made dormant: {error.strerror}") from error
 
 
 def check(path: str, state: str | None) -> None:

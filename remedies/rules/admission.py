@@ -92,7 +92,9 @@ class _PairWalk:
                     return not partly_back
             elif rule.verdict in ("jump", "goto"):
                 if depth == JUMP_DEPTH:
-                    self.why = self.told(f"'{rule.text}' ({self.base.place}) leads too deep for")
+                    self.why = self.told(
+                        f"'{rule.text}' ({self.base.place}) jumps through too many chains for"
+                    )
                 elif self.through(rule.target, depth + 1) and new == "yes":
                     return not partly_back
                 if self.why is None and rule.verdict == "goto" and new == "yes":

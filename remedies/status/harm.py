@@ -75,7 +75,7 @@ def of_drops(drops: Iterable[Held], oneway: Oneway) -> tuple[Harm, ...]:
     more = f" and {len(oneway.proven) - 1} more" if len(oneway.proven) > 1 else ""
     reason = (
         f"it drops segments of healthy connections: conntrack has seen one direction only of "
-        f"{both}{more} (SYN_SENT), which goes on by another way"
+        f"{both}{more} (SYN_SENT); the other takes another route"
     )
     return tuple(
         Harm(entry.resource, entry.fix, reason)
@@ -181,7 +181,7 @@ def _told(stall: Stall) -> str:
         DATA: f"data of {both} arrived {stall.count} times and was never acknowledged",
         SYN_ACK: f"the SYN-ACK {both} arrived {stall.count} times and was not forwarded",
         HANDSHAKE: f"{both} was accepted here, and conntrack has no entry for it",
-        PASSING: f"{stall.count} segments {both} came and were not passed on",
+        PASSING: f"{stall.count} segments {both} arrived and were not forwarded",
     }[stall.kind]
 
 

@@ -114,4 +114,4 @@ def _named(flow: Flow) -> str:
 
 
 def _by(rule: Optional[PacketRule]) -> str:
-    return f" (rule '{rule.text}', {rule.place})" if rule else " (no rule of now does that)"
+    return f" (rule '{rule.text}', {rule.place})" if rule else " (no current rule does that)"

@@ -52,9 +52,9 @@ REASONS = {
     "IP_CSUM": DropReason("the IPv4 header's checksum is wrong"),
     "SKB_CSUM": DropReason("a checksum could not be computed"),
     "OTHERHOST": DropReason(
-        "its frame is addressed to another machine (a link that hears everything)", ordinary=True
+        "its frame is addressed to another machine (promiscuous mode)", ordinary=True
     ),
-    "UNICAST_IN_L2_MULTICAST": DropReason("a packet for one host came in a frame for many"),
+    "UNICAST_IN_L2_MULTICAST": DropReason("a unicast packet in a broadcast or multicast frame"),
     "MAC_INVALID_SOURCE": DropReason("its frame's source address is this link's own, or none"),
     "LOCAL_MAC": DropReason("its frame's source address is one of this bridge's own: a loop"),
     "IP_INHDR": DropReason("its IP header is malformed"),
@@ -63,34 +63,34 @@ REASONS = {
         "sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.LINK.rp_filter; ip route get SOURCE",
     ),
     "IP_INADDRERRORS": DropReason(
-        "it is not for this host, and this host does not forward it, or its address is no host's",
+        "it is not for this host, and it is not forwarded, or its destination is invalid",
         "sysctl net.ipv4.ip_forward net.ipv4.conf.LINK.forwarding",
     ),
-    "IP_INNOROUTES": DropReason("there is no route to where it goes", "ip route get DESTINATION"),
-    "IP_OUTNOROUTES": DropReason("there is no route to where it goes", "ip route get DESTINATION"),
-    "IP_LOCAL_SOURCE": DropReason("it came from outside with one of this host's own addresses"),
-    "IP_INVALID_SOURCE": DropReason("its source is no address that a packet may have"),
+    "IP_INNOROUTES": DropReason("no route to its destination", "ip route get DESTINATION"),
+    "IP_OUTNOROUTES": DropReason("no route to its destination", "ip route get DESTINATION"),
+    "IP_LOCAL_SOURCE": DropReason("it came from outside, with an address of this host as source"),
+    "IP_INVALID_SOURCE": DropReason("its source address is not valid as a source"),
     "IP_LOCALNET": DropReason(
         "it has an address of 127.0.0.0/8 and came from, or goes to, a link",
         "sysctl net.ipv4.conf.LINK.route_localnet",
     ),
-    "IP_INVALID_DEST": DropReason("its destination is no address that a packet may have"),
-    "IP_NOPROTO": DropReason("this host speaks no such protocol over IP"),
-    "UNHANDLED_PROTO": DropReason("this host does not speak its protocol", ordinary=True),
-    "INVALID_PROTO": DropReason("its protocol does not fit where it came from"),
+    "IP_INVALID_DEST": DropReason("its destination address is not valid"),
+    "IP_NOPROTO": DropReason("nothing here handles its IP protocol"),
+    "UNHANDLED_PROTO": DropReason("nothing here handles its link-layer protocol", ordinary=True),
+    "INVALID_PROTO": DropReason("its protocol does not fit the link it came from"),
     "IPV6DISABLED": DropReason(
         "IPv6 is switched off on this link", "sysctl net.ipv6.conf.LINK.disable_ipv6"
     ),
     "PKT_TOO_BIG": DropReason(
-        "it is larger than the next link takes, and may not be cut",
+        "it is larger than the next link's MTU and may not be fragmented",
         "ip link show; tracepath DESTINATION; nft add rule ... tcp option maxseg size set rt mtu",
     ),
-    "DUP_FRAG": DropReason("this fragment came twice or overlaps another one"),
+    "DUP_FRAG": DropReason("this fragment is a duplicate or overlaps another"),
     "FRAG_REASM_TIMEOUT": DropReason(
-        "the other fragments did not come", "nstat IpReasmFails; sysctl net.ipv4.ipfrag_time"
+        "the other fragments did not arrive", "nstat IpReasmFails; sysctl net.ipv4.ipfrag_time"
     ),
     "FRAG_TOO_FAR": DropReason(
-        "its fragments came too far apart", "sysctl net.ipv4.ipfrag_max_dist"
+        "its fragments arrived too far apart", "sysctl net.ipv4.ipfrag_max_dist"
     ),
     "XFRM_POLICY": DropReason("an IPsec policy does not allow it", "ip xfrm policy"),
     "SECURITY_HOOK": DropReason("a security module (SELinux, AppArmor) does not allow it"),
@@ -98,32 +98,32 @@ REASONS = {
         "a BPF program of its sender's control group does not allow it", "bpftool cgroup tree"
     ),
     "XDP": DropReason("an XDP program dropped it", "ip link show (xdp)"),
-    "TC_INGRESS": DropReason("a filter of traffic control", "tc filter show dev LINK ingress"),
-    "TC_EGRESS": DropReason("a filter of traffic control", "tc filter show dev LINK egress"),
-    "QDISC_DROP": DropReason("the queue of its link is full, or limits its rate", "tc -s qdisc"),
+    "TC_INGRESS": DropReason("a tc filter dropped it", "tc filter show dev LINK ingress"),
+    "TC_EGRESS": DropReason("a tc filter dropped it", "tc filter show dev LINK egress"),
+    "QDISC_DROP": DropReason("the link's queue is full or limits the rate", "tc -s qdisc"),
     "QDISC_OVERLIMIT": DropReason("the queue of its link is over its limit", "tc -s qdisc"),
     "QDISC_CONGESTED": DropReason("the queue of its link is congested", "tc -s qdisc"),
-    "FQ_FLOW_LIMIT": DropReason("its flow has too much in the link's queue", "tc -s qdisc"),
-    "FQ_BAND_LIMIT": DropReason("its band has too much in the link's queue", "tc -s qdisc"),
+    "FQ_FLOW_LIMIT": DropReason("its flow fills the link's queue", "tc -s qdisc"),
+    "FQ_BAND_LIMIT": DropReason("its priority band fills the link's queue", "tc -s qdisc"),
     "CPU_BACKLOG": DropReason(
         "a processor's queue of arrived packets is full",
         "cat /proc/net/softnet_stat (second column); sysctl net.core.netdev_max_backlog",
     ),
     "FULL_RING": DropReason("the ring of a link (tun, veth with XDP) is full"),
     "NOMEM": DropReason("there was no memory for it"),
-    "PFMEMALLOC": DropReason("memory is so short that it was needed for something else"),
+    "PFMEMALLOC": DropReason("memory is short: it took a reserve not meant for it"),
     "DEV_READY": DropReason("the link it goes to is down", "ip link show"),
     "DEV_HDR": DropReason("no frame could be made for it on this link"),
     "NEIGH_FAILED": DropReason(
-        "nobody answers for the next address (ARP, neighbour discovery)",
+        "the next hop does not answer (ARP, neighbour discovery)",
         "ip neigh show; ip route get DESTINATION",
     ),
     "NEIGH_CREATEFAIL": DropReason(
-        "the neighbour table is full, or takes no entry for the next address",
+        "the neighbour table is full, or takes no entry for the next hop",
         "ip -s neigh; sysctl net.ipv4.neigh.default.gc_thresh3; dmesg | grep neighbour",
     ),
     "NEIGH_QUEUEFULL": DropReason(
-        "too many packets wait for the next address to answer (ARP)",
+        "too many packets wait for the next hop to answer (ARP)",
         "ip neigh show; sysctl net.ipv4.neigh.LINK.unres_qlen_bytes",
     ),
     "NEIGH_DEAD": DropReason("the neighbour entry was removed while it waited"),
@@ -137,35 +137,35 @@ REASONS = {
     "TCP_INVALID_END_SEQUENCE": DropReason("its data ends beyond its connection's window"),
     "TCP_INVALID_ACK_SEQUENCE": DropReason("it acknowledges what was never sent"),
     "TCP_ACK_UNSENT_DATA": DropReason("it acknowledges what was never sent"),
-    "TCP_INVALID_SYN": DropReason("a SYN within a connection", ordinary=True),
+    "TCP_INVALID_SYN": DropReason("a SYN within an existing connection", ordinary=True),
     "TCP_FLAGS": DropReason("its flags do not fit the state of its connection"),
     "TCP_RFC7323_PAWS": DropReason(
-        "its timestamp is older than its connection's (PAWS): clocks of several hosts behind one "
-        "NAT address",
+        "its timestamp is older than its connection's (PAWS): several hosts behind one "
+        "NAT address have different clocks",
         "nstat TcpExtPAWSEstab",
     ),
     "TCP_RFC7323_TW_PAWS": DropReason(
         "its timestamp is older than that of the connection before (PAWS)",
         "nstat TcpExtPAWSTimewait",
     ),
-    "TCP_OLD_DATA": DropReason("its data came before", ordinary=True),
-    "TCP_OLD_SEQUENCE": DropReason("its data came before", ordinary=True),
-    "TCP_OFOMERGE": DropReason("its data came before, out of order", ordinary=True),
-    "TCP_OLD_ACK": DropReason("a newer acknowledgment came before", ordinary=True),
-    "TCP_TOO_OLD_ACK": DropReason("its acknowledgment is far too old"),
+    "TCP_OLD_DATA": DropReason("a duplicate: its data arrived before", ordinary=True),
+    "TCP_OLD_SEQUENCE": DropReason("a duplicate: its data arrived before", ordinary=True),
+    "TCP_OFOMERGE": DropReason("a duplicate: its data arrived before, out of order", ordinary=True),
+    "TCP_OLD_ACK": DropReason("a newer acknowledgment arrived before", ordinary=True),
+    "TCP_TOO_OLD_ACK": DropReason("its acknowledgment is too old to be genuine"),
     "TCP_RESET": DropReason("a reset that ended its connection", ordinary=True),
     "TCP_CLOSE": DropReason("its connection is closed", ordinary=True),
     "TCP_ABORT_ON_DATA": DropReason("data came for a connection that its program had closed"),
-    "TCP_OFO_QUEUE_PRUNE": DropReason("TCP gave up data that came out of order: no memory"),
-    "TCP_OFO_DROP": DropReason("TCP could not keep data that came out of order: no memory"),
-    "TCP_MINTTL": DropReason("its time to live is less than its socket wants"),
-    "TCP_MD5NOTFOUND": DropReason("it lacks the MD5 signature that its connection wants"),
-    "TCP_MD5UNEXPECTED": DropReason("it has an MD5 signature that its connection does not know"),
+    "TCP_OFO_QUEUE_PRUNE": DropReason("TCP discarded out-of-order data: no memory"),
+    "TCP_OFO_DROP": DropReason("TCP could not store out-of-order data: no memory"),
+    "TCP_MINTTL": DropReason("its TTL is below the minimum that its socket accepts"),
+    "TCP_MD5NOTFOUND": DropReason("it lacks the MD5 signature that its connection requires"),
+    "TCP_MD5UNEXPECTED": DropReason("it has an MD5 signature that its connection does not expect"),
     "TCP_MD5FAILURE": DropReason("its MD5 signature is wrong"),
-    "TAP_FILTER": DropReason("a filter of a virtual machine's link", ordinary=True),
-    "TAP_TXFILTER": DropReason("a filter of a virtual machine's link", ordinary=True),
+    "TAP_FILTER": DropReason("a filter on a virtual machine's link dropped it", ordinary=True),
+    "TAP_TXFILTER": DropReason("a filter on a virtual machine's link dropped it", ordinary=True),
     "BRIDGE_INGRESS_STP_STATE": DropReason(
-        "its bridge port does not forward yet (spanning tree)", "bridge link show"
+        "its bridge port is not forwarding yet (spanning tree)", "bridge link show"
     ),
     "NO_TX_TARGET": DropReason("there is no link or bridge port that it could go to"),
     "VXLAN_VNI_NOT_FOUND": DropReason("no VXLAN link here has its network number"),
@@ -184,10 +184,13 @@ _NOT_FOR_US = (NO_REASON, "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS")
 def words(reason: str, place: str, destination: str) -> DropReason:
     """Return what a reason means that the kernel gave in the function ``place``.
 
-    A packet for many hosts (``destination``: its address) that none here has asked for is ordinary.
+    A multicast or broadcast packet (``destination``: its address) that nothing here listens for
+    is ordinary.
     """
     if reason in _NOT_FOR_US and _for_many(destination):
-        return DropReason("a packet for many hosts that none here has asked for", ordinary=True)
+        return DropReason(
+            "a multicast or broadcast packet that nothing here listens for", ordinary=True
+        )
     if reason == NO_REASON:
         reason = _PLACES.get(place, reason)
     return REASONS.get(reason, DropReason(f"the kernel's reason {reason}"))

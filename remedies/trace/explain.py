@@ -44,7 +44,7 @@ def reset(
     target = f"reset sent to {at(way.destination, way.destination_port)}"
     if judged.end is None:
         return Meaning(f"{target} from {at(way.source, way.source_port)}")
-    text = f"{target} for a flow that NAT owns for {judged.end}"
+    text = f"{target} for a flow that NAT translates for {judged.end}"
     if judged.whose == "nat":
         return Meaning(text, "tcp-invalid-reset")
     return Meaning(f"{text}{_NO_PROOF[judged.whose]}")
@@ -62,7 +62,7 @@ def rejected(way: Tuple, rule: PacketRule) -> Meaning:
 
 _NO_PROOF = {
     "rejected": "; the kernel's TCP did not send it: a firewall's REJECT does that",
-    "unsure": "; nothing here tells whether the kernel's TCP or a firewall's REJECT sent it",
+    "unsure": "; it is not known whether the kernel's TCP or a firewall's REJECT sent it",
     "here": ", which is here: a program here may have sent it",
 }
 
@@ -136,9 +136,10 @@ def refusal(
         )
     if rule is not None:
         return Meaning(
-            f"{text}: the NAT rule {rule.named} sends such datagrams on, but not "
-            f"those of a flow that is older than it: conntrack -D -p {protocol} --orig-src "
-            f"{way.source} --sport {way.source_port} --dport {way.destination_port}"
+            f"{text}: the NAT rule {rule.named} does not apply to a flow "
+            "that is older than the rule; to delete the flow: "
+            f"conntrack -D -p {protocol} --orig-src {way.source} --sport {way.source_port} "
+            f"--dport {way.destination_port}"
         )
     return Meaning(f"{text}: no process listens here")
 

@@ -111,7 +111,7 @@ class Reasons:
         description = self._instance.read(f"{_DROP}/format")
         number = number_of(description, "NO_SOCKET")
         if "reason" not in fields(description) or number is None:
-            self.source = "none: this kernel gives none"
+            self.source = "none: this kernel does not report them"
             return
         self._instance.write(f"{_DROP}/filter", f"reason == {number}")
         self._instance.write(f"{_DROP}/enable", "1")

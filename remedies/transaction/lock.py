@@ -134,4 +134,4 @@ def _holder(descriptor: int) -> str:
             f"user {who['user']}, since {who['since']}"
         )
     except (InputError, KeyError, TypeError):
-        return "another remedy is writing (it has not written down who it is)"
+        return "another remedy is writing (its process is not known yet)"

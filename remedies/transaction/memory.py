@@ -176,7 +176,7 @@ class Memory:
             return Detached(self.folder, self._path, self._journal)
         if place is None and os.path.isdir(self.folder):
             return Journal(self.folder)
-        raise InputError(f"{self.folder}: no journal of this transaction is there any more")
+        raise InputError(f"{self.folder}: the journal of this transaction is gone")
 
 
 def _stamp(file: Union[int, str, None]) -> Optional[tuple[int, ...]]:

@@ -133,6 +133,6 @@ def _sentence(memory: Memory, entry: Transaction, result: Result) -> str:
     end = "carried to its end" if entry.begin.kind == "rollback" else "undone: all is as before"
     trouble = memory.trouble()
     notes = [f"{trouble}; it was undone from memory"] if trouble else []
-    notes += [f"not on record: {result.unrecorded}"] if result.unrecorded else []
+    notes += [f"not recorded in the journal: {result.unrecorded}"] if result.unrecorded else []
     note = f" ({'; '.join(notes)})" if notes else ""
     return f"{_name(memory)} {why} and was {end}{note}"

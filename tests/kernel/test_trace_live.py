@@ -37,7 +37,7 @@ def test_a_reset_for_a_flow_that_nat_owns_is_proven_as_it_happens(family: int) -
     assert event["event"] == "reset"
     assert (event["source"], event["destination"]) == (at.uplink, at.server)
     assert event["flow"]["original"]["source"] == at.client
-    assert "443 for a flow that NAT owns for " + at.client in event["message"]
+    assert "443 for a flow that NAT translates for " + at.client in event["message"]
     assert summary["proven"] == {"tcp-invalid-reset": 1}
     assert summary["reasons"] == "tracefs: tcp_send_reset"
     assert (summary["lost"], summary["unexamined"], summary["unread"]) == (0, 0, [])
@@ -145,7 +145,7 @@ def test_a_published_port_is_proven_from_the_other_side(family: int) -> None:
             with inside(world.namespace("host")):
                 fact = watch.finish()
     assert (event["source"], event["source_port"]) == (at.uplink, 80)
-    assert f"NAT owns for {at.client}" in event["message"]
+    assert f"NAT translates for {at.client}" in event["message"]
     (reset,) = fact.resets
     assert reset.flow is not None
     assert reset.flow.reply.source == at.client

@@ -202,7 +202,7 @@ def test_where_another_socket_serves_the_port_on_one_address_it_is_refused() -> 
             one.bind(("10.21.17.99", PORT))
             made = remedy(world, "plan")
             (refused,) = [r for r in made["refused"] if r["fix"] == "udp-redirect"]
-            assert "a socket of its own serves 10.21.17.99" in refused["reason"]
+            assert "another socket serves 10.21.17.99" in refused["reason"]
             assert "udp-redirect" not in fixes(made)
 
 

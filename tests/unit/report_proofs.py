@@ -85,7 +85,7 @@ MASQUERADE = replace(
 FROM_OUTSIDE = replace(
     RESET,
     id="5e2d4b673f1f0c9a",
-    message="the host sent a reset to 10.21.17.1:47216 for a connection that NAT owns for "
+    message="the host sent a reset to 10.21.17.1:47216 for a connection that NAT translates for "
     "10.21.17.1",
     evidence=(
         observation("nat hooks", "rule", "ip daddr 10.21.17.99 tcp dport 443 dnat to 172.17.0.2"),

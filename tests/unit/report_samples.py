@@ -56,7 +56,8 @@ RESET = Judgement(
     subject="tcp through NAT",
     outcome="fail",
     verdict="proven",
-    message="the host sent a reset to 10.21.17.1:443 for a connection that NAT owns for 172.17.0.2",
+    message="the host sent a reset to 10.21.17.1:443 for a connection that NAT translates for "
+    "172.17.0.2",
     time=TIME,
     evidence=(
         observation("nat hooks", "rule", 'ip saddr 172.17.0.0/16 oifname != "docker0" masquerade'),

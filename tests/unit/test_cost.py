@@ -145,7 +145,7 @@ def test_half_a_connection_is_lost_to_an_invalid_drop_and_to_nothing_else(made: 
 
 def test_where_nobody_listened_half_connections_are_doubtful() -> None:
     told = cost.text(cost.of(BROAD, facts(), oneway=Oneway(suspects=2)))
-    assert "; may lose up to 2 of TCP, of which conntrack has seen one direction only" in told
+    assert "; may cut up to 2 TCP connections" in told
 
 
 @pytest.mark.parametrize("cache", ["nf_conntrack", "nf_conntrack_ffffffff81c4f5c0"])

@@ -162,7 +162,7 @@ def test_a_proven_fault_with_a_neighbour_behind_a_bridge_is_not_refused() -> Non
         (
             FOUND,
             facts(bound=(BoundSocket("10.21.17.99", 56789, 5),)),
-            "a socket of its own serves 10.21.17.99",
+            "another socket serves 10.21.17.99",
         ),
         (FOUND, facts(netfilter=Netfilter(True, "none")), "nothing in this namespace tracks"),
         (FOUND, facts(published()), "the NAT rule '-A DOCKER ...'"),
@@ -299,7 +299,7 @@ def test_of_a_saved_plan_only_the_flows_that_are_stale_now_go() -> None:
 @pytest.mark.parametrize(
     ("was", "now", "why"),
     [
-        (having(redirect="lo/0.0.0.0"), FOUND, "no client was seen"),
+        (having(redirect="lo/0.0.0.0"), FOUND, "no failing client"),
         (FOUND, having(server=""), "no socket listens on every address"),
         (having(server="wildcard", redirect="gone/172.17.0.1"), FOUND, "goes to no address"),
     ],

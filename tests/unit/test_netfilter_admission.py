@@ -135,7 +135,7 @@ CASES = {
         False,
         "decides otherwise",
     ),
-    "a loop of chains": ([rule("jump", target="in")], True, "too deep"),
+    "a loop of chains": ([rule("jump", target="in")], True, "too many chains"),
     "established only": ([rule("accept", Match(states=("established",)))], False, None),
 }
 

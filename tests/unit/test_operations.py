@@ -70,8 +70,8 @@ def test_what_does_harm_is_never_kept(host: FakeHost, monkeypatch: pytest.Monkey
         ([], False, None),
         (["absent", "mitigated"], False, None),
         (["absent", "still"], True, None),
-        (["absent", "still"], False, "the fault is still there: c1; x does not go on"),
-        (["still", "still"], False, "the fault is still there: c0, c1; x does not go on"),
+        (["absent", "still"], False, "the fault is still there: c1; x hangs"),
+        (["still", "still"], False, "the fault is still there: c0, c1; x hangs"),
     ],
 )
 def test_a_change_that_has_not_helped_is_undone_and_one_connection_is_named(

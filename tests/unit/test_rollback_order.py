@@ -11,6 +11,7 @@ from fake_store import YES, FakeStore
 
 from remedies.errors import Locked, RemedyError
 from remedies.operations import recovery, rollback
+from remedies.operations.rollback import Which
 from remedies.operations.session import HostSession, reread, unfinished_lines
 from remedies.transaction import guarded, ledger, state, undo
 from remedies.transaction.journal import Journal
@@ -57,6 +58,30 @@ def recover(
     monkeypatch.setattr(guarded, "alive", lambda *_: lives)
     with Journal(here.folder) as journal:
         return recovery.recover(replace(here, store=store), journal)
+
+
+@pytest.mark.parametrize(
+    ("which", "undone"),
+    [
+        (Which(), {("t2",): ["b"]}),
+        (Which(transaction="t2"), {("t2",): ["b"]}),
+        (Which(transaction="t1"), {("t1",): ["c", "a"]}),
+        (Which(every=True), {("t2",): ["b"], ("t1",): ["c", "a"]}),
+    ],
+)
+def test_which_transactions_go_back_and_in_which_order(
+    here: HostSession,
+    monkeypatch: pytest.MonkeyPatch,
+    which: Which,
+    undone: dict[tuple[str, ...], list[str]],
+) -> None:
+    left = {"t2": (OTHER,), "t1": (FIRST, change("c", "0", "1"))}
+    monkeypatch.setattr(rollback, "to_roll_back", lambda _: dict(left))
+    steps = {
+        txns: [c.resource for c in back] for txns, back in rollback._of_transactions(here, which)
+    }
+    assert steps == undone
+    assert list(steps) == list(undone)
 
 
 def test_one_that_waits_is_left_alone_and_named(

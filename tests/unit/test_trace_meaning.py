@@ -58,7 +58,8 @@ def test_a_reset_for_a_flow_that_nat_owns_is_proof(
     says = explain.reset(way, flow, LOCAL, reason, reasons_complete=complete, answers=answers)
     assert says.condition == "tcp-invalid-reset"
     assert says.text.startswith(
-        f"reset sent to {SERVER}:{way.destination_port} for a flow that NAT owns for {CONTAINER}"
+        f"reset sent to {SERVER}:{way.destination_port} for a flow that NAT translates for "
+        f"{CONTAINER}"
     )
 
 
