@@ -1,27 +1,35 @@
-"""A flow is older than the NAT rule that would send it on, and goes on past it.
+"""A flow goes where today's NAT rules would not send it, and past them.
 
 What it detects
-    UDP requests of others without an answer, whose flow has another target than the one that
-    today's NAT rules (DNAT, REDIRECT) surely give such packets.
+    Requests of others without an answer, of UDP or of TCP that has got no further than its SYN,
+    whose flow has another target than the one that today's NAT rules (DNAT, REDIRECT) give such
+    packets; and UDP flows, answered or not, to a target that is gone, which no rule gives any more.
 
 Why it matters
     NAT is decided by the first packet of a flow. A client that asks from one port all the time (a
-    SIP phone, syslog, a VPN peer, a resolver) keeps its flow alive. A service that
-    was published, moved or restarted meanwhile never hears it, until the client falls silent for
-    ``nf_conntrack_udp_timeout`` (30 s), or the flow is deleted. New clients work.
+    SIP phone, syslog, a VPN peer, a resolver, a proxy with a fixed source port) keeps its flow
+    alive. A service that was published, moved, scaled or restarted meanwhile never hears it, until
+    the client falls silent for ``nf_conntrack_udp_timeout`` (30 s; 120 s once it was answered) or
+    ``nf_conntrack_tcp_timeout_syn_sent`` (120 s), or the flow is deleted. New clients work.
 
 Evidence
-    ``proven``: the flow as conntrack has it, without a reply, and the rule that it is older than.
+    ``proven``: the flow as conntrack has it, and the rule that would send it elsewhere; where no
+    rule would send it on, that nothing is at its target: no neighbour answers, or no route.
 
 False positives
-    A rule with a condition that is not understood, or that chooses at random, is no proof; nor is
-    a flow whose target any rule of the service may give. Packets of a link that cannot be told
-    from the client's address count for no rule that asks for a link. A flow that its client gave
-    up less than 30 s ago is still named: deleting it harms nobody.
+    A rule with a condition that is not understood may send the packets there, so any target of a
+    rule that they may meet counts: each backend of a service, whatever session affinity and chance
+    choose. A TCP connection that was answered is never named, nor a UDP flow with an answer whose
+    target is there (a backend that drains), nor a flow of another conntrack zone than the default
+    one, of a flowtable, or of an expectation (a SIP or FTP helper), nor what this host sends
+    itself. Where NAT's rules are gone as a whole nothing is said: its flows may be all that works.
+    Packets of a link that cannot be told from the client's address count for no rule that asks for
+    a link. TCP, and neighbours that are being asked, are looked at twice, 0.25 s apart. A flow
+    that its client gave up a moment ago is still named: deleting it harms nobody.
 
 References
-    net/netfilter/nf_nat_core.c, nf_nat_inet_fn(); moby/moby#8795, kubernetes/kubernetes#105657;
-    conntrack(8), -D
+    net/netfilter/nf_nat_core.c, nf_nat_inet_fn(); moby/moby#8795, moby/moby#53384,
+    kubernetes/kubernetes#105657, kubernetes/kubernetes#139629; conntrack(8), -D
 """
 
 from __future__ import annotations
@@ -35,8 +43,10 @@ from remedies.model import Evidence, Finding, Severity
 from remedies.netlink.flow import Flow
 from remedies.printable import at, both_ends
 
-TITLE = "A UDP flow is older than the NAT rule that would send it on"
-SYMPTOM = "one UDP client is not answered since a service was published or restarted; new ones are"
+TITLE = "A flow goes on to where today's NAT rules would not send it"
+SYMPTOM = (
+    "one client is not answered since a service was published, moved or restarted; new ones are"
+)
 SEVERITY: Severity = "high"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Stale,)
@@ -46,43 +56,59 @@ _SHOWN = 4  # flows that a finding names
 
 
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
-    """Return a finding for each rule that flows go past. Raises Unreadable for unread rules."""
+    """Return a finding for each rule that flows go past, and for each service that no rule has.
+
+    Raises Unreadable for unread rules.
+    """
     fact = facts.get(Stale)
-    by_rule: dict[tuple[str, str], list[StaleFlow]] = {}
+    by_subject: dict[str, list[StaleFlow]] = {}
     for each in fact.found:
-        by_rule.setdefault((each.rule.place, each.rule.line), []).append(each)
-    if not by_rule and fact.unread:
+        by_subject.setdefault(_subject(each), []).append(each)
+    if not by_subject and fact.unread:
         raise Unreadable("; ".join(fact.unread))
-    return tuple(_finding(stale) for stale in by_rule.values())
+    return tuple(_finding(subject, stale) for subject, stale in by_subject.items())
 
 
-def _finding(stale: list[StaleFlow]) -> Finding:
-    rule, first = stale[0].rule, stale[0].flow
+def _subject(stale: StaleFlow) -> str:
+    if stale.rule is not None:
+        return f"{stale.rule.place}: {stale.rule.line}"
+    way = stale.flow.original
+    return f"{stale.flow.protocol} {at(way.destination, way.destination_port)}: no NAT rule"
+
+
+def _finding(subject: str, stale: list[StaleFlow]) -> Finding:
+    first = stale[0]
     more = f", and so do {len(stale) - 1} more flows" if len(stale) > 1 else ""
-    target = at(first.reply.source, first.reply.source_port)
+    rule, flow = first.rule, first.flow
+    target = at(flow.reply.source, flow.reply.source_port)
+    goes = f"{flow.protocol} {both_ends(*flow.original.parts)} still goes to {target}"
+    why = f" ({first.gone})" if first.gone else ""
+    now = "no NAT rule sends it on any more" if rule is None else (
+        f"the NAT rule '{rule.text}' ({rule.place}) would not send it there"
+    )  # fmt: skip
     return Finding(
         condition="stale-flow",
-        subject=f"{rule.place}: {rule.line}",
+        subject=subject,
         verdict="proven",
         severity=SEVERITY,
         message=(
-            f"udp {both_ends(*first.original.parts)} is older than the NAT rule '{rule.text}' "
-            f"({rule.place}) and still goes to {target}, unanswered{more}; end it, and the next "
-            f"packet takes the rule: {command(first)}"
+            f"{goes}{why}, {'answered before' if flow.seen_reply else 'unanswered'}{more}, and "
+            f"{now}; end it, and the next packet takes today's rules: {command(flow)}"
         ),
         evidence=(
-            Evidence(source=rule.place, key=rule.action, value=rule.text),
+            *(() if rule is None else (Evidence(rule.place, rule.action, rule.text),)),
             *(
                 Evidence(
                     "conntrack",
-                    "no reply",
-                    both_ends(*each.flow.original.parts),
-                    f"goes to {at(each.flow.reply.source, each.flow.reply.source_port)}",
+                    "answered before" if each.flow.seen_reply else "no reply",
+                    f"{each.flow.protocol} {both_ends(*each.flow.original.parts)}",
+                    f"goes to {at(each.flow.reply.source, each.flow.reply.source_port)}"
+                    + (f": {each.gone}" if each.gone else ""),
                 )
                 for each in stale[:_SHOWN]
             ),
         ),
-        details={"nat": rule.text, "flows": str(len(stale))},
+        details={"nat": "" if rule is None else rule.text, "flows": str(len(stale))},
     )
 
 
@@ -90,6 +116,6 @@ def command(flow: Flow) -> str:
     """Return the command that deletes this one flow."""
     way = flow.original
     return (
-        f"conntrack -D -p udp --orig-src {way.source} --orig-dst {way.destination} "
+        f"conntrack -D -p {flow.protocol} --orig-src {way.source} --orig-dst {way.destination} "
         f"--sport {way.source_port} --dport {way.destination_port}"
     )

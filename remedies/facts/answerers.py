@@ -14,7 +14,7 @@ from remedies.facts import Asking, processes, sysctl
 from remedies.facts.flows import Flows
 from remedies.facts.pairs import Proof, mirrored
 from remedies.facts.process import Process
-from remedies.netlink import conntrack, diag
+from remedies.netlink import conntrack, conntrack_entry, diag
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
 from remedies.values import dataclass
@@ -149,7 +149,7 @@ def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pai
     seconds that are left are whole ones, so that the age may be one second less.
     """
     left: dict[Proof, int] = {}
-    replied: dict[_End, list[conntrack.Entry]] = {}
+    replied: dict[_End, list[conntrack_entry.Entry]] = {}
     try:
         whole = int(sysctl.value("net.netfilter.nf_conntrack_udp_timeout"))
         with Netlink(NETLINK_NETFILTER, deadline) as client:
@@ -162,7 +162,7 @@ def _pairs(proofs: list[Proof], deadline: float, unread: list[str]) -> tuple[Pai
                         left[proof] = max(entry.left, left.get(proof, 0))
             for end in sorted({_end(proof) for proof in left})[:_ENDS]:
                 asked = conntrack.TupleMatch(destination=end[0], destination_port=end[1])
-                seen = conntrack.IPS_SEEN_REPLY
+                seen = conntrack_entry.IPS_SEEN_REPLY
                 flows = conntrack.flows(client, "udp", asked, status=seen, mask=seen)
                 replied[end] = list(itertools.islice(flows, _REPLIED))
     except (OSError, Unreadable, ValueError) as error:
@@ -184,7 +184,10 @@ def _end(proof: Proof) -> _End:
 
 
 def _since(
-    proofs: Iterable[Proof], replied: Mapping[_End, list[conntrack.Entry]], last: int, whole: int
+    proofs: Iterable[Proof],
+    replied: Mapping[_End, list[conntrack_entry.Entry]],
+    last: int,
+    whole: int,
 ) -> bool:
     """Tell whether clients who got wrong answers were answered right, and only after them.
 
@@ -198,7 +201,7 @@ def _since(
     for (end, _), asking in clients.items():
         flows = [flow for flow in replied.get(end, ()) if flow.original.source in asking]
         if not flows or not all(
-            not flow.status & conntrack.IPS_ASSURED and last < (flow.left or 0) <= whole
+            not flow.status & conntrack_entry.IPS_ASSURED and last < (flow.left or 0) <= whole
             for flow in flows
         ):
             return False

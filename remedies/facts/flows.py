@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking, sysctl
-from remedies.netlink import conntrack, conntrack_shares
+from remedies.netlink import conntrack, conntrack_entry, conntrack_shares
 from remedies.netlink.flow import Flow
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.values import dataclass
@@ -16,6 +16,7 @@ PRESSURE = 0.80
 SHARES_TOPIC = "flow-shares"
 """A topic of :class:`~remedies.facts.Asking`: read shares however full the table is."""
 MOST_SHARES = 20
+MOST_OPENING = 1000
 _NONE = conntrack_shares.Shares((), (), 0)
 
 
@@ -48,6 +49,8 @@ class Flows:
     """UDP flows without SEEN_REPLY, at most ``limit``."""
     limit: int = 10_000
     truncated: bool = False
+    opening: tuple[Flow, ...] = ()
+    """TCP flows of which nothing but SYNs was seen, at most :data:`MOST_OPENING`."""
     shares: tuple[Share, ...] = ()
     """Most flows first; read only when the table is fuller than the pressure threshold."""
     sources: tuple[FlowSource, ...] = ()
@@ -61,7 +64,7 @@ class Flows:
 
 
 def read(asking: Asking) -> Flows:
-    """Read unreplied UDP flows, and the shares where the table is nearly full.
+    """Read unreplied flows, and the shares where the table is nearly full.
 
     An empty table is not walked, and where conntrack is not there nothing is asked: the request
     itself would load its modules. Raises Unreadable where nf_conntrack_count cannot be read.
@@ -76,13 +79,14 @@ def read(asking: Asking) -> Flows:
     if count == 0:
         return Flows()
     unread: list[str] = []
-    unreplied, truncated = _unreplied(asking, unread)
+    unreplied, opening, truncated = _unreplied(asking, unread)
     full = most > 0 and count / most > PRESSURE
     wanted = full or SHARES_TOPIC in asking.topics
     counted = _shares(asking, unread) if wanted else _NONE
     return Flows(
         unreplied=unreplied,
         truncated=truncated,
+        opening=opening,
         shares=tuple(Share("udp", *each) for each in counted.services[:MOST_SHARES]),
         sources=tuple(
             FlowSource(each.protocol, each.source, each.flows, each.state)
@@ -94,18 +98,24 @@ def read(asking: Asking) -> Flows:
     )
 
 
-def _unreplied(asking: Asking, unread: list[str]) -> tuple[tuple[Flow, ...], bool]:
-    """Return the flows, and whether there were more than the limit."""
+def _unreplied(
+    asking: Asking, unread: list[str]
+) -> tuple[tuple[Flow, ...], tuple[Flow, ...], bool]:
+    """Return the flows of UDP and of TCP, and whether there were more of UDP than the limit."""
     found: list[Flow] = []
+    opening: list[Flow] = []
     try:
         with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
-            for entry in conntrack.unreplied_udp(client):
-                if len(found) == Flows.limit:
-                    return tuple(found), True
-                found.append(conntrack.flow_of(entry))
+            for entry in conntrack.unreplied(client, MOST_OPENING):
+                if entry.opening:
+                    opening.append(conntrack_entry.flow_of(entry))
+                elif len(found) == Flows.limit:
+                    return tuple(found), tuple(opening), True
+                else:
+                    found.append(conntrack_entry.flow_of(entry))
     except OSError as error:
         unread.append(str(conntrack.not_permitted(error)))
-    return tuple(found), False
+    return tuple(found), tuple(opening), False
 
 
 def _shares(asking: Asking, unread: list[str]) -> conntrack_shares.Shares:

@@ -17,7 +17,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import Asking, sysctl
 from remedies.netlink import conntrack
-from remedies.netlink.conntrack import IPS_SEEN_REPLY, Entry, flow_of
+from remedies.netlink.conntrack_entry import IPS_SEEN_REPLY, Entry, flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.tap.ring import Packet, Ring

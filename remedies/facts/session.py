@@ -17,7 +17,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import Asking, sysctl
 from remedies.facts.processes import copy_of
-from remedies.netlink import conntrack, diag
+from remedies.netlink import conntrack, conntrack_entry, diag
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
 from remedies.printable import both_ends
@@ -248,4 +248,4 @@ def _tracked(
         return None, None
     if entry is None:
         return False, None
-    return True, bool(entry.status & conntrack.IPS_SEEN_REPLY)
+    return True, bool(entry.status & conntrack_entry.IPS_SEEN_REPLY)

@@ -1,13 +1,16 @@
-"""UDP flows that are older than the NAT rule which would send them on.
+"""Flows that today's NAT rules would not send where they go.
 
-NAT is decided for the first packet of a flow; a rule that is made later changes nothing for it
-(nf_nat_inet_fn() looks the rules up for a new connection alone). A client that goes on asking from
-one port keeps such a flow alive for ever. Rules are read only where a request has no answer.
+NAT is decided for the first packet of a flow; a rule that is made or deleted later changes nothing
+for it (nf_nat_inet_fn() looks the rules up for a new connection alone). A client that goes on
+asking from one port keeps such a flow alive for ever. Rules are read only where a request has no
+answer, or an answered one goes to a neighbour that is not there any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import errno
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Optional
 
@@ -17,12 +20,14 @@ from remedies.facts.nat import of_packets
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.pairs import here
 from remedies.facts.routes import Routes
-from remedies.netlink.flow import Flow, Tuple
+from remedies.netlink import conntrack, conntrack_entry, neighbours, route
+from remedies.netlink.flow import Flow
 from remedies.netlink.links import Links
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from remedies.rules.invalid_packet import target
 from remedies.rules.matching import conjoin, covers, packets_of
 from remedies.rules.prefixes import contains
-from remedies.rules.rule import Match, NatAction, PacketRule
+from remedies.rules.rule import ONE_OF_ALL, Match, NatAction, PacketRule
 from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -33,14 +38,25 @@ AFTER = ("flows", "links", "netfilter", "routes")
 MOST = 1000
 """Flows that are named."""
 _SENDS_ON: tuple[NatAction, ...] = ("dnat", "redirect")
+_SERVICES = 64
+"""Services asked for, up to which big maps of verdicts are followed for these alone."""
+_TARGETS = 64
+"""Targets whose route is asked for."""
+_SETTLES = 0.25
+"""Seconds in which a host that is there answers: a neighbour's address, or a SYN."""
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)
+_REFUSING = (6, 7, 8)  # RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT (linux/rtnetlink.h)
 
 
 @dataclass(frozen=True)
 class StaleFlow:
-    """A flow, and the rule of now that would have sent it elsewhere."""
+    """A flow, and what today's rules would do with it."""
 
     flow: Flow
-    rule: PacketRule
+    rule: Optional[PacketRule] = None
+    """The rule that would send it elsewhere; None: no rule would send it on at all."""
+    gone: str = ""
+    """Why nothing is where it goes; empty: not known."""
 
 
 @dataclass(frozen=True)
@@ -58,41 +74,84 @@ def read(asking: Asking) -> Stale:
     netfilter, routes = asking.earlier(Netfilter), asking.earlier(Routes)
     if flows is None or links is None or netfilter is None or routes is None:
         raise Unreadable("flows, links, routes or rules could not be read")
-    local = {item.address for item in links.addresses}
-    asked = [flow for flow in flows.unreplied if not here(flow.original.source, local)]
-    if not asked or not netfilter.nat:
+    if not netfilter.nat:
         return Stale()
-    rules, unread = of_packets(asking, _SENDS_ON, ("prerouting",), Match(protocols=("udp",)))
-    return Stale(tuple(islice(stale(asked, rules, links, routes), MOST)), unread)
+    local = {item.address for item in links.addresses}
+    unanswered = [*flows.unreplied, *flows.opening]
+    gone = _gone(asking, unanswered, links, local)
+    asked = [
+        flow
+        for flow in (*unanswered, *_answered(asking, gone))
+        if not (flow.zone or flow.fixed or here(flow.original.source, local))
+    ]
+    if not asked:
+        return Stale()
+    rules, unread = _rules(asking, asked)
+    found = stale(asked, rules, links, routes, gone, complete=not unread)
+    return Stale(tuple(_lasting(asking, list(islice(found, MOST)), links)), unread)
+
+
+def _rules(asking: Asking, asked: Iterable[Flow]) -> tuple[tuple[PacketRule, ...], tuple[str, ...]]:
+    services = {(flow.protocol, flow.original.destination_port) for flow in asked}
+    protocols = tuple(sorted({protocol for protocol, _ in services}))
+    among = tuple(
+        Match(protocols=(protocol,), destination_ports=((port, port),))
+        for protocol, port in sorted(services)
+    )
+    return of_packets(
+        asking,
+        _SENDS_ON,
+        ("prerouting",),
+        Match(protocols=protocols),
+        among if len(among) <= _SERVICES else (),
+    )
 
 
 def stale(
-    flows: Iterable[Flow], rules: Iterable[PacketRule], links: Links, routes: Routes
+    flows: Iterable[Flow],
+    rules: Iterable[PacketRule],
+    links: Links,
+    routes: Routes,
+    gone: Mapping[str, str] = {},
+    *,
+    complete: bool = True,
 ) -> Iterator[StaleFlow]:
-    """Yield the unanswered flows that a rule of now would surely send elsewhere. Pure.
+    """Yield the flows that today's rules would surely not send where they go. Pure.
 
     Not where any rule that their packets may meet sends them where they go, or does not say where:
-    each backend of a service counts. ``flows`` are those of others, ``rules`` DNAT and REDIRECT in
-    prerouting, with the UDP packets that they see.
+    each backend of a service counts. An answered flow, and one that no rule would send on, is
+    stale only where its target is ``gone`` (address to why). ``flows`` are those of others,
+    ``rules`` DNAT and REDIRECT in prerouting, with the packets that they see; ``complete``: all
+    of them.
     """
     local = {item.address for item in links.addresses}
     for flow in flows:
-        packet = _packet(flow.original, links, routes, local)
+        packet = _packet(flow, links, routes, local)
         version = "ip6" if ":" in flow.original.source else "ip"
         meeting = [
             rule
             for rule in rules
             if version in rule.versions and conjoin(rule.match, packet) is not None
         ]
-        if any(_goes_there(rule, flow, local) for rule in meeting):
+        why = gone.get(flow.reply.source, "")
+        if (flow.seen_reply and not why) or any(_goes_there(r, flow, local) for r in meeting):
             continue
         sure = next((rule for rule in meeting if _surely(rule, packet)), None)
-        if sure is not None:
-            yield StaleFlow(flow, sure)
+        if sure is None and _turned(flow) and complete and (meeting or why):
+            yield StaleFlow(flow, meeting[0] if meeting else None, why)
+        elif sure is not None:
+            yield StaleFlow(flow, sure, why)
+
+
+def _turned(flow: Flow) -> bool:
+    """Tell whether NAT sends a flow elsewhere than it was sent."""
+    asked = flow.original.destination, flow.original.destination_port
+    return asked != (flow.reply.source, flow.reply.source_port)
 
 
 def _surely(rule: PacketRule, packet: Match) -> bool:
-    return covers(rule.match, packet) and all(
+    words = tuple(word for word in rule.match.unmodelled if word != ONE_OF_ALL)
+    return covers(replace(rule.match, unmodelled=words), packet) and all(
         conjoin(earlier, packet) is None for earlier in rule.after
     )
 
@@ -111,11 +170,12 @@ def _goes_there(rule: PacketRule, flow: Flow, local: Collection[str]) -> bool:
     return fits and any(first <= port <= last for first, last in wanted)
 
 
-def _packet(way: Tuple, links: Links, routes: Routes, local: Collection[str]) -> Match:
+def _packet(flow: Flow, links: Links, routes: Routes, local: Collection[str]) -> Match:
     """Return the packets of a flow's original direction, as prerouting sees them."""
+    way = flow.original
     link = _arrives_by(way.source, links, routes)
     return replace(
-        packets_of("udp", way),
+        packets_of(flow.protocol, way),
         in_interfaces=(link,) if link else (),
         destination_local=here(way.destination, local),
         states=("new",),
@@ -130,3 +190,79 @@ def _arrives_by(source: str, links: Links, routes: Routes) -> Optional[str]:
     family = 6 if ":" in source else 4
     ways = {name for each in routes.defaults if each.family == family for name in each.links}
     return next(iter(ways)) if len(ways) == 1 and not routes.policy_rules else None
+
+
+def _gone(
+    asking: Asking, unanswered: Iterable[Flow], links: Links, local: Collection[str]
+) -> dict[str, str]:
+    """Return the addresses where surely nothing is, with why: no neighbour answers, or no route.
+
+    Routes are asked for the targets of unanswered flows alone.
+    """
+    turned = (flow.reply.source for flow in unanswered if _turned(flow))
+    targets = [end for end in dict.fromkeys(turned) if not here(end, local)]
+    try:
+        with Netlink(NETLINK_ROUTE, asking.deadline()) as client:
+            found = _silent(client, links)
+            for end in targets[:_TARGETS]:
+                if end not in found and not _routed(client, end):
+                    found[end] = "there is no route to it"
+    except OSError as error:
+        raise Unreadable(f"neighbours: {error.strerror}") from error
+    return found
+
+
+def _silent(client: Netlink, links: Links) -> dict[str, str]:
+    """Return the neighbours that do not answer, with why. Raises OSError and Unreadable."""
+    return {
+        each.address: f"no neighbour answers for it on {links.name(each.link)}"
+        for each in neighbours.silent(client)
+    }
+
+
+def _routed(client: Netlink, address: str) -> bool:
+    try:
+        return route.route_get(client, address).kind not in _REFUSING
+    except OSError as error:
+        if error.errno in _NO_WAY:
+            return False
+        raise
+
+
+def _answered(asking: Asking, gone: Collection[str]) -> list[Flow]:
+    """Return the answered UDP flows whose target is gone, at most :data:`MOST`."""
+    if not gone:
+        return []
+    try:
+        with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
+            found = islice(conntrack.answered_udp(client, gone), MOST)
+            return [conntrack_entry.flow_of(entry) for entry in found]
+    except OSError as error:
+        raise conntrack.not_permitted(error) from error
+
+
+def _lasting(asking: Asking, found: list[StaleFlow], links: Links) -> Iterator[StaleFlow]:
+    """Yield those that are as they were after a moment in which what is there would answer.
+
+    A SYN may be on its way while the rules change, and a neighbour be asked for the first time.
+    Raises Unreadable.
+    """
+    if not any(each.gone or each.flow.protocol == "tcp" for each in found):
+        yield from found
+        return
+    time.sleep(_SETTLES)
+    try:
+        with Netlink(NETLINK_ROUTE, asking.deadline()) as client:
+            silent = _silent(client, links)
+        with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
+            for each in found:
+                way = each.flow.original
+                if each.gone and "neighbour" in each.gone and each.flow.reply.source not in silent:
+                    continue
+                if each.flow.protocol == "tcp":
+                    now = conntrack.flow_by_tuple(client, "tcp", way)
+                    if now is None or not now.opening or now.reply != each.flow.reply:
+                        continue
+                yield each
+    except OSError as error:
+        raise conntrack.not_permitted(error) from error

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from remedies.errors import NotPermitted
 from remedies.lab.world import World
-from remedies.netlink.conntrack import IPS_ASSURED, IPS_SEEN_REPLY
+from remedies.netlink.conntrack_entry import IPS_ASSURED, IPS_SEEN_REPLY
 from remedies.netlink.socket import attribute, message, nested
 
 COUNT, MAX = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"

@@ -16,12 +16,12 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
-from remedies.netfilter.maps import Elements, OnlyAmong
+from remedies.netfilter.maps import Elements, OnlyAmong, one_for_each
 from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink.nft import HEADER, Element
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
-from remedies.rules.rule import Match
+from remedies.rules.rule import ONE_OF_ALL, Match
 from remedies.values import dataclass, replace
 
 Mark = tuple[int, Optional[int]]
@@ -41,7 +41,7 @@ _OBJECTS = {2: "quota", 4: "limit", 5: "connlimit", 10: "synproxy"}
 _OBJECTS_SILENT = (1, 3, 6, 7, 8, 9)
 """Counter, helper, tunnel, time-out, secmark, expectation: each packet goes on."""
 _SILENT = {"counter", "log", "byteorder", "dup", "last", "flow_offload"}
-_LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "numgen": 1, "osf": 1, "xfrm": 1, "tunnel": 2}
+_LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 
@@ -122,6 +122,7 @@ class _RuleState:
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
         self.turned: dict[int, Mark] = {}
+        self.lots: dict[int, range] = {}
         self.branches = [_Branch(MatchTerms())]
         self.action = self.to = self.comment = ""
         self.mark: Optional[Mark] = None
@@ -165,6 +166,7 @@ class _RuleState:
         slot = _slot(register)
         self.fields[slot] = field
         self.constants.pop(slot, None)
+        self.lots.pop(slot, None)
 
     def _do_meta(self, got: dict[int, bytes]) -> None:
         key = _number(got, 2)
@@ -191,6 +193,11 @@ class _RuleState:
             base, offset, length = (_number(got, key) for key in (2, 3, 4))
             known = self.branches[0].terms.match
             self._load(_number(got, 1), payload_field(self.family, known, base, offset, length))
+
+    def _do_numgen(self, got: dict[int, bytes]) -> None:
+        register, first = _number(got, 1), _number(got, 4, 0)
+        self._load(register, Field("numgen", 4))
+        self.lots[_slot(register)] = range(first, first + _number(got, 2))
 
     def _do_ct(self, got: dict[int, bytes]) -> None:
         self.conntrack = True
@@ -294,6 +301,8 @@ class _RuleState:
         if verdicts:
             if self.among and len(found) > _VERDICTS:
                 found = self.among.concerned(fields, found, self.family)
+            if slot in self.lots and one_for_each(found, self.lots[slot]):
+                fields = [(Field(ONE_OF_ALL, 4), 0)]
             self._alternatives(fields, found, verdicts=True)
         elif len(fields) > 1 and not inverted:
             self._alternatives(fields, found, verdicts=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable
 
 from remedies.netfilter.fields import Field, apply
@@ -52,6 +53,12 @@ class OnlyAmong:
             return tuple((item.first[a:b], item.last[a:b]) for a, b in spans)
 
         return [item for item in found if concerns(keys(item))]
+
+
+def one_for_each(found: Iterable[Element], lots: range) -> bool:
+    """Tell whether a map has an element for each of the lots that ``numgen`` draws."""
+    drawn = {int.from_bytes(e.first, sys.byteorder) for e in found if e.first == e.last}
+    return len(lots) == len(drawn) and drawn.issuperset(lots)
 
 
 def verdict_maps(body: bytes) -> tuple[str, ...]:

@@ -1,16 +1,16 @@
 """Who fills the flow table: counted in one walk, without keeping what is counted.
 
-Attributes as in :mod:`remedies.netlink.conntrack`; TCP states are those of ``enum tcp_conntrack``
-(include/uapi/linux/netfilter/nf_conntrack_tcp.h).
+Attributes as in :mod:`remedies.netlink.conntrack_entry`; TCP states are those of
+``enum tcp_conntrack`` (include/uapi/linux/netfilter/nf_conntrack_tcp.h).
 """
 
 from __future__ import annotations
 
 import socket
-import struct
 
 from remedies.errors import Unreadable
-from remedies.netlink.conntrack import LAYOUTS, PROTO_HEADER, everything, service
+from remedies.netlink.conntrack import everything
+from remedies.netlink.conntrack_entry import LAYOUTS, PROTO_HEADER, TCP_STATE_HEADER, service
 from remedies.netlink.socket import Netlink
 from remedies.values import NamedTuple, dataclass
 
@@ -21,8 +21,6 @@ _STATES = (
     "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK",
     "TIME_WAIT", "CLOSE", "SYN_SENT2",
 )  # fmt: skip
-# The header of CTA_PROTOINFO_TCP behind its length, and that of CTA_PROTOINFO_TCP_STATE.
-_TCP_STATE = struct.pack("=HHH", 0x8001, 5, 1)
 _SOURCE = 16  # where the source address of LAYOUTS begins
 _NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 58: "icmpv6", 132: "sctp"}
 
@@ -94,7 +92,7 @@ def shares(client: Netlink) -> Shares:
                 continue
             protocol, state = payload[at.protocol], 0
             if protocol == socket.IPPROTO_TCP:
-                found = payload.find(_TCP_STATE, at.port)
+                found = payload.find(TCP_STATE_HEADER, at.port)
                 state = payload[found + 6] if 0 < found < len(payload) - 6 else 0
             end = _SOURCE + at.end - at.destination
             sources.add(payload[_SOURCE:end] + bytes((protocol, state)))

@@ -38,3 +38,7 @@ class Flow:
     """SRC_NAT or DST_NAT is set."""
     assured: bool = False
     """It has gone both ways for a while, and is not ended early when the table is full."""
+    zone: int = 0
+    """The conntrack zone: the same tuple may be another flow in another one."""
+    fixed: bool = False
+    """An expectation made it, or a flowtable forwards it: rules have no say in where it goes."""

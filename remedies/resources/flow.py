@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Optional
 
 from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
-from remedies.netlink import conntrack, route
+from remedies.netlink import conntrack, conntrack_entry, route
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from remedies.resources import shell
@@ -27,7 +27,7 @@ from remedies.rules.prefixes import contains
 
 MOST = 1000
 """Flows that a state names; what goes may be more."""
-_ANSWERED_OR_OURS = conntrack.IPS_SEEN_REPLY | conntrack.IPS_DST_NAT
+_ANSWERED_OR_OURS = conntrack_entry.IPS_SEEN_REPLY | conntrack_entry.IPS_DST_NAT
 _PATIENCE = 5.0  # seconds that one dump may take
 _ROUNDS = 5
 """A client that asks between the deletion of its request and of the answer to it makes a new
@@ -168,7 +168,7 @@ class _LinkAddresses:
         self.own = {item.address for item in found if item.link == index}
         self.subnets = [f"{item.address}/{item.prefix}" for item in found if item.link == index]
 
-    def stale(self, entry: conntrack.Entry, port: int) -> bool:
+    def stale(self, entry: conntrack_entry.Entry, port: int) -> bool:
         """Tell whether a flow without a reply is a request past our redirect, or an answer to one.
 
         A request goes to another local address than the link's own and was not redirected; its

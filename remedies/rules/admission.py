@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies.rules.matching import conjoin, covers
-from remedies.rules.rule import JUMP_DEPTH, Match
+from remedies.rules.rule import JUMP_DEPTH, ONE_OF_ALL, Match
 from remedies.values import dataclass, field
 
 CLOSING = ("drop", "reject", "reset", "queue")
 _ELSEWHERE = frozenset(
     (
         *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "mac", "numgen"),
+        ONE_OF_ALL,
         *("conntrack", "connlimit", "statistic", "ctstate SNAT/DNAT"),
         *("ct key 1", "ct key 2", "ct key 3"),  # direction, status and mark: enum nft_ct_keys
     )

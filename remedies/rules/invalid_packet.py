@@ -15,7 +15,7 @@ from typing import Optional, TypeVar
 from remedies.netlink.links import Address, Links
 from remedies.rules.matching import conjoin, name_covers, ports_meet
 from remedies.rules.prefixes import contains
-from remedies.rules.rule import Match, PacketRule, PortRange
+from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule, PortRange
 from remedies.values import replace
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ SOMETIMES = frozenset(
         "quota",
         "statistic",
         "numgen",
+        ONE_OF_ALL,
         "hash",
         "meta random",
         "length",

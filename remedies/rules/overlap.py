@@ -19,10 +19,10 @@ from remedies.rules.invalid_packet import EPHEMERAL, EVERYONE, target
 from remedies.rules.known_traffic import leaves_by, tunnels_of
 from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.rules.prefixes import contains, meet
-from remedies.rules.rule import Match, PacketRule, PortRange
+from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule, PortRange
 from remedies.values import dataclass, replace
 
-CHOICES = ("numgen", "statistic", "meta random", "hash")
+CHOICES = ("numgen", "statistic", "meta random", "hash", ONE_OF_ALL)
 """Conditions that draw lots, without a look at the packet: some of the packets meet them."""
 _ANSWERS = ("no", "maybe", "yes")
 

@@ -16,6 +16,10 @@ state is known after it."""
 JUMP_DEPTH = 16
 """NFT_JUMP_STACK_SIZE (include/net/netfilter/nf_tables.h): a way through chains is no deeper."""
 
+ONE_OF_ALL = "one of all"
+"""What is not modelled of a rule behind a map of verdicts that has one for each lot that is drawn:
+some packets take it, and each takes one of them."""
+
 PortRange = tuple[int, int]
 """First and last port, both included."""
 

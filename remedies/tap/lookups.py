@@ -10,14 +10,8 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink import diag
-from remedies.netlink.conntrack import (
-    IPS_SEEN_REPLY,
-    TupleMatch,
-    flow_by_tuple,
-    flow_of,
-    flows,
-    not_permitted,
-)
+from remedies.netlink.conntrack import TupleMatch, flow_by_tuple, flows, not_permitted
+from remedies.netlink.conntrack_entry import IPS_SEEN_REPLY, flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
 

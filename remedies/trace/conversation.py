@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netlink.conntrack import TupleMatch, flow_of, flows, not_permitted
+from remedies.netlink.conntrack import TupleMatch, flows, not_permitted
+from remedies.netlink.conntrack_entry import flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.printable import at, both_ends

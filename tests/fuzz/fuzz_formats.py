@@ -25,7 +25,7 @@ from remedies.facts import session as ssh
 from remedies.model import Policy, Wanted
 from remedies.namespaces import containers
 from remedies.netfilter import expressions, legacy, sets, xt
-from remedies.netlink import conntrack, conntrack_stats, diag, ipset, nft, route
+from remedies.netlink import conntrack_entry, conntrack_stats, diag, ipset, nft, route
 from remedies.netlink import socket as netlink
 from remedies.planning import engine, savedplan
 from remedies.planning import plan as planning
@@ -312,7 +312,9 @@ FORMATS: dict[str, Read] = {
         ipset_listing,
     )
 }  # fmt: skip
-FORMATS["conntrack_entry"] = _each(conntrack.entry, conntrack.service, conntrack_stats.cpu_counters)
+FORMATS["conntrack_entry"] = _each(
+    conntrack_entry.entry, conntrack_entry.service, conntrack_stats.cpu_counters
+)
 FORMATS["socket_entry"] = _each(diag.wildcard, diag.tcp_or_udp)
 FORMATS["route_messages"] = _each(
     route.link, route.address, route.default_route, route.route, route.rule

@@ -16,7 +16,7 @@ from remedies.conditions import udp_reply_source
 from remedies.facts import Asking, Facts, counters, flows, links, routes, sockets, sysctl, tap
 from remedies.facts.host import read_host
 from remedies.namespaces import netns
-from remedies.netlink import conntrack
+from remedies.netlink import conntrack, conntrack_entry
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
@@ -358,7 +358,7 @@ def test_flows_are_found_by_their_reply_and_counted_by_service(world: World) -> 
             assert conntrack.flow_by_reply(client, "tcp", back) is None
             assert conntrack.flow_by_reply(client, "udp", Tuple("::1", 1, "::2", 2)) is None
     assert found is not None
-    assert conntrack.flow_of(found) == pair
+    assert conntrack_entry.flow_of(found) == pair
     assert flows.Share("udp", V4.uplink, 56789, 1) in fact.shares
     assert fact.count >= 2
     assert fact.counted >= 2

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from remedies.namespaces import netns as namespaces
-from remedies.netlink import conntrack, conntrack_stats, diag, route
+from remedies.netlink import conntrack, conntrack_entry, conntrack_stats, diag, route
 from remedies.netlink.conntrack import TupleMatch
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import (
@@ -85,8 +85,8 @@ def test_flows_are_narrowed_by_protocol_status_and_tuple(tracked: str, address: 
         assert found("udp", TupleMatch(destination=address)) == {first, second}
         assert found("udp", TupleMatch(source=address, source_port=second.source_port)) == {second}
         assert found("udp", TupleMatch(*first.parts)) == {first}
-        assert found("udp", mask=conntrack.IPS_SEEN_REPLY) == {first, second, other}
-        seen = conntrack.IPS_SEEN_REPLY
+        assert found("udp", mask=conntrack_entry.IPS_SEEN_REPLY) == {first, second, other}
+        seen = conntrack_entry.IPS_SEEN_REPLY
         assert found("udp", status=seen, mask=seen) == set()
         entry = conntrack.flow_by_tuple(client, "udp", first)
         assert entry is not None

@@ -6,7 +6,7 @@ import pytest
 
 from remedies.facts import answerers
 from remedies.facts.pairs import Proof
-from remedies.netlink.conntrack import IPS_ASSURED, IPS_SEEN_REPLY, Entry
+from remedies.netlink.conntrack_entry import IPS_ASSURED, IPS_SEEN_REPLY, Entry
 from remedies.netlink.flow import Flow, Tuple
 
 ASKED, WRONG, OTHER, WHOLE = "10.21.17.99", "172.17.0.1", "10.21.17.50", 30

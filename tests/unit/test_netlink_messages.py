@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.netlink import conntrack, diag, route
-from remedies.netlink.conntrack import Entry
+from remedies.netlink import conntrack, conntrack_entry, diag, route
+from remedies.netlink.conntrack_entry import Entry
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import attribute, nested
 
@@ -33,7 +33,7 @@ def message(protocol: int, original: Tuple, reply: Tuple, status: int) -> bytes:
 @given(ways, ways, st.integers(0, 0xFFFFFFFF))
 def test_an_entry_comes_back_as_it_was_built(original: Tuple, reply: Tuple, status: int) -> None:
     payload = message(so.IPPROTO_UDP, original, reply, status)
-    assert conntrack.entry(payload) == Entry("udp", original, reply, status)
+    assert conntrack_entry.entry(payload) == Entry("udp", original, reply, status)
 
 
 @given(ways, ways)
@@ -43,16 +43,16 @@ def test_the_fast_path_reads_what_the_slow_one_reads(original: Tuple, reply: Tup
     expected = so.inet_pton(family, original.destination) + struct.pack(
         ">H", original.destination_port
     )
-    assert conntrack.service(payload) == expected
+    assert conntrack_entry.service(payload) == expected
     unusual = payload[:4] + attribute(24, b"zone") + payload[4:]
-    assert conntrack.service(unusual) == expected
+    assert conntrack_entry.service(unusual) == expected
 
 
 def test_other_protocols_are_no_entries() -> None:
     way = Tuple("10.0.0.1", 1, "10.0.0.2", 2)
     tcp = message(so.IPPROTO_TCP, way, way, 0)
-    assert conntrack.service(tcp) is None
-    assert conntrack.entry(message(so.IPPROTO_ICMP, way, way, 0)) is None
+    assert conntrack_entry.service(tcp) is None
+    assert conntrack_entry.entry(message(so.IPPROTO_ICMP, way, way, 0)) is None
 
 
 def test_a_wildcard_socket_and_one_that_is_none() -> None:

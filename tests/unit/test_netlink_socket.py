@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remedies.errors import Unreadable
-from remedies.netlink import conntrack, conntrack_stats, diag, route, socket
+from remedies.netlink import conntrack_entry, conntrack_stats, diag, route, socket
 
 PARSERS = (
     lambda data: list(socket.messages(data)),
     lambda data: list(socket.attributes(data)),
     lambda data: socket.failure(socket.NLM_F_ACK_TLVS, data),
-    conntrack.entry,
-    conntrack.service,
+    conntrack_entry.entry,
+    conntrack_entry.service,
     conntrack_stats.cpu_counters,
     diag.wildcard,
     diag.tcp_or_udp,

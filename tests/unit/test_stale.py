@@ -11,7 +11,7 @@ from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.stale import stale
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Address, Link, Links
-from remedies.rules.rule import Match, PacketRule
+from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule
 from remedies.values import replace
 
 LINKS = Links(
@@ -40,7 +40,7 @@ def flow(goes: str = "10.21.17.99", port: int = 5060, source: str = "10.21.17.1"
 
 def judged(one: Flow, *rules: PacketRule, routes: Routes = OUT) -> list[str]:
     """Return the texts of the rules that the flow goes past."""
-    return [each.rule.text for each in stale([one], rules, LINKS, routes)]
+    return [each.rule.text for each in stale([one], rules, LINKS, routes) if each.rule]
 
 
 def met(rule: PacketRule = PUBLISHED, **changes: Any) -> PacketRule:
@@ -122,3 +122,51 @@ def test_rules_of_the_other_ip_version_do_not_count() -> None:
     assert judged(flow(), replace(PUBLISHED, family="ip6")) == []
     assert judged(flow(), replace(PUBLISHED, family="inet", version="ip6")) == []
     assert judged(flow(), replace(PUBLISHED, family="inet")) == ["dnat"]
+
+
+def test_lots_that_all_lead_on_are_sure_together() -> None:
+    assert judged(flow(), met(unmodelled=(ONE_OF_ALL,))) == ["dnat"]
+    assert judged(flow(), met(unmodelled=(ONE_OF_ALL, "meta mark"))) == []
+
+
+def found(one: Flow, *rules: PacketRule, **given: Any) -> list[tuple[str, str]]:
+    """Return what is found of a flow: the rule's text, and why its target is gone."""
+    return [
+        (each.rule.text if each.rule else "", each.gone)
+        for each in stale([one], rules, LINKS, OUT, **given)
+    ]
+
+
+GONE = {"172.17.0.9": "no neighbour answers"}
+TURNED = flow("172.17.0.9")
+"""A flow to a target that PUBLISHED does not give."""
+LOTS = met(unmodelled=("statistic",))
+
+
+def test_where_no_rule_sends_it_on_the_target_has_to_be_gone() -> None:
+    assert found(TURNED) == []
+    assert found(TURNED, gone=GONE) == [("", "no neighbour answers")]
+    assert found(TURNED, gone=GONE, complete=False) == []
+    assert found(flow("172.17.0.9"), met(sources=("192.0.2.0/24",)), gone=GONE) == [
+        ("", "no neighbour answers")
+    ]
+
+
+def test_a_turned_flow_is_stale_whatever_lots_draw() -> None:
+    assert found(TURNED, LOTS) == [("dnat", "")]
+    assert found(TURNED, LOTS, complete=False) == []
+    assert found(flow(), LOTS) == [], "it was never turned, and may not be today"
+
+
+def test_an_answered_flow_counts_only_where_its_target_is_gone() -> None:
+    answered = replace(TURNED, seen_reply=True)
+    assert found(answered, PUBLISHED) == []
+    assert found(answered, PUBLISHED, gone=GONE) == [("dnat", "no neighbour answers")]
+    assert found(replace(flow("172.17.0.2"), seen_reply=True), PUBLISHED,
+                 gone={"172.17.0.2": "x"}) == []  # fmt: skip
+
+
+def test_tcp_is_judged_by_rules_for_tcp() -> None:
+    syn = replace(TURNED, protocol="tcp")
+    assert found(syn, PUBLISHED) == []
+    assert found(syn, met(protocols=("tcp",))) == [("dnat", "")]
