@@ -7,7 +7,7 @@ are at the top, except those of a large library that few runs need.
 
 from __future__ import annotations
 
-import errno
+import argparse
 import io
 import os
 import signal
@@ -16,11 +16,6 @@ from types import FrameType
 from typing import Optional
 
 from remedies.cli import parser, settings
-from remedies.cli.terminal import clean
-from remedies.errors import RemedyError
-
-_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""The machine, or a limit on this process, has too little of something: not a bug."""
 
 
 class Terminated(BaseException):
@@ -39,8 +34,11 @@ def main(argv: Optional[list[str]] = None) -> int:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) leaves it
         signal.signal(signal.SIGHUP, _terminate)
     _have_streams()
+    args = None
     try:
-        return _run(words)
+        args = parser.parse(words)
+        settings.fill(args)
+        return _run(args)
     except KeyboardInterrupt:
         return 130
     except Terminated as error:
@@ -50,7 +48,9 @@ def main(argv: Optional[list[str]] = None) -> int:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 141
     except Exception as error:
-        return _failed(error, verbosity)
+        from remedies.cli import failure  # what an error needs, no other run does
+
+        return failure.told(error, verbosity, as_json=getattr(args, "json", "--json" in words))
 
 
 def _have_streams() -> None:
@@ -69,9 +69,7 @@ def _have_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _run(words: list[str]) -> int:
-    args = parser.parse(words)
-    settings.fill(args)
+def _run(args: argparse.Namespace) -> int:
     if args.netns:
         from remedies.namespaces import netns
 
@@ -79,27 +77,3 @@ def _run(words: list[str]) -> int:
     code: int = args.run(args)
     sys.stdout.flush()
     return code
-
-
-def _failed(error: Exception, verbosity: int) -> int:
-    if verbosity >= 2:
-        import traceback
-
-        traceback.print_exception(type(error), error, error.__traceback__)  # 3.9 takes all three
-    if isinstance(error, RemedyError):
-        print(f"remedy: {clean(str(error))}", file=sys.stderr)
-        return error.exit_code
-    what = clean(f"{type(error).__name__}: {error}")
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _LACKS):
-        print(
-            f"remedy: {what}: this machine has too little of it, or a limit is reached; free some "
-            "and run it again; 'remedy status' shows the state of the host",
-            file=sys.stderr,
-        )
-        return 1
-    print(
-        f"remedy: internal error: {what}; please report it with the output of the same command "
-        "and -vv; 'remedy status' shows the state of the host",
-        file=sys.stderr,
-    )
-    return 70

@@ -10,7 +10,7 @@ from remedies.cli.next_command import again
 from remedies.cli.render import changes_text
 from remedies.cli.terminal import Style, clean
 from remedies.model import FORMAT_VERSION, Change
-from remedies.operations import confirm, unowned
+from remedies.operations import confirm, naming, unowned
 from remedies.operations.confirm import Confirmed
 from remedies.outcomes import ANSWERS, Outcome
 
@@ -27,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "transaction",
         nargs="?",
         metavar="TXN",
-        help="transaction to keep (default: the one that waits for confirmation)",
+        help="its id, the beginning of one, or 'last' (default: the one that waits for "
+        "confirmation)",
     )
     which.add_argument(
         "--unowned",
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.unowned:
         entry = confirm.adopt_unowned(here, lock_timeout=args.lock_timeout)
         return _adopted(args, entry.begin.changes if entry else (), entry.id if entry else "")
-    done = confirm.confirm(here, args.transaction, lock_timeout=args.lock_timeout)
+    wanted = naming.transaction_id(here.folder, args.transaction)
+    done = confirm.confirm(here, wanted, lock_timeout=args.lock_timeout)
     _print(args, done)
     return ANSWERS["confirm", done.outcome].code
 
@@ -61,7 +63,7 @@ def _dry_run(args: argparse.Namespace) -> int:
     here = starting.start(args, of_journal=True)
     if args.unowned:
         return _adopted(args, unowned.adoptions(here), "")
-    entry = confirm.would_keep(here, args.transaction)
+    entry = confirm.would_keep(here, naming.transaction_id(here.folder, args.transaction))
     if entry is None or args.json:
         _print(args, Confirmed("nothing", entry.id if entry else ""))
         return 0

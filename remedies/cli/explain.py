@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from remedies import catalogue
 from remedies.cli.terminal import Style
-from remedies.cli.topics import TOPICS
+from remedies.cli.topics import TOPICS, WORDS
 from remedies.errors import UsageError
 from remedies.model import FORMAT_VERSION
 from remedies.trace.drop_reasons import REASONS
@@ -16,7 +16,8 @@ from remedies.trace.drop_reasons import REASONS
 EXAMPLES = (
     ("explain tcp-invalid-reset", "a condition: symptom, cause, evidence, fixes"),
     ("explain invalid-drop", "a fix: what it changes, its safety, its rollback"),
-    ("explain verdicts", "a topic: what 'exposed', 'active' and 'proven' say"),
+    ("explain exposed", "a word of the output: what each verdict says"),
+    ("explain 8", "what an exit code says, and what to type next"),
     ("explain IP_RPFILTER", "why the kernel drops a packet, and where to look"),
 )
 
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
              **dict.fromkeys(REASONS, "topic"),
              **dict.fromkeys(TOPICS, "topic")}  # fmt: skip
     args.id = args.id.removeprefix("SKB_DROP_REASON_")
+    args.id = WORDS.get(args.id, args.id)
     if args.id not in known:
         near = difflib.get_close_matches(args.id, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "see 'remedy list'"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from remedies.cli.render import findings_text, scan_text
+from remedies.cli.render import brief, findings_text, scan_text
 from remedies.cli.terminal import Style, clean
 from remedies.model import PolicyRef
 from remedies.operations.scan_all import ScannedNamespace
@@ -59,6 +59,15 @@ def _plain(place: ScannedNamespace, policy: PolicyRef) -> dict[str, Any]:
         "findings": [{**finding, **whose} for finding in scan["findings"]],
         "unknown": scan["unknown"],
     }
+
+
+def brief_lines(places: tuple[ScannedNamespace, ...], style: Style) -> list[str]:
+    """Return one line for each finding and what could not be judged, with the way there."""
+    return [
+        line if place.namespace.own else f"{line}  --netns {clean(place.namespace.spec)}"
+        for place in places
+        for line in brief(place.scan, style)
+    ]
 
 
 def text(

@@ -189,12 +189,23 @@ def _everywhere() -> Parser:
     return common
 
 
-def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
+def _untold() -> Parser:
+    """Return the options of every verb for a verb's own help page, which only says of them."""
+    common = _everywhere()
+    for action in common._actions:
+        action.help = argparse.SUPPRESS
+    common._action_groups[-1].description = "before or after the verb: see 'remedy --help'"
+    return common
+
+
+def build(only: Optional[str] = None, *, bare: bool = False, short: bool = False) -> Parser:
     """Return the parser, with every verb or only the one that is going to run.
 
     A ``bare`` one knows the verbs without their arguments: all that the first help page shows.
+    A ``short`` one's pages of verbs do not repeat the options of every verb.
     """
     common = _everywhere()
+    of_verb = _untold() if short else common
     parser = Parser(
         prog="remedy",
         description="Find, prove, fix and undo the Linux networking faults that kill "
@@ -217,7 +228,7 @@ def build(only: Optional[str] = None, *, bare: bool = False) -> Parser:
             name,
             help=line,
             description=line[0].upper() + line[1:] + ".",
-            parents=[] if bare else [common],
+            parents=[] if bare else [of_verb],
             allow_abbrev=False,
         )
         if not bare:
@@ -235,8 +246,9 @@ def _has(name: str) -> bool:
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Parse a command line. Raises UsageError; exits only for --help and --version."""
-    if words[:1] == ["help"]:
-        words = [*words[1:], "--help"]
+    first_word = _first_word(words)
+    if first_word is not None and words[first_word] == "help":
+        words = [*words[:first_word], *words[first_word + 1 :], "--help"]
     verb = _verb_of(words)
     if verb is None:
         if not words:
@@ -251,7 +263,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise UsageError("no verb given", "see 'remedy --help'")
     if not _has(verb):
         raise UsageError(f"the single-file tool has no verb {verb!r}", "install remedies with pip")
-    parser = build(verb)
+    parser = build(verb, short="--help" in words or "-h" in words)
     args, left = parser.parse_known_args(words)
     if left:
         _of_action(parser, args).error(f"unrecognized arguments: {' '.join(left)}")
@@ -268,14 +280,20 @@ def _of_action(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Any
 
 def _verb_of(words: list[str]) -> Optional[str]:
     """Return the verb if it is one we know, so that only its module is imported."""
-    skip = False
-    for word in words:
-        if skip:
-            skip = False
+    first = _first_word(words)
+    return words[first] if first is not None and words[first] in VERBS else None
+
+
+def _first_word(words: list[str]) -> Optional[int]:
+    """Return where the first word stands that is no option; None for none before ``--help``."""
+    value = False
+    for number, word in enumerate(words):
+        if value:
+            value = False
         elif word in _TAKES_VALUE:
-            skip = True
+            value = True
         elif not word.startswith("-"):
-            return word if word in VERBS else None
+            return number
         elif word in ("-h", "--help", "--version"):
             return None
     return None

@@ -8,8 +8,9 @@ import json
 from remedies.cli import files, leftover, starting
 from remedies.cli.next_command import again
 from remedies.cli.parser import watching
-from remedies.cli.render import plan_text
+from remedies.cli.render import brief_plan, plan_text
 from remedies.cli.terminal import Style
+from remedies.model import Plan
 from remedies.operations import plans
 
 EXAMPLES = (
@@ -51,16 +52,25 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(document)
     else:
-        print(plan_text(plan, Style(args), verbose=args.verbose))
+        style = Style(args)
+        text = (
+            brief_plan(plan, style) if args.quiet else plan_text(plan, style, verbose=args.verbose)
+        )
+        print(text)
         for line in leftover.lines(args, plan, stays):
             print(line)
-        if plan.changes and not args.quiet:
-            words = ("apply", args.output) if args.output else ("apply",)
-            print(f"\nNext: '{again(args, *words)}'.")
-        elif not args.quiet and plan.advice and not args.verbose:
-            print(f"\nNext: '{again(args, 'plan', '-v')}' gives the advice in full.")
-        elif not args.quiet:
-            print(f"\nNext: '{again(args, 'status')}' shows what is in force.")
+        if not args.quiet:
+            _next(args, plan)
     if any(r.wanted for r in plan.refused):
         return 8
     return 2 if args.detailed_exitcode and plan.changes else 0
+
+
+def _next(args: argparse.Namespace, plan: Plan) -> None:
+    if plan.changes:
+        words = ("apply", args.output) if args.output else ("apply",)
+        print(f"\nNext: '{again(args, *words)}'.")
+    elif plan.advice and not args.verbose:
+        print(f"\nNext: '{again(args, 'plan', '-v')}' gives the advice in full.")
+    else:
+        print(f"\nNext: '{again(args, 'status')}' shows what is in force.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from remedies.cli.terminal import Style, clean
 from remedies.model import Advice, Change, Finding, Host, Kept, Plan, PolicyRef, Refusal, Scan
@@ -13,6 +13,14 @@ from remedies.rules import flow_address
 MARKS = {"create": "+", "update": "~", "remove": "-"}
 _UNDER = " " * 10  # under what stands behind a verdict
 _MARK_COLOUR = {"create": "green", "update": "yellow", "remove": "red"}
+BY_ROLLBACK = {
+    "exact": "undone exactly by 'remedy rollback'",
+    "lossy": "undone by 'remedy rollback', except for what the kernel keeps",
+    "none": "cannot be undone",
+}
+"""How a change is undone, by its reversibility."""
+OF_ROLLBACK = dict.fromkeys(BY_ROLLBACK, "'remedy apply' plans it anew")
+"""The same for a rollback's changes: what it takes back is not brought back exactly."""
 
 
 def scan_text(
@@ -52,6 +60,33 @@ def findings_text(
     if not scan.findings and not unjudged:
         lines.append("Nothing found.")
     return "\n".join(lines).rstrip()
+
+
+def brief(scan: Scan, style: Style) -> list[str]:
+    """Return one line for each finding and for each condition that could not be judged."""
+    lines = []
+    for finding in scan.findings:
+        subject = clean(finding.subject) + (" (waived)" if finding.waived else "")
+        lines.append(
+            f"{style.verdict(clean(finding.verdict))} {clean(finding.condition)}  {subject}"
+        )
+    for unknown in scan.unknown:
+        if not unknown.partly:
+            reason = clean(unknown.reason)
+            lines.append(f"{style.verdict('unknown')} {clean(unknown.condition)}  {reason}")
+    return lines
+
+
+def brief_plan(plan: Plan, style: Style) -> str:
+    """Return one line for each finding, change, refusal and fix that stays, and their count."""
+    lines = [
+        *brief(plan.scan, style),
+        *(f"{MARKS[c.action]} {clean(c.resource)}  by {clean(c.fix)}" for c in plan.changes),
+        *(f"! {clean(r.fix)}  refused: {clean(r.reason)}" for r in plan.refused if r.wanted),
+        *(f"= {clean(', '.join(k.resources))}  {clean(k.fix)} stays in force" for k in plan.kept),
+        _count(plan.changes) + _not_judged(plan.scan),
+    ]
+    return "\n".join(lines)
 
 
 def host_line(host: Host, time: str, policy: PolicyRef, style: Style) -> str:
@@ -102,18 +137,16 @@ def plan_text(plan: Plan, style: Style, *, verbose: int) -> str:
     return "\n".join(lines)
 
 
-def changes_text(changes: Iterable[Change], style: Style) -> list[str]:
+def changes_text(
+    changes: Iterable[Change], style: Style, undone: Mapping[str, str] = BY_ROLLBACK
+) -> list[str]:
     """Return each change: its mark, address, fix, what it does, how it is undone, its diff."""
     lines = []
     for change in changes:
         mark = style(_MARK_COLOUR[change.action], MARKS[change.action])
         lines.append(f"{mark} {style('bold', clean(change.resource))}  by {clean(change.fix)}")
-        undone = {
-            "exact": "undone exactly by 'remedy rollback'",
-            "lossy": "undone by 'remedy rollback', except for what the kernel keeps",
-            "none": "cannot be undone",
-        }[change.reversibility]
-        told = f"{clean(change.impact)}; risk {clean(change.risk)}; {undone}"
+        undo = undone[change.reversibility]
+        told = f"{clean(change.impact)}; risk {clean(change.risk)}; {undo}"
         lines += style.wrap(told, "    ")
         if change.accept_harm:
             lines += style.wrap(accepted_harm(change.fix, change.accept_harm), "    ")

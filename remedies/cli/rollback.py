@@ -11,10 +11,10 @@ from remedies.cli import consenting, interrupted, starting, writing
 from remedies.cli.next_command import again
 from remedies.cli.parser import consenting as consent_options
 from remedies.cli.parser import warn
-from remedies.cli.render import changes_text
+from remedies.cli.render import OF_ROLLBACK, changes_text
 from remedies.cli.terminal import Style, clean
 from remedies.model import FORMAT_VERSION, Change
-from remedies.operations import rollback
+from remedies.operations import naming, rollback
 from remedies.operations.rollback import RolledBack, Which
 from remedies.operations.session import HostSession
 from remedies.outcomes import ANSWERS
@@ -29,7 +29,12 @@ EXAMPLES = (
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("transaction", nargs="?", metavar="TXN", help="see 'remedy history'")
+    which.add_argument(
+        "transaction",
+        nargs="?",
+        metavar="TXN",
+        help="its id, the beginning of one, or 'last'; see 'remedy history'",
+    )
     which.add_argument("--fix", metavar="ID", help="undo everything this fix has in force")
     which.add_argument("--every", action="store_true", help="undo everything that is in force")
     which.add_argument(
@@ -46,13 +51,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Roll back and print; 0, 1 for drift, 4 where something is stuck."""
-    which = Which(args.transaction, args.fix, args.every, args.unowned)
     if args.dry_run:
-        changes = rollback.preview(starting.start(args, of_journal=True), which)
+        here = starting.start(args, of_journal=True)
+        changes = rollback.preview(here, _which(args, here))
         _print(args, RolledBack("nothing", changes=changes))
         return 0
     here = writing.start(args, "rollback")
+    which = _which(args, here)
     return interrupted.told(here, lambda: _write(args, here, which))
+
+
+def _which(args: argparse.Namespace, here: HostSession) -> Which:
+    named = naming.transaction_id(here.folder, args.transaction)
+    return Which(named, args.fix, args.every, args.unowned)
 
 
 def _write(args: argparse.Namespace, here: HostSession, which: Which) -> int:
@@ -69,7 +80,7 @@ def _write(args: argparse.Namespace, here: HostSession, which: Which) -> int:
 
 
 def _print_changes(args: argparse.Namespace, changes: Iterable[Change]) -> None:
-    print("\n".join(changes_text(list(changes), Style(args))))
+    print("\n".join(changes_text(changes, Style(args), OF_ROLLBACK)))
 
 
 def _print(args: argparse.Namespace, done: RolledBack) -> None:

@@ -9,7 +9,7 @@ from typing import Optional
 from remedies.cli import files, namespaces_text, starting
 from remedies.cli.next_command import again
 from remedies.cli.parser import warn, watching
-from remedies.cli.render import scan_text
+from remedies.cli.render import brief, scan_text
 from remedies.cli.terminal import Style
 from remedies.errors import UsageError
 from remedies.facts import saved
@@ -69,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
         warn(warning)
     if args.json:
         print(json.dumps(planfile.scan_plain(scan, here.policy.ref()), indent=2))
+    elif args.quiet:
+        for line in brief(scan, Style(args)):
+            print(line)
     else:
         seen = {f.condition for f in scan.findings} | {u.condition for u in scan.unknown}
         absent = [c for c in engine.watched(here.policy) if c not in seen] if args.show_all else []
@@ -91,6 +94,9 @@ def _everywhere(args: argparse.Namespace) -> int:
             warn(line if place.namespace.own else f"{namespaces_text.title(place)}: {line}")
     if args.json:
         print(json.dumps(namespaces_text.plain(places, policy), indent=2))
+    elif args.quiet:
+        for line in namespaces_text.brief_lines(places, Style(args)):
+            print(line)
     else:
         print(namespaces_text.text(places, policy, Style(args), verbose=args.verbose))
         _next(args, [f.verdict for p in places for f in p.scan.findings if not f.waived])

@@ -6,28 +6,36 @@ import argparse
 import json
 
 from remedies import codec
-from remedies.cli.render import changes_text
+from remedies.cli.render import BY_ROLLBACK, OF_ROLLBACK, changes_text
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
 from remedies.facts.host import read_host
 from remedies.model import FORMAT_VERSION
-from remedies.operations import session
+from remedies.operations import naming, session
 from remedies.printable import local
 from remedies.transaction import state
 
-EXAMPLES = (("show 20261128T202421Z-1a2b3c4d", "show one transaction of 'remedy history'"),)
+EXAMPLES = (
+    ("show last", "show the newest transaction"),
+    ("show 20261128T2024", "show one of 'remedy history', by the beginning of its id"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
-    parser.add_argument("transaction", metavar="TXN", help="see 'remedy history'")
+    parser.add_argument(
+        "transaction",
+        metavar="TXN",
+        help="its id, the beginning of one, or 'last'; see 'remedy history'",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a transaction; 64 where there is none."""
     folder = state.folder(args.state_dir, read_host().netns)
-    entry = next(session.newest(folder, args.transaction), None)
-    if not args.transaction or entry is None:
+    wanted = naming.transaction_id(folder, args.transaction)
+    entry = next(session.newest(folder, wanted), None) if wanted else None
+    if entry is None:
         raise UsageError(f"no transaction {args.transaction!r}", "see 'remedy history'")
     outcome = entry.told
     if args.json:
@@ -47,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     begin = entry.begin
     print(f"{entry.id}: {begin.kind}, {outcome}")
     print(clean(f"{local(entry.time)} on {begin.host}, by {begin.user}: {begin.command}\n"))
-    print("\n".join(changes_text(begin.changes, Style(args))).rstrip())
+    undone = OF_ROLLBACK if begin.kind == "rollback" else BY_ROLLBACK
+    print("\n".join(changes_text(begin.changes, Style(args), undone)).rstrip())
     for line in entry.stuck:
         print(f"stuck: {clean(line)}")
     return 0

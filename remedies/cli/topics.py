@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+from remedies.model import Risk, Verdict
+
+EXIT_CODES = {
+    "0": "nothing to do, or done and verified.",
+    "1": "error; nothing was changed. The line says what, where, and what to do.",
+    "2": "a finding, drift, or changes pending: 'remedy plan', or 'remedy status'.",
+    "3": "apply failed and was rolled back: 'remedy show TXN' says which step.",
+    "4": "the rollback is incomplete: 'remedy status' says what is stuck.",
+    "5": "the plan is stale: 'remedy plan' again.",
+    "6": "another writer, or another confirmation: wait, or 'remedy confirm'.",
+    "7": "reverted: not confirmed in time.",
+    "8": "something that the policy wants fixed was refused: the refusal says why.",
+    "9": "fleet: some hosts were not reached: 'remedy fleet apply --resume RUN'.",
+    "64": "usage: 'remedy help VERB'.",
+    "65": "bad input data (plan, facts, journal).",
+    "70": "internal error: report it with the output of the same command and -vv.",
+    "77": "not permitted: run as root.",
+    "78": "bad policy or configuration: 'remedy policy check FILE'.",
+    "130, 143": "SIGINT, SIGTERM: what was begun is undone.",
+}
+"""Exit codes to what they say and what to type next."""
+
 TOPICS = {
     "verdicts": (
         "What a finding's first word says",
@@ -31,24 +55,14 @@ whether it can cut off the session that applies it (then use --confirm-timeout).
     ),
     "exit-codes": (
         "What an exit code says, and what to type next",
-        """\
-- 0: nothing to do, or done and verified.
-- 1: error; nothing was changed. The line says what, where, and what to do.
-- 2: a finding, drift, or changes pending: 'remedy plan', or 'remedy status'.
-- 3: apply failed and was rolled back: 'remedy show TXN' says which step.
-- 4: the rollback is incomplete: 'remedy status' says what is stuck.
-- 5: the plan is stale: 'remedy plan' again.
-- 6: another writer, or another confirmation: wait, or 'remedy confirm'.
-- 7: reverted: not confirmed in time.
-- 8: something that the policy wants fixed was refused: the refusal says why.
-- 9: fleet: some hosts were not reached: 'remedy fleet apply --resume RUN'.
-- 64: usage: 'remedy help VERB'.
-- 65: bad input data (plan, facts, journal).
-- 70: internal error: report it with the output of the same command and -vv.
-- 77: not permitted: run as root.
-- 78: bad policy or configuration: 'remedy policy check FILE'.
-- 130, 143: SIGINT, SIGTERM: what was begun is undone.
-""",
+        "".join(f"- {codes}: {text}\n" for codes, text in EXIT_CODES.items()),
     ),
 }
 """Name to title and text."""
+
+WORDS = {
+    **dict.fromkeys((*get_args(Verdict), "absent"), "verdicts"),
+    **dict.fromkeys(get_args(Risk), "risk"),
+    **{code: "exit-codes" for codes in EXIT_CODES for code in codes.split(", ")},
+}
+"""A word or a number of the output to the topic that says what it means."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import select
 import sys
+from datetime import datetime, timezone
 
 from remedies.cli.parser import warn
 from remedies.operations import confirm
@@ -20,20 +22,30 @@ from remedies.values import replace
 def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, guard: Guard) -> Ended:
     """Return how it ended once it is confirmed or undone.
 
-    Asks on a terminal: ``y`` keeps it, ``n`` undoes it now; another session's answer, or none in
-    time, counts as well. Raises RemedyError where the guard was killed: nobody undoes it then.
+    Asks on a terminal, and counts the seconds down: ``y`` keeps it, ``n`` undoes it now; another
+    session's answer, or none in time, counts as well.
+
+    Raises RemedyError where the guard was killed: nobody undoes it then.
     """
     name = ended.transaction or ""
     warn(f"applied as {name}: undone at {local(ended.until or '')} unless confirmed")
     poll = select.poll()
     poll.register(guard, select.POLLIN)
-    if not args.no_input and sys.stdin.isatty():
+    asks = not args.no_input and sys.stdin.isatty()
+    counts = asks and not args.plain and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if asks:
         poll.register(sys.stdin, select.POLLIN)
-        print("Keep these changes? [y/N] ", end="", file=sys.stderr, flush=True)
+        left = _left(ended.until or "") if counts else ""
+        print(f"{left}Keep these changes? [y/N] ", end="", file=sys.stderr, flush=True)
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        ready = {descriptor for descriptor, _ in poll.poll(1000 if counts else None)}
+        if not ready:  # what has been typed stays where it is
+            left = _left(ended.until or "")
+            print(f"\x1b7\r{left}\x1b8", end="", file=sys.stderr, flush=True)
+            continue
         if guard.fileno() in ready:
             break
+        counts = False
         answer = sys.stdin.readline()
         if answer:
             _answer(args, here, name, answer)
@@ -43,6 +55,16 @@ def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, gua
         return replace(ended, until=None)
     outcome: Outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
     return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
+
+
+def _left(until: str) -> str:
+    """Return how long it is until then, always as wide; "" for what is no time."""
+    try:
+        end = datetime.fromisoformat(until[:-1]).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return ""
+    seconds = (end - datetime.now(timezone.utc)).total_seconds()
+    return f"{max(0, round(seconds)):5d} s left. "
 
 
 def _answer(args: argparse.Namespace, here: HostSession, name: str, answer: str) -> None:

@@ -110,6 +110,8 @@ class RemoteHost:
             return _garbled(clean(str(error)))
         if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str) or _odd(plain):
             return _garbled(_quoted(said))
+        if plain["kind"] == "error":
+            return Answer(reply.rc or 1, {}, message or _quoted(str(plain.get("message"))))
         for key in _OBJECTS:
             if len(plain.get(key) or ()) > _MOST:
                 return Answer(1, {}, f"the host's answer holds {len(plain[key])} of {key}, and "

@@ -28,7 +28,9 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(cli: Cli) -> None:
     assert json.loads(warned.stdout)["kind"] == "scan"
     assert "waits for 'remedy confirm'" in warned.stderr
     failed = cli("scan", "--json", "--window", "soon")
-    assert failed.stdout == ""
+    error = json.loads(failed.stdout)
+    assert (error["kind"], error["exit_code"]) == ("error", failed.returncode)
+    assert failed.stderr == f"remedy: {error['message']}; {error['hint']}\n"
     assert cli("rollback", "--yes", "-q").stderr == ""
 
 

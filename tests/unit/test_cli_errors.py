@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from remedies import cli
-from remedies.cli import settings
+from remedies.cli import schema, settings
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +49,30 @@ def fails(capsys: pytest.CaptureFixture[str], code: int, *words: str) -> str:
 )
 def test_usage(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     assert said in fails(capsys, 64, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (["show", "T1", "--json"], {}),
+        (["show", "T1"], {"REMEDY_JSON": "1"}),
+        (["--json", "sh"], {}),
+    ],
+)
+def test_with_json_the_error_is_a_document_too(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    environment: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(words) == 64
+    captured = capsys.readouterr()
+    plain = json.loads(captured.out)
+    jsonschema.validate(plain, schema.schema("error"))
+    assert (plain["kind"], plain["exit_code"]) == ("error", 64)
+    assert captured.err == f"remedy: {plain['message']}; {plain['hint']}\n"
 
 
 POLICY = "apiVersion: remedy/v1\nname: mine\n"

@@ -31,3 +31,35 @@ def test_help_alone_is_the_first_page(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         cli.main(["help"])
     assert capsys.readouterr().out == parser.build(bare=True).format_help()
+
+
+@pytest.mark.parametrize("words", [["--netns", "x", "help", "show"], ["-q", "help", "show"]])
+def test_help_may_stand_behind_options(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    assert capsys.readouterr().out.startswith("usage: remedy show ")
+
+
+def test_a_verbs_page_does_not_repeat_the_options_of_every_verb(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["scan", "--help"])
+    shown = capsys.readouterr().out
+    assert "--window" in shown
+    assert "--lock-timeout" not in shown
+    assert "remedy --help" in shown
+    assert parser.parse(["scan", "--lock-timeout", "2s"]).lock_timeout == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [("exposed", "proven: "), ("low", "moderate: "), ("8", "8: "), ("143", "70: ")],
+)
+def test_words_and_numbers_of_the_output_are_explained(
+    word: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["explain", word]) == 0
+    assert says in capsys.readouterr().out

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Optional
 from unittest import mock
 
 import pytest
 
 from remedies import cli
+from remedies.errors import UsageError
 from remedies.facts.host import read_host
 from remedies.model import Change
+from remedies.operations import naming
 from remedies.outcomes import Kind
 from remedies.transaction import journal, ledger
 from remedies.transaction.journal import NAME, Journal, newest_first
@@ -142,3 +145,28 @@ def test_one_is_shown_however_old_it_is(first: str, capsys: pytest.CaptureFixtur
         assert cli.main(["show", "--state-dir", state, unknown]) == 64
     Path(segments(first)[0]).write_text("garbage\n")
     assert told(capsys, first, "show", "t4")["transaction"] == "t4"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("last", "t8"), ("t3", "t3"), ("t", None), ("x", "x"), (None, None), ("", "")],
+)
+def test_a_transaction_goes_by_its_id_its_beginning_or_last(
+    first: str, text: Optional[str], meant: Optional[str]
+) -> None:
+    folder = os.path.dirname(first)
+    if text == "t":
+        with pytest.raises(UsageError, match="9 transactions begin with 't': t8, t7, t6, t5, t4, "):
+            naming.transaction_id(folder, text)
+    else:
+        assert naming.transaction_id(folder, text) == meant
+
+
+def test_the_beginning_of_one_id_is_enough(first: str) -> None:
+    with Journal(os.path.dirname(first)) as out:
+        out.append("begin", "other", begin())
+    assert naming.transaction_id(os.path.dirname(first), "ot") == "other"
+
+
+def test_the_last_one_is_shown(first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, first, "show", "last")["transaction"] == "t8"
