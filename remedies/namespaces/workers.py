@@ -93,7 +93,7 @@ def _ready(children: Collection[_Child]) -> list[_Child]:
 def _start(index: int, work: Callable[[], str], limit: float, running: dict[int, _Child]) -> None:
     """Fork a process that does the work; it leads a process group, so that all of it can end.
 
-    Signals wait until the new process stands among those that are ended.
+    Signals wait until the new process leads its group and stands among those that are ended.
     """
     ours, theirs = os.pipe()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -101,12 +101,12 @@ def _start(index: int, work: Callable[[], str], limit: float, running: dict[int,
         pid = os.fork()
         if pid == 0:
             _work(work, theirs, limit, (ours, *running), mask)
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, pid)  # the child does so, too: whoever comes first
         running[ours] = _Child(index, pid, ours, time.monotonic() + limit, bytearray())
     finally:
+        os.close(theirs)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    os.close(theirs)
-    with contextlib.suppress(PermissionError, ProcessLookupError):
-        os.setpgid(pid, pid)  # the child does so, too: whoever comes first
 
 
 def _work(

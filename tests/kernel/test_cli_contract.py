@@ -43,7 +43,7 @@ def test_every_document_has_the_keys_that_were_promised(cli: Cli, tmp_path: Path
     seen += [cli.json("trace", "--for", "100ms"), cli.json("audit", "verify")]
     seen += [cli.json("audit", "repair", "--yes")]
     seen += [cli.json("list"), cli.json("explain", "notrack"), cli.json("doctor")]
-    seen += [cli.json("explain", "verdicts")]
+    seen += [cli.json("explain", "verdicts"), cli.json("show", "no-such", code=64)]
     seen += [cli.json("explain", "notrack-breaks-nat"), cli.json("lab", "list")]
     seen += [cli.json("policy", verb, "--policy", "default") for verb in ("show", "check")]
     seen += [cli.json("bundle", "-o", str(tmp_path / "remedy.pyz"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,8 +10,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -114,7 +116,7 @@ class TestVisits:
             if child:
                 pids.write_text(f"{os.getpid()} {child}")
             while True:
-                signal.pause()
+                time.sleep(60)
 
         done = visit_all([hangs, lambda: "fine"], 0.3)
         assert done == [WorkerResult(failure="took longer than 0.3 s"), WorkerResult(text="fine")]
@@ -143,6 +145,40 @@ class TestVisits:
                 os._exit(130)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
         assert all(ended(int(path.name)) for path in tmp_path.iterdir())
+
+    def test_a_process_that_has_hardly_begun_when_the_interruption_comes_is_ended(
+        self, tmp_path: Path
+    ) -> None:
+        """A signal that waited is taken where signals are let in again, behind the fork."""
+        setpgid, masked = os.setpgid, signal.pthread_sigmask
+
+        def hardly_begun(pid: int, group: int) -> None:
+            if pid == 0:  # the child is as slow as can be
+                (tmp_path / str(os.getpid())).touch()
+                os.kill(os.getppid(), signal.SIGUSR1)
+                signal.pause()
+            setpgid(pid, group)
+
+        def let_in(how: int, mask: Collection[int]) -> set[int]:
+            before = masked(how, mask)
+            if how == signal.SIG_SETMASK:
+                signal.sigwait({signal.SIGUSR1})  # the child is there
+                raise KeyboardInterrupt
+            return before
+
+        pid = os.fork()
+        if pid == 0:
+            masked(signal.SIG_BLOCK, {signal.SIGUSR1})
+            with (
+                mock.patch("os.setpgid", hardly_begun),
+                mock.patch.object(signal, "pthread_sigmask", let_in),
+                contextlib.suppress(KeyboardInterrupt),
+            ):
+                visit_all([str], 30.0)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        (child,) = tmp_path.iterdir()
+        assert ended(int(child.name))
 
     def test_one_that_says_too_much_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(workers, "_MOST", 1000)
