@@ -84,6 +84,18 @@ def single_lines(text: str, wanted: frozenset[str]) -> dict[str, int]:
     return found
 
 
+def wanted_now(wanted: frozenset[str]) -> dict[str, int]:
+    """Return the wanted counters of snmp, netstat and snmp6 now, but for those a kernel has not.
+
+    Raises OSError and Unreadable.
+    """
+    found: dict[str, int] = {}
+    for name, parse in (("snmp", paired_lines), ("netstat", paired_lines), ("snmp6", single_lines)):
+        with open(f"{PROC_NET}/{name}", encoding="utf-8", errors="replace") as file:
+            found.update(parse(file.read(), wanted))
+    return found
+
+
 def _number(where: str, cell: str) -> int:
     try:
         return int(cell)

@@ -157,10 +157,17 @@ def tcp_or_udp(payload: bytes) -> Socket:
     )
 
 
-def _request(family: int, protocol: str, identity: bytes, *, memory: bool = False) -> bytes:
-    """Return struct inet_diag_req_v2 for every state."""
+def _request(
+    family: int,
+    protocol: str,
+    identity: bytes,
+    *,
+    memory: bool = False,
+    states: int = _EVERY_STATE,
+) -> bytes:
+    """Return struct inet_diag_req_v2 for the states of a bit mask."""
     extensions = 1 << (_SKMEMINFO - 1) if memory else 0
-    head = struct.pack("=BBBBI", family, PROTOCOLS[protocol], extensions, 0, _EVERY_STATE)
+    head = struct.pack("=BBBBI", family, PROTOCOLS[protocol], extensions, 0, states)
     return head + identity
 
 
@@ -216,6 +223,20 @@ def by_local_port(
         for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, ask):
             found = tcp_or_udp(payload)
             if found.family == family and found.local[1] == port:
+                yield found
+
+
+def with_queue(client: Netlink, protocol: str) -> Iterator[Socket]:
+    """Yield the sockets that packets wait in, with their memory, IPv4 first.
+
+    They are all UDP sockets, or the TCP listeners. Raises OSError and Unreadable.
+    """
+    states = 1 << LISTEN if protocol == "tcp" else _EVERY_STATE
+    for family in (socket.AF_INET, socket.AF_INET6):
+        ask = _request(family, protocol, bytes(48), memory=True, states=states)
+        for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, ask):
+            found = tcp_or_udp(payload)
+            if found.family == family:
                 yield found
 
 

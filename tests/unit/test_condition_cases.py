@@ -18,6 +18,7 @@ from remedies.facts import Facts, saved
 from remedies.facts.dropped import Dropped
 from remedies.facts.drops import Drops
 from remedies.facts.flows import Flows
+from remedies.facts.queues import Queues
 from remedies.facts.stale import Stale
 from remedies.facts.tap import Tap
 from remedies.facts.untracked import Untracked
@@ -129,6 +130,7 @@ SEEN: dict[str, object] = {
     "drops": Drops(),
     "stale": Stale(),
     "untracked": Untracked(),
+    "queues": Queues(),
 }
 """The facts that hold packets and flows."""
 
