@@ -76,23 +76,17 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
 
 
 def _finding(queue: Queue, queues: Queues, counted: tuple[Evidence, ...]) -> Finding:
-    owner = queue.owner
-    who = f"{owner.name} (process {owner.pid})" if owner is not None else "a program"
     limits = tuple(
         Evidence("/proc/sys", key, str(queues.limits[key]))
         for key in (_DEFAULT, _MOST)
         if key in queues.limits
     )
-    named = {} if owner is None else {
-        "process": owner.name, "pid": str(owner.pid), "unit": owner.unit,
-        "container": owner.container,
-    }  # fmt: skip
     return Finding(
         condition=CONDITION,
         subject=queue.place,
         verdict="proven",
         severity=SEVERITY,
-        message=f"{queue.lost} datagrams for {who} on {queue.place} were dropped while scan "
+        message=f"{queue.lost} datagrams for {queue.who} on {queue.place} were dropped while scan "
         f"watched: its receive buffer of {queue.limit} bytes was full; {_advice(queue, queues)}",
         evidence=(
             Evidence("sock_diag", f"{queue.place} drops", f"+{queue.lost}"),
@@ -100,7 +94,7 @@ def _finding(queue: Queue, queues: Queues, counted: tuple[Evidence, ...]) -> Fin
             *counted,
             *limits,
         ),
-        details={"address": queue.address, "port": str(queue.port), **named},
+        details=queue.details,
     )
 
 

@@ -66,6 +66,21 @@ class Queue:
         anywhere = self.address in ("0.0.0.0", "::")  # noqa: S104 - named, not bound
         return f"{self.protocol} {f'*:{self.port}' if anywhere else at(self.address, self.port)}"
 
+    @property
+    def who(self) -> str:
+        """Return the program for people."""
+        owner = self.owner
+        return f"{owner.name} (process {owner.pid})" if owner is not None else "a program"
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Return the socket and its program as a finding's details."""
+        found = {"address": self.address, "port": str(self.port)}
+        if self.owner is not None:
+            found["process"], found["pid"] = self.owner.name, str(self.owner.pid)
+            found["unit"], found["container"] = self.owner.unit, self.owner.container
+        return found
+
 
 @dataclass(frozen=True)
 class Queues:

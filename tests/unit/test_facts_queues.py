@@ -18,12 +18,11 @@ def held(port: int, drops: int, family: int = 2, state: int = 7) -> Socket:
 
 
 def named(
-    sockets: list[Socket], before: dict[int, int], protocol: str = "udp", **moved: int
+    sockets: list[Socket], before: dict[int, int], moved: dict[str, int], protocol: str = "udp"
 ) -> dict[int, int]:
-    counters = {key.replace("_", "."): value for key, value in moved.items()}
     keys = {one.inode: (one.inode, one.local, one.remote) for one in sockets}
     then = {keys[inode]: drops for inode, drops in before.items()}
-    found = _full(protocol, then, {keys[one.inode]: one for one in sockets}, counters)
+    found = _full(protocol, then, {keys[one.inode]: one for one in sockets}, moved)
     return {queue.port: queue.lost for queue in found}
 
 
@@ -41,21 +40,20 @@ def named(
 def test_drops_of_another_cause_are_taken_off(
     before: dict[int, int], full: int, errors: int, lost: dict[int, int]
 ) -> None:
-    moved = {"Udp_RcvbufErrors": full, "Udp_InErrors": errors}
-    assert named([held(53, 9)], before, **moved) == lost
+    moved = {RCVBUF: full, ERRORS: errors}
+    assert named([held(53, 9)], before, moved) == lost
 
 
 def test_counters_of_both_ip_versions_add_up() -> None:
-    moved = {"Udp_RcvbufErrors": 2, "Udp_InErrors": 2, "Udp6_RcvbufErrors": 3, "Udp6_InErrors": 4}
-    assert named([held(53, 3), held(54, 2), held(55, 1)], {}, **moved) == {53: 2, 54: 1}
+    moved = {"Udp.RcvbufErrors": 2, "Udp.InErrors": 2, "Udp6.RcvbufErrors": 3, "Udp6.InErrors": 4}
+    assert named([held(53, 3), held(54, 2), held(55, 1)], {}, moved) == {53: 2, 54: 1}
 
 
 def test_a_listener_is_told_by_the_counters_of_listeners() -> None:
-    moved = {"TcpExt_ListenOverflows": 3, "TcpExt_ListenDrops": 4, "Udp_InErrors": 99}
-    assert named([held(80, 4, state=10)], {}, "tcp", **moved) == {80: 3}
-    (queue,) = _full(
-        "tcp", {}, {(1, ANY, ANY): held(80, 4)}, {"TcpExt.ListenOverflows": 4, "TcpExt.ListenDrops": 4}
-    )  # fmt: skip
+    moved = {"TcpExt.ListenOverflows": 3, "TcpExt.ListenDrops": 4, "Udp.InErrors": 99}
+    assert named([held(80, 4, state=10)], {}, moved, "tcp") == {80: 3}
+    full = {"TcpExt.ListenOverflows": 4, "TcpExt.ListenDrops": 4}
+    (queue,) = _full("tcp", {}, {(1, ANY, ANY): held(80, 4)}, full)
     assert (queue.waiting, queue.limit) == (3, 2)
     assert queue.place == "tcp 10.0.0.1:80"
 
