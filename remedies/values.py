@@ -31,8 +31,7 @@ else:
 
     def replace(value, /, **changes):
         """Return a copy of the value with some fields changed."""
-        names = fields(type(value))
-        return type(value)(**{**{name: getattr(value, name) for name in names}, **changes})
+        return type(value)(**{**vars(value), **changes})
 
     class _Tuples(type):
         """Makes a tuple class of a class of annotations."""

@@ -239,7 +239,7 @@ class _HookAnswers:
     def _followed(self, store: RuleStore, base: Base, place: str) -> bool:
         """Follow every way to a NAT rule; False where there are too many."""
         try:
-            rules = walk.collect(store, base, NAT_ACTIONS, _FOLLOWED)
+            rules = walk.collect(store, base, NAT_ACTIONS, _FOLLOWED, named=False)
         except Unreadable:
             self.blind = True
             self.vast.add(place.rpartition(" ")[0])

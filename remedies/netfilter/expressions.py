@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -18,11 +19,10 @@ from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
 from remedies.netfilter.maps import Elements, OnlyAmong, one_for_each
 from remedies.netfilter.sets import NO_SETS, IpSets
-from remedies.netlink.nft import HEADER, Element
+from remedies.netlink.nft import HEADER, Element, expressions
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
 from remedies.rules.rule import ONE_OF_ALL, Match
-from remedies.values import dataclass, replace
 
 Mark = tuple[int, Optional[int]]
 """As in :class:`~remedies.rules.decoded.Step`."""
@@ -44,13 +44,12 @@ _SILENT = {"counter", "log", "byteorder", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
+_ANY = Match()
 
 
-@dataclass(frozen=True)
 class _Branch:
-    terms: MatchTerms
-    verdict: str = ""
-    chain: str = ""
+    def __init__(self, terms: MatchTerms, verdict: str = "", chain: str = "") -> None:
+        self.terms, self.verdict, self.chain = terms, verdict, chain
 
 
 def comment_of(userdata: bytes) -> str:
@@ -71,20 +70,17 @@ def decode(
 
     Raises Unreadable where the message is malformed.
     """
-    got = dict(attributes(body, HEADER))
-    rule = _RuleState(family, elements, sets, among)
-    rule.comment = comment_of(got.get(7, b""))
+    rule = _RuleState(body, family, elements, sets, among)
+    rule.comment = comment_of(dict(attributes(body, HEADER)).get(7, b""))
     try:
-        for _, expression in attributes(got.get(4, b"")):
-            parts = dict(attributes(expression))
-            name = parts.get(1, b"").rstrip(b"\0").decode(errors="replace")
-            rule.execute(name, dict(attributes(parts.get(2, b""))))
-        return tuple(replace(step, comment=rule.comment, raw=body) for step in rule.steps())
+        for name, got in expressions(body):
+            rule.execute(name, got)
+        return rule.steps()
     except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
 
 
-def _number(got: dict[int, bytes], key: int, default: Optional[int] = None) -> int:
+def _number(got: Mapping[int, bytes], key: int, default: Optional[int] = None) -> int:
     if key not in got and default is not None:
         return default
     (value,) = struct.unpack(">I", got[key])
@@ -113,8 +109,14 @@ class _RuleState:
     """The state of one rule while its expressions are followed."""
 
     def __init__(
-        self, family: str, elements: Elements, sets: IpSets, among: Optional[OnlyAmong]
+        self,
+        raw: bytes,
+        family: str,
+        elements: Elements,
+        sets: IpSets,
+        among: Optional[OnlyAmong],
     ) -> None:
+        self.raw = raw
         self.family = family
         self.elements = elements
         self.sets = sets
@@ -128,7 +130,7 @@ class _RuleState:
         self.mark: Optional[Mark] = None
         self.conntrack = False
 
-    def execute(self, name: str, got: dict[int, bytes]) -> None:
+    def execute(self, name: str, got: Mapping[int, bytes]) -> None:
         method = getattr(self, f"_do_{name}", None)
         if method is not None:
             method(got)
@@ -149,13 +151,15 @@ class _RuleState:
             if self.action and self.action != "notrack":
                 verdict = "accept"
             step = Step(
-                match=Match(),
+                match=_ANY,
                 verdict=verdict,
                 chain=branch.chain,
                 action=self.action,
                 to=self.to,
-                mark=self.mark,
                 conntrack=self.conntrack,
+                comment=self.comment,
+                raw=self.raw,
+                mark=self.mark,
             )
             found.extend(branch.terms.steps(step))
         return tuple(found)
@@ -168,7 +172,7 @@ class _RuleState:
         self.constants.pop(slot, None)
         self.lots.pop(slot, None)
 
-    def _do_meta(self, got: dict[int, bytes]) -> None:
+    def _do_meta(self, got: Mapping[int, bytes]) -> None:
         key = _number(got, 2)
         if 3 in got and key == _MARK:  # NFTA_META_SREG: it sets
             self.mark = self._marked(_slot(_number(got, 3)))
@@ -188,29 +192,29 @@ class _RuleState:
             return self.turned.get(slot, (0, None))
         return self.mark if "ct key" in field.name else (0, None)
 
-    def _do_payload(self, got: dict[int, bytes]) -> None:
+    def _do_payload(self, got: Mapping[int, bytes]) -> None:
         if 1 in got:
             base, offset, length = (_number(got, key) for key in (2, 3, 4))
             known = self.branches[0].terms.match
             self._load(_number(got, 1), payload_field(self.family, known, base, offset, length))
 
-    def _do_numgen(self, got: dict[int, bytes]) -> None:
+    def _do_numgen(self, got: Mapping[int, bytes]) -> None:
         register, first = _number(got, 1), _number(got, 4, 0)
         self._load(register, Field("numgen", 4))
         self.lots[_slot(register)] = range(first, first + _number(got, 2))
 
-    def _do_ct(self, got: dict[int, bytes]) -> None:
+    def _do_ct(self, got: Mapping[int, bytes]) -> None:
         self.conntrack = True
         if 1 in got:
             key = _number(got, 2)
             self._load(_number(got, 1), Field("state" if key == 0 else f"ct key {key}", 4))
 
-    def _do_fib(self, got: dict[int, bytes]) -> None:
+    def _do_fib(self, got: Mapping[int, bytes]) -> None:
         # NFT_FIB_RESULT_ADDRTYPE is 3, NFTA_FIB_F_DADDR 2: the type of the destination.
         plain = _number(got, 2) == 3 and _number(got, 3) == 2
         self._load(_number(got, 1), Field("local" if plain else "fib", 4))
 
-    def _do_bitwise(self, got: dict[int, bytes]) -> None:
+    def _do_bitwise(self, got: Mapping[int, bytes]) -> None:
         field = self.fields.get(_slot(_number(got, 1)))
         if field is None:
             return
@@ -221,16 +225,14 @@ class _RuleState:
         plain = mask and not any(_value(got[5]) if 5 in got else b"") and not field.mask
         self._load(
             _number(got, 2),
-            replace(field, mask=mask) if plain else Field(f"bits of {field.name}", 4),
+            field._replace(mask=mask) if plain else Field(f"bits of {field.name}", 4),
         )
 
-    def _do_immediate(self, got: dict[int, bytes]) -> None:
+    def _do_immediate(self, got: Mapping[int, bytes]) -> None:
         register = _number(got, 1)
         if register == 0:
             verdict, chain = _verdict(got[2])
-            self.branches = [
-                replace(branch, verdict=verdict, chain=chain) for branch in self.branches
-            ]
+            self._end(verdict, chain)
         else:
             self.fields.pop(_slot(register), None)
             self.constants[_slot(register)] = _value(got[2])
@@ -246,7 +248,7 @@ class _RuleState:
         for branch in self.branches:
             apply(branch.terms, field, self.family, [(low, high)], negate=negate)
 
-    def _do_cmp(self, got: dict[int, bytes]) -> None:
+    def _do_cmp(self, got: Mapping[int, bytes]) -> None:
         slot, operator, data = _slot(_number(got, 1)), _number(got, 2), _value(got[3])
         number, size = int.from_bytes(data, "big"), len(data)
         zero, full = bytes(size), b"\xff" * size
@@ -260,11 +262,11 @@ class _RuleState:
             first = number + (operator == 4)
             self._demand(slot, first.to_bytes(size, "big"), full, negate=False)
 
-    def _do_range(self, got: dict[int, bytes]) -> None:
+    def _do_range(self, got: Mapping[int, bytes]) -> None:
         low, high = _value(got[3]), _value(got[4])
         self._demand(_slot(_number(got, 1)), low, high, negate=_number(got, 2) == 1)
 
-    def _do_match(self, got: dict[int, bytes]) -> None:
+    def _do_match(self, got: Mapping[int, bytes]) -> None:
         name = got[1].rstrip(b"\0").decode(errors="replace")
         self.conntrack = self.conntrack or xt.tracks(name)
         family = self.family if self.family in ("ip", "ip6") else "ip"
@@ -273,15 +275,15 @@ class _RuleState:
         for branch in self.branches:
             xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family, self.sets)
 
-    def _do_limit(self, _: dict[int, bytes]) -> None:
+    def _do_limit(self, _: Mapping[int, bytes]) -> None:
         self._unknown("limit")
 
-    def _do_objref(self, got: dict[int, bytes]) -> None:
+    def _do_objref(self, got: Mapping[int, bytes]) -> None:
         kind = _number(got, 1, 0)  # none where a map names the object
         if kind not in _OBJECTS_SILENT:
             self._unknown(_OBJECTS.get(kind, "object"))
 
-    def _do_lookup(self, got: dict[int, bytes]) -> None:
+    def _do_lookup(self, got: Mapping[int, bytes]) -> None:
         slot = _slot(_number(got, 2))
         name = got[1].rstrip(b"\0").decode(errors="replace")
         maps, inverted = 3 in got, _number(got, 5, 0) == 1
@@ -349,18 +351,23 @@ class _RuleState:
 
     # what expressions do
 
-    def _do_notrack(self, _: dict[int, bytes]) -> None:
+    def _end(self, verdict: str, chain: Optional[str] = None) -> None:
+        for branch in self.branches:
+            branch.verdict = verdict
+            branch.chain = branch.chain if chain is None else chain
+
+    def _do_notrack(self, _: Mapping[int, bytes]) -> None:
         self.action = "notrack"
 
-    def _do_reject(self, got: dict[int, bytes]) -> None:
+    def _do_reject(self, got: Mapping[int, bytes]) -> None:
         # NFTA_REJECT_TYPE is NFT_REJECT_TCP_RST (include/uapi/linux/netfilter/nf_tables.h)
         verdict = "reset" if _number(got, 1, 0) == 1 else "reject"
-        self.branches = [replace(b, verdict=verdict) for b in self.branches]
+        self._end(verdict)
 
-    def _do_queue(self, _: dict[int, bytes]) -> None:
-        self.branches = [replace(b, verdict="queue") for b in self.branches]
+    def _do_queue(self, _: Mapping[int, bytes]) -> None:
+        self._end("queue")
 
-    def _do_nat(self, got: dict[int, bytes]) -> None:
+    def _do_nat(self, got: Mapping[int, bytes]) -> None:
         self.conntrack = True
         self.action = "dnat" if _number(got, 1) == 1 else "snat"
         self.to = self._endpoint(got, 3, 5)
@@ -369,7 +376,7 @@ class _RuleState:
             for branch in self.branches:
                 branch.terms.family(family)
 
-    def _endpoint(self, got: dict[int, bytes], address: Optional[int], port: int) -> str:
+    def _endpoint(self, got: Mapping[int, bytes], address: Optional[int], port: int) -> str:
         """Return address and port that constants give, empty where a map gives them."""
 
         def constant(key: Optional[int], size: int) -> bytes:
@@ -385,7 +392,7 @@ class _RuleState:
         last = constant(None if address is None else address + 1, 16)
         return xt.endpoint(first if len(first) in (4, 16) else b"", last, ports)
 
-    def _do_target(self, got: dict[int, bytes]) -> None:
+    def _do_target(self, got: Mapping[int, bytes]) -> None:
         name = got[1].rstrip(b"\0").decode(errors="replace")
         family = self.family if self.family in ("ip", "ip6") else "ip"
         verdict, action, to = xt.target(name, _number(got, 2), got.get(3, b""), family)
@@ -394,4 +401,4 @@ class _RuleState:
         if action:
             self.action, self.to = action, to
         if verdict:
-            self.branches = [replace(b, verdict=verdict) for b in self.branches]
+            self._end(verdict)

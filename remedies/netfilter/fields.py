@@ -11,7 +11,7 @@ from remedies.rules.decoded import ADDRESS_BITS, STATES, MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, mark_test
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
-from remedies.values import dataclass
+from remedies.values import NamedTuple
 
 Keys = Sequence[tuple[bytes, bytes]]
 """Ranges of raw register contents, both ends included."""
@@ -22,8 +22,7 @@ _ETHERTYPES = {0x0800: "ip", 0x86DD: "ip6"}
 _NFPROTO = {2: "ip", 10: "ip6"}
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """What a register holds."""
 
     name: str

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from remedies.netfilter.fields import Field, apply
-from remedies.netlink.nft import HEADER, Element
-from remedies.netlink.socket import attributes
+from remedies.netlink.nft import Element, expressions
 from remedies.rules.decoded import MatchTerms
 from remedies.rules.matching import conjoin
 from remedies.rules.rule import Match
@@ -67,10 +66,7 @@ def verdict_maps(body: bytes) -> tuple[str, ...]:
     Raises Unreadable where the message is malformed.
     """
     found = []
-    for _, expression in attributes(dict(attributes(body, HEADER)).get(4, b"")):
-        parts = dict(attributes(expression))
-        if parts.get(1) == b"lookup\0":
-            got = dict(attributes(parts.get(2, b"")))
-            if got.get(3) == _NFT_REG_VERDICT:
-                found.append(got.get(1, b"").rstrip(b"\0").decode(errors="replace"))
+    for name, got in expressions(body):
+        if name == "lookup" and got.get(3) == _NFT_REG_VERDICT:
+            found.append(got.get(1, b"").rstrip(b"\0").decode(errors="replace"))
     return tuple(found)

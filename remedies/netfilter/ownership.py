@@ -12,6 +12,7 @@ from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.owners import owner_of, written_between
 from remedies.rules.rule import PacketRule
+from remedies.values import replace
 
 POLICY = "policy drop"
 """The text of a base chain's policy, which is no rule."""
@@ -29,6 +30,15 @@ def rule_met(
 
     Raises Unreadable.
     """
+    return replace(
+        rule_at(base, path, step, action),
+        text=store.text(base.family, base.table, path[-1], step) if text is None else text,
+        owner=owner(store, base, path, step),
+    )
+
+
+def rule_at(base: Base, path: Sequence[str], step: Step, action: str) -> PacketRule:
+    """Return the rule at the end of ``path`` without its text and owner, which are dear to tell."""
     return PacketRule(
         backend=base.backend,
         family=base.family,
@@ -36,9 +46,8 @@ def rule_met(
         chain=path[-1],
         hook=base.hook,
         action=action,
-        text=store.text(base.family, base.table, path[-1], step) if text is None else text,
+        text="",
         match=step.match,
-        owner=owner(store, base, path, step),
     )
 
 

@@ -7,19 +7,19 @@ the rule stands behind it: ``# handle 7`` as ``nft -a`` prints it, or its number
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy, xt_text
 from remedies.netfilter import sets as xt_sets
-from remedies.netlink.nft import HEADER
+from remedies.netlink.nft import HEADER, expressions
 from remedies.netlink.socket import attributes
 from remedies.rules import render
 from remedies.rules.decoded import Step
 from remedies.values import replace
 
-_EXPRESSIONS, _HANDLE = 4, 3  # NFTA_RULE_*, include/uapi/linux/netfilter/nf_tables.h
+_HANDLE = 3  # NFTA_RULE_HANDLE, include/uapi/linux/netfilter/nf_tables.h
 _PLAIN = {"meta", "cmp", "range", "bitwise", "ct", "immediate", "notrack", "fib"}
 _OF_HEADER = (
     "fragments",
@@ -31,14 +31,6 @@ _OF_HEADER = (
 """What is not modelled of the part that every rule has: addresses, interfaces, protocol."""
 _FLAGS_AT = 13  # of the TCP header: RFC 9293
 _HEADERS = (4, 5, 6, 7, 15, 16)  # NFT_META_IIF, OIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO
-
-
-def expressions(raw: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:
-    """Yield name and attributes of a raw rule's expressions. Raises Unreadable."""
-    for _, expression in attributes(dict(attributes(raw, HEADER)).get(_EXPRESSIONS, b"")):
-        parts = dict(attributes(expression))
-        name = parts.get(1, b"").rstrip(b"\0").decode(errors="replace")
-        yield name, dict(attributes(parts.get(2, b"")))
 
 
 def by_nft(step: Step) -> str:
@@ -112,7 +104,7 @@ def _handle(raw: bytes) -> str:
     return f" # handle {int.from_bytes(value, 'big')}" if value else ""
 
 
-def _number(got: dict[int, bytes], key: int) -> int:
+def _number(got: Mapping[int, bytes], key: int) -> int:
     return int.from_bytes(got[key], "big")
 
 
@@ -176,7 +168,7 @@ def _extension(
 
 
 def _compared(
-    name: str, got: dict[int, bytes], loaded: tuple[object, ...], mask: bytes, step: Step
+    name: str, got: Mapping[int, bytes], loaded: tuple[object, ...], mask: bytes, step: Step
 ) -> xt_text.Words:
     """Return what a comparison says; nothing for those of the header, which the match has."""
     if loaded[:1] == ("meta",) and loaded[1] in _HEADERS:
@@ -205,7 +197,7 @@ def _compared(
     return None
 
 
-def _limit(got: dict[int, bytes]) -> list[str]:
+def _limit(got: Mapping[int, bytes]) -> list[str]:
     """Return nf_tables' limit as xt_limit's words: a rate for each unit of seconds."""
     rate, unit, burst = _number(got, 1), _number(got, 2), _number(got, 3)
     if _number(got, 4) or got.get(5, bytes(4)).strip(b"\0"):

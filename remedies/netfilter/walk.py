@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.errors import Unreadable
-from remedies.netfilter.ownership import rule_met
+from remedies.netfilter.ownership import rule_at, rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 from remedies.rules.matching import conjoin
@@ -111,6 +111,7 @@ class _ChainWalk:
     base: Base
     actions: tuple[str, ...]
     most: int = _PATHS
+    named: bool = True
     found: list[PacketRule] = field(default_factory=list)
     visits: int = 0
     cache: dict[str, list[Step]] = field(default_factory=dict)
@@ -148,7 +149,10 @@ class _ChainWalk:
     def rule(
         self, path: tuple[str, ...], step: Step, match: Match, after: tuple[Match, ...]
     ) -> PacketRule:
-        found = rule_met(self.store, self.base, path, step, step.action)
+        if self.named:
+            found = rule_met(self.store, self.base, path, step, step.action)
+        else:
+            found = rule_at(self.base, path, step, step.action)
         return replace(found, match=match, to=step.to, after=after)
 
 
@@ -158,13 +162,16 @@ def collect(
     actions: tuple[str, ...],
     most: int = _PATHS,
     only: Match = _ANY,
+    *,
+    named: bool = True,
 ) -> tuple[PacketRule, ...]:
     """Return every rule with one of ``actions`` that packets at ``base`` can reach.
 
     ``only``: of these packets; ways that none of them takes are not followed. A rule that two ways
     lead to comes once for each. Raises Unreadable where a chain cannot be decoded, or where more
     than ``most`` rules would be met on the ways through the chains.
+    ``named``: with their texts and owners.
     """
-    walk = _ChainWalk(store, base, actions, most)
+    walk = _ChainWalk(store, base, actions, most, named)
     walk.chain((base.chain,), only, ())
     return tuple(walk.found)

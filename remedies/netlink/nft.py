@@ -7,9 +7,10 @@ leave an iterator early; the dump ends there. All numbers in attributes are big-
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -32,6 +33,7 @@ FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 
 _NUMBERS = {name: number for number, name in FAMILIES.items()}
 _REPEATS = 4
+_EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
 
 DORMANT = 1
 """NFT_TABLE_F_DORMANT: the table is switched off, its chains are attached to no hook."""
@@ -74,6 +76,19 @@ class Element:
     last: bytes
     data: bytes
     """The attributes of NFTA_SET_ELEM_DATA; empty in a set."""
+
+
+def expressions(rule: bytes) -> Iterator[tuple[str, Mapping[int, bytes]]]:
+    """Yield name and attributes of a raw rule's expressions, in order. Raises Unreadable."""
+    for _, expression in attributes(dict(attributes(rule, HEADER)).get(_EXPRESSIONS, b"")):
+        yield _expression(expression)
+
+
+@functools.lru_cache(maxsize=1024)
+def _expression(expression: bytes) -> tuple[str, Mapping[int, bytes]]:
+    """Return one; the rules of a ruleset say the same over and over."""
+    parts = dict(attributes(expression))
+    return _text(parts.get(1, b"")), dict(attributes(parts.get(2, b"")))
 
 
 def _text(value: bytes) -> str:

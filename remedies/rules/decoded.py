@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Optional
 
-from remedies.rules.matching import conjoin, ports_except
+from remedies.rules.matching import conjoin, narrowed, ports_except
 from remedies.rules.prefixes import of_range
 from remedies.rules.rule import Match, PortRange
 from remedies.values import dataclass, replace
@@ -39,6 +39,8 @@ ALTERNATIVES = 512
 """Steps that one rule may become; past that its match is unmodelled."""
 
 ADDRESS_BITS = {"ip": 32, "ip6": 128}
+
+_ANY = Match()
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ def states_of(mask: int, untracked: int) -> tuple[str, ...]:
 class MatchTerms:
     """The conditions of one rule, gathered one by one."""
 
-    def __init__(self, match: Match = Match()) -> None:  # noqa: B008 (frozen)
-        self.match: Match | None = match
+    def __init__(self) -> None:
+        self.match: Match | None = _ANY
         """None once no packet can meet them all."""
-        self._any_of: tuple[Match, ...] = (Match(),)
+        self._any_of: tuple[Match, ...] = (_ANY,)
         self._sets: tuple[str, ...] = ()
 
     def copy(self) -> MatchTerms:
@@ -94,39 +96,39 @@ class MatchTerms:
         made.match, made._any_of, made._sets = self.match, self._any_of, self._sets
         return made
 
-    def narrow(self, condition: Match) -> None:
-        """Add a condition."""
+    def narrow(self, **conditions: object) -> None:
+        """Add conditions: values of a match's fields."""
         if self.match is not None:
-            self.match = conjoin(self.match, condition)
+            self.match = narrowed(self.match, conditions)
 
     def unknown(self, name: str) -> None:
         """Add a condition that is not modelled."""
-        self.narrow(Match(unmodelled=(name,)))
+        self.narrow(unmodelled=(name,))
 
     def family(self, family: str) -> None:
         """Only packets of IPv4 (``ip``) or IPv6 (``ip6``): every source of that family."""
-        self.narrow(Match(sources=("0.0.0.0/0" if family == "ip" else "::/0",)))
+        self.narrow(sources=("0.0.0.0/0" if family == "ip" else "::/0",))
 
     def protocol(self, numbers: Iterable[int], *, negate: bool = False) -> None:
         """Only these protocols (0 in a list means any), or all but these."""
         names = tuple(protocol_name(number) for number in numbers)
         if not negate:
-            self.narrow(Match(protocols=names))
+            self.narrow(protocols=names)
             return
         if not {"tcp", "udp"} & set(names):
             # What else there may be has no bearing on us; these two are what NAT rules are about.
-            self.narrow(Match(unmodelled=("! " + ",".join(names),)))
+            self.narrow(unmodelled=("! " + ",".join(names),))
             return
         others = tuple(name for name in PROTOCOLS.values() if name not in names)
-        self.narrow(Match(protocols=others))
+        self.narrow(protocols=others)
 
     def addresses(self, side: str, prefixes: Sequence[str], *, negate: bool = False) -> None:
         """Only these prefixes (or all but these) as ``source`` or ``destination``."""
         values = tuple(prefixes)
         if side == "source":
-            self.narrow(Match(not_sources=values) if negate else Match(sources=values))
+            self.narrow(**{"not_sources" if negate else "sources": values})
         else:
-            self.narrow(Match(not_destinations=values) if negate else Match(destinations=values))
+            self.narrow(**{"not_destinations" if negate else "destinations": values})
 
     def spans(self, side: str, family: str, spans: Iterable[Span], *, negate: bool = False) -> None:
         """Only these address ranges, as numbers."""
@@ -142,32 +144,30 @@ class MatchTerms:
         if not wanted:
             self.match = None
         elif side == "source":
-            self.narrow(Match(source_ports=wanted))
+            self.narrow(source_ports=wanted)
         else:
-            self.narrow(Match(destination_ports=wanted))
+            self.narrow(destination_ports=wanted)
 
     def interfaces(self, side: str, names: Sequence[str], *, negate: bool = False) -> None:
         """Only these interfaces (or all but these) as ``in`` or ``out``; ``*`` ends a prefix."""
         values = tuple(names)
         if side == "in":
-            self.narrow(Match(not_in_interfaces=values) if negate else Match(in_interfaces=values))
+            self.narrow(**{"not_in_interfaces" if negate else "in_interfaces": values})
         else:
-            self.narrow(
-                Match(not_out_interfaces=values) if negate else Match(out_interfaces=values)
-            )
+            self.narrow(**{"not_out_interfaces" if negate else "out_interfaces": values})
 
     def states(self, names: Sequence[str], *, negate: bool = False) -> None:
         """Only these conntrack states, or all but these."""
         every = (*STATES.values(), "untracked")
         wanted = tuple(name for name in every if (name in names) != negate)
         if wanted:
-            self.narrow(Match(states=wanted))
+            self.narrow(states=wanted)
         else:
             self.match = None
 
     def local(self, wanted: bool) -> None:
         """Only packets to an address of this host, or to none."""
-        self.narrow(Match(destination_local=wanted))
+        self.narrow(destination_local=wanted)
 
     def any_of(self, matches: Sequence[Match], name: str) -> None:
         """Only packets of one of these matches; too many of them count as unknown, by ``name``."""

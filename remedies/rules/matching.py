@@ -6,8 +6,9 @@ packet must meet. Conjunction is exact for all that is modelled, and ``unmodelle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Optional, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Optional, TypeVar
 
 from remedies.netlink.flow import Tuple
 from remedies.rules.prefixes import contains, meet, outside, parse
@@ -51,6 +52,10 @@ def ports_except(ranges: Iterable[PortRange]) -> tuple[PortRange, ...]:
     return tuple(found)
 
 
+_EMPTY: tuple[object, ...] = ((), None)
+"""Fields that any packet meets."""
+
+
 class _Disjoint(Exception):
     """No packet meets both."""
 
@@ -58,9 +63,7 @@ class _Disjoint(Exception):
 def _both(
     one: tuple[T, ...], other: tuple[T, ...], join: Callable[[T, T], Optional[T]]
 ) -> tuple[T, ...]:
-    """Return the pairwise meetings of two alternatives lists, where an empty list means any."""
-    if not one or not other:
-        return one or other
+    """Return the pairwise meetings of two lists of alternatives."""
     met = dict.fromkeys(
         value for a in one for b in other for value in (join(a, b),) if value is not None
     )
@@ -74,19 +77,17 @@ def _same(one: str, other: str) -> Optional[str]:
 
 
 def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one + other)) if one and other else one or other
+    return tuple(dict.fromkeys(one + other))
 
 
-def _local(one: Optional[bool], other: Optional[bool]) -> Optional[bool]:
-    if one is None or other is None:
-        return one if other is None else other
+def _equal(one: bool, other: bool) -> bool:
     if one != other:
         raise _Disjoint
     return one
 
 
 def _addresses(yes: tuple[str, ...], no: tuple[str, ...]) -> tuple[str, ...]:
-    left = tuple(prefix for prefix in yes if outside(prefix, no)) if no else yes
+    left = tuple(prefix for prefix in yes if outside(prefix, no))
     if yes and not left:
         raise _Disjoint
     return left
@@ -97,6 +98,15 @@ def _interfaces(yes: tuple[str, ...], no: tuple[str, ...]) -> tuple[str, ...]:
     if (yes and not left) or "*" in no:
         raise _Disjoint
     return left
+
+
+_HOLES = (
+    ("sources", "not_sources", _addresses),
+    ("destinations", "not_destinations", _addresses),
+    ("in_interfaces", "not_in_interfaces", _interfaces),
+    ("out_interfaces", "not_out_interfaces", _interfaces),
+)
+"""Fields, those that exclude from them, and what is left then."""
 
 
 def _one_family(sources: tuple[str, ...], destinations: tuple[str, ...]) -> bool:
@@ -119,41 +129,44 @@ def packets_of(protocol: str, way: Tuple) -> Match:
     )
 
 
+_JOINS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "protocols": partial(_both, join=_same),
+    "sources": partial(_both, join=meet),
+    "not_sources": _union,
+    "destinations": partial(_both, join=meet),
+    "not_destinations": _union,
+    "source_ports": partial(_both, join=ports_meet),
+    "destination_ports": partial(_both, join=ports_meet),
+    "in_interfaces": partial(_both, join=names_meet),
+    "not_in_interfaces": _union,
+    "out_interfaces": partial(_both, join=names_meet),
+    "not_out_interfaces": _union,
+    "destination_local": _equal,
+    "states": partial(_both, join=_same),
+    "unmodelled": _union,
+}
+"""What two values of a field have in common, neither of which is empty."""
+
+
 def conjoin(one: Match, other: Match) -> Match | None:
     """Return the packets that meet both matches, None where no packet can."""
+    return narrowed(one, vars(other))
+
+
+def narrowed(match: Match, conditions: Mapping[str, Any]) -> Match | None:
+    """Return those of ``match`` that meet conditions, too: values of its fields, by name."""
+    met = dict(vars(match))
     try:
-        no_sources = _union(one.not_sources, other.not_sources)
-        no_destinations = _union(one.not_destinations, other.not_destinations)
-        no_in = _union(one.not_in_interfaces, other.not_in_interfaces)
-        no_out = _union(one.not_out_interfaces, other.not_out_interfaces)
-        sources = _addresses(_both(one.sources, other.sources, meet), no_sources)
-        destinations = _addresses(
-            _both(one.destinations, other.destinations, meet), no_destinations
-        )
-        if not _one_family(sources, destinations):
-            return None
-        return Match(
-            protocols=_both(one.protocols, other.protocols, _same),
-            sources=sources,
-            not_sources=no_sources,
-            destinations=destinations,
-            not_destinations=no_destinations,
-            source_ports=_both(one.source_ports, other.source_ports, ports_meet),
-            destination_ports=_both(one.destination_ports, other.destination_ports, ports_meet),
-            in_interfaces=_interfaces(
-                _both(one.in_interfaces, other.in_interfaces, names_meet), no_in
-            ),
-            not_in_interfaces=no_in,
-            out_interfaces=_interfaces(
-                _both(one.out_interfaces, other.out_interfaces, names_meet), no_out
-            ),
-            not_out_interfaces=no_out,
-            destination_local=_local(one.destination_local, other.destination_local),
-            states=_both(one.states, other.states, _same),
-            unmodelled=_union(one.unmodelled, other.unmodelled),
-        )
+        for name, value in conditions.items():
+            if value not in _EMPTY:
+                own = met[name]
+                met[name] = value if own in _EMPTY else _JOINS[name](own, value)
+        for yes, no, left in _HOLES:
+            if met[no]:
+                met[yes] = left(met[yes], met[no])
     except _Disjoint:
         return None
+    return Match(**met) if _one_family(met["sources"], met["destinations"]) else None
 
 
 def covers(wide: Match, narrow: Match) -> bool:
