@@ -23,7 +23,7 @@ SIZE_LIMIT = 64 * 1024 * 1024
 """Characters; a facts file of a host with 10,000 unreplied flows is about 3 million."""
 DEPTH_LIMIT = 64
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = r"\\u[dD][89a-fA-F]"
 _HINTS: dict[type[Any], dict[str, Any]] = {}
 Words = Mapping[Any, str]
 """Closed types (``typing.Literal``), each with the word that stands for one it does not have."""
@@ -57,7 +57,7 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
         raise InputError(f"{where}: {reason}", "use the file as remedy saved it") from None
     if _deeper_than(value, DEPTH_LIMIT):
         raise InputError(f"{where}: nested too deep", "use the file as remedy saved it")
-    if not recorded and _SURROGATE.search(text):
+    if not recorded and re.search(_SURROGATE, text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:

@@ -18,8 +18,8 @@ SOCKETS = ("/run/docker.sock", "/run/podman/podman.sock")
 PATIENCE = 1.0
 """Seconds in which a daemon has to answer: a name is a comfort, not evidence."""
 
-_CONTAINER = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
-_POD = re.compile(r"kubepods\S*[/-]pod([0-9A-Za-z_-]+)(?:\.slice)?(?=/|$)", re.MULTILINE)
+_CONTAINER = r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)"
+_POD = r"(?m)kubepods\S*[/-]pod([0-9A-Za-z_-]+)(?:\.slice)?(?=/|$)"
 _REQUEST = b"GET /containers/json HTTP/1.0\r\nHost: localhost\r\n\r\n"
 _MOST = 16 * 1024 * 1024
 """Octets; a container takes about 1,500."""
@@ -33,7 +33,7 @@ def placement(cgroups: str) -> tuple[str, str]:
     """
     paths = [line.split(":", 2)[2] for line in cgroups.splitlines() if line.count(":") >= 2]
     inside = next(
-        (found.group(1) for found in (_CONTAINER.search(path) for path in paths) if found), ""
+        (found.group(1) for found in (re.search(_CONTAINER, path) for path in paths) if found), ""
     )
     parts = [
         part
@@ -53,7 +53,7 @@ def pod(cgroups: str) -> str:
     Its folder is ``podUID`` or, with systemd, ``kubepods-QOS-podUID.slice`` with underscores in
     the uid (kubernetes: pkg/kubelet/cm/pod_container_manager_linux.go, cgroup_manager_linux.go).
     """
-    found = _POD.search(cgroups)
+    found = re.search(_POD, cgroups)
     return found.group(1).replace("_", "-") if found else ""
 
 

@@ -14,7 +14,7 @@ closed. A drop that is not understood closes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Optional
+from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter.chains import ReadTable
@@ -35,7 +35,7 @@ from remedies.rules.invalid_packet import (
 )
 from remedies.rules.matching import conjoin, covers, remainder
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
-from remedies.values import dataclass, field, replace
+from remedies.values import NamedTuple, dataclass, field, replace
 
 _NARROW = 512
 """Rules by address or port that are looked at in a table; a blocklist has more."""
@@ -195,6 +195,8 @@ class _Pass:
             doubt=part.doubt if named <= SOMETIMES else part.doubt or met,
             service=part.service or (one_service(match) and not self.way.service),
         )
+        if step.verdict in _TAKING and taken.service and not part.ghost:
+            return [part]
         if sure and covers(match, part.packet):
             rest: list[_Part] = []
         elif sure:
@@ -230,11 +232,9 @@ class _Pass:
         return rest
 
     def _accepted(self, met: _Met, part: _Part, taken: _Part, whole: bool) -> list[_Part]:
-        """Judge an accept: what else meets it goes on, as if it did not, to be asked later."""
+        """Judge an accept of more than a service: what meets it goes on, to be asked later."""
         if part.ghost:
             return [] if whole else [part]
-        if taken.service:
-            return [part]
         passed = replace(taken, passed=(*part.passed, met))
         self.left.append(passed)
         going = [] if whole else [part]
@@ -267,6 +267,12 @@ class _Pass:
 
 def _all_ours(base: Base) -> bool:
     return ours(base.table, base.chain)
+
+
+def _leads_to_ours(store: RuleStore, base: Base) -> bool:
+    """Tell whether a chain of ours, or one in whose table some are, is a base chain."""
+    chains = (base.chain, *store.chains(base.family, base.table))
+    return any(ours(base.table, chain) for chain in chains)
 
 
 def _marked(step: Step, part: _Part) -> _Part:
@@ -314,6 +320,8 @@ class _InvalidAnswers:
             for store, base in sorted(self.places, key=lambda at: at[1].priority)
             if base.hook == name and base.family in (family, "inet")
         ]
+        if not course:
+            return False
         drops: dict[int, _Met] = {}
         left: list[_Part] = []
         denied: set[int] = set()
@@ -370,14 +378,17 @@ def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links:
     """
     chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
     judge = _InvalidAnswers(chains, links)
+    whose = (False, True) if any(_leads_to_ours(*at) for at in chains) else (False,)
     for family in ("ip", "ip6"):
         nat, ended = served(family), False
-        for own in (False, True):
-            judge.way(family, "input", strays(nat, family, "input"), False, own)
-            judge.way(family, "output", resets_sent(nat, family), True, own)
-            ended |= judge.way(family, "forward", strays(nat, family, "forward"), False, own)
+        to_us, through_us = (strays(nat, family, hook) for hook in ("input", "forward"))
+        from_us, from_clients = resets_sent(to_us, family), resets_of(nat, family)
+        for own in whose:
+            judge.way(family, "input", to_us, False, own)
+            judge.way(family, "output", from_us, True, own)
+            ended |= judge.way(family, "forward", through_us, False, own)
             if not ended:
-                judge.way(family, "forward", resets_of(nat, family), True, own)
+                judge.way(family, "forward", from_clients, True, own)
     found: Mapping[str, list[PacketRule]] = judge.found
     drops, lets_by, doubts = (
         tuple(dict.fromkeys(found.get(what, ()))) for what in ("drops", "lets_by", "doubts")

@@ -43,11 +43,10 @@ _STITCHED = 16
 _POSITION = struct.pack("=HH", 12, 6)
 """The head of NFTA_RULE_POSITION, which holds eight bytes."""
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
-_LEADS = re.compile(
+_LEADS = (
     re.escape(struct.pack("=HH", 8, 1) + b"\xff\xff\xff")  # NFTA_VERDICT_CODE
     + b"[\xfc\xfd](..)"  # NFT_GOTO or NFT_JUMP, and the size of
-    + re.escape(struct.pack("=H", 2)),  # NFTA_VERDICT_CHAIN
-    re.DOTALL,
+    + re.escape(struct.pack("=H", 2))  # NFTA_VERDICT_CHAIN
 )
 
 
@@ -246,7 +245,7 @@ def map_targets(family: str, table: str, name: str, limit: int, deadline: float)
     request = _request(family, table.encode(), name.encode())
     try:
         for _, body in _dump(_GETSETELEM, request, deadline):
-            for leads in _LEADS.finditer(body):
+            for leads in re.finditer(_LEADS, body, re.DOTALL):
                 (size,) = struct.unpack("=H", leads[1])
                 found[body[leads.end() : leads.end() + size - 4].rstrip(b"\0")] = None
             if len(found) > limit:

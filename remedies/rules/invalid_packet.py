@@ -25,7 +25,7 @@ EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
 
-_TEST = re.compile(r"tcp flags & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
+_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
 _OF_AN_ENTRY = ("ct key", "bits of ct key", "conn", "ctstate", "helper")
@@ -36,7 +36,7 @@ NFT_META_CGROUP (include/uapi/linux/netfilter/nf_tables.h)."""
 _HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
 """What arrives for a flow of NAT is a frame for this host, PACKET_HOST (linux/if_packet.h): 0, as
 for packets that begin here."""
-_MARK = re.compile(r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
+_MARK = r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
 SOMETIMES = frozenset(
     (
         "limit",
@@ -98,7 +98,7 @@ def left_open(
 
 
 def _meets(name: str, match: Match, reset: bool, mark: Optional[int]) -> Optional[bool]:
-    tested = _TEST.fullmatch(name)
+    tested = re.fullmatch(_TEST, name)
     if tested:
         mask, value = int(tested[1], 16), int(tested[3], 16)
         known, flags = _RESET if reset else _SEGMENT
@@ -107,7 +107,7 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int]) -> Optiona
         return None if mask & ~known else tested[2] == "=="
     if name == "conntrack" and match.states:
         return True  # conntrack_mt() looks no further than the state
-    marked = _MARK.fullmatch(name)
+    marked = re.fullmatch(_MARK, name)
     if marked:
         met = None if mark is None else mark & int(marked[1], 16) == int(marked[3], 16)
         return None if met is None else met == (marked[2] == "==")
@@ -156,7 +156,7 @@ def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, 
     return tuple(_together(each) for each in alike.values()) or (every,)
 
 
-def resets_sent(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
+def resets_sent(segments: Iterable[Match], family: str) -> tuple[Match, ...]:
     """Return the resets with which this host answers such segments on input.
 
     They leave by the links that the segments come by, as everywhere here: for answers those that
@@ -171,7 +171,7 @@ def resets_sent(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
             out_interfaces=each.in_interfaces,
             not_out_interfaces=each.not_in_interfaces,
         )
-        for each in strays(rules, family, "input")
+        for each in segments
     )
 
 
