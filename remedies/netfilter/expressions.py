@@ -19,7 +19,7 @@ from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
 from remedies.netfilter.maps import Elements, OnlyAmong, one_for_each
 from remedies.netfilter.sets import NO_SETS, IpSets
-from remedies.netlink.nft import HEADER, Element, expressions
+from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
 from remedies.rules.rule import ONE_OF_ALL, Match
@@ -50,13 +50,6 @@ _ANY = Match()
 class _Branch:
     def __init__(self, terms: MatchTerms, verdict: str = "", chain: str = "") -> None:
         self.terms, self.verdict, self.chain = terms, verdict, chain
-
-
-def comment_of(userdata: bytes) -> str:
-    """Return the comment in a rule's userdata (type 0, length, text), empty if there is none."""
-    if len(userdata) > 2 and userdata[0] == 0:
-        return userdata[2 : 2 + userdata[1]].rstrip(b"\0").decode(errors="replace")
-    return ""
 
 
 def decode(
@@ -90,10 +83,6 @@ def _number(got: Mapping[int, bytes], key: int, default: Optional[int] = None) -
 def _slot(register: int) -> int:
     """Return the first 32-bit slot of a register: NFT_REG_1 to 4 hold 16 bytes, others 4."""
     return (register - 1) * 4 if register < 8 else register - 8
-
-
-def _value(data: bytes) -> bytes:
-    return dict(attributes(data))[1]  # NFTA_DATA_VALUE
 
 
 def _verdict(data: bytes) -> tuple[str, str]:
@@ -218,11 +207,11 @@ class _RuleState:
         field = self.fields.get(_slot(_number(got, 1)))
         if field is None:
             return
-        mask = _value(got[4]) if 4 in got else b""
+        mask = constant(got[4]) if 4 in got else b""
         if field.name == "meta mark" and mask and not field.mask:
-            kept, turned = (int.from_bytes(v, sys.byteorder) for v in (mask, _value(got[5])))
+            kept, turned = (int.from_bytes(v, sys.byteorder) for v in (mask, constant(got[5])))
             self.turned[_slot(_number(got, 2))] = kept, turned
-        plain = mask and not any(_value(got[5]) if 5 in got else b"") and not field.mask
+        plain = mask and not any(constant(got[5]) if 5 in got else b"") and not field.mask
         self._load(
             _number(got, 2),
             field._replace(mask=mask) if plain else Field(f"bits of {field.name}", 4),
@@ -235,7 +224,7 @@ class _RuleState:
             self._end(verdict, chain)
         else:
             self.fields.pop(_slot(register), None)
-            self.constants[_slot(register)] = _value(got[2])
+            self.constants[_slot(register)] = constant(got[2])
 
     # what expressions demand
 
@@ -249,7 +238,7 @@ class _RuleState:
             apply(branch.terms, field, self.family, [(low, high)], negate=negate)
 
     def _do_cmp(self, got: Mapping[int, bytes]) -> None:
-        slot, operator, data = _slot(_number(got, 1)), _number(got, 2), _value(got[3])
+        slot, operator, data = _slot(_number(got, 1)), _number(got, 2), constant(got[3])
         number, size = int.from_bytes(data, "big"), len(data)
         zero, full = bytes(size), b"\xff" * size
         if operator in (0, 1):  # eq, neq
@@ -263,7 +252,7 @@ class _RuleState:
             self._demand(slot, first.to_bytes(size, "big"), full, negate=False)
 
     def _do_range(self, got: Mapping[int, bytes]) -> None:
-        low, high = _value(got[3]), _value(got[4])
+        low, high = constant(got[3]), constant(got[4])
         self._demand(_slot(_number(got, 1)), low, high, negate=_number(got, 2) == 1)
 
     def _do_match(self, got: Mapping[int, bytes]) -> None:
@@ -379,17 +368,17 @@ class _RuleState:
     def _endpoint(self, got: Mapping[int, bytes], address: Optional[int], port: int) -> str:
         """Return address and port that constants give, empty where a map gives them."""
 
-        def constant(key: Optional[int], size: int) -> bytes:
+        def register(key: Optional[int], size: int) -> bytes:
             if key is None or key not in got:
                 return b""
             return self.constants.get(_slot(_number(got, key)), b"")[:size]
 
-        low, high = constant(port, 2), constant(port + 1, 2)
+        low, high = register(port, 2), register(port + 1, 2)
         ports = None
         if len(low) == 2:
             ports = (int.from_bytes(low, "big"), int.from_bytes(high or low, "big"))
-        first = constant(address, 16)
-        last = constant(None if address is None else address + 1, 16)
+        first = register(address, 16)
+        last = register(None if address is None else address + 1, 16)
         return xt.endpoint(first if len(first) in (4, 16) else b"", last, ports)
 
     def _do_target(self, got: Mapping[int, bytes]) -> None:

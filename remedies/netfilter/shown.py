@@ -13,7 +13,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy, xt_text
 from remedies.netfilter import sets as xt_sets
-from remedies.netlink.nft import HEADER, expressions
+from remedies.netlink.nft import HEADER, constant, expressions
 from remedies.netlink.socket import attributes
 from remedies.rules import render
 from remedies.rules.decoded import Step
@@ -108,10 +108,6 @@ def _number(got: Mapping[int, bytes], key: int) -> int:
     return int.from_bytes(got[key], "big")
 
 
-def _data(value: bytes) -> bytes:
-    return dict(attributes(value))[1]  # NFTA_DATA_VALUE
-
-
 def _native(family: str, step: Step) -> xt_text.Words:
     """Return the words of iptables-nft's own expressions and of the extensions between them."""
     words: list[str] = []
@@ -131,7 +127,7 @@ def _native(family: str, step: Step) -> xt_text.Words:
         elif name == "payload" and 1 in got:
             loaded, mask = ("payload", *(_number(got, key) for key in (2, 3, 4))), b""
         elif name == "bitwise" and 4 in got:
-            mask = _data(got[4])
+            mask = constant(got[4])
         elif name in ("cmp", "range"):
             said = _compared(name, got, loaded, mask, step)
             if said is None:
@@ -180,19 +176,19 @@ def _compared(
     if operator not in (0, 1) or len(step.match.protocols) > 1:
         return None
     if loaded == ("meta", 3) and name == "cmp":  # NFT_META_MARK, in this machine's order
-        (value,) = struct.unpack("=I", _data(got[3]))
+        (value,) = struct.unpack("=I", constant(got[3]))
         bits = struct.unpack("=I", mask)[0] if mask else 0xFFFFFFFF
         return ["-m", "mark", *negate, "--mark", xt_text.mark(value, bits)]
     if loaded[:2] != ("payload", 2) or len(step.match.protocols) != 1:
         return None
     start = ["-m", step.match.protocols[0]]
     if loaded[2] in (0, 2) and loaded[3] == 2 and not mask:
-        low = int.from_bytes(_data(got[3]), "big")
-        high = int.from_bytes(_data(got[4]), "big") if name == "range" else low
+        low = int.from_bytes(constant(got[3]), "big")
+        high = int.from_bytes(constant(got[4]), "big") if name == "range" else low
         flag = "--sport" if loaded[2] == 0 else "--dport"
         return [*start, *negate, flag, str(low) if low == high else f"{low}:{high}"]
     if loaded[2:] == (_FLAGS_AT, 1) and name == "cmp" and start[1] == "tcp":
-        bits, value = mask[0] if mask else 0xFF, _data(got[3])[0]
+        bits, value = mask[0] if mask else 0xFF, constant(got[3])[0]
         return [*start, *negate, "--tcp-flags", xt_text.flags(bits), xt_text.flags(value)]
     return None
 

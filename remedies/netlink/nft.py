@@ -90,6 +90,18 @@ def _expression(expression: bytes) -> tuple[str, Mapping[int, bytes]]:
     return _text(parts.get(1, b"")), dict(attributes(parts.get(2, b"")))
 
 
+def constant(data: bytes) -> bytes:
+    """Return what an expression compares with or loads: NFTA_DATA_VALUE. Raises KeyError."""
+    return dict(attributes(data))[1]
+
+
+def comment_of(userdata: bytes) -> str:
+    """Return the comment in a rule's userdata (type 0, length, text), empty if there is none."""
+    if len(userdata) > 2 and userdata[0] == 0:
+        return userdata[2 : 2 + userdata[1]].rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
 def _text(value: bytes) -> str:
     return value.rstrip(b"\0").decode(errors="replace")
 

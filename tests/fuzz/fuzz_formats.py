@@ -253,7 +253,7 @@ def _elements(_: str) -> list[nft.Element]:
 
 def nft_rule(data: bytes) -> object:
     found = [expressions.decode(data, f, _elements) for f in ("ip", "ip6", "inet")]
-    return found, expressions.comment_of(data)
+    return found, nft.comment_of(data)
 
 
 def nft_elements(data: bytes) -> object:
