@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from builder import HOST, finding
+from builder import HOST, facts, finding
 from fake_operations import KEY, FakeHost, fake_host
 
 from remedies import codec
 from remedies.errors import InputError, UsageError
+from remedies.facts.netfilter import Netfilter
+from remedies.facts.routes import Routes
 from remedies.model import Plan, Terms
 from remedies.operations import apply, plans, rollback, saved_plans, session
 from remedies.operations.apply import ApplyOptions
@@ -173,3 +175,17 @@ def test_terms_are_those_of_the_policy(host: FakeHost) -> None:
     ((_, terms),) = made.changes[0].uses
     assert isinstance(terms, Terms)
     assert terms.backend == host.session.policy.backend
+
+
+def test_a_plan_reads_what_guards_ask_for_and_a_scan_does_not(host: FakeHost) -> None:
+    asked = []
+
+    def read(*asking: Any, **given: Any) -> Any:
+        asked.append((set(asking[1]), given["window"]))
+        return facts()
+
+    here = replace(host.session, read=read)
+    session.look(here, for_plan=False)
+    session.look(here, for_plan=True, window=0.0)
+    session.look(here, for_plan=True, kinds=(Routes,), window=2.0)
+    assert asked == [(set(), 0.5), ({Netfilter}, 0.0), ({Routes}, 2.0)]
