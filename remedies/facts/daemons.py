@@ -2,8 +2,10 @@
 
 Knowledge, not a probe: one row for each program. Most have an option that binds one address; some
 have one that keeps every address and answers from the one asked (``keeps``). Each row names the
-page it is taken from; those marked "run" are run by the tests with the program of Debian, those
-marked "tried" were run by hand: asked by a wrong address, then again with the option.
+page it is taken from, and how its program was seen, asked by a wrong address and then again with
+the option: "run" by the tests, with the program of Debian; "tried" by hand, wrong without the
+option and right with it; "right" by hand, with and without it; "bound" by hand, only that the
+option binds, because nothing answers. Programs without such a word were not at hand.
 """
 
 from __future__ import annotations
@@ -49,7 +51,12 @@ DAEMONS = (
         note="On the command line it is --address.",
     ),
     DaemonOption(
-        ("atftpd",), "atftpd", "", "--bind-address {address}", "atftpd(8), --bind-address; tried"
+        ("atftpd",),
+        "atftpd",
+        "",
+        "--bind-address {address}",
+        "atftpd(8), --bind-address; tried",
+        note="It binds no IPv6 address.",
     ),
     DaemonOption(
         ("named",),
@@ -110,7 +117,7 @@ DAEMONS = (
         "Knot DNS",
         "knot.conf, in server:",
         "listen: {address}@{port}",
-        "Knot DNS documentation, reference: listen; tried",
+        "Knot DNS documentation, reference: listen; right",
     ),
     DaemonOption(
         ("kresd", "kresd1"),
@@ -124,42 +131,42 @@ DAEMONS = (
         "PowerDNS",
         "pdns.conf",
         "local-address={endpoint}",
-        "PowerDNS documentation, settings: local-address",
+        "PowerDNS documentation, settings: local-address; right",
     ),
     DaemonOption(
         ("pdns_recursor",),
         "PowerDNS Recursor",
         "recursor.conf",
         "local-address={endpoint}",
-        "PowerDNS Recursor documentation, settings: local-address; tried",
+        "PowerDNS Recursor documentation, settings: local-address; right",
     ),
     DaemonOption(
         ("dnsdist",),
         "dnsdist",
         "dnsdist.conf",
         'addLocal("{endpoint}")',
-        "dnsdist documentation, reference: addLocal(); tried",
+        "dnsdist documentation, reference: addLocal(); right",
     ),
     DaemonOption(
         ("dnscrypt-proxy",),
         "dnscrypt-proxy",
         "dnscrypt-proxy.toml, in listen_addresses",
         "'{endpoint}'",
-        "dnscrypt-proxy: example-dnscrypt-proxy.toml",
+        "dnscrypt-proxy: example-dnscrypt-proxy.toml; bound",
     ),
     DaemonOption(
         ("systemd-resolve",),
         "systemd-resolved",
         "resolved.conf, in [Resolve]",
         "DNSStubListenerExtra=udp:{endpoint}",
-        "resolved.conf(5), DNSStubListenerExtra",
+        "resolved.conf(5), DNSStubListenerExtra; right",
     ),
     DaemonOption(
         ("freeradius", "radiusd"),
         "FreeRADIUS",
         "sites-enabled/default, in its section listen",
         "ipaddr = {address}",
-        "FreeRADIUS: raddb/sites-available/default; tried",
+        "FreeRADIUS: raddb/sites-available/default; right",
         bind6="ipv6addr = {address}",
         note="One section for each address and type (auth, acct).",
     ),
@@ -183,8 +190,8 @@ DAEMONS = (
         "OpenSIPS",
         "opensips.cfg",
         "socket=udp:{endpoint}",
-        "OpenSIPS manual, core parameters: socket (3.x)",
-        note="Before OpenSIPS 3.0 the parameter is 'listen'.",
+        "OpenSIPS manual, core parameters: socket",
+        note="Before OpenSIPS 3.1 the parameter is 'listen'.",
     ),
     DaemonOption(
         ("freeswitch",),
@@ -199,7 +206,7 @@ DAEMONS = (
         "rtpengine",
         "rtpengine.conf",
         "listen-ng = {endpoint}",
-        "rtpengine(8), --listen-ng",
+        "rtpengine(8), --listen-ng; right",
     ),
     DaemonOption(
         ("turnserver",),
@@ -230,7 +237,7 @@ DAEMONS = (
         "nginx",
         "nginx.conf, in the server block",
         "listen {endpoint} quic;",
-        "nginx documentation: ngx_http_v3_module, ngx_stream_core_module (listen)",
+        "nginx documentation: ngx_http_v3_module, ngx_stream_core_module (listen); right",
         note="In a stream server it is 'listen ADDRESS:PORT udp'.",
     ),
     DaemonOption(
@@ -245,7 +252,7 @@ DAEMONS = (
         "rsyslog",
         "/etc/rsyslog.d/udp.conf",
         'input(type="imudp" address="{address}" port="{port}")',
-        "rsyslog documentation: imudp; tried",
+        "rsyslog documentation: imudp; bound",
         note="A receiver that never answers is not affected: a waiver for it is enough.",
     ),
     DaemonOption(
@@ -253,7 +260,7 @@ DAEMONS = (
         "syslog-ng",
         "syslog-ng.conf, in the source",
         'network(ip("{address}") port({port}) transport("udp"));',
-        "syslog-ng administration guide: network(); tried",
+        "syslog-ng administration guide: network(); bound",
         bind6='network(ip("{address}") port({port}) transport("udp") ip-protocol(6));',
         note="A receiver that never answers is not affected: a waiver for it is enough.",
     ),
@@ -262,7 +269,7 @@ DAEMONS = (
         "ntpd",
         "ntp.conf",
         "interface listen {address}",
-        "ntp.conf(5), interface (NTPsec and the reference implementation); tried",
+        "ntp.conf(5), interface (NTPsec and the reference implementation); right",
         also=("interface ignore wildcard",),
     ),
     DaemonOption(
@@ -321,14 +328,15 @@ DAEMONS = (
         "-i {address}",
         "mosh-server(1), -i; tried",
         keeps="-s",
-        note="-s takes the address that the SSH connection came in by.",
+        note="-s takes the address that the SSH connection came in by. mosh-client takes an answer "
+        "from any address; a firewall on its way may not.",
     ),
     DaemonOption(
         ("murmurd", "mumble-server"),
         "Mumble",
         "mumble-server.ini",
         "host={address}",
-        "Mumble documentation: host; tried",
+        "Mumble documentation: host; right",
     ),
     DaemonOption(
         ("teeworlds-serve",),
@@ -336,6 +344,7 @@ DAEMONS = (
         "its configuration (-f FILE)",
         "bindaddr {address}",
         "teeworlds: src/engine/shared/config_variables.h; tried",
+        bind6="bindaddr [{address}]",
         single=True,
     ),
     DaemonOption(
@@ -369,6 +378,10 @@ DAEMONS = (
         "nc(1) of OpenBSD; ncat(1), tried",
     ),
     DaemonOption(
-        ("nc.traditional",), "netcat", "", "-u -l -s {address} -p {port}", "nc.traditional(1)"
+        ("nc.traditional",),
+        "netcat",
+        "",
+        "-u -l -s {address} -p {port}",
+        "nc.traditional(1), -s; tried",
     ),
 )

@@ -102,6 +102,20 @@ def test_every_row_can_be_written_and_has_its_source(row: DaemonOption) -> None:
     assert row.keeps not in lines_of(row, ("192.0.2.10",), "1")
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("teeworlds-serve", "bindaddr [2001:db8::10]"),
+        ("socat", "UDP6-LISTEN:5060,bind=[2001:db8::10]"),
+        ("turnserver", "listening-ip=2001:db8::10"),
+    ],
+)
+def test_an_ipv6_address_is_written_as_the_program_reads_it(name: str, line: str) -> None:
+    row = option_of(name)
+    assert row is not None
+    assert lines_of(row, ("2001:db8::10",), "5060") == (line,)
+
+
 def test_a_program_is_known_by_what_it_was_started_as() -> None:
     found = option_of("worker-3", ("/usr/sbin/unbound", "-d"))
     assert found == option_of("unbound")
