@@ -110,9 +110,22 @@ def harmless(condition: str) -> tuple[str, ...]:
 
 
 def may_write(name: str, address: str) -> bool:
-    """Tell whether a fix may want a resource, be it a file that brings its rules back at boot."""
+    """Tell whether a fix may want a resource, be it a file that brings its rules back at boot.
+
+    ``*`` in what a fix writes is the name of a link.
+    """
     writes = fix(name).WRITES
-    return address in writes or any(address in boot_paths(name, mine) for mine in writes)
+    return any(_written(mine, address) for mine in writes) or any(
+        address in boot_paths(name, mine) for mine in writes
+    )
+
+
+def _written(mine: str, address: str) -> bool:
+    before, star, after = mine.partition("*")
+    if not star:
+        return mine == address
+    link = address[len(before) : len(address) - len(after)]
+    return address == before + link + after and bool(link) and link.isascii() and "." not in link
 
 
 def _module(folder: str, name: str, known: tuple[str, ...]) -> object:

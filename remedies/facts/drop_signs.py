@@ -13,7 +13,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.droppers import BY_FIREWALL, Droppers
-from remedies.facts.drops import Drops, SeenDrop
+from remedies.facts.drops import NO_REASON, Drops, SeenDrop
 from remedies.model import Evidence, Finding, Severity
 from remedies.printable import at, both_ends
 from remedies.rules.rule import PacketRule
@@ -41,7 +41,7 @@ class DropSign(NamedTuple):
     """What conntrack holds of the packet (:attr:`SeenDrop.state`); empty: whatever it holds."""
     protocols: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
-    """Functions of the kernel, for packets that it drops without a reason; empty: any."""
+    """Functions of the kernel, for packets that it drops without a reason."""
     least: int = 1
     """Packets of one subject below which nothing is said."""
 
@@ -51,11 +51,14 @@ class DropSign(NamedTuple):
             drop.reason in self.reasons
             and (not self.states or drop.state in self.states)
             and (not self.protocols or drop.protocol in self.protocols)
-            and (not self.places or drop.place in self.places)
+            and (drop.reason != NO_REASON or drop.place in self.places)
         )
 
 
 SIGNS = {
+    "ip-forward-off": DropSign(  # ip_error(), net/ipv4/route.c; net/ipv6/ip6_output.c
+        reasons=("IP_INADDRERRORS", NO_REASON), places=("ip6_forward",)
+    ),
     "reply-dropped": DropSign(
         reasons=(BY_FIREWALL,),
         states=("established, reply", "related, reply"),

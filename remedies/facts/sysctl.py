@@ -11,6 +11,8 @@ from remedies.values import dataclass, field
 NO_KEY = "no such key: its kernel module is not loaded"
 
 KEYS = (
+    "net.bridge.bridge-nf-call-ip6tables",
+    "net.bridge.bridge-nf-call-iptables",
     "net.netfilter.nf_conntrack_count",
     "net.netfilter.nf_conntrack_log_invalid",
     "net.netfilter.nf_conntrack_max",
@@ -19,6 +21,7 @@ KEYS = (
     "net.netfilter.nf_conntrack_tcp_timeout_established",
     "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged",
     "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.conf.all.src_valid_mark",
     "net.ipv4.conf.default.rp_filter",
     "net.ipv4.ip_forward",
     "net.ipv4.ip_local_port_range",

@@ -4,8 +4,8 @@ A fix is a module with ``TITLE``, ``ANSWERS`` (condition ids), ``RISK`` (low, mo
 ``HARMLESS`` (it ended nothing in any world of the harm matrix; for what is only exposed, such a fix
 is tried before any other), ``NEEDS`` (fact types its guard asks for), ``TOPICS`` (what it
 wants probes to read beyond their minimum), ``PARAMS`` (name to default; None: must be given),
-``WRITES`` (the addresses of all that it may want; the files that bring its rules back at boot
-follow from them) and the pure functions
+``WRITES`` (the addresses of all that it may want, with ``*`` for the name of a link; the files that
+bring its rules back at boot follow from them) and the pure functions
 
 ``guard(finding, facts, terms) -> str | None``
     the reason not to, or None. ``finding`` is None for a standing fix (``require``).

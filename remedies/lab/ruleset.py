@@ -6,6 +6,7 @@ Comments and packet counters are left out: they move by themselves.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ _SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
 )
+_CONF = "/proc/sys/net/ipv4/conf"
+_OF_A_LINK = ("accept_redirects", "forwarding", "route_localnet", "rp_filter", "src_valid_mark")
 _IDLE_TABLE = re.compile(r"^\*\w+\n(?::[A-Z]+ ACCEPT\n)+COMMIT\n?", re.MULTILINE)
 _COUNTERS = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+")
 
@@ -58,7 +61,19 @@ def dump(world: World) -> Dump:
             found[command] = world.run("host", [command])
     for source, text in found.items():
         found[source] = normal(text)
+    found["net.ipv4.conf"] = _of_links(world)
     return {**found, **{key: world.sysctl("host", key) for key in _SYSCTLS}}
+
+
+def _of_links(world: World) -> str:
+    """Return the settings of every link that decide whether its packets are passed on."""
+    lines = []
+    with inside(world.namespace("host")):
+        for link in sorted(os.listdir(_CONF)):
+            for name in _OF_A_LINK:
+                with open(f"{_CONF}/{link}/{name}", encoding="ascii") as file:
+                    lines.append(f"{link}.{name} = {file.read().strip()}")
+    return "\n".join(lines)
 
 
 def normal(text: str) -> str:

@@ -119,21 +119,32 @@ class Story:
         seen += f": {', '.join(rules)} and {len(before) - len(rules)} sysctls"
         self._end(StoryStep(title, not differs, "nothing different", seen, output=differs))
 
-    def heals(self, fix: str, condition: str, *, before: Dump, again: str, back: str) -> None:
+    def heals(
+        self,
+        fix: str,
+        condition: str,
+        *,
+        before: Dump,
+        again: str,
+        back: str,
+        policy: Sequence[str] = (),
+    ) -> None:
         """Apply while a proven fault happens, see the traffic live, and undo it.
 
         ``again`` and ``back`` are the titles of the traffic with the fix and without it; ``before``
-        is how the host was.
+        is how the host was; ``policy``: options before the verb, where default only advises.
         """
         self.command(
             "The fix, while traffic goes on",
-            *("apply", "--yes"),
+            *(*policy, "apply", "--yes"),
             says=(fix, f"{condition}: was proven, now mitigated"),
             during=True,
         )
         self.lives(again)
         fixed = self.dump()
-        self.command("Once more: nothing is left to do", "apply", "--yes", says=("Nothing to do",))
+        self.command(
+            "Once more: nothing is left to do", *policy, "apply", "--yes", says=("Nothing to do",)
+        )
         self.unchanged("So nothing has changed", fixed)
         self.command("Undo it", "rollback", "--yes")
         self.dies(back)

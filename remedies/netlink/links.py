@@ -43,6 +43,20 @@ class Address:
 
 
 @dataclass(frozen=True)
+class BridgeNetwork:
+    """A subnet of this host's own behind a bridge: containers, or virtual machines."""
+
+    link: str
+    subnet: str
+    """The bridge's address with its prefix: ``172.17.0.1/16``."""
+
+    @property
+    def family(self) -> int:
+        """Return 4 or 6."""
+        return 6 if ":" in self.subnet else 4
+
+
+@dataclass(frozen=True)
 class Links:
     """The interfaces and addresses of this namespace."""
 
@@ -61,6 +75,29 @@ class Links:
         """Return the link that rules and routes see: the bridge, for a packet by its port."""
         found = next((link for link in self.links if link.index == index), None)
         return index if found is None or found.master is None else found.master
+
+    def networks(self) -> tuple[BridgeNetwork, ...]:
+        """Return the networks behind bridges of which something is plugged in, and no hardware.
+
+        A bridge with a port of hardware is this host's own way out, or another one's wire.
+        """
+        ports: dict[int, list[Link]] = {}
+        for link in self.links:
+            if link.master is not None and link.up:
+                ports.setdefault(link.master, []).append(link)
+        inner = {
+            link.index: link.name
+            for link in self.links
+            if link.kind == "bridge"
+            and link.up
+            and ports.get(link.index)
+            and all(port.kind for port in ports[link.index])
+        }
+        return tuple(
+            BridgeNetwork(inner[item.link], f"{item.address}/{item.prefix}")
+            for item in self.addresses
+            if item.link in inner and item.scope == "global"
+        )
 
     def first(self, name: str, family: int) -> Optional[Address]:
         """Return the first address of family 4 or 6 on a link: where REDIRECT sends packets.

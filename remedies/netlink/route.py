@@ -21,6 +21,9 @@ IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
 _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_INFO_KIND = 3, 10, 18, 29, 1
 _SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+_IFLA_AF_SPEC = 26
+_CONFIGURATION = {int(socket.AF_INET): 1, int(socket.AF_INET6): 2}
+"""IFLA_INET_CONF, IFLA_INET6_CONF: the settings of a family as an array of 32-bit numbers."""
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 2, 3, 4, 5, 6
 _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
@@ -60,6 +63,19 @@ class RawAddress(NamedTuple):
     scope: int
     """RT_SCOPE_*: 0 universe, 253 link, 254 host."""
     link: int
+
+
+class RawSettings(NamedTuple):
+    """What net.ipv4.conf.LINK and net.ipv6.conf.LINK hold of one interface.
+
+    By position: IPV4_DEVCONF_* less one (include/uapi/linux/ip.h) and DEVCONF_*
+    (include/uapi/linux/ipv6.h). Empty where the family is off on it.
+    """
+
+    number: int
+    """Interface index."""
+    four: tuple[int, ...]
+    six: tuple[int, ...]
 
 
 class RawDefault(NamedTuple):
@@ -128,6 +144,18 @@ def link(payload: bytes) -> RawLink:
         elif number == _IFLA_LINKINFO:
             kind = next((_text(v) for n, v in attributes(value) if n == _IFLA_INFO_KIND), "")
     return RawLink(index, name, kind, flags, master)
+
+
+def settings_of(payload: bytes) -> RawSettings:
+    """Return an interface's settings; raise Unreadable where the message is malformed."""
+    _, _, index, _, _ = _fields(_IFINFO, payload)
+    found: dict[int, tuple[int, ...]] = {}
+    for number, value in attributes(payload, _IFINFO.size):
+        for family, inner in attributes(value) if number == _IFLA_AF_SPEC else ():
+            for each, array in attributes(inner) if family in _CONFIGURATION else ():
+                if each == _CONFIGURATION[family]:
+                    found[family] = struct.unpack(f"={len(array) // 4}i", array)
+    return RawSettings(index, found.get(socket.AF_INET, ()), found.get(socket.AF_INET6, ()))
 
 
 def address(payload: bytes) -> RawAddress | None:
@@ -255,6 +283,12 @@ def links(client: Netlink) -> list[RawLink]:
     """Return every interface. Raises OSError and Unreadable, as the other readers here do."""
     ask = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATS))
     return [link(payload) for _, payload in client.table(RTM_GETLINK, ask)]
+
+
+def settings(client: Netlink) -> list[RawSettings]:
+    """Return the IP settings of every interface, in one dump."""
+    ask = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATS))
+    return [settings_of(payload) for _, payload in client.table(RTM_GETLINK, ask)]
 
 
 def addresses(client: Netlink) -> list[RawAddress]:

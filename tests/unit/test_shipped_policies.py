@@ -38,7 +38,10 @@ UDP_CONDITIONS = {"udp-reply-source", "udp-connected-server", "udp-proxy-hairpin
 def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str) -> None:
     rules = compile_policy((name,)).policy.rules
     fixed = {c for c, rule in rules.items() if rule.mode == "fix"}
-    assert fixed <= {*TCP_CONDITIONS, *(UDP_CONDITIONS if name == "docker-host" else ())}
+    forwards = {"ip-forward-off"} if name in ("docker-host", "kubernetes-node") else set()
+    redirected = UDP_CONDITIONS if name == "docker-host" else set()
+    assert fixed <= {*TCP_CONDITIONS, *redirected, *forwards}
+    assert all(rules[condition].from_ == "proven" for condition in forwards)
     assert all("notrack" not in rule.fixes for rule in rules.values())
     for condition in UDP_CONDITIONS:
         rule = rules[condition]
