@@ -26,13 +26,15 @@ from remedies.tap.lookups import Questions
 
 FIXED = {
     "counters": "four files of /proc/net, a line or two for each protocol and CPU",
-    "sysctl": "nine values of /proc/sys",
+    "sysctl": "some values of /proc/sys",
     "forgotten": "what sysctl has read; owners is asked only for a short time-out",
     "docker": "each daemon has a second of its own: see below",
     "slab": "a file of a line, or one of which 256 KiB are read",
     "asked": "the kernel's ring of packets, of a fixed size, for the window alone",
     "stalls": "the same",
     "tap": "the same",
+    "drops": "a map in the kernel, of a fixed size, for the window alone",
+    "droppers": "reads nothing where the firewall drops nothing; rules within the deadline",
     "dropped": "reads nothing where no connection stands still",
     "stale": "reads nothing where nobody else's request is unanswered; rules within the deadline",
     "untracked": "the kernel's ring of packets, of a fixed size, for the window alone",
