@@ -154,6 +154,9 @@ def _drop_fields(drop: DropEvent) -> dict[str, Any]:
         "place": drop.place,
         "rule": drop.rule,
         "invalid": drop.invalid,
+        "about": drop.about,
+        "fix": drop.fix,
+        "condition": drop.condition or None,
         "count": drop.count,
     }
 
@@ -184,9 +187,9 @@ def _dropped(drop: DropEvent) -> str:
     place = f" in {drop.place}" if drop.place else ""
     flow = f"; conntrack: {drop.conntrack}" if drop.conntrack else ""
     invalid = "conntrack calls it INVALID and " if drop.invalid else ""
-    rule = f"; {invalid}{drop.rule} drops it" if drop.rule else ""
-    why = f"{drop.means} ({drop.reason}{place}{flow})"
-    return f"{drop.protocol}{flags}{ends}{where}: {why}{rule}"
+    why = f"{invalid}{drop.rule} drops it" if drop.rule else drop.means
+    told = "; ".join((f"{why} ({drop.reason}{place}{flow})", *drop.about))
+    return f"{drop.protocol}{flags}{ends}{where}: {told}"
 
 
 def _end(address: str, port: int) -> str:
@@ -273,19 +276,27 @@ def _summary(args: argparse.Namespace, style: Style, summary: Summary) -> None:
     _flows(summary)
     if summary.unexamined:
         print(f"not examined: {summary.unexamined:,} packets (too many new flows at once)")
-    print(
-        f"lost: {summary.lost:,} packets and {summary.reasons_lost:,} kernel reasons, because "
-        f"remedy was too slow"
-    )
-    print(f"source of the kernel's reset reasons: {clean(summary.reasons)}")
+    slow = ", because remedy was too slow" if summary.lost or summary.reasons_lost else ""
+    print(f"lost: {summary.lost:,} packets and {summary.reasons_lost:,} kernel reasons{slow}")
+    if args.verbose or not summary.reasons.startswith("tracefs: tcp_send_reset"):
+        print(f"source of the kernel's reset reasons: {clean(summary.reasons)}")
     if summary.machine_drops is not None:
         print(f"packets dropped system-wide because no socket listened: {summary.machine_drops:,}")
     for reason in summary.unread:
         print(f"not read: {clean(reason)}")
     if not args.quiet:
-        verb = "plan" if summary.proven else "scan"
-        why = "shows what would be changed" if summary.proven else "finds what could happen"
-        print(f"\nNext: '{again(args, verb)}' {why}.")
+        print(f"\n{_next(args, summary)}")
+
+
+def _next(args: argparse.Namespace, summary: Summary) -> str:
+    """Return what to type next: what remedy would do about what was heard."""
+    signs = dict.fromkeys((*summary.proven, *(d.condition for d in summary.drops if d.condition)))
+    if signs:
+        told = f"shows what would be changed for {', '.join(signs)}"
+        return f"Next: '{again(args, 'plan')}' {told}."
+    if any(drop.fix for drop in summary.drops):
+        return f"Next: the fix above; '{again(args, 'scan')}' finds what else could happen."
+    return f"Next: '{again(args, 'scan')}' finds what could happen."
 
 
 def _flows(summary: Summary) -> None:
@@ -303,15 +314,21 @@ def _flows(summary: Summary) -> None:
 
 
 def _drops(summary: Summary) -> None:
-    """Print what was dropped, most first, and where to look for each reason."""
-    if summary.dropped:
-        print(f"dropped by the kernel: {summary.dropped:,} packets")
+    """Print what was dropped, most first, what lets it by, and where to look."""
     told = [drop for drop in summary.drops if not drop.ordinary]
+    if summary.dropped:
+        shown = sum(drop.count for drop in told)
+        rest = summary.dropped - summary.drops_lost - shown
+        beside = f", {rest:,} of them part of working protocols or not shown" if rest > 0 else ""
+        print(f"dropped by the kernel: {summary.dropped:,} packets{beside}")
     for drop in told:
         print(f"  {drop.count:,} times: {clean(_dropped(drop))}")
-    looks = {drop.reason: drop.look for drop in told if drop.look}
-    for reason, look in looks.items():
-        print(f"where to look for {reason}: {look}")
+        if drop.condition:
+            print(f"    condition: {drop.condition} (remedy explain {drop.condition})")
+        if drop.fix:
+            print(f"    fix: {clean(drop.fix)}")
+        if drop.look:
+            print(f"    look: {clean(drop.look)}")
     if summary.drops_lost:
         print(f"dropped for reasons not shown: {summary.drops_lost:,} packets (too many kinds)")
     if summary.drops_source.startswith("none"):

@@ -86,7 +86,7 @@ def dropper(
         if end is not None:
             path, step = end
             text = POLICY if step is _POLICY else None
-            return replace(rule_met(store, base, path, step, "drop", text), family=family)
+            return replace(rule_met(store, base, path, step, "drop", text), version=family)
     return None
 
 

@@ -181,6 +181,11 @@ _PLACES = {"neigh_invalidate": "NEIGH_FAILED", "neigh_resolve_output": "NEIGH_FA
 _NOT_FOR_US = (NO_REASON, "IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS")
 
 
+def sign_of(reason: str, place: str) -> str:
+    """Return a reason, or the one that the kernel's function stands for where it gives none."""
+    return _PLACES.get(place, reason) if reason == NO_REASON else reason
+
+
 def words(reason: str, place: str, destination: str) -> DropReason:
     """Return what a reason means that the kernel gave in the function ``place``.
 
@@ -191,8 +196,7 @@ def words(reason: str, place: str, destination: str) -> DropReason:
         return DropReason(
             "a multicast or broadcast packet that nothing here listens for", ordinary=True
         )
-    if reason == NO_REASON:
-        reason = _PLACES.get(place, reason)
+    reason = sign_of(reason, place)
     return REASONS.get(reason, DropReason(f"the kernel's reason {reason}"))
 
 

@@ -15,9 +15,8 @@ from remedies.errors import Unreadable
 from remedies.namespaces.cookies import CookieNamespace, by_cookie, own
 from remedies.namespaces.netns import cookie, is_host
 from remedies.netlink.flow import Tuple
-from remedies.rules.rule import PacketRule
 from remedies.tap.drops import Drop, DropCounter
-from remedies.trace.drop_reasons import words
+from remedies.trace.drop_reasons import sign_of, words
 from remedies.trace.event import DropEvent
 from remedies.values import replace
 
@@ -46,16 +45,16 @@ class DropWatch:
     def __init__(
         self,
         takes: Callable[[str, Optional[Tuple]], bool],
-        rule_of: Callable[[DropEvent], Optional[PacketRule]],
+        explain: Callable[[DropEvent], DropEvent],
         cache: Optional[str] = None,
     ) -> None:
         """Begin with nothing; :meth:`begin` loads the program.
 
-        ``takes`` tells by protocol and way whether a packet is to be told; ``rule_of`` is asked for
-        the rule behind each kind of drop, once; ``cache``: the folder where the kernel's types are
+        ``takes`` tells by protocol and way whether a packet is to be told; ``explain`` adds what is
+        behind each kind of drop, once; ``cache``: the folder where the kernel's types are
         kept.
         """
-        self._takes, self._rule_of, self._cache = takes, rule_of, cache
+        self._takes, self._explain, self._cache = takes, explain, cache
         self.source = "not asked for"
         self.packets = 0
         """Drops that were told apart."""
@@ -100,9 +99,7 @@ class DropWatch:
                 way = event.way if event.way == known.way else kind.way
                 self._kinds[kind] = replace(known, way=way, count=known.count + drop.count)
                 continue
-            rule = self._rule_of(event)
-            if rule is not None:
-                event = replace(event, rule=rule.named, invalid=rule.action == "drop-invalid")
+            event = self._explain(event)
             if len(self._kinds) < _MOST:
                 self._kinds[kind] = event
             yield event
@@ -151,4 +148,5 @@ class DropWatch:
             conntrack=drop.state,
             place=place,
             count=drop.count,
+            sign=sign_of(drop.reason, place),
         )

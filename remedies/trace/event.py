@@ -76,6 +76,14 @@ class DropEvent:
     """The firewall's rule that surely drops it; empty where none can be told."""
     invalid: bool = False
     """The rule does so because conntrack calls it INVALID, though it knows the connection."""
+    about: tuple[str, ...] = ()
+    """What else is known: the flow, the way back, the sockets of that port."""
+    fix: str = ""
+    """What lets such packets by, as a command where there is one; empty: not known."""
+    condition: str = ""
+    """The condition that it is a sign of, or empty."""
+    sign: str = ""
+    """The reason, or the one that the kernel's function stands for where it gives none."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ the connection stands still for it is heard only there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Optional
 
-from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.dropped import REJECTED, rules_of
 from remedies.facts.droppers import rule_of
@@ -28,11 +26,7 @@ from remedies.tap.lookups import Questions
 from remedies.tap.streams import DATA
 from remedies.tap.tally import TallyEntry
 from remedies.trace.event import DropEvent
-
-_MOST = 64
-"""Connections whose way through the rules is looked at."""
-_SHARE = 20
-"""Between two looks pass so many times as long as one took: a long ruleset must not deafen us."""
+from remedies.trace.looks import Looks
 
 
 class FirewallRules:
@@ -41,9 +35,8 @@ class FirewallRules:
     def __init__(self, questions: Questions) -> None:
         """Read nothing yet."""
         self._questions = questions
-        self._looks = 0
-        self._next = float("-inf")
-        self.unread: dict[str, None] = {}
+        self._looks = Looks()
+        self.unread = self._looks.unread
 
     def of_drop(self, drop: DropEvent) -> Optional[PacketRule]:
         """Return the rule that surely dropped a packet of this namespace; None for none such."""
@@ -52,8 +45,10 @@ class FirewallRules:
         way, ordinary = drop.way, drop.protocol != "tcp" or drop.conntrack or "SYN" in drop.flags
         flow = None if ordinary else self._questions.flow("tcp", way)
         if flow is not None and flow.seen_reply:
-            return self._look(way, lambda: self._taking(way, DATA, flow, drop.link))
-        return self._look(way, lambda: self._dropping(drop, way))
+            return self._looks.take(
+                f"rules for {way.destination}", lambda: self._taking(way, DATA, flow, drop.link)
+            )
+        return self._looks.take(f"rules for {way.destination}", lambda: self._dropping(drop, way))
 
     def of_reset(self, entry: TallyEntry) -> Optional[PacketRule]:
         """Return the rule whose reset this is, sent for a segment that is only INVALID."""
@@ -63,7 +58,9 @@ class FirewallRules:
         if heard.acknowledges or entry.answers is True:
             return None
         way = heard.way.reversed
-        return self._look(way, lambda: self._taking(way, REJECTED, flow, ""))
+        return self._looks.take(
+            f"rules for {way.destination}", lambda: self._taking(way, REJECTED, flow, "")
+        )
 
     def _taking(self, way: Tuple, kind: str, flow: Flow, link: str) -> Optional[PacketRule]:
         links = read_links(Asking(read_host()))
@@ -79,22 +76,6 @@ class FirewallRules:
         stores, unread = open_stores(time.monotonic() + 1.0)
         self.unread.update(dict.fromkeys(unread))
         return stores
-
-    def _look(self, way: Tuple, ask: Callable[[], Optional[PacketRule]]) -> Optional[PacketRule]:
-        begin = time.monotonic()
-        if self._looks >= _MOST or begin < self._next:
-            return None
-        self._looks += 1
-        try:
-            return ask()
-        except OSError as error:
-            self.unread[f"route to {way.destination}: {error.strerror}"] = None
-        except Unreadable as error:
-            self.unread[str(error)] = None
-        finally:
-            now = time.monotonic()
-            self._next = now + _SHARE * (now - begin)
-        return None
 
 
 def _index(links: Links, name: str) -> Optional[int]:

@@ -59,6 +59,16 @@ class NatRules:
             giving = next((rule for rule in found if _gives(rule, new)), None)
         return turned, giving
 
+    def leading_to(self, protocol: str, address: str, port: int) -> Optional[PacketRule]:
+        """Return the rule that sends requests to this address and port, by what it says."""
+        for rule in self._now()[0].rules:
+            protocols = rule.match.protocols
+            if rule.action == "dnat" and rule.to and (not protocols or protocol in protocols):
+                addresses, _ = target(rule.to)
+                if address in addresses and _gives(rule, (address, port)):
+                    return rule
+        return None
+
     def _seeing(
         self, protocol: str, way: Tuple, actions: Collection[str], hooks: Collection[str]
     ) -> Iterator[PacketRule]:

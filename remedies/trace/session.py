@@ -25,6 +25,7 @@ from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
 from remedies.trace.answers import RefusedAnswers
 from remedies.trace.conversation import Conversation
+from remedies.trace.drop_ties import DropTies
 from remedies.trace.drops import DropWatch
 from remedies.trace.event import (
     ConversationStep,
@@ -72,9 +73,10 @@ class TraceSession:
         self._reasons = Reasons()
         self._questions = Questions()
         self._firewall = FirewallRules(self._questions)
-        self._drops = DropWatch(self._concerns, self._firewall.of_drop, cache)
+        self._drops = DropWatch(self._concerns, self._explained, cache)
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
+        self._ties = DropTies(self._questions, self._answers.rules)
         self._followed = Conversation(wanted, self._answers.rules) if wanted else None
         self._pace = Pace()
         self._events: dict[TallyEntry, Event] = {}
@@ -145,6 +147,9 @@ class TraceSession:
     def _concerns(self, protocol: str, way: Optional[Tuple]) -> bool:
         """Tell whether a packet is one of those that are asked about."""
         return self._followed is None or self._followed.takes(protocol, way)
+
+    def _explained(self, drop: DropEvent) -> DropEvent:
+        return self._ties.tie(drop, self._firewall.of_drop(drop))
 
     def _dropped(self) -> Iterator[DropEvent]:
         """Yield the new kinds of drops; what belongs to a working protocol is only counted."""
@@ -311,6 +316,7 @@ class TraceSession:
                         *self._answers.rules.unread,
                         *(self._followed.unread if self._followed else ()),
                         *self._firewall.unread,
+                        *self._ties.unread,
                     )
                 )
             ),

@@ -61,6 +61,9 @@ def test_a_rule_that_drops_is_told_with_the_flow_and_the_kernels_place(family: i
     assert told["link"] in ("docker0", "eth0")
     assert told["place"].startswith("nft_do_chain")
     assert "udp dport 4000 drop" in told["rule"]
+    table = "ip" if family == 4 else "ip6"
+    accept = f"{table} daddr {at.server} udp dport 4000 accept"
+    assert told["fix"].endswith(f"nft insert rule {table} lab_trace c {accept}")
     (kind,) = [drop for drop in summary["drops"] if drop["destination_port"] == 4000]
     assert kind["count"] == 3
     assert (summary["drops_lost"], summary["drops_source"]) == (0, "bpf: kfree_skb")
@@ -84,6 +87,8 @@ def test_an_answer_that_is_dropped_is_told_from_its_request(family: int) -> None
         told = seen.await_event(kind="trace-drop", reason="NETFILTER_DROP", source_port=4000)
     assert told["conntrack"] == "established, reply"
     assert "udp sport 4000 drop" in told["rule"]
+    assert told["condition"] == "reply-dropped"
+    assert told["fix"].endswith("ct state established,related accept")
     assert (told["source"], told["destination"]) == (at.server, at.client)
 
 
@@ -98,6 +103,7 @@ def test_a_legacy_rule_that_drops_is_told_as_well() -> None:
         told = dropped(seen, "NETFILTER_DROP", 4000)
     assert told["place"] == "nf_hook_slow"
     assert "-p udp --dport 4000 -j DROP" in told["rule"].replace("-m udp ", "")
+    assert "iptables-legacy -t filter -I FORWARD -d" in told["fix"]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +125,8 @@ def test_the_rule_is_found_in_whatever_chain_it_stands(rules: str, named: str) -
         client.sendto(b"ask", (addresses(world).bridge, 4000))
         told = dropped(seen, "NETFILTER_DROP", 4000)
     assert named in told["rule"]
+    assert "(nft inet filter " in told["rule"]
+    assert "nft insert rule inet filter " in told["fix"]
 
 
 def test_no_rule_is_named_where_an_unknown_condition_stands_before() -> None:
@@ -138,15 +146,24 @@ def test_no_rule_is_named_where_an_unknown_condition_stands_before() -> None:
 def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> None:
     with host(family) as world, trace(world) as seen, sender(world, "client") as client:
         at = addresses(world)
-        client.sendto(b"ask", (at.bridge, 4001))
-        dropped(seen, "NO_SOCKET", 4001, link="docker0")
+        loopback = "127.0.0.1" if family == 4 else "::1"
+        with sender(world, "host") as elsewhere:
+            world.ip("host", "link set lo up")
+            elsewhere.bind((loopback, 4001))
+            client.sendto(b"ask", (at.bridge, 4001))
+            told = dropped(seen, "NO_SOCKET", 4001, link="docker0")
+        (about,) = told["about"]
+        assert loopback in about
+        assert f"[{os.getpid()}]" in about
+        assert at.bridge in told["fix"]
 
         with sender(world, "host") as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
             slow.bind((at.bridge, 4002))
             for _ in range(16):
                 client.sendto(b"x" * 900, (at.bridge, 4002))
-            dropped(seen, "SOCKET_RCVBUFF", 4002, namespace="")
+            told = dropped(seen, "SOCKET_RCVBUFF", 4002, namespace="")
+        assert f"[{os.getpid()}]" in told["about"][0]
 
         world.ip("host", "link set eth0 mtu 1280")
         level, option = (
@@ -156,7 +173,8 @@ def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> Non
         )
         client.setsockopt(level, option, IP_PMTUDISC_PROBE)
         client.sendto(b"x" * 1400, (at.server, 4003))
-        dropped(seen, "PKT_TOO_BIG", 4003)
+        told = dropped(seen, "PKT_TOO_BIG", 4003)
+        assert "eth0, whose MTU is 1280" in told["about"][0]
 
         key = "net.ipv4.neigh" if family == 4 else "net.ipv6.neigh"
         for name, value in (("mcast_solicit", "1"), ("retrans_time_ms", "50")):
@@ -164,12 +182,20 @@ def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> Non
         nobody = at.server[:-1] + "77"
         client.sendto(b"ask", (nobody, 4004))
         told = seen.await_event(kind="trace-drop", destination_port=4004, destination=nobody)
-        assert "ip neigh" in told["look"]
+        assert f"get {nobody}" in told["look"]
+        assert nobody in told["about"][0]
 
         world.ip("host", f"route del {_net(at.server, family)} dev eth0")
         client.sendto(b"ask", (at.server, 4005))
         told = seen.await_event(kind="trace-drop", destination_port=4005)
         assert told["reason"] == "IP_INNOROUTES"
+
+        forwards = "net.ipv4.ip_forward" if family == 4 else "net.ipv6.conf.all.forwarding"
+        world.sysctl("host", forwards, "0")
+        client.sendto(b"ask", (at.server, 4006))
+        told = seen.await_event(kind="trace-drop", destination_port=4006)
+        if family == 4:  # for IPv6 the kernel drops it elsewhere, without a route
+            assert told["fix"] == "sysctl -w net.ipv4.ip_forward=1"
 
 
 def _net(address: str, family: int) -> str:
@@ -189,6 +215,8 @@ def test_the_reverse_path_filter_is_told() -> None:
         told = dropped(seen, "IP_RPFILTER", 4000)
     assert told["source"] == "10.9.9.9"
     assert "rp_filter" in told["look"]
+    assert "no way back to 10.9.9.9" in told["about"][0]
+    assert told["fix"].startswith("sysctl -w net.ipv4.conf.docker0.rp_filter=2")
 
 
 @families
@@ -230,6 +258,7 @@ def test_a_trace_of_the_machine_names_the_namespace_of_a_drop() -> None:
             asking.sendto(b"ask", (addresses(world).client, 4471))
             told = dropped(seen, "NO_SOCKET", 4471, namespace=where)
     assert told["link"] == "eth0"
+    assert "UDP port 4471" in told["about"][0]
 
 
 def test_the_program_is_gone_after_sigkill() -> None:
@@ -295,6 +324,7 @@ def test_the_rule_that_drops_a_segment_as_invalid_is_named(family: int) -> None:
             summary = seen.end()
     assert (told["source"], told["destination"]) == (at.server, at.uplink)
     table = "ip" if family == 4 else "ip6"
+    assert told["condition"] == "tcp-invalid-stall"
     assert told["rule"] == f"'ct state invalid drop # handle 3' (nft {table} lab_filter input)"
     (kind,) = [drop for drop in summary["drops"] if drop["rule"]]
     assert kind["count"] > 1

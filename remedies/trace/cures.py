@@ -1,0 +1,121 @@
+"""What to do about a dropped packet, as commands for this host. Pure.
+
+A rule that drops may be meant: then there is nothing to do, so its command begins with a condition.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from remedies.facts.drop_signs import SIGNS
+from remedies.facts.drops import SeenDrop
+from remedies.rules.rule import PacketRule
+from remedies.trace.event import DropEvent
+
+_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
+_OWNERS = {
+    "docker": "Docker writes its rules anew; publish the port (-p), or accept it in DOCKER-USER: ",
+    "ufw": "ufw writes its rules anew; use 'ufw allow' or 'ufw route allow', or for now: ",
+    "firewalld": "firewalld writes its rules anew; use firewall-cmd, or for now: ",
+    "kube-proxy": "kube-proxy drops what has no endpoint: kubectl get endpointslices -A",
+}
+_COMPLETE = ("kube-proxy",)
+
+
+def condition(drop: DropEvent) -> str:
+    """Return the condition that a drop is a sign of, or empty."""
+    if drop.invalid:
+        return "tcp-invalid-stall"
+    if drop.way is None:
+        return ""
+    seen = SeenDrop(
+        reason=drop.reason,
+        protocol=drop.protocol.split()[0],
+        way=drop.way,
+        count=drop.count,
+        state=drop.conntrack,
+        link=drop.link,
+        place=drop.place,
+    )
+    return next((name for name, sign in SIGNS.items() if sign.fits(seen)), "")
+
+
+def of_rule(drop: DropEvent, rule: PacketRule) -> str:
+    """Return what lets a packet by that a rule, or a chain's policy, drops."""
+    if drop.way is None:
+        return ""
+    if rule.ours:
+        return "'remedy status' shows the fix that this rule belongs to"
+    if drop.invalid:
+        return (
+            "let INVALID segments of known connections reach their socket, or set "
+            "'sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1'"
+        )
+    owner = _OWNERS.get(rule.owner, "")
+    if rule.owner in _COMPLETE:
+        return owner
+    return f"if it is to pass: {owner}{_accept(drop, rule)}"
+
+
+def _accept(drop: DropEvent, rule: PacketRule) -> str:
+    way = drop.way
+    assert way is not None  # noqa: S101  # asked above
+    six, answer = ":" in way.source, drop.conntrack.endswith("reply")
+    protocol = drop.protocol.split()[0]
+    port = way.destination_port if protocol in _PORTS else 0
+    if rule.backend == "nft":
+        match = [f"{'ip6' if six else 'ip'} daddr {way.destination}"]
+        match.append(f"{protocol} dport {port}" if port else f"meta l4proto {_nft(protocol)}")
+        met = "ct state established,related" if answer else " ".join(match)
+        return f"nft insert rule {rule.family} {rule.table} {rule.chain} {met} accept"
+    tool = rule.backend.replace("iptables", "ip6tables" if six else "iptables")
+    parts = [f"-d {way.destination}", f"-p {protocol}", *([f"--dport {port}"] if port else [])]
+    met = "-m conntrack --ctstate ESTABLISHED,RELATED" if answer else " ".join(parts)
+    chain = "DOCKER-USER" if rule.owner == "docker" and rule.hook == "forward" else rule.chain
+    return f"{tool} -t {rule.table} -I {chain} {met} -j ACCEPT"
+
+
+def _nft(protocol: str) -> str:
+    return "ipv6-icmp" if protocol == "icmpv6" else protocol
+
+
+def look(drop: DropEvent) -> str:
+    """Return where to look, with the link and the addresses of the packet."""
+    text = drop.look
+    for word, value in (
+        ("LINK", drop.link),
+        ("SOURCE", drop.way.source if drop.way else ""),
+        ("DESTINATION", drop.way.destination if drop.way else ""),
+    ):
+        text = text.replace(word, value) if value else text
+    if drop.way is not None and ":" in drop.way.source:
+        text = text.replace("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+        text = text.replace("net.ipv4.conf", "net.ipv6.conf").replace("ip route", "ip -6 route")
+        text = text.replace("ip neigh", "ip -6 neigh").replace("net.ipv4.neigh", "net.ipv6.neigh")
+    return text
+
+
+def forwarding(six: bool) -> str:
+    """Return the command that lets this host forward."""
+    key = "net.ipv6.conf.all.forwarding" if six else "net.ipv4.ip_forward"
+    return f"sysctl -w {key}=1"
+
+
+def smaller(protocol: str, link: str, mtu: int, six: bool) -> str:
+    """Return what makes packets fit a link."""
+    if protocol != "tcp":
+        return f"send packets of at most {mtu} octets, or let ICMP back to the sender"
+    tool = "ip6tables" if six else "iptables"
+    return (
+        f"let ICMP back to the sender, or {tool} -t mangle -A FORWARD -o {link} -p tcp "
+        "--tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
+    )
+
+
+def listen(protocol: str, port: int, others: tuple[str, ...], address: str) -> Optional[str]:
+    """Return what makes a port answer; ``others``: the addresses on which it is open."""
+    if not port:
+        return None
+    if others:
+        return f"have the program listen on {address} too, or on every address"
+    return f"start the program, or publish the port it listens on: ss -ln{protocol[0]}p"

@@ -1,0 +1,217 @@
+"""What a dropped packet is about, beside the kernel's reason: its flow, rule, route and sockets.
+
+A reason alone ("no socket takes it") leaves the work to the reader. Each is asked of the namespace
+that the packet was dropped in, once for each kind, and within :class:`Looks`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Optional
+
+from remedies.facts import processes
+from remedies.namespaces.netns import inside
+from remedies.netlink import diag
+from remedies.netlink.flow import Tuple
+from remedies.netlink.route import Route, route_get
+from remedies.netlink.socket import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
+from remedies.printable import at
+from remedies.rules.rule import PacketRule
+from remedies.tap.lookups import Questions
+from remedies.trace import cures
+from remedies.trace.event import DropEvent
+from remedies.trace.looks import Looks
+from remedies.trace.nat_rules import NatRules
+from remedies.values import NamedTuple, replace
+
+_LISTENS = 10  # TCP_LISTEN, include/net/tcp_states.h
+_PATIENCE = 0.5
+_MOST_SOCKETS = 4
+_SIOCGIFMTU = 0x8921  # include/uapi/linux/sockios.h
+
+
+class Tie(NamedTuple):
+    """What was found out about a drop."""
+
+    about: tuple[str, ...] = ()
+    fix: str = ""
+    condition: str = ""
+
+
+class DropTies:
+    """Finds out what else there is to say about a drop."""
+
+    def __init__(self, questions: Questions, rules: NatRules) -> None:
+        """Ask nothing yet."""
+        self._questions, self._rules = questions, rules
+        self._looks = Looks()
+        self.unread = self._looks.unread
+        self._asking: dict[str, Callable[[DropEvent, Tuple], Tie]] = {
+            "NO_SOCKET": self._no_socket,
+            "IP_INADDRERRORS": self._not_forwarded,
+            "IP_RPFILTER": self._reverse_path,
+            "PKT_TOO_BIG": self._too_big,
+            "SOCKET_RCVBUFF": self._too_slow,
+            "NEIGH_FAILED": self._nobody,
+        }
+
+    def tie(self, drop: DropEvent, rule: Optional[PacketRule]) -> DropEvent:
+        """Return a drop with what it is about and what to do; ``rule``: the one that dropped it."""
+        named = replace(
+            drop,
+            rule="" if rule is None else rule.named,
+            invalid=rule is not None and rule.action == "drop-invalid",
+            look=cures.look(drop),
+        )
+        way = drop.way
+        if way is None or drop.ordinary:
+            return named
+        tie = Tie()
+        asking = self._asking.get(drop.sign)
+        if asking is not None and drop.namespace != "?":
+            with_it = asking
+            tie = (
+                self._looks.take(f"about {drop.reason}", lambda: self._there(with_it, drop, way))
+                or tie
+            )
+        sent = "" if drop.namespace else self._sent_here(drop, way)
+        if drop.sign == "NO_SOCKET" and tie.about:
+            named = replace(named, means="no socket takes it")
+        return replace(
+            named,
+            about=(*((sent,) if sent else ()), *tie.about),
+            fix=tie.fix or ("" if rule is None else cures.of_rule(named, rule)),
+            condition=tie.condition or cures.condition(named),
+        )
+
+    @staticmethod
+    def _there(ask: Callable[[DropEvent, Tuple], Tie], drop: DropEvent, way: Tuple) -> Tie:
+        with inside(drop.namespace) if drop.namespace else contextlib.nullcontext():
+            return ask(drop, way)
+
+    def _sent_here(self, drop: DropEvent, way: Tuple) -> str:
+        """Return what was asked for before NAT sent the packet where it was dropped, or empty."""
+        protocol = drop.protocol.split()[0]
+        if drop.conntrack not in ("new", "established"):
+            return ""
+        flow = self._questions.flow(protocol, way)
+        original = None if flow is None else flow.original
+        if original is not None and original.parts[2:] != way.parts[2:]:
+            return f"its sender asked {at(original.destination, original.destination_port)}"
+        rule = self._rules.leading_to(protocol, way.destination, way.destination_port)
+        return "" if rule is None else f"sent there by {rule.named}"
+
+    def _no_socket(self, drop: DropEvent, way: Tuple) -> Tie:
+        protocol = drop.protocol.split()[0]
+        if protocol == "tcp" and drop.flags != "SYN":
+            flow = None if drop.namespace else self._questions.flow("tcp", way)
+            if flow is None:
+                return Tie(("no connection of it is known here: it was closed, or never begun",))
+            ends = flow.original
+            known = (
+                f"conntrack has its connection {at(ends.source, ends.source_port)} -> "
+                f"{at(ends.destination, ends.destination_port)}"
+            )
+            if flow.nat and not drop.conntrack:
+                return Tie(
+                    (f"{known} and calls this segment INVALID, so that NAT did not rewrite it",),
+                    "'remedy plan' shows the fix",
+                    "tcp-invalid-reset",
+                )
+            return Tie((known,))
+        if protocol not in ("tcp", "udp") or not way.destination_port:
+            return Tie()
+        name, port = protocol.upper(), way.destination_port
+        others = tuple(dict.fromkeys(_listening(protocol, port, self.unread)))
+        if others:
+            about = f"{name} port {port} is open on {', '.join(others)}, not on {way.destination}"
+        else:
+            about = f"no process has {name} port {port} open on any address here"
+        fix = cures.listen(protocol, port, others, way.destination)
+        return Tie((about,), fix or "")
+
+    def _not_forwarded(self, drop: DropEvent, way: Tuple) -> Tie:
+        six = ":" in way.destination
+        key = "ipv6/conf/all/forwarding" if six else "ipv4/ip_forward"
+        if _number(key) == 0:
+            text = f"net.{key.replace('/', '.')} is 0: this host forwards nothing"
+            return Tie((text,), cures.forwarding(six))
+        link = f"ipv{6 if six else 4}/conf/{drop.link}/forwarding"
+        if drop.link and _number(link) == 0:
+            text = f"net.{link.replace('/', '.')} is 0: nothing from {drop.link} is forwarded"
+            return Tie((text,), f"sysctl -w net.{link.replace('/', '.')}=1")
+        return Tie((f"this host forwards, and has no way to {way.destination}",))
+
+    def _reverse_path(self, drop: DropEvent, way: Tuple) -> Tie:
+        own, every = (_number(f"ipv4/conf/{name}/rp_filter") for name in (drop.link, "all"))
+        text = f"rp_filter is {max(own or 0, every or 0)} on {drop.link}, and "
+        try:
+            text += f"the way back to {way.source} is by {_link(_route(way.source))}"
+        except OSError as error:
+            text += f"there is no way back to {way.source}: {error.strerror}"
+        fix = f"sysctl -w net.ipv4.conf.{drop.link}.rp_filter=2, or a route to {way.source} by "
+        return Tie((text,), f"{fix}{drop.link}")
+
+    def _too_big(self, drop: DropEvent, way: Tuple) -> Tie:
+        link = _link(_route(way.destination))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            asked = struct.pack("16sI12x", link.encode(), 0)
+            mtu = struct.unpack_from("=I", fcntl.ioctl(any_socket, _SIOCGIFMTU, asked), 16)[0]
+        fix = cures.smaller(drop.protocol.split()[0], link, mtu, ":" in way.source)
+        return Tie((f"the way to {way.destination} is by {link}, whose MTU is {mtu}",), fix)
+
+    def _too_slow(self, drop: DropEvent, way: Tuple) -> Tie:
+        named = tuple(dict.fromkeys(_listening("udp", way.destination_port, self.unread)))
+        if drop.protocol != "udp" or not named:
+            return Tie()
+        fix = "a larger SO_RCVBUF in the program, up to sysctl net.core.rmem_max; more readers"
+        return Tie((f"port {way.destination_port} is read by {', '.join(named)}",), fix)
+
+    def _nobody(self, _drop: DropEvent, way: Tuple) -> Tie:
+        route = _route(way.destination)
+        next_one = route.gateway or way.destination
+        text = f"the next address is {next_one} on {_link(route)}, and nobody there answers for it"
+        return Tie(
+            (text,), f"start the machine or container that has {next_one}, or mend the route"
+        )
+
+
+def _listening(protocol: str, port: int, unread: dict[str, None]) -> Iterator[str]:
+    """Yield the addresses on which a port is open, with the process."""
+    with Netlink(NETLINK_SOCK_DIAG, time.monotonic() + _PATIENCE) as client:
+        found = [
+            each
+            for each in diag.by_local_port(client, protocol, port)
+            if each.state == _LISTENS or (protocol == "udp" and not each.remote[1])
+        ][:_MOST_SOCKETS]
+    families = {each.inode: 6 if each.family == socket.AF_INET6 else 4 for each in found}
+    seen, why = processes.look_up(families, time.monotonic() + _PATIENCE)
+    unread.update(dict.fromkeys(why))
+    for each in found:
+        owner = seen[each.inode].owner if each.inode in seen else None
+        name = f" ({owner.name}[{owner.pid}])" if owner is not None else ""
+        yield f"{each.local[0]}{name}"
+
+
+def _route(destination: str) -> Route:
+    """Return the way to an address. Raises OSError where there is none."""
+    with Netlink(NETLINK_ROUTE, time.monotonic() + _PATIENCE) as client:
+        return route_get(client, destination)
+
+
+def _link(route: Route) -> str:
+    return socket.if_indextoname(route.link) if route.link else "no link"
+
+
+def _number(key: str) -> Optional[int]:
+    """Return a network setting of this namespace; None where there is none."""
+    try:
+        with open(f"/proc/sys/net/{key}", encoding="ascii") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return None
