@@ -14,6 +14,7 @@ from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.droppers import BY_FIREWALL, Droppers
 from remedies.facts.drops import NO_REASON, Drops, SeenDrop
+from remedies.facts.returns import BY_FILTER
 from remedies.model import Evidence, Finding, Severity
 from remedies.printable import at, both_ends
 from remedies.rules.rule import PacketRule
@@ -68,6 +69,7 @@ SIGNS = {
             "most of {ends}: accept what is established before that rule"
         ),
     ),
+    "strict-reverse-path": DropSign(reasons=(BY_FILTER,)),  # fib_validate_source()
 }
 """By the id of the condition."""
 

@@ -49,12 +49,17 @@ def ask(
     )
 
 
-def keep_asking(world: World, role: str, family: int, address: str, port: int) -> TrafficOutcome:
+def keep_asking(
+    world: World, role: str, family: int, address: str, port: int, source: str = ""
+) -> TrafficOutcome:
     """Ask ``address``:``port`` every :data:`BEAT` until an answer comes, for :data:`PATIENCE`.
+
+    ``source``: the client's address; empty: any.
 
     What watches half a second beside it hears several questions.
     """
     with world.socket(role, family, socket.SOCK_DGRAM) as client:
+        client.bind((source, 0))
         client.connect((address, port))
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""A policy file that requires ``notrack`` for one UDP service of a world's host."""
+"""Policy files of a world: one that requires ``notrack``, one that fixes what default advises."""
 
 from __future__ import annotations
 
@@ -6,18 +6,28 @@ from remedies.lab.world import World
 
 
 def notrack(world: World, name: str, address: str, port: int) -> str:
-    """Write the policy, which does nothing about TCP, into the world's folder; return its path."""
+    """Require it for one UDP service, and do nothing about TCP; return the file's path."""
+    return _policy(
+        world,
+        name,
+        "rules:",
+        "  tcp-invalid-reset: {mode: off}",
+        "require:",
+        "  - fix: notrack",
+        f'    params: {{protocol: udp, ports: [{port}], addresses: ["{address}"]}}',
+        '    reason: "SIP without NAT on this path"',
+    )
+
+
+def fixing(world: World, condition: str, fix: str) -> str:
+    """Let a fix be applied once its condition is proven; return the file's path."""
+    rule = f"{{mode: fix, from: proven, fixes: [{fix}]}}"
+    return _policy(world, "site", "rules:", f"  {condition}: {rule}")
+
+
+def _policy(world: World, name: str, *lines: str) -> str:
     path = f"{world.folder}/{name}.yaml"
+    head = ("apiVersion: remedy/v1", f"name: {name}", "extends: default")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(
-            "apiVersion: remedy/v1\n"
-            f"name: {name}\n"
-            "extends: default\n"
-            "rules:\n"
-            "  tcp-invalid-reset: {mode: off}\n"
-            "require:\n"
-            "  - fix: notrack\n"
-            f'    params: {{protocol: udp, ports: [{port}], addresses: ["{address}"]}}\n'
-            '    reason: "SIP without NAT on this path"\n'
-        )
+        file.write("\n".join((*head, *lines, "")))
     return path

@@ -27,9 +27,10 @@ _CONFIGURATION = {int(socket.AF_INET): 1, int(socket.AF_INET6): 2}
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 2, 3, 4, 5, 6
 _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
+_RTA_MARK = 16
 _RTN_UNICAST, RTN_LOCAL = 1, 2
 _LOOKUP_TABLE = 0x1000  # RTM_F_LOOKUP_TABLE: say which table the answer is from (Linux 4.4)
-_FRA_PRIORITY, _FRA_TABLE = 6, 15
+_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE = 6, 10, 15
 
 _IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, change
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
@@ -110,6 +111,8 @@ class RawRule(NamedTuple):
     table: int
     selective: bool
     """It looks at more than the family: a prefix, a type of service, an interface, a mark ..."""
+    mark: int = 0
+    """The mark that it asks for (or, inverted, asks not to be there); 0: none."""
 
 
 def _fields(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
@@ -218,12 +221,14 @@ def route_get(
     destination: str,
     source: Optional[str] = None,
     in_interface: Optional[int] = None,
+    mark: int = 0,
 ) -> Route:
     """Ask which way a packet to ``destination`` would go, as ``ip route get`` does.
 
     ``source``: from this address; ``in_interface``: index of the link it arrives on, to be
-    forwarded (IPv4 then wants a source). Raises OSError with the kernel's refusal (ENETUNREACH:
-    no route; EHOSTUNREACH, EACCES, EINVAL: a route that refuses) and Unreadable.
+    forwarded (IPv4 then wants a source); ``mark``: the packet's. Raises OSError with the kernel's
+    refusal (ENETUNREACH: no route; EHOSTUNREACH, EACCES, EINVAL: a route that refuses), and
+    Unreadable.
     """
     family = socket.AF_INET6 if ":" in destination else socket.AF_INET
     width = 128 if family == socket.AF_INET6 else 32
@@ -233,6 +238,8 @@ def route_get(
         ask += attribute(_RTA_SRC, socket.inet_pton(family, source))
     if in_interface:
         ask += attribute(_RTA_IIF, struct.pack("=I", in_interface))
+    if mark:
+        ask += attribute(_RTA_MARK, struct.pack("=I", mark))
     for _, payload in client.request(RTM_GETROUTE, ask):
         return route(payload)
     raise Unreadable(f"rtnetlink: no answer about the route to {destination}")
@@ -263,7 +270,7 @@ def _hops(family: int, buffer: bytes) -> Iterator[tuple[int, Optional[str]]]:
 def rule(payload: bytes) -> RawRule:
     """Return the routing rule that a message describes; raise Unreadable where it is malformed."""
     family, dst_len, src_len, tos, table, _, _ = _fields(_RULE, payload)
-    priority = 0
+    priority = mark = 0
     selective = bool(dst_len or src_len or tos)
     for number, value in attributes(payload, _RULE.size):
         if number == _FRA_PRIORITY:
@@ -272,7 +279,8 @@ def rule(payload: bytes) -> RawRule:
             table = _number(value)
         elif number in _SELECTORS:
             selective = True
-    return RawRule(family, priority, table, selective)
+            mark = _number(value) if number == _FRA_FWMARK else mark
+    return RawRule(family, priority, table, selective, mark)
 
 
 _SELECTORS = frozenset((3, 10, 12, 17, 19, 20, 22, 23, 24))

@@ -35,6 +35,7 @@ FIXED = {
     "tap": "the same",
     "drops": "a map in the kernel, of a fixed size, for the window alone",
     "droppers": "reads nothing where the firewall drops nothing; rules within the deadline",
+    "returns": "sixteen routes, and none where the filter drops nothing",
     "dropped": "reads nothing where no connection stands still",
     "stale": "reads nothing where nobody else's request is unanswered; rules within the deadline",
     "untracked": "the kernel's ring of packets, of a fixed size, for the window alone",
