@@ -13,13 +13,16 @@ from remedies.facts.drops import Drops, SeenDrop
 from remedies.facts.netfilter import open_stores
 from remedies.facts.pairs import here
 from remedies.netfilter.lost import dropper
+from remedies.netfilter.ownership import POLICY
 from remedies.netfilter.stores import RuleStore
+from remedies.netfilter.walk import reachable
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
 from remedies.netlink.route import RTN_LOCAL, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
-from remedies.rules.matching import packets_of
-from remedies.rules.rule import PacketRule
+from remedies.rules.matching import name_covers, packets_of
+from remedies.rules.prefixes import contains
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ AFTER = ("drops", "links")
 BY_FIREWALL = "NETFILTER_DROP"
 _MOST = 8
 """Drops whose rule is looked for: each reads whole chains."""
+_ANY_RULE = (b"",)
 _HOOKS = {
     (False, True): ("prerouting", "input"),
     (False, False): ("prerouting", "forward", "postrouting"),
@@ -46,6 +50,9 @@ class RuledDrop:
     drop: SeenDrop
     rule: Optional[PacketRule] = None
     """None: it cannot be told."""
+    beside: str = ""
+    """Where a chain's policy drops: a rule there that accepts other packets that begin a connection
+    from the same network, as a person finds it. Empty: there is none."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,39 @@ def read(asking: Asking) -> Droppers:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             unread.append(f"the rule that dropped a packet to {drop.way.destination}: {reason}")
             rule = None
-        found.append(RuledDrop(drop, rule))
+        found.append(RuledDrop(drop, rule, _beside(stores, links, drop, rule)))
     return Droppers(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def _beside(
+    stores: list[RuleStore], links: Links, drop: SeenDrop, rule: Optional[PacketRule]
+) -> str:
+    """Return a rule that lets other packets of the same network by; see :class:`RuledDrop`.
+
+    A chain that cannot be read may hold one, and says so.
+    """
+    if rule is None or rule.text != POLICY:
+        return ""
+    index = next((item.index for item in links.links if item.name == drop.link), None)
+    link = drop.link if index is None else links.name(links.of_rules(index))
+    try:
+        for store in stores:
+            for base in store.bases():
+                if (base.backend, base.table, base.chain) == (rule.backend, rule.table, rule.chain):
+                    for chain, raw in reachable(store, base, _ANY_RULE):
+                        for step in store.decode(base.family, base.table, raw):
+                            if step.verdict == "accept" and _begins(step.match, link, drop):
+                                return store.text(base.family, base.table, chain, step)
+    except Unreadable as error:
+        return f"{rule.place}: {error}"
+    return ""
+
+
+def _begins(match: Match, link: str, drop: SeenDrop) -> bool:
+    """Tell whether a rule names the network that a packet is from, and takes new connections."""
+    named = any(name_covers(pattern, link) for pattern in match.in_interfaces if pattern != "*")
+    named = named or any(contains(prefix, drop.way.source) for prefix in match.sources)
+    return named and (not match.states or "new" in match.states)
 
 
 def rule_of(

@@ -111,6 +111,29 @@ class Firewall:
             *(f"add rule {chain} {rules[word]}" for word in order),
         )
 
+    def forwards(self, *bridges: str) -> None:
+        """Forward what bridges begin, and its answers, and drop everything else, as Docker does."""
+        if self.world.options.nat != "nft":
+            self._iptables("filter", "-P", "FORWARD", "DROP")
+            state = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
+            for bridge in bridges:
+                self._iptables("filter", "-A", "FORWARD", "-o", bridge, *state, "-j", "ACCEPT")
+                self._iptables("filter", "-A", "FORWARD", "-i", bridge, "-j", "ACCEPT")
+            return
+        chain = f"{self._ip} lab_filter forward"
+        self._nft(
+            f"add table {self._ip} lab_filter",
+            f"add chain {chain} {{ type filter hook forward priority 0; policy drop; }}",
+            *(
+                f"add rule {chain} {rule} accept"
+                for bridge in bridges
+                for rule in (
+                    f'oifname "{bridge}" ct state established,related',
+                    f'iifname "{bridge}"',
+                )
+            ),
+        )
+
     def notrack(self, port: int, address: str = "") -> None:
         """Stop tracking UDP to ``port`` and from it: of ``address``, or wherever it goes.
 
