@@ -119,7 +119,8 @@ def test_a_fix_is_added_by_its_page_alone(copy: Copy) -> None:
         ),
         (
             "writing-a-format.md", 1,
-            ("test_report_formats.py", "-k", "tap or promised"), ("report", "-o", "tap:-"),
+            ("test_report_formats.py", "test_hostile_report.py", "-k", "tap or promised"),
+            ("report", "-o", "tap:-"),
         ),
         ("writing-a-verb.md", 4, ("test_owner.py", "test_output_schema.py"), ("schema", "owner")),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any, Optional, cast
 
@@ -11,7 +12,10 @@ from builder import HOST, begin, change, facts, held
 from remedies import catalogue
 from remedies.boot import sysctl_d, units
 from remedies.boot.sysctl_d import Decision
+from remedies.facts.asked import Asked
 from remedies.facts.bypassed import Bypassed
+from remedies.facts.oneway import Oneway
+from remedies.facts.stalls import Stalls
 from remedies.model import Host, Terms
 from remedies.netfilter.bypass import Bypass
 from remedies.operations import outlook
@@ -171,3 +175,29 @@ def test_only_rules_that_are_in_force_can_be_bypassed(
     here = SimpleNamespace(host=HOST, read=lambda *_: facts(Bypassed((bypass, other))))
     found = outlook._bypassed(cast(Any, here), (InForce("t1", "f", resource, state),))
     assert found == ((bypass,) if said else ())
+
+
+def test_harm_is_judged_by_what_was_counted_while_listening(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two rules that drop, one counts meanwhile; the redirect counted all of it before."""
+    drops = (held("nft:a"), held("nft:b"))
+    redirect = held("nft:c")
+    readings = iter([{"nft:a": 5, "nft:b": 7, "nft:c": 9}, {"nft:a": 5, "nft:b": 10, "nft:c": 9}])
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(outlook, "_counted", lambda _: next(readings))
+    monkeypatch.setattr(harm, "dropping", lambda _: drops)
+    monkeypatch.setattr(harm, "redirected", lambda _: ((redirect, "eth0", 53),))
+    monkeypatch.setattr(harm, "of_drops", lambda moved, _: asked.update(drops=list(moved)) or ())
+    monkeypatch.setattr(harm, "of_stalls", lambda moved, _: asked.update(stalls=list(moved)) or ())
+    monkeypatch.setattr(
+        harm, "of_redirects", lambda _, counted, __: asked.update(counted=counted) or ()
+    )
+    seen = facts(Oneway(), Stalls(), Asked())
+    here = SimpleNamespace(read=lambda *_, **given: asked.update(given) or seen, host=HOST, held={},
+                           busy=lambda _: contextlib.nullcontext())  # fmt: skip
+    assert outlook.listen(cast(Any, here), (*drops, redirect), 2.0) == (seen, ())
+    assert asked["drops"] == [drops[1]]
+    assert asked["stalls"] == [(drops[0], 0), (drops[1], 3)]
+    assert asked["counted"] == {"nft:a": 0, "nft:b": 3, "nft:c": 0}
+    assert (asked["window"], len(asked["topics"])) == (2.0, 1)
