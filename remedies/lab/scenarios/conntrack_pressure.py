@@ -12,6 +12,10 @@ In the healthy twin the same service has a thousand flows.
 
 from __future__ import annotations
 
+import contextlib
+import select
+import socket
+
 from remedies.lab import datagram, flow_table, required
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
@@ -22,6 +26,9 @@ VERDICT = "active"
 HEALTHY = "absent"
 FIXES = ("notrack",)
 
+QUESTIONS = 12
+_APART = 0.1
+"""Seconds between two questions."""
 BUSY = 5060
 FEW = 1000
 
@@ -36,9 +43,17 @@ def build(world: World) -> None:
 
 
 def traffic(world: World) -> TrafficOutcome:
-    """Ask the server outside from the container: a new flow, through NAT."""
+    """Ask the server outside from the container, each time by a new flow, through NAT."""
     at = addresses(world)
-    return datagram.ask(world, "client", at.family, at.server, datagram.PORT)
+    with contextlib.ExitStack() as stack:
+        asked: list[socket.socket] = []
+        while len(asked) < QUESTIONS:
+            client = stack.enter_context(world.socket("client", at.family, socket.SOCK_DGRAM))
+            client.sendto(b"question", (at.server, datagram.PORT))
+            asked.append(client)
+            if select.select(asked, [], [], _APART)[0]:
+                return TrafficOutcome(True, f"answered at question {len(asked)}")
+    return TrafficOutcome(False, f"none of {QUESTIONS} datagrams by new flows was answered")
 
 
 def story(story: Story) -> None:
@@ -46,7 +61,17 @@ def story(story: Story) -> None:
     world = story.world
     at = addresses(world)
     story.dies("A container asks a server outside")
-    story.scan("The cause", condition=CONDITION, verdict=VERDICT)
+    story.command(
+        "The cause, and what comes of it",
+        "scan",
+        code=2,
+        says=(
+            f"{VERDICT} {CONDITION}",
+            "active conntrack-table-full",
+            f"follows from {CONDITION}",
+        ),
+        during=True,
+    )
     before = story.dump()
     policy = required.notrack(world, "sip", at.uplink, BUSY)
     story.command(
