@@ -40,7 +40,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _SharedCounters:
     fulls: dict[str, int]
     entries: dict[str, int]
     backlogs: dict[str, int]
@@ -95,7 +95,7 @@ def _rise(first: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
     return {key: last[key] - was for key, was in first.items() if key in last}
 
 
-def _read() -> _Reading:
+def _read() -> _SharedCounters:
     unread: list[str] = []
     fulls: dict[str, int] = {}
     entries: dict[str, int] = {}
@@ -105,7 +105,7 @@ def _read() -> _Reading:
             fulls[name] = sum(row[heading.index("table_fulls")] for row in rows)
             entries[name] = rows[0][heading.index("entries")]  # each row has that of the table
     backlogs = _file("softnet_stat", softnet_drops, unread) or {}
-    return _Reading(fulls, entries, backlogs, tuple(unread))
+    return _SharedCounters(fulls, entries, backlogs, tuple(unread))
 
 
 def _file(name: str, parse: Callable[[str], T], unread: list[str]) -> T | None:

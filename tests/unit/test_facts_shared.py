@@ -52,8 +52,10 @@ def test_only_the_machines_own_namespace_is_read() -> None:
 
 def test_counters_are_what_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = [
-        shared._Reading({"arp_cache": 3}, {"arp_cache": 9}, {"0": 4, "1": 0}, ("one",)),
-        shared._Reading({"arp_cache": 5}, {"arp_cache": 8}, {"0": 4, "2": 7}, ("one", "two")),
+        shared._SharedCounters({"arp_cache": 3}, {"arp_cache": 9}, {"0": 4, "1": 0}, ("one",)),
+        shared._SharedCounters(
+            {"arp_cache": 5}, {"arp_cache": 8}, {"0": 4, "2": 7}, ("one", "two")
+        ),
     ]
     monkeypatch.setattr(shared, "_read", lambda: readings.pop(0))
     monkeypatch.setattr(sysctl, "value", lambda key: "1024")
