@@ -9,7 +9,7 @@ import sys
 from remedies.cli import consenting, files, interrupted, leftover, plan, starting, waiting, writing
 from remedies.cli.outcome import code, report
 from remedies.cli.parser import consenting as consent_options
-from remedies.cli.parser import duration, watching
+from remedies.cli.parser import duration, warn, watching
 from remedies.cli.plan import pruning
 from remedies.cli.render import plan_text
 from remedies.cli.terminal import Style
@@ -109,7 +109,7 @@ def _write(args: argparse.Namespace, here: HostSession) -> int:
     ended = operation.finish(here, ended)
     report(args, ended)
     if ended.stale is not None:
-        raise ended.stale
+        warn(str(ended.stale))
     return code(ended)
 
 

@@ -13,7 +13,7 @@ from remedies.lab import scenarios
 
 EXAMPLES = (("completion bash", "print the script for bash: source it, or save it"),)
 
-FILES = ("FILE", "FILE|NAME", "FORMAT:FILE", "INVENTORY", "PLAN")
+FILES = ("FILE", "FILE|NAME", "FORMAT:FILE", "INVENTORY", "PLAN", "TXN|PLAN")
 FOLDERS = ("DIR",)
 """What a person is asked for that stands on the file system, by its name in the help."""
 _FIRST = "__fish_use_subcommand"

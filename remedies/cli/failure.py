@@ -26,7 +26,7 @@ def told(error: Exception, verbosity: int, *, as_json: bool) -> int:
         plain = {
             "format_version": FORMAT_VERSION,
             "kind": "error",
-            "exit_code": code,
+            "code": code,
             "message": clean(what),
             "hint": clean(hint) or None,
         }

@@ -58,7 +58,7 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
         lines = ["Nothing to do for what could be judged; see above for what could not."]
     if ended.outcome == "nothing" and (ended.left or ended.plan.kept):
         lines = ["Nothing was changed."]
-    if ended.reason:
+    if ended.reason and ended.stale is None:  # that one is on standard error
         lines.append(f"  {clean(ended.reason)}")
     lines += [f"  {v['condition']}: was {v['before']}, now {v['after']}" for v in ended.verified]
     if ended.outcome == "applied" and not args.window and not args.quiet:

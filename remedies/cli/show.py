@@ -1,23 +1,27 @@
-"""``remedy show``: one transaction, whole."""
+"""``remedy show``: one transaction, or a saved plan, whole."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 
 from remedies import codec
-from remedies.cli.render import BY_ROLLBACK, OF_ROLLBACK, changes_text
+from remedies.cli import files
+from remedies.cli.render import BY_ROLLBACK, OF_ROLLBACK, changes_text, plan_text
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
 from remedies.facts.host import read_host
 from remedies.model import FORMAT_VERSION
 from remedies.operations import naming, session
+from remedies.planning import savedplan
 from remedies.printable import local
 from remedies.transaction import state
 
 EXAMPLES = (
     ("show last", "show the newest transaction"),
     ("show 20261128T2024", "show one of 'remedy history', by the beginning of its id"),
+    ("show ./plan.json", "show a plan that 'remedy plan -o plan.json' saved"),
 )
 
 
@@ -25,13 +29,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
     parser.add_argument(
         "transaction",
-        metavar="TXN",
-        help="its id, the beginning of one, or 'last'; see 'remedy history'",
+        metavar="TXN|PLAN",
+        help="the id of a transaction, the beginning of one, or 'last' (see 'remedy history'); or "
+        "the file of a saved plan",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a transaction; 64 where there is none."""
+    """Print a transaction, 64 where there is none; or a plan, 65 where the file is none."""
+    if os.path.sep in args.transaction or os.path.isfile(args.transaction):
+        return _plan(args, args.transaction)
     folder = state.folder(args.state_dir, read_host().netns)
     wanted = naming.transaction_id(folder, args.transaction)
     entry = next(session.newest(folder, wanted), None) if wanted else None
@@ -59,4 +66,16 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(changes_text(begin.changes, Style(args), undone)).rstrip())
     for line in entry.stuck:
         print(f"stuck: {clean(line)}")
+    return 0
+
+
+def _plan(args: argparse.Namespace, path: str) -> int:
+    """Print a saved plan of any host as 'remedy plan' printed it."""
+    text = files.read_file(path)
+    plan = savedplan.read(text, path)
+    if args.json:
+        print(json.dumps(codec.loads(text, path), indent=2))
+        return 0
+    print(plan_text(plan, Style(args), verbose=args.verbose))
+    print(f"\nMade at {local(plan.scan.time)}, plan {clean(plan.id)}.")
     return 0

@@ -29,7 +29,7 @@ def test_the_result_is_on_stdout_and_all_else_on_stderr(cli: Cli) -> None:
     assert "waits for 'remedy confirm'" in warned.stderr
     failed = cli("scan", "--json", "--window", "soon")
     error = json.loads(failed.stdout)
-    assert (error["kind"], error["exit_code"]) == ("error", failed.returncode)
+    assert (error["kind"], error["code"]) == ("error", failed.returncode)
     assert failed.stderr == f"remedy: {error['message']}; {error['hint']}\n"
     assert cli("rollback", "--yes", "-q").stderr == ""
 

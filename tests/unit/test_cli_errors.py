@@ -71,7 +71,7 @@ def test_with_json_the_error_is_a_document_too(
     captured = capsys.readouterr()
     plain = json.loads(captured.out)
     jsonschema.validate(plain, schema.schema("error"))
-    assert (plain["kind"], plain["exit_code"]) == ("error", 64)
+    assert (plain["kind"], plain["code"]) == ("error", 64)
     assert captured.err == f"remedy: {plain['message']}; {plain['hint']}\n"
 
 

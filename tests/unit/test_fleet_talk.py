@@ -249,7 +249,7 @@ def test_a_host_that_applied_and_cannot_be_understood_is_waited_for_like_one_tha
 
 
 def test_a_failure_on_the_host_is_no_result_and_one_line() -> None:
-    said = {"kind": "error", "exit_code": 78, "message": "p.yaml:3: key", "hint": "mend it"}
+    said = {"kind": "error", "code": 78, "message": "p.yaml:3: key", "hint": "mend it"}
     reply = Reply(78, MARK + json.dumps(said), "remedy: p.yaml:3: key; mend it\n")
     host = RemoteHost(Script(scan=reply), "/nonexistent", DIGEST, "/state/bundle")
     answer = host.ask(["scan"])

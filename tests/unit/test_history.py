@@ -9,6 +9,7 @@ from typing import Optional
 from unittest import mock
 
 import pytest
+from builder import finding, plan
 
 from remedies import cli
 from remedies.errors import UsageError
@@ -16,6 +17,7 @@ from remedies.facts.host import read_host
 from remedies.model import Change
 from remedies.operations import naming
 from remedies.outcomes import Kind
+from remedies.planning import planfile
 from remedies.transaction import journal, ledger
 from remedies.transaction.journal import NAME, Journal, newest_first
 from remedies.transaction.ledger import Begin
@@ -170,3 +172,17 @@ def test_the_beginning_of_one_id_is_enough(first: str) -> None:
 
 def test_the_last_one_is_shown(first: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, first, "show", "last")["transaction"] == "t8"
+
+
+def test_a_saved_plan_is_shown_too(
+    tmp_path: Path, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.json"
+    made = plan(findings=(finding("tcp-invalid-reset"),))
+    path.write_text(json.dumps(planfile.plan_plain(made, {})))
+    assert cli.main(["show", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "tcp-invalid-reset" in shown
+    assert made.id in shown
+    assert told(capsys, first, "show", str(path))["plan_id"] == made.id
+    assert cli.main(["show", str(tmp_path / "none.json")]) == 65
