@@ -13,7 +13,7 @@ CONNTRACK = frozenset(("drop", "early_drop", "insert_failed", "invalid"))
 """Columns of /proc/net/stat/nf_conntrack; ``entries`` is no counter and is left alone."""
 SNMP = frozenset(("Icmp.InDestUnreachs", "Icmp.OutRedirects", "Ip.InAddrErrors", "Tcp.OutRsts"))
 NETSTAT = frozenset(("TcpExt.IPReversePathFilter", "TcpExt.ListenDrops"))
-SNMP6 = frozenset(("Icmp6.InDestUnreachs",))
+SNMP6 = frozenset(("Icmp6.InDestUnreachs", "Icmp6.OutRedirects"))
 
 
 @dataclass(frozen=True)

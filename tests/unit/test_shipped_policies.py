@@ -39,6 +39,7 @@ def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str)
     rules = compile_policy((name,)).policy.rules
     fixed = {c for c, rule in rules.items() if rule.mode == "fix"}
     forwards = {"ip-forward-off"} if name in ("docker-host", "kubernetes-node") else set()
+    forwards |= {"bridge-netfilter-missing"} if name == "kubernetes-node" else set()
     redirected = UDP_CONDITIONS if name == "docker-host" else set()
     assert fixed <= {*TCP_CONDITIONS, *redirected, *forwards}
     assert all(rules[condition].from_ == "proven" for condition in forwards)
