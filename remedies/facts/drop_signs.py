@@ -57,6 +57,7 @@ class DropSign(NamedTuple):
 
 
 SIGNS = {
+    "docker-direct-routing-drop": DropSign(reasons=(BY_FIREWALL,), states=("",)),
     "forward-policy-drop": DropSign(reasons=(BY_FIREWALL,), states=("new",)),
     "ip-forward-off": DropSign(  # ip_error(), net/ipv4/route.c; net/ipv6/ip6_output.c
         reasons=("IP_INADDRERRORS", NO_REASON), places=("ip6_forward",)

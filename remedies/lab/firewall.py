@@ -111,6 +111,19 @@ class Firewall:
             *(f"add rule {chain} {rules[word]}" for word in order),
         )
 
+    def keeps_out(self, address: str, bridge: str) -> None:
+        """Drop what is for a container's own address by any other link, as Docker 28 does."""
+        if self.world.options.nat != "nft":
+            match = ["-d", address, "!", "-i", bridge]
+            self._iptables("raw", "-A", "PREROUTING", *match, "-j", "DROP")
+            return
+        chain = f"{self._ip} lab_raw prerouting"
+        self._nft(
+            f"add table {self._ip} lab_raw",
+            f"add chain {chain} {{ type filter hook prerouting priority -300; policy accept; }}",
+            f'add rule {chain} {self._ip} daddr {address} iifname != "{bridge}" counter drop',
+        )
+
     def forwards(self, *bridges: str) -> None:
         """Forward what bridges begin, and its answers, and drop everything else, as Docker does."""
         if self.world.options.nat != "nft":
