@@ -25,6 +25,8 @@ PATHS = 8
 
 _NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h, since Linux 4.11
 _OWN = "/proc/thread-self/ns/net"
+_TOLD = 3
+"""Processes that are named of those whose namespace may not be seen."""
 
 Key = tuple[int, int]
 """Device and inode."""
@@ -64,17 +66,33 @@ def find() -> tuple[tuple[Namespace, ...], tuple[str, ...]]:
     for folder in NAMED:
         for path, key in _named(folder):
             found.setdefault(key, _Found()).names.append(path)
-    hidden = 0
+    hidden: list[int] = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
             found.setdefault(_key(f"/proc/{pid}/ns/net"), _Found()).pids.append(pid)
         except PermissionError:
-            hidden += 1
+            hidden.append(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended in between
-    hint = "" if os.geteuid() == 0 else "; run as root"
-    unread = (f"namespaces of {hidden} processes: not permitted{hint}",) if hidden else ()
+    unread = (_not_permitted(hidden),) if hidden else ()
     return tuple(_namespace(key, seen, own=key == own) for key, seen in found.items()), unread
+
+
+def _not_permitted(pids: list[int]) -> str:
+    """Say whose namespaces could not be seen: some of the processes by name, and how many more."""
+    whose = ", ".join(f"{pid}{_command(pid)}" for pid in pids[:_TOLD])
+    more = f" and {len(pids) - _TOLD} more" if len(pids) > _TOLD else ""
+    hint = "" if os.geteuid() == 0 else "; run as root"
+    return f"namespaces of processes {whose}{more}: not permitted{hint}"
+
+
+def _command(pid: int) -> str:
+    """Return a process's name in brackets; "" where it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return f" ({file.read(64).strip()})"
+    except OSError:
+        return ""
 
 
 def _key(path: str) -> Key:

@@ -189,6 +189,25 @@ class TestVisits:
         assert visit_all([], 1.0) == []
 
 
+def test_processes_that_may_not_be_seen_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, mine = find._key, os.getpid()
+
+    def refused(path: str) -> find.Key:
+        if path == f"/proc/{mine}/ns/net":
+            raise PermissionError(path)
+        return key(path)
+
+    monkeypatch.setattr(find, "_key", refused)
+    name = Path(f"/proc/{mine}/comm").read_text().strip()
+    (unread,) = find.find()[1]
+    assert unread.startswith("namespaces of processes ")
+    assert f"{mine} ({name})" in unread or " more: " in unread
+    assert find._not_permitted([mine, 2, 3, 4, 5]).startswith(
+        f"namespaces of processes {mine} ({name}), 2"
+    )
+    assert " and 2 more: not permitted" in find._not_permitted([mine, 2, 3, 4, 5])
+
+
 class TestContainers:
     def test_names_by_id(self) -> None:
         listed = [
