@@ -7,6 +7,7 @@ from builder import packet_rule
 
 from remedies.netlink.links import Link, Links
 from remedies.rules.known_traffic import MARKS, TUNNELS, by_its_mark, tunnels_of
+from remedies.rules.overlap import overlap
 from remedies.rules.rule import Match, PacketRule
 
 LINKS = Links(
@@ -40,6 +41,22 @@ def ports(*numbers: int) -> tuple[tuple[int, int], ...]:
 )
 def test_packets_of_a_tunnel_are_told_by_their_port(match: Match, names: tuple[str, ...]) -> None:
     assert tunnels_of(match, LINKS) == names
+
+
+@pytest.mark.parametrize(
+    ("port", "leaves", "answer"),
+    [
+        (4789, "eth0", "yes"),
+        (4789, "vxlan.calico", "no"),
+        (4789, "vxlan*", "yes"),
+        (53, "vxlan.calico", "yes"),
+    ],
+)
+def test_packets_of_a_tunnel_do_not_leave_by_it(port: int, leaves: str, answer: str) -> None:
+    """The tunnel's notrack rule, and NAT of what leaves by the tunnel."""
+    notrack = packet_rule("output", "notrack", Match(("udp",), destination_ports=ports(port)))
+    nat = packet_rule("postrouting", "masquerade", Match(out_interfaces=(leaves,)))
+    assert overlap(notrack, nat, LINKS).answer == answer
 
 
 def rule(owner: str, match: Match, *after: Match) -> PacketRule:

@@ -15,7 +15,7 @@ from fake_store import YES, FakeStore
 
 from remedies.model import Change
 from remedies.outcomes import Kind
-from remedies.transaction import ledger, undo, undofile
+from remedies.transaction import bootguard, ledger, undo, undofile
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.run import CheckedChange, apply
@@ -214,3 +214,28 @@ def test_undoing_is_not_interrupted() -> None:
     with undo.undisturbed():
         assert set(held) <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@pytest.mark.parametrize("way", ["undo", "rollback"])
+def test_what_has_ended_is_not_ended_again_at_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The boot guard goes once the end is on record."""
+    told: list[object] = []
+    monkeypatch.setattr(
+        bootguard,
+        "disarm",
+        lambda folder, txn: told.append((folder, txn, entries(tmp_path)[txn].outcome)),
+    )
+    store = FakeStore(a="1" if way == "rollback" else "0")
+    one = change("a", "0", "1")
+    with Journal(str(tmp_path)) as journal:
+        if way == "rollback":
+            ended = undo.roll_back(
+                store, journal, begin(one.reversed(), kind="rollback", undoes=("t0",)), YES
+            )
+        else:
+            store.broken = {"b"}
+            ended = apply(store, journal, begin(one, change("b", None, "2")), YES, CheckedChange)
+    assert store.states["a"] == "0"
+    assert told == [(str(tmp_path), ended.transaction, "rolled-back")]
