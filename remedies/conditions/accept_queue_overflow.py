@@ -67,7 +67,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
                 verdict="active",
                 severity=SEVERITY,
                 message=f"{lost} SYNs or handshakes found the accept queue of a listener full, and "
-                "the listener could not be told: it may be closed",
+                "the listener is not known: it may be closed",
                 evidence=counted,
             ),
         )
@@ -82,8 +82,8 @@ def _finding(queue: Queue, queues: Queues, counted: tuple[Evidence, ...]) -> Fin
         verdict="proven",
         severity=SEVERITY,
         message=f"{queue.lost} SYNs or handshakes for {queue.who} on {queue.place} were dropped "
-        f"while scan watched: {queue.waiting} connections wait to be accepted, of {queue.limit} "
-        f"that may; {_advice(queue, queues)}",
+        f"while scan watched: {queue.waiting} connections wait to be accepted, the limit "
+        f"is {queue.limit}; {_advice(queue, queues)}",
         evidence=(
             Evidence("sock_diag", f"{queue.place} drops", f"+{queue.lost}"),
             Evidence("sock_diag", "connections waiting", f"{queue.waiting}", f"of {queue.limit}"),
@@ -101,6 +101,6 @@ def _advice(queue: Queue, queues: Queues) -> str:
         wanted = max(4 * queue.limit, 4096)
         return (
             f"{first}; {_MOST} is its limit: 'sysctl -w {_MOST}={wanted}' in its network "
-            "namespace lets more wait, once it is restarted with a backlog as long"
+            "namespace raises it, once the program is restarted with a backlog that long"
         )
     return f"{first}, or give it a longer backlog by its own option (listen(2))"

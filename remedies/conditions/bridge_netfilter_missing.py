@@ -39,8 +39,8 @@ from remedies.netlink.links import BridgeNetwork, Links
 from remedies.printable import at, both_ends
 from remedies.rules.prefixes import contains
 
-TITLE = "Bridged packets pass conntrack by, and a service's backend is on its client's bridge"
-SYMPTOM = "pods cannot use a service (DNS) only where a backend of it runs on the same node"
+TITLE = "Bridged packets bypass conntrack, and a service's backend is on its client's bridge"
+SYMPTOM = "pods cannot use a service (DNS) if its backend runs on the same node"
 SEVERITY: Severity = "high"
 CONTROLS = ("NIST-800-53 CM-6",)
 NEEDS = (Flows, Links, Sysctl, Counters)

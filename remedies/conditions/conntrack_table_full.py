@@ -33,7 +33,7 @@ from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity
 
 TITLE = "The connection tracking table is full, and packets are dropped"
-SYMPTOM = "nobody new gets through, whatever the service, and who is connected stays connected"
+SYMPTOM = "no new connection gets through, whatever the service; established ones live"
 SEVERITY: Severity = "critical"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Sysctl, Counters)
@@ -66,7 +66,8 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             verdict="active",
             severity=SEVERITY,
             message=f"{lost} packets of new connections were dropped while scan watched: {count} "
-            f"of {most} flows are in use and none gives way; 'sysctl -w {_MOST}={2 * most}' in the "
+            f"of {most} flows are in use and none can be evicted; "
+            f"'sysctl -w {_MOST}={2 * most}' in the "
             "machine's own namespace makes room until the cause is gone",
             evidence=(
                 Evidence("/proc/sys", _COUNT, str(count)),

@@ -39,7 +39,7 @@ from remedies.printable import both_ends
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import PacketRule
 
-TITLE = "A forward chain's policy drops what a container network begins"
+TITLE = "A forward chain's policy drops new connections of a container network"
 SYMPTOM = "virtual machines or containers lost the network when Docker was started beside them"
 SEVERITY: Severity = "high"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7")

@@ -77,6 +77,6 @@ def _message(name: str, count: int, shared: Shared) -> str:
     sets = [f"{k}={v * times}" for k, v in reversed([*zip(_keys(name), _ROOMY)])]
     return (
         f"the table had no room for {count} new entries while scan watched: it has "
-        f"{shared.entries.get(name, 0)} and may have {now[2] or 'no more'}; if so many neighbours "
-        f"are meant: 'sysctl -w {' '.join(sets)}'"
+        f"{shared.entries.get(name, 0)} and may have {now[2] or 'no more'}; if that many "
+        f"neighbours are expected: 'sysctl -w {' '.join(sets)}'"
     )

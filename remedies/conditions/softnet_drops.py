@@ -72,7 +72,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
 
 def _advice(limit: int | None, full: int, shared: Shared) -> str:
     if limit is not None and limit < _MOST:
-        return f"'sysctl -w {BACKLOG}={min(5 * limit, _MOST)}' lets more wait"
+        return f"'sysctl -w {BACKLOG}={min(5 * limit, _MOST)}' allows a longer queue"
     if full < len(shared.backlogs):
         return "spread the load over more processors (RPS: scaling.rst of the kernel)"
-    return "the machine takes no more packets: see what sends them ('remedy trace')"
+    return "the limit cannot be raised further: see what sends so many packets ('remedy trace')"

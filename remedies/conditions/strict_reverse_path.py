@@ -137,8 +137,8 @@ def _counted(facts: Facts) -> tuple[Finding, ...]:
             verdict="active",
             severity=SEVERITY,
             message=(
-                f"the reverse path filter dropped {moved} packets; which and by which link they "
-                "came is not heard here"
+                f"the reverse path filter dropped {moved} packets; which ones, and on "
+                "which link, is not known here"
             ),
             evidence=(Evidence("/proc/net/netstat", "IPReversePathFilter", f"+{moved}"),),
         ),

@@ -68,7 +68,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
                 verdict="active",
                 severity=SEVERITY,
                 message=f"{lost} datagrams found the receive buffer of a socket full, and the "
-                "socket could not be told: it may be closed",
+                "socket is not known: it may be closed",
                 evidence=counted,
             ),
         )

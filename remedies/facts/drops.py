@@ -86,7 +86,9 @@ class _DropListener:
             ),
             listened=round(listened, 3),
             lost=lost,
-            unread=(f"dropped packets: {lost} found no room",) if lost else (),
+            unread=(f"{lost} dropped packets were not examined (too many kinds at once)",)
+            if lost
+            else (),
         )
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
         - {finding.details["link"]}
     )
     if others and finding.verdict != "mitigated":
-        return f"it would also put what passes {', '.join(others)} before the firewall's rules"
+        return f"it would also send packets of {', '.join(others)} through the firewall's rules"
     return None
 
 

@@ -57,4 +57,4 @@ def desired(finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wan
 def impact(finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
     """Return what the setting does to traffic."""
     link = "it" if finding is None else finding.details.get("link", "it")
-    return f"packets that come by {link} are let in if there is any way back to their source"
+    return f"packets that arrive on {link} are accepted if any route leads back to their source"

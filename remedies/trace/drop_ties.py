@@ -175,9 +175,9 @@ class DropTies:
     def _nobody(self, _drop: DropEvent, way: Tuple) -> Tie:
         route = _route(way.destination)
         next_one = route.gateway or way.destination
-        text = f"the next address is {next_one} on {_link(route)}, and nobody there answers for it"
+        text = f"the next hop {next_one} on {_link(route)} does not answer"
         return Tie(
-            (text,), f"start the machine or container that has {next_one}, or mend the route"
+            (text,), f"start the machine or container that has {next_one}, or correct the route"
         )
 
 
