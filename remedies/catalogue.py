@@ -112,7 +112,7 @@ def harmless(condition: str) -> tuple[str, ...]:
 def may_write(name: str, address: str) -> bool:
     """Tell whether a fix may want a resource, be it a file that brings its rules back at boot.
 
-    ``*`` in what a fix writes is the name of a link.
+    ``*`` in what a fix writes is the name of a link; at its end it is any address.
     """
     writes = fix(name).WRITES
     return any(_written(mine, address) for mine in writes) or any(
@@ -124,6 +124,8 @@ def _written(mine: str, address: str) -> bool:
     before, star, after = mine.partition("*")
     if not star:
         return mine == address
+    if not after:
+        return address.startswith(before)
     link = address[len(before) : len(address) - len(after)]
     return address == before + link + after and bool(link) and link.isascii() and "." not in link
 

@@ -22,10 +22,11 @@ False positives
     choose. A TCP connection that was answered is never named, nor a UDP flow with an answer whose
     target is there (a backend that drains), nor a flow of another conntrack zone than the default
     one, of a flowtable, or of an expectation (a SIP or FTP helper), nor what this host sends
-    itself. Where NAT's rules are gone as a whole nothing is said: its flows may be all that works.
-    Packets of a link that cannot be told from the client's address count for no rule that asks for
-    a link. TCP, and neighbours that are being asked, are looked at twice, 0.25 s apart. A flow
-    that its client gave up a moment ago is still named: deleting it harms nobody.
+    itself, nor what a UDP socket of this host takes. Where NAT's rules are gone as a whole nothing
+    is said: its flows may be all that works. Packets of a link that cannot be told from the
+    client's address count for no rule that asks for a link. TCP, and neighbours that are being
+    asked, are looked at twice, 0.25 s apart. A flow that its client gave up a moment ago is still
+    named: deleting it harms nobody.
 
 References
     net/netfilter/nf_nat_core.c, nf_nat_inet_fn(); moby/moby#8795, moby/moby#53384,
@@ -42,6 +43,7 @@ from remedies.facts.stale import Stale, StaleFlow
 from remedies.model import Evidence, Finding, Severity
 from remedies.netlink.flow import Flow
 from remedies.printable import at, both_ends
+from remedies.rules.flow_address import StuckFlow
 
 TITLE = "A flow goes on to where today's NAT rules would not send it"
 SYMPTOM = (
@@ -52,6 +54,8 @@ CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Stale,)
 PARAMS: Mapping[str, object] = {}
 
+MOST_ENDED = 256
+"""Flows of a finding that a fix ends at a time."""
 _SHOWN = 4  # flows that a finding names
 
 
@@ -108,14 +112,26 @@ def _finding(subject: str, stale: list[StaleFlow]) -> Finding:
                 for each in stale[:_SHOWN]
             ),
         ),
-        details={"nat": "" if rule is None else rule.text, "flows": str(len(stale))},
+        details={
+            "nat": "" if rule is None else rule.text,
+            "flows": str(len(stale)),
+            "stale": " ".join(_path(each.flow) for each in stale[:MOST_ENDED]),
+        },
     )
 
 
+def _path(flow: Flow) -> str:
+    """Return the address, without ``flow:``, by which a fix ends this one flow."""
+    way, target = flow.original, flow.reply
+    return StuckFlow(
+        flow.protocol, *way.parts, target.source, target.source_port, flow.number, flow.seen_reply
+    ).path
+
+
 def command(flow: Flow) -> str:
-    """Return the command that deletes this one flow."""
+    """Return the command that deletes this one flow, of the default zone alone."""
     way = flow.original
     return (
         f"conntrack -D -p {flow.protocol} --orig-src {way.source} --orig-dst {way.destination} "
-        f"--sport {way.source_port} --dport {way.destination_port}"
+        f"--sport {way.source_port} --dport {way.destination_port} -w 0"
     )

@@ -9,6 +9,7 @@ answer, or an answered one goes to a neighbour that is not there any more.
 from __future__ import annotations
 
 import errno
+import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
@@ -20,10 +21,10 @@ from remedies.facts.nat import of_packets
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.pairs import here
 from remedies.facts.routes import Routes
-from remedies.netlink import conntrack, conntrack_entry, neighbours, route
+from remedies.netlink import conntrack, conntrack_entry, diag, neighbours, route
 from remedies.netlink.flow import Flow
 from remedies.netlink.links import Links
-from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
 from remedies.rules.invalid_packet import target
 from remedies.rules.matching import conjoin, covers, packets_of
 from remedies.rules.prefixes import contains
@@ -86,9 +87,31 @@ def read(asking: Asking) -> Stale:
     ]
     if not asked:
         return Stale()
+    taken = _ports(asking) if any(here(flow.reply.source, local) for flow in asked) else ()
+    asked = [f for f in asked if not (here(f.reply.source, local) and _heard(f, taken))]
     rules, unread = _rules(asking, asked)
     found = stale(asked, rules, links, routes, gone, complete=not unread)
-    return Stale(tuple(_lasting(asking, list(islice(found, MOST)), links)), unread)
+    return Stale(tuple(_lasting(asking, list(islice(found, MOST)))), unread)
+
+
+def _ports(asking: Asking) -> frozenset[tuple[str, int]]:
+    """Return address and port of the UDP sockets here that anybody may send to; empty: any."""
+    try:
+        with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
+            found = {("", item.port) for item in diag.wildcard_udp(client)}
+            for item in diag.bound_udp(client):
+                if not item.peer_port:
+                    family = socket.AF_INET if len(item.address) == 4 else socket.AF_INET6
+                    found.add((socket.inet_ntop(family, item.address), item.port))
+            return frozenset(found)
+    except OSError as error:
+        raise Unreadable(f"UDP sockets (sock_diag): {error.strerror}") from error
+
+
+def _heard(flow: Flow, ports: Collection[tuple[str, int]]) -> bool:
+    """Tell whether a process here takes what a UDP flow brings: its port is nobody else's."""
+    address, port = flow.reply.source, flow.reply.source_port
+    return flow.protocol == "udp" and (("", port) in ports or (address, port) in ports)
 
 
 def _rules(asking: Asking, asked: Iterable[Flow]) -> tuple[tuple[PacketRule, ...], tuple[str, ...]]:
@@ -216,7 +239,8 @@ def _silent(client: Netlink, links: Links) -> dict[str, str]:
     """Return the neighbours that do not answer, with why. Raises OSError and Unreadable."""
     return {
         each.address: f"no neighbour answers for it on {links.name(each.link)}"
-        for each in neighbours.silent(client)
+        for each in neighbours.neighbours(client)
+        if each.silent
     }
 
 
@@ -241,7 +265,7 @@ def _answered(asking: Asking, gone: Collection[str]) -> list[Flow]:
         raise conntrack.not_permitted(error) from error
 
 
-def _lasting(asking: Asking, found: list[StaleFlow], links: Links) -> Iterator[StaleFlow]:
+def _lasting(asking: Asking, found: list[StaleFlow]) -> Iterator[StaleFlow]:
     """Yield those that are as they were after a moment in which what is there would answer.
 
     A SYN may be on its way while the rules change, and a neighbour be asked for the first time.
@@ -253,11 +277,11 @@ def _lasting(asking: Asking, found: list[StaleFlow], links: Links) -> Iterator[S
     time.sleep(_SETTLES)
     try:
         with Netlink(NETLINK_ROUTE, asking.deadline()) as client:
-            silent = _silent(client, links)
+            there = {each.address for each in neighbours.neighbours(client) if not each.silent}
         with Netlink(NETLINK_NETFILTER, asking.deadline()) as client:
             for each in found:
                 way = each.flow.original
-                if each.gone and "neighbour" in each.gone and each.flow.reply.source not in silent:
+                if each.gone and each.flow.reply.source in there:
                     continue
                 if each.flow.protocol == "tcp":
                     now = conntrack.flow_by_tuple(client, "tcp", way)

@@ -33,6 +33,7 @@ from remedies.netlink.conntrack_entry import (
     TUPLE_IP,
     TUPLE_ORIG,
     TUPLE_PROTO,
+    ZONE,
     Entry,
     entry,
     family_of,
@@ -40,7 +41,7 @@ from remedies.netlink.conntrack_entry import (
     service,
 )
 from remedies.netlink.flow import Tuple
-from remedies.netlink.socket import Netlink, attribute, attributes, nested
+from remedies.netlink.socket import Netlink, attribute, nested
 from remedies.values import NamedTuple
 
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK in the high byte
@@ -52,6 +53,7 @@ _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 # CTA_FILTER_F_*: IP_SRC, IP_DST, PROTO_NUM, PROTO_SRC_PORT, PROTO_DST_PORT (nf_internals.h)
 _BY_SOURCE, _BY_DESTINATION, _BY_PROTOCOL, _BY_SOURCE_PORT, _BY_DESTINATION_PORT = 1, 2, 8, 16, 32
 
+_DEFAULT_ZONE = attribute(ZONE, bytes(2))
 _REFUSED = (errno.EOPNOTSUPP, errno.EINVAL)
 
 
@@ -251,22 +253,27 @@ def flow_by_reply(client: Netlink, protocol: str, way: Tuple) -> Entry | None:
     return found if found is not None and found.reply == way else None
 
 
-def delete(client: Netlink, protocol: str, original: Tuple) -> bool:
+def delete(client: Netlink, protocol: str, original: Tuple, number: Optional[int] = None) -> bool:
     """Delete the one entry whose original direction runs ``original``; False where there is none.
+
+    ``number``: only the entry with this id.
 
     The kernel's own look-up finds an entry by either direction, and without a tuple it would
     delete everything (ctnetlink_del_conntrack()): so the entry is read first and deleted by its
     tuple together with its id (CTA_ID), which another entry that took its place does not have.
-    Default zone. Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
+    In the default zone, which CTA_ZONE says: another zone may have the same tuple.
+    Raises OSError (EPERM without CAP_NET_ADMIN) and Unreadable.
     """
     for payload in _looked_up(client, protocol, original):
         found = entry(payload)
         if found is None or found.protocol != protocol or found.original != original:
             continue
-        number = next((value for kind, value in attributes(payload, 4) if kind == ID), None)
-        if number is None:
+        if not found.number:
             raise Unreadable("conntrack: an entry came without its id, so it was not deleted")
-        wanted = _tuple(TUPLE_ORIG, PROTOCOLS[protocol], original) + attribute(ID, number)
+        if number not in (None, found.number):
+            continue
+        wanted = _tuple(TUPLE_ORIG, PROTOCOLS[protocol], original) + _DEFAULT_ZONE
+        wanted += attribute(ID, struct.pack(">I", found.number))
         try:
             client.request(IPCTNL_MSG_CT_DELETE, _header(family_of(original.source)) + wanted)
         except OSError as error:
@@ -280,6 +287,7 @@ def delete(client: Netlink, protocol: str, original: Tuple) -> bool:
 def _looked_up(client: Netlink, protocol: str, way: Tuple) -> Iterator[bytes]:
     """Yield the message of the entry that has ``way`` as either direction; none where absent."""
     ask = _header(family_of(way.source)) + _tuple(TUPLE_ORIG, PROTOCOLS[protocol], way)
+    ask += _DEFAULT_ZONE
     try:
         for _, payload in client.request(IPCTNL_MSG_CT_GET, ask):
             yield payload

@@ -94,6 +94,7 @@ def flow_of(entry: Entry) -> Flow:
         nat=bool(entry.status & (IPS_SRC_NAT | IPS_DST_NAT)),
         assured=bool(entry.status & IPS_ASSURED),
         zone=entry.zone,
+        number=entry.number,
         fixed=bool(entry.status & (IPS_EXPECTED | IPS_OFFLOADED)),
     )
 

@@ -40,5 +40,7 @@ class Flow:
     """It has gone both ways for a while, and is not ended early when the table is full."""
     zone: int = 0
     """The conntrack zone: the same tuple may be another flow in another one."""
+    number: int = 0
+    """The kernel's id of the entry, which another one of the same tuple does not have."""
     fixed: bool = False
     """An expectation made it, or a flowtable forwards it: rules have no say in where it goes."""

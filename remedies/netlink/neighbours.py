@@ -1,4 +1,4 @@
-"""rtnetlink: the neighbours that do not answer. Needs no privilege.
+"""rtnetlink: neighbours, and whether they answer. Needs no privilege.
 
 Layouts are those of include/uapi/linux/neighbour.h.
 """
@@ -17,26 +17,30 @@ _NDA_DST = 1
 _INCOMPLETE, _FAILED = 0x01, 0x20
 
 
-class Silent(NamedTuple):
-    """A neighbour that was asked for and has not answered."""
+class Neighbour(NamedTuple):
+    """A neighbour that this host has asked for."""
 
     address: str
     link: int
-    failed: bool
-    """It was asked as often as the kernel asks (NUD_FAILED); False: it is being asked now."""
+    silent: bool
+    """It has not answered: it is being asked, or was asked as often as the kernel asks."""
 
 
-def silent(client: Netlink) -> list[Silent]:
-    """Return the neighbours without an answer. Raises OSError and Unreadable."""
+def neighbours(client: Netlink) -> list[Neighbour]:
+    """Return every neighbour. Raises OSError and Unreadable.
+
+    One that failed is forgotten some seconds later (neigh_periodic_work(), net/core/neighbour.c),
+    and asked for again with the next packet to it.
+    """
     found = []
     for _, payload in client.table(_RTM_GETNEIGH, _NDMSG.pack(0, 0, 0, 0, 0)):
         if len(payload) < _NDMSG.size:
             continue
         family, link, state, _, _ = _NDMSG.unpack_from(payload)
-        if not state & (_INCOMPLETE | _FAILED) or family not in (socket.AF_INET, socket.AF_INET6):
+        if family not in (socket.AF_INET, socket.AF_INET6):
             continue
         for kind, value in attributes(payload, _NDMSG.size):
             if kind == _NDA_DST and len(value) == (4 if family == socket.AF_INET else 16):
                 address = socket.inet_ntop(family, value)
-                found.append(Silent(address, link, bool(state & _FAILED)))
+                found.append(Neighbour(address, link, bool(state & (_INCOMPLETE | _FAILED))))
     return found

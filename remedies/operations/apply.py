@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Optional
 
 from remedies import codec
@@ -14,6 +14,7 @@ from remedies.operations.session import HostSession
 from remedies.outcomes import UNDONE, Outcome
 from remedies.planning import engine
 from remedies.planning.remaining import Left
+from remedies.rules import kinds
 from remedies.status.harm import Harm
 from remedies.transaction import lock
 from remedies.transaction import run as transaction
@@ -180,10 +181,11 @@ def _verified(
         **{c.resource: Held(c.resource, c.fix, c.before, c.after, "") for c in written},
     }
     here = _with_ours(here, tuple(c.resource for c in plan.changes if c.after is not None))
-    kinds = engine.needs_of_scan(here.policy)
-    facts, harm = outlook.listen(here, held.values(), here.window, kinds)
+    needed = engine.needs_of_scan(here.policy)
+    facts, harm = outlook.listen(here, held.values(), here.window, needed)
     scan, _ = session.judge(here, facts)
-    now = {f.id: f.verdict for f in scan.findings}
+    ended = {c.resource for c in plan.changes if not kinds.comes_back(c.resource)}
+    now = {f.id: f.verdict for f in scan.findings if not ended_others(f, answered, ended)}
     # A connection that hangs is no reason to undo what was done before anything failed.
     early = {f.id for f in plan.scan.findings if f.verdict == "exposed"}
     now.update((f.id, "mitigated") for f in scan.findings if f.id in early and "hangs" in f.details)
@@ -208,6 +210,12 @@ def _verified(
         if f.id in answered
     ]
     return verified, [f for f in scan.findings if f.id in answered], harm
+
+
+def ended_others(finding: Finding, answered: Container[str], ended: Collection[str]) -> bool:
+    """Tell whether an answered finding is about other flows than those that were to be ended."""
+    flows = [f"flow:{path}" for path in finding.details.get("stale", "").split()]
+    return bool(ended and flows) and finding.id in answered and not any(f in ended for f in flows)
 
 
 def _with_ours(here: HostSession, addresses: tuple[str, ...]) -> HostSession:

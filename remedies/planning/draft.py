@@ -25,6 +25,7 @@ from remedies.model import (
     digest,
 )
 from remedies.planning.reads import Reads, diff
+from remedies.rules import kinds
 from remedies.values import dataclass
 
 T = TypeVar("T")
@@ -119,6 +120,7 @@ class Draft:
             self.advice.append(desired)
             return None
         flows = [effect for wanted in desired for effect in wanted.effects]
+        flows += [w.resource for w in desired if not kinds.comes_back(w.resource)]
         if keep_flows and flows:
             return f"{DELETES}: {', '.join(flows)}"
         if terms.persist and (reason := _cannot_last(self._reads, name, desired)) is not None:

@@ -26,6 +26,7 @@ from remedies.planning import removal, unseen
 from remedies.planning.draft import Draft
 from remedies.planning.engine import acts, rule_for
 from remedies.planning.reads import Reads
+from remedies.rules import kinds
 from remedies.values import replace
 
 
@@ -96,7 +97,11 @@ def lost_at_boot(host: Host, changes: tuple[Change, ...]) -> tuple[str, ...]:
     """Return the resources that fixes change and nothing brings back at the next boot."""
     if host.netns != "host":  # any other namespace ends with the boot itself
         return ()
-    return tuple(c.resource for c in changes if not c.boot and not c.terms.persist)
+    return tuple(
+        c.resource
+        for c in changes
+        if not c.boot and not c.terms.persist and kinds.comes_back(c.resource)
+    )
 
 
 def _require(draft: Draft, policy: Policy, facts: Facts, standing: RequiredFix) -> None:

@@ -227,12 +227,14 @@ def _made(
     saved = {change.resource: change for change in mine}
     for change in mine:
         if change.resource not in made:
+            if _ended(change, today.reads):
+                continue
             _refuse(change, f"{change.fix} does not ask for it", moved)
         one = made[change.resource]
         if one is not None:
             _compare(change, one, today.reads, moved)
             made[change.resource] = replace(one, accept_harm=change.accept_harm)
-        elif not _only_effects(change, today.reads):
+        elif not _only_effects(change, today.reads) and kinds.comes_back(change.resource):
             _refuse(change, "it is already as wanted", moved)
     for address, one in made.items():
         if one is None or address in saved:
@@ -265,6 +267,11 @@ def _refuse_harm(fix: str, was: Finding, reason: str, mine: tuple[Change, ...]) 
 def _only_effects(change: Change, reads: Reads) -> bool:
     """Tell whether a change only deletes flows: these may be gone by themselves."""
     return bool(change.effects) and reads.same(change.resource, change.before, change.after)
+
+
+def _ended(change: Change, reads: Reads) -> bool:
+    """Tell whether a change would delete a flow that has gone by itself."""
+    return not kinds.comes_back(change.resource) and reads.read(change.resource) is None
 
 
 def _uses(plan: Plan, mine: tuple[Change, ...]) -> Iterator[tuple[str, Optional[Finding], Terms]]:

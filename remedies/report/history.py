@@ -13,6 +13,7 @@ from typing import Literal, Optional
 from remedies import catalogue
 from remedies.model import Change
 from remedies.outcomes import History
+from remedies.rules import kinds
 from remedies.transaction.ledger import Transaction, to_roll_back
 from remedies.values import dataclass, field
 
@@ -64,6 +65,8 @@ class Standings:
             return _WORDS.get(self._states.get(change.resource, ""), "unknown")
         if entry.outcome == "rolled-back" or entry.outcome == "reverted":
             return entry.outcome
+        if not kinds.comes_back(change.resource):
+            return ""  # done, and nothing of it is in force
         return self._taken_back.get(entry.id, "removed")
 
     def of_all(self, entry: Transaction, changes: Iterable[Change]) -> History:

@@ -1,8 +1,10 @@
-"""``flow:udp/...``: conntrack flows that a change has made stale. They can only be deleted.
+"""``flow:...``: stale conntrack flows. They can only be deleted.
 
 What is deleted is an effect, not a state: absent is done, and rollback does not bring it back.
-Addresses are those of :mod:`remedies.rules.flow_address`. A flow goes only if it has seen no
-reply and is not what our redirect makes: an answered or redirected one is not stale.
+Addresses are those of :mod:`remedies.rules.flow_address`. A flow of a changed port goes only if it
+has seen no reply and is not what our redirect makes: an answered or redirected one is not stale.
+One that is named with its target and id goes only as it was named: the same entry, to the same
+target, answered or not as then, of TCP still in SYN_SENT, and of no flowtable.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink
 from remedies.resources import shell
 from remedies.resources.tasks import Task, done, looked, said
 from remedies.rules import flow_address
-from remedies.rules.flow_address import Exact, split
+from remedies.rules.flow_address import Exact, StuckFlow, split
 from remedies.rules.prefixes import contains
 
 MOST = 1000
@@ -42,6 +44,9 @@ def read(path: str) -> Optional[str]:
     split(path)
     try:
         with _open() as client:
+            named = split(path)
+            if isinstance(named, StuckFlow):
+                return f"{path}\n" if _is_stuck(client, named) else None
             found = [
                 f"udp/{'/'.join(map(str, way.parts))}\n"
                 for way in islice(_stale(client, path), MOST)
@@ -56,7 +61,13 @@ def write(path: str, state: Optional[str]) -> None:
     split(path)
     if state is not None:
         raise WriteFailed(f"flow:{path}: a flow cannot be made, only deleted")
+    named = split(path)
     try:
+        if isinstance(named, StuckFlow):
+            with _open() as client:
+                if _is_stuck(client, named):
+                    conntrack.delete(client, named.protocol, Tuple(*named.ends), named.number)
+            return
         for _ in range(_ROUNDS):
             with _open() as client:
                 found = list(_stale(client, path))
@@ -93,21 +104,33 @@ def counters(path: str) -> dict[str, int]:
 def text(path: str, state: Optional[str]) -> str:
     """Return the address of each flow that is there; empty for None."""
     split(path)
-    return "".join(f"flow:{line}\n" for line in (state or "").splitlines())
+    lines = (state or "").splitlines()
+    if isinstance(split(path), StuckFlow):
+        return "".join(f"{flow_address.name(line)}\n" for line in lines)
+    return "".join(f"flow:{line}\n" for line in lines)
 
 
 def undo(path: str, before: Optional[str], after: Optional[str]) -> shell.Undo:
-    """Raise InputError: what is deleted does not come back."""
-    raise InputError("no command undoes it", shell.HINT)
+    """Return that nothing is to be done: what is deleted does not come back, and nobody lacks it.
+
+    Raises InputError for flows that are no resource of their own.
+    """
+    if not isinstance(split(path), StuckFlow):
+        raise InputError("no command undoes it", shell.HINT)
+    return shell.Undo("# nothing to undo: the client's next packet makes a flow anew\n")
 
 
 def tasks(path: str, before: Optional[str], after: Optional[str]) -> Iterator[Task]:
     """Yield a playbook's tasks: a stale flow goes where conntrack(8) is there.
 
     Those behind a link are left to time out: which of them are stale no condition can tell.
-    Raises InputError for a change: a flow is an effect, without a state of its own.
+    Raises InputError for a change, but of a flow that is named with its target: any other is an
+    effect, without a state of its own.
     """
     named, does = split(path), flow_address.text(f"flow:{path}")
+    if isinstance(named, StuckFlow):
+        yield from _deleted(named, does)
+        return
     if before is not None or after is not None:
         raise InputError(f"flow:{path}: cannot be written as a playbook", "use 'remedy apply'")
     if not isinstance(named, Exact):
@@ -135,6 +158,46 @@ def tasks(path: str, before: Optional[str], after: Optional[str]) -> Iterator[Ta
     }
 
 
+def _deleted(named: StuckFlow, does: str) -> Iterator[Task]:
+    """Yield the tasks that delete one entry, if it goes to that target and no answer has come."""
+    try:
+        ends = [str(ipaddress.ip_address(end)) for end in (named.source, named.destination)]
+        target = str(ipaddress.ip_address(named.target))
+    except ValueError as error:
+        raise InputError(f"flow:{named.path}: {error}", "make a new plan") from None
+    ports = ["--sport", str(named.source_port), "--dport", str(named.destination_port)]
+    words = ["-p", named.protocol, "-s", ends[0], "-d", ends[1], *ports]
+    yield looked("Look for a stale flow", ["conntrack", "-G", *words], None)
+    reply = f"src={target} dst="
+    shown = "SYN_SENT " if named.protocol == "tcp" else reply if named.answered else "[UNREPLIED] "
+    yield done(
+        "Delete a stale flow",
+        ["conntrack", "-D", "-w", "0", *words],
+        "stale[0] in looked.stdout | default('') and to[0] in looked.stdout | default('')",
+        stale=shown,
+        to=reply,
+    )
+    yield {
+        **said("Say where conntrack gives no answer", f"left to time out, remedy {does}"),
+        "when": "looked.rc not in [0, 1]",
+    }
+
+
+def _is_stuck(client: Netlink, named: StuckFlow) -> bool:
+    """Tell whether the entry is there as it was named; raise OSError and Unreadable."""
+    way = Tuple(*named.ends)
+    entry = conntrack.flow_by_tuple(client, named.protocol, way)
+    return (
+        entry is not None
+        and entry.original == way
+        and entry.number == named.number
+        and (entry.reply.source, entry.reply.source_port) == (named.target, named.target_port)
+        and bool(entry.status & conntrack_entry.IPS_SEEN_REPLY) == named.answered
+        and not entry.status & conntrack_entry.IPS_OFFLOADED
+        and (named.protocol == "udp" or entry.opening)
+    )
+
+
 def _open() -> Netlink:
     return Netlink(NETLINK_NETFILTER, time.monotonic() + _PATIENCE)
 
@@ -147,6 +210,8 @@ def _stale(client: Netlink, path: str) -> Iterator[Tuple]:
         entry = conntrack.flow_by_tuple(client, "udp", wanted)
         if entry is not None and entry.original == wanted and not entry.status & _ANSWERED_OR_OURS:
             yield wanted
+        return
+    if isinstance(named, StuckFlow):
         return
     try:
         index = socket.if_nametoindex(named.link)

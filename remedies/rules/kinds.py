@@ -49,6 +49,8 @@ class Kind:
     """It is read at the next boot only."""
     boot_data = ""
     """How the name of the file ends from which a unit loads it at boot; empty: no unit does."""
+    comes_back = True
+    """What it changes can be put back; else it is done once, and nothing of it is in force."""
     boot_remarks = True
     """Lines that begin with ``#`` say nothing in that file."""
     cleared_by_firewalld = False
@@ -178,11 +180,18 @@ class _FileKind(Kind):
 
 
 class _FlowKind(Kind):
+    comes_back = False
+
     def deletes(self, path: str) -> Optional[tuple[int, ...]]:
         named = flow_address.split(path)
-        if isinstance(named, flow_address.Exact):
-            return named.source_port, named.destination_port
-        return (named.port,)
+        if isinstance(named, flow_address.LinkFlows):
+            return (named.port,)
+        return named.source_port, named.destination_port
+
+    def summary(
+        self, address: str, action: Action, before: Optional[str], after: Optional[str]
+    ) -> str:
+        return f"{_MARKS[action]} {flow_address.name(address.partition(':')[2])}"
 
 
 KINDS: dict[str, Kind] = {
@@ -208,6 +217,12 @@ def of(address: str) -> tuple[Kind, str]:
     """Return the kind of a resource, and the path behind its scheme; raise InputError."""
     scheme, path = split(address)
     return KINDS[scheme], path
+
+
+def comes_back(address: str) -> bool:
+    """Tell whether what is changed there can be put back; so does an address that is none."""
+    kind = KINDS.get(address.partition(":")[0])
+    return kind is None or kind.comes_back
 
 
 def rules_of(address: str, state: Optional[str]) -> tuple[PacketRule, ...]:

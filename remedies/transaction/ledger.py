@@ -19,6 +19,7 @@ from remedies.model import (
     Verdict,
 )
 from remedies.outcomes import ENDS, DeedOutcome, Kind, Recorded, State
+from remedies.rules import kinds
 from remedies.transaction.record import Record
 from remedies.values import dataclass, field, replace
 
@@ -155,14 +156,15 @@ class Transaction:
     def stands(self) -> tuple[int, ...]:
         """Return the indices of the changes that this left in force, in the order of writing.
 
-        What it could neither finish nor undo is among them: somebody has to come back to it.
+        What it could neither finish nor undo is among them: somebody has to come back to it. What
+        cannot be put back is not: it is done, and nothing of it is in force.
         """
         left = [i for i in self.written if i not in self.undone]
         if self.outcome == "incomplete" and self.begin.kind == "apply":
             names = {line.partition(": ")[0] for line in self.stuck}
             begun = (i for i in self.touched if i not in self.written and i not in self.undone)
             left += [i for i in begun if self.begin.changes[i].resource in names]
-        return tuple(left)
+        return tuple(i for i in left if kinds.comes_back(self.begin.changes[i].resource))
 
     @property
     def standing(self) -> tuple[Change, ...]:

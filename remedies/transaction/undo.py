@@ -12,6 +12,7 @@ from remedies.errors import Drift, RemedyError
 from remedies.facts.owners import suspects
 from remedies.model import Change
 from remedies.outcomes import RECOVERIES, Written
+from remedies.rules import kinds
 from remedies.transaction import bootguard, undofile
 from remedies.transaction.consent import Consent, demand
 from remedies.transaction.journal import Journal
@@ -50,9 +51,10 @@ def undo(
         for index in reversed(touched):
             change = changes[index]
             try:
-                if index in unsure and not gone(change) and not _is_ours(store, change):
+                over = gone(change) or not kinds.comes_back(change.resource)
+                if index in unsure and not over and not _is_ours(store, change):
                     continue
-                if not gone(change):
+                if not over:
                     _put_back(store, change, force=index == own)
             except Exception as error:  # the next change must be put back whatever a driver raises
                 stuck.add(change, error)

@@ -40,9 +40,12 @@ def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str)
     fixed = {c for c, rule in rules.items() if rule.mode == "fix"}
     forwards = {"ip-forward-off"} if name in ("docker-host", "kubernetes-node") else set()
     forwards |= {"bridge-netfilter-missing"} if name == "kubernetes-node" else set()
+    flows = set() if name in ("default", "observe-only") else {"stale-flow"}
     redirected = UDP_CONDITIONS if name == "docker-host" else set()
-    assert fixed <= {*TCP_CONDITIONS, *redirected, *forwards}
-    assert all(rules[condition].from_ == "proven" for condition in forwards)
+    assert fixed <= {*TCP_CONDITIONS, *redirected, *forwards, *flows}
+    assert fixed >= flows
+    assert all(rules[condition].from_ == "proven" for condition in (*forwards, "stale-flow"))
+    assert rules["stale-flow"].fixes == ("flush-stale-flow",)
     assert all("notrack" not in rule.fixes for rule in rules.values())
     for condition in UDP_CONDITIONS:
         rule = rules[condition]
