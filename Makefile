@@ -116,10 +116,11 @@ bench: setup packages-bench
 
 man: setup
 	mkdir -p build
-	$(BIN)/argparse-manpage --module remedies.cli.parser --function build --prog remedy \
+	$(BIN)/python -m remedies.cli.manual > build/manual.roff
+	$(BIN)/argparse-manpage --module remedies.cli.manual --function build --prog remedy \
 	  --project-name remedies --manual-title 'remedy manual' \
 	  --description "find, prove, fix and undo the network faults that kill container traffic" \
-	  --output build/remedy.1
+	  --include build/manual.roff --output build/remedy.1
 
 clean:
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,9 +26,9 @@ DEFAULTS: dict[str, Any] = {
     "quiet": False,
     "verbose": 0,
 }
-_FROM_ENVIRONMENT = ("policy", "netns", "state_dir", "json", "plain", "lock_timeout")
+FROM_ENVIRONMENT = ("policy", "netns", "state_dir", "json", "plain", "lock_timeout")
 """Nothing that approves or widens an action."""
-_FROM_FILE = (*_FROM_ENVIRONMENT, "persist")
+_FROM_FILE = (*FROM_ENVIRONMENT, "persist")
 """What the host's own settings file may say; root writes it."""
 
 
@@ -48,7 +48,7 @@ def fill(args: argparse.Namespace) -> None:
         if name in file:
             value, source = file[name], FILE
         variable = "REMEDY_" + name.upper()
-        if name in _FROM_ENVIRONMENT and os.environ.get(variable):
+        if name in FROM_ENVIRONMENT and os.environ.get(variable):
             value = _typed(name, os.environ[variable], f"environment: {variable}")
             source = f"environment: {variable}"
         setattr(args, name, value)
