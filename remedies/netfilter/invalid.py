@@ -141,6 +141,8 @@ class _Pass:
     def all(self, parts: list[_Part]) -> list[_Part]:
         """Return the parts that are let by. Raises Unreadable."""
         ends = self._chain((self.base.chain,), parts)
+        if self.crowded:
+            return parts
         policy = _Met(self.store, self.base, (self.base.chain,), Step(Match()), policy=True)
         for part in ends:
             if self.base.accepts:
@@ -152,13 +154,18 @@ class _Pass:
                 self.left.append(part)  # an accept may be among the rules that were left out
             else:
                 self.way.drops.append(policy)
-        return self.left if len(self.left) <= _PARTS else parts
+        return parts if self.crowded else self.left
+
+    @property
+    def crowded(self) -> bool:
+        """Tell whether so many parts are let by that all that came goes on whole."""
+        return len(self.left) > _PARTS
 
     def _chain(self, path: tuple[str, ...], parts: list[_Part]) -> list[_Part]:
         """Return the parts that come back from a chain, or reach the end of a base chain."""
         back: list[_Part] = []
         for entry in self.table.rules(path[-1]):
-            if not parts:
+            if not parts or self.crowded:
                 break
             if entry.narrow and not self.way.reset:
                 self.narrow += 1
