@@ -8,6 +8,9 @@ from typing import Optional
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
 
+NARROW = 2_048
+"""Rules by address or port that are looked at in a chain; a blocklist has more."""
+
 
 class ReadRule:
     """A rule, decoded when it is first looked at."""
@@ -24,15 +27,25 @@ class ReadTable:
         self._store, self._base = store, base
         self._read: dict[str, list[ReadRule]] = {}
         self._rest: dict[str, Iterator[bytes]] = {}
+        self._narrow: dict[str, int] = {}
 
     def rules(self, chain: str) -> Iterator[ReadRule]:
-        """Yield the rules read before, then go on reading."""
+        """Yield the rules read before, then go on reading.
+
+        Of those that surely do not concern every TCP packet one more than NARROW, which says that
+        there are more.
+        """
         family, table = self._base.family, self._base.table
         kept = self._read.setdefault(chain, [])
         rest = self._rest.setdefault(chain, self._store.raw(family, table, chain))
         yield from kept
         for raw in rest:
-            kept.append(ReadRule(raw, self._store.narrow(family, raw)))
+            narrow = self._store.narrow(family, raw)
+            if narrow:
+                self._narrow[chain] = self._narrow.get(chain, 0) + 1
+                if self._narrow[chain] > NARROW + 1:
+                    continue
+            kept.append(ReadRule(raw, narrow))
             yield kept[-1]
 
     def steps(self, entry: ReadRule) -> tuple[Step, ...]:

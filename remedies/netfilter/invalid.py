@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netfilter.chains import ReadTable
+from remedies.netfilter.chains import NARROW, ReadTable
 from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import HOOKS, Base, RuleStore
-from remedies.netfilter.walk import ours, own_chains
+from remedies.netfilter.walk import beside_ours, ours, own_chains
 from remedies.netlink.links import Links
 from remedies.rules.decoded import Step
 from remedies.rules.invalid_packet import (
@@ -38,7 +38,7 @@ from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
 from remedies.values import NamedTuple, dataclass, field, replace
 
 _NARROW = 512
-"""Rules by address or port that are looked at in a table; a blocklist has more."""
+"""Rules by address or port that a segment is held against in a table, and NARROW a reset."""
 _VISITS = 20_000
 """Rules that the parts of one kind of packet meet; past that, a way is not told."""
 _PARTS = 32
@@ -112,7 +112,8 @@ class _Course:
         parts = [_Part(packet)]
         for store, base in places:
             try:
-                if next(own_chains(store, base), None) is None if self.own else _all_ours(base):
+                foreign = not ours(base.table, base.chain)
+                if not (next(own_chains(store, base), "") if self.own else foreign):
                     continue
                 key = id(store), base.family, base.table
                 table = self.tables.setdefault(key, ReadTable(store, base))
@@ -150,7 +151,7 @@ class _Pass:
                     self.left.append(part)
             elif part.ghost:
                 self.way.denied.add(part.gate)
-            elif self.narrow > _NARROW:
+            elif self.blind:
                 self.left.append(part)  # an accept may be among the rules that were left out
             else:
                 self.way.drops.append(policy)
@@ -161,15 +162,20 @@ class _Pass:
         """Tell whether so many parts are let by that all that came goes on whole."""
         return len(self.left) > _PARTS
 
+    @property
+    def blind(self) -> bool:
+        """Tell whether rules were left out, because they are too many."""
+        return self.narrow > (NARROW if self.way.reset else _NARROW)
+
     def _chain(self, path: tuple[str, ...], parts: list[_Part]) -> list[_Part]:
         """Return the parts that come back from a chain, or reach the end of a base chain."""
         back: list[_Part] = []
         for entry in self.table.rules(path[-1]):
             if not parts or self.crowded:
                 break
-            if entry.narrow and not self.way.reset:
+            if entry.narrow:
                 self.narrow += 1
-                if self.narrow > _NARROW:
+                if self.blind:
                     continue
             for step in self.table.steps(entry):
                 if step.verdict or step.mark is not None:
@@ -232,7 +238,7 @@ class _Pass:
         if part.ghost:
             self.way.denied.add(part.gate)
             return []
-        if self.narrow > _NARROW and not met.step.match.states:
+        if self.blind and not met.step.match.states:
             return [part]  # an accept may be among the rules that were left out
         if part.doubt is None:
             self.way.drops.append(met)
@@ -270,16 +276,6 @@ class _Pass:
         if not sure:
             return [part, *(p for p in returned if p.ghost)]
         return [part] if returned == [taken] else [*rest, *returned]
-
-
-def _all_ours(base: Base) -> bool:
-    return ours(base.table, base.chain)
-
-
-def _leads_to_ours(store: RuleStore, base: Base) -> bool:
-    """Tell whether a chain of ours, or one in whose table some are, is a base chain."""
-    chains = (base.chain, *store.chains(base.family, base.table))
-    return any(ours(base.table, chain) for chain in chains)
 
 
 def _marked(step: Step, part: _Part) -> _Part:
@@ -385,7 +381,7 @@ def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links:
     """
     chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
     judge = _InvalidAnswers(chains, links)
-    whose = (False, True) if any(_leads_to_ours(*at) for at in chains) else (False,)
+    whose = (False, True) if any(beside_ours(*at) for at in chains) else (False,)
     for family in ("ip", "ip6"):
         nat, ended = served(family), False
         to_us, through_us = (strays(nat, family, hook) for hook in ("input", "forward"))

@@ -49,6 +49,12 @@ def ours(table: str, chain: str) -> bool:
     return table.startswith("remedy_") or chain.startswith("REMEDY-")
 
 
+def beside_ours(store: RuleStore, base: Base) -> bool:
+    """Tell whether a base chain's table holds a chain of ours, be it itself."""
+    chains = (base.chain, *store.chains(base.family, base.table))
+    return any(ours(base.table, chain) for chain in chains)
+
+
 def own_chains(store: RuleStore, base: Base) -> Iterator[str]:
     """Yield the chains of ours behind a base chain: itself, or what it jumps to.
 
@@ -57,7 +63,7 @@ def own_chains(store: RuleStore, base: Base) -> Iterator[str]:
     if ours(base.table, base.chain):
         yield base.chain
         return
-    if not any(ours(base.table, name) for name in store.chains(base.family, base.table)):
+    if not beside_ours(store, base):
         return
     seen: set[str] = set()
     for raw in store.raw(base.family, base.table, base.chain):
