@@ -44,8 +44,8 @@ def read(text: str, where: str) -> Plan:
     if version.split(".")[0] != PLAN_VERSION.split(".")[0]:
         raise InputError(f"{where}: format_version {version[:20]!r} of the plan is not what this "
                          f"version reads ({PLAN_VERSION})", "make a new plan")  # fmt: skip
-    plain["findings"] = _without(plain.get("findings"), "id", where)
-    plain["advice"] = _without(plain.get("advice"), "text", where)
+    plain["findings"] = _without(plain, "findings", "id", where)
+    plain["advice"] = _without(plain, "advice", "text", where)
     for key in ("format_version", "kind", "tool", "left"):
         plain.pop(key, None)
     scanned = {key: plain.pop(key) for key in _SCAN_KEYS if key in plain}
@@ -70,8 +70,9 @@ def read(text: str, where: str) -> Plan:
     return plan
 
 
-def _without(items: object, key: str, where: str) -> list[Any]:
-    """Return objects without a key that is derived from the others."""
+def _without(plain: dict[str, Any], name: str, key: str, where: str) -> list[Any]:
+    """Return the objects of a list without a key that is derived from the others."""
+    items = plain.get(name)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise InputError(f"{where}: expected a list of objects")
+        raise InputError(f"{where}: {name}: expected a list of objects", "make a new plan")
     return [{k: v for k, v in item.items() if k != key} for item in items]

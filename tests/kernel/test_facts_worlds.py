@@ -396,17 +396,3 @@ def test_leaving_a_dump_early_closes_the_client_and_says_so(world: World) -> Non
             break
         with pytest.raises(OSError, match="Bad file descriptor"):
             list(conntrack.unreplied_udp(client))
-
-
-def test_a_refused_request_carries_the_kernels_sentence(netns: Make) -> None:
-    from remedies.namespaces import netns as namespaces
-    from remedies.netlink.route import RTM_GETLINK
-    from remedies.netlink.socket import NETLINK_ROUTE, attribute
-
-    ask = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(3, b"no-such-link\0")
-    with (
-        namespaces.inside(netns()),
-        Netlink(NETLINK_ROUTE) as client,
-        pytest.raises(OSError, match="No such device"),
-    ):
-        client.request(RTM_GETLINK, ask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +19,7 @@ from remedies.netlink.socket import (
     NETLINK_ROUTE,
     NETLINK_SOCK_DIAG,
     Netlink,
+    attribute,
 )
 
 Make = Callable[..., str]
@@ -230,3 +232,13 @@ def test_a_route_is_looked_up_by_source_and_interface(netns: Make, run_in: Run) 
         assert refused.value.errno == errno.EHOSTUNREACH
         with pytest.raises(OSError, match="unreachable"):
             route.route_get(client, "2001:db8:99::1")
+
+
+def test_a_refused_request_carries_the_kernels_sentence(netns: Make) -> None:
+    ask = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(3, b"no-such-link\0")
+    with (
+        namespaces.inside(netns()),
+        Netlink(NETLINK_ROUTE) as client,
+        pytest.raises(OSError, match="No such device"),
+    ):
+        client.request(route.RTM_GETLINK, ask)
