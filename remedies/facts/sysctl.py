@@ -25,6 +25,9 @@ KEYS = (
     "net.ipv4.conf.default.rp_filter",
     "net.ipv4.ip_forward",
     "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_tw_reuse",
     "net.ipv6.conf.all.forwarding",
 )
 """What is read: Documentation/networking/{nf_conntrack-sysctl,ip-sysctl}.rst of the kernel."""

@@ -19,9 +19,9 @@ def notrack(world: World, name: str, address: str, port: int) -> str:
     )
 
 
-def fixing(world: World, condition: str, fix: str) -> str:
-    """Let a fix be applied once its condition is proven; return the file's path."""
-    rule = f"{{mode: fix, from: proven, fixes: [{fix}]}}"
+def fixing(world: World, condition: str, fix: str, *, since: str = "proven") -> str:
+    """Let a fix be applied from a verdict on its condition on; return the file's path."""
+    rule = f"{{mode: fix, from: {since}, fixes: [{fix}]}}"
     return _policy(world, "site", "rules:", f"  {condition}: {rule}")
 
 

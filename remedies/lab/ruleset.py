@@ -30,6 +30,7 @@ _SYSCTLS = (
     "net.netfilter.nf_conntrack_tcp_loose",
     "net.netfilter.nf_conntrack_tcp_ignore_invalid_rst",
     "net.ipv4.ip_forward",
+    "net.ipv4.tcp_tw_reuse",
     "net.ipv6.conf.all.forwarding",
 )
 _CONF = "/proc/sys/net/ipv4/conf"

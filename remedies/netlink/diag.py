@@ -211,18 +211,28 @@ def by_local_port(
 
     ``memory``: with :class:`SocketMemory`. Raises OSError and Unreadable.
     """
+    return by_local_ports(client, protocol, port, port, memory=memory)
+
+
+def by_local_ports(
+    client: Netlink, protocol: str, low: int, high: int, *, memory: bool = False
+) -> Iterator[Socket]:
+    """Yield the sockets of every state whose local port is from ``low`` to ``high``.
+
+    As :func:`by_local_port` does.
+    """
     # Two tests, each a struct inet_diag_bc_op followed by one that holds the port: on success go
     # on behind both, else past the end by 4, which is no match (inet_diag_bc_run()).
     code = b"".join(
         struct.pack("=BBH", test, 8, left + 4) + struct.pack("=BBH", 0, 0, port)
-        for test, left in ((_S_GE, 16), (_S_LE, 8))
+        for test, left, port in ((_S_GE, 16, low), (_S_LE, 8, high))
     )
     narrow = attribute(_REQ_BYTECODE, code)
     for family in (socket.AF_INET, socket.AF_INET6):
         ask = _request(family, protocol, bytes(48), memory=memory) + narrow
         for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, ask):
             found = tcp_or_udp(payload)
-            if found.family == family and found.local[1] == port:
+            if found.family == family and low <= found.local[1] <= high:
                 yield found
 
 

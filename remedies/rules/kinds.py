@@ -103,7 +103,7 @@ class Kind:
 
 
 class _SysctlKind(Kind):
-    harmless = frozenset(("net.netfilter.nf_conntrack_tcp_be_liberal",))
+    harmless = frozenset(("net.ipv4.tcp_tw_reuse", "net.netfilter.nf_conntrack_tcp_be_liberal"))
     """Keys that drop and redirect nothing that passed before."""
 
     def unjudged(self, path: str) -> str:

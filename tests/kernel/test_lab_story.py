@@ -27,6 +27,7 @@ ONE_VARIANT = ("conntrack-pressure", "strict-reverse-path")
 the reverse path filter is of IPv4 alone."""
 NO_NAT = ("udp-receive-buffer", "accept-queue-overflow", "ip-forward-off",
           "bridge-netfilter-missing")  # fmt: skip
+NO_NAT = ("local-port-exhaustion", "udp-receive-buffer", "accept-queue-overflow", "ip-forward-off")
 """Told once for each IP version: no rule is in their way."""
 CASES = [
     pytest.param(name, nat, family, backend, id=f"{name}-{nat}-v{family}-{backend}")
