@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Optional
 
 from remedies.facts import Facts
-from remedies.facts.crowds import CROWDED, RANGE, Crowd, Crowds
+from remedies.facts.crowds import CROWDED, RANGE, REUSE, Crowd, Crowds
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity
 from remedies.printable import at
@@ -42,7 +42,6 @@ CONTROLS = ("NIST-800-53 SC-5",)
 NEEDS = (Crowds, Sysctl)
 PARAMS: Mapping[str, object] = {}
 
-REUSE = "net.ipv4.tcp_tw_reuse"
 _TIMESTAMPS = "net.ipv4.tcp_timestamps"
 
 

@@ -22,6 +22,7 @@ from remedies.values import dataclass, replace
 AFTER = ("sysctl",)
 
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
+REUSE = "net.ipv4.tcp_tw_reuse"
 CROWDED = 0.9
 """Share of the local ports from which on a destination is told."""
 _MOST = 16

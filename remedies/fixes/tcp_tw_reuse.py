@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
-from remedies.conditions.local_port_exhaustion import REUSE
 from remedies.facts import Facts
+from remedies.facts.crowds import REUSE
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Risk, Terms, Wanted
 

@@ -25,9 +25,13 @@ from remedies.lab import registry, scenarios
 ONE_VARIANT = ("conntrack-pressure", "strict-reverse-path")
 """Told once: whose rules do NAT decides nothing there; filling the table takes half a minute, and
 the reverse path filter is of IPv4 alone."""
-NO_NAT = ("udp-receive-buffer", "accept-queue-overflow", "ip-forward-off",
-          "bridge-netfilter-missing")  # fmt: skip
-NO_NAT = ("local-port-exhaustion", "udp-receive-buffer", "accept-queue-overflow", "ip-forward-off")
+NO_NAT = (
+    "accept-queue-overflow",
+    "bridge-netfilter-missing",
+    "ip-forward-off",
+    "local-port-exhaustion",
+    "udp-receive-buffer",
+)
 """Told once for each IP version: no rule is in their way."""
 CASES = [
     pytest.param(name, nat, family, backend, id=f"{name}-{nat}-v{family}-{backend}")

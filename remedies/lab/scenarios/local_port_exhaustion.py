@@ -32,7 +32,9 @@ def build(world: World) -> None:
     uplink(world)
     last = _FIRST + (10 if world.options.healthy else 1) * PORTS - 1
     world.sysctl("host", "net.ipv4.ip_local_port_range", f"{_FIRST} {last}")
-    world.start("server", ["remedies.lab.greeter", addresses(world).server, str(PORT), "64"])
+    world.start(
+        "server", ["remedies.lab.greeter", addresses(world).server, str(PORT), "64", "last"]
+    )
     requests(world)
 
 
@@ -54,7 +56,6 @@ def traffic(world: World) -> TrafficOutcome:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
             return TrafficOutcome(False, f"connect: {error.strerror}")
-        client.shutdown(socket.SHUT_WR)  # before the server ends it
         greeting = client.recv(64)
     return TrafficOutcome(bool(greeting), "connected, and greeted")
 
