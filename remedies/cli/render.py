@@ -51,10 +51,10 @@ def findings_text(
         lines += _finding(
             finding, style, evidence and (finding.verdict != "mitigated" or verbose > 0)
         )
-    unjudged = [unknown for unknown in scan.unknown if not unknown.partly]
-    for unknown in unjudged:
-        lines.append(f"{style.verdict('unknown')} {style('bold', clean(unknown.condition))}")
-        lines += [*style.wrap(clean(unknown.reason), _UNDER), ""]
+    unjudged = _unjudged(scan)
+    for reason, conditions in unjudged.items():
+        lines += style.wrap(f"{style.verdict('unknown')} {style('bold', conditions)}", "")
+        lines += [*style.wrap(reason, _UNDER), ""]
     for condition in show_all:
         lines.append(f"{style.verdict('absent')} {condition}")
     if not scan.findings and not unjudged:
@@ -63,18 +63,25 @@ def findings_text(
 
 
 def brief(scan: Scan, style: Style) -> list[str]:
-    """Return one line for each finding and for each condition that could not be judged."""
+    """Return one line for each finding, and for each reason why something could not be judged."""
     lines = []
     for finding in scan.findings:
         subject = clean(finding.subject) + (" (waived)" if finding.waived else "")
         lines.append(
             f"{style.verdict(clean(finding.verdict))} {clean(finding.condition)}  {subject}"
         )
+    for reason, conditions in _unjudged(scan).items():
+        lines.append(f"{style.verdict('unknown')} {conditions}  {reason}")
+    return lines
+
+
+def _unjudged(scan: Scan) -> dict[str, str]:
+    """Return what could not be judged: each reason, and the conditions that share it."""
+    found: dict[str, list[str]] = {}
     for unknown in scan.unknown:
         if not unknown.partly:
-            reason = clean(unknown.reason)
-            lines.append(f"{style.verdict('unknown')} {clean(unknown.condition)}  {reason}")
-    return lines
+            found.setdefault(clean(unknown.reason), []).append(clean(unknown.condition))
+    return {reason: ", ".join(conditions) for reason, conditions in found.items()}
 
 
 def brief_plan(plan: Plan, style: Style) -> str:

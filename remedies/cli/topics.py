@@ -35,7 +35,7 @@ TOPICS = {
 - proven: it happened to a connection that is named. Rests on a packet or a flow.
 - mitigated: it would happen, and a rule or value that is named prevents it.
 - unknown: it could not be judged, and the reason is named. It is not "fine".
-- absent: the fault cannot happen here. Shown with 'scan --show-all'.
+- absent: it cannot happen here, or nothing of it was seen. Shown with 'scan --show-all'.
 
 'scan' exits 2 from 'active' on; '--fail-on' sets another verdict, '--strict' counts unknown.
 """,

@@ -17,12 +17,16 @@ STYLE = Style(argparse.Namespace(plain=True, no_color=False, json=False))
 FOUND = scan(
     finding("bad", "tcp", verdict="proven"),
     finding("old", "udp", waived="until May"),
-    unknown=(Unknown("vague", "no permission"), Unknown("bad", "one rule", partly=True)),
+    unknown=(
+        Unknown("vague", "no permission"),
+        Unknown("dim", "no permission"),
+        Unknown("bad", "one rule", partly=True),
+    ),
 )
 LINES = [
     "proven    bad  tcp",
     "exposed   old  udp (waived)",
-    "unknown   vague  no permission",
+    "unknown   vague, dim  no permission",
 ]
 
 
@@ -45,7 +49,7 @@ def test_a_plan_adds_changes_refusals_what_stays_and_their_count() -> None:
         "- file:c  by f",
         "! g  refused: it would cut",
         "= sysctl:d, sysctl:e  k stays in force",
-        "1 to create, 1 to update, 1 to remove. Not judged: vague.",
+        "1 to create, 1 to update, 1 to remove. Not judged: vague, dim.",
     ]
 
 
