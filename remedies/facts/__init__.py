@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Optional, Protocol, TypeVar, cast
 
 from remedies.errors import Unreadable
 from remedies.model import Host
@@ -81,6 +81,8 @@ class Asking:
     """Facts read before this one, by probe name (for :meth:`earlier`)."""
     topics: frozenset[str] = frozenset()
     """What conditions and fixes want beyond the fact's own minimum (see each probe)."""
+    cache: Optional[str] = None
+    """Folder of what only saves time; None: nothing is kept."""
 
     def earlier(self, kind: type[T]) -> T | None:
         """Return a fact read before this one, or None where it is unknown or not asked for."""

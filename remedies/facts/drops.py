@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable
+from typing import Optional
 
 from remedies.bpf.symbols import functions
 from remedies.errors import Unreadable
@@ -61,8 +62,8 @@ class Drops:
 class _DropListener:
     """Counts in the kernel; nothing arrives until the window is over."""
 
-    def __init__(self) -> None:
-        self._counter = DropCounter(cookie())
+    def __init__(self, cache: Optional[str]) -> None:
+        self._counter = DropCounter(cookie(), cache)
         self._begin = time.monotonic()
 
     def fileno(self) -> int:
@@ -127,6 +128,6 @@ def watch(asking: Asking) -> Watch[Drops]:
     if asking.window <= 0:
         return Unwatched(Drops())
     try:
-        return _DropListener()
+        return _DropListener(asking.cache)
     except (OSError, Unreadable) as error:
         return Unwatched(Drops(unread=(f"dropped packets cannot be heard: {error}",)))

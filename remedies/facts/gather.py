@@ -11,7 +11,7 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking, Facts, Watch, name_of
@@ -28,14 +28,16 @@ def read_facts(
     topics: frozenset[str] = frozenset(),
     ours: tuple[str, ...] = (),
     before: Mapping[str, object] = _NOTHING,
+    cache: Optional[str] = None,
 ) -> Facts:
     """Read every fact of ``kinds`` and what those build on, watching for ``window`` seconds.
 
-    What is in ``before``, by name, was read a moment ago and is taken as it is.
+    What is in ``before``, by name, was read a moment ago and is taken as it is. ``cache``: see
+    :class:`Asking`.
     """
     known: dict[str, object] = dict(before)
     unknown: dict[str, str] = {}
-    asking = Asking(host=host, window=window, known=known, topics=topics)
+    asking = Asking(host, window, known=known, topics=topics, cache=cache)
     probes = _in_order({name_of(kind) for kind in kinds} - known.keys())
     probes = {name: probe for name, probe in probes.items() if name not in known}
     late = _after_watches(probes)

@@ -46,6 +46,7 @@ class Reader(Protocol):
         topics: frozenset[str] = ...,
         ours: tuple[str, ...] = ...,
         before: Any = ...,
+        cache: Optional[str] = ...,
     ) -> Facts:
         """Return every fact of ``kinds`` and what those build on."""
 
@@ -101,7 +102,7 @@ class HostSession:
 
     @property
     def cache(self) -> Optional[str]:
-        """Return the folder of compiled policies; None for anybody but root."""
+        """Return the folder of what only saves time; None for anybody but root."""
         return cache_of(self.state_dir)
 
 
@@ -175,7 +176,14 @@ def look(
             kinds, topics = engine.needs_of_plan(here.policy, fixes)
     window = here.window if window is None else window
     with here.busy(f"watching for {window:g} s ..." if window else "reading the kernel ..."):
-        return here.read(here.host, kinds, window=window, topics=topics, ours=tuple(here.held))
+        return here.read(
+            here.host,
+            kinds,
+            window=window,
+            topics=topics,
+            ours=tuple(here.held),
+            cache=here.cache,
+        )
 
 
 def judge(here: HostSession, facts: Facts) -> tuple[Scan, tuple[str, ...]]:

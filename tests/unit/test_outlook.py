@@ -195,7 +195,7 @@ def test_harm_is_judged_by_what_was_counted_while_listening(
     )
     seen = facts(Oneway(), Stalls(), Asked())
     here = SimpleNamespace(read=lambda *_, **given: asked.update(given) or seen, host=HOST, held={},
-                           busy=lambda _: contextlib.nullcontext())  # fmt: skip
+                           cache=None, busy=lambda _: contextlib.nullcontext())  # fmt: skip
     assert outlook.listen(cast(Any, here), (*drops, redirect), 2.0) == (seen, ())
     assert asked["drops"] == [drops[1]]
     assert asked["stalls"] == [(drops[0], 0), (drops[1], 3)]
