@@ -239,8 +239,7 @@ def _silent(client: Netlink, links: Links) -> dict[str, str]:
     """Return the neighbours that do not answer, with why. Raises OSError and Unreadable."""
     return {
         each.address: f"no neighbour answers for it on {links.name(each.link)}"
-        for each in neighbours.neighbours(client)
-        if each.silent
+        for each in neighbours.neighbours(client, silent=True)
     }
 
 

@@ -26,8 +26,8 @@ class Neighbour(NamedTuple):
     """It has not answered: it is being asked, or was asked as often as the kernel asks."""
 
 
-def neighbours(client: Netlink) -> list[Neighbour]:
-    """Return every neighbour. Raises OSError and Unreadable.
+def neighbours(client: Netlink, *, silent: bool = False) -> list[Neighbour]:
+    """Return every neighbour, or the ``silent`` ones alone. Raises OSError and Unreadable.
 
     One that failed is forgotten some seconds later (neigh_periodic_work(), net/core/neighbour.c),
     and asked for again with the next packet to it.
@@ -37,10 +37,11 @@ def neighbours(client: Netlink) -> list[Neighbour]:
         if len(payload) < _NDMSG.size:
             continue
         family, link, state, _, _ = _NDMSG.unpack_from(payload)
-        if family not in (socket.AF_INET, socket.AF_INET6):
+        quiet = bool(state & (_INCOMPLETE | _FAILED))
+        if family not in (socket.AF_INET, socket.AF_INET6) or silent > quiet:
             continue
         for kind, value in attributes(payload, _NDMSG.size):
             if kind == _NDA_DST and len(value) == (4 if family == socket.AF_INET else 16):
                 address = socket.inet_ntop(family, value)
-                found.append(Neighbour(address, link, bool(state & (_INCOMPLETE | _FAILED))))
+                found.append(Neighbour(address, link, quiet))
     return found

@@ -11,6 +11,7 @@ from rules_of_others import ASKING, RESTORE, facts_of, table
 from remedies.facts import Asking, nat, netfilter
 from remedies.namespaces import netns as namespaces
 from remedies.netfilter import stores
+from remedies.rules.rule import ONE_OF_ALL
 
 Load = Callable[[str, str], str]
 
@@ -133,6 +134,11 @@ table ip n {
     meta mark 0x1 udp dport 53 dnat to 10.0.0.2
     numgen random mod 2 0 udp dport 53 redirect to :54
     udp length 100 redirect to :55
+    udp dport 56 numgen random mod 2 vmap { 0 : goto one, 1 : goto one }
+    udp dport 57 numgen inc mod 3 vmap { 0 : goto one, 2 : goto one }
+  }
+  chain one {
+    udp dport 56-57 redirect to :58
   }
 }"""
     _, rules = facts_of(load("nft", text))
@@ -140,6 +146,8 @@ table ip n {
         ("meta mark & 0xffffffff == 0x1",),
         ("numgen",),
         ("payload 2,4,2",),
+        *[(ONE_OF_ALL,)] * 2,
+        *[("numgen",)] * 2,
     ]
 
 

@@ -123,7 +123,7 @@ class Site:
     def silent(self) -> set[str]:
         """Return the neighbours that do not answer."""
         with inside(self.world.namespace("host")), Netlink(NETLINK_ROUTE) as client:
-            return {each.address for each in neighbours.neighbours(client) if each.silent}
+            return {each.address for each in neighbours.neighbours(client, silent=True)}
 
     def stale(self) -> dict[tuple[str, Tuple], str]:
         """Return what is found, by protocol and tuple: the place of the rule, or why none."""

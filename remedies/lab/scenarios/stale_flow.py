@@ -20,7 +20,7 @@ from remedies.lab.world import TrafficOutcome, World
 CONDITION = "stale-flow"
 VERDICT = "proven"
 HEALTHY = "absent"
-FIXES = ()
+FIXES = ("flush-stale-flow",)
 
 PORT = 5060
 CLIENT = 5062
@@ -53,17 +53,16 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence and its cause, and end the one flow."""
-    world = story.world
     before = story.dump()
     story.dies("The client that has asked all the time")
     story.scan("The cause, and the command that ends it", condition=CONDITION, verdict=VERDICT)
     story.unchanged("Looking changed nothing", before)
-    at = addresses(world)
-    way = ["-p", "udp", "--orig-src", at.server, "--orig-dst", at.uplink]
-    story.person(
-        "The person ends that flow",
-        lambda: world.run(
-            "host", ["conntrack", "-D", *way, "--sport", str(CLIENT), "--dport", str(PORT)]
-        ),
+    story.command(
+        "The fix ends that flow, and nothing else",
+        *("--policy", "docker-host", "apply", "--yes"),
+        says=("flush-stale-flow", f"{CONDITION}: was proven, now absent"),
     )
     story.lives("The same client")
+    story.command("Undo the rest: a flow is not put back", "rollback", "--yes")
+    story.lives("It is answered as before")
+    story.unchanged("The host is what it was", before)
