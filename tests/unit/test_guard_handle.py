@@ -32,6 +32,28 @@ def test_it_lives_until_it_is_dismissed_and_leaves_nothing(tmp_path: Path) -> No
     assert os.listdir(folder) == ["lock"]
 
 
+def test_a_word_wakes_it_and_a_question_does_not(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    assert not guarded.alive(folder, "t")
+    guarded.wake(folder, "t")  # nobody is there to be woken
+    os.mkfifo(guarded.fifo(folder, "t"))
+    assert not guarded.alive(folder, "t")
+    reader = os.open(guarded.fifo(folder, "t"), os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert guarded.alive(folder, "t")
+        assert os.read(reader, 9) == b""
+        guarded.wake(folder, "t")
+        guarded.wake(folder, "t")
+        assert os.read(reader, 9) == b"\n\n"
+        writer = os.open(guarded.fifo(folder, "t"), os.O_WRONLY | os.O_NONBLOCK)
+        with open(writer, "wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        guarded.wake(folder, "t")  # full: it looks anyway
+    finally:
+        os.close(reader)
+
+
 def test_it_is_no_part_of_our_session(tmp_path: Path) -> None:
     armed = guard.arm(str(tmp_path), "t", BEGIN)
     try:
