@@ -18,6 +18,8 @@ from remedies.facts import Facts
 from remedies.model import Advice, Finding, Risk, Severity, Terms, Wanted
 
 FOLDERS = ("conditions", "fixes")
+AREAS = ("conntrack", "NAT", "UDP answers", "forwarding", "limits", "other")
+"""What conditions are about, in the order in which they are listed."""
 INDEX = "INDEX"
 """What the single-file tool has in each folder. To ask the zip takes ``pkgutil``, which imports
 ``inspect``: a quarter of what a plan costs."""
@@ -91,6 +93,11 @@ def fix_ids() -> tuple[str, ...]:
 def condition(name: str) -> Condition:
     """Return the condition with this id; raise UsageError where there is none."""
     return cast(Condition, _module("conditions", name, condition_ids()))
+
+
+def area(name: str) -> str:
+    """Return what a condition is about: one of :data:`AREAS`."""
+    return cast(str, getattr(condition(name), "AREA", AREAS[-1]))
 
 
 def explained_by(name: str) -> tuple[str, ...]:

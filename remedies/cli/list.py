@@ -1,4 +1,4 @@
-"""``remedy list``: every condition and fix there is."""
+"""``remedy list``: every condition, by what it is about, and every fix."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from remedies import catalogue
 from remedies.cli.terminal import Style
 from remedies.model import FORMAT_VERSION
+from remedies.status import decidable
 
 EXAMPLES = (
     ("list", "show every condition and fix"),
@@ -28,7 +29,14 @@ def run(args: argparse.Namespace) -> int:
             "format_version": FORMAT_VERSION,
             "kind": "list",
             "conditions": [
-                {"id": name, "title": c.TITLE, "severity": c.SEVERITY} for name, c in conditions
+                {
+                    "id": name,
+                    "title": c.TITLE,
+                    "severity": c.SEVERITY,
+                    "area": catalogue.area(name),
+                    "missing": list(decidable.missing(c.NEEDS)),
+                }
+                for name, c in conditions
             ],
             "fixes": [
                 {"id": name, "title": f.TITLE, "risk": f.RISK, "answers": list(f.ANSWERS)}
@@ -38,9 +46,14 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(plain, indent=2))
         return 0
     style = Style(args)
-    print(style("bold", "Conditions"))
-    for name, condition in conditions:
-        print(_entry(style, name, condition.TITLE))
+    for area in catalogue.AREAS:
+        these = [(name, c) for name, c in conditions if catalogue.area(name) == area]
+        if these:
+            print(style("bold", f"Conditions: {area}"))
+        for name, condition in these:
+            lacks = decidable.missing(condition.NEEDS)
+            note = f" (not to be told here: needs {' and '.join(lacks)})" if lacks else ""
+            print(_entry(style, name, condition.TITLE + note))
     print(style("bold", "Fixes"))
     for name, fix in fixes:
         answers = f" (for {', '.join(fix.ANSWERS)})" if fix.ANSWERS else " (by 'require' only)"
@@ -51,5 +64,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _entry(style: Style, name: str, text: str) -> str:
-    head = f"  {name:22} "
+    head = f"  {name:26} "
     return head + "\n".join(style.wrap(text, " " * len(head)))[len(head) :]

@@ -37,6 +37,7 @@ from remedies.model import Evidence, Finding, Severity
 TITLE = "A TCP listener's accept queue overflows"
 SYMPTOM = "new connections to one server take one, three or seven seconds, or time out"
 SEVERITY: Severity = "high"
+AREA = "limits"
 CONTROLS = ("NIST-800-53 SC-5",)
 NEEDS = (Queues,)
 PARAMS: Mapping[str, object] = {}

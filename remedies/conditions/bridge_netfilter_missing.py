@@ -42,6 +42,7 @@ from remedies.rules.prefixes import contains
 TITLE = "Bridged packets bypass conntrack, and a service's backend is on its client's bridge"
 SYMPTOM = "pods cannot use a service (DNS) if its backend runs on the same node"
 SEVERITY: Severity = "high"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6",)
 NEEDS = (Flows, Links, Sysctl, Counters)
 PARAMS: Mapping[str, object] = {}

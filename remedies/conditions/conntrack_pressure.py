@@ -48,6 +48,7 @@ from remedies.values import replace
 TITLE = "The connection tracking table is nearly full"
 SYMPTOM = '"nf_conntrack: table full, dropping packet"; new connections time out, old ones live'
 SEVERITY: Severity = "high"
+AREA = "conntrack"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Sysctl, Counters, Flows, Links, Sockets, Docker)
 PARAMS: Mapping[str, object] = {"threshold_percent": 80}

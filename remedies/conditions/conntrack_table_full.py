@@ -35,6 +35,7 @@ from remedies.model import Evidence, Finding, Severity
 TITLE = "The connection tracking table is full, and packets are dropped"
 SYMPTOM = "no new connection gets through, whatever the service; established ones live"
 SEVERITY: Severity = "critical"
+AREA = "conntrack"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Sysctl, Counters)
 PARAMS: Mapping[str, object] = {}

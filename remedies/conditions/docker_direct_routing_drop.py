@@ -40,6 +40,7 @@ from remedies.rules.prefixes import contains
 TITLE = "Docker drops what is sent to a container's own address from outside"
 SYMPTOM = "a router or VPN peer reaches the container network's bridge and no container (Docker 28)"
 SEVERITY: Severity = "medium"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7")
 NEEDS = (Drops, Droppers, Links)
 PARAMS: Mapping[str, object] = {}

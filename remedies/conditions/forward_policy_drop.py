@@ -42,6 +42,7 @@ from remedies.rules.rule import PacketRule
 TITLE = "A forward chain's policy drops new connections of a container network"
 SYMPTOM = "virtual machines or containers lost the network when Docker was started beside them"
 SEVERITY: Severity = "high"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7")
 NEEDS = (Drops, Droppers, Links)
 PARAMS: Mapping[str, object] = {}

@@ -46,6 +46,7 @@ from remedies.rules.invalid_packet import EPHEMERAL
 TITLE = "conntrack forgets idle TCP connections, and the host resets them"
 SYMPTOM = "connections that are idle for a while are dead when they are used again"
 SEVERITY: Severity = "high"
+AREA = "conntrack"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Netfilter, Forgotten, Tap)
 PARAMS: Mapping[str, object] = {}

@@ -44,6 +44,7 @@ from remedies.rules.prefixes import contains
 TITLE = "Forwarding is off on a host that does NAT for containers"
 SYMPTOM = "containers reach their host and nothing beyond it"
 SEVERITY: Severity = "high"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6",)
 NEEDS = (Netfilter, Links, Routes, Sysctl, Switches, Counters, Drops)
 PARAMS: Mapping[str, object] = {}

@@ -38,6 +38,7 @@ from remedies.printable import at
 TITLE = "Local ports towards one address are used up"
 SYMPTOM = '"Cannot assign requested address" from a client or a proxy, towards one service alone'
 SEVERITY: Severity = "high"
+AREA = "limits"
 CONTROLS = ("NIST-800-53 SC-5",)
 NEEDS = (Crowds, Sysctl)
 PARAMS: Mapping[str, object] = {}

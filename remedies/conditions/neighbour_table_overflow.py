@@ -35,6 +35,7 @@ from remedies.model import Evidence, Finding, Severity
 TITLE = "The kernel's table of neighbours is full"
 SYMPTOM = '"neighbour table overflow"; some addresses of the same network cannot be reached'
 SEVERITY: Severity = "high"
+AREA = "limits"
 CONTROLS = ("NIST-800-53 SC-5",)
 NEEDS = (Shared,)
 PARAMS: Mapping[str, object] = {}

@@ -59,6 +59,7 @@ from remedies.rules.untracked import ANSWERED, FAILED, LEFT, MOVES, REFUSED, UNA
 TITLE = "A notrack rule takes packets away from NAT"
 SYMPTOM = "a published UDP port is dead since somebody tuned connection tracking"
 SEVERITY: Severity = "high"
+AREA = "NAT"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7", "CIS-Controls-8 4.4")
 NEEDS = (Netfilter, Nat, Links, Served, Untracked)
 PARAMS: Mapping[str, object] = {}

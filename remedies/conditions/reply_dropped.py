@@ -39,6 +39,7 @@ from remedies.rules.prefixes import parse
 TITLE = "The firewall drops answers to connections that were begun from here"
 SYMPTOM = "the host has no DNS or cannot fetch anything since a VPN or a firewall was set up"
 SEVERITY: Severity = "high"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7")
 NEEDS = (Drops, Droppers)
 PARAMS: Mapping[str, object] = {}

@@ -36,6 +36,7 @@ SYMPTOM = (
     "packets between containers are lost at random under load, and all other counters are clean"
 )
 SEVERITY: Severity = "medium"
+AREA = "limits"
 CONTROLS = ("NIST-800-53 SC-5",)
 NEEDS = (Shared,)
 PARAMS: Mapping[str, object] = {}

@@ -50,6 +50,7 @@ SYMPTOM = (
     "one client is not answered since a service was published, moved or restarted; new ones are"
 )
 SEVERITY: Severity = "high"
+AREA = "NAT"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Stale,)
 PARAMS: Mapping[str, object] = {}

@@ -44,6 +44,7 @@ from remedies.rules.prefixes import contains
 TITLE = "The strict reverse path filter drops packets that are answered by another link"
 SYMPTOM = "packets arrive on the second link (tcpdump shows them) and no program gets them"
 SEVERITY: Severity = "high"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7")
 NEEDS = (Drops, Returns, Links, Routes, Switches, Sysctl, Counters)
 PARAMS: Mapping[str, object] = {}

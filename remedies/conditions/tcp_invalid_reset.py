@@ -72,6 +72,7 @@ from remedies.tap.streams import DATA
 TITLE = "Segments outside the TCP window reset connections behind NAT"
 SYMPTOM = 'uploads and downloads of containers die with "Connection reset by peer", now and then'
 SEVERITY: Severity = "critical"
+AREA = "conntrack"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7", "NIST-800-53 SI-2", "CIS-Controls-8 4.4")
 NEEDS = (Netfilter, Sysctl, Counters, Tap)
 PARAMS: Mapping[str, object] = {}

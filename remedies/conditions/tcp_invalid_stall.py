@@ -50,6 +50,7 @@ from remedies.rules.rule import PacketRule
 TITLE = "A firewall drops segments of healthy TCP connections as INVALID"
 SYMPTOM = "connections hang in the middle and nobody resets them; a firewall drops INVALID"
 SEVERITY: Severity = "high"
+AREA = "conntrack"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-7", "CIS-Controls-8 4.4")
 NEEDS = (Dropped, Netfilter, Sysctl, Counters)
 PARAMS: Mapping[str, object] = {}

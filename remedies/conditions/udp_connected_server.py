@@ -51,6 +51,7 @@ from remedies.netlink.links import Links
 TITLE = "A UDP server that connected to its client no longer hears it"
 SYMPTOM = "the first UDP datagram is answered, the next ones are refused (nc -u -l)"
 SEVERITY: Severity = "high"
+AREA = "UDP answers"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SI-2")
 NEEDS = (Links, Sockets, Flows, Netfilter)
 PARAMS: Mapping[str, object] = {}

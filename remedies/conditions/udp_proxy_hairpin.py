@@ -44,6 +44,7 @@ from remedies.values import replace
 TITLE = "docker-proxy answers from another address than it was asked on"
 SYMPTOM = "two containers of one network cannot use a published UDP port; everybody else can"
 SEVERITY: Severity = "high"
+AREA = "UDP answers"
 CONTROLS = (
     "NIST-800-53 CM-6",
     "NIST-800-53 SI-2",

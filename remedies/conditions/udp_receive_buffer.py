@@ -37,6 +37,7 @@ from remedies.model import Evidence, Finding, Severity
 TITLE = "A UDP socket's receive buffer overflows"
 SYMPTOM = "bursts of DNS, syslog, metrics or QUIC lose datagrams, and no firewall has dropped them"
 SEVERITY: Severity = "medium"
+AREA = "limits"
 CONTROLS = ("NIST-800-53 SC-5",)
 NEEDS = (Queues,)
 PARAMS: Mapping[str, object] = {}

@@ -84,6 +84,7 @@ from remedies.rules.prefixes import contains
 TITLE = "A UDP server answers from another address than it was asked on"
 SYMPTOM = "a container gets no answer from a UDP service of its host (DNS, syslog, SNMP); others do"
 SEVERITY: Severity = "high"
+AREA = "UDP answers"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SI-2")
 NEEDS = (Links, Sockets, Flows, Answerers, Sysctl, Counters, Netfilter, Routes)
 PARAMS: Mapping[str, object] = {"silent_ports": [68, 162, 514, 546, 2055, 4739, 6343, 8125]}

@@ -90,6 +90,7 @@ def test_a_condition_explains_itself(name: str) -> None:
     assert module.TITLE
     assert module.SYMPTOM
     assert module.SEVERITY in ("low", "medium", "high", "critical")
+    assert catalogue.area(name) in catalogue.AREAS
     assert set(catalogue.explained_by(name)) <= set(catalogue.condition_ids()) - {name}
 
 
