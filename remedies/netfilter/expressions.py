@@ -183,7 +183,7 @@ class _RuleState:
 
     def _do_payload(self, got: Mapping[int, bytes]) -> None:
         if 1 in got:
-            base, offset, length = (_number(got, key) for key in (2, 3, 4))
+            base, offset, length = _number(got, 2), _number(got, 3), _number(got, 4)
             known = self.branches[0].terms.match
             self._load(_number(got, 1), payload_field(self.family, known, base, offset, length))
 

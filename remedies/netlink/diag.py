@@ -296,9 +296,15 @@ def bound_udp(client: Netlink) -> Iterator[Bound]:
                 raise Unreadable(f"sock_diag: message of {len(payload)} bytes")
             fields = _MESSAGE.unpack_from(payload)
             if fields[0] == family:
-                local, remote = (_packed(family, address) for address in fields[6:8])
-                ports = (int.from_bytes(port, "big") for port in fields[4:6])
-                yield Bound(local, next(ports), remote, next(ports), fields[14], family)
+                port, peer_port, address, peer = fields[4:8]
+                yield Bound(
+                    _packed(family, address),
+                    int.from_bytes(port, "big"),
+                    _packed(family, peer),
+                    int.from_bytes(peer_port, "big"),
+                    fields[14],
+                    family,
+                )
 
 
 def _packed(family: int, address: bytes) -> bytes:
