@@ -32,7 +32,13 @@ def read(asking: Asking) -> Links:
             for raw in links
         ),
         addresses=tuple(
-            Address(raw.address, raw.prefix, raw.link, _SCOPES.get(raw.scope, "global"))
+            Address(
+                raw.address,
+                raw.prefix,
+                raw.link,
+                _SCOPES.get(raw.scope, "global"),
+                raw.protocol == route.IFAPROT_KERNEL_RA,
+            )
             for raw in addresses
         ),
     )

@@ -22,7 +22,7 @@ AFTER = ("links", "sysctl")
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _FORWARDING, _RP_FILTER, _SRC_VMARK, _ROUTE_LOCALNET = 0, 7, 23, 25
 """IPV4_DEVCONF_* less one, include/uapi/linux/ip.h."""
-_FORWARDING6, _ACCEPT_RA = 0, 3  # DEVCONF_*, include/uapi/linux/ipv6.h
+_FORWARDING6, _ACCEPT_RA, _DEFAULT_ROUTER = 0, 3, 17  # DEVCONF_*, include/uapi/linux/ipv6.h
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class LinkSwitches:
     route_localnet: bool = False
     forwarding6: bool = False
     accept_ra: int = 0
+    accept_default_router: bool = False
+    """``accept_ra_defrtr``: routers' announcements may bring a default route."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def _switches(name: str, raw: route.RawSettings) -> LinkSwitches:
         route_localnet=bool(value(raw.four, _ROUTE_LOCALNET)),
         forwarding6=bool(value(raw.six, _FORWARDING6)),
         accept_ra=value(raw.six, _ACCEPT_RA),
+        accept_default_router=bool(value(raw.six, _DEFAULT_ROUTER)),
     )
 
 

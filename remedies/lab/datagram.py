@@ -60,15 +60,15 @@ def keep_asking(
     """
     with world.socket(role, family, socket.SOCK_DGRAM) as client:
         client.bind((source, 0))
-        client.connect((address, port))
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:
+                client.connect((address, port))
                 client.send(b"question")
                 if select.select([client], [], [], BEAT)[0] and client.recv(65536):
                     return TrafficOutcome(True, f"{address}:{port} answered")
             except OSError as error:
-                if error.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+                if error.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
                     raise
                 select.select([], [], [], BEAT)
     return TrafficOutcome(False, f"{address}:{port} did not answer for {PATIENCE:g} s")

@@ -30,6 +30,8 @@ class Address:
     """Index of the link that carries it."""
     scope: str
     """``global``, ``link`` or ``host``."""
+    announced: bool = False
+    """The kernel made it of a router's announcement (known since Linux 5.18)."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a prefix there is not: saved facts are a person's to edit."""

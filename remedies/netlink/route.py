@@ -24,7 +24,9 @@ _SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _IFLA_AF_SPEC = 26
 _CONFIGURATION = {int(socket.AF_INET): 1, int(socket.AF_INET6): 2}
 """IFLA_INET_CONF, IFLA_INET6_CONF: the settings of a family as an array of 32-bit numbers."""
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_PROTO = 1, 2, 11
+IFAPROT_KERNEL_RA = 2
+"""The kernel made the address, of a router's announcement."""
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 2, 3, 4, 5, 6
 _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
 _RTA_MARK = 16
@@ -64,6 +66,8 @@ class RawAddress(NamedTuple):
     scope: int
     """RT_SCOPE_*: 0 universe, 253 link, 254 host."""
     link: int
+    protocol: int = 0
+    """IFAPROT_*: who made it (Linux 5.18)."""
 
 
 class RawSettings(NamedTuple):
@@ -165,14 +169,19 @@ def address(payload: bytes) -> RawAddress | None:
     """Return the address that a message describes; raise Unreadable where it is malformed."""
     family, prefix, _, scope, index = _fields(_IFADDR, payload)
     peer = local = None
+    protocol = 0
     for number, value in attributes(payload, _IFADDR.size):
         if number == _IFA_ADDRESS:
             peer = _address(family, value)
         elif number == _IFA_LOCAL:
             local = _address(family, value)
+        elif number == _IFA_PROTO:
+            protocol = _number(value)
     # IFA_ADDRESS is the peer's on a point-to-point link; IFA_LOCAL, where there, is always ours.
     mine = local or peer
-    return None if mine is None else RawAddress(family, mine, prefix, scope, index)
+    if mine is None:
+        return None
+    return RawAddress(family, mine, prefix, scope, index, protocol)
 
 
 def default_route(payload: bytes) -> RawDefault | None:

@@ -22,9 +22,9 @@ from cli_shapes import departures
 
 from remedies.lab import registry, scenarios
 
-ONE_VARIANT = ("conntrack-pressure", "strict-reverse-path")
+ONE_VARIANT = ("conntrack-pressure", "ipv6-ra-route-lost", "strict-reverse-path")
 """Told once: whose rules do NAT decides nothing there; filling the table takes half a minute, and
-the reverse path filter is of IPv4 alone."""
+these are about one IP version alone."""
 NO_NAT = (
     "accept-queue-overflow",
     "bridge-netfilter-missing",

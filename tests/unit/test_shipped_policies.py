@@ -42,7 +42,8 @@ def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str)
     forwards |= {"bridge-netfilter-missing"} if name == "kubernetes-node" else set()
     flows = set() if name in ("default", "observe-only") else {"stale-flow"}
     redirected = UDP_CONDITIONS if name == "docker-host" else set()
-    assert fixed <= {*TCP_CONDITIONS, *redirected, *forwards, *flows}
+    routers = {"ipv6-ra-route-lost"} if forwards else set()
+    assert fixed <= {*TCP_CONDITIONS, *redirected, *forwards, *routers, *flows}
     assert fixed >= flows
     assert all(rules[condition].from_ == "proven" for condition in (*forwards, "stale-flow"))
     assert rules["stale-flow"].fixes == ("flush-stale-flow",)
