@@ -111,7 +111,15 @@ class FakeHost:
 def fake_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     """Return such a host; its condition and fix are the only ones there are."""
     made = FakeHost(folder)
-    condition = SimpleNamespace(NEEDS=(), TOPICS=(), PARAMS={}, detect=made.detect, TITLE="t")
+    condition = SimpleNamespace(
+        NEEDS=(),
+        TOPICS=(),
+        PARAMS={},
+        detect=made.detect,
+        TITLE="t",
+        CONTROLS=(),
+        SEVERITY="high",
+    )
     fix = SimpleNamespace(
         TITLE="passes them", ANSWERS=("cond",), RISK="low", HARMLESS=True, REVERSIBILITY="exact",
         NEEDS=(), TOPICS=(), PARAMS={}, WRITES=(KEY,), guard=lambda *_: None,
