@@ -25,12 +25,12 @@ from remedies.netlink.links import Links
 from remedies.rules.decoded import Step
 from remedies.rules.invalid_packet import (
     GENUINE,
-    SOMETIMES,
     left_open,
     one_service,
     placed,
     resets_of,
     resets_sent,
+    sometimes,
     strays,
 )
 from remedies.rules.matching import conjoin, covers, remainder
@@ -205,7 +205,7 @@ class _Pass:
         taken = replace(
             part,
             packet=replace(packet, unmodelled=()),
-            doubt=part.doubt if named <= SOMETIMES else part.doubt or met,
+            doubt=part.doubt if all(map(sometimes, named)) else part.doubt or met,
             service=part.service or (one_service(match) and not self.way.service),
         )
         if step.verdict in _TAKING and taken.service and not part.ghost:

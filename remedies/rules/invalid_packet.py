@@ -20,7 +20,7 @@ from remedies.values import replace
 
 T = TypeVar("T")
 
-SYN, RST, ACK = 0x02, 0x04, 0x10
+SYN, RST, PSH, ACK = 0x02, 0x04, 0x08, 0x10
 EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
@@ -28,8 +28,12 @@ EPHEMERAL: PortRange = (32768, 65535)
 _TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
-_OF_AN_ENTRY = ("ct key", "bits of ct key", "conn", "ctstate", "helper")
-"""How the names of conditions begin that want a conntrack entry."""
+_OF_AN_ENTRY = (
+    *("ct key", "bits of ct key", "ctstate", "helper"),
+    *("connbytes", "connlabel", "connmark", "conntrack"),
+)
+"""How the names of conditions begin that want a conntrack entry. A limit of connections does not:
+it counts by the packet's own addresses (net/netfilter/xt_connlimit.c, nft_connlimit.c)."""
 _OF_A_SOCKET = ("socket", "meta skuid", "meta skgid", "cgroup", "meta 23")
 """And a socket: nobody here has one for such a segment, nor for the reset that answers it. 23 is
 NFT_META_CGROUP (include/uapi/linux/netfilter/nf_tables.h)."""
@@ -37,9 +41,10 @@ _HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
 """What arrives for a flow of NAT is a frame for this host, PACKET_HOST (linux/if_packet.h): 0, as
 for packets that begin here."""
 _MARK = r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
-SOMETIMES = frozenset(
+_SOMETIMES = frozenset(
     (
         "limit",
+        "connlimit",
         "hashlimit",
         "quota",
         "statistic",
@@ -50,11 +55,30 @@ SOMETIMES = frozenset(
         "length",
         "meta length",
         "time",
+        "meta 20",
+        "meta 30",
+        "meta 31",
+        "meta 32",
     )
 )
-"""Conditions that are not modelled, and that some of any packets meet and others do not."""
+"""Conditions that are not modelled, and that some of any packets meet and others do not. By number:
+the processor, and the time, day and hour (NFT_META_CPU, NFT_META_TIME_NS and what follows)."""
 GENUINE = frozenset(("rpfilter", "fib"))
 """Conditions on the way back to a packet's sender: what lets packets pass is met."""
+
+
+def sometimes(name: str) -> bool:
+    """Tell whether some segments surely meet a condition that is not modelled.
+
+    Those with data have PSH or not, as their sender's buffer is empty or not (RFC 9293, 3.9.1.2);
+    flags that are rarer than that are not counted on.
+    """
+    tested = re.fullmatch(_TEST, name)
+    if not tested:
+        return name in _SOMETIMES
+    mask, value = int(tested[1], 16), int(tested[3], 16)
+    equal = (flags & mask == value for flags in (ACK, ACK | PSH))
+    return any(met == (tested[2] == "==") for met in equal)
 
 
 def flags_test(mask: int, value: int, *, negate: bool) -> str:

@@ -110,6 +110,13 @@ RULESETS = {
         + table("filter", "-A INPUT -m mark --mark 0x1/0x1 -j ACCEPT", INVALID),
     ),
     "some of them": inputs("-m limit --limit 1000/sec --limit-burst 1000 -j ACCEPT"),
+    "a limit of connections": inputs("-p tcp -m connlimit --connlimit-upto 100 -j ACCEPT"),
+    "a count of connections": native(
+        "accept", "tcp dport > 0 ct count 100 accept", "ct state invalid drop"
+    ),
+    "no flag but an acknowledgment": native(
+        "accept", "tcp flags == ack accept", "ct state invalid drop"
+    ),
     "a goto that comes back": native(
         "accept", 'iifname "eth0" goto idle', "ct state invalid drop", chains=IDLE
     ),

@@ -14,6 +14,7 @@ from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 SYN, RST, ACK = invalid_packet.SYN, invalid_packet.RST, invalid_packet.ACK
+PSH, URG = invalid_packet.PSH, 0x20
 FIN = 0x01
 KEPT, MET, FAILED = "kept", "met", "failed"
 
@@ -47,6 +48,8 @@ def rule(hook: str, action: str, to: str = "", **match: Any) -> PacketRule:
         ("meta pkttype != 0", FAILED, FAILED),
         ("ct key 5 == 1", FAILED, FAILED),
         ("connmark", FAILED, FAILED),
+        ("connbytes", FAILED, FAILED),
+        ("connlimit", KEPT, KEPT),
         ("ctstatedir", FAILED, FAILED),
         ("helper ftp", FAILED, FAILED),
         ("meta skuid", FAILED, FAILED),
@@ -66,6 +69,25 @@ def test_a_condition_is_met_or_failed_or_stays_open(
         FAILED: None,
     }[wanted]
     assert invalid_packet.left_open(match, "forward", reset=of_reset) == left
+
+
+@pytest.mark.parametrize(
+    ("condition", "some"),
+    [
+        ("limit", True),
+        ("connlimit", True),
+        ("meta 31", True),
+        ("mac", False),
+        (flags_test(PSH | ACK, PSH | ACK, negate=False), True),
+        (flags_test(0xFF, ACK, negate=False), True),
+        (flags_test(PSH, 0, negate=True), True),
+        (flags_test(URG, URG, negate=True), True),
+        (flags_test(URG, 0, negate=True), False),
+        (flags_test(0xFF, URG | PSH | ACK, negate=False), False),
+    ],
+)
+def test_some_segments_surely_meet_a_condition(condition: str, *, some: bool) -> None:
+    assert invalid_packet.sometimes(condition) is some
 
 
 def test_conntrack_looks_no_further_than_the_state() -> None:
