@@ -139,6 +139,16 @@ def test_what_becomes_of_an_answer() -> None:
     assert became((sent, redirect), own, between(own.way, own.way.reversed)) == []
 
 
+def test_what_becomes_of_a_request_of_this_host() -> None:
+    asked = Tuple("192.0.2.10", 4000, "198.51.100.9", 53)
+    own = HeardWay("udp", asked, leaves="eth0")
+    pair = (replace(notrack(53), hook="output"), replace(DNAT, hook="output"))
+    assert became(pair, own) == ["left"]
+    assert became(pair, replace(own, answered=True)) == ["answered"]
+    assert became(pair, own, between(asked, asked.reversed)) == ["moves"]
+    assert became(pair, replace(own, arrives="br0")) == []
+
+
 def test_what_becomes_of_a_hidden_source() -> None:
     assert became((notrack(53), MASQUERADE), HIDDEN) == ["left"]
     assert became((notrack(53), MASQUERADE), replace(HIDDEN, answered=True)) == ["answered"]

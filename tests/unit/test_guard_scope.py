@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import struct
@@ -89,3 +90,22 @@ def test_the_message_is_that_of_the_specification() -> None:
     assert body[12:21] == b"\x04\0\0\0fail\0"
     (array,) = struct.unpack("<I", body[24:28])
     assert body[28 + 4 + array :].strip(b"\0") == b""
+
+
+@pytest.mark.parametrize(
+    ("line", "inside"),
+    [
+        ("0::/system.slice/remedy-guard-t1.scope\n", True),
+        ("0::/system.slice/remedy-guard-t1.scope", True),
+        ("0::/system.slice/remedy-guard-t12.scope\n", False),
+        ("0::/user.slice/remedy-guard-t1.scope/init\n", False),
+        ("", False),
+    ],
+)
+def test_it_is_in_a_unit_whose_control_group_it_is_in(
+    monkeypatch: pytest.MonkeyPatch, line: str, inside: bool
+) -> None:
+    monkeypatch.setattr(
+        systemd_scope, "open", lambda *_, **__: io.StringIO(f"1:cpu:/\n{line}"), raising=False
+    )
+    assert systemd_scope._in_unit("remedy-guard-t1.scope") is inside

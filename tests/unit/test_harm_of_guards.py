@@ -1,12 +1,17 @@
-"""A fix in force whose guard would refuse it now is harm; one that cannot be judged is none."""
+"""What counts as harm: a guard that would refuse the fix now, a drop of what goes on."""
 
 from __future__ import annotations
 
-from builder import facts
+import pytest
+from builder import facts, flow, held
+from older_drop import OLDER
 
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.oneway import Oneway
+from remedies.fixes import invalid_drop
 from remedies.model import Terms
+from remedies.netlink.flow import Flow
 from remedies.netlink.links import Address, Link, Links
 from remedies.status import harm
 
@@ -31,3 +36,21 @@ def test_a_service_that_stands_as_before_is_not() -> None:
 def test_a_guard_that_cannot_see_says_nothing_of_harm() -> None:
     blind = facts(Netfilter(nf_tables=True, iptables="nft"), unknown={"nat": "not permitted"})
     assert harm.of_guards([USE], blind) == ()
+
+
+FLOW = flow("10.0.0.2", 4000, "10.0.0.9", 443, protocol="tcp")
+
+
+@pytest.mark.parametrize(("seen", "more"), [((FLOW,), ""), ((FLOW, FLOW, FLOW), "and 2 more")])
+def test_an_invalid_drop_harms_what_goes_on_in_one_direction(
+    seen: tuple[Flow, ...], more: str
+) -> None:
+    address = f"nft:{invalid_drop.TABLE}"
+    entries = (held(address, OLDER), held("sysctl:x"))
+    (found,) = harm.of_drops(entries, Oneway(proven=seen))
+    assert (found.resource, found.fix) == (address, "f")
+    assert "10.0.0.2:4000 -> 10.0.0.9:443" in found.reason
+    assert ("more" in found.reason) is bool(more)
+    assert more in found.reason
+    assert harm.of_drops(entries, Oneway()) == ()
+    assert harm.of_drops((held("sysctl:x"),), Oneway(proven=seen)) == ()

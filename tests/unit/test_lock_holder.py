@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from remedies.transaction import guard, lock_holder
+from remedies.errors import Locked
+from remedies.transaction import guard, lock, lock_holder
 
 GUARD = """
 import ctypes
@@ -52,6 +53,19 @@ def test_the_holder_of_a_lock_is_killed_and_nobody_else(tmp_path: Path) -> None:
             assert lock_holder.end(mine) == ()
     finally:
         os.close(mine)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_who_holds_the_lock_is_named(tmp_path: Path, timeout: float) -> None:
+    path = tmp_path / lock.NAME
+    path.write_text('{"pid": 7, "command": "remedy apply", "user": "ann", "since": "today"}')
+    with process(HOLDER, path):
+        with pytest.raises(Locked, match=r"pid 7, 'remedy apply', user ann, since today") as seen:
+            lock.held(str(tmp_path), timeout).__enter__()
+        assert "--lock-timeout" in seen.value.hint
+        path.write_text("not yet")
+        with pytest.raises(Locked, match="another remedy"):
+            lock.held(str(tmp_path), timeout).__enter__()
 
 
 def test_what_has_ended_holds_nothing() -> None:
