@@ -141,4 +141,5 @@ def _packet(stall: Stall, links: Links) -> Match:
         in_interfaces=() if arrives is None else (links.name(arrives),),
         out_interfaces=() if here else (links.name(goes.link),),
         destination_local=here,
+        source_local=any(a.address == way.source for a in links.addresses),
     )

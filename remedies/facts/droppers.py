@@ -134,6 +134,7 @@ def rule_of(
         in_interfaces=() if arrives is None else (links.name(arrives),),
         out_interfaces=() if local and not sent else (links.name(goes.link),),
         destination_local=local,
+        source_local=sent,
         states=(state.partition(",")[0] or "invalid",),
     )
     return dropper(stores, packet, "ip6" if ":" in way.source else "ip", _HOOKS[sent, local])

@@ -201,6 +201,7 @@ def _packet(flow: Flow, links: Links, routes: Routes, local: Collection[str]) ->
         packets_of(flow.protocol, way),
         in_interfaces=(link,) if link else (),
         destination_local=here(way.destination, local),
+        source_local=here(way.source, local),
         states=("new",),
     )
 

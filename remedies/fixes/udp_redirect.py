@@ -169,6 +169,7 @@ def _published(
                 destination_ports=((port, port),),
                 in_interfaces=(name,),
                 destination_local=True,
+                source_local=False,
             ),
             owner="remedy",
         )

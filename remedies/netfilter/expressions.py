@@ -199,9 +199,10 @@ class _RuleState:
             self._load(_number(got, 1), Field("state" if key == 0 else f"ct key {key}", 4))
 
     def _do_fib(self, got: Mapping[int, bytes]) -> None:
-        # NFT_FIB_RESULT_ADDRTYPE is 3, NFTA_FIB_F_DADDR 2: the type of the destination.
-        plain = _number(got, 2) == 3 and _number(got, 3) == 2
-        self._load(_number(got, 1), Field("local" if plain else "fib", 4))
+        # NFT_FIB_RESULT_ADDRTYPE is 3; NFTA_FIB_F_SADDR is 1, NFTA_FIB_F_DADDR 2: whose type.
+        side = {1: "saddr type", 2: "daddr type"}.get(_number(got, 3))
+        plain = side if _number(got, 2) == 3 else None
+        self._load(_number(got, 1), Field(plain or "fib", 4))
 
     def _do_bitwise(self, got: Mapping[int, bytes]) -> None:
         field = self.fields.get(_slot(_number(got, 1)))

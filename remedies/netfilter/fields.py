@@ -115,8 +115,8 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         terms.interfaces(name, [_name(low, high) for low, high in keys], negate=negate)
     elif name in ("iif", "oif"):
         _indices(terms, name, keys, negate=negate)
-    elif name == "local":
-        _local(terms, keys, negate=negate)
+    elif name in ("saddr type", "daddr type"):
+        _local(terms, name, keys, negate=negate)
     elif name in ("nfproto", "etherproto"):
         _versions(terms, field, keys, negate=negate)
     else:
@@ -161,14 +161,15 @@ def _indices(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
     terms.interfaces("in" if name == "iif" else "out", names, negate=negate)
 
 
-def _local(terms: MatchTerms, keys: Keys, *, negate: bool) -> None:
+def _local(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
+    side = "source" if name == "saddr type" else "destination"
     types = {low for low, _ in _spans(keys, sys.byteorder)}
     if types == {_RTN_LOCAL}:
-        terms.local(not negate)
+        terms.local(side, not negate)
         return
     if _RTN_LOCAL not in types and not negate:
-        terms.local(False)
-    terms.unknown("fib daddr type")
+        terms.local(side, False)
+    terms.unknown(f"fib {name}")
 
 
 def _versions(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:

@@ -122,10 +122,12 @@ def _addrtype(terms: MatchTerms, revision: int, info: bytes) -> None:
     else:
         not_source, not_destination = bool(third & 1), bool(third & 2)
         limits = third & ~3
-    del not_source
-    if destination == _LOCAL:
-        terms.local(not not_destination)
-    if source or limits or destination not in (0, _LOCAL):
+    # "not an address of that link" says nothing of the others'
+    if source == _LOCAL and not (limits and not_source):
+        terms.local("source", not not_source)
+    if destination == _LOCAL and not (limits and not_destination):
+        terms.local("destination", not not_destination)
+    if limits or source not in (0, _LOCAL) or destination not in (0, _LOCAL):
         terms.unknown("addrtype")
 
 

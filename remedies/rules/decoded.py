@@ -165,9 +165,9 @@ class MatchTerms:
         else:
             self.match = None
 
-    def local(self, wanted: bool) -> None:
-        """Only packets to an address of this host, or to none."""
-        self.narrow(destination_local=wanted)
+    def local(self, side: str, wanted: bool) -> None:
+        """Only packets to (or from, by ``side``) an address of this host, or none such."""
+        self.narrow(**{f"{side}_local": wanted})
 
     def any_of(self, matches: Sequence[Match], name: str) -> None:
         """Only packets of one of these matches; too many of them count as unknown, by ``name``."""

@@ -156,6 +156,7 @@ def generic(family: str, hook: str) -> Match:
         not_in_interfaces=("lo",),
         not_out_interfaces=("lo",),
         destination_local=hook == "input",
+        source_local=hook == "output",
         states=("invalid",),
     )
 

@@ -142,6 +142,7 @@ _JOINS: Mapping[str, Callable[[Any, Any], Any]] = {
     "out_interfaces": partial(_both, join=names_meet),
     "not_out_interfaces": _union,
     "destination_local": _equal,
+    "source_local": _equal,
     "states": partial(_both, join=_same),
     "unmodelled": _union,
 }
@@ -175,6 +176,8 @@ def covers(wide: Match, narrow: Match) -> bool:
     Exact but for alternatives that cover only together, where the answer is a safe False.
     """
     if wide.unmodelled or wide.destination_local not in (None, narrow.destination_local):
+        return False
+    if wide.source_local not in (None, narrow.source_local):
         return False
     return (
         _within(wide.protocols, narrow.protocols, _is)
@@ -251,6 +254,8 @@ def _conditions(match: Match) -> Iterator[tuple[Match, Optional[Match]]]:
     if match.destination_local is not None:
         local = match.destination_local
         yield Match(destination_local=local), Match(destination_local=not local)
+    if match.source_local is not None:
+        yield Match(source_local=match.source_local), Match(source_local=not match.source_local)
 
 
 def _within(wide: tuple[T, ...], narrow: tuple[T, ...], holds: Callable[[T, T], bool]) -> bool:

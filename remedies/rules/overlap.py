@@ -17,6 +17,7 @@ from typing import Optional
 from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import EPHEMERAL, EVERYONE, target
 from remedies.rules.known_traffic import leaves_by, tunnels_of
+from remedies.rules.match_words import apart, describe, listed, port_list
 from remedies.rules.matching import conjoin, covers, name_covers, names_meet, ports_meet
 from remedies.rules.prefixes import contains, meet
 from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule, PortRange
@@ -44,7 +45,7 @@ def overlap(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     """Judge whether ``notrack`` takes packets from ``nat`` on a host with these addresses."""
     protocols = notrack.match.protocols, nat.match.protocols
     if all(protocols) and set(protocols[0]).isdisjoint(protocols[1]):  # so are the replies'
-        return Overlap("no", _apart(notrack.match, nat.match))
+        return Overlap("no", apart(notrack.match, nat.match))
     answers: list[Overlap] = []
     both = False
     for version in notrack.versions:
@@ -97,7 +98,7 @@ def _judge(
 ) -> Overlap:
     met = conjoin(one, other)
     if met is None:
-        return Overlap("no", _apart(one, other))
+        return Overlap("no", apart(one, other))
     if version and after:
         narrowed = (_plain(earlier, version) for earlier in after)
         after = tuple(earlier for earlier in narrowed if earlier is not None)
@@ -142,9 +143,13 @@ def both_see(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
         return found
     met = conjoin(notrack.match, nat.match) or Match()
     if met.destination_local and not _any_local(met.destinations, links):
-        return Overlap("no", f"{_list(met.destinations)} is not an address of this host")
+        return Overlap("no", f"{listed(met.destinations)} is not an address of this host")
     if met.destination_local is False and _all_local(met.destinations, links):
-        return Overlap("no", f"{_list(met.destinations)} is an address of this host")
+        return Overlap("no", f"{listed(met.destinations)} is an address of this host")
+    if met.source_local and not _any_local(met.sources, links):
+        return Overlap("no", f"{listed(met.sources)} is not an address of this host")
+    if met.source_local is False and _all_local(met.sources, links):
+        return Overlap("no", f"{listed(met.sources)} is an address of this host")
     return _by_interface(met, links) or found
 
 
@@ -155,15 +160,19 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     if notrack.hook == "prerouting" and match.in_interfaces == ("lo",):
         return Overlap("no", "what comes in by lo is not forwarded")
     if notrack.hook == "prerouting" and kept:
-        where = _list(match.destinations) or "a local address"
+        where = listed(match.destinations) or "a local address"
         return Overlap("no", f"what is delivered to {where} never reaches postrouting")
     tunnels = tunnels_of(match, links)
     if leaves_by(nat.match, tunnels):
-        return Overlap("no", f"packets of {_list(tunnels)} itself do not leave by it")
+        return Overlap("no", f"packets of {listed(tunnels)} itself do not leave by it")
     found = _judge(match, nat.match, "both see", nat.after, notrack.version or nat.version)
     if found.answer == "no":
         return found
     met = conjoin(match, nat.match) or Match()
+    if met.source_local is not None and met.source_local == (notrack.hook == "prerouting"):
+        # A source of this host's own is a martian there (fib_validate_source(), net/ipv4).
+        forwarded = "what is forwarded comes from no address of this host"
+        return Overlap("no", forwarded if met.source_local else "this host sends from its own")
     if notrack.hook == "prerouting":
         return _by_interface(met, links) or found
     senders = [
@@ -176,17 +185,19 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
         if not any(name_covers(hole, name) for hole in met.not_out_interfaces):
             return found
     if met.sources and not senders:
-        return Overlap("no", f"{_list(met.sources)} is not an address that this host sends from")
+        return Overlap("no", f"{listed(met.sources)} is not an address that this host sends from")
     if senders:
-        return Overlap("no", f"addresses of {_list(met.not_out_interfaces)} leave by it")
+        return Overlap("no", f"addresses of {listed(met.not_out_interfaces)} leave by it")
     return found
 
 
 def _source_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     """Judge replies to packets whose source was rewritten: they come to the new address."""
     match = notrack.match
+    if match.source_local:
+        return Overlap("no", "replies come from no address of this host")
     backwards = replace(
-        _reply_of(match), sources=(), not_sources=(), source_ports=(), destination_local=None
+        _reply_of(match), sources=(), not_sources=(), source_ports=(), source_local=None
     )
     found = _judge(backwards, nat.match, "replies to what it rewrites", nat.after, nat.version)
     if found.answer == "no":
@@ -199,9 +210,11 @@ def _source_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Overl
         and taken
         and not any(meet(a, b) for a in match.destinations for b in taken)
     ):
-        return Overlap("no", f"replies come to {_list(taken)}, not to {_list(match.destinations)}")
+        return Overlap(
+            "no", f"replies come to {listed(taken)}, not to {listed(match.destinations)}"
+        )
     if taken and not any(_in_any(a, match.destinations, match.not_destinations) for a in taken):
-        return Overlap("no", f"replies come to {_list(taken)}")
+        return Overlap("no", f"replies come to {listed(taken)}")
     return _by_reply_port(match.destination_ports, nat.match.source_ports, found)
 
 
@@ -213,10 +226,10 @@ def _by_reply_port(
         return found
     known = given or (EPHEMERAL,)
     if not any(ports_meet(a, b) for a in wanted for b in known):
-        return Overlap("no", "replies come to a client's port, not to " + _port_list(wanted))
+        return Overlap("no", "replies come to a client's port, not to " + port_list(wanted))
     if given:
         return found
-    return Overlap("maybe", f"replies may come to a port in {_port_list(wanted)}")
+    return Overlap("maybe", f"replies may come to a port in {port_list(wanted)}")
 
 
 def _destination_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Iterator[Overlap]:
@@ -235,6 +248,8 @@ def _destination_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> 
         not_destinations=match.not_sources,
         source_ports=ports or match.destination_ports,
         destination_ports=match.source_ports,
+        destination_local=match.source_local,
+        source_local=notrack.hook == "output",
         unmodelled=match.unmodelled,
     )
     seen = notrack.match
@@ -262,6 +277,8 @@ def _reply_of(match: Match) -> Match:
         destination_ports=match.source_ports,
         out_interfaces=match.in_interfaces,
         not_out_interfaces=match.not_in_interfaces,
+        destination_local=match.source_local,
+        source_local=match.destination_local,
         unmodelled=match.unmodelled,
     )
 
@@ -294,7 +311,7 @@ def _by_interface(met: Match, links: Links) -> Overlap | None:
         }
         if not names or any(_comes_by(name, met) for name in names):
             return None
-    return Overlap("no", f"{_list(met.sources)} does not come in by that interface")
+    return Overlap("no", f"{listed(met.sources)} does not come in by that interface")
 
 
 def _subnet_holds(address: str, length: int, prefix: str) -> bool:
@@ -324,67 +341,3 @@ def _all_local(prefixes: tuple[str, ...], links: Links) -> bool:
         any(contains(a.address, prefix) for a in links.addresses) or contains("127.0.0.0/8", prefix)
         for prefix in prefixes
     )
-
-
-def _list(values: tuple[str, ...]) -> str:
-    return ", ".join(values)
-
-
-def _port_list(ranges: tuple[PortRange, ...]) -> str:
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
-
-
-def describe(match: Match) -> str:
-    """Return the packets of a match in a few words: ``udp to 192.0.2.10 port 5060``."""
-    words = ["/".join(match.protocols) or "packets"]
-    for name, prefixes, ports in (
-        ("from", match.sources, match.source_ports),
-        ("to", match.destinations, match.destination_ports),
-    ):
-        if prefixes or ports:
-            words.append(name)
-        if prefixes:
-            words.append(_list(prefixes))
-        if ports:
-            words.append(f"port {_port_list(ports)}")
-    if match.in_interfaces:
-        words.append(f"by {_list(match.in_interfaces)}")
-    return " ".join(words)
-
-
-_DIMENSIONS = (
-    ("protocols", ("protocols",)),
-    ("source addresses", ("sources", "not_sources")),
-    ("destination addresses", ("destinations", "not_destinations")),
-    ("source ports", ("source_ports",)),
-    ("destination ports", ("destination_ports",)),
-    ("incoming interfaces", ("in_interfaces", "not_in_interfaces")),
-    ("outgoing interfaces", ("out_interfaces", "not_out_interfaces")),
-    ("destination types", ("destination_local",)),
-    ("conntrack states", ("states",)),
-)
-
-
-def _apart(one: Match, other: Match) -> str:
-    """Return which dimension two matches differ in, with the values of both."""
-    for name, fields in _DIMENSIONS:
-        if any(all(getattr(m, field) in ((), None) for field in fields) for m in (one, other)):
-            continue  # one of them takes any
-        parts = [
-            Match(**{field: getattr(match, field) for field in fields}) for match in (one, other)
-        ]
-        if conjoin(*parts) is None:
-            shown = [_shown(part, fields) for part in parts]
-            return f"different {name}: {shown[0]} and {shown[1]}"
-    return "different IP versions"
-
-
-def _shown(match: Match, fields: tuple[str, ...]) -> str:
-    yes = getattr(match, fields[0])
-    if isinstance(yes, bool):
-        return "local" if yes else "not local"
-    if yes and isinstance(yes[0], tuple):
-        return _port_list(yes)
-    if yes:
-        return ", ".join(yes)
-    return "not " + ", ".join(getattr(match, fields[-1]))

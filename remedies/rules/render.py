@@ -46,8 +46,9 @@ def nft(step: Step) -> str:
             elif values:
                 version = "ip6" if ":" in values[0] else "ip"
                 parts.append(f"{version} {key} {operator}{_one_of(list(values))}")
-    if match.destination_local is not None:
-        parts.append(f"fib daddr type {'' if match.destination_local else '!= '}local")
+    for key, local in (("saddr", match.source_local), ("daddr", match.destination_local)):
+        if local is not None:
+            parts.append(f"fib {key} type {'' if local else '!= '}local")
     ports = [("sport", match.source_ports), ("dport", match.destination_ports)]
     if match.protocols and not (any(p for _, p in ports) and len(match.protocols) == 1):
         parts.append(f"meta l4proto {_one_of(list(match.protocols))}")
@@ -108,9 +109,12 @@ def _word(flag: str, value: str) -> str:
 
 def _extensions(match: Match) -> list[str]:
     parts: list[str] = []
-    if match.destination_local is not None:
-        parts += ["-m", "addrtype", *([] if match.destination_local else ["!"])]
-        parts += ["--dst-type", "LOCAL"]
+    for option, local in (
+        ("--src-type", match.source_local),
+        ("--dst-type", match.destination_local),
+    ):
+        if local is not None:
+            parts += ["-m", "addrtype", *([] if local else ["!"]), option, "LOCAL"]
     single = len(match.protocols) == 1 and match.protocols[0] in _WITH_PORTS
     several = len(match.source_ports) > 1 or len(match.destination_ports) > 1
     if single and (match.source_ports or match.destination_ports) and not several:

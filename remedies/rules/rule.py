@@ -46,6 +46,8 @@ class Match:
     not_out_interfaces: tuple[str, ...] = ()
     destination_local: Optional[bool] = None
     """``addrtype --dst-type LOCAL`` or ``fib daddr type local``: True, its opposite: False."""
+    source_local: Optional[bool] = None
+    """The same of the source: ``addrtype --src-type LOCAL`` or ``fib saddr type local``."""
     states: tuple[str, ...] = ()
     """Conntrack states, lower case."""
     unmodelled: tuple[str, ...] = ()

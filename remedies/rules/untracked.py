@@ -116,6 +116,7 @@ def _match(heard: HeardWay, links: Links) -> Match:
         in_interfaces=(heard.arrives,) if heard.arrives else (),
         out_interfaces=() if heard.arrives else (heard.leaves,),
         destination_local=any(a.address == way.destination for a in links.addresses),
+        source_local=any(a.address == way.source for a in links.addresses),
     )
 
 

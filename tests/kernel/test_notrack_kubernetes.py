@@ -197,7 +197,7 @@ def test_a_clusters_network_keeps_its_own_packets_from_no_nat(
     ("text", "verdict"),
     [
         # What is not the tunnel's leaves by it, and the tunnel's packets leave by another link.
-        (CALICO.replace("4789", "4000") + CALICO_NAT, "unknown"),
+        (CALICO.replace("4789", "4000") + CALICO_NAT, "exposed"),
         (CALICO + CALICO_NAT.replace("-o vxlan.calico", "-o eth0"), "unknown"),
         (CALICO.replace("-m addrtype --src-type LOCAL ", "")
          + "*nat\n-A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n", "exposed"),

@@ -178,6 +178,7 @@ def test_a_generic_segment_is_as_its_hook_sees_it(
         not_in_interfaces=("lo",),
         not_out_interfaces=("lo",),
         destination_local=local,
+        source_local=hook == "output",
         states=("invalid",),
     )
 

@@ -52,8 +52,9 @@ Add = Callable[[MatchTerms], object]
         (lambda t: t.states(["invalid", "new"], negate=True),
          {"states": ("established", "related", "untracked")}),
         (lambda t: t.states([]), None),
-        (lambda t: t.local(True), {"destination_local": True}),
-        (lambda t: t.local(False), {"destination_local": False}),
+        (lambda t: t.local("destination", True), {"destination_local": True}),
+        (lambda t: t.local("destination", False), {"destination_local": False}),
+        (lambda t: t.local("source", True), {"source_local": True}),
     ],
 )  # fmt: skip
 def test_a_condition_narrows_the_match(add: Add, match: Optional[dict[str, Any]]) -> None:

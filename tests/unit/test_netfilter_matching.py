@@ -33,6 +33,7 @@ class Packet:
     in_interface: str
     out_interface: str
     local: bool
+    own: bool
     state: str
 
 
@@ -61,6 +62,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "out_interfaces": few(PATTERNS),
     "not_out_interfaces": few(PATTERNS[:5]),
     "destination_local": st.sampled_from((None, True, False)),
+    "source_local": st.sampled_from((None, True, False)),
     "states": few(STATES),
 }
 # Of few fields: with more of them hardly a packet is accepted, and nothing is compared.
@@ -79,6 +81,7 @@ packets = st.builds(
     in_interface=st.sampled_from(NAMES),
     out_interface=st.sampled_from(NAMES),
     local=st.booleans(),
+    own=st.booleans(),
     state=st.sampled_from(STATES),
 )
 
@@ -108,6 +111,7 @@ def accepts(match: Match, packet: Packet) -> bool:
         and named(packet.in_interface, match.in_interfaces, match.not_in_interfaces)
         and named(packet.out_interface, match.out_interfaces, match.not_out_interfaces)
         and match.destination_local in (None, packet.local)
+        and match.source_local in (None, packet.own)
         and (not match.states or packet.state in match.states)
     )
 

@@ -8,7 +8,8 @@ import pytest
 from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
-from remedies.rules.overlap import _two_services, describe, overlap
+from remedies.rules.match_words import describe
+from remedies.rules.overlap import _two_services, overlap
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
@@ -62,6 +63,9 @@ REDIRECT = packet_rule(
     "prerouting", "redirect", Match(("udp",), destination_ports=port(53)), to=":5300"
 )
 SNAT = packet_rule("postrouting", "snat", Match(out_interfaces=("eth0",)), to="10.21.17.99")
+FROM_HERE = Match(source_local=True)
+NEAR = packet_rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
+FAR = packet_rule("postrouting", "masquerade", Match(sources=("10.244.0.0/16",)))
 DELIVERED = packet_rule("input", "snat", Match(destinations=("10.21.17.99",)), to="10.21.17.98")
 OUTSIDE = "198.51.100.1"
 TO_OUTSIDE = packet_rule(
@@ -153,6 +157,19 @@ CASES = [
         MASQUERADE,
         "no",
     ),
+    # what this host sends has an address of its own: of the masqueraded it has 172.17.0.1 alone
+    (notrack("output", source_local=True, destination_ports=port(4789)), NEAR, "yes"),
+    (notrack("output", source_local=True, destination_ports=port(4789)), MASQUERADE, "no"),
+    (notrack("output", source_local=True, source_ports=port(4789)), FAR, "no"),
+    (notrack("output", source_local=False), MASQUERADE, "no"),
+    (notrack("output", source_local=True), replace(SNAT, match=FROM_HERE), "yes"),
+    (notrack("prerouting", destination_local=False), replace(NEAR, match=FROM_HERE), "no"),
+    (notrack("prerouting", source_local=True), MASQUERADE, "no"),
+    (notrack("output", source_local=True, source_ports=port(53)), REDIRECT, "no"),
+    (notrack("output", source_local=True, source_ports=port(5300)), REDIRECT, "yes"),
+    (notrack("output", source_local=False, source_ports=port(5300)), REDIRECT, "no"),
+    (notrack("prerouting", source_local=True, source_ports=port(53)), PUBLISHED, "no"),
+    (notrack("prerouting", source_local=False, source_ports=port(53)), PUBLISHED, "yes"),
     # replies come to the address that source NAT put in, and to no other
     (notrack("prerouting", sources=(OUTSIDE,)), TO_OUTSIDE, "yes"),
     (notrack("prerouting", sources=(OUTSIDE,), destinations=("10.21.17.99",)), TO_OUTSIDE, "yes"),
