@@ -6,11 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from builder import change
+from builder import HOST, change
 from fake_operations import KEY, FakeHost, fake_host
 
-from remedies.errors import InputError, Unreadable
-from remedies.operations import confirm, repair, session, unowned
+from remedies.errors import InputError, NotPermitted, Unreadable
+from remedies.operations import confirm, repair, session, standing, unowned
+from remedies.transaction import guard, guarded
+from remedies.transaction.journal import NAME
+from remedies.values import replace
 
 
 @pytest.fixture
@@ -74,3 +77,55 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
     assert set(session.reread(host.session).held) == {KEY, *names}
     assert host.store.states == {KEY: "1"}
     assert repair.run(host.session, host.agree, lock_timeout=1.0).prospect is None
+
+
+def torn(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Leave a transaction open whose journal ends with what is no record."""
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    with open(os.path.join(host.session.folder, NAME), "a", encoding="utf-8") as journal:
+        journal.write("no record\n")
+    host.said.clear()
+    return txn
+
+
+def test_a_lost_record_that_may_be_an_end_is_not_taken_for_a_crash(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    txn = torn(host, monkeypatch)
+    with pytest.raises(InputError, match=txn) as refused:
+        session.reread(host.session)
+    assert "audit repair" in refused.value.hint
+    rebooted = replace(host.session, host=replace(HOST, boot_id="another"))
+    assert list(session.reread(rebooted).ledger) == [txn]
+    assert len(host.said) == 1
+
+
+def test_a_journal_that_may_not_be_read_is_empty_unless_it_is_what_was_asked_for(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.apply()
+    assert session.reread(host.session).held
+
+    def refuse(*_: object) -> object:
+        raise NotPermitted("cannot read the journal")
+
+    monkeypatch.setattr(session, "latest", refuse)
+    host.said.clear()
+    here = session.reread(host.session)
+    assert (here.ledger, here.held, len(host.said)) == ({}, {}, 1)
+    with pytest.raises(NotPermitted):
+        session.reread(host.session, of_journal=True)
+
+
+def test_what_has_no_end_is_listed_with_how_it_stands(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    monkeypatch.setattr(standing, "strays", lambda _: (guard.Stray(7, "t9", "/elsewhere"),))
+    here = session.reread(host.session)
+    assert dict(standing._unfinished(here)) == {txn: "pending", "t9": "stray"}
+    (line,) = session.unfinished_lines(here)
+    assert txn in line
+    assert "remedy confirm" in line
