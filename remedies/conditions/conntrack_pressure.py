@@ -58,6 +58,8 @@ _CRITICAL_PERCENT = 90
 _COUNT = "net.netfilter.nf_conntrack_count"
 _MAX = "net.netfilter.nf_conntrack_max"
 _SHOWN = 5
+_LEADING = 10
+"""A tenth of the flows, at least, is worth a word on who began them."""
 _BESIDE: Mapping[str, object] = {
     name_of(kind): kind() for kind in (Counters, Flows, Links, Sockets, Docker)
 }
@@ -90,9 +92,11 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
         share, owner = largest
         name = owner.name if owner is not None else "a service"
         message += f"; {name} on udp port {share.port} owns {share.flows}"
-    sources = facts.get(Flows).sources
-    if sources:
-        message += f"; most began at {_told(facts, sources[0])}"
+    leading = _leading(facts.get(Flows), count)
+    if leading is not None:
+        message += f"; the address that began most is {_told(facts, leading)}"
+    elif facts.get(Flows).sources:
+        message += "; no address began a tenth of them"
     if dropped:
         message += f"; {dropped} packets were dropped during the scan"
     elif evicted:
@@ -108,7 +112,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             severity="critical" if lossy else SEVERITY,
             message=message,
             evidence=_evidence(facts, count, most, counters, shares, unread),
-            details={**_details(largest), **_source_details(facts, sources)},
+            details={**_details(largest), **_source_details(facts, leading)},
         ),
     )
 
@@ -140,6 +144,14 @@ def _largest_local(
     return share, next(owners, None)
 
 
+def _leading(flows: Flows, count: int) -> Optional[FlowSource]:
+    """Return the source of most flows; None where it has too few to be what fills the table."""
+    first = flows.sources[0] if flows.sources else None
+    if first is None or first.flows * _LEADING < (flows.counted or count):
+        return None
+    return first
+
+
 def _told(facts: Facts, source: FlowSource) -> str:
     """Return a source in words: ``172.17.0.2 (container web): 225000, tcp SYN_SENT``."""
     name, here = _container(facts, source.address), facts.get(Links).addresses
@@ -154,11 +166,10 @@ def _container(facts: Facts, address: str) -> str:
     return next((each.name for each in known if address in each.addresses), "")
 
 
-def _source_details(facts: Facts, sources: tuple[FlowSource, ...]) -> dict[str, str]:
+def _source_details(facts: Facts, first: Optional[FlowSource]) -> dict[str, str]:
     """Return the largest source, as the advice on the finding is told it."""
-    if not sources:
+    if first is None:
         return {}
-    first = sources[0]
     return {
         "source": first.address,
         "source_container": _container(facts, first.address),
