@@ -2,7 +2,7 @@
 
 What it detects
     Packets of the reply direction of tracked connections that a rule, or a chain's policy, dropped
-    while scan watched: conntrack knew them as ``ESTABLISHED`` or ``RELATED``.
+    while scan watched: conntrack knew them as ``ESTABLISHED``.
 
 Why it matters
     A rule that drops by address alone, before what accepts established connections, also takes the

@@ -64,7 +64,7 @@ SIGNS = {
     ),
     "reply-dropped": DropSign(
         reasons=(BY_FIREWALL,),
-        states=("established, reply", "related, reply"),
+        states=("established, reply",),  # related: NAT itself drops ICMP redirects (nf_nat_proto.c)
         subject="{rule}",
         message=(
             "{count} answers to connections that were begun from here were dropped by {rule}, the "
