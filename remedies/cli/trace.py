@@ -7,7 +7,7 @@ import datetime
 import json
 import sys
 import time
-from typing import Any
+from typing import Any, Optional
 
 from remedies import codec
 from remedies.cli.next_command import again
@@ -18,7 +18,8 @@ from remedies.facts.daemon_lines import option_of, sentence
 from remedies.operations.session import cache_of
 from remedies.printable import at, both_ends
 from remedies.trace.event import ConversationStep, DropEvent, Event, Interval, Summary
-from remedies.trace.packet_filter import FORM
+from remedies.trace.packet_ends import named
+from remedies.trace.packet_filter import FORM, PacketFilter
 from remedies.trace.packet_filter import parse as packet_filter
 from remedies.trace.session import TraceSession
 from remedies.trace.stop_signal import Ending
@@ -60,10 +61,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     style = Style(args)
+    wanted = named(args.packet)
     try:
-        session = TraceSession(syn=args.syn, wanted=args.packet, cache=cache_of(args.state_dir))
+        session = TraceSession(syn=args.syn, wanted=wanted, cache=cache_of(args.state_dir))
         with Ending() as ending, session:
-            _begin(args)
+            _begin(args, wanted)
             for told in session.events(args.seconds, ending):
                 if isinstance(told, Event):
                     _event(args, style, told)
@@ -84,11 +86,12 @@ def run(args: argparse.Namespace) -> int:
     return 2 if summary.proven else 0
 
 
-def _begin(args: argparse.Namespace) -> None:
+def _begin(args: argparse.Namespace, wanted: Optional[PacketFilter]) -> None:
     if not args.quiet:
         syns = ", repeated SYNs" if args.syn else ""
         what = f"resets, port unreachables{syns} and dropped packets"
-        print(f"listening for {what} for {args.seconds:g} s", file=sys.stderr, flush=True)
+        which = f" of {wanted}" if wanted else ""
+        print(f"listening for {what}{which} for {args.seconds:g} s", file=sys.stderr, flush=True)
 
 
 def _line(kind: str, **values: Any) -> None:
@@ -149,6 +152,7 @@ def _drop_fields(drop: DropEvent) -> dict[str, Any]:
         "flags": drop.flags,
         "namespace": drop.namespace,
         "container": drop.container,
+        "container_name": drop.container_name,
         "link": drop.link,
         "conntrack": drop.conntrack,
         "place": drop.place,
@@ -178,7 +182,7 @@ def _dropped(drop: DropEvent) -> str:
         ends += _end(way.destination, way.destination_port)
     where = f" on {drop.link}" if drop.link else ""
     if drop.container:
-        where += f" in container {drop.container}"
+        where += f" in container {drop.container_name or drop.container}"
     elif drop.namespace == "?":
         where += " in a namespace that has gone"
     elif drop.namespace:

@@ -12,6 +12,7 @@ from typing import Optional
 
 from remedies.bpf.symbols import functions
 from remedies.errors import Unreadable
+from remedies.namespaces import containers
 from remedies.namespaces.cookies import CookieNamespace, by_cookie, own
 from remedies.namespaces.netns import cookie, is_host
 from remedies.netlink.flow import Tuple
@@ -63,6 +64,8 @@ class DropWatch:
         self._counter: Optional[DropCounter] = None
         self._own = 0
         self._names: dict[int, CookieNamespace] = {}
+        self._containers: dict[str, str] = {}
+        """Names of containers by their ids."""
         self._asked: set[tuple[int, int]] = set()
         """Namespaces and interfaces that were looked up, those that had gone by then included."""
         self._places: dict[int, str] = {}
@@ -119,6 +122,7 @@ class DropWatch:
         self._asked |= ends
         if any(cookie != self._own for cookie, _ in ends):
             self._names.update(by_cookie())
+            self._containers.update(containers.names([]))
         elif ends:
             self._names[self._own] = own()
         places = {drop.place for drop in drops} - self._places.keys()
@@ -129,6 +133,7 @@ class DropWatch:
     def _event(self, drop: Drop, now: float) -> DropEvent:
         """Return a drop with everything named."""
         where = self._names.get(drop.cookie, _GONE)
+        container = where.containers[0] if where.containers else ""
         packet, place = drop.packet, self._places.get(drop.place, "")
         told = words(drop.reason, place, packet.way.destination if packet.way else "")
         flags = (name for bit, name in enumerate(_FLAGS) if packet.flags >> bit & 1)
@@ -143,7 +148,8 @@ class DropWatch:
             way=packet.way,
             flags=" ".join(flags),
             namespace="" if drop.cookie == self._own else where.spec,
-            container=where.containers[0] if where.containers else "",
+            container=container,
+            container_name=self._containers.get(container, ""),
             link=where.links.get(drop.link, ""),
             conntrack=drop.state,
             place=place,

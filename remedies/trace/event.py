@@ -82,6 +82,8 @@ class DropEvent:
     """What lets such packets by, as a command where there is one; empty: not known."""
     condition: str = ""
     """The condition that it is a sign of, or empty."""
+    container_name: str = ""
+    """What its daemon calls it, or empty."""
     sign: str = ""
     """The reason, or the one that the kernel's function stands for where it gives none."""
 

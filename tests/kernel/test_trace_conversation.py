@@ -64,7 +64,7 @@ def test_an_answer_that_a_rule_drops_is_told_beside_its_request(family: int) -> 
         with (
             world.socket("client", at.family, socket.SOCK_DGRAM) as asking,
             world.socket("server", at.family, socket.SOCK_DGRAM) as server,
-            trace(world, "--packet", f"from {at.client}") as seen,
+            trace(world, "--packet", f"from {world.namespace('client')}") as seen,
         ):
             server.settimeout(3.0)
             server.bind((at.server, 4000))
@@ -79,6 +79,7 @@ def test_an_answer_that_a_rule_drops_is_told_beside_its_request(family: int) -> 
     assert (told["reason"], told["conntrack"]) == ("NETFILTER_DROP", "established, reply")
     (flow,) = summary["flows"]
     assert flow["original"]["source"] == at.client
+    assert summary["followed"] == f"from {at.client}"  # its namespace's name was given
 
 
 def test_a_conversation_that_does_not_come_here_is_said_to_be_none() -> None:

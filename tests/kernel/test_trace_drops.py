@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -259,32 +257,6 @@ def test_a_trace_of_the_machine_names_the_namespace_of_a_drop() -> None:
             told = dropped(seen, "NO_SOCKET", 4471, namespace=where)
     assert told["link"] == "eth0"
     assert "UDP port 4471" in told["about"][0]
-
-
-def test_the_program_is_gone_after_sigkill() -> None:
-    with World("drops", Options()) as world, trace(world) as seen:
-        (program,) = programs(seen.pid)
-        os.close(descriptor_of(program))
-        os.kill(seen.pid, signal.SIGKILL)
-        seen.await_end()
-        with pytest.raises(OSError, match=os.strerror(errno.ENOENT)):
-            descriptor_of(program)
-
-
-def descriptor_of(program: int) -> int:
-    """Return a descriptor of a loaded program: BPF_PROG_GET_FD_BY_ID."""
-    return kernel._call(13, kernel._buffer(struct.pack("=III", program, 0, 0)))
-
-
-def programs(pid: int) -> list[int]:
-    """Return the numbers of the programs that a process has attached."""
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fdinfo"):
-        with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
-            told = dict(line.split(":", 1) for line in file if ":" in line)
-        if told.get("link_type", "").strip() == "raw_tracepoint":
-            found.append(int(told["prog_id"]))
-    return found
 
 
 def test_without_permission_the_trace_goes_on_and_says_what_it_lacks() -> None:

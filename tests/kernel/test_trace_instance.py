@@ -5,15 +5,22 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 
 import pytest
+from faulty import eventually
+from forked_cli import be_remedy
 
+from remedies.bpf import kernel
 from remedies.namespaces.netns import inside
 from remedies.trace import tracefs
 from remedies.trace.reasons import Reasons
@@ -100,6 +107,67 @@ def test_after_sigkill_the_next_run_removes_it_and_leaves_a_living_ones(
     left = instances()
     assert f"remedy-{killed.pid}" not in left
     assert f"remedy-{living.pid}" in left
+
+
+def test_nothing_is_left_of_traces_that_are_killed_at_any_moment(
+    netns: Make, tmp_path: Path
+) -> None:
+    ns, killed, attached = netns("kill"), [], 0
+    words = ["--netns", ns, "--state-dir", str(tmp_path / "state"), "trace"]
+    for number in range(20):
+        err = tmp_path / f"err{number}"
+        pid = os.fork()
+        if pid == 0:
+            be_remedy(tmp_path / f"out{number}", err, [*words, "--for", "60s"])
+        if number == 0:
+            eventually(partial(has_begun, err), 20, "began")
+        else:  # where it is then differs: before, between or after what it makes
+            select.select([], [], [], 0.004 * number)
+        found = programs(pid)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        killed.append(pid)
+        attached += len(found)
+        eventually(partial(none_is_loaded, found), 20, "program is gone")
+    assert attached > 0
+    pid = os.fork()
+    if pid == 0:
+        be_remedy(tmp_path / "out", tmp_path / "err", [*words, "--for", "0s"])
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert instances() & {f"remedy-{pid}" for pid in killed} == set()
+
+
+def has_begun(err: Path) -> bool:
+    """Tell whether a trace says that it listens."""
+    return err.exists() and "listening" in err.read_text()
+
+
+def none_is_loaded(programs: list[int]) -> bool:
+    """Tell whether the kernel has none of these programs any more."""
+    return not any(map(is_loaded, programs))
+
+
+def programs(pid: int) -> list[int]:
+    """Return the numbers of the programs that a process has attached."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{name}", encoding="ascii") as file:
+                told = dict(line.split(":", 1) for line in file if ":" in line)
+        except FileNotFoundError:  # closed meanwhile
+            continue
+        if told.get("link_type", "").strip() == "raw_tracepoint":
+            found.append(int(told["prog_id"]))
+    return found
+
+
+def is_loaded(program: int) -> bool:
+    """Tell whether a program is loaded (BPF_PROG_GET_FD_BY_ID)."""
+    try:
+        os.close(kernel._call(13, kernel._buffer(struct.pack("=III", program, 0, 0))))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def test_one_whose_pid_means_another_process_by_now_is_removed() -> None:
