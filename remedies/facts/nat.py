@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 AFTER = ("netfilter",)
 TOPIC = "nat-rules"
+UDP_TOPIC = "udp-nat-rules"
+_UDP = Match(protocols=("udp",))
 HOOKS = ("prerouting", "input", "output", "postrouting")
 """Where chains of the type nat can stand."""
 
@@ -26,9 +28,10 @@ HOOKS = ("prerouting", "input", "output", "postrouting")
 class Nat:
     """NAT rules of nft, iptables-nft and iptables-legacy.
 
-    Read when ``netfilter`` saw a foreign notrack rule or the topic ``nat-rules`` is asked for;
-    otherwise ``asked`` is False and ``rules`` says nothing. Without the topic, what no foreign
-    notrack rule can be about is left out of maps of thousands of services.
+    Read when ``netfilter`` saw a foreign notrack rule or the topic ``nat-rules`` is asked for, or
+    ``udp-nat-rules``, which is those that UDP can meet; otherwise ``asked`` is False and ``rules``
+    says nothing. Without ``nat-rules``, what neither UDP nor a foreign notrack rule can be about is
+    left out of maps of thousands of services.
     """
 
     asked: bool
@@ -48,12 +51,13 @@ def read(asking: Asking) -> Nat:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
     earlier = asking.earlier(Netfilter)
     foreign = [rule for rule in earlier.notracks if not rule.ours] if earlier is not None else []
-    everything = TOPIC in asking.topics
-    if not everything and not foreign:
+    everything, udp = TOPIC in asking.topics, UDP_TOPIC in asking.topics
+    if not everything and not udp and not foreign:
         return Nat(asked=False)
 
-    among = () if everything else _kept_from_nat(foreign)
-    rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, Match(), among)
+    among = () if everything else _kept_from_nat(foreign) + ((_UDP,) if udp else ())
+    packets = _UDP if among == (_UDP,) else Match()
+    rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, packets, among)
     return Nat(asked=True, rules=rules, unread=unread)
 
 

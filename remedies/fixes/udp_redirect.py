@@ -56,7 +56,7 @@ ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
 RISK: Risk = "moderate"
 HARMLESS = False
 NEEDS = (Netfilter, Nat, Links, Sockets, Inputs)
-TOPICS = ("nat-rules", "input-rules")
+TOPICS = ("udp-nat-rules", "input-rules")
 PARAMS: Mapping[str, object] = {}
 
 TABLE = "remedy_udp_redirect"

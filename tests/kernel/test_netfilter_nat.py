@@ -307,6 +307,50 @@ def test_of_a_big_map_only_what_a_notrack_rule_may_be_about_is_followed(
     assert "masquerade" in {rule.action for rule in found.rules}
 
 
+def _iptables_services(count: int) -> str:
+    """Return kube-proxy's iptables rules for so many services of TCP, each with two endpoints."""
+    chains, rules = [], []
+    for number in range(count):
+        service, to = f"KUBE-SVC-{number}", f"10.96.{number >> 8}.{number & 255}/32"
+        chains += [f":{service} - [0:0]"]
+        rules += [
+            f"-A KUBE-SERVICES -d {to} -p tcp -m tcp --dport 80 -j {service}",
+            f"-A {service} -m statistic --mode random --probability 0.5 -j KUBE-SEP-1",
+            f"-A {service} -j KUBE-SEP-2",
+        ]
+    dns = "-A KUBE-SERVICES -d 10.96.99.10/32 -p udp -m udp --dport 53 -j KUBE-SEP-DNS"
+    first = [":KUBE-SERVICES - [0:0]", ":KUBE-SEP-DNS - [0:0]", ":KUBE-SEP-1 - [0:0]"]
+    to = "-j DNAT --to-destination 10.244.0.2"
+    last = [
+        "-A PREROUTING -j KUBE-SERVICES", dns, f"-A KUBE-SEP-DNS -p udp {to}:53",
+        f"-A KUBE-SEP-1 -p tcp {to}:8080", f"-A KUBE-SEP-2 -p tcp {to}:8080",
+    ]  # fmt: skip
+    return table("nat", *first, ":KUBE-SEP-2 - [0:0]", *chains, *rules, *last)
+
+
+@pytest.mark.parametrize("tool", ["nft", "iptables-nft-restore"])
+def test_of_thousands_of_services_those_of_udp_are_read(load: Load, tool: str) -> None:
+    text = _iptables_services(4_300)
+    if tool == "nft":
+        dns = "10.96.99.10 . udp . 53 : goto service-dns, 10.96.0.0 . tcp . 80 :"
+        text = (
+            _services(10_000)
+            .replace("10.96.0.0 . tcp . 80 :", dns)
+            .replace(
+                "map service-ips",
+                "chain service-dns {\n meta l4proto udp dnat to 10.244.0.2:53\n}\nmap service-ips",
+            )
+        )
+    ns = load(tool, text)
+    with namespaces.inside(ns):
+        every = nat.read(ASKING)
+        udp = nat.read(Asking(host=ASKING.host, topics=frozenset({nat.UDP_TOPIC}), timeout=20))
+    assert every.unread
+    assert udp.unread == ()
+    found = {rule.match.destination_ports for rule in udp.rules if rule.action == "dnat"}
+    assert found == {((53, 53),)}
+
+
 def test_nat_that_is_not_read_may_rewrite_in_any_way(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
