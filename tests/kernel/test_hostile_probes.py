@@ -37,6 +37,9 @@ FIXED = {
     "droppers": "reads nothing where the firewall drops nothing; rules within the deadline",
     "returns": "sixteen routes, and none where the filter drops nothing",
     "dropped": "reads nothing where no connection stands still",
+    "queues": "reads sockets only where a counter moved while it watched; within the deadline",
+    "crowds": "reads sockets only where there are nearly as many as ports; within the deadline",
+    "shared": "three files of /proc of a fixed size",
     "stale": "reads nothing where nobody else's request is unanswered; rules within the deadline",
     "untracked": "the kernel's ring of packets, of a fixed size, for the window alone",
 }

@@ -114,7 +114,8 @@ def as_nobody(world: World, *words: str) -> subprocess.CompletedProcess[str]:
 def test_without_root_scan_says_what_it_could_not_read(world: World) -> None:
     done = as_nobody(world, "scan", "--window", "0")
     assert done.returncode == 0, done.stderr
-    assert "unknown   tcp-invalid-reset" in done.stdout
+    (unjudged,) = (line for line in done.stdout.splitlines() if "tcp-invalid-reset" in line)
+    assert unjudged.startswith("unknown ")
     assert "run as root" in done.stdout
     assert as_nobody(world, "scan", "--window", "0", "--strict").returncode == 2
 
@@ -145,7 +146,7 @@ def test_what_the_journal_says_is_not_nothing_where_it_may_not_be_read(
         assert (done.returncode, done.stdout) == (77, ""), (verb, done.stderr)
         assert "cannot read the journal" in done.stderr
     scan = as_nobody(world, *state, "scan", "--window", "0")
-    assert (scan.returncode, "rules of remedy cannot be told" in scan.stderr) == (0, True)
+    assert (scan.returncode, "remedy's own" in scan.stderr) == (0, True)
 
 
 def test_without_systemd_a_policy_that_persists_is_refused_when_planned(
