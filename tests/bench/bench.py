@@ -97,14 +97,14 @@ def start_up() -> None:
     commands = {("--help",): 4, ("--version",): 4, ("plan", "--help"): 8, ("apply", "--help"): 8}
     with empty():
         # Modules cost a plan a million instructions each, and each condition has one or two.
-        for words, most in {**commands, PLAN: 9}.items():
+        for words, most in {**commands, PLAN: 8}.items():
             cost = figures.instructions([sys.executable, *remedy(*words)])
             part.row(f"remedy {' '.join(words)} / bare", cost / bare, "x", most)
     # Starting is 8.5 of these. The rest is decoding each rule that packets may meet (0.6 million
     # instructions, 1.5 of these for the hundred), and leading packets through them.
     with world(100, 1000):
         cost = figures.instructions([sys.executable, *remedy(*PLAN)])
-        part.row("  beside 100 rules and 1,000 flows", cost / bare, "x", 11.5)
+        part.row("  beside 100 rules and 1,000 flows", cost / bare, "x", 8)
 
 
 def one_host() -> None:
