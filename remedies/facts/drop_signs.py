@@ -43,6 +43,9 @@ class DropSign(NamedTuple):
     protocols: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     """Functions of the kernel, for packets that it drops without a reason."""
+    alone: bool = True
+    """Such a drop is named as a sign of the condition by itself. Else it may as well be a firewall
+    that does what it is for: the condition looks at its rule and at the host's networks, too."""
     least: int = 1
     """Packets of one subject below which nothing is said."""
 
@@ -57,8 +60,8 @@ class DropSign(NamedTuple):
 
 
 SIGNS = {
-    "docker-direct-routing-drop": DropSign(reasons=(BY_FIREWALL,), states=("",)),
-    "forward-policy-drop": DropSign(reasons=(BY_FIREWALL,), states=("new",)),
+    "docker-direct-routing-drop": DropSign(reasons=(BY_FIREWALL,), states=("",), alone=False),
+    "forward-policy-drop": DropSign(reasons=(BY_FIREWALL,), states=("new",), alone=False),
     "ip-forward-off": DropSign(  # ip_error(), net/ipv4/route.c; net/ipv6/ip6_output.c
         reasons=("IP_INADDRERRORS", NO_REASON), places=("ip6_forward",)
     ),

@@ -23,7 +23,7 @@ _COMPLETE = ("kube-proxy",)
 
 
 def condition(drop: DropEvent) -> str:
-    """Return the condition that a drop is a sign of, or empty."""
+    """Return the condition that a drop is a sign of by itself, or empty."""
     if drop.invalid:
         return "tcp-invalid-stall"
     if drop.way is None:
@@ -37,7 +37,7 @@ def condition(drop: DropEvent) -> str:
         link=drop.link,
         place=drop.place,
     )
-    return next((name for name, sign in SIGNS.items() if sign.fits(seen)), "")
+    return next((name for name, sign in SIGNS.items() if sign.alone and sign.fits(seen)), "")
 
 
 def of_rule(drop: DropEvent, rule: PacketRule) -> str:

@@ -85,6 +85,9 @@ def test_the_program_that_writes_a_rule_is_named_first() -> None:
         (dropped(conntrack="established, reply"), "reply-dropped"),
         (dropped(invalid=True), "tcp-invalid-stall"),
         (dropped("SOCKET_FILTER"), ""),
+        (dropped(conntrack="new"), ""),  # a firewall that does what it is for
+        (dropped(conntrack=""), ""),
+        (dropped(conntrack="related, reply"), ""),
     ],
 )
 def test_a_drop_names_the_condition_that_it_is_a_sign_of(drop: DropEvent, condition: str) -> None:
