@@ -30,6 +30,11 @@ def local(moment: str) -> str:
         return moment
 
 
+def for_plugin(text: str) -> str:
+    """Return text as a monitoring plugin's line takes it: a ``|`` would begin its figures."""
+    return " ".join(text.replace("|", "/").split())
+
+
 def at(address: str, port: object) -> str:
     """Return address and port as people and programs write them: IPv6 in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -11,7 +11,7 @@ from remedies.errors import RemedyError, UsageError
 from remedies.model import FORMAT_VERSION
 from remedies.operations import check
 from remedies.operations.check import HealthAnswer
-from remedies.printable import clean
+from remedies.printable import clean, for_plugin
 from remedies.values import replace
 
 EXAMPLES = (
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     except RemedyError as error:
         answer = HealthAnswer("unknown", str(error))
     code = CODES[args.format][answer.state]
-    text = clean(answer.text).replace("|", "/").replace("\n", " ")  # "|": figures would follow
+    text = for_plugin(clean(answer.text))
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,

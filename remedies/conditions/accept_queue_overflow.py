@@ -54,7 +54,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """
     queues = facts.get(Queues)
     lost = queues.lost("tcp")
-    found = [queue for queue in queues.full if queue.protocol == "tcp"]
+    found = queues.of("tcp")
     counted = tuple(
         Evidence("/proc/net/netstat", key, f"+{queues.counted[key]}", f"in {facts.window:g} s")
         for key in _COUNTERS

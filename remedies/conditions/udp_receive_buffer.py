@@ -55,7 +55,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """
     queues = facts.get(Queues)
     lost = queues.lost("udp")
-    found = [queue for queue in queues.full if queue.protocol == "udp"]
+    found = queues.of("udp")
     counted = tuple(
         Evidence("/proc/net", key, f"+{queues.counted[key]}", f"in {facts.window:g} s")
         for key in ("Udp.RcvbufErrors", "Udp6.RcvbufErrors", "Udp.InErrors", "Udp6.InErrors")

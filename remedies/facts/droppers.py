@@ -93,7 +93,7 @@ def _beside(
     """
     if rule is None or rule.text != POLICY:
         return ""
-    index = next((item.index for item in links.links if item.name == drop.link), None)
+    index = links.index(drop.link)
     link = drop.link if index is None else links.name(links.of_rules(index))
     try:
         for store in stores:
@@ -124,7 +124,7 @@ def rule_of(
     where no route leads on, and Unreadable where a chain on its way cannot be read.
     """
     sent = here(way.source, {item.address for item in links.addresses})
-    index = next((item.index for item in links.links if item.name == link), None)
+    index = links.index(link)
     arrives = None if sent or index is None else links.of_rules(index)
     with Netlink(NETLINK_ROUTE) as client:
         goes = route_get(client, way.destination, way.source, arrives)

@@ -93,6 +93,10 @@ class Queues:
     """The sysctls of :data:`LIMITS` that this namespace shows, read where something was lost."""
     unread: tuple[str, ...] = ()
 
+    def of(self, protocol: str) -> tuple[Queue, ...]:
+        """Return the full queues of a protocol."""
+        return tuple(queue for queue in self.full if queue.protocol == protocol)
+
     def lost(self, protocol: str) -> int:
         """Return how many packets full queues of a protocol lost, whether named or not."""
         return sum(self.counted.get(key, 0) for key in CAUSES[protocol].full)

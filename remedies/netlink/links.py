@@ -69,6 +69,10 @@ class Links:
         """Return the name of link ``index``, or ``#index`` when there is none."""
         return next((link.name for link in self.links if link.index == index), f"#{index}")
 
+    def index(self, name: str) -> Optional[int]:
+        """Return the number of the interface with a name; None for none of that name."""
+        return next((link.index for link in self.links if link.name == name), None)
+
     def kind(self, index: int) -> str:
         """Return what kind link ``index`` is; empty for hardware and where there is none."""
         return next((link.kind for link in self.links if link.index == index), "")

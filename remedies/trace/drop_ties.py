@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Optional
 
 from remedies.facts import processes
+from remedies.facts.switches import key_of
 from remedies.namespaces.netns import inside
 from remedies.netlink import diag
 from remedies.netlink.flow import Tuple
@@ -141,10 +142,11 @@ class DropTies:
         if _number(key) == 0:
             text = f"net.{key.replace('/', '.')} is 0: this host forwards nothing"
             return Tie((text,), cures.forwarding(six))
-        link = f"ipv{6 if six else 4}/conf/{drop.link}/forwarding"
-        if drop.link and _number(link) == 0:
-            text = f"net.{link.replace('/', '.')} is 0: nothing from {drop.link} is forwarded"
-            return Tie((text,), f"sysctl -w net.{link.replace('/', '.')}=1")
+        family = 6 if six else 4
+        if drop.link and _number(f"ipv{family}/conf/{drop.link}/forwarding") == 0:
+            key = key_of(drop.link, "forwarding", family)
+            text = f"{key} is 0: nothing from {drop.link} is forwarded"
+            return Tie((text,), f"sysctl -w {key}=1")
         return Tie((f"this host forwards, and has no way to {way.destination}",))
 
     def _reverse_path(self, drop: DropEvent, way: Tuple) -> Tie:
@@ -154,7 +156,7 @@ class DropTies:
             text += f"the way back to {way.source} is by {_link(_route(way.source))}"
         except OSError as error:
             text += f"there is no way back to {way.source}: {error.strerror}"
-        fix = f"sysctl -w net.ipv4.conf.{drop.link}.rp_filter=2, or a route to {way.source} by "
+        fix = f"sysctl -w {key_of(drop.link, 'rp_filter')}=2, or a route to {way.source} by "
         return Tie((text,), f"{fix}{drop.link}")
 
     def _too_big(self, drop: DropEvent, way: Tuple) -> Tie:

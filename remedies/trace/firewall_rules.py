@@ -20,7 +20,6 @@ from remedies.facts.netfilter import open_stores
 from remedies.facts.stalls import Stall
 from remedies.netfilter.stores import RuleStore
 from remedies.netlink.flow import Flow, Tuple
-from remedies.netlink.links import Links
 from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.tap.streams import DATA
@@ -64,7 +63,7 @@ class FirewallRules:
 
     def _taking(self, way: Tuple, kind: str, flow: Flow, link: str) -> Optional[PacketRule]:
         links = read_links(Asking(read_host()))
-        stall = Stall(way, kind, 1, flow=flow, link=_index(links, link))
+        stall = Stall(way, kind, 1, flow=flow, link=links.index(link))
         taking = rules_of(self._stores(), stall, links)
         return next((each.rule for each in taking if not each.doubts), None)
 
@@ -76,7 +75,3 @@ class FirewallRules:
         stores, unread = open_stores(time.monotonic() + 1.0)
         self.unread.update(dict.fromkeys(unread))
         return stores
-
-
-def _index(links: Links, name: str) -> Optional[int]:
-    return next((item.index for item in links.links if item.name == name), None)

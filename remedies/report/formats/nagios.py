@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies.outcomes import JUDGED
+from remedies.printable import for_plugin
 from remedies.report.record import Report, counts, failures, is_open, order
 
 HELP = "one line, OK, WARNING, CRITICAL or UNKNOWN, with performance data"
@@ -39,8 +40,4 @@ def render(report: Report) -> Iterator[str]:
     what += [f"{len(report.unreached)} not reached"] if report.unreached else []
     figures = " ".join(f"{outcome.replace('-', '_')}={found[outcome]}" for outcome in JUDGED)
     text = ", ".join(what) or ("nothing found" if any(found.values()) else "nothing judged")
-    yield f"REMEDY {state} - {_plain(text)[:_CUT]} | {figures}\n"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
+    yield f"REMEDY {state} - {for_plugin(text)[:_CUT]} | {figures}\n"
