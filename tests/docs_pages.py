@@ -1,4 +1,4 @@
-"""Write what is generated: README.md's symptoms and help, a page for each condition and fix, and
+"""Write what is generated: README.md's first table and help, a page for each condition and fix, and
 the life of a transaction where it is drawn.
 
 ``--check`` writes nothing, names what is not as it would be written, and exits 1 then. The pages
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- {}: begin -->\n", "<!-- {}: end -->"
 MADE = "<!-- Made by tests/docs_pages.py from the docstring of {}: change that. -->\n"
 COMMAND = "python tests/docs_pages.py"
+SEVERITIES = ("critical", "high", "medium", "low")
 DRAWN_IN = ("ARCHITECTURE.md", "docs/transaction.md")
 
 
@@ -42,13 +43,26 @@ def pages() -> dict[str, str]:
 
 
 def _readme(text: str) -> str:
+    """Return README.md with a row for each area: its worst symptoms, and its conditions."""
     text = _between(text, "help", f"```text\n{parser.build().format_help()}```\n")
-    rows = ["| what you see | what it is |", "|---|---|"]
-    order = ("critical", "high", "medium", "low")
-    modules = [(name, catalogue.condition(name)) for name in catalogue.condition_ids()]
-    for name, module in sorted(modules, key=lambda item: order.index(item[1].SEVERITY)):
-        rows.append(f"| {module.SYMPTOM} | [`{name}`](docs/conditions/{name}.md): {module.TITLE} |")
+    rows = ["| about | you see, for example | what it may be |", "|---|---|---|"]
+    for area, names in _by_area():
+        seen = "<br>".join(catalogue.condition(name).SYMPTOM for name in names[:2])
+        links = ", ".join(f"[{name}](docs/conditions/{name}.md)" for name in names)
+        rows.append(f"| {area} | {seen} | {links} |")
     return _between(text, "symptoms", "\n".join([*rows, ""]))
+
+
+def _by_area() -> Iterator[tuple[str, list[str]]]:
+    """Yield each area that has conditions, with these, the most severe first."""
+
+    def severity(name: str) -> int:
+        return SEVERITIES.index(catalogue.condition(name).SEVERITY)
+
+    for area in catalogue.AREAS:
+        names = [name for name in catalogue.condition_ids() if catalogue.area(name) == area]
+        if names:
+            yield area, sorted(names, key=severity)
 
 
 def _between(text: str, name: str, made: str) -> str:
@@ -131,11 +145,14 @@ def _inline(line: str) -> str:
 
 
 def _conditions() -> str:
-    lines = [MADE.format("each"), "# Conditions", "", "| condition | what is wrong | severity |",
-             "|---|---|---|"]  # fmt: skip
-    for name in catalogue.condition_ids():
-        module = catalogue.condition(name)
-        lines.append(f"| [{name}]({name}.md) | {module.TITLE} | {module.SEVERITY} |")
+    lines = [MADE.format("each"), "# Conditions", "", "By what you see."]
+    for area, names in _by_area():
+        lines += ["", f"## {area[0].upper()}{area[1:]}", ""]
+        lines += ["| what you see | what is wrong | severity |", "|---|---|---|"]
+        for name in names:
+            module = catalogue.condition(name)
+            what = f"[{name}]({name}.md): {module.TITLE}"
+            lines.append(f"| {module.SYMPTOM} | {what} | {module.SEVERITY} |")
     return "\n".join([*lines, ""])
 
 

@@ -36,6 +36,7 @@ from remedies.netlink.links import Links
 TITLE = "The IPv6 default route is gone because the host forwards"
 SYMPTOM = "the host lost IPv6 when Docker or Kubernetes switched forwarding on; IPv4 works"
 SEVERITY: Severity = "high"
+AREA = "forwarding"
 CONTROLS = ("NIST-800-53 CM-6",)
 NEEDS = (Links, Routes, Switches)
 PARAMS: Mapping[str, object] = {}
