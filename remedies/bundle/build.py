@@ -18,6 +18,7 @@ import remedies
 from remedies import catalogue, codec, policy, shipped
 from remedies.bundle import archive, contents
 from remedies.errors import RemedyError
+from remedies.libraries import how_to_add
 
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
 
@@ -100,7 +101,7 @@ def _binding() -> dict[str, bytes]:
     if found is None or found.origin is None:
         raise RemedyError(
             "the Python module 'nftables' is not installed, and the bundle carries it",
-            "pip install pip-nftables",
+            how_to_add("nftables"),
         )
     folder, name = os.path.split(found.origin)
     names = ["nftables.py"] if name == "nftables.py" else ["__init__.py", "nftables.py"]

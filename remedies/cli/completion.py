@@ -10,6 +10,7 @@ from remedies.cli import parser
 from remedies.cli.topics import TOPICS
 from remedies.errors import RemedyError
 from remedies.lab import scenarios
+from remedies.libraries import how_to_add
 
 EXAMPLES = (("completion bash", "print the script for bash: source it, or save it"),)
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise RemedyError("completion needs shtab", "pip install 'remedies[terminal]'") from None
+        raise RemedyError("completion needs shtab", how_to_add("shtab")) from None
     for _, inner in _parsers(tree):
         for action in inner._actions:
             kind = _kind(action)

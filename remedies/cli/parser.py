@@ -23,7 +23,6 @@ VERBS = {
     "verify": "check that the fixes in force are unchanged and that the faults are gone",
     "check": "answer a monitoring system in one line: Nagios, Icinga, node-problem-detector",
     "trace": "watch resets, refusals and dropped packets; exit 2 if one proves a fault",
-    "watch": "watch until stopped: what appears, changes and clears, and why; changes nothing",
     "history": "list the transactions of this host and namespace",
     "show": "show one transaction, its changes and how it ended; or a saved plan",
     "report": "write an audit report in several formats; changes nothing, exit 0 whatever it finds",
@@ -42,6 +41,10 @@ VERBS = {
 """Every verb with its line of the first help page, which so imports none of them: look, change,
 look back, learn, set up."""
 
+_SHOWN_BY_LAB = (
+    " 'remedy lab run tcp-invalid-reset' shows a fault, its proof, its fix and the way back in "
+    "throw-away namespaces."
+)
 _TAKES_VALUE = ("--policy", "--netns", "--state-dir", "--lock-timeout", "--backend")
 
 
@@ -212,9 +215,8 @@ def build(only: Optional[str] = None, *, bare: bool = False, short: bool = False
         prog="remedy",
         description="Find, prove, fix and undo the Linux networking faults that kill "
         "container traffic.",
-        epilog="Start with 'remedy scan'; 'remedy help VERB' has examples. 'remedy lab run "
-        "tcp-invalid-reset' shows a fault, its proof, its fix and the way back in throw-away "
-        "namespaces.",
+        epilog="Start with 'remedy scan'; 'remedy help VERB' has examples."
+        + (_SHOWN_BY_LAB if _has("lab") else ""),
         parents=[common],
         allow_abbrev=False,
     )
@@ -241,6 +243,14 @@ def build(only: Optional[str] = None, *, bare: bool = False, short: bool = False
     return parser
 
 
+def verbs(tree: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return the parser of each verb, or of each action of a verb, by name; none where none is."""
+    for action in tree._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
 def _has(name: str) -> bool:
     """Tell whether the verb is here: the single-file tool lacks those of the control side."""
     return importlib.util.find_spec(f"remedies.cli.{name}") is not None
@@ -264,7 +274,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         first.parse_args(words)
         raise UsageError("no verb given", "see 'remedy --help'")
     if not _has(verb):
-        raise UsageError(f"the single-file tool has no verb {verb!r}", "install remedies with pip")
+        raise UsageError(f"the single-file tool has no verb {verb!r}", "an installed remedy has it")
     parser = build(verb, short="--help" in words or "-h" in words)
     args, left = parser.parse_known_args(words)
     if left:

@@ -19,7 +19,7 @@ from remedies.report import Format
 from remedies.report.record import Report
 
 EXAMPLES = (
-    ("report -o html:report.html -o junit:report.xml", "write two formats of one report"),
+    ("report -o markdown:report.md -o sarif:report.sarif", "write two formats of one report"),
     ("report --since 30d -o markdown:-", "only the last 30 days, on standard output"),
 )
 

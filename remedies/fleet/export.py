@@ -16,6 +16,7 @@ from typing import Any
 
 from remedies import resources
 from remedies.errors import InputError, RemedyError
+from remedies.libraries import how_to_add
 from remedies.model import Change, Plan
 from remedies.resources.tasks import Task, Text, Texts
 
@@ -123,7 +124,7 @@ def _yaml() -> tuple[Any, Any]:
     try:
         import yaml
     except ImportError:
-        raise RemedyError("exporting needs PyYAML", "pip install PyYAML") from None
+        raise RemedyError("exporting needs PyYAML", how_to_add("yaml")) from None
 
     class Dumper(yaml.SafeDumper):
         def ignore_aliases(self, data: Any) -> bool:

@@ -17,6 +17,7 @@ from remedies.errors import InputError, RemedyError, UsageError
 from remedies.fleet.events import Hearing
 from remedies.fleet.host_state import HostStanding
 from remedies.fleet.stopping import stopping
+from remedies.libraries import how_to_add
 from remedies.outcomes import UNREACHED
 from remedies.printable import clean
 from remedies.transaction.consent import Consent, demand
@@ -67,7 +68,7 @@ class Site:
                 stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
         except FileNotFoundError:
-            raise RemedyError("Ansible is not installed", "pip install 'remedies[fleet]'") from None
+            raise RemedyError("Ansible is not installed", how_to_add("ansible")) from None
         with listing:
             try:
                 _interface()  # what play() needs, while Ansible reads the inventory
@@ -166,9 +167,7 @@ def _interface() -> Any:
     try:
         return importlib.import_module("ansible_runner.interface")
     except ImportError:
-        raise RemedyError(
-            "ansible-runner is not installed", "pip install 'remedies[fleet]'"
-        ) from None
+        raise RemedyError("ansible-runner is not installed", how_to_add("ansible_runner")) from None
 
 
 def _output(ran: Any) -> str:

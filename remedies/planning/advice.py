@@ -12,6 +12,7 @@ from typing import Any, Optional
 from remedies.errors import InputError, RemedyError
 from remedies.facts.daemon_lines import lines_of, option_of, sentence
 from remedies.facts.daemon_option import POD, DaemonOption
+from remedies.libraries import how_to_add
 from remedies.model import Advice, Plan
 from remedies.printable import at
 
@@ -167,7 +168,7 @@ def _rendered(template: str, values: Values) -> str:
     try:
         import jinja2
     except ImportError:
-        raise RemedyError("the long advice needs Jinja2", "pip install Jinja2") from None
+        raise RemedyError("the long advice needs Jinja2", how_to_add("jinja2")) from None
     environment = jinja2.Environment(  # noqa: S701  # plain text for a terminal, cleaned there
         loader=jinja2.PackageLoader("remedies.planning"),
         undefined=jinja2.StrictUndefined,

@@ -13,6 +13,7 @@ from typing import Optional
 import remedies
 from remedies import codec, model, shipped
 from remedies.errors import ConfigError, InputError
+from remedies.libraries import how_to_add
 from remedies.policy import cache
 from remedies.policy import sources as policy_sources
 
@@ -39,12 +40,13 @@ def load(sources: Sequence[str] = DEFAULT, cache_dir: Optional[str] = None) -> m
     try:
         # Lazy: a quarter of a second of PyYAML and pydantic that a compiled policy does not need.
         from remedies.policy import compile as compiler
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # not there, or so old that a name is not in it
         if error.name is None or error.name.startswith("remedies"):
             raise
         raise ConfigError(
-            f"policy {', '.join(sources)} is not compiled, and compiling needs {error.name}",
-            "install remedies with pip, or use a shipped policy",
+            f"policy {', '.join(sources)} is not compiled, and compiling needs {error.name}, "
+            "which is missing here or too old",
+            f"{how_to_add(error.name.partition('.')[0])}, or use a shipped policy",
         ) from error
     compiled = compiler.compile_policy(sources)
     if cache_dir is not None:

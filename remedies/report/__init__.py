@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Protocol, cast
 
 from remedies.errors import RemedyError, UsageError
+from remedies.libraries import how_to_add
 from remedies.report import formats as _formats
 from remedies.report.record import Report
 
@@ -48,6 +49,6 @@ def load(name: str) -> Format:
     except ModuleNotFoundError as error:
         raise RemedyError(
             f"the format {name} needs the Python module {error.name}",
-            "pip install 'remedies[report]'",
+            how_to_add(error.name or ""),
         ) from None
     return cast(Format, module)

@@ -10,6 +10,7 @@ import socket
 
 from remedies.errors import RemedyError
 from remedies.facts.host import read_host
+from remedies.libraries import how_to_add
 from remedies.resources import nf_tables
 from remedies.transaction import state
 from remedies.transaction.journal import NAME, latest
@@ -108,7 +109,7 @@ def _libnftables() -> Check:
     try:
         import nftables  # noqa: F401
     except ImportError:
-        return Check("libnftables", "no", "the binding is missing", "pip install pip-nftables")
+        return Check("libnftables", "no", "the binding is missing", how_to_add("nftables"))
     return Check("libnftables", "yes", "library and binding load")
 
 
@@ -156,7 +157,7 @@ def _python_iptables() -> Check:
     if importlib.util.find_spec("iptc") is None:
         return Check("python-iptables", "optional",
                      "not installed: legacy tables are written by iptables-legacy-restore",
-                     "pip install 'remedies[iptables]'")  # fmt: skip
+                     how_to_add("iptc"))  # fmt: skip
     return Check("python-iptables", "yes", "writes legacy tables, in a child process")
 
 
