@@ -115,12 +115,7 @@ bench: setup packages-bench
 	$(BIN)/python tests/bench/figures.py
 
 man: setup
-	mkdir -p build
-	$(BIN)/python -m remedies.cli.manual > build/manual.roff
-	$(BIN)/argparse-manpage --module remedies.cli.manual --function build --prog remedy \
-	  --project-name remedies --manual-title 'remedy manual' \
-	  --description "find, prove, fix and undo the network faults that kill container traffic" \
-	  --include build/manual.roff --output build/remedy.1
+	$(BIN)/python -m remedies.cli.manual build/man
 
 clean:
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
