@@ -7,7 +7,7 @@ from typing import Optional
 
 from remedies import codec
 from remedies.errors import StalePlan
-from remedies.model import Finding, Held, Plan
+from remedies.model import Finding, Held, Plan, Scan
 from remedies.operations import outlook, plans, recovery, saved_plans, session, weigh
 from remedies.operations.recovery import Arming
 from remedies.operations.session import HostSession
@@ -184,32 +184,34 @@ def _verified(
     needed = engine.needs_of_scan(here.policy)
     facts, harm = outlook.listen(here, held.values(), here.window, needed)
     scan, _ = session.judge(here, facts)
+    return verdicts(plan, scan, harm), [f for f in scan.findings if f.id in answered], harm
+
+
+def verdicts(plan: Plan, scan: Scan, harm: Collection[Harm]) -> list[dict[str, str]]:
+    """Return what became of each answered finding, by the scan after the write."""
+    answered = {name for change in plan.changes for name in change.answers}
     ended = {c.resource for c in plan.changes if not kinds.comes_back(c.resource)}
     now = {f.id: f.verdict for f in scan.findings if not ended_others(f, answered, ended)}
     # A connection that hangs is no reason to undo what was done before anything failed.
     early = {f.id for f in plan.scan.findings if f.verdict == "exposed"}
     now.update((f.id, "mitigated") for f in scan.findings if f.id in early and "hangs" in f.details)
     unknown = {u.condition for u in scan.unknown if not u.partly}
-    words = {"mitigated": "mitigated", "unknown": "not-observable"}
     harmed = {item.fix for item in harm}
-    bad = {name for change in written if change.fix in harmed for name in change.answers}
-    verified = [
-        {
-            "finding": f.id,
-            "condition": f.condition,
-            "before": f.verdict,
-            "after": "still"
-            if f.id in bad
-            else "not-observable"
-            if f.condition in unknown
-            else words.get(now[f.id], "still")
-            if f.id in now
-            else "absent",
-        }
+    bad = {name for change in plan.changes if change.fix in harmed for name in change.answers}
+
+    def after(finding: Finding) -> str:
+        if finding.id in bad:
+            return "still"
+        if finding.condition in unknown:
+            return "not-observable"
+        seen = now.get(finding.id, "absent")
+        return {"absent": seen, "mitigated": seen, "unknown": "not-observable"}.get(seen, "still")
+
+    return [
+        {"finding": f.id, "condition": f.condition, "before": f.verdict, "after": after(f)}
         for f in plan.scan.findings
         if f.id in answered
     ]
-    return verified, [f for f in scan.findings if f.id in answered], harm
 
 
 def ended_others(finding: Finding, answered: Container[str], ended: Collection[str]) -> bool:

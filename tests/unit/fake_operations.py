@@ -62,6 +62,10 @@ class FakeHost:
     def __init__(self, folder: Path) -> None:
         self.store = FakeStore(**{KEY: "0"})
         self.heals = True
+        self.details: dict[str, str] = {}
+        """Of the fault, while it is there."""
+        self.beside: tuple[Finding, ...] = ()
+        """What is found whatever is written."""
         self.asked: list[Any] = []
         self.shown: list[Plan] = []
         self.said: list[str] = []
@@ -92,7 +96,8 @@ class FakeHost:
     def detect(self, seen: Facts, _: object) -> tuple[Finding, ...]:
         self.ours.append(seen.ours)
         well = self.heals and self.store.states[KEY] == "1"
-        return () if well else (finding(verdict="proven"),)
+        fault = () if well else (finding(verdict="proven", details=self.details),)
+        return fault + self.beside
 
     def agree(self, what: Any) -> Any:
         self.asked.append(what)
