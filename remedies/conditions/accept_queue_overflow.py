@@ -83,7 +83,7 @@ def _finding(queue: Queue, queues: Queues, counted: tuple[Evidence, ...]) -> Fin
         verdict="proven",
         severity=SEVERITY,
         message=f"{queue.lost} SYNs or handshakes for {queue.who} on {queue.place} were dropped "
-        f"while scan watched: {queue.waiting} connections wait to be accepted, the limit "
+        f"while remedy watched: {queue.waiting} connections wait to be accepted, the limit "
         f"is {queue.limit}; {_advice(queue, queues)}",
         evidence=(
             Evidence("sock_diag", f"{queue.place} drops", f"+{queue.lost}"),

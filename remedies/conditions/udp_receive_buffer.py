@@ -87,8 +87,9 @@ def _finding(queue: Queue, queues: Queues, counted: tuple[Evidence, ...]) -> Fin
         subject=queue.place,
         verdict="proven",
         severity=SEVERITY,
-        message=f"{queue.lost} datagrams for {queue.who} on {queue.place} were dropped while scan "
-        f"watched: its receive buffer of {queue.limit} bytes was full; {_advice(queue, queues)}",
+        message=f"{queue.lost} datagrams for {queue.who} on {queue.place} were dropped while "
+        f"remedy watched: its receive buffer of {queue.limit} bytes was full; "
+        f"{_advice(queue, queues)}",
         evidence=(
             Evidence("sock_diag", f"{queue.place} drops", f"+{queue.lost}"),
             Evidence("sock_diag", "bytes waiting", f"{queue.waiting}", f"limit {queue.limit}"),

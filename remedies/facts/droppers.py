@@ -80,11 +80,11 @@ def read(asking: Asking) -> Droppers:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             unread.append(f"the rule that dropped a packet to {drop.way.destination}: {reason}")
             rule = None
-        found.append(RuledDrop(drop, rule, _beside(stores, links, drop, rule)))
+        found.append(RuledDrop(drop, rule, beside(stores, links, drop, rule)))
     return Droppers(tuple(found), tuple(dict.fromkeys(unread)))
 
 
-def _beside(
+def beside(
     stores: list[RuleStore], links: Links, drop: SeenDrop, rule: Optional[PacketRule]
 ) -> str:
     """Return a rule that lets other packets of the same network by; see :class:`RuledDrop`.

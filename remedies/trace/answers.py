@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
-from remedies.facts.pairs import Proof, here, mirrored
+from remedies.facts.pairs import Proof, mirrored
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
-from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.trace.nat_rules import NatRules
 from remedies.trace.requests_heard import RequestsHeard
@@ -60,16 +59,6 @@ class RefusedAnswers:
             found, _ = self._holders.of((proof.asked, proof.port), client)
             found = found or self._holders.listener((proof.asked, proof.port))
         return found, connected and proof is not None and not proof.apart
-
-    def rule_beside(self, way: Tuple, local: Collection[str]) -> Optional[PacketRule]:
-        """Return the NAT rule that would send a refused datagram on, were its flow not older.
-
-        Only where conntrack has a flow of it that NAT did not change.
-        """
-        flow = self._questions.flow("udp", way)
-        if flow is None or flow.nat or flow.original != way or here(way.source, local):
-            return None
-        return next(self.rules.turning("udp", way), None)
 
     def close(self) -> None:
         """Stop hearing; safe to repeat."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies.facts.drop_signs import SIGNS
-from remedies.facts.drops import SeenDrop
 from remedies.rules.rule import PacketRule
 from remedies.trace.event import DropEvent
 
@@ -26,17 +25,9 @@ def condition(drop: DropEvent) -> str:
     """Return the condition that a drop is a sign of by itself, or empty."""
     if drop.invalid:
         return "tcp-invalid-stall"
-    if drop.way is None:
+    seen = drop.seen
+    if seen is None:
         return ""
-    seen = SeenDrop(
-        reason=drop.reason,
-        protocol=drop.protocol.split()[0],
-        way=drop.way,
-        count=drop.count,
-        state=drop.conntrack,
-        link=drop.link,
-        place=drop.place,
-    )
     return next((name for name, sign in SIGNS.items() if sign.alone and sign.fits(seen)), "")
 
 

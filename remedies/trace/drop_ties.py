@@ -14,25 +14,30 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Optional
 
-from remedies.facts import processes
+from remedies.facts import processes, sysctl
+from remedies.facts.forgotten import LIMITS
 from remedies.facts.switches import key_of
 from remedies.namespaces.netns import inside
 from remedies.netlink import diag
 from remedies.netlink.flow import Tuple
 from remedies.netlink.route import Route, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
-from remedies.printable import at
+from remedies.printable import at, both_ends
+from remedies.rules.invalid_packet import EPHEMERAL
 from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.trace import cures
 from remedies.trace.event import DropEvent
 from remedies.trace.looks import Looks
+from remedies.trace.missed_nat import missed
 from remedies.trace.nat_rules import NatRules
 from remedies.values import NamedTuple, replace
 
 _LISTENS = 10  # TCP_LISTEN, include/net/tcp_states.h
 _PATIENCE = 0.5
 _MOST_SOCKETS = 4
+_REDIRECTS = ("icmp type 5 ", "icmpv6 type 137 ")
+_RELATED = ("related", "related, reply")
 _SIOCGIFMTU = 0x8921  # include/uapi/linux/sockios.h
 
 
@@ -52,7 +57,10 @@ class DropTies:
         self._questions, self._rules = questions, rules
         self._looks = Looks()
         self.unread = self._looks.unread
+        self.rules: dict[str, PacketRule] = {}
+        """The rules that dropped packets, by how they are named."""
         self._asking: dict[str, Callable[[DropEvent, Tuple], Tie]] = {
+            "NETFILTER_DROP": self._by_netfilter,
             "NO_SOCKET": self._no_socket,
             "IP_INADDRERRORS": self._not_forwarded,
             "IP_RPFILTER": self._reverse_path,
@@ -63,6 +71,8 @@ class DropTies:
 
     def tie(self, drop: DropEvent, rule: Optional[PacketRule]) -> DropEvent:
         """Return a drop with what it is about and what to do; ``rule``: the one that dropped it."""
+        if rule is not None:
+            self.rules[rule.named] = rule
         named = replace(
             drop,
             rule="" if rule is None else rule.named,
@@ -81,8 +91,12 @@ class DropTies:
                 or tie
             )
         sent = "" if drop.namespace else self._sent_here(drop, way)
-        if drop.sign == "NO_SOCKET" and tie.about:
+        if tie.about and drop.sign == "NO_SOCKET":
             named = replace(named, means="no socket takes it")
+        elif tie.about and drop.sign == "NETFILTER_DROP":
+            named = replace(named, means="NAT drops it, no rule does", look="")
+        if tie.condition:
+            named = replace(named, look="")
         return replace(
             named,
             about=(*((sent,) if sent else ()), *tie.about),
@@ -98,6 +112,11 @@ class DropTies:
     def _sent_here(self, drop: DropEvent, way: Tuple) -> str:
         """Return what was asked for before NAT sent the packet where it was dropped, or empty."""
         protocol = drop.protocol.split()[0]
+        if drop.conntrack == "established, reply":
+            answered = self._questions.flow(protocol, way)
+            if answered is None:
+                return "the answer to a connection that was begun from here"
+            return f"the answer to {protocol} {both_ends(*answered.original.parts)}"
         if drop.conntrack not in ("new", "established"):
             return ""
         flow = self._questions.flow(protocol, way)
@@ -111,13 +130,11 @@ class DropTies:
         protocol = drop.protocol.split()[0]
         if protocol == "tcp" and drop.flags != "SYN":
             flow = None if drop.namespace else self._questions.flow("tcp", way)
+            if drop.conntrack == "new":
+                return forgotten(way)
             if flow is None:
                 return Tie(("no connection of it is known here: it was closed, or never begun",))
-            ends = flow.original
-            known = (
-                f"conntrack has its connection {at(ends.source, ends.source_port)} -> "
-                f"{at(ends.destination, ends.destination_port)}"
-            )
+            known = f"conntrack has its connection {both_ends(*flow.original.parts)}"
             if flow.nat and not drop.conntrack:
                 return Tie(
                     (f"{known} and calls this segment INVALID, so that NAT did not rewrite it",),
@@ -127,6 +144,11 @@ class DropTies:
             return Tie((known,))
         if protocol not in ("tcp", "udp") or not way.destination_port:
             return Tie()
+        past = None
+        if not drop.namespace and (protocol == "udp" or not drop.conntrack):
+            past = missed(self._questions, self._rules, protocol, way)
+        if past is not None:
+            return Tie((past.why,), past.fix, past.condition)
         name, port = protocol.upper(), way.destination_port
         others = tuple(dict.fromkeys(_listening(protocol, port, self.unread)))
         if others:
@@ -135,6 +157,19 @@ class DropTies:
             about = f"no process has {name} port {port} open on any address here"
         fix = cures.listen(protocol, port, others, way.destination)
         return Tie((about,), fix or "")
+
+    def _by_netfilter(self, drop: DropEvent, way: Tuple) -> Tie:
+        if not drop.protocol.startswith(_REDIRECTS) or drop.conntrack not in _RELATED:
+            return Tie()
+        # nf_nat_icmp_reply_translation(), net/netfilter/nf_nat_proto.c
+        return Tie(
+            (
+                f"it is a redirect of a connection that NAT rewrites: what {way.destination} "
+                "asked goes on by the link that it came by, to a neighbour",
+                "the neighbour's answer must come back through NAT here: see whether "
+                "net.bridge.bridge-nf-call-iptables is 1",
+            )
+        )
 
     def _not_forwarded(self, drop: DropEvent, way: Tuple) -> Tie:
         six = ":" in way.destination
@@ -181,6 +216,30 @@ class DropTies:
         return Tie(
             (text,), f"start the machine or container that has {next_one}, or correct the route"
         )
+
+
+def forgotten(way: Tuple) -> Tie:
+    """Return what is said of a segment without a socket that conntrack takes for a new connection.
+
+    It picks connections up in mid-stream (nf_conntrack_tcp_loose), so that it had forgotten this
+    one: NAT would have sent it to whom it is for. Pure but for the time-outs of this namespace.
+    """
+    limits = []
+    for limit in LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            limits.append((limit, int(sysctl.value(limit.key))))
+    about = (
+        "conntrack has forgotten its connection and takes it for a new one, so that NAT does not "
+        "send it on: it was idle for longer than conntrack waits, or its flow was deleted"
+    )
+    keep = "let the programs use TCP keep-alive more often than conntrack waits"
+    short = [f"{limit.key}={limit.least}" for limit, value in limits if value < limit.least]
+    told = ", ".join(f"{limit.key} is {value} s" for limit, value in limits)
+    if short and EPHEMERAL[0] <= way.destination_port <= EPHEMERAL[1]:
+        return Tie(
+            (f"{about} ({told})",), f"sysctl -w {' '.join(short)}, or {keep}", "idle-timeout"
+        )
+    return Tie((f"{about} ({told})" if told else about,), keep)
 
 
 def _listening(protocol: str, port: int, unread: dict[str, None]) -> Iterator[str]:

@@ -28,7 +28,7 @@ _GONE = CookieNamespace("?", (), {})
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
 
 
-def _without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
+def without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
     """Return a way with 0 for the port that a client picked, where the other one is a service's."""
     if way is None:
         return None
@@ -96,7 +96,7 @@ class DropWatch:
         for drop in drops:
             self.packets += drop.count
             event = self._event(drop, now)
-            kind = replace(event, time=0.0, way=_without_port_of_client(event.way), count=0)
+            kind = replace(event, time=0.0, way=without_port_of_client(event.way), count=0)
             known = self._kinds.get(kind)
             if known is not None:
                 way = event.way if event.way == known.way else kind.way

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Optional, Union
 
+from remedies.facts.drops import SeenDrop
 from remedies.facts.process import Process
+from remedies.model import Finding
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
 from remedies.values import dataclass
@@ -87,6 +89,21 @@ class DropEvent:
     sign: str = ""
     """The reason, or the one that the kernel's function stands for where it gives none."""
 
+    @property
+    def seen(self) -> Optional[SeenDrop]:
+        """Return it as ``scan`` has it; None for what is no IP packet."""
+        if self.way is None:
+            return None
+        return SeenDrop(
+            reason=self.reason,
+            protocol=self.protocol.split()[0],
+            way=self.way,
+            count=self.count,
+            state=self.conntrack,
+            link=self.link,
+            place=self.place,
+        )
+
 
 @dataclass(frozen=True)
 class ConversationStep:
@@ -149,6 +166,8 @@ class Summary:
     flows: tuple[Flow, ...]
     """Its flows, as conntrack had them last."""
     unread: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    """What conditions say of the drops and of full queues, as in ``scan``."""
 
 
 Told = Union[Event, DropEvent, ConversationStep, Interval]

@@ -17,6 +17,7 @@ from remedies.printable import at
 from remedies.rules.rule import PacketRule
 from remedies.tap.whose import whose
 from remedies.trace.event import Meaning
+from remedies.trace.missed_nat import MissedNat
 
 
 def who(process: Optional[Process]) -> str:
@@ -105,14 +106,14 @@ def refusal(
     process: Optional[Process],
     local: Collection[str],
     *,
-    rule: Optional[PacketRule] = None,
+    past: Optional[MissedNat] = None,
     asked: Optional[Flow] = None,
 ) -> Meaning:
     """Judge a port unreachable that was sent to ``peer`` and quotes its datagram ``way``.
 
     ``connected``: another local address on which a socket is connected to that very client by
-    the same ports. ``rule``: the NAT rule that sends such datagrams on, which the flow of this one
-    is older than. ``asked``: the flow of a client behind NAT that this answers from another port.
+    the same ports. ``past``: the NAT rule that sends such datagrams on, and did not see this one.
+    ``asked``: the flow of a client behind NAT that this answers from another port.
     """
     here = at(way.destination, way.destination_port)
     if connected is not None:
@@ -134,13 +135,8 @@ def refusal(
             f"{at(client.destination, client.destination_port)} through NAT here, and the answer "
             f"comes from {server}: a protocol such as TFTP needs its conntrack helper for that"
         )
-    if rule is not None:
-        return Meaning(
-            f"{text}: the NAT rule {rule.named} does not apply to a flow "
-            "that is older than the rule; to delete the flow: "
-            f"conntrack -D -p {protocol} --orig-src {way.source} --sport {way.source_port} "
-            f"--dport {way.destination_port}"
-        )
+    if past is not None:
+        return Meaning(f"{text}: {past.why}; {past.fix}")
     return Meaning(f"{text}: no process listens here")
 
 

@@ -10,6 +10,7 @@ from remedies.errors import Unreadable
 from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
 from remedies.facts.nat import TOPIC, Nat
+from remedies.facts.netfilter import Netfilter
 from remedies.facts.pairs import here
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
@@ -28,19 +29,32 @@ _FROM = ("snat", "masquerade")
 
 
 class NatRules:
-    """NAT rules and links, at most some seconds old."""
+    """NAT rules, notrack rules and links, at most some seconds old."""
 
     def __init__(self) -> None:
         """Read nothing yet."""
         self.unread: dict[str, None] = {}
         self._read: tuple[Nat, Links] = (Nat(asked=False), Links())
+        self._notracks: tuple[PacketRule, ...] = ()
         self._next = float("-inf")
 
     def turning(self, protocol: str, way: Tuple) -> Iterator[PacketRule]:
         """Yield the rules that may turn a request to another address: DNAT and REDIRECT."""
-        local = {item.address for item in self._now()[1].addresses}
-        hook = "output" if here(way.source, local) else "prerouting"
+        hook = "output" if self.is_local(way.source) else "prerouting"
         yield from self._seeing(protocol, way, _TO, (hook,))
+
+    def hiding(self, protocol: str, way: Tuple) -> Iterator[PacketRule]:
+        """Yield the notrack rules of others that surely see a request that arrives."""
+        _, links = self._now()
+        for rule in self._notracks:
+            if not rule.ours and rule.hook == "prerouting":
+                packet = _packet(rule, protocol, way, here(way.destination, _local(links)))
+                if both_see(packet, rule, links).answer == "yes":
+                    yield rule
+
+    def is_local(self, address: str) -> bool:
+        """Tell whether an address is this host's."""
+        return here(address, _local(self._now()[1]))
 
     def of(self, flow: Flow) -> tuple[Optional[PacketRule], Optional[PacketRule]]:
         """Return the rules that may have given a flow its target, and its source; None: none.
@@ -74,32 +88,21 @@ class NatRules:
     ) -> Iterator[PacketRule]:
         nat, links = self._now()
         version = "ip6" if ":" in way.source else "ip"
-        local = here(way.destination, {item.address for item in links.addresses})
+        local = here(way.destination, _local(links))
         for rule in nat.rules:
             if rule.hook not in hooks or rule.action not in actions or version not in rule.versions:
                 continue
-            packet = PacketRule(
-                backend="",
-                family=version,
-                table="",
-                chain="",
-                hook=rule.hook,
-                action=rule.action,
-                text="",
-                match=replace(
-                    packets_of(protocol, way),
-                    destination_local=local if rule.hook in ("prerouting", "output") else None,
-                ),
-            )
+            packet = _packet(rule, protocol, way, local)
             if both_see(packet, rule, links).answer != "no":
                 yield rule
 
     def _now(self) -> tuple[Nat, Links]:
         now = time.monotonic()
         if now > self._next:
-            facts = read_facts(read_host(), (Nat, Links), topics=frozenset((TOPIC,)))
+            facts = read_facts(read_host(), (Netfilter, Nat, Links), topics=frozenset((TOPIC,)))
             try:
                 self._read = facts.get(Nat), facts.get(Links)
+                self._notracks = facts.get(Netfilter).notracks
                 unread = self._read[0].unread
             except Unreadable as error:
                 unread = (str(error),)
@@ -107,6 +110,28 @@ class NatRules:
             took = time.monotonic() - now
             self._next = now + max(_FRESH, _SHARE * took)
         return self._read
+
+
+def _local(links: Links) -> Collection[str]:
+    return {item.address for item in links.addresses}
+
+
+def _packet(rule: PacketRule, protocol: str, way: Tuple, local: bool) -> PacketRule:
+    """Return a packet, by what it has in its headers, as if it were a rule beside ``rule``."""
+    version = "ip6" if ":" in way.source else "ip"
+    return PacketRule(
+        backend="",
+        family=version,
+        table="",
+        chain="",
+        hook=rule.hook,
+        action=rule.action,
+        text="",
+        match=replace(
+            packets_of(protocol, way),
+            destination_local=local if rule.hook in ("prerouting", "output") else None,
+        ),
+    )
 
 
 def _gives(rule: PacketRule, new: tuple[str, int]) -> bool:

@@ -17,13 +17,13 @@ from typing import Optional, Union
 from remedies.facts.pairs import Proof, here
 from remedies.facts.process import Process
 from remedies.netlink.flow import Tuple
-from remedies.rules.rule import PacketRule
 from remedies.tap.listener import Listener
 from remedies.tap.lookups import Questions
 from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
 from remedies.trace.answers import RefusedAnswers
+from remedies.trace.bridged import bridged
 from remedies.trace.conversation import Conversation
 from remedies.trace.drop_ties import DropTies
 from remedies.trace.drops import DropWatch
@@ -37,11 +37,13 @@ from remedies.trace.event import (
     Told,
 )
 from remedies.trace.firewall_rules import FirewallRules
+from remedies.trace.missed_nat import MissedNat, missed
 from remedies.trace.packet_filter import PacketFilter
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
 from remedies.trace.stop_signal import Ending
+from remedies.trace.verdicts import Verdicts
 from remedies.values import replace
 
 _BLOCKS = 96  # 6 MiB: some 38,000 packets, most of a second at 50,000 packets a second
@@ -78,6 +80,7 @@ class TraceSession:
         self._answers = RefusedAnswers(self._questions, self._holders)
         self._ties = DropTies(self._questions, self._answers.rules)
         self._followed = Conversation(wanted, self._answers.rules) if wanted else None
+        self._verdicts = Verdicts()
         self._pace = Pace()
         self._events: dict[TallyEntry, Event] = {}
         self._proofs: dict[TallyEntry, str] = {}
@@ -92,6 +95,7 @@ class TraceSession:
             self._begin = time.monotonic()
             self._reasons.begin()
             self._drops.begin()
+            self._verdicts.begin()
         except BaseException:
             self.__exit__()
             raise
@@ -229,15 +233,20 @@ class TraceSession:
         """Say what a datagram was that this host refuses, and whose socket it should have met."""
         connected: Optional[str] = None
         process: Optional[Process] = None
-        rule: Optional[PacketRule] = None
-        if entry.heard.protocol == "udp" and here(way.destination, local):
+        past: Optional[MissedNat] = None
+        if not here(way.destination, local):
+            past_nat = bridged(self._questions, entry.heard.protocol, way)
+            if past_nat is not None:
+                entry.flow, says = past_nat
+                return says, None
+        elif entry.heard.protocol == "udp":
             connected, process = self._holders.connected(way, local)
             if connected is None:
                 entry.flow = self._questions.other_port(way)
-                rule = self._answers.rule_beside(way, local)
+                past = missed(self._questions, self._answers.rules, "udp", way)
         peer, protocol = entry.heard.destination, entry.heard.protocol
         says = explain.refusal(
-            way, peer, protocol, connected, process, local, rule=rule, asked=entry.flow
+            way, peer, protocol, connected, process, local, past=past, asked=entry.flow
         )
         return says, process
 
@@ -289,6 +298,7 @@ class TraceSession:
         proven: dict[str, int] = {}
         for entry, condition in self._proofs.items():
             proven[condition] = proven.get(condition, 0) + entry.count
+        drops, findings = self._verdicts.judged(self._drops.top(_TOP), self._ties.rules)
         kept = sorted(self._events, key=lambda e: (e not in self._proofs, -e.count, e.first))
         return Summary(
             seconds=round(time.monotonic() - self._begin, 3),
@@ -300,11 +310,12 @@ class TraceSession:
             reasons=self._reasons.source,
             reasons_lost=self._reasons.lost(),
             machine_drops=self._reasons.drops,
-            drops=self._drops.top(_TOP),
+            drops=drops,
             dropped=self._drops.packets + self._drops.lost,
             drops_lost=self._drops.lost,
             drops_source=self._drops.source,
             followed=str(self._followed.wanted) if self._followed else None,
+            findings=findings,
             flows=tuple(self._followed.flows.values()) if self._followed else (),
             unread=tuple(
                 dict.fromkeys(
@@ -317,6 +328,7 @@ class TraceSession:
                         *(self._followed.unread if self._followed else ()),
                         *self._firewall.unread,
                         *self._ties.unread,
+                        *self._verdicts.unread,
                     )
                 )
             ),

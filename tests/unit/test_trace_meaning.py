@@ -12,6 +12,7 @@ from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
 from remedies.tap.whose import owner
 from remedies.trace import explain, reasons
+from remedies.trace.missed_nat import MissedNat
 from remedies.trace.rate_limit import Pace
 from remedies.values import replace
 
@@ -124,10 +125,16 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
 def test_a_refusal_names_the_rule_or_the_flow_that_it_is_beside() -> None:
     way = Tuple(SERVER, 6000, UPLINK, 5140)
     rule = PacketRule("nft", "ip", "pod", "pre", "prerouting", "dnat", "udp dport 5140 dnat to X")
-    says = explain.refusal(way, SERVER, "udp", None, None, LOCAL, rule=rule)
+    past = MissedNat("udp", way, rule)
+    says = explain.refusal(way, SERVER, "udp", None, None, LOCAL, past=past)
     assert says.condition is None
     assert "'udp dport 5140 dnat to X' (nft ip pod pre)" in says.text
-    assert f"conntrack -D -p udp --orig-src {SERVER} --sport 6000 --dport 5140" in says.text
+    assert f"conntrack -D -p udp --orig-src {SERVER} --orig-dst {UPLINK} --sport 6000" in says.text
+    hiding = replace(rule, action="notrack", chain="raw", text="udp dport 5140 notrack")
+    says = explain.refusal(
+        way, SERVER, "udp", None, None, LOCAL, past=past._replace(notrack=hiding)
+    )
+    assert "'udp dport 5140 notrack' (nft ip pod raw) keeps it from conntrack" in says.text
     asked = Flow(
         "udp", Tuple(CONTAINER, 40000, SERVER, 69), Tuple(SERVER, 69, UPLINK, 40000), False, True
     )

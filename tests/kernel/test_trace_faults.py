@@ -1,0 +1,63 @@
+"""Faults as a stranger meets them: the trace alone names the cause, the rule and the cure.
+
+Those that are a drop's reason and no more are in ``test_trace_drops.py``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from tracing import Line, trace
+
+from remedies.lab import scenarios
+from remedies.lab.world import Options, World
+
+
+class Told(NamedTuple):
+    """What a trace has to say of a scenario's fault."""
+
+    scenario: str
+    condition: str
+    cause: str
+    cure: str
+
+
+FAULTS = (
+    Told("stale-flow", "stale-flow", "dnat to 172.17.0.2", "conntrack -D -p udp"),
+    Told("notrack-breaks-nat", "notrack-breaks-nat", "notrack", "out of 'udp dport 5060 notrack"),
+    Told("bridge-netfilter-missing", "bridge-netfilter-missing", "past NAT",
+         "net.bridge.bridge-nf-call-iptables is 0"),
+    Told("docker-direct-routing-drop", "docker-direct-routing-drop", "ip daddr 172.17.0.2 drop",
+         "trusted_host_interfaces=eth0"),
+    Told("forward-policy-drop", "forward-policy-drop", "policy drop", "iifname docker0 accept"),
+    Told("idle-timeout", "idle-timeout", "has forgotten",
+         "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
+    Told("accept-queue-overflow", "accept-queue-overflow", "the limit is", "backlog"),
+)  # fmt: skip
+
+
+def said(summary: Line) -> list[tuple[str, str]]:
+    """Return each condition that a summary names, and all that it says of it."""
+    drops = [
+        (drop["condition"], " ".join((drop["rule"], *drop["about"], drop["fix"])))
+        for drop in summary["drops"]
+    ]
+    events = [(event["condition"], event["message"]) for event in summary["top"]]
+    findings = [(finding["condition"], finding["message"]) for finding in summary["findings"]]
+    return [(condition, text) for condition, text in (*findings, *events, *drops) if condition]
+
+
+@pytest.mark.parametrize("told", FAULTS, ids=lambda told: told.scenario)
+def test_the_trace_alone_names_cause_rule_and_cure(told: Told) -> None:
+    scenario = scenarios.load(told.scenario)
+    with World(told.scenario, Options()) as world:
+        scenario.build(world)
+        with trace(world) as seen:
+            assert not scenario.traffic(world).alive
+            summary = seen.end()
+    named = said(summary)
+    assert {condition for condition, _ in named} == {told.condition}
+    whole = " ".join(text for _, text in named)
+    assert told.cause in whole
+    assert told.cure in whole
