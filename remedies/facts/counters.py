@@ -103,7 +103,7 @@ def _number(where: str, cell: str) -> int:
         raise Unreadable(f"{where}: {error}") from error
 
 
-def _snapshot() -> tuple[dict[str, int], tuple[str, ...]]:
+def snapshot() -> tuple[dict[str, int], tuple[str, ...]]:
     """Return every wanted counter now, and what could not be read."""
     values: dict[str, int] = {}
     unread: list[str] = []
@@ -128,7 +128,7 @@ class _CounterWatch:
 
     def __init__(self, window: float) -> None:
         self._window = window
-        self._first, self._unread = _snapshot()
+        self._first, self._unread = snapshot()
 
     def fileno(self) -> int:
         return -1
@@ -139,7 +139,7 @@ class _CounterWatch:
     def finish(self) -> Counters:
         if self._window <= 0:
             return Counters(self._first, dict(self._first), self._unread)
-        last, unread = _snapshot()
+        last, unread = snapshot()
         return Counters(self._first, last, tuple(dict.fromkeys(self._unread + unread)))
 
     def close(self) -> None:

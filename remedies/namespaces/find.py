@@ -59,10 +59,15 @@ class _Found:
     pids: list[int] = field(default_factory=list)
 
 
+def own() -> Namespace:
+    """Return the namespace that this thread is in, without a look at any other."""
+    return _namespace(_key(_OWN), _Found(), own=True)
+
+
 def find() -> tuple[tuple[Namespace, ...], tuple[str, ...]]:
     """Return every namespace, this process's own first, and why some could not be seen."""
-    own = _key(_OWN)
-    found: dict[Key, _Found] = {own: _Found()}
+    mine = _key(_OWN)
+    found: dict[Key, _Found] = {mine: _Found()}
     for folder in NAMED:
         for path, key in _named(folder):
             found.setdefault(key, _Found()).names.append(path)
@@ -75,7 +80,7 @@ def find() -> tuple[tuple[Namespace, ...], tuple[str, ...]]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended in between
     unread = (_not_permitted(hidden),) if hidden else ()
-    return tuple(_namespace(key, seen, own=key == own) for key, seen in found.items()), unread
+    return tuple(_namespace(key, seen, own=key == mine) for key, seen in found.items()), unread
 
 
 def _not_permitted(pids: list[int]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since Linux 5.14
 
 _SELF = "/proc/thread-self/ns/net"
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
 
@@ -28,6 +30,11 @@ def _libc_call(name: str, *arguments: int) -> None:
     if getattr(libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the thread that forked it ends (prctl(2))."""
+    _libc_call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def path_of(spec: str) -> str:

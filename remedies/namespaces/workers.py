@@ -11,8 +11,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NoReturn, Optional
 
 from remedies.values import dataclass
 
@@ -44,7 +44,70 @@ class _Child:
     pid: int
     pipe: int
     until: float
+    limit: float
     heard: bytearray
+
+
+class Crew:
+    """Processes that work at the same time, each under a name that the caller gives it.
+
+    However the ``with`` block is left, none of them stays.
+    """
+
+    def __init__(self) -> None:
+        """Have nobody yet."""
+        self._running: dict[int, _Child] = {}
+
+    def __enter__(self) -> Crew:
+        """Return the crew."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End every process."""
+        for name in self.names:
+            self.end(name)
+
+    @property
+    def names(self) -> tuple[int, ...]:
+        """Return the names of those that are at work."""
+        return tuple(child.index for child in self._running.values())
+
+    @property
+    def pipes(self) -> tuple[int, ...]:
+        """Return what to poll for results."""
+        return tuple(self._running)
+
+    @property
+    def until(self) -> float:
+        """Return the monotonic time at which the first of them is late; infinite for none."""
+        return min((child.until for child in self._running.values()), default=float("inf"))
+
+    def start(self, name: int, work: Callable[[], str], limit: float) -> None:
+        """Call a function in a process of its own, for no longer than ``limit`` seconds."""
+        _start(name, work, limit, self._running)
+
+    def end(self, name: int) -> None:
+        """End a process before it has a result; none of this name is fine."""
+        for child in [c for c in self._running.values() if c.index == name]:
+            _end(self._running.pop(child.pipe))
+
+    def hear(self, pipe: int) -> Optional[tuple[int, WorkerResult]]:
+        """Take in what a pipe that is readable has; return name and result once it is whole."""
+        child = self._running[pipe]
+        part = os.read(pipe, 1 << 20)
+        child.heard += part
+        if not part:
+            return child.index, _result(self._running.pop(pipe))
+        if len(child.heard) > _MOST:
+            _end(self._running.pop(pipe))
+            return child.index, WorkerResult(failure="output larger than 64 MiB")
+        return None
+
+    def late(self) -> Iterator[tuple[int, WorkerResult]]:
+        """End those that take longer than they may; yield name and failure of each."""
+        for child in [c for c in self._running.values() if time.monotonic() >= c.until]:
+            _end(self._running.pop(child.pipe))
+            yield child.index, WorkerResult(failure=f"took longer than {child.limit:g} s")
 
 
 def visit_all(
@@ -57,37 +120,26 @@ def visit_all(
     """
     done = [WorkerResult()] * len(works)
     waiting = list(enumerate(works))[::-1]
-    running: dict[int, _Child] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                _start(*waiting.pop(), limit, running)
-            for child in _ready(running.values()):
-                part = os.read(child.pipe, 1 << 20)
-                child.heard += part
-                if not part:
-                    done[child.index] = _result(running.pop(child.pipe))
-                elif len(child.heard) > _MOST:
-                    _end(running.pop(child.pipe))
-                    done[child.index] = WorkerResult(failure="output larger than 64 MiB")
-            for child in [c for c in running.values() if time.monotonic() >= c.until]:
-                _end(running.pop(child.pipe))
-                done[child.index] = WorkerResult(failure=f"took longer than {limit:g} s")
-    finally:
-        for child in running.values():
-            _end(child)
+    with Crew() as crew:
+        while waiting or crew.names:
+            while waiting and len(crew.names) < at_once:
+                crew.start(*waiting.pop(), limit)
+            for pipe in _ready(crew):
+                heard = crew.hear(pipe)
+                if heard is not None:
+                    done[heard[0]] = heard[1]
+            for name, result in crew.late():
+                done[name] = result
     return done
 
 
-def _ready(children: Collection[_Child]) -> list[_Child]:
-    """Return the children that say something, or none once the first of them is late."""
+def _ready(crew: Crew) -> list[int]:
+    """Return the pipes that can be read, or none once the first process is late."""
     poll = select.poll()
-    by_pipe = {child.pipe: child for child in children}
-    for pipe in by_pipe:
+    for pipe in crew.pipes:
         poll.register(pipe, select.POLLIN)
-    first = min(child.until for child in by_pipe.values())
-    left = max(0.0, first - time.monotonic())
-    return [by_pipe[pipe] for pipe, _ in poll.poll(left * 1000)]
+    left = max(0.0, crew.until - time.monotonic())
+    return [pipe for pipe, _ in poll.poll(left * 1000)]
 
 
 def _start(index: int, work: Callable[[], str], limit: float, running: dict[int, _Child]) -> None:
@@ -103,7 +155,7 @@ def _start(index: int, work: Callable[[], str], limit: float, running: dict[int,
             _work(work, theirs, limit, (ours, *running), mask)
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)  # the child does so, too: whoever comes first
-        running[ours] = _Child(index, pid, ours, time.monotonic() + limit, bytearray())
+        running[ours] = _Child(index, pid, ours, time.monotonic() + limit, limit, bytearray())
     finally:
         os.close(theirs)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -103,6 +103,21 @@ class Table:
     """Offset of a user chain's first rule to its name."""
 
 
+def _info(family: str, name: str) -> tuple[int, ...]:
+    """Return what the kernel says of a table: hooks, offsets, number of entries, size."""
+    question = name.encode().ljust(_INFO_SIZE, b"\0")
+    found: tuple[int, ...] = struct.unpack_from(
+        "=I5I5III", _getsockopt(family, _GET_INFO, question), 32
+    )
+    return found
+
+
+def size(family: str, name: str) -> str:
+    """Return how large a table is that :func:`tables` names, in words. Raises OSError."""
+    *_, entries, octets = _info(family, name)
+    return f"{entries} entries, {octets} bytes"
+
+
 def read(family: str, name: str) -> Table:
     """Read one table that :func:`tables` names.
 
@@ -110,11 +125,9 @@ def read(family: str, name: str) -> Table:
     """
     try:
         for _ in range(4):
-            question = name.encode().ljust(32, b"\0")
-            info = _getsockopt(family, _GET_INFO, question.ljust(_INFO_SIZE, b"\0"))
-            valid, *numbers = struct.unpack_from("=I5I5III", info, 32)
+            valid, *numbers = _info(family, name)
             size = numbers[11]
-            head = question + struct.pack("=I", size)
+            head = name.encode().ljust(32, b"\0") + struct.pack("=I", size)
             try:
                 entries = _getsockopt(family, _GET_ENTRIES, head.ljust(40 + size, b"\0"))[40:]
             except BlockingIOError:  # EAGAIN: it changed size since the first question

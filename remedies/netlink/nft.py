@@ -25,7 +25,7 @@ from remedies.netlink.socket import (
 from remedies.values import dataclass
 
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = 1, 4, 7, 10, 13
+_GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM, _GETGEN = 1, 4, 7, 10, 13, 16
 HEADER = 4  # struct nfgenmsg: family, version, resource id
 
 FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
@@ -120,6 +120,17 @@ def _request(family: str, *names: bytes) -> bytes:
 def _dump(kind: int, payload: bytes, deadline: float) -> Iterator[Message]:
     with Netlink(NETLINK_NETFILTER, deadline) as client:
         yield from client.dump(_SUBSYSTEM | kind, payload)
+
+
+def generation(deadline: float) -> int:
+    """Return the number of this namespace's ruleset, which every commit changes (NFTA_GEN_ID).
+
+    Raises as :func:`chains` does.
+    """
+    with Netlink(NETLINK_NETFILTER, deadline) as client:
+        for _, body in client.request(_SUBSYSTEM | _GETGEN, _request("")):
+            return _u32(dict(attributes(body, HEADER)).get(1, b""))
+    raise Unreadable("nf_tables: no answer to the question for the generation")
 
 
 def chains(deadline: float) -> list[KernelChain]:

@@ -34,11 +34,11 @@ class ScannedNamespace:
 
 
 @dataclass(frozen=True)
-class _ChildScan:
+class ChildScan:
     """What a child answers for one namespace."""
 
     scan: Optional[Scan] = None
-    """None: it had ended."""
+    """None: it had ended. One that failed has every condition among its ``unknown``."""
     said: tuple[str, ...] = ()
 
 
@@ -52,14 +52,14 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
     unnamed: list[str] = []
     names = containers.names(unnamed) if any(n.containers for n in found) else {}
     limit = here.window + PATIENCE
-    seen = workers.visit_all([_work(here, namespace) for namespace in found], limit)
+    seen = workers.visit_all([work(here, namespace) for namespace in found], limit)
     for reason in (*unread, *unnamed):
         here.notify(reason)
     places = []
     for namespace, visit in zip(found, seen):
         if visit.failure and namespace.own:
             raise Unreadable(f"this namespace could not be scanned: {visit.failure}")
-        told = _child_scan(here, namespace, visit)
+        told = answer(here, namespace, visit)
         if told.scan is not None:
             container = ", ".join(names.get(each, each) for each in namespace.containers)
             places.append(ScannedNamespace(namespace, container, told.scan, told.said))
@@ -68,28 +68,28 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
     return tuple(places)
 
 
-def _work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
+def work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
     """Return the function that a child runs: enter the namespace, scan it, answer in JSON."""
 
-    def work() -> str:
+    def scan() -> str:
         if not find.enter(namespace):
-            return codec.dumps(_ChildScan())
+            return codec.dumps(ChildScan())
         said: list[str] = []
         inside = session.reread(replace(here, host=read_host(), notify=said.append))
         said += session.unfinished_lines(inside)
-        scan, warnings = session.judge(inside, session.look(inside, for_plan=False))
-        return codec.dumps(_ChildScan(scan, (*said, *warnings)))
+        judged, warnings = session.judge(inside, session.look(inside, for_plan=False))
+        return codec.dumps(ChildScan(judged, (*said, *warnings)))
 
-    return work
+    return scan
 
 
-def _child_scan(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> _ChildScan:
+def answer(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> ChildScan:
     """Return a child's answer; if it failed, every condition is unknown in that namespace."""
     if not visit.failure:
-        return codec.decode(_ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
+        return codec.decode(ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
     if not find.still_there(namespace):
-        return _ChildScan()
+        return ChildScan()
     host = replace(here.host, netns=f"{here.host.boot_id[:8]}-i{namespace.inode}")
     reason = f"this namespace could not be scanned: {visit.failure}"
     unknown = tuple(Unknown(name, reason) for name in engine.watched(here.policy))
-    return _ChildScan(Scan(host=host, time=now(), findings=(), unknown=unknown))
+    return ChildScan(Scan(host=host, time=now(), findings=(), unknown=unknown))

@@ -1,0 +1,202 @@
+"""``remedy watch``: what appears, changes and clears on this host, until somebody ends it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from remedies.cli import starting
+from remedies.cli.parser import duration, warn, watching
+from remedies.cli.terminal import Style, clean
+from remedies.errors import UsageError
+from remedies.facts.gather import now
+from remedies.model import FORMAT_VERSION
+from remedies.operations.session import HostSession
+from remedies.printable import local
+from remedies.trace.stop_signal import Ending
+from remedies.watch import baseline
+from remedies.watch.baseline import WatchPlace
+from remedies.watch.events import NOW
+from remedies.watch.watcher import PlacedEvent, Watcher
+
+EXAMPLES = (
+    ("watch", "print what appears, changes and clears on this host"),
+    ("watch --all-netns --json", "also in every container, a line of JSON for each event"),
+)
+_SHORTEST = 0.1
+"""Seconds between two pulses, at least."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    parser.add_argument(
+        "--interval",
+        type=duration,
+        default=10.0,
+        metavar="TIME",
+        help="how often to look whether something moved (default: 10s)",
+    )
+    parser.add_argument(
+        "--rescan",
+        type=duration,
+        default=1800.0,
+        metavar="TIME",
+        help="scan at least this often what shows no movement (default: 30m)",
+    )
+    parser.add_argument(
+        "--all-netns",
+        action="store_true",
+        help="also every other network namespace: containers, and those with a name",
+    )
+    watching(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watch and print until SIGINT or SIGTERM, which is the ordinary end: 0."""
+    if args.netns and args.all_netns:
+        raise UsageError("--netns and --all-netns cannot be combined", "leave one of them out")
+    if args.interval < _SHORTEST:
+        raise UsageError(f"--interval {args.interval:g}s is too short", f"at least {_SHORTEST:g}s")
+    here = starting.start(args)
+    starting.warn_unfinished(here)
+    if here.host.netns != "host" and not args.netns:
+        warn(
+            "this is not the machine's own network namespace: its faults are not seen from here; "
+            "run in that of process 1"
+        )
+    scope = "all" if args.all_netns else here.host.netns
+    with Ending() as ending, baseline.alone(here.state_dir, scope):
+        known, unusable = baseline.load(here.state_dir, scope, here.host.boot_id)
+        if unusable:
+            warn(unusable)
+        watcher = Watcher(
+            here,
+            everywhere=args.all_netns,
+            interval=args.interval,
+            rescan=args.rescan,
+            known=known,
+        )
+        _begin(args, here, known)
+        style = Style(args)
+        unsaved = False
+        for told in watcher.watch(ending):
+            if isinstance(told, PlacedEvent):
+                _event(args, style, told)
+                unsaved = True
+                continue
+            if told.first:
+                _ready(args, watcher)
+            if unsaved or told.first:
+                baseline.save(here.state_dir, scope, watcher.saved())
+                unsaved = False
+        if watcher.ready:
+            baseline.save(here.state_dir, scope, watcher.saved())
+    return 0
+
+
+def _line(kind: str, **values: Any) -> None:
+    """Print one line of JSON at once."""
+    plain = {"format_version": FORMAT_VERSION, "kind": kind, **values}
+    print(json.dumps(plain, separators=(",", ":")), flush=True)
+
+
+def _begin(args: argparse.Namespace, here: HostSession, known: baseline.Baseline) -> None:
+    """Say what is watched, by which policy, and from which baseline."""
+    findings = sum(len(each.seen) for each in known.namespaces)
+    if args.json:
+        _line(
+            "watch",
+            time=now(),
+            host=here.host.name,
+            netns=None if args.all_netns else here.host.netns,
+            interval=args.interval,
+            policy=list(here.policy.names),
+            baseline=known.time or None,
+            known=findings,
+        )
+        return
+    where = "every network namespace" if args.all_netns else "this host"
+    if not args.all_netns and here.host.netns != "host":
+        where = f"namespace {args.netns or here.host.netns}"
+    past = f"; {findings} findings known since {local(known.time)}" if known.time else ""
+    policy = " + ".join(here.policy.names)
+    print(
+        clean(
+            f"watching {where} ({here.host.name}), a look every {args.interval:g} s, policy "
+            f"{policy}{past}; Ctrl-C ends it"
+        ),
+        flush=True,
+    )
+
+
+def _ready(args: argparse.Namespace, watcher: Watcher) -> None:
+    """Say once how things stand when a whole interval has passed."""
+    seen = [each for namespace in watcher.namespaces for each in namespace.seen]
+    failing = sum(each.verdict in NOW and each.open for each in seen)
+    exposed = sum(each.verdict == "exposed" and each.open for each in seen)
+    unknown = sum(each.verdict == "unknown" for each in seen)
+    watched = len(watcher.namespaces)
+    if args.json:
+        _line(
+            "watch-ready",
+            time=now(),
+            namespaces=watched,
+            failing=failing,
+            exposed=exposed,
+            unknown=unknown,
+        )
+    elif not args.quiet:
+        many = f"{watched} namespaces" if watched != 1 else "1 namespace"
+        print(
+            f"{_clock()}  first interval over, {many}: {failing} faults seen, {exposed} could "
+            f"happen, {unknown} not judged",
+            flush=True,
+        )
+
+
+def _event(args: argparse.Namespace, style: Style, told: PlacedEvent) -> None:
+    event, place = told.event, told.place
+    if args.json:
+        _line(
+            "watch-event",
+            time=event.time,
+            event=event.event,
+            netns=place.netns or None,
+            netns_name=place.name or None,
+            netns_key=place.key,
+            container=place.container or None,
+            condition=event.condition,
+            subject=event.subject,
+            verdict=event.verdict,
+            before=event.before,
+            severity=event.severity,
+            message=event.message,
+            reason=event.reason,
+            since=event.since,
+        )
+        return
+    verdict = "cleared" if event.verdict is None else event.verdict
+    was = f" (was {event.before})" if event.before else ""
+    could = "could happen: " if event.verdict == "exposed" else ""
+    where = _title(place)
+    said = "" if event.verdict is None else f": {could}{event.message}"
+    print(
+        f"{_clock()}  {style.verdict(verdict)} {style('bold', clean(event.condition))}  "
+        + clean(f"{event.subject}{where}{was}{said} [{event.reason}]"),
+        flush=True,
+    )
+
+
+def _title(place: WatchPlace) -> str:
+    """Return where an event is, as a person calls it; nothing for the watch's own."""
+    if not place.netns:
+        return ""
+    if place.container:
+        return f" in container {place.container}"
+    return f" in namespace {place.name}" if place.name else f" in the namespace of {place.netns}"
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

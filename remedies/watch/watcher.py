@@ -1,0 +1,291 @@
+"""The watch itself: takes every namespace's pulse, scans what moved, and says what changed.
+
+One process keeps what is known and imports what judges; each scan is a fork of it, which ends with
+its answer. No socket and no file of another namespace is held open in between: either would keep a
+namespace alive that everybody else has left.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Optional, Union
+
+from remedies.errors import NotPermitted, Unreadable, UsageError
+from remedies.facts.gather import now
+from remedies.model import Scan
+from remedies.namespaces import containers, find, netns
+from remedies.namespaces.find import Namespace
+from remedies.namespaces.workers import Crew, WorkerResult
+from remedies.operations import scan_all
+from remedies.operations.scan_all import PATIENCE
+from remedies.operations.session import HostSession
+from remedies.planning import engine
+from remedies.trace.stop_signal import Ending
+from remedies.values import dataclass
+from remedies.watch import baseline, events, pulse
+from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
+from remedies.watch.events import NOW, Seen, WatchEvent
+from remedies.watch.pulse import Pulse
+
+AT_ONCE = 16
+"""Scans at a time: each is a process."""
+RETRY = 6
+"""Intervals after which a namespace is scanned again that could not be judged."""
+_OWN = "/proc/thread-self/ns/net"
+
+
+@dataclass(frozen=True)
+class PlacedEvent:
+    """An event, and the namespace it is about."""
+
+    place: WatchPlace
+    event: WatchEvent
+
+
+@dataclass(frozen=True)
+class IntervalEnd:
+    """An interval is over."""
+
+    first: bool
+    """From here on "nothing found" is a statement: all was scanned, and a whole interval passed."""
+
+
+Told = Union[PlacedEvent, IntervalEnd]
+
+
+@dataclass
+class _Track:
+    """What is known of one namespace; ``number`` is its name in the crew."""
+
+    number: int
+    namespace: Namespace
+    place: WatchPlace
+    pulse: Pulse
+    seen: Seen
+    due: float
+    """Monotonic time of the next scan without a cause."""
+    cause: str
+    """Why it is to be scanned; empty: it is not."""
+    scanning: str = ""
+    """Why it is being scanned."""
+    scanned: bool = False
+
+
+class Watcher:
+    """Watches one namespace, or every one of the machine."""
+
+    def __init__(
+        self,
+        here: HostSession,
+        *,
+        everywhere: bool,
+        interval: float,
+        rescan: float,
+        known: Baseline = baseline.NONE,
+    ) -> None:
+        """Take what is known from an earlier watch; look at nothing yet."""
+        self._here = here
+        self._everywhere = everywhere
+        self._interval = interval
+        self._rescan = rescan
+        self._known = {each.place.key: each for each in known.namespaces}
+        self._again = (
+            ""
+            if not known.time
+            else "watch began again"
+            if known.policy == here.policy.digest
+            else "watch began again, with another policy"
+        )
+        self._tracks: dict[str, _Track] = {}
+        self._numbers = 0
+        self._crew = Crew()
+        self._heard: set[str] = set()
+        self.ready = False
+        """Everything was scanned, and a whole interval has passed."""
+
+    @property
+    def scope(self) -> str:
+        """Return the name under which the baseline is kept."""
+        return "all" if self._everywhere else self._here.host.netns
+
+    @property
+    def namespaces(self) -> tuple[WatchedNamespace, ...]:
+        """Return what is known of each namespace that is watched."""
+        return tuple(
+            WatchedNamespace(track.place, track.pulse, track.seen)
+            for track in self._tracks.values()
+        )
+
+    def saved(self) -> Baseline:
+        """Return what another watch has to know to go on from here."""
+        here = self._here
+        return Baseline(now(), here.host.boot_id, here.policy.digest, self.namespaces)
+
+    def watch(self, ending: Ending) -> Iterator[Told]:
+        """Yield what happens until ``ending`` has a signal."""
+        engine.needs_of_scan(self._here.policy)  # imports every condition once, before the children
+        begun = tick = time.monotonic()
+        with self._crew:
+            while ending.signal is None:
+                if time.monotonic() >= tick:
+                    yield from self._tick()
+                    whole = self.ready or time.monotonic() >= begun + self._interval
+                    if whole and all(track.scanned for track in self._tracks.values()):
+                        first, self.ready = not self.ready, True
+                        yield IntervalEnd(first)
+                    tick = max(tick + self._interval, time.monotonic())
+                self._start()
+                yield from self._hear(ending, tick)
+
+    def _tick(self) -> Iterator[PlacedEvent]:
+        """Take every pulse; note what is to be scanned, and tell of namespaces that have ended."""
+        present = dict(self._pulses())
+        for key in [key for key in self._tracks if key not in present]:
+            track = self._tracks.pop(key)
+            self._crew.end(track.number)
+            yield from self._ended(track.place, track.seen, "the namespace has ended")
+        for key in [key for key in self._known if key not in present]:
+            left = self._known.pop(key)
+            yield from self._ended(left.place, left.seen, "the namespace ended while none watched")
+        self._meet({key: found for key, found in present.items() if key not in self._tracks})
+        for key, (namespace, beat) in present.items():
+            track = self._tracks[key]
+            causes = list(pulse.moved(track.pulse, beat))
+            if any(each.verdict in NOW and each.open for each in track.seen):
+                causes.append("a fault was seen before")
+            if time.monotonic() >= track.due:
+                causes.append("a regular scan")
+            track.pulse, track.namespace = beat, namespace
+            track.cause = "; ".join(filter(None, (track.cause, *causes)))
+
+    def _pulses(self) -> Iterator[tuple[str, tuple[Namespace, Pulse]]]:
+        found, unread = find.find() if self._everywhere else ((find.own(),), ())
+        for reason in unread:
+            self._notify(reason)
+        for namespace in found:
+            key_and_pulse = _pulse_of(namespace, self._here.host.boot_id)
+            if key_and_pulse is not None:
+                yield key_and_pulse[0], (namespace, key_and_pulse[1])
+
+    def _meet(self, new: dict[str, tuple[Namespace, Pulse]]) -> None:
+        """Begin to watch namespaces, with what is known of them from an earlier watch."""
+        unnamed: list[str] = []
+        held = any(namespace.containers for namespace, _ in new.values())
+        names = containers.names(unnamed) if held else {}
+        for reason in unnamed:
+            self._notify(reason)
+        for key, (namespace, beat) in new.items():
+            container = ", ".join(names.get(each, each) for each in namespace.containers)
+            place = WatchPlace(
+                key, "" if namespace.own else namespace.spec, namespace.name, container
+            )
+            before = self._known.pop(key, None)
+            begun = "watch began" if not self.ready else "the namespace is new"
+            self._numbers += 1
+            self._tracks[key] = _Track(
+                number=self._numbers,
+                namespace=namespace,
+                place=place,
+                pulse=before.pulse if before and before.pulse.counters else beat,
+                seen=before.seen if before else (),
+                due=self._next(key),
+                cause=(before and self._again) or begun,
+            )
+
+    def _next(self, key: str) -> float:
+        """Return when a namespace is scanned in any case: not all of them at one time."""
+        share = zlib.crc32(key.encode()) % 100 / 100
+        return time.monotonic() + self._rescan * (0.5 + share / 2)
+
+    def _start(self) -> None:
+        """Begin the scans that have a cause, as many as may run at a time."""
+        for track in self._tracks.values():
+            if len(self._crew.names) >= AT_ONCE:
+                return
+            if track.cause and not track.scanning:
+                track.scanning, track.cause = track.cause, ""
+                work = _until_parent_ends(scan_all.work(self._here, track.namespace))
+                self._crew.start(track.number, work, self._here.window + PATIENCE)
+
+    def _hear(self, ending: Ending, until: float) -> Iterator[PlacedEvent]:
+        """Wait for results, a signal or the next tick."""
+        poll = select.poll()
+        for descriptor in (ending.fileno(), *self._crew.pipes):
+            poll.register(descriptor, select.POLLIN)
+        left = max(0.0, min(until, self._crew.until) - time.monotonic())
+        pipes = self._crew.pipes
+        for descriptor, _ in poll.poll(left * 1000):
+            if descriptor in pipes:
+                heard = self._crew.hear(descriptor)
+                if heard is not None:
+                    yield from self._judged(*heard)
+        for number, result in self._crew.late():
+            yield from self._judged(number, result)
+
+    def _judged(self, number: int, result: WorkerResult) -> Iterator[PlacedEvent]:
+        """Take in what became of a scan."""
+        track = next((t for t in self._tracks.values() if t.number == number), None)
+        if track is None:
+            return
+        cause, track.scanning, track.scanned = track.scanning, "", True
+        track.due = self._next(track.place.key)
+        child = scan_all.answer(self._here, track.namespace, result)
+        if child.scan is None:  # it has ended: the next tick says so
+            return
+        for line in child.said:
+            self._notify(line)
+        if not result.failure and child.scan.host.netns != track.place.key:
+            return  # another one has taken its name
+        yield from self._take(track, child.scan, cause)
+
+    def _take(self, track: _Track, scan: Scan, cause: str) -> Iterator[PlacedEvent]:
+        track.seen, happened = events.compare(track.seen, scan, cause)
+        if any(each.verdict == "unknown" for each in track.seen):
+            track.due = min(track.due, time.monotonic() + RETRY * self._interval)
+        for event in happened:
+            yield PlacedEvent(track.place, event)
+
+    def _ended(self, place: WatchPlace, seen: Seen, reason: str) -> Iterator[PlacedEvent]:
+        for event in events.ended(seen, now(), reason):
+            yield PlacedEvent(place, event)
+
+    def _notify(self, line: str) -> None:
+        """Warn of something once."""
+        if line not in self._heard and len(self._heard) < 1000:
+            self._heard.add(line)
+            self._here.notify(line)
+
+
+def _pulse_of(namespace: Namespace, boot_id: str) -> Optional[tuple[str, Pulse]]:
+    """Return a namespace's key and pulse; None where it has ended.
+
+    The key is asked for inside: a name or a process id may stand for another one by now.
+    """
+    if namespace.own:
+        return netns.key(boot_id), pulse.read()
+    for path in namespace.paths:
+        try:
+            with netns.inside(path):
+                info = os.stat(_OWN)
+                if (info.st_dev, info.st_ino) == (namespace.device, namespace.inode):
+                    return netns.key(boot_id), pulse.read()
+        except (UsageError, NotPermitted):  # it ended just now, or hides
+            continue
+    return None
+
+
+def _until_parent_ends(work: Callable[[], str]) -> Callable[[], str]:
+    """Return the work, to be ended by the kernel when the watch is: also when that is killed."""
+    parent = os.getpid()
+
+    def bound() -> str:
+        netns.end_with_parent()
+        if os.getppid() != parent:
+            raise Unreadable("the watch has ended")
+        return work()
+
+    return bound

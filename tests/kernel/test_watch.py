@@ -1,0 +1,150 @@
+"""``remedy watch`` on real namespaces: faults put in and taken out, restarts, ends, kills."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from watching import PATIENCE, LiveWatch, watching
+
+from remedies.lab.world import child_environment
+
+Make = Callable[..., str]
+
+NAT = """\
+table ip theirs {
+chain postrouting { type nat hook postrouting priority 100
+ip saddr 192.0.2.0/24 masquerade
+}
+}
+"""
+CONDITION = "tcp-invalid-reset"
+ROUNDS = int(os.environ.get("REMEDY_WATCH_ROUNDS", "5"))
+"""How often a fault is put in and taken out."""
+
+
+def put_in(run_in: Any, name: str) -> None:
+    run_in(name, ["nft", "-f", "-"], stdin=NAT)
+
+
+def take_out(run_in: Any, name: str) -> None:
+    run_in(name, ["nft", "delete", "table", "ip", "theirs"])
+
+
+def test_a_fault_is_seen_and_clears_with_the_reason_every_time(
+    netns: Make, run_in: Any, tmp_path: Path
+) -> None:
+    """Nothing is said twice, and nothing of what did not happen."""
+    name = netns()
+    with watching(tmp_path, netns=name) as watch:
+        assert watch.await_line(kind="watch")["baseline"] is None
+        ready = watch.await_line(kind="watch-ready")
+        assert (ready["namespaces"], ready["exposed"], ready["unknown"]) == (1, 0, 0)
+        for _ in range(ROUNDS):
+            put_in(run_in, name)
+            seen = watch.await_line(kind="watch-event")
+            assert (seen["event"], seen["condition"]) == ("appeared", CONDITION)
+            assert (seen["verdict"], seen["before"]) == ("exposed", None)
+            assert "ruleset" in seen["reason"]
+            take_out(run_in, name)
+            gone = watch.await_line(kind="watch-event")
+            assert (gone["event"], gone["condition"]) == ("cleared", CONDITION)
+            assert (gone["verdict"], gone["before"]) == (None, "exposed")
+            assert "ruleset" in gone["reason"]
+            assert gone["since"] == seen["since"]
+            assert gone["netns_key"] == seen["netns_key"] != "host"
+        kinds = [line["kind"] for line in watch.end()]
+    assert kinds == ["watch", "watch-ready", *["watch-event"] * (2 * ROUNDS)]
+
+
+def test_a_restart_goes_on_from_where_it_was(netns: Make, run_in: Any, tmp_path: Path) -> None:
+    """Also after SIGKILL: what was known is not told again, what cleared meanwhile is."""
+    name = netns()
+    put_in(run_in, name)
+    with watching(tmp_path, netns=name) as watch:
+        first = watch.await_line(kind="watch-event")
+        watch.await_line(kind="watch-ready")
+        before = watch.end()[0]
+    with watching(tmp_path, netns=name) as watch:
+        begun = watch.await_line(kind="watch")
+        assert begun["known"] == 1
+        assert before["time"] <= begun["baseline"]
+        ready = watch.await_line(kind="watch-ready")
+        assert ready["exposed"] == 1
+        assert [line["kind"] for line in watch.lines] == ["watch", "watch-ready"]
+        watch.child.kill()
+    take_out(run_in, name)
+    with watching(tmp_path, netns=name) as watch:
+        gone = watch.await_line(kind="watch-event")
+        assert (gone["event"], gone["since"]) == ("cleared", first["since"])
+        assert "began again" in gone["reason"]
+        watch.end()
+
+
+def test_namespaces_come_and_go_and_none_is_taken_for_another(
+    netns: Make, run_in: Any, tmp_path: Path
+) -> None:
+    """One name, and maybe one inode, for two namespaces after each other: the cookie tells them."""
+    other = netns()
+    name = netns()
+    with watching(tmp_path, "--all-netns") as watch:
+        watch.await_line(kind="watch-ready")
+        put_in(run_in, name)
+        seen = watch.await_line(kind="watch-event", netns=name)
+        assert (seen["event"], seen["netns_name"]) == ("appeared", name)
+        subprocess.run(["ip", "netns", "del", name], check=True)
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        gone = watch.await_line(kind="watch-event", netns_key=seen["netns_key"])
+        assert (gone["event"], gone["condition"]) == ("cleared", CONDITION)
+        assert "ended" in gone["reason"]
+        put_in(run_in, name)
+        again = watch.await_line(kind="watch-event", netns=name, event="appeared")
+        assert again["netns_key"] != seen["netns_key"]
+        assert watch.child.poll() is None
+        lines = watch.end()
+    assert [line for line in lines if line.get("netns") == other] == []
+
+
+def test_a_killed_watch_leaves_no_process(netns: Make, tmp_path: Path) -> None:
+    name = netns()
+    with watching(tmp_path, "--window", "30s", netns=name) as watch:
+        watch.await_line(kind="watch")
+        children = await_children(watch)
+        watch.child.send_signal(signal.SIGKILL)
+        for descriptor in children:
+            assert select.select([descriptor], [], [], PATIENCE)[0], "a scan outlives its watch"
+            os.close(descriptor)
+
+
+def await_children(watch: LiveWatch) -> list[int]:
+    """Return a pidfd for each process that the watch has begun, once there is one."""
+    pid = watch.child.pid
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (words := path.read_text().split()):
+        assert watch.child.poll() is None
+    return [os.pidfd_open(int(word)) for word in words]
+
+
+def test_two_watches_of_the_same_do_not_share_a_baseline(netns: Make, tmp_path: Path) -> None:
+    name = netns()
+    with watching(tmp_path, netns=name) as watch:
+        watch.await_line(kind="watch")
+        done = subprocess.run(
+            [sys.executable, "-m", "remedies", "--state-dir", str(tmp_path), "--netns", name,
+             "watch"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=child_environment(),
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (6, "")
+        assert name not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        watch.end()

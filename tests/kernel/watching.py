@@ -1,0 +1,82 @@
+"""A ``remedy watch`` under way: read line by line, ended as systemd does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from cli_shapes import departures
+
+from remedies.lab.world import child_environment
+
+Line = dict[str, Any]
+PATIENCE = 20.0
+"""Seconds that a line may take on a busy machine; a test that passes waits for none of them."""
+
+
+class LiveWatch:
+    """A watch that is under way."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self.child = child
+        self._rest = b""
+        self._waiting: list[Line] = []
+        self.lines: list[Line] = []
+
+    def await_line(self, **wanted: object) -> Line:
+        """Return the next line with these values, as soon as it is there."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            while self._waiting:
+                self.lines.append(self._waiting.pop(0))
+                if all(self.lines[-1].get(name) == value for name, value in wanted.items()):
+                    return self.lines[-1]
+            self._read(until, wanted)
+
+    def _read(self, until: float, wanted: object) -> None:
+        assert self.child.stdout is not None
+        pipe = self.child.stdout.fileno()
+        ready, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
+        assert ready, f"no {wanted}; heard {self.lines}"
+        content = os.read(pipe, 1 << 16)
+        assert content, f"the watch has ended: {self.child.stderr and self.child.stderr.read()!r}"
+        *whole, self._rest = (self._rest + content).split(b"\n")
+        self._waiting = [json.loads(line) for line in whole]
+        assert [one for line in self._waiting for one in departures(line)] == []
+
+    def end(self) -> list[Line]:
+        """End it as systemd does; return every line that it printed."""
+        self.child.terminate()
+        out, errors = self.child.communicate(timeout=PATIENCE)
+        assert self.child.returncode == 0, errors
+        self.lines += [*self._waiting, *map(json.loads, (self._rest + out).splitlines())]
+        return self.lines
+
+
+@contextlib.contextmanager
+def watching(
+    state: Path, *words: str, netns: Optional[str] = None, interval: str = "200ms"
+) -> Iterator[LiveWatch]:
+    """Watch one namespace, or everything; it is killed if the test does not end it."""
+    where = ["--netns", netns] if netns else []
+    child = subprocess.Popen(
+        [sys.executable, "-m", "remedies", "--state-dir", str(state), *where, "watch", "--json",
+         "--interval", interval, "--window", "0", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )  # fmt: skip
+    with child:
+        try:
+            yield LiveWatch(child)
+        finally:
+            if child.poll() is None:
+                child.kill()
