@@ -65,6 +65,9 @@ SIGNS = {
     "ip-forward-off": DropSign(  # ip_error(), net/ipv4/route.c; net/ipv6/ip6_output.c
         reasons=("IP_INADDRERRORS", NO_REASON), places=("ip6_forward",)
     ),
+    "published-but-refused": DropSign(
+        reasons=(BY_FIREWALL,), states=("new",), protocols=("tcp", "udp"), alone=False
+    ),
     "reply-dropped": DropSign(
         reasons=(BY_FIREWALL,),
         states=("established, reply",),  # related: NAT itself drops ICMP redirects (nf_nat_proto.c)

@@ -1,7 +1,8 @@
 """Which rule of the firewall dropped the packets that were dropped while the window lasted.
 
 Read only if the firewall dropped some. A packet is led through the chains of now, with what
-conntrack held of it; no rule is named where a condition before it cannot be judged.
+conntrack held of it; no rule is named where a condition before it cannot be judged. One that was to
+be forwarded, and that a DNAT rule leads to, is led as one that DNAT turned.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.drops import Drops, SeenDrop
+from remedies.facts.nat import of_packets
 from remedies.facts.netfilter import open_stores
 from remedies.facts.pairs import here
 from remedies.netfilter.lost import dropper
@@ -22,6 +24,7 @@ from remedies.netlink.route import RTN_LOCAL, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules.matching import name_covers, packets_of
 from remedies.rules.prefixes import contains
+from remedies.rules.publishing import asked_port, leading_to
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, replace
 
@@ -53,6 +56,9 @@ class RuledDrop:
     beside: str = ""
     """Where a chain's policy drops: a rule there that accepts other packets that begin a connection
     from the same network, as a person finds it. Empty: there is none."""
+    published: Optional[PacketRule] = None
+    """The DNAT rule by which its sender may have asked for it: then ``rule`` drops all that is
+    sent on by it from there. None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,49 @@ def read(asking: Asking) -> Droppers:
     found = []
     for drop in by_firewall[:_MOST]:
         try:
-            rule = rule_of(stores, links, drop.protocol, drop.way, drop.link, drop.state)
+            rule, published = ruled(asking, stores, links, drop)
         except (OSError, Unreadable) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             unread.append(f"the rule that dropped a packet to {drop.way.destination}: {reason}")
-            rule = None
-        found.append(RuledDrop(drop, rule, beside(stores, links, drop, rule)))
+            rule = published = None
+        found.append(RuledDrop(drop, rule, beside(stores, links, drop, rule), published))
     return Droppers(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def ruled(
+    asking: Asking, stores: list[RuleStore], links: Links, drop: SeenDrop
+) -> tuple[Optional[PacketRule], Optional[PacketRule]]:
+    """Return the rule that surely dropped a packet, and the one that publishes what it was for.
+
+    Raises OSError and Unreadable.
+    """
+    asked = (stores, links, drop.protocol, drop.way, drop.link, drop.state)
+    published = published_by(asking, links, drop)
+    if published is not None:
+        rule = rule_of(*asked, asked=asked_port(published, drop.way))
+        if rule is not None:
+            return rule, published
+    return rule_of(*asked), None
+
+
+def published_by(asking: Asking, links: Links, drop: SeenDrop) -> Optional[PacketRule]:
+    """Return the rule that sends on to where a packet of others was dropped; None: there is none.
+
+    Raises Unreadable.
+    """
+    local = {item.address for item in links.addresses}
+    way, index = drop.way, links.index(drop.link)
+    if drop.state != "new" or drop.protocol not in ("tcp", "udp") or index is None:
+        return None
+    if here(way.source, local) or here(way.destination, local):
+        return None
+    sender = Match(
+        protocols=(drop.protocol,),
+        sources=(f"{way.source}/{128 if ':' in way.source else 32}",),
+        in_interfaces=(links.name(links.of_rules(index)),),
+    )
+    rules, _ = of_packets(asking, ("dnat",), ("prerouting",), sender)
+    return leading_to(rules, drop.protocol, way.destination, way.destination_port, sender)
 
 
 def beside(
@@ -116,12 +158,20 @@ def _begins(match: Match, link: str, drop: SeenDrop) -> bool:
 
 
 def rule_of(
-    stores: list[RuleStore], links: Links, protocol: str, way: Tuple, link: str, state: str
+    stores: list[RuleStore],
+    links: Links,
+    protocol: str,
+    way: Tuple,
+    link: str,
+    state: str,
+    asked: Optional[int] = None,
 ) -> Optional[PacketRule]:
     """Return the rule that surely dropped a packet of this namespace; None for none such.
 
-    ``link``: the interface that it was on; ``state``: as :attr:`SeenDrop.state`. Raises OSError
-    where no route leads on, and Unreadable where a chain on its way cannot be read.
+    ``link``: the interface that it was on; ``state``: as :attr:`SeenDrop.state`; ``asked``: the
+    port that its sender asked before DNAT turned it, 0 where that is not known; None: whether DNAT
+    did is not known. Raises OSError where no route leads on, and Unreadable where a chain on its
+    way cannot be read.
     """
     sent = here(way.source, {item.address for item in links.addresses})
     index = links.index(link)
@@ -137,4 +187,5 @@ def rule_of(
         source_local=sent,
         states=(state.partition(",")[0] or "invalid",),
     )
-    return dropper(stores, packet, "ip6" if ":" in way.source else "ip", _HOOKS[sent, local])
+    hooks = _HOOKS[sent, local][0 if asked is None else 1 :]  # before DNAT it was another packet
+    return dropper(stores, packet, "ip6" if ":" in way.source else "ip", hooks, asked)

@@ -18,6 +18,9 @@ QUESTIONS = 2
 PORT = 56789
 """Of the services that have no well-known port."""
 
+_TOLD = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES)
+"""What a client hears of ICMP that says why it is not answered: icmp_err_convert[]
+(net/ipv4/icmp.c), tab_unreach[] (net/ipv6/icmp.c)."""
 _ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
 _PACKET_HOST = 0  # include/uapi/linux/if_packet.h: addressed to this host
 
@@ -68,7 +71,7 @@ def keep_asking(
                 if select.select([client], [], [], BEAT)[0] and client.recv(65536):
                     return TrafficOutcome(True, f"{address}:{port} answered")
             except OSError as error:
-                if error.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+                if error.errno not in _TOLD:
                     raise
                 select.select([], [], [], BEAT)
     return TrafficOutcome(False, f"{address}:{port} did not answer for {PATIENCE:g} s")

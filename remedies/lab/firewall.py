@@ -147,6 +147,39 @@ class Firewall:
             ),
         )
 
+    def refuses_published(self, *, healthy: bool) -> None:
+        """Refuse what DNAT sends on, as a strict firewalld does; ``healthy``: let it by."""
+        if self.world.options.nat != "nft":
+            match = ["-m", "conntrack", "--ctstate"]
+            self._iptables("filter", "-A", "FORWARD", *match, "ESTABLISHED,RELATED", "-j", "ACCEPT")
+            to = "ACCEPT" if healthy else "FWD_DNAT"
+            if not healthy:
+                self._iptables("filter", "-N", to)
+                self._iptables("filter", "-A", to, "-j", "REJECT")
+            self._iptables("filter", "-A", "FORWARD", *match, "DNAT", "-j", to)
+            return
+        table, to = "inet firewalld", "accept" if healthy else "jump filter_FORWARD_dnat"
+        self._nft(
+            f"add table {table}",
+            f"add chain {table} filter_FORWARD_dnat",
+            f"add chain {table} filter_FORWARD"
+            " { type filter hook forward priority 10; policy accept; }",
+            *(
+                f"add rule {table} filter_FORWARD {rule}"
+                for rule in ("ct state { established, related } accept", f"ct status dnat {to}")
+            ),
+            f"add rule {table} filter_FORWARD_dnat reject with icmpx admin-prohibited",
+        )
+
+    def admits(self, port: int) -> None:
+        """Let UDP that was sent to a published port by all the same, as a forward port does."""
+        if self.world.options.nat != "nft":
+            match = ["-p", "udp", "-m", "conntrack", "--ctorigdstport", str(port)]
+            self._iptables("filter", "-I", "FWD_DNAT", *match, "-j", "ACCEPT")
+            return
+        rule = f"meta l4proto udp ct original proto-dst {port} accept"
+        self._nft(f"insert rule inet firewalld filter_FORWARD_dnat {rule}")
+
     def notrack(self, port: int, address: str = "") -> None:
         """Stop tracking UDP to ``port`` and from it: of ``address``, or wherever it goes.
 

@@ -22,6 +22,7 @@ from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
+from remedies.rules.dnat_words import ASKED_PORT
 from remedies.rules.rule import ONE_OF_ALL, Match
 
 Mark = tuple[int, Optional[int]]
@@ -196,7 +197,10 @@ class _RuleState:
         self.conntrack = True
         if 1 in got:
             key = _number(got, 2)
-            self._load(_number(got, 1), Field("state" if key == 0 else f"ct key {key}", 4))
+            name = "state" if key == 0 else f"ct key {key}"
+            if got.get(3) == b"\0":  # NFTA_CT_DIRECTION: IP_CT_DIR_ORIGINAL
+                name += " original"
+            self._load(_number(got, 1), Field(name, 2 if name == ASKED_PORT else 4))
 
     def _do_fib(self, got: Mapping[int, bytes]) -> None:
         # NFT_FIB_RESULT_ADDRTYPE is 3; NFTA_FIB_F_SADDR is 1, NFTA_FIB_F_DADDR 2: whose type.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from remedies.rules.decoded import ADDRESS_BITS, STATES, MatchTerms, states_of
+from remedies.rules.dnat_words import ASKED_PORT, STATUS, port_test, status_test
 from remedies.rules.invalid_packet import flags_test, mark_test
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
@@ -99,6 +100,11 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         terms.unknown(mark_test(mask, value, negate=negate))
     elif name == "meta pkttype" and len(keys) == 1 and keys[0][0] == keys[0][1]:
         terms.unknown(f"{name} {'!=' if negate else '=='} {keys[0][0][0]}")
+    elif name == STATUS and field.mask and len(keys) == 1 and keys[0][0] == keys[0][1]:
+        mask, value = (int.from_bytes(v[:4], sys.byteorder) for v in (field.mask, keys[0][0]))
+        terms.unknown(status_test(mask, value, negate=negate))
+    elif name == ASKED_PORT and not field.mask:
+        terms.unknown(port_test(_spans([(a[:2], b[:2]) for a, b in keys]), negate=negate))
     elif field.mask:
         terms.unknown(f"bits of {name}")
     elif name in ("sport", "dport"):

@@ -15,10 +15,13 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules.decoded import MatchTerms, states_of
+from remedies.rules.dnat_words import port_test, state_test
 from remedies.rules.invalid_packet import flags_test, mark_test
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h
+_SNAT, _DNAT = 64, 128  # XT_CONNTRACK_STATE_SNAT, _DNAT: states that NAT makes, not conntrack
+_ASKED_PORT = 1 << 9  # XT_CONNTRACK_ORIGDST_PORT
 _STATE_ALIAS = 1 << 13  # XT_CONNTRACK_STATE_ALIAS: written as "-m state"
 _LOCAL = 1 << 2  # XT_ADDRTYPE_LOCAL
 _CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper"}
@@ -101,16 +104,23 @@ def _multiport(terms: MatchTerms, info: bytes) -> None:
 
 
 def _conntrack(terms: MatchTerms, revision: int, info: bytes) -> None:
-    """Decode struct xt_conntrack_mtinfo1 to 3; only the state is modelled."""
+    """Decode struct xt_conntrack_mtinfo1 to 3: the state, and the port that was asked."""
     flags, inverted = struct.unpack_from("=2H", info, 146)
     mask = info[150] if revision == 1 else struct.unpack_from("=H", info, 150)[0]
     if flags & 1:  # XT_CONNTRACK_STATE
         names = states_of(mask, 64 if revision == 1 else _UNTRACKED)
-        if mask & (64 | 128) and revision > 1:  # the virtual states SNAT and DNAT
+        if mask & (_SNAT | _DNAT) == _DNAT and revision > 1 and not inverted & 1:
+            terms.unknown(state_test(names))
+        elif mask & (_SNAT | _DNAT) and revision > 1:
             terms.unknown("ctstate SNAT/DNAT")
         else:
             terms.states(names, negate=bool(inverted & 1))
-    if flags & ~(1 | _STATE_ALIAS):
+    known = 1 | _STATE_ALIAS
+    if flags & _ASKED_PORT and revision == 3 and not flags & 1:  # INVALID: the state alone counts
+        ports = struct.unpack_from("=H", info, 140)[0], struct.unpack_from("=H", info, 156)[0]
+        terms.unknown(port_test([ports], negate=bool(inverted & _ASKED_PORT)))
+        known |= _ASKED_PORT
+    if flags & ~known:
         terms.unknown("conntrack")
 
 

@@ -19,11 +19,12 @@ _ELSEWHERE = frozenset(
     (
         *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "mac", "numgen"),
         ONE_OF_ALL,
-        *("conntrack", "connlimit", "statistic", "ctstate SNAT/DNAT"),
+        *("conntrack", "connlimit", "statistic"),
         *("ct key 1", "ct key 2", "ct key 3"),  # direction, status and mark: enum nft_ct_keys
     )
 )
-"""Conditions that are not modelled and do not look at the destination, as every ``meta`` key."""
+"""Conditions that are not modelled and do not look at the destination, as every ``meta`` key, and
+every ``ctstate`` with what NAT did."""
 _TRACKED = ("ct", "conn", "helper", "state", "recent")
 """How the names of conditions begin that look at conntrack's entry, or may."""
 
@@ -139,7 +140,7 @@ class _PairWalk:
             return not match.states and not any(name.startswith(_TRACKED) for name in names)
         if match.destinations or match.not_destinations:
             return False
-        return all(name in _ELSEWHERE or name.startswith("meta ") for name in names)
+        return all(name in _ELSEWHERE or name.startswith(("meta ", "ctstate ")) for name in names)
 
     def told(self, what: str) -> str:
         """Return which rule stops the new packet, and which passed the old one."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies.facts.drop_signs import SIGNS
+from remedies.rules.accepting import accepting
 from remedies.rules.rule import PacketRule
 from remedies.trace.event import DropEvent
 
-_PORTS = ("tcp", "udp", "sctp", "dccp", "udplite")
 _OWNERS = {
     "docker": "Docker writes its rules anew; publish the port (-p), or accept it in DOCKER-USER: ",
     "ufw": "ufw writes its rules anew; use 'ufw allow' or 'ufw route allow', or for now: ",
@@ -45,29 +45,10 @@ def of_rule(drop: DropEvent, rule: PacketRule) -> str:
     owner = _OWNERS.get(rule.owner, "")
     if rule.owner in _COMPLETE:
         return owner
-    return f"if it is to pass: {owner}{_accept(drop, rule)}"
-
-
-def _accept(drop: DropEvent, rule: PacketRule) -> str:
-    way = drop.way
-    assert way is not None  # noqa: S101  # asked above
-    six, answer = ":" in way.source, drop.conntrack.endswith("reply")
-    protocol = drop.protocol.split()[0]
-    port = way.destination_port if protocol in _PORTS else 0
-    if rule.backend == "nft":
-        match = [f"{'ip6' if six else 'ip'} daddr {way.destination}"]
-        match.append(f"{protocol} dport {port}" if port else f"meta l4proto {_nft(protocol)}")
-        met = "ct state established,related" if answer else " ".join(match)
-        return f"nft insert rule {rule.family} {rule.table} {rule.chain} {met} accept"
-    tool = rule.backend.replace("iptables", "ip6tables" if six else "iptables")
-    parts = [f"-d {way.destination}", f"-p {protocol}", *([f"--dport {port}"] if port else [])]
-    met = "-m conntrack --ctstate ESTABLISHED,RELATED" if answer else " ".join(parts)
-    chain = "DOCKER-USER" if rule.owner == "docker" and rule.hook == "forward" else rule.chain
-    return f"{tool} -t {rule.table} -I {chain} {met} -j ACCEPT"
-
-
-def _nft(protocol: str) -> str:
-    return "ipv6-icmp" if protocol == "icmpv6" else protocol
+    command = accepting(
+        rule, drop.protocol.split()[0], drop.way, answer=drop.conntrack.endswith("reply")
+    )
+    return f"if it is to pass: {owner}{command}"
 
 
 def look(drop: DropEvent) -> str:

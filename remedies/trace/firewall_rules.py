@@ -13,7 +13,8 @@ from typing import Optional
 
 from remedies.facts import Asking
 from remedies.facts.dropped import REJECTED, rules_of
-from remedies.facts.droppers import rule_of
+from remedies.facts.droppers import ruled
+from remedies.facts.drops import SeenDrop
 from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
 from remedies.facts.netfilter import open_stores
@@ -26,6 +27,9 @@ from remedies.tap.streams import DATA
 from remedies.tap.tally import TallyEntry
 from remedies.trace.event import DropEvent
 from remedies.trace.looks import Looks
+
+_PATIENCE = 1.0
+"""Seconds that one reading of the rules may take."""
 
 
 class FirewallRules:
@@ -68,10 +72,11 @@ class FirewallRules:
         return next((each.rule for each in taking if not each.doubts), None)
 
     def _dropping(self, drop: DropEvent, way: Tuple) -> Optional[PacketRule]:
-        links, protocol = read_links(Asking(read_host())), drop.protocol.split()[0]
-        return rule_of(self._stores(), links, protocol, way, drop.link, drop.conntrack)
+        asking, protocol = Asking(read_host(), timeout=_PATIENCE), drop.protocol.split()[0]
+        seen = SeenDrop(drop.reason, protocol, way, drop.count, drop.conntrack, drop.link)
+        return ruled(asking, self._stores(), read_links(asking), seen)[0]
 
     def _stores(self) -> list[RuleStore]:
-        stores, unread = open_stores(time.monotonic() + 1.0)
+        stores, unread = open_stores(time.monotonic() + _PATIENCE)
         self.unread.update(dict.fromkeys(unread))
         return stores

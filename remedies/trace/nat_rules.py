@@ -14,9 +14,9 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.pairs import here
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
-from remedies.rules.invalid_packet import target
 from remedies.rules.matching import packets_of
 from remedies.rules.overlap import both_see
+from remedies.rules.publishing import gives, leading_to
 from remedies.rules.rule import PacketRule
 from remedies.values import replace
 
@@ -65,23 +65,17 @@ class NatRules:
         turned = giving = None
         if (reply.source, reply.source_port) != (way.destination, way.destination_port):
             new = reply.source, reply.source_port
-            turned = next((r for r in self.turning(flow.protocol, way) if _gives(r, new)), None)
+            turned = next((r for r in self.turning(flow.protocol, way) if gives(r, new)), None)
         if (reply.destination, reply.destination_port) != (way.source, way.source_port):
             leaving = Tuple(way.source, way.source_port, reply.source, reply.source_port)
             found = self._seeing(flow.protocol, leaving, _FROM, ("postrouting", "input"))
             new = reply.destination, reply.destination_port
-            giving = next((rule for rule in found if _gives(rule, new)), None)
+            giving = next((rule for rule in found if gives(rule, new)), None)
         return turned, giving
 
     def leading_to(self, protocol: str, address: str, port: int) -> Optional[PacketRule]:
         """Return the rule that sends requests to this address and port, by what it says."""
-        for rule in self._now()[0].rules:
-            protocols = rule.match.protocols
-            if rule.action == "dnat" and rule.to and (not protocols or protocol in protocols):
-                addresses, _ = target(rule.to)
-                if address in addresses and _gives(rule, (address, port)):
-                    return rule
-        return None
+        return leading_to(self._now()[0].rules, protocol, address, port)
 
     def _seeing(
         self, protocol: str, way: Tuple, actions: Collection[str], hooks: Collection[str]
@@ -131,12 +125,4 @@ def _packet(rule: PacketRule, protocol: str, way: Tuple, local: bool) -> PacketR
             packets_of(protocol, way),
             destination_local=local if rule.hook in ("prerouting", "output") else None,
         ),
-    )
-
-
-def _gives(rule: PacketRule, new: tuple[str, int]) -> bool:
-    """Tell whether a rule may give this address and port; where it does not say, it may."""
-    addresses, ports = target(rule.to)
-    return (not addresses or new[0] in addresses) and (
-        not ports or any(first <= new[1] <= last for first, last in ports)
     )

@@ -15,11 +15,12 @@ from remedies.conditions import (
     accept_queue_overflow,
     docker_direct_routing_drop,
     forward_policy_drop,
+    published_but_refused,
     udp_receive_buffer,
 )
 from remedies.errors import Unreadable
 from remedies.facts import Asking, Facts, Watch, queues
-from remedies.facts.droppers import Droppers, RuledDrop, beside
+from remedies.facts.droppers import Droppers, RuledDrop, beside, published_by
 from remedies.facts.drops import Drops
 from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
@@ -30,7 +31,11 @@ from remedies.trace.event import DropEvent
 from remedies.values import replace
 
 _Detect = Callable[[Facts, Mapping[str, object]], tuple[Finding, ...]]
-_RULED: tuple[_Detect, ...] = (docker_direct_routing_drop.detect, forward_policy_drop.detect)
+_RULED: tuple[_Detect, ...] = (
+    docker_direct_routing_drop.detect,
+    forward_policy_drop.detect,
+    published_but_refused.detect,
+)
 _QUEUED: tuple[_Detect, ...] = (accept_queue_overflow.detect, udp_receive_buffer.detect)
 _MOST = 8
 _PATIENCE = 1.0
@@ -80,7 +85,8 @@ class Verdicts:
 
     def _ruled(self, drops: list[DropEvent], rules: Mapping[str, PacketRule]) -> dict[str, object]:
         """Return the facts that conditions on dropped packets ask for."""
-        links = read_links(Asking(read_host()))
+        asking = Asking(read_host(), timeout=_PATIENCE)
+        links = read_links(asking)
         stores, unread = open_stores(time.monotonic() + _PATIENCE)
         self.unread.update(dict.fromkeys(unread))
         found = []
@@ -88,7 +94,8 @@ class Verdicts:
             seen = drop.seen
             if seen is not None:
                 rule = rules[drop.rule]
-                found.append(RuledDrop(seen, rule, beside(stores, links, seen, rule)))
+                other = beside(stores, links, seen, rule)
+                found.append(RuledDrop(seen, rule, other, published_by(asking, links, seen)))
         return {
             "drops": Drops(tuple(each.drop for each in found), listened=_PATIENCE),
             "droppers": Droppers(tuple(found)),

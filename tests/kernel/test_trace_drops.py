@@ -13,6 +13,7 @@ from tracing import Line, Trace, families, rule, trace
 
 from remedies.bpf import kernel
 from remedies.bpf.types import FILE, KernelTypes
+from remedies.lab.firewall import Firewall
 from remedies.lab.scenarios import tcp_invalid_reset, tcp_invalid_stall
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
@@ -125,6 +126,21 @@ def test_the_rule_is_found_in_whatever_chain_it_stands(rules: str, named: str) -
     assert named in told["rule"]
     assert "(nft inet filter " in told["rule"]
     assert "nft insert rule inet filter " in told["fix"]
+
+
+@pytest.mark.parametrize("nat", ["nft", "iptables-legacy"])
+def test_the_rule_that_refuses_a_published_port_is_named(nat: str) -> None:
+    with World("drops", Options(nat)) as world:
+        container_host(world)
+        at, firewall = addresses(world), Firewall(world)
+        firewall.publish(at.uplink, 4000, at.client)
+        firewall.refuses_published(healthy=False)
+        firewall.admits(4001)
+        with trace(world) as seen, sender(world, "server") as client:
+            client.sendto(b"ask", (at.uplink, 4000))
+            told = dropped(seen, "NETFILTER_DROP", 4000)
+    assert "reject" in told["rule"].lower()
+    assert "dnat" in told["about"][0].lower()
 
 
 def test_no_rule_is_named_where_an_unknown_condition_stands_before() -> None:

@@ -31,6 +31,8 @@ FAULTS = (
     Told("docker-direct-routing-drop", "docker-direct-routing-drop", "ip daddr 172.17.0.2 drop",
          "trusted_host_interfaces=eth0"),
     Told("forward-policy-drop", "forward-policy-drop", "policy drop", "iifname docker0 accept"),
+    Told("published-but-refused", "published-but-refused", "nft inet firewalld filter_FORWARD_dnat",
+         "firewall-cmd --zone="),
     Told("idle-timeout", "idle-timeout", "has forgotten",
          "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
     Told("accept-queue-overflow", "accept-queue-overflow", "the limit is", "backlog"),

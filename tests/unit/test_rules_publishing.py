@@ -1,0 +1,100 @@
+"""What DNAT turned: the rule that publishes it, the port asked, and what rules ask of it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from remedies.netlink.flow import Tuple
+from remedies.rules.dnat_words import port_test, state_test, status_test, turned
+from remedies.rules.publishing import asked_port, leading_to
+from remedies.rules.rule import Match, PacketRule
+
+WAY = Tuple("198.51.100.7", 40000, "172.17.0.2", 80)
+DNAT = status_test(0x20, 0, negate=True)
+
+
+def publishes(
+    to: str, *ports: tuple[int, int], action: str = "dnat", **match: object
+) -> PacketRule:
+    return PacketRule(
+        backend="nft",
+        family="ip",
+        table="nat",
+        chain="c",
+        hook="prerouting",
+        action=action,
+        text="",
+        match=Match(destination_ports=ports, **match),  # type: ignore[arg-type]
+        to=to,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "port", "left"),
+    [
+        (DNAT, 0, ()),
+        (status_test(0x20, 0x20, negate=False), 0, ()),
+        (status_test(0x20, 0, negate=False), 0, None),
+        (status_test(0x20, 0x20, negate=True), 0, None),
+        (status_test(0x30, 0, negate=True), 0, "itself"),
+        (port_test([(8080, 8080)], negate=False), 8080, ()),
+        (port_test([(1, 2), (8000, 8999)], negate=False), 8080, ()),
+        (port_test([(8080, 8080)], negate=False), 80, None),
+        (port_test([(8080, 8080)], negate=True), 8080, None),
+        (port_test([(8080, 8080)], negate=False), 0, "itself"),
+        (state_test(()), 0, ()),
+        (state_test(("established", "related")), 0, ()),
+        ("ctstate SNAT/DNAT", 0, "itself"),
+        ("meta length", 0, "itself"),
+    ],
+)
+def test_a_condition_on_dnat_is_judged_where_it_is_known(
+    word: str, port: int, left: Optional[object]
+) -> None:
+    match = turned(Match(protocols=("tcp",), unmodelled=(word,)), ("new",), port)
+    if left is None:
+        assert match is None
+    else:
+        assert match == Match(protocols=("tcp",), unmodelled=(word,) if left else ())
+
+
+def test_what_cannot_be_judged_stays_beside_what_is_met() -> None:
+    match = turned(Match(unmodelled=(DNAT, "limit")), ("new",), 80)
+    assert match == Match(unmodelled=("limit",))
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        (publishes("172.17.0.2:80", (8080, 8080)), True),
+        (publishes("172.17.0.2", (80, 90)), True),
+        (publishes("172.17.0.2", (8080, 8080)), False),
+        (publishes("172.17.0.2"), True),
+        (publishes("172.17.0.2:81", (8080, 8080)), False),
+        (publishes("172.17.0.3:80", (8080, 8080)), False),
+        (publishes("", (8080, 8080)), False),
+        (publishes("172.17.0.2:80", (8080, 8080), protocols=("udp",)), False),
+        (publishes("172.17.0.2:80", (8080, 8080), sources=("192.0.2.0/24",)), False),
+        (publishes("172.17.0.2:80", (8080, 8080), in_interfaces=("eth1",)), False),
+        (publishes("172.17.0.2:80", (8080, 8080), action="snat"), False),
+    ],
+)
+def test_a_rule_publishes_what_it_sends_on_for_this_sender(rule: PacketRule, found: bool) -> None:
+    sender = Match(protocols=("tcp",), sources=("198.51.100.7/32",), in_interfaces=("eth0",))
+    assert (leading_to([rule], "tcp", "172.17.0.2", 80, sender) is rule) == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "port"),
+    [
+        (publishes("172.17.0.2:80", (8080, 8080)), 8080),
+        (publishes("172.17.0.2", (80, 90)), 80),
+        (publishes("172.17.0.2"), 80),
+        (publishes("172.17.0.2:80", (8000, 8999)), 0),
+        (publishes("172.17.0.2:80"), 0),
+    ],
+)
+def test_the_port_that_was_asked_is_told_where_it_can_be(rule: PacketRule, port: int) -> None:
+    assert asked_port(rule, WAY) == port
