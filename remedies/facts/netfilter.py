@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import links
@@ -13,7 +14,10 @@ from remedies.netfilter.invalid import judged
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
 from remedies.netlink.links import Links
-from remedies.rules.invalid_packet import stays_here, target
+from remedies.rules import marks
+from remedies.rules.decoded import Mark
+from remedies.rules.invalid_packet import EVERYONE, stays_here, target
+from remedies.rules.matching import conjoin, covers
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
@@ -114,13 +118,13 @@ def open_stores(
 def read(asking: Asking) -> Netfilter:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
     stores, unread = open_stores(asking.deadline())
-    reading = _HookAnswers(unread=unread, unread_notracks=list(unread))
     bases = [
         (store, base)
         for store in stores
         for base in store.bases()
         if base.rules or not base.accepts
     ]
+    reading = _HookAnswers(tuple(bases), unread=unread, unread_notracks=list(unread))
     places = [_place(base) for _, base in bases]
     # NAT first, of every store: which packets a drop has to cover hangs on the links that NAT
     # serves; sources first, which are few: beside them the first DNAT of many answers. Then ours:
@@ -193,6 +197,7 @@ def _variant(backends: set[str]) -> str:
 class _HookAnswers:
     """What has been found so far."""
 
+    places: tuple[tuple[RuleStore, Base], ...]
     unread: list[str]
     unread_notracks: list[str]
     nat: list[str] = field(default_factory=list)
@@ -246,12 +251,41 @@ class _HookAnswers:
             return False
         for rule in rules:
             if not walk.ours(base.table, rule.chain):
+                version = _version(rule.match, rule.to) or self._version_left(rule)
                 if not stays_here(base.hook, rule.action, rule.match, rule.to):
-                    self.rewrites.append(replace(rule, version=_version(rule.match, rule.to)))
-                self._use(base, place, rule.action, rule.match, rule.to)
+                    self.rewrites.append(replace(rule, version=version))
+                self._use(base, place, rule.action, rule.match, rule.to, version)
         return True
 
-    def _use(self, base: Base, place: str, word: str, match: Match, to: str) -> None:
+    def _version_left(self, rule: PacketRule) -> str:
+        """Return the one IP version whose packets get to a rule that names no address, or nothing.
+
+        An earlier rule may take the other's, and rules that give the mark it asks for may see one.
+        """
+        versions = [v for v in rule.versions if not _taken_first(rule, v)]
+        tests = marks.asked_of(rule) if len(versions) > 1 else ()
+        if not all(test.met(0) for test in tests):
+            given = marks.givers(tests, self.marked)
+            versions = [v for v in versions if not given or v in given]
+        return versions[0] if len(versions) == 1 and rule.family == "inet" else ""
+
+    @functools.cached_property
+    def marked(self) -> tuple[tuple[str, Optional[Mark]], ...]:
+        """Return which IP version's packets each rule marks, and how; any, where that is unread."""
+        found: list[tuple[str, Optional[Mark]]] = []
+        for store, base in self.places:
+            family = "" if base.family == "inet" else base.family
+            try:
+                rules = walk.marked(store, base)
+            except Unreadable:
+                found.append((family, (0, None)))
+            else:
+                found += [(family or _version(match, ""), mark) for match, mark in rules]
+        return tuple(found)
+
+    def _use(
+        self, base: Base, place: str, word: str, match: Match, to: str, version: str = ""
+    ) -> None:
         action = next((nat for nat in NAT_ACTIONS if nat == word), None)
         if action is None:
             return
@@ -259,7 +293,8 @@ class _HookAnswers:
             self.nat.append(place)
         sees_tcp = not match.protocols or "tcp" in match.protocols
         if sees_tcp and not stays_here(base.hook, action, match, to):
-            self.uses[NatUse(_version(match, to) or base.family, action, base.hook)] = None
+            family = version or _version(match, to) or base.family
+            self.uses[NatUse(family, action, base.hook)] = None
 
     def _answered(self, family: str) -> bool:
         seen = {use.action for use in self.uses if use.family in (family, "inet")}
@@ -285,6 +320,12 @@ def _version(match: Match, to: str) -> str:
     """Return the IP version of the addresses that a NAT rule names; empty where it names none."""
     named = (*match.sources, *match.destinations, *target(to)[0])
     return ("ip6" if ":" in named[0] else "ip") if named else ""
+
+
+def _taken_first(rule: PacketRule, version: str) -> bool:
+    """Tell whether no packet of an IP version gets to a rule."""
+    packets = conjoin(rule.match, Match(sources=(EVERYONE[version],)))
+    return packets is None or any(covers(earlier, packets) for earlier in rule.after)
 
 
 def _tracks(stores: list[RuleStore], reading: _HookAnswers) -> bool:

@@ -9,7 +9,8 @@ from typing import Optional
 
 from remedies.rules.decoded import ADDRESS_BITS, STATES, MatchTerms, states_of
 from remedies.rules.dnat_words import ASKED_PORT, STATUS, port_test, status_test
-from remedies.rules.invalid_packet import flags_test, mark_test
+from remedies.rules.invalid_packet import flags_test
+from remedies.rules.marks import mark_test
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
 from remedies.values import NamedTuple

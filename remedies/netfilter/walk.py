@@ -6,25 +6,28 @@ what earlier rules of those chains take first is kept beside it (``PacketRule.af
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from remedies.errors import Unreadable
 from remedies.netfilter.ownership import rule_at, rule_met
 from remedies.netfilter.stores import Base, RuleStore
-from remedies.rules.decoded import Step
+from remedies.rules.decoded import Mark, Step
 from remedies.rules.matching import conjoin
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
-from remedies.values import dataclass, field, replace
+from remedies.values import NamedTuple, dataclass, field, replace
 
 NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")
 """What the raw bytes of a rule that rewrites addresses hold: expression or target names (a short
 one with the head of its attribute, since a handle may spell it)."""
 
+_CT = b"\x07\0\1\0ct\0"
+_SETS_MARK = b"\x08\0\2\0\0\0\0\3" + b"\x08\0\3\0"
+"""NFTA_META_KEY with NFT_META_MARK, and the head of NFTA_META_SREG (nft_meta_set_dump())."""
 NOTRACK_WORDS = (b"notrack", b"NOTRACK", b"CT\0")
 
 TRACK_WORDS = (
     *NAT_WORDS,
-    b"\x07\0\1\0ct\0",
+    _CT,
     b"conn",
     b"CONN",
     b"state\0",
@@ -111,14 +114,22 @@ def _without(hook: str, match: Match) -> bool:
     return any(name != "*" for name in names)
 
 
+class _Reached(NamedTuple):
+    """A rule, and the packets that get to it."""
+
+    path: tuple[str, ...]
+    step: Step
+    match: Match
+    after: tuple[Match, ...]
+
+
 @dataclass
 class _ChainWalk:
     store: RuleStore
     base: Base
-    actions: tuple[str, ...]
+    wanted: Callable[[Step], bool]
     most: int = _PATHS
-    named: bool = True
-    found: list[PacketRule] = field(default_factory=list)
+    found: list[_Reached] = field(default_factory=list)
     visits: int = 0
     cache: dict[str, list[Step]] = field(default_factory=dict)
 
@@ -141,8 +152,8 @@ class _ChainWalk:
             met = conjoin(reach, step.match)
             if met is None or _without(self.base.hook, step.match):
                 continue
-            if step.action in self.actions:
-                self.found.append(self.rule(path, step, met, after))
+            if self.wanted(step):
+                self.found.append(_Reached(path, step, met, after))
             if (
                 step.verdict in ("jump", "goto")
                 and step.chain not in path
@@ -151,15 +162,6 @@ class _ChainWalk:
                 self.chain((*path, step.chain), met, after)
             if step.verdict not in ("", "jump") and len(after) < _EARLIER:
                 after = (*after, step.match)
-
-    def rule(
-        self, path: tuple[str, ...], step: Step, match: Match, after: tuple[Match, ...]
-    ) -> PacketRule:
-        if self.named:
-            found = rule_met(self.store, self.base, path, step, step.action)
-        else:
-            found = rule_at(self.base, path, step, step.action)
-        return replace(found, match=match, to=step.to, after=after)
 
 
 def collect(
@@ -178,6 +180,30 @@ def collect(
     than ``most`` rules would be met on the ways through the chains.
     ``named``: with their texts and owners.
     """
-    walk = _ChainWalk(store, base, actions, most, named)
+    walk = _ChainWalk(store, base, lambda step: step.action in actions, most)
     walk.chain((base.chain,), only, ())
-    return tuple(walk.found)
+
+    def rule(path: tuple[str, ...], step: Step) -> PacketRule:
+        if named:
+            return rule_met(store, base, path, step, step.action)
+        return rule_at(base, path, step, step.action)
+
+    return tuple(
+        replace(rule(path, step), match=match, to=step.to, after=after)
+        for path, step, match, after in walk.found
+    )
+
+
+def marked(store: RuleStore, base: Base) -> tuple[tuple[Match, Mark], ...]:
+    """Return the packets of ``base`` that get to a rule which sets a mark, and how it does.
+
+    Not known is what a mark becomes that is copied from the connection's. Raises Unreadable as
+    :func:`collect` does.
+    """
+    walk = _ChainWalk(store, base, lambda step: step.mark is not None or _copies(step.raw))
+    walk.chain((base.chain,), _ANY, ())
+    return tuple((found.match, found.step.mark or (0, None)) for found in walk.found)
+
+
+def _copies(rule: bytes) -> bool:
+    return b"CONNMARK\0" in rule or (_CT in rule and _SETS_MARK in rule)

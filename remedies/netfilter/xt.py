@@ -16,7 +16,8 @@ from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules.decoded import MatchTerms, states_of
 from remedies.rules.dnat_words import port_test, state_test
-from remedies.rules.invalid_packet import flags_test, mark_test
+from remedies.rules.invalid_packet import flags_test
+from remedies.rules.marks import mark_test
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h

@@ -17,6 +17,10 @@ from remedies.values import dataclass, replace
 Span = tuple[int, int]
 """First and last value of a field, as numbers, both included."""
 
+Mark = tuple[int, Optional[int]]
+"""How a rule sets a mark: the bits that stay, and those that are turned then; None for these where
+that is not known."""
+
 STATES = {1: "invalid", 2: "established", 4: "related", 8: "new"}
 """NF_CT_STATE_BIT() of include/uapi/linux/netfilter/nf_conntrack_common.h. What stands for
 untracked differs between nf_tables (64) and xt_conntrack (256)."""
@@ -65,9 +69,8 @@ class Step:
     """Its words for those sets, as iptables-save prints them."""
     raw: bytes = b""
     """The rule as the kernel gave it: what it is shown from, word for word."""
-    mark: Optional[tuple[int, Optional[int]]] = None
-    """How it sets the packet's mark: the bits that stay, and those that are turned then; None
-    for these where that is not known."""
+    mark: Optional[Mark] = None
+    """How it sets the packet's mark."""
 
 
 def protocol_name(number: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Optional, TypeVar
 
 from remedies.netlink.links import Address, Links
+from remedies.rules import marks
 from remedies.rules.matching import conjoin, name_covers, ports_meet
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule, PortRange
@@ -40,7 +41,6 @@ NFT_META_CGROUP (include/uapi/linux/netfilter/nf_tables.h)."""
 _HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
 """What arrives for a flow of NAT is a frame for this host, PACKET_HOST (linux/if_packet.h): 0, as
 for packets that begin here."""
-_MARK = r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
 _SOMETIMES = frozenset(
     (
         "limit",
@@ -86,11 +86,6 @@ def flags_test(mask: int, value: int, *, negate: bool) -> str:
     return f"tcp flags & {mask:#x} {'!=' if negate else '=='} {value:#x}"
 
 
-def mark_test(mask: int, value: int, *, negate: bool) -> str:
-    """Return the name of a condition on the packet's mark, in nft's syntax."""
-    return f"meta mark & {mask:#x} {'!=' if negate else '=='} {value:#x}"
-
-
 def left_open(
     match: Match, hook: str, *, reset: bool = False, mark: Optional[int] = 0
 ) -> Optional[Match]:
@@ -131,10 +126,9 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int]) -> Optiona
         return None if mask & ~known else tested[2] == "=="
     if name == "conntrack" and match.states:
         return True  # conntrack_mt() looks no further than the state
-    marked = re.fullmatch(_MARK, name)
+    marked = marks.read(name)
     if marked:
-        met = None if mark is None else mark & int(marked[1], 16) == int(marked[3], 16)
-        return None if met is None else met == (marked[2] == "==")
+        return None if mark is None else marked.met(mark)
     if name in _HOST:
         return _HOST[name]
     if name.startswith((*_OF_AN_ENTRY, *_OF_A_SOCKET)):

@@ -8,7 +8,7 @@ says by the mark which they are: what marks them is judged, or nobody's rule but
 from __future__ import annotations
 
 from remedies.netlink.links import Links
-from remedies.rules.invalid_packet import mark_test
+from remedies.rules.marks import mark_test
 from remedies.rules.matching import name_covers
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import NamedTuple

@@ -359,3 +359,40 @@ def test_nat_that_is_not_read_may_rewrite_in_any_way(
     assert fact.nat_unread == ("ip",)
     assert all("service-ips" in reason for reason in fact.unread)
     assert len(fact.unread) == 2
+
+
+MARKED = """
+table inet one {{
+  chain set-mark {{ meta mark set meta mark | 0x2000; }}
+  chain other-mark {{ meta mark set meta mark | 0x1; }}
+  chain copied {{ meta mark set ct mark; }}
+  chain pre {{ type nat hook prerouting priority dstnat; {}
+  }}
+  chain post {{ type nat hook postrouting priority srcnat; {}
+  }}
+}}
+"""
+MASQUERADE = "meta mark & 0x2000 == 0x2000 masquerade"
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "families"),
+    [
+        # netavark's own, where no network has IPv6
+        ("ip saddr 10.88.0.0/16 tcp dport 80 jump set-mark", MASQUERADE, {"ip"}),
+        ("ip6 saddr fd00::/64 tcp dport 80 jump set-mark", MASQUERADE, {"ip6"}),
+        ("tcp dport 80 jump set-mark", MASQUERADE, {"inet"}),
+        ("meta nfproto ipv4 jump set-mark", "meta mark & 0x2000 == 0 return; masquerade", {"ip"}),
+        ("ip protocol tcp jump other-mark", MASQUERADE, {"inet"}),  # whoever marks them
+        ("ip protocol tcp jump other-mark", "meta mark != 1 return; masquerade", {"ip"}),
+        ("ip protocol tcp jump copied", MASQUERADE, {"ip"}),
+        ("ip protocol tcp jump set-mark", "meta mark != 0x2000 masquerade", {"inet"}),
+        ("", "meta nfproto ipv6 return; masquerade", {"ip"}),
+        ("", "meta nfproto ipv4 tcp dport 1 return; masquerade", {"inet"}),
+    ],
+)
+def test_of_an_inet_table_the_ip_versions_that_reach_nat(
+    load: Load, first: str, then: str, families: set[str]
+) -> None:
+    fact, _ = facts_of(load("nft", MARKED.format(first, then)))
+    assert {use.family for use in fact.nat_uses} == families

@@ -9,7 +9,8 @@ from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules import invalid_packet
-from remedies.rules.invalid_packet import flags_test, generic, mark_test, resets_of, strays
+from remedies.rules.invalid_packet import flags_test, generic, resets_of, strays
+from remedies.rules.marks import mark_test
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
