@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Optional, Protocol, Union, cast
 
+from remedies import site
 from remedies.boot.units import boot_paths
 from remedies.errors import UsageError
 from remedies.facts import Facts
@@ -91,7 +92,12 @@ def fix_ids() -> tuple[str, ...]:
 
 
 def condition(name: str) -> Condition:
-    """Return the condition with this id; raise UsageError where there is none."""
+    """Return the condition with this id; raise UsageError where there is none.
+
+    One that a policy states (``site.NAME``) has its title and all else in its rule's parameters.
+    """
+    if site.is_site(name):
+        return site.PolicyCondition(name)
     return cast(Condition, _module("conditions", name, condition_ids()))
 
 
@@ -107,7 +113,14 @@ def explained_by(name: str) -> tuple[str, ...]:
 
 def fix(name: str) -> Fix:
     """Return the fix with this id; raise UsageError where there is none."""
+    if site.is_site(name):
+        return site.PolicyFix(name)
     return cast(Fix, _module("fixes", name, fix_ids()))
+
+
+def is_fix(name: str) -> bool:
+    """Tell whether there is a fix with this id, be it one that a policy states."""
+    return site.is_site(name) or name in fix_ids()
 
 
 def harmless(condition: str) -> tuple[str, ...]:

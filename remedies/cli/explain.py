@@ -6,7 +6,8 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from remedies import catalogue
+from remedies import catalogue, site
+from remedies.cli.starting import load_policy
 from remedies.cli.terminal import Style
 from remedies.cli.topics import TOPICS, WORDS
 from remedies.errors import UsageError
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
              **dict.fromkeys(catalogue.fix_ids(), "fix"),
              **dict.fromkeys(REASONS, "topic"),
              **dict.fromkeys(TOPICS, "topic")}  # fmt: skip
+    stated = load_policy(args).rules if site.is_site(args.id) else {}
+    known.update((name, "condition") for name in filter(site.is_site, stated))
     args.id = args.id.removeprefix("SKB_DROP_REASON_")
     args.id = WORDS.get(args.id, args.id)
     if args.id not in known:
@@ -48,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         title, text = TOPICS[args.id]
     elif args.id in REASONS:
         title, text = f"{args.id}: why the kernel dropped a packet", _reason(args.id)
+    elif args.id in stated:
+        params = stated[args.id].params
+        title, text = site.title(args.id, params), site.text(args.id, params)
     else:
         module = catalogue.condition(args.id) if kind == "condition" else catalogue.fix(args.id)
         title, text = module.TITLE, inspect.cleandoc(module.__doc__ or "")

@@ -1,11 +1,12 @@
-"""``remedy list``: every condition, by what it is about, and every fix."""
+"""``remedy list``: every condition, by what it is about, those of the policy, and every fix."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from remedies import catalogue
+from remedies import catalogue, site
+from remedies.cli.starting import load_policy
 from remedies.cli.terminal import Style
 from remedies.model import FORMAT_VERSION
 from remedies.status import decidable
@@ -24,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Print ids and titles."""
     conditions = [(name, catalogue.condition(name)) for name in catalogue.condition_ids()]
     fixes = [(name, catalogue.fix(name)) for name in catalogue.fix_ids()]
+    stated = {n: r.params for n, r in load_policy(args).rules.items() if site.is_site(n)}
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,
@@ -37,6 +39,16 @@ def run(args: argparse.Namespace) -> int:
                     "missing": list(decidable.missing(c.NEEDS)),
                 }
                 for name, c in conditions
+            ]
+            + [
+                {
+                    "id": name,
+                    "title": site.title(name, params),
+                    "severity": params.get("severity", "medium"),
+                    "area": "site",
+                    "missing": [],
+                }
+                for name, params in stated.items()
             ],
             "fixes": [
                 {"id": name, "title": f.TITLE, "risk": f.RISK, "answers": list(f.ANSWERS)}
@@ -54,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
             lacks = decidable.missing(condition.NEEDS)
             note = f" (not to be told here: needs {' and '.join(lacks)})" if lacks else ""
             print(_entry(style, name, condition.TITLE + note))
+    if stated:
+        print(style("bold", "Conditions: of this site's policy"))
+    for name, params in stated.items():
+        print(_entry(style, name, site.title(name, params)))
     print(style("bold", "Fixes"))
     for name, fix in fixes:
         answers = f" (for {', '.join(fix.ANSWERS)})" if fix.ANSWERS else " (by 'require' only)"

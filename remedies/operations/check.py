@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from remedies import catalogue, codec
+from remedies import codec
 from remedies.errors import UsageError
 from remedies.model import Finding, Policy, Rule, Scan
 from remedies.namespaces import workers
@@ -34,11 +34,11 @@ def only(policy: Policy, conditions: Collection[str]) -> Policy:
     Raises UsageError for a condition that does not exist.
     """
     for name in conditions:
-        if name not in catalogue.condition_ids():
+        if name not in engine.conditions(policy):
             raise UsageError(f"no condition is called {name!r}", "see 'remedy list'")
     if not conditions:
         return policy
-    rules = {name: _OFF for name in catalogue.condition_ids() if name not in conditions}
+    rules = {name: _OFF for name in engine.conditions(policy) if name not in conditions}
     return replace(policy, rules={**policy.rules, **rules})
 
 

@@ -180,7 +180,7 @@ def look(
             here.host,
             kinds,
             window=window,
-            topics=topics,
+            topics=topics | engine.topics_of_scan(here.policy),
             ours=tuple(here.held),
             cache=here.cache,
         )

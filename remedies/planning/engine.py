@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from remedies import catalogue
+from remedies import catalogue, site
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
@@ -22,7 +22,25 @@ def rule_for(policy: Policy, condition: str) -> Rule:
 
 def watched(policy: Policy) -> tuple[str, ...]:
     """Return the conditions that policy does not switch off."""
-    return tuple(c for c in catalogue.condition_ids() if rule_for(policy, c).mode != "off")
+    return tuple(c for c in conditions(policy) if rule_for(policy, c).mode != "off")
+
+
+def conditions(policy: Policy) -> tuple[str, ...]:
+    """Return every condition there is under a policy: ours, and those that it states itself."""
+    return (*catalogue.condition_ids(), *filter(site.is_site, policy.rules))
+
+
+def title(policy: Policy, condition: str) -> str:
+    """Return a condition's title; one that a policy states has it there."""
+    if site.is_site(condition):
+        return site.title(condition, rule_for(policy, condition).params)
+    return catalogue.condition(condition).TITLE
+
+
+def topics_of_scan(policy: Policy) -> frozenset[str]:
+    """Return what the conditions that a policy states itself ask for."""
+    stated = filter(site.is_site, watched(policy))
+    return frozenset(site.topic(rule_for(policy, name).params) for name in stated)
 
 
 def needs_of_scan(policy: Policy) -> tuple[type[Any], ...]:

@@ -62,7 +62,7 @@ def consistent(plan: Plan, where: str) -> None:
 
 def _wrong(change: Change, host: Host, found: Mapping[str, Finding]) -> Iterator[str]:
     """Yield why this tool cannot have made a change."""
-    if change.fix not in catalogue.fix_ids():
+    if not catalogue.is_fix(change.fix):
         yield f"no fix is called {change.fix!r}; known: {', '.join(catalogue.fix_ids())}"
         return
     fix = catalogue.fix(change.fix)

@@ -8,12 +8,12 @@ take the place of the earlier one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import remedies
-from remedies import model
+from remedies import model, site
 from remedies.errors import ConfigError
 from remedies.policy import references, sources, validation
 from remedies.policy.document import Document, Path, PolicyProblem, Problems, dotted, parse
@@ -48,10 +48,12 @@ def compile_all(specs: Sequence[str]) -> Compiled:
         gathered.add(spec)
     found: list[PolicyProblem] = []
     valid: list[tuple[Document, dict[str, Any]]] = []
+    stated: set[str] = set()
     for document in gathered.documents:
         values, wrong = validation.validate(document)
         if values is not None:
-            wrong = references.check(document, values)
+            stated.update(entry["id"] for entry in values.get("site", []))
+            wrong = references.check(document, values, stated)
             valid.append((document, values))
         found += sorted(wrong, key=lambda problem: problem.line)
     merged = _Merged()
@@ -146,6 +148,12 @@ class _Merged:
                 path: Path = ("rules", condition, key)
                 self.origins[dotted(path)] = _origin(document, path)
                 self.places[dotted(path)] = (document, path)
+        for index, entry in enumerate(values.get("site", [])):
+            key = f"rules.{entry['id']}.mode"
+            self.rules.pop(entry["id"], None)  # the whole entry takes the place of an earlier one
+            self.rules[entry["id"]] = _stated(entry)
+            self.origins[key] = _origin(document, ("site", index))
+            self.places[key] = (document, ("site", index))
         for name, entries, same in (
             ("require", self.require, ("fix", "params")),
             ("waivers", self.waivers, ("condition", "subject")),
@@ -163,7 +171,21 @@ class _Merged:
             )
             for name, rule in self.rules.items()
             if rule.get("mode") == "fix" and not references.fixes_of(rule)
-        ]
+        ] + list(self._at_odds())
+
+    def _at_odds(self) -> Iterator[PolicyProblem]:
+        """Yield where two site conditions set one thing to two states."""
+        seen: dict[str, tuple[str, str]] = {}
+        for name, rule in self.rules.items():
+            wanted = site.target(name, rule["params"]) if site.is_site(name) else None
+            if wanted is None:
+                continue
+            address, state = wanted
+            other, before = seen.setdefault(address, (name, state))
+            if before != state:
+                document, path = self.places[f"rules.{name}.mode"]
+                what = f"{other} sets {address} to another state"
+                yield document.problem((*path, "set"), what, "keep one of them")
 
     def policy(self, names: Sequence[str], digest: str) -> model.Policy:
         """Return the whole as plain data."""
@@ -204,6 +226,20 @@ def _rule(rule: dict[str, Any]) -> model.Rule:
         params=rule.get("params", {}),
         accept_harm=tuple(rule.get("accept_harm", ())),
     )
+
+
+def _stated(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a site condition as a rule: what it says of itself is its parameters.
+
+    Who states a condition knows what its setting does, so the fix needs no proof of the fault.
+    """
+    fixes = [entry["id"]] if entry.get("set") else []
+    return {
+        "mode": entry.get("mode", "advise"),
+        "fixes": fixes,
+        "params": {key: value for key, value in entry.items() if key not in ("id", "mode")},
+        "accept_harm": fixes,
+    }
 
 
 def _required_fix(values: dict[str, Any]) -> model.RequiredFix:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from remedies import catalogue
+from remedies import catalogue, site
 from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
 from remedies.model import Host, Terms
@@ -15,11 +15,18 @@ from remedies.policy.document import Document, Path, PolicyProblem, shown
 _NO_FACTS = Facts(host=Host("", "", "", "", ""), time="", window=0.0)
 
 
-def check(document: Document, values: Mapping[str, Any]) -> list[PolicyProblem]:
-    """Return what is wrong with the references in a validated document."""
+def check(
+    document: Document, values: Mapping[str, Any], stated: Collection[str] = ()
+) -> list[PolicyProblem]:
+    """Return what is wrong with the references in a validated document.
+
+    ``stated``: the ids of the site conditions of what it extends and of itself.
+    """
     found: list[PolicyProblem] = []
     for condition, rule in values.get("rules", {}).items():
         found += _rule(document, condition, rule)
+    for index, entry in enumerate(values.get("site", [])):
+        found += _site(document, ("site", index), entry)
     for index, entry in enumerate(values.get("require", [])):
         found += _standing(document, ("require", index), entry)
     for index, entry in enumerate(values.get("waivers", [])):
@@ -28,7 +35,7 @@ def check(document: Document, values: Mapping[str, Any]) -> list[PolicyProblem]:
             ("waivers", index, "condition"),
             "condition",
             entry["condition"],
-            catalogue.condition_ids(),
+            (*catalogue.condition_ids(), *stated),
         )
     return found
 
@@ -56,6 +63,18 @@ def _rule(document: Document, condition: str, rule: Mapping[str, Any]) -> Iterat
             answers = ", ".join(catalogue.fix(fix).ANSWERS)
             what = f"{fix} does not answer {condition}"
             yield document.problem(here, what, f"it answers: {answers or 'nothing'}")
+
+
+def _site(document: Document, path: Path, entry: Mapping[str, Any]) -> Iterator[PolicyProblem]:
+    """Yield what is wrong with a site condition, and where it sets what is a fix's of ours."""
+    wrong = list(site.problems(entry["id"], entry))
+    yield from (document.problem((*path, p.key), p.what, p.hint) for p in wrong)
+    sets = site.target(entry["id"], entry) if not wrong else None
+    for fix in catalogue.fix_ids():
+        if sets is not None and catalogue.may_write(fix, sets[0]):
+            what = f"{sets[0]} is what the fix {fix} sets"
+            answers = " or ".join(catalogue.fix(fix).ANSWERS) or "require"
+            yield document.problem((*path, "set"), what, f"use it for {answers}")
 
 
 def _standing(document: Document, path: Path, entry: Mapping[str, Any]) -> list[PolicyProblem]:

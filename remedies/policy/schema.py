@@ -107,6 +107,36 @@ class WaiverSource(_Strict):
     owner: Text
 
 
+class SetSource(_Strict):
+    """What a site condition sets: a sysctl to a value, a module to load at boot, or a file."""
+
+    sysctl: str = Field("", description="A key under net.")
+    value: str | int = Field("", description="The sysctl's value.")
+    module: str = Field("", description="A kernel module that is loaded from the next boot on.")
+    file: str = Field(
+        "",
+        description="A .link file in /etc/systemd/network, or a .conf file in "
+        "/etc/systemd/networkd.conf.d, whose name contains remedy-ID.",
+    )
+    content: str = Field("", description="The file's whole text, with a line feed at its end.")
+
+
+class SiteSource(_Strict):
+    """A condition that this policy states itself."""
+
+    id: str = Field(pattern=r"^site\.[a-z0-9](-?[a-z0-9]){0,39}$")
+    title: Text = Field(description="What is wrong, in one line.")
+    why: str = Field("", description="Why it matters, for 'remedy explain'.")
+    severity: Literal["low", "medium", "high", "critical"] = "medium"
+    fact: str = Field(description="sysctl:KEY, module:NAME or file:PATH (under /etc).")
+    is_: Literal["<", ">", "==", "!=", "contains", "lacks", "absent", "there"] = Field(
+        alias="is", description="How the fact compares with the value where something is wrong."
+    )
+    value: str | int = Field("", description="None for 'absent' and 'there'.")
+    mode: Mode = Field("advise", description="As in rules.")
+    set: SetSource | None = Field(None, description="What makes it right; needed for mode: fix.")
+
+
 class PolicySource(_Strict):
     """One policy file."""
 
@@ -120,6 +150,7 @@ class PolicySource(_Strict):
     )
     persist: bool = Field(False, description="Whether fixes survive a reboot.")
     rules: dict[str, RuleSource] = Field({}, description="By condition.")
+    site: list[SiteSource] = Field([], description="Conditions of this site, without Python.")
     require: list[RequireSource] = Field([], description="Standing fixes.")
     waivers: list[WaiverSource] = []
 
@@ -132,7 +163,8 @@ def json_schema() -> dict[str, Any]:
     conditions, fixes = list(catalogue.condition_ids()), list(catalogue.fix_ids())
     schema["properties"]["rules"]["propertyNames"] = {"enum": conditions}
     parts = schema["$defs"]
-    parts["WaiverSource"]["properties"]["condition"]["enum"] = conditions
+    stated = {"pattern": parts["SiteSource"]["properties"]["id"]["pattern"]}
+    parts["WaiverSource"]["properties"]["condition"]["anyOf"] = [{"enum": conditions}, stated]
     parts["RequireSource"]["properties"]["fix"]["enum"] = fixes
     parts["Every"]["properties"]["all"]["items"]["enum"] = fixes
     parts["RuleSource"]["properties"]["accept_harm"]["items"]["enum"] = fixes

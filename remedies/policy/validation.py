@@ -94,6 +94,8 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = schema.PolicySource
     if location[0] == "rules" and len(location) > 2:
         model = schema.Every if "every" in location[:-1] else schema.RuleSource
+    elif location[0] == "site" and len(location) > 1:
+        model = schema.SetSource if "set" in location[:-1] else schema.SiteSource
     elif len(location) > 1:
         model = schema.RequireSource if location[0] == "require" else schema.WaiverSource
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -58,7 +58,7 @@ def from_scan(
         if not u.partly or u.condition not in named
     ]
     seen = {j.condition for j in found}
-    found += [judge.rest(c, scan.time) for c in catalogue.condition_ids() if c not in seen]
+    found += [judge.rest(c, scan.time) for c in engine.conditions(policy) if c not in seen]
     return HostReport(
         place=place,
         time=scan.time,
@@ -157,7 +157,7 @@ class _Judge:
         return Judgement(
             id=finding.id,
             condition=finding.condition,
-            title=catalogue.condition(finding.condition).TITLE,
+            title=engine.title(self.policy, finding.condition),
             severity=finding.severity,
             controls=controls(finding.condition),
             subject=finding.subject,
@@ -209,7 +209,7 @@ class _Judge:
         return Judgement(
             id=digest([condition, ""])[:16],
             condition=condition,
-            title=module.TITLE,
+            title=engine.title(self.policy, condition),
             severity=module.SEVERITY,
             controls=controls(condition),
             subject="",
@@ -288,12 +288,12 @@ def _judged_by_journal(chosen: Ledger, standings: Standings, policy: Policy) -> 
         entry = last.transaction
         finding = next(f for f in entry.begin.findings if f.id == name)
         before, after = _checked(last, name, now="")
-        listed = finding.condition in catalogue.condition_ids()
+        listed = finding.condition in engine.conditions(policy)
         stands = last.history == IN_FORCE
         found[name] = Judgement(
             id=name,
             condition=finding.condition,
-            title=catalogue.condition(finding.condition).TITLE if listed else finding.condition,
+            title=engine.title(policy, finding.condition) if listed else finding.condition,
             severity=finding.severity,
             controls=controls(finding.condition),
             subject=finding.subject,

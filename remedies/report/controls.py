@@ -17,7 +17,7 @@ finding does not say that it is off. For the other conditions none is claimed.
 
 from __future__ import annotations
 
-from remedies import catalogue
+from remedies import catalogue, site
 
 _NIST = "NIST-800-53 "
 
@@ -27,7 +27,7 @@ CHANGE_CONTROL = f"{_NIST}CM-3"
 
 def controls(condition: str) -> tuple[str, ...]:
     """Return the control ids of a condition, as its file has them; none for one unknown here."""
-    known = condition in catalogue.condition_ids()
+    known = site.is_site(condition) or condition in catalogue.condition_ids()
     return catalogue.condition(condition).CONTROLS if known else ()
 
 

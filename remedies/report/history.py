@@ -78,7 +78,6 @@ class Standings:
 def past(ledger: Mapping[str, Transaction], standings: Standings) -> Past:
     """Return what the transactions of a ledger, oldest first, say of findings."""
     found = Past()
-    answers = {name: catalogue.fix(name).ANSWERS for name in catalogue.fix_ids()}
     in_force: set[str] = set()
     for entry in ledger.values():
         if entry.begin.kind != "apply":
@@ -92,12 +91,18 @@ def past(ledger: Mapping[str, Transaction], standings: Standings) -> Past:
                     found.by_condition[finding.condition] = answer
         for change in entry.begin.changes:
             if standings.of(entry, change) == IN_FORCE:
-                in_force.update(answers.get(change.fix, ()))
+                answers = _answers(change.fix)
+                in_force.update(answers)
                 if change.finding is None:
                     required = HistoryAnswer(entry, IN_FORCE)
-                    found.standing.update(dict.fromkeys(answers.get(change.fix, ()), required))
+                    found.standing.update(dict.fromkeys(answers, required))
     found.in_force = frozenset(in_force)
     return found
+
+
+def _answers(fix: str) -> tuple[str, ...]:
+    """Return the conditions that a fix answers; none for one that this version does not know."""
+    return catalogue.fix(fix).ANSWERS if catalogue.is_fix(fix) else ()
 
 
 def _answer(entry: Transaction, finding: str, standings: Standings) -> Optional[HistoryAnswer]:

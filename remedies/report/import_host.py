@@ -23,7 +23,7 @@ from remedies.values import replace
 
 SIZE_LIMIT = 16 * 1024 * 1024
 """Characters of one host's record: some thousand transactions with their differences."""
-_WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_WORD = re.compile(r"(?:site\.)?[a-z0-9][a-z0-9-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _HIGHEST = 1e15

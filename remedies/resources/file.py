@@ -1,4 +1,7 @@
-"""``file:PATH``: a file of ours, read at boot by sysctl.d(5), modules-load.d(5) or systemd.unit(5).
+"""``file:PATH``: a file of ours that a program of systemd's reads, at boot at the latest.
+
+The programs are those of sysctl.d(5), modules-load.d(5), systemd.unit(5), systemd.link(5) and
+networkd.conf(5).
 
 Only regular files directly in one of :data:`FOLDERS`, with one name (a hard or symbolic link is
 refused: it could lead anywhere); in a folder that others use too the name contains ``remedy``. A
@@ -22,6 +25,8 @@ from remedies.resources.tasks import Task, Text, done, looked
 MADE = {
     "/etc/remedy/boot": "/etc",
     "/etc/systemd/system/multi-user.target.d": "/etc/systemd/system",
+    "/etc/systemd/network": "/etc/systemd",
+    "/etc/systemd/networkd.conf.d": "/etc/systemd",
 }
 """Folders that are made when they are missing, and what must be there already."""
 OWN = "/etc/remedy/boot"

@@ -102,11 +102,12 @@ def test_what_pages_tell_to_change_stands_there() -> None:
 
 
 def test_the_policy_is_valid(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```yaml\n(.*?)^```", page("policies.md"), re.MULTILINE | re.DOTALL)
+    text, stated = re.findall(r"^```yaml\n(.*?)^```", page("policies.md"), re.MULTILINE | re.DOTALL)
     path = tmp_path / "policy.yaml"
-    path.write_text(text)
+    path.write_text(text + stated)
     compiled = policy.load((str(path),))
     assert compiled.require[0].fix == "notrack"
+    assert compiled.rules["site.accept-queue"].fixes == ("site.accept-queue",)
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda p: str(p.relative_to(ROOT)))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, Optional, cast
 
 import pytest
-from builder import HOST, begin, change, facts, held
+from builder import HOST, begin, change, facts, held, policy
 
 from remedies import catalogue
 from remedies.boot import sysctl_d, units
@@ -195,6 +195,7 @@ def test_harm_is_judged_by_what_was_counted_while_listening(
     )
     seen = facts(Oneway(), Stalls(), Asked())
     here = SimpleNamespace(read=lambda *_, **given: asked.update(given) or seen, host=HOST, held={},
+                           policy=policy(),
                            cache=None, busy=lambda _: contextlib.nullcontext())  # fmt: skip
     assert outlook.listen(cast(Any, here), (*drops, redirect), 2.0) == (seen, ())
     assert asked["drops"] == [drops[1]]

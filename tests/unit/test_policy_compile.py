@@ -146,7 +146,7 @@ def test_the_digest_follows_every_source_byte(write: Write) -> None:
     [
         ("bakend: auto", "3: bakend: unknown key; did you mean 'backend'?"),
         ("zzz: 1", "3: zzz: unknown key; known keys: apiVersion, name, extends, backend, persist,"
-         " rules, require, waivers"),
+         " rules, site, require, waivers"),
         ("persist: yes", "3: persist: expected true or false, found 'yes'; correct the value"),
         ("persist: 1", "3: persist: expected true or false, found 1; correct the value"),
         ("backend: nft", "3: backend: 'nft' is not a valid value; one of: auto, nftables, "),
