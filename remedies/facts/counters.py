@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.values import dataclass, field
@@ -103,16 +105,20 @@ def _number(where: str, cell: str) -> int:
         raise Unreadable(f"{where}: {error}") from error
 
 
-def snapshot() -> tuple[dict[str, int], tuple[str, ...]]:
+FILES = (
+    ("stat/nf_conntrack", conntrack_rows),
+    ("snmp", functools.partial(paired_lines, wanted=SNMP)),
+    ("netstat", functools.partial(paired_lines, wanted=NETSTAT)),
+    ("snmp6", functools.partial(single_lines, wanted=SNMP6)),
+)
+"""The files of /proc/net, and what reads the wanted counters from the text of each."""
+
+
+def _snapshot() -> tuple[dict[str, int], tuple[str, ...]]:
     """Return every wanted counter now, and what could not be read."""
     values: dict[str, int] = {}
     unread: list[str] = []
-    for name, parse in (
-        ("stat/nf_conntrack", conntrack_rows),
-        ("snmp", lambda text: paired_lines(text, SNMP)),
-        ("netstat", lambda text: paired_lines(text, NETSTAT)),
-        ("snmp6", lambda text: single_lines(text, SNMP6)),
-    ):
+    for name, parse in FILES:
         try:
             with open(f"{PROC_NET}/{name}", encoding="utf-8", errors="replace") as file:
                 values.update(parse(file.read()))
@@ -128,7 +134,7 @@ class _CounterWatch:
 
     def __init__(self, window: float) -> None:
         self._window = window
-        self._first, self._unread = snapshot()
+        self._first, self._unread = _snapshot()
 
     def fileno(self) -> int:
         return -1
@@ -139,7 +145,7 @@ class _CounterWatch:
     def finish(self) -> Counters:
         if self._window <= 0:
             return Counters(self._first, dict(self._first), self._unread)
-        last, unread = snapshot()
+        last, unread = _snapshot()
         return Counters(self._first, last, tuple(dict.fromkeys(self._unread + unread)))
 
     def close(self) -> None:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from remedies.errors import NotPermitted, UsageError
 
@@ -23,12 +25,18 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
 
-def _libc_call(name: str, *arguments: int) -> None:
+@functools.cache
+def _libc() -> tuple[Any, Callable[[], int]]:
+    """Return the C library, and what asks for the errno of its last call."""
     import ctypes  # costs 3 ms that a process which stays where it is need not pay
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
+    return ctypes.CDLL(None, use_errno=True), ctypes.get_errno
+
+
+def _libc_call(name: str, *arguments: int) -> None:
+    library, errno = _libc()
+    if getattr(library, name)(*arguments) != 0:
+        number = errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 

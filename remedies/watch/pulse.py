@@ -10,12 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.facts import counters
-from remedies.facts.counters import PROC_NET
-from remedies.facts.sysctl import value
+from remedies.facts.counters import FILES, PROC_NET
 from remedies.netfilter import legacy
 from remedies.netlink import nft
 from remedies.values import dataclass, field
@@ -26,12 +23,14 @@ KEYS = (
     "net.netfilter.nf_conntrack_tcp_be_liberal",
 )
 """The sysctls that fixes and container engines write."""
-_COUNT, _MAX = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
+_TABLE = "/proc/sys/net/netfilter/nf_conntrack_"
 _FULL_FROM, _STEP = 75, 5
 """Percent: below it the share of conntrack's table that is in use is no movement."""
 _PATIENCE = 1.0
 """Seconds that netlink may take."""
 _TOLD = 3
+_OF_EVERY_PACKET = ("snmp", "snmp6")
+"""The files that change with every packet of IPv4 and IPv6: if they do not, no other one does."""
 
 
 @dataclass(frozen=True)
@@ -46,71 +45,99 @@ class Pulse:
     """Flows in conntrack's table."""
     limit: int = 0
     """The most it takes; 0: conntrack is not loaded."""
+    files: dict[str, int] = field(default_factory=dict)
+    """A hash of each file of counters, in this process: what is the same is not parsed again."""
 
 
-def read() -> Pulse:
-    """Return the pulse of this thread's namespace; what cannot be read is left out."""
-    counted, _ = counters.snapshot()
-    entries, limit = _number(_COUNT) or 0, _number(_MAX) or 0
+NONE = Pulse()
+
+
+def read(before: Pulse = NONE) -> Pulse:
+    """Return the pulse of this thread's namespace; what cannot be read is left out.
+
+    ``before`` is the one of an interval ago: what has not changed since costs little.
+    """
+    counted, files = _counters(before)
+    entries, limit = _number("count"), _number("max")
     states = dict(_states())
     if limit:
         percent = 100 * entries // limit // _STEP * _STEP
         states["conntrack's table"] = f"{percent} % full" if percent >= _FULL_FROM else "has room"
-    return Pulse(counted, states, entries, limit)
+    return Pulse(counted, states, entries, limit, files)
 
 
-def moved(before: Pulse, now: Pulse) -> tuple[str, ...]:
-    """Return what moved between two pulses, in words; empty: nothing did. Pure."""
+def changed(before: Pulse, now: Pulse) -> tuple[str, ...]:
+    """Return which states differ between two pulses, in words; empty: none does. Pure."""
     said = []
     for name in dict.fromkeys((*before.states, *now.states)):
         was, is_ = before.states.get(name, "none"), now.states.get(name, "none")
         if was != is_:
             said.append(f"{name}: {was} -> {is_}" if len(was + is_) < 60 else f"{name} changed")
+    return tuple(said)
+
+
+def counted(before: Pulse, now: Pulse) -> str:
+    """Return which counters moved between two pulses, in words; empty: none did. Pure."""
     steps = [
         f"{name} +{count - before.counters[name]}"
         for name, count in now.counters.items()
         if count > before.counters.get(name, count)
     ]
-    if steps:
-        more = f" and {len(steps) - _TOLD} more" if len(steps) > _TOLD else ""
-        said.append(f"counters: {', '.join(steps[:_TOLD])}{more}")
-    return tuple(said)
+    more = f" and {len(steps) - _TOLD} more" if len(steps) > _TOLD else ""
+    return f"counters: {', '.join(steps[:_TOLD])}{more}" if steps else ""
+
+
+def _counters(before: Pulse) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the counters, and the hash of each file they are from."""
+    content = {name: _content(f"{PROC_NET}/{name}") for name in _OF_EVERY_PACKET}
+    files = {name: hash(text) for name, text in content.items()}
+    if before.files and all(before.files.get(name) == files[name] for name in files):
+        return before.counters, before.files
+    values = dict(before.counters)
+    for name, parse in FILES:
+        text = content.get(name) or _content(f"{PROC_NET}/{name}")
+        files[name] = hash(text)
+        if files[name] != before.files.get(name):
+            with contextlib.suppress(Unreadable):
+                values.update(parse(text.decode("utf-8", "replace")))
+    return values, files
 
 
 def _states() -> Iterator[tuple[str, str]]:
     with contextlib.suppress(OSError, Unreadable):  # no nf_tables, or not permitted: a scan says so
         yield "nf_tables ruleset", f"generation {nft.generation(time.monotonic() + _PATIENCE)}"
     for family in ("ip", "ip6"):
-        try:
-            for table in legacy.tables(family):
-                yield f"legacy {family} table {table}", legacy.size(family, table)
-        except (OSError, Unreadable):
-            continue
-    yield from _text("routes", "route")
-    yield from _text("addresses and links", "if_inet6")
-    for line in dict(_text("", "sockstat")).get("", "").split("\n"):
-        if line.startswith("UDP:"):
-            yield "UDP sockets", line.split()[2]
+        if _content(f"{PROC_NET}/{family}_tables_names"):
+            with contextlib.suppress(OSError, Unreadable):
+                for table in legacy.tables(family):
+                    yield f"legacy {family} table {table}", legacy.size(family, table)
+    yield "routes", _content(f"{PROC_NET}/route").decode("ascii", "replace")
+    yield "addresses and links", _content(f"{PROC_NET}/if_inet6").decode("ascii", "replace")
+    _, found, rest = _content(f"{PROC_NET}/sockstat").partition(b"UDP: inuse ")
+    if found:
+        yield "UDP sockets", rest.split(maxsplit=1)[0].decode("ascii", "replace")
     for key in KEYS:
-        try:
-            yield key, value(key)
-        except OSError:  # its module is not loaded
-            continue
+        value = _content(f"/proc/sys/{key.replace('.', '/')}")
+        if value:
+            yield key, value.decode("ascii", "replace").strip()
 
 
-def _text(name: str, file: str) -> Iterator[tuple[str, str]]:
+def _content(path: str) -> bytes:
+    """Return the first 64 KiB of a file; empty where there is none, or it may not be read."""
     try:
-        descriptor = os.open(f"{PROC_NET}/{file}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return
+        return b""
     try:
-        yield name, os.read(descriptor, 1 << 16).decode("ascii", "replace")
+        return os.read(descriptor, 1 << 16)
+    except OSError:  # the namespace is ending
+        return b""
     finally:
         os.close(descriptor)
 
 
-def _number(key: str) -> Optional[int]:
+def _number(name: str) -> int:
     try:
-        return int(value(key))
-    except (OSError, ValueError):
-        return None
+        return int(_content(_TABLE + name))
+    except ValueError:
+        return 0

@@ -25,7 +25,7 @@ from remedies.operations.scan_all import PATIENCE
 from remedies.operations.session import HostSession
 from remedies.planning import engine
 from remedies.trace.stop_signal import Ending
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
 from remedies.watch import baseline, events, pulse
 from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
 from remedies.watch.events import NOW, Seen, WatchEvent
@@ -35,6 +35,10 @@ AT_ONCE = 16
 """Scans at a time: each is a process."""
 RETRY = 6
 """Intervals after which a namespace is scanned again that could not be judged."""
+LISTEN = 6
+"""Intervals for which a namespace with a finding is listened to after a counter moved."""
+LONGEST = 10.0
+"""Seconds that one such scan listens, at most."""
 _OWN = "/proc/thread-self/ns/net"
 
 
@@ -73,6 +77,13 @@ class _Track:
     scanning: str = ""
     """Why it is being scanned."""
     scanned: bool = False
+    listens: bool = False
+    """The scan that runs listens for long, and gives way to one with a cause."""
+    listen_until: float = 0.0
+    heard: str = ""
+    """The counters that moved last."""
+    awaited: bool = True
+    """Nothing is said of the whole before it was scanned."""
 
 
 class Watcher:
@@ -104,6 +115,7 @@ class Watcher:
         self._numbers = 0
         self._crew = Crew()
         self._heard: set[str] = set()
+        self._begun = False
         self.ready = False
         """Everything was scanned, and a whole interval has passed."""
 
@@ -133,13 +145,17 @@ class Watcher:
             while ending.signal is None:
                 if time.monotonic() >= tick:
                     yield from self._tick()
-                    whole = self.ready or time.monotonic() >= begun + self._interval
-                    if whole and all(track.scanned for track in self._tracks.values()):
+                    if self.ready or self._whole(begun):
                         first, self.ready = not self.ready, True
                         yield IntervalEnd(first)
                     tick = max(tick + self._interval, time.monotonic())
                 self._start()
                 yield from self._hear(ending, tick)
+
+    def _whole(self, begun: float) -> bool:
+        """Tell whether an interval has passed and all was scanned that was there at its begin."""
+        first = [track for track in self._tracks.values() if track.awaited]
+        return time.monotonic() >= begun + self._interval and all(t.scanned for t in first)
 
     def _tick(self) -> Iterator[PlacedEvent]:
         """Take every pulse; note what is to be scanned, and tell of namespaces that have ended."""
@@ -154,22 +170,52 @@ class Watcher:
         self._meet({key: found for key, found in present.items() if key not in self._tracks})
         for key, (namespace, beat) in present.items():
             track = self._tracks[key]
-            causes = list(pulse.moved(track.pulse, beat))
-            if any(each.verdict in NOW and each.open for each in track.seen):
-                causes.append("a fault was seen before")
+            causes = list(pulse.changed(track.pulse, beat))
+            moved = pulse.counted(track.pulse, beat)
+            if moved:
+                track.heard = moved
+                track.listen_until = time.monotonic() + LISTEN * self._interval
+                if not (track.scanning and track.listens):
+                    causes.append(moved)
             if time.monotonic() >= track.due:
                 causes.append("a regular scan")
+            quiet = not causes and time.monotonic() >= track.listen_until
+            if quiet and any(each.verdict in NOW and each.open for each in track.seen):
+                causes.append("a fault was seen before, and no counter moved since")
             track.pulse, track.namespace = beat, namespace
-            track.cause = "; ".join(filter(None, (track.cause, *causes)))
+            track.cause = "; ".join(dict.fromkeys(filter(None, (track.cause, *causes))))
 
     def _pulses(self) -> Iterator[tuple[str, tuple[Namespace, Pulse]]]:
         found, unread = find.find() if self._everywhere else ((find.own(),), ())
         for reason in unread:
             self._notify(reason)
         for namespace in found:
-            key_and_pulse = _pulse_of(namespace, self._here.host.boot_id)
+            key_and_pulse = self._pulse_of(namespace)
             if key_and_pulse is not None:
                 yield key_and_pulse[0], (namespace, key_and_pulse[1])
+
+    def _pulse_of(self, namespace: Namespace) -> Optional[tuple[str, Pulse]]:
+        """Return a namespace's key and pulse; None where it has ended.
+
+        The key is asked for inside: a name or a process id may stand for another one by now.
+        """
+        if namespace.own:
+            return self._beat()
+        for path in namespace.paths:
+            try:
+                with netns.inside(path):
+                    info = os.stat(_OWN)
+                    if (info.st_dev, info.st_ino) == (namespace.device, namespace.inode):
+                        return self._beat()
+            except (UsageError, NotPermitted):  # it ended just now, or hides
+                continue
+        return None
+
+    def _beat(self) -> tuple[str, Pulse]:
+        """Return key and pulse of the namespace that this thread is in."""
+        key = netns.key(self._here.host.boot_id)
+        track = self._tracks.get(key)
+        return key, pulse.read(track.pulse) if track else pulse.read()
 
     def _meet(self, new: dict[str, tuple[Namespace, Pulse]]) -> None:
         """Begin to watch namespaces, with what is known of them from an earlier watch."""
@@ -194,7 +240,9 @@ class Watcher:
                 seen=before.seen if before else (),
                 due=self._next(key),
                 cause=(before and self._again) or begun,
+                awaited=not self._begun,
             )
+        self._begun = True
 
     def _next(self, key: str) -> float:
         """Return when a namespace is scanned in any case: not all of them at one time."""
@@ -204,12 +252,22 @@ class Watcher:
     def _start(self) -> None:
         """Begin the scans that have a cause, as many as may run at a time."""
         for track in self._tracks.values():
-            if len(self._crew.names) >= AT_ONCE:
-                return
-            if track.cause and not track.scanning:
+            if track.cause and track.listens:
+                self._crew.end(track.number)
+                track.scanning, track.listens = "", False
+            if track.scanning or len(self._crew.names) >= AT_ONCE:
+                continue
+            window = self._here.window
+            listen = track.scanned and time.monotonic() < track.listen_until
+            if track.cause:
                 track.scanning, track.cause = track.cause, ""
-                work = _until_parent_ends(scan_all.work(self._here, track.namespace))
-                self._crew.start(track.number, work, self._here.window + PATIENCE)
+            elif listen and any(each.open for each in track.seen):
+                window = max(window, min(self._interval, LONGEST))
+                track.scanning, track.listens = f"{track.heard}, and packets were heard", True
+            else:
+                continue
+            work = scan_all.work(replace(self._here, window=window), track.namespace)
+            self._crew.start(track.number, _until_parent_ends(work), window + PATIENCE)
 
     def _hear(self, ending: Ending, until: float) -> Iterator[PlacedEvent]:
         """Wait for results, a signal or the next tick."""
@@ -232,6 +290,7 @@ class Watcher:
         if track is None:
             return
         cause, track.scanning, track.scanned = track.scanning, "", True
+        track.listens = False
         track.due = self._next(track.place.key)
         child = scan_all.answer(self._here, track.namespace, result)
         if child.scan is None:  # it has ended: the next tick says so
@@ -258,24 +317,6 @@ class Watcher:
         if line not in self._heard and len(self._heard) < 1000:
             self._heard.add(line)
             self._here.notify(line)
-
-
-def _pulse_of(namespace: Namespace, boot_id: str) -> Optional[tuple[str, Pulse]]:
-    """Return a namespace's key and pulse; None where it has ended.
-
-    The key is asked for inside: a name or a process id may stand for another one by now.
-    """
-    if namespace.own:
-        return netns.key(boot_id), pulse.read()
-    for path in namespace.paths:
-        try:
-            with netns.inside(path):
-                info = os.stat(_OWN)
-                if (info.st_dev, info.st_ino) == (namespace.device, namespace.inode):
-                    return netns.key(boot_id), pulse.read()
-        except (UsageError, NotPermitted):  # it ended just now, or hides
-            continue
-    return None
 
 
 def _until_parent_ends(work: Callable[[], str]) -> Callable[[], str]:
