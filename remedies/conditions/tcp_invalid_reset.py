@@ -10,8 +10,10 @@ What it detects
     A drop counts if no earlier rule of its chain accepts some of these segments (one service's own
     port aside, unless it is the published one), and on forward a rule that keeps clients' resets
     from containers does as much. Connections that never leave this host are not asked about, and
-    NAT of these alone is none (what this host sends, redirected to a proxy on it).
-    ``unknown``: a rule that is not understood, and no other, may accept some before a drop.
+    NAT of these alone is none (what this host sends, redirected to a proxy on it). No more is NAT
+    that stands for addresses of no link here (a pool, a service): nobody here answers for them.
+    ``unknown``: a rule that is not understood, and no other, may accept some before a drop, or a
+    program that reads a queue decides.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
     counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are
@@ -111,8 +113,10 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
         if netfilter.unread:
             raise Unreadable("; ".join(netfilter.unread))
         return ()
-    covered_by = _covered_by(facts, netfilter)
     tied = _tied(facts)
+    if not _needed(netfilter) and not tied:
+        return ()  # what NAT stands for is elsewhere
+    covered_by = _covered_by(facts, netfilter)
     if not (proofs or covered_by or tied):
         _raise_doubts(netfilter)
     if not (proofs or covered_by) and netfilter.unread and not _OUR_DROPS.isdisjoint(facts.ours):
@@ -233,7 +237,7 @@ def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
 
 def _needed(netfilter: Netfilter) -> ways.Ways:
     """Return the ways by which INVALID segments of NAT's flows come here."""
-    uses = [(use.family, use.action, use.hook) for use in netfilter.nat_uses]
+    uses = [(use.family, use.action, use.hook, use.away) for use in netfilter.nat_uses]
     return ways.needed(uses, netfilter.nat_unread)
 
 
@@ -244,8 +248,7 @@ def _raise_doubts(netfilter: Netfilter) -> None:
     if left and not ways.left_open(left, rules):
         told = "; ".join(dict.fromkeys(f"'{rule.text}' ({rule.place})" for rule in rules))
         raise Unreadable(
-            f"INVALID segments are dropped on {ways.told(left)}, but it is not known "
-            f"whether {told} accepts some of them first"
+            f"it is not known whether {told} lets INVALID segments by on {ways.told(left)}"
         )
 
 

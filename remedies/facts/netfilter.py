@@ -13,11 +13,12 @@ from remedies.netfilter import walk
 from remedies.netfilter.invalid import judged
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
-from remedies.netlink.links import Links
+from remedies.netlink.links import Address, Links
 from remedies.rules import marks
 from remedies.rules.decoded import Mark
-from remedies.rules.invalid_packet import EVERYONE, stays_here, target
+from remedies.rules.invalid_packet import EVERYONE, stays_here, target, translated
 from remedies.rules.matching import conjoin, covers
+from remedies.rules.prefixes import contains
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.values import dataclass, field, replace
 
@@ -40,6 +41,9 @@ class NatUse:
     action: NatAction
     hook: str = ""
     """Where it is done; empty where that is not known."""
+    away: bool = False
+    """The addresses that it stands for are none of this host's own: what is not translated back
+    goes on, or nowhere, but not to the host's own TCP."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,16 @@ def open_stores(
 def read(asking: Asking) -> Netfilter:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
     stores, unread = open_stores(asking.deadline())
+    near = _links(asking)
     bases = [
         (store, base)
         for store in stores
         for base in store.bases()
         if base.rules or not base.accepts
     ]
-    reading = _HookAnswers(tuple(bases), unread=unread, unread_notracks=list(unread))
+    reading = _HookAnswers(
+        tuple(bases), near.addresses, unread=unread, unread_notracks=list(unread)
+    )
     places = [_place(base) for _, base in bases]
     # NAT first, of every store: which packets a drop has to cover hangs on the links that NAT
     # serves; sources first, which are few: beside them the first DNAT of many answers. Then ours:
@@ -138,7 +145,7 @@ def read(asking: Asking) -> Netfilter:
     )
     for store, base in bases:
         reading.base(store, base)
-    invalid = judged(bases, reading.served, _links(asking))
+    invalid = judged(bases, reading.served, near)
     backends = {
         store.backend(family, table)
         for store in stores
@@ -198,6 +205,8 @@ class _HookAnswers:
     """What has been found so far."""
 
     places: tuple[tuple[RuleStore, Base], ...]
+    addresses: tuple[Address, ...]
+    """Of this host."""
     unread: list[str]
     unread_notracks: list[str]
     nat: list[str] = field(default_factory=list)
@@ -233,7 +242,7 @@ class _HookAnswers:
                 if decoded > _DECODED:
                     raise Unreadable(f"more than {_DECODED} NAT rules")
                 for step in store.decode(base.family, base.table, raw):
-                    self._use(base, place, step.action, step.match, step.to)
+                    self._use(base, place, _action(base, step.action), step.match, step.to)
                 if self.nat and self.nat[-1] == place and self._answered(base.family):
                     return
         except Unreadable as error:
@@ -249,7 +258,8 @@ class _HookAnswers:
             self.blind = True
             self.vast.add(place.rpartition(" ")[0])
             return False
-        for rule in rules:
+        for found in rules:
+            rule = replace(found, action=_action(base, found.action))
             if not walk.ours(base.table, rule.chain):
                 version = _version(rule.match, rule.to) or self._version_left(rule)
                 if not stays_here(base.hook, rule.action, rule.match, rule.to):
@@ -294,7 +304,17 @@ class _HookAnswers:
         sees_tcp = not match.protocols or "tcp" in match.protocols
         if sees_tcp and not stays_here(base.hook, action, match, to):
             family = version or _version(match, to) or base.family
-            self.uses[NatUse(family, action, base.hook)] = None
+            asked = base.hook, action
+            stands_for = translated(to) if asked == ("postrouting", "snat") else ()
+            if asked == ("prerouting", "dnat"):
+                stands_for = match.destinations
+            away = bool(stands_for) and self._elsewhere(stands_for)
+            self.uses[NatUse(family, action, base.hook, away)] = None
+
+    def _elsewhere(self, prefixes: tuple[str, ...]) -> bool:
+        """Tell whether none of these addresses is this host's, as far as its own are known."""
+        own = [f"{each.address}/{128 if each.family == 6 else 32}" for each in self.addresses]
+        return bool(own) and not any(contains(prefix, one) for prefix in prefixes for one in own)
 
     def _answered(self, family: str) -> bool:
         seen = {use.action for use in self.uses if use.family in (family, "inet")}
@@ -314,6 +334,14 @@ class _HookAnswers:
 
 def _both(family: str) -> tuple[str, ...]:
     return ("ip", "ip6") if family == "inet" else (family,)
+
+
+def _action(base: Base, action: str) -> str:
+    """Return what a rule does at the hook of its base chain.
+
+    NETMAP rewrites the source of what is on its way out (net/netfilter/xt_NETMAP.c).
+    """
+    return "snat" if action == "dnat" and base.hook in ("postrouting", "input") else action
 
 
 def _version(match: Match, to: str) -> str:

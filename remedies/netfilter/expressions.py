@@ -19,30 +19,27 @@ from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
 from remedies.netfilter.maps import Elements, OnlyAmong, one_for_each
 from remedies.netfilter.sets import NO_SETS, IpSets
+from remedies.netlink import nft
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
 from remedies.netlink.socket import attributes
-from remedies.rules.decoded import ALTERNATIVES, MatchTerms, Step
+from remedies.rules.decoded import ALTERNATIVES, Mark, MatchTerms, Step
 from remedies.rules.dnat_words import ASKED_PORT
 from remedies.rules.rule import ONE_OF_ALL, Match
 
-Mark = tuple[int, Optional[int]]
-"""As in :class:`~remedies.rules.decoded.Step`."""
-
 _VERDICTS = 2048
 """Steps that a map of verdicts may become; past that the rule is not read."""
-
 _META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
 _OTHER_META = {
     0: "length", 3: "mark", 10: "skuid", 11: "skgid", 19: "pkttype", 21: "iifgroup",
     22: "oifgroup", 24: "random",
 }  # fmt: skip
-_CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
 _OBJECTS = {2: "quota", 4: "limit", 5: "connlimit", 10: "synproxy"}
 """Named objects that decide which packets go on (NFT_OBJECT_*, linux/netfilter/nf_tables.h)."""
 _OBJECTS_SILENT = (1, 3, 6, 7, 8, 9)
 """Counter, helper, tunnel, time-out, secmark, expectation: each packet goes on."""
-_SILENT = {"counter", "log", "byteorder", "dup", "last", "flow_offload"}
+_SILENT = {"counter", "log", "dup", "last", "flow_offload"}
 _LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
+_DELETE = 2  # NFT_DYNSET_OP_DELETE: what is not in the set ends the rule
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 _ANY = Match()
@@ -84,15 +81,6 @@ def _number(got: Mapping[int, bytes], key: int, default: Optional[int] = None) -
 def _slot(register: int) -> int:
     """Return the first 32-bit slot of a register: NFT_REG_1 to 4 hold 16 bytes, others 4."""
     return (register - 1) * 4 if register < 8 else register - 8
-
-
-def _verdict(data: bytes) -> tuple[str, str]:
-    """Return verdict and chain of NFTA_DATA_VERDICT."""
-    got = dict(attributes(dict(attributes(data))[2]))
-    (code,) = struct.unpack(">i", got[1])
-    return _CODES.get(code if code < 0 else code & 0xFF, ""), got.get(2, b"").rstrip(b"\0").decode(
-        errors="replace"
-    )
 
 
 class _RuleState:
@@ -222,10 +210,15 @@ class _RuleState:
             field._replace(mask=mask) if plain else Field(f"bits of {field.name}", 4),
         )
 
+    def _do_byteorder(self, got: Mapping[int, bytes]) -> None:
+        field = self.fields.get(_slot(_number(got, 1)))
+        if field is not None:
+            self._load(_number(got, 2), field._replace(turned=_number(got, 3) == 1))  # ..._HTON
+
     def _do_immediate(self, got: Mapping[int, bytes]) -> None:
         register = _number(got, 1)
         if register == 0:
-            verdict, chain = _verdict(got[2])
+            verdict, chain = nft.verdict_of(got[2])
             self._end(verdict, chain)
         else:
             self.fields.pop(_slot(register), None)
@@ -276,6 +269,15 @@ class _RuleState:
         kind = _number(got, 1, 0)  # none where a map names the object
         if kind not in _OBJECTS_SILENT:
             self._unknown(_OBJECTS.get(kind, "object"))
+
+    def _do_dynset(self, got: Mapping[int, bytes]) -> None:
+        """Add to a set: who has room in it goes on, if it meets what is counted there."""
+        nested = [got[7]] if 7 in got else [each for _, each in attributes(got.get(10, b""))]
+        names = [nft.expression(each)[0] for each in nested]
+        if _number(got, 3, 0) == _DELETE or _number(got, 9, 0):  # NFT_DYNSET_F_INV
+            names.append("dynset")
+        for name in sorted(set(names) - {"counter", "last"}):
+            self._unknown(name)
 
     def _do_lookup(self, got: Mapping[int, bytes]) -> None:
         slot = _slot(_number(got, 2))
@@ -339,8 +341,8 @@ class _RuleState:
                     used = min(end, at + field.size) if len(fields) > 1 else end
                     keys = [(item.first[at:used], item.last[at:used])]
                     apply(terms, field, self.family, keys, negate=False)
-                verdict, chain = _verdict(item.data) if verdicts else (branch.verdict, branch.chain)
-                made.append(_Branch(terms, verdict, chain))
+                ends = nft.verdict_of(item.data) if verdicts else (branch.verdict, branch.chain)
+                made.append(_Branch(terms, *ends))
         self.branches = made
 
     # what expressions do

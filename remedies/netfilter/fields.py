@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
-from remedies.rules.decoded import ADDRESS_BITS, STATES, MatchTerms, states_of
+from remedies.rules.decoded import ADDRESS_BITS, ALTERNATIVES, STATES, MatchTerms, states_of
 from remedies.rules.dnat_words import ASKED_PORT, STATUS, port_test, status_test
-from remedies.rules.invalid_packet import flags_test
-from remedies.rules.marks import mark_test
+from remedies.rules.invalid_packet import flags_test, frame_test, type_test
+from remedies.rules.marks import mark_test, marks_test
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
 from remedies.values import NamedTuple
@@ -22,6 +22,8 @@ _UNTRACKED = 64  # NF_CT_STATE_UNTRACKED_BIT
 _RTN_LOCAL = 2  # include/uapi/linux/rtnetlink.h
 _ETHERTYPES = {0x0800: "ip", 0x86DD: "ip6"}
 _NFPROTO = {2: "ip", 10: "ip6"}
+_OF_FRAGMENTS = (b"\x1f\xff", b"\x3f\xff")
+"""Masks of the fragment offset, without and with the flag that more follow (RFC 791, 3.1)."""
 
 
 class Field(NamedTuple):
@@ -34,6 +36,8 @@ class Field(NamedTuple):
     mask: bytes = b""
     family: str = ""
     """For an address: ``ip`` or ``ip6``."""
+    turned: bool = False
+    """A number of this machine's byte order, turned to that of the network."""
 
 
 def _family_of(family: str, known: Optional[Match]) -> str:
@@ -57,6 +61,8 @@ def payload_field(
     if base == 1 and version == "ip":
         if (offset, length) == (9, 1):
             return Field("protocol", 1)
+        if (offset, length) == (6, 2):
+            return Field("fragment offset", 2)
         if offset in (12, 16) and length <= 4:
             return Field("source" if offset == 12 else "destination", length, family="ip")
     elif base == 1:
@@ -92,15 +98,15 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         _addresses(terms, field, keys, negate=negate)
     elif name == "state":
         _states(terms, field, keys, negate=negate)
-    elif name == "tcp flags" and len(keys) == 1 and keys[0][0] == keys[0][1]:
+    elif name == "tcp flags" and all(low == high for low, high in keys):
         mask = field.mask[0] if field.mask else 0xFF
-        terms.unknown(flags_test(mask, keys[0][0][0], negate=negate))
-    elif name == "meta mark" and len(keys) == 1 and keys[0][0] == keys[0][1]:
-        mask = int.from_bytes(field.mask, sys.byteorder) if field.mask else 0xFFFFFFFF
-        value = int.from_bytes(keys[0][0][:4], sys.byteorder)
-        terms.unknown(mark_test(mask, value, negate=negate))
-    elif name == "meta pkttype" and len(keys) == 1 and keys[0][0] == keys[0][1]:
-        terms.unknown(f"{name} {'!=' if negate else '=='} {keys[0][0][0]}")
+        terms.unknown(flags_test(mask, *(low[0] for low, _ in keys), negate=negate))
+    elif name == "meta mark" and len(keys) <= ALTERNATIVES:
+        _marks(terms, field, keys, negate=negate)
+    elif name == "fragment offset" and field.mask in _OF_FRAGMENTS:
+        _fragments(terms, keys, negate=negate)
+    elif name == "meta pkttype" and not field.mask and all(low == high for low, high in keys):
+        terms.unknown(frame_test([low[0] for low, _ in keys], negate=negate))
     elif name == STATUS and field.mask and len(keys) == 1 and keys[0][0] == keys[0][1]:
         mask, value = (int.from_bytes(v[:4], sys.byteorder) for v in (field.mask, keys[0][0]))
         terms.unknown(status_test(mask, value, negate=negate))
@@ -174,9 +180,9 @@ def _local(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
     if types == {_RTN_LOCAL}:
         terms.local(side, not negate)
         return
-    if _RTN_LOCAL not in types and not negate:
+    if (_RTN_LOCAL in types) == negate:
         terms.local(side, False)
-    terms.unknown(f"fib {name}")
+    terms.unknown(type_test(name[:5], types, negate=negate))
 
 
 def _versions(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
@@ -190,3 +196,20 @@ def _versions(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> N
         terms.family(left.pop())
     elif not left:
         terms.match = None
+
+
+def _marks(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
+    mask = int.from_bytes(field.mask, sys.byteorder) if field.mask else 0xFFFFFFFF
+    spans = _spans([(a[:4], b[:4]) for a, b in keys], "big" if field.turned else sys.byteorder)
+    if len(spans) == 1 and spans[0][0] == spans[0][1]:
+        terms.unknown(mark_test(mask, spans[0][0], negate=negate))
+    else:
+        terms.unknown(marks_test(mask, spans, negate=negate))
+
+
+def _fragments(terms: MatchTerms, keys: Keys, *, negate: bool) -> None:
+    if any(low != high for low, high in keys):
+        terms.unknown("fragment offset")
+        return
+    whole = any(not any(low) for low, _ in keys) != negate
+    terms.unknown("! fragments" if whole else "fragments")

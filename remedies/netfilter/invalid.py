@@ -27,12 +27,12 @@ from remedies.rules.invalid_packet import (
     GENUINE,
     left_open,
     one_service,
-    placed,
     resets_of,
     resets_sent,
     sometimes,
     strays,
 )
+from remedies.rules.invalid_places import all_placed
 from remedies.rules.matching import conjoin, covers, remainder
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
 from remedies.values import NamedTuple, dataclass, field, replace
@@ -208,14 +208,13 @@ class _Pass:
             doubt=part.doubt if all(map(sometimes, named)) else part.doubt or met,
             service=part.service or (one_service(match) and not self.way.service),
         )
-        if step.verdict in _TAKING and taken.service and not part.ghost:
-            return [part]
-        if sure and covers(match, part.packet):
-            rest: list[_Part] = []
-        elif sure:
+        rest = [] if sure and covers(match, part.packet) else [part]
+        if sure and rest:
             rest = self._rest(part, match)
-        else:
-            rest = [part]
+        if step.verdict in _TAKING and taken.service and not part.ghost:
+            return rest if len(rest) < 2 else [part]
+        if step.verdict == "queue":  # what the program that reads it decides is not known
+            taken = replace(taken, doubt=taken.doubt or met)
         if step.verdict in _CLOSING or (self.way.reset and step.verdict == "reset"):
             return self._closed(met, part, rest) if sure else [part]
         if step.verdict in _TAKING:
@@ -328,7 +327,7 @@ class _InvalidAnswers:
         drops: dict[int, _Met] = {}
         left: list[_Part] = []
         denied: set[int] = set()
-        for packet in (placed(each, hook, self.links) for each in packets):
+        for packet in all_placed(packets, hook, self.links):
             way = _Course(self.tables, self.unread, reset, one_service(packet), own)
             left += way.through(course, packet)
             denied |= way.denied

@@ -307,4 +307,4 @@ def _plain(terms: MatchTerms, family: str, layout: _EntryLayout, entry: bytes) -
     if protocol:
         terms.protocol([protocol], negate=bool(inverted & _PROTO))
     if family == "ip" and entry[layout.flags] & 1:
-        terms.unknown("fragments")
+        terms.unknown("! fragments" if inverted & _FRAG else "fragments")

@@ -30,6 +30,7 @@ _OF_HEADER = (
 )
 """What is not modelled of the part that every rule has: addresses, interfaces, protocol."""
 _FLAGS_AT = 13  # of the TCP header: RFC 9293
+_FRAGMENT_AT = (6, 2)  # of the IPv4 header: RFC 791
 _HEADERS = (4, 5, 6, 7, 15, 16)  # NFT_META_IIF, OIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO
 
 
@@ -169,10 +170,13 @@ def _compared(
     """Return what a comparison says; nothing for those of the header, which the match has."""
     if loaded[:1] == ("meta",) and loaded[1] in _HEADERS:
         return []
-    if loaded[:2] == ("payload", 1):
-        return []
     operator = _number(got, 2)
     negate = ["!"] if operator == 1 else []
+    if loaded[:2] == ("payload", 1) and loaded[2:] != _FRAGMENT_AT:
+        return []
+    if loaded[:2] == ("payload", 1):
+        plain = name == "cmp" and mask == b"\x1f\xff" and operator in (0, 1)
+        return (["-f"] if operator == 1 else ["!", "-f"]) if plain else None
     if operator not in (0, 1) or len(step.match.protocols) > 1:
         return None
     if loaded == ("meta", 3) and name == "cmp":  # NFT_META_MARK, in this machine's order

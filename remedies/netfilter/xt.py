@@ -16,8 +16,9 @@ from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules.decoded import MatchTerms, states_of
 from remedies.rules.dnat_words import port_test, state_test
-from remedies.rules.invalid_packet import flags_test
+from remedies.rules.invalid_packet import flags_test, frame_test, type_test
 from remedies.rules.marks import mark_test
+from remedies.rules.rule import Match
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h
@@ -29,6 +30,9 @@ _CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connl
 _NAT = {"DNAT": "dnat", "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect"}
 _TCP_RESET = {"ip": 7, "ip6": 6}
 """IPT_TCP_RESET, IP6T_TCP_RESET (ipt_REJECT.h, ip6t_REJECT.h in include/uapi/linux)."""
+_BRIDGED = 0x16  # XT_PHYSDEV_OP_BRIDGED, _OUT and _ISOUT, linux/netfilter/xt_physdev.h
+_RECENT_SET = 1 << 1  # XT_RECENT_SET alone, include/uapi/linux/netfilter/xt_recent.h
+_NO_SET = b"\xff\xff"  # IPSET_INVALID_ID, include/uapi/linux/netfilter/ipset/ip_set.h
 _TERMINAL = {"REJECT": "reject", "NFQUEUE": "queue", "TPROXY": "accept", "SYNPROXY": "drop"}
 
 
@@ -85,6 +89,13 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
         _addrtype(terms, revision, info)
     elif name == "iprange" and revision == 1:
         _iprange(terms, info, family)
+    elif name == "pkttype":  # struct xt_pkttype_info
+        kind, inverted = struct.unpack_from("=2i", info)
+        terms.unknown(frame_test([kind], negate=bool(inverted)))
+    elif name == "physdev":
+        _physdev(terms, info)
+    elif name == "recent" and info[8] & _RECENT_SET and not info[9]:  # xt_recent_mtinfo
+        pass  # it notes the packet, and lets each go on
     else:
         terms.unknown(name)
 
@@ -98,10 +109,27 @@ def _multiport(terms: MatchTerms, info: bytes) -> None:
         ranges.append((ports[index], ports[index + 1] if paired else ports[index]))
         index += 2 if paired else 1
     if info[0] == 2:  # XT_MULTIPORT_EITHER
-        terms.unknown("multiport --ports")
+        if info[47]:
+            terms.ports("source", ranges, negate=True)
+            terms.ports("destination", ranges, negate=True)
+        else:
+            either = Match(source_ports=tuple(ranges)), Match(destination_ports=tuple(ranges))
+            terms.any_of(either, name="multiport --ports")
     else:
         side = "source" if info[0] == 0 else "destination"
         terms.ports(side, ranges, negate=bool(info[47]))
+
+
+def _physdev(terms: MatchTerms, info: bytes) -> None:
+    """Decode struct xt_physdev_info: two names with masks, then what is inverted, and asked.
+
+    What is routed leaves by no port of a bridge (net/netfilter/xt_physdev.c, physdev_mt()).
+    """
+    inverted, asked = info[64], info[65]
+    if asked & ~inverted & _BRIDGED:
+        terms.unknown("bridged")
+    else:
+        terms.unknown("physdev" if asked & ~_BRIDGED else "! bridged")
 
 
 def _conntrack(terms: MatchTerms, revision: int, info: bytes) -> None:
@@ -138,8 +166,19 @@ def _addrtype(terms: MatchTerms, revision: int, info: bytes) -> None:
         terms.local("source", not not_source)
     if destination == _LOCAL and not (limits and not_destination):
         terms.local("destination", not not_destination)
-    if limits or source not in (0, _LOCAL) or destination not in (0, _LOCAL):
+    if limits:
         terms.unknown("addrtype")
+    for side, mask, negate in (
+        ("saddr", source, not_source),
+        ("daddr", destination, not_destination),
+    ):
+        if mask not in (0, _LOCAL) and not limits:
+            terms.unknown(type_test(side, bits_of(mask), negate=negate))
+
+
+def bits_of(mask: int) -> list[int]:
+    """Return the numbers of the bits of a mask: of XT_ADDRTYPE_UNICAST it is RTN_UNICAST."""
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
 
 
 def _iprange(terms: MatchTerms, info: bytes, family: str) -> None:
@@ -166,7 +205,7 @@ def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str
         if name in _NAT:
             return "accept", _NAT[name], _nat_range(name, revision, info, family)
         if name == "NETMAP":
-            return "accept", "dnat", ""
+            return "accept", "dnat", _nat_range(name, revision, info, family)
         if name == "REJECT" and struct.unpack_from("=I", info)[0] == _TCP_RESET[family]:
             return "reset", "", ""
     except (struct.error, IndexError, ValueError) as error:
@@ -177,8 +216,11 @@ def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str
 def marked(name: str, revision: int, info: bytes) -> Optional[tuple[int, Optional[int]]]:
     """Return how a target sets the packet's mark: bits that stay, bits that are turned then.
 
-    ``struct xt_mark_tginfo2``; CONNMARK does nothing for a packet without an entry.
+    ``struct xt_mark_tginfo2``; CONNMARK does nothing for a packet without an entry. SET takes a
+    mark from its map (``struct xt_set_info_target_v3``), HMARK makes one of the packet's ends.
     """
+    if name == "HMARK" or (name == "SET" and revision == 3 and info[8:10] != _NO_SET):
+        return 0, None
     if name != "MARK":
         return None
     if revision != 2 or len(info) < 8:

@@ -292,6 +292,17 @@ def _log(info: bytes, revision: int, family: str) -> Words:
     return [*words, *(word for bit, word in (*named, (8, "--log-uid")) if info[1] & bit)]
 
 
+def _queue(info: bytes, revision: int, family: str) -> Words:
+    """Say struct xt_NFQ_info to xt_NFQ_info_v3: first queue, how many, and flags."""
+    first, last, flags = struct.unpack_from("=HHH", info.ljust(6, b"\0"))
+    size = {0: 2, 1: 4}.get(revision, 6)
+    last, flags = last if size > 2 else 1, flags if size > 4 else 0
+    many = first + last - 1
+    words = ["--queue-balance", f"{first}:{many}"] if last > 1 else ["--queue-num", str(first)]
+    named = ((1, "--queue-bypass"), (2, "--queue-cpu-fanout"))
+    return [*words, *(word for bit, word in named if flags & bit)]
+
+
 _TARGETS: dict[str, Callable[[bytes, int, str], Words]] = {
     "DNAT": lambda i, r, f: _nat("--to-destination", i, r, f, plain=False),
     "SNAT": lambda i, r, f: _nat("--to-source", i, r, f, plain=False),
@@ -303,4 +314,5 @@ _TARGETS: dict[str, Callable[[bytes, int, str], Words]] = {
     "NOTRACK": lambda i, r, f: [],
     "REJECT": _reject,
     "LOG": _log,
+    "NFQUEUE": _queue,
 }

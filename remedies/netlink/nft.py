@@ -42,12 +42,17 @@ _STITCHED = 16
 """Dumps of one chain, each of which adds what the others passed over; the deadline counts, too."""
 _POSITION = struct.pack("=HH", 12, 6)
 """The head of NFTA_RULE_POSITION, which holds eight bytes."""
+_SET_INTERVAL = 4  # NFT_SET_INTERVAL
 _ELEMENT_INTERVAL_END, _ELEMENT_CATCHALL = 1, 2
 _LEADS = (
     re.escape(struct.pack("=HH", 8, 1) + b"\xff\xff\xff")  # NFTA_VERDICT_CODE
     + b"[\xfc\xfd](..)"  # NFT_GOTO or NFT_JUMP, and the size of
     + re.escape(struct.pack("=H", 2))  # NFTA_VERDICT_CHAIN
 )
+
+
+_CODES = {0: "drop", 1: "accept", 3: "queue", -1: "", -3: "jump", -4: "goto", -5: "return"}
+"""NF_DROP and so on (linux/netfilter.h), and NFT_CONTINUE, _JUMP, _GOTO, _RETURN."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +84,27 @@ class Element:
 
 def expressions(rule: bytes) -> Iterator[tuple[str, Mapping[int, bytes]]]:
     """Yield name and attributes of a raw rule's expressions, in order. Raises Unreadable."""
-    for _, expression in attributes(dict(attributes(rule, HEADER)).get(_EXPRESSIONS, b"")):
-        yield _expression(expression)
+    for _, body in attributes(dict(attributes(rule, HEADER)).get(_EXPRESSIONS, b"")):
+        yield expression(body)
 
 
 @functools.lru_cache(maxsize=1024)
-def _expression(expression: bytes) -> tuple[str, Mapping[int, bytes]]:
+def expression(body: bytes) -> tuple[str, Mapping[int, bytes]]:
     """Return one; the rules of a ruleset say the same over and over."""
-    parts = dict(attributes(expression))
+    parts = dict(attributes(body))
     return _text(parts.get(1, b"")), dict(attributes(parts.get(2, b"")))
 
 
 def constant(data: bytes) -> bytes:
     """Return what an expression compares with or loads: NFTA_DATA_VALUE. Raises KeyError."""
     return dict(attributes(data))[1]
+
+
+def verdict_of(data: bytes) -> tuple[str, str]:
+    """Return verdict and chain of NFTA_DATA_VERDICT. Raises KeyError and struct.error."""
+    got = dict(attributes(dict(attributes(data))[2]))
+    (code,) = struct.unpack(">i", got[1])
+    return _CODES.get(code if code < 0 else code & 0xFF, ""), _text(got.get(2, b""))
 
 
 def comment_of(userdata: bytes) -> str:
@@ -238,7 +250,17 @@ def elements(family: str, table: str, name: str, limit: int, deadline: float) ->
             continue
     else:
         raise Unreadable(f"set {name} of table {family} {table} kept changing", "try again")
-    return _ranges(raw, name)
+    # Intervals from 0 on that leave no gap have no end. Nor have elements that are no intervals.
+    open_ended = any(end is None and not any(key) for key, end, _, _ in raw)
+    return _ranges(raw, name, open_ended and _has_intervals(family, table, name, deadline))
+
+
+def _has_intervals(family: str, table: str, name: str, deadline: float) -> bool:
+    with Netlink(NETLINK_NETFILTER, deadline) as client:
+        request = _request(family, table.encode(), name.encode())
+        answers = client.request(_SUBSYSTEM | _GETSET, request)
+    flags = (dict(attributes(body, HEADER)).get(3, bytes(4)) for _, body in answers)
+    return any(_u32(each) & _SET_INTERVAL for each in flags)
 
 
 _Raw = tuple[bytes, Optional[bytes], bytes, int]  # key, key_end, data, flags
@@ -280,7 +302,7 @@ def map_targets(family: str, table: str, name: str, limit: int, deadline: float)
     return tuple(chain.decode(errors="replace") for chain in found)
 
 
-def _ranges(raw: list[_Raw], name: str) -> list[Element]:
+def _ranges(raw: list[_Raw], name: str, interval: bool = False) -> list[Element]:
     """Join the start and end elements of an interval set; an end is the first key not in it."""
     if any(flags & _ELEMENT_CATCHALL for _, _, _, flags in raw):
         raise Unreadable(f"set {name} has an element for every key")
@@ -288,7 +310,7 @@ def _ranges(raw: list[_Raw], name: str) -> list[Element]:
         raise Unreadable(f"set {name} has keys of several lengths")
     ends = sorted(key for key, _, _, flags in raw if flags & _ELEMENT_INTERVAL_END)
     starts = sorted(key for key, _, _, flags in raw if not flags & _ELEMENT_INTERVAL_END)
-    interval = bool(ends)
+    interval = interval or bool(ends)
     found = []
     for key, end, data, flags in raw:
         if flags & _ELEMENT_INTERVAL_END:

@@ -188,7 +188,7 @@ class MatchTerms:
         """Return the rule with these conditions, once for each alternative that can be met."""
         if self.match is None:
             return ()
-        if not self._sets:
+        if not self._sets and self._any_of == (_ANY,):
             return (replace(base, match=self.match),)
         met = (conjoin(self.match, other) for other in self._any_of)
         written = replace(base, written=self.match, sets=self._sets)

@@ -9,24 +9,24 @@ no other flag (RFC 9293, 3.10.7.1; net/ipv4/tcp_ipv4.c, tcp_v4_send_reset()). No
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Optional, TypeVar
 
-from remedies.netlink.links import Address, Links
 from remedies.rules import marks
-from remedies.rules.matching import conjoin, name_covers, ports_meet
-from remedies.rules.prefixes import contains
+from remedies.rules.matching import conjoin, ports_meet
+from remedies.rules.prefixes import contains, of_range, parse
 from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule, PortRange
 from remedies.values import replace
 
 T = TypeVar("T")
+Span = tuple[int, int]
 
 SYN, RST, PSH, ACK = 0x02, 0x04, 0x08, 0x10
 EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
 
-_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
+_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) ([0-9a-fx ]+)"
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
 _OF_AN_ENTRY = (
@@ -38,9 +38,18 @@ it counts by the packet's own addresses (net/netfilter/xt_connlimit.c, nft_connl
 _OF_A_SOCKET = ("socket", "meta skuid", "meta skgid", "cgroup", "meta 23")
 """And a socket: nobody here has one for such a segment, nor for the reset that answers it. 23 is
 NFT_META_CGROUP (include/uapi/linux/netfilter/nf_tables.h)."""
-_HOST = {"meta pkttype == 0": True, "meta pkttype != 0": False}
+_FRAME = r"meta pkttype (==|!=) ([0-9 ]+)"
 """What arrives for a flow of NAT is a frame for this host, PACKET_HOST (linux/if_packet.h): 0, as
 for packets that begin here."""
+_TYPE = r"fib (saddr|daddr) type (==|!=) ([0-9 ]+)"
+_NEVER = {
+    "fragments": False,
+    "! fragments": True,
+    "bridged": False,
+    "! bridged": True,
+}
+"""Conntrack puts fragments together before any rule that knows a state sees them
+(net/netfilter/nf_conntrack_proto.c, nf_defrag_ipv4_enable()); and what NAT serves is routed."""
 _SOMETIMES = frozenset(
     (
         "limit",
@@ -48,6 +57,7 @@ _SOMETIMES = frozenset(
         "hashlimit",
         "quota",
         "statistic",
+        "cpu",
         "numgen",
         ONE_OF_ALL,
         "hash",
@@ -76,14 +86,24 @@ def sometimes(name: str) -> bool:
     tested = re.fullmatch(_TEST, name)
     if not tested:
         return name in _SOMETIMES
-    mask, value = int(tested[1], 16), int(tested[3], 16)
-    equal = (flags & mask == value for flags in (ACK, ACK | PSH))
+    mask, values = int(tested[1], 16), [int(value, 16) for value in tested[3].split()]
+    equal = (flags & mask in values for flags in (ACK, ACK | PSH))
     return any(met == (tested[2] == "==") for met in equal)
 
 
-def flags_test(mask: int, value: int, *, negate: bool) -> str:
-    """Return the name of a condition on TCP flags, in nft's syntax."""
-    return f"tcp flags & {mask:#x} {'!=' if negate else '=='} {value:#x}"
+def flags_test(mask: int, *values: int, negate: bool) -> str:
+    """Return the name of a condition on TCP flags, in nft's syntax; ``values``: any of these."""
+    return f"tcp flags & {mask:#x} {'!=' if negate else '=='} {' '.join(map(hex, values))}"
+
+
+def type_test(side: str, types: Iterable[int], *, negate: bool) -> str:
+    """Return the name of a condition on the type of an address (``saddr``, ``daddr``): RTN_*."""
+    return f"fib {side} type {'!=' if negate else '=='} {' '.join(map(str, sorted(types)))}"
+
+
+def frame_test(kinds: Iterable[int], *, negate: bool) -> str:
+    """Return the name of a condition on the kind of frame, by numbers (PACKET_*)."""
+    return f"meta pkttype {'!=' if negate else '=='} {' '.join(map(str, sorted(kinds)))}"
 
 
 def left_open(
@@ -106,7 +126,7 @@ def left_open(
         return match
     left = []
     for name in match.unmodelled:
-        met = _meets(name, match, reset, mark)
+        met = _meets(name, match, reset, mark, hook)
         if met is False:
             return None
         if met is None:
@@ -116,24 +136,41 @@ def left_open(
     return replace(match, unmodelled=tuple(left))
 
 
-def _meets(name: str, match: Match, reset: bool, mark: Optional[int]) -> Optional[bool]:
+def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str) -> Optional[bool]:
     tested = re.fullmatch(_TEST, name)
     if tested:
-        mask, value = int(tested[1], 16), int(tested[3], 16)
+        mask, values = int(tested[1], 16), [int(value, 16) for value in tested[3].split()]
         known, flags = _RESET if reset else _SEGMENT
-        if (value ^ flags) & mask & known or value & ~mask:
+        if all((value ^ flags) & mask & known or value & ~mask for value in values):
             return tested[2] == "!="
         return None if mask & ~known else tested[2] == "=="
     if name == "conntrack" and match.states:
         return True  # conntrack_mt() looks no further than the state
-    marked = marks.read(name)
+    marked = marks.read(name) or marks.spans(name)
     if marked:
         return None if mark is None else marked.met(mark)
-    if name in _HOST:
-        return _HOST[name]
+    framed = re.fullmatch(_FRAME, name)
+    if framed:
+        return ("0" in framed[2].split()) == (framed[1] == "==")
+    typed = re.fullmatch(_TYPE, name)
+    if typed:
+        met_by = {number in typed[3].split() for number in _types(typed[1], hook)}
+        return met_by.pop() == (typed[2] == "==") if len(met_by) == 1 else None
+    if name in _NEVER:
+        return _NEVER[name]
     if name.startswith((*_OF_AN_ENTRY, *_OF_A_SOCKET)):
         return False
     return None
+
+
+def _types(side: str, hook: str) -> tuple[str, ...]:
+    """Return what the type of an address of TCP may be at a hook: RTN_UNICAST, RTN_LOCAL."""
+    unicast, local = "1", "2"
+    here = "input" if side == "daddr" else "output"
+    if hook == here:
+        return (local,)
+    asked = ("prerouting",) if side == "daddr" else ("postrouting",)
+    return (unicast, local) if hook in asked else (unicast,)
 
 
 EVERYONE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
@@ -171,7 +208,8 @@ def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, 
         if met is not None:
             come_by = met.in_interfaces, met.not_in_interfaces
             leave_by = met.out_interfaces, met.not_out_interfaces
-            alike.setdefault((rule.hook, *come_by, *leave_by), []).append(met)
+            key = rule.hook, one_service(met), *come_by, *leave_by
+            alike.setdefault(key, []).append(met)
     return tuple(_together(each) for each in alike.values()) or (every,)
 
 
@@ -203,10 +241,13 @@ def _stray(rule: PacketRule, hook: str) -> Optional[Match]:
     if hook == "input" and rule.hook == "postrouting":
         if match.sources and match.sources == match.destinations:
             return None
+        addresses, ports = target(rule.to)
         return Match(
             sources=match.destinations,
             not_sources=match.not_destinations,
             source_ports=match.destination_ports,
+            destinations=addresses,
+            destination_ports=ports,
             in_interfaces=match.out_interfaces,
             not_in_interfaces=match.not_out_interfaces,
         )
@@ -258,64 +299,19 @@ def stays_here(hook: str, action: str, match: Match, to: str) -> bool:
     (nf_nat_redirect_ipv4() and _ipv6(), net/netfilter/nf_nat_redirect.c). A segment that somebody
     sends from outside is of no such flow: a socket, or nobody, takes it for what it says.
     """
-    target_stays = _loopback(target(to)[0])
+    target_stays = loopback(target(to)[0])
     if hook == "output":
         return action == "redirect" or target_stays
-    if hook == "postrouting" and _loopback(match.sources):  # Docker's resolver: a port alone
+    if hook == "postrouting" and loopback(match.sources):  # Docker's resolver: a port alone
         return target_stays or to.startswith(":")
     return hook == "postrouting" and match.out_interfaces == ("lo",)
 
 
-def _loopback(prefixes: tuple[str, ...]) -> bool:
+def loopback(prefixes: tuple[str, ...]) -> bool:
     """Tell whether all prefixes are of the loopback; none is any."""
     return bool(prefixes) and all(
         contains("::1/128" if ":" in each else "127.0.0.0/8", each) for each in prefixes
     )
-
-
-def placed(packets: Match, hook: str, links: Links) -> Match:
-    """Return packets as they come to a hook of a host with these links and addresses.
-
-    What is for this host goes to an address of its own, and nothing else does. A container behind a
-    published port is reached by the link in whose subnet it lies, its clients by another: what two
-    of a link say to each other does not come by here twice.
-    """
-    names = tuple(link.name for link in links.links if not link.loopback)
-    near = [a for a in links.addresses if links.name(a.link) in names]
-    version = 6 if any(":" in prefix for prefix in packets.sources) else 4
-    own = tuple(a.address for a in near if a.family == version)
-    told = []
-    if hook == "input":
-        told.append(Match(destinations=own))
-    else:
-        told.append(Match(not_destinations=own))
-    if hook == "forward":
-        behind = _behind(packets.destinations, near, links)
-        told += [Match(out_interfaces=behind), Match(not_in_interfaces=behind)]
-        behind = _behind(packets.sources, near, links)
-        told += [Match(in_interfaces=behind), Match(not_out_interfaces=behind)]
-    for each in told:
-        packets = conjoin(packets, each) or packets
-
-    def left(holes: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(n for n in names if not any(name_covers(hole, n) for hole in holes))
-
-    return replace(
-        packets,
-        in_interfaces=packets.in_interfaces or left(packets.not_in_interfaces),
-        out_interfaces=packets.out_interfaces or left(packets.not_out_interfaces),
-    )
-
-
-def _behind(prefixes: Iterable[str], near: Sequence[Address], links: Links) -> tuple[str, ...]:
-    """Return the links in whose subnets all of these lie; none where one lies in no subnet."""
-    found: dict[str, None] = {}
-    for prefix in prefixes:
-        on = [links.name(a.link) for a in near if contains(f"{a.address}/{a.prefix}", prefix)]
-        if not on:
-            return ()
-        found.update(dict.fromkeys(on))
-    return tuple(found)
 
 
 def one_service(met: Match) -> bool:
@@ -360,3 +356,14 @@ def target(text: str) -> tuple[tuple[str, ...], tuple[PortRange, ...]]:
         ports = ((int(first), int(last or first)),) if first.isdigit() else ()
     address = text.strip("[]")
     return ((address,) if address and "-" not in address else ()), ports
+
+
+def translated(text: str) -> tuple[str, ...]:
+    """Return the addresses that ``PacketRule.to`` names as prefixes; a range as those it is of."""
+    bare = text.count(":") > 1 and not text.startswith("[")
+    address = (text if bare else text.rpartition(":")[0] or text).strip("[]")
+    if text.startswith(":") or not address:
+        return ()
+    first, _, last = address.partition("-")
+    bits, lowest, _ = parse(first)
+    return tuple(of_range(bits, lowest, parse(last or first)[1]))

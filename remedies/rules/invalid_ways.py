@@ -22,20 +22,23 @@ _FAMILIES = {"ip": ("ip",), "ip6": ("ip6",), "inet": ("ip", "ip6")}
 _IP = {"ip": "IPv4", "ip6": "IPv6"}
 
 
-def needed(uses: Iterable[tuple[str, str, str]], unread: Iterable[str]) -> Ways:
+def needed(uses: Iterable[tuple[str, str, str, bool]], unread: Iterable[str]) -> Ways:
     """Return the ways of flows that are rewritten so: family, action and hook of each.
 
-    Of this host's own connections none is forwarded. Families of NAT that is ``unread`` need all,
-    and all are needed where nothing is known. Raises Unreadable where a family is unknown.
+    And whether the addresses that it stands for are ``away``: none is this host's. Of this host's
+    own connections none is forwarded. Families of NAT that is ``unread`` need all, and all are
+    needed where nothing is known. Raises Unreadable where a family is unknown.
     """
+    known = list(uses)
     found = [
         (family, hook)
-        for family, action, where in uses
+        for family, action, where, away in known
         for hook in _HOOKS_OF[action]
-        if (hook, where) != ("forward", "output")
+        if (hook, where) != ("forward", "output") and (hook, away) != ("input", True)
     ]
     found += [(family, hook) for family in unread for hook in ("input", "forward")]
-    found = found or [("inet", "input"), ("inet", "forward")]
+    if not found and not known:
+        found = [("inet", "input"), ("inet", "forward")]
     return {(family, hook) for each, hook in found for family in families(each)}
 
 

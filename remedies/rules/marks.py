@@ -11,6 +11,7 @@ from remedies.rules.rule import Match, PacketRule
 from remedies.values import NamedTuple, replace
 
 _TEST = re.compile(r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
+_SPANS = re.compile(r"meta mark & 0x([0-9a-f]+) (in|not in) ([0-9a-fx -]+)")
 _ANY = Match()
 
 
@@ -40,9 +41,38 @@ class MarkTest(NamedTuple):
         return set_to == self.value & known
 
 
+class MarkSpans(NamedTuple):
+    """A condition on the mark that names several, or ranges."""
+
+    mask: int
+    spans: tuple[tuple[int, int], ...]
+    inside: bool
+
+    def met(self, mark: int) -> bool:
+        """Tell whether a mark meets it."""
+        masked = mark & self.mask
+        return any(low <= masked <= high for low, high in self.spans) == self.inside
+
+
 def mark_test(mask: int, value: int, *, negate: bool) -> str:
     """Return the name of a condition on the packet's mark, in nft's syntax."""
     return f"meta mark & {mask:#x} {'!=' if negate else '=='} {value:#x}"
+
+
+def marks_test(mask: int, spans: Iterable[tuple[int, int]], *, negate: bool) -> str:
+    """Return the name of a condition on the packet's mark: in one of these ranges, or in none."""
+    told = " ".join(f"{low:#x}-{high:#x}" for low, high in spans)
+    return f"meta mark & {mask:#x} {'not in' if negate else 'in'} {told}"
+
+
+def spans(name: str) -> Optional[MarkSpans]:
+    """Return the condition of :func:`marks_test` that has such a name."""
+    found = _SPANS.fullmatch(name)
+    if not found:
+        return None
+    bounds = (each.partition("-") for each in found[3].split())
+    inside = tuple((int(low, 16), int(high, 16)) for low, _, high in bounds)
+    return MarkSpans(int(found[1], 16), inside, found[2] == "in")
 
 
 def read(name: str) -> Optional[MarkTest]:

@@ -70,6 +70,7 @@ def native(policy: str, *rules: str, chains: str = "", hook: str = "input") -> t
 TRUSTED = "chain trusted { ip saddr 192.0.2.0/24 accept\n accept\n }"
 IDLE = "chain idle { counter\n }"
 REFUSE = "chain refuse { counter drop\n }"
+SEEN = "set seen { type ipv4_addr; flags dynamic,timeout; timeout 1m; size 99\n }"
 ZONES = "chain wan { ct state invalid drop\n }\nchain lan { accept\n }"
 RULESETS = {
     # what accepts them before the drop
@@ -191,13 +192,138 @@ RULESETS = {
         "accept", 'oifname "docker0" ct state invalid drop', hook="output"
     ),
     "nothing": native("accept", "counter"),
+    # what is met by all of them, by some, or by none
+    "a set that remembers who sent one": native(
+        "accept", "ct state invalid update @seen { ip saddr } drop", chains=SEEN
+    ),
+    "a set that remembers whom to let by": native(
+        "accept", "add @seen { ip saddr } accept", "ct state invalid drop", chains=SEEN
+    ),
+    "a rate for each sender": native(
+        "accept", "ct state invalid add @seen { ip saddr limit rate 9/second } accept",
+        "ct state invalid drop", chains=SEEN,
+    ),
+    "a list of who sent one": inputs("-m recent --set --name some -j ACCEPT"),
+    "the type of their address": inputs("-m addrtype --src-type UNICAST -j ACCEPT"),
+    "another type of address": inputs("-m addrtype --dst-type BROADCAST -j ACCEPT"),
+    "types of address": native(
+        "accept", "fib daddr type { broadcast, multicast } accept", "ct state invalid drop"
+    ),
+    "their type of address": native(
+        "accept", "fib saddr type != { local, broadcast } accept", "ct state invalid drop"
+    ),
+    "frames for many": native(
+        "accept", "meta pkttype { broadcast, multicast } accept", "ct state invalid drop"
+    ),
+    "frames for this host or for many": native(
+        "accept", "meta pkttype { host, multicast } accept", "ct state invalid drop"
+    ),
+    "a range of marks": native("accept", "meta mark < 16 accept", "ct state invalid drop"),
+    "other marks": native("accept", "meta mark { 1, 16-31 } accept", "ct state invalid drop"),
+    "marks by chain": native(
+        "accept", "meta mark vmap { 0-15 : jump refuse, 16-31 : accept }", chains=REFUSE
+    ),
+    "a mark made of addresses": (
+        "iptables-nft-restore",
+        MASQUERADE
+        + table("mangle", "-A PREROUTING -j HMARK --hmark-tuple src,dst --hmark-mod 1 "
+                "--hmark-offset 1 --hmark-rnd 5")
+        + table("filter", "-A INPUT -m mark --mark 0x1 -j ACCEPT", INVALID),
+    ),
+    "flags by set": native(
+        "accept", "tcp flags { ack, ack | psh } accept", "ct state invalid drop"
+    ),
+    "other flags by set": native(
+        "accept", "tcp flags { syn, syn | ack } accept", "ct state invalid drop"
+    ),
+    "fragments": inputs("-f -j ACCEPT"),
+    "no fragments": native(
+        "accept", "ip frag-off & 0x1fff == 0 accept", "ct state invalid drop"
+    ),
+    "a port at either end": inputs("-p tcp -m multiport --ports 443,80 -j ACCEPT"),
+    "what a bridge forwards": inputs("-m physdev --physdev-is-bridged -j ACCEPT"),
+    "what no bridge forwards": inputs("-m physdev ! --physdev-is-bridged -j ACCEPT"),
+    "all addresses, as a set": native(
+        "accept", "ip saddr @every accept", "ct state invalid drop",
+        chains="set every { type ipv4_addr; flags interval; elements = { 0.0.0.0/0 }\n }",
+    ),
+    "all addresses, in two": native(
+        "accept", "ip saddr { 0.0.0.0/1, 128.0.0.0/1 } accept", "ct state invalid drop"
+    ),
+    "the first of all ports": native(
+        "accept", "tcp dport { 0, 22 } accept", "ct state invalid drop"
+    ),
+    "ports of services aside": native(
+        "accept", "tcp dport vmap { 0-1023 : accept, 1024-65535 : jump refuse }", chains=REFUSE
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", list(RULESETS))
 def test_the_verdict_is_what_the_kernel_does(site: Site, case: str) -> None:
     verdict, message = judge(site, *RULESETS[case])
+    if case == "a mark made of addresses":  # somebody else's arithmetic
+        assert (verdict, "INPUT -m mark --mark 0x1 -j ACCEPT" in message) == ("unknown", True)
+        return
     assert verdict == ("exposed" if site.server.answered([ANSWER]) else "mitigated"), message
+
+
+POOL = (HOST["eth0"][0], 2500)
+OWN_PORTS = table("nat", "-A POSTROUTING -s 172.17.0.0/16 -o eth0 -p tcp -j SNAT --to-source "
+                  "10.21.17.99:2000-2999")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ("-A INPUT -p tcp -m tcp --dport 1024:4096 -j ACCEPT", INVALID),
+        ("-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT", INVALID),
+        (f"-A INPUT -p tcp -m tcp --dport 2000:2999 {STATE} INVALID -j DROP",),
+        (f"-A INPUT -d 172.17.0.1/32 {STATE} INVALID -j DROP",),
+        (f"-A INPUT -d 10.21.17.99/32 {STATE} INVALID -j DROP",),
+        ("-A INPUT -d 172.17.0.1/32 -j ACCEPT", INVALID),
+    ],
+)
+def test_addresses_and_ports_that_a_rule_gives_out(site: Site, rules: tuple[str, ...]) -> None:
+    verdict, message = judge(site, "iptables-nft-restore", OWN_PORTS + table("filter", *rules))
+    answer = Stray((SERVER[0], 443), POOL)
+    assert verdict == ("exposed" if site.server.answered([answer]) else "mitigated"), message
+
+
+AWAY = {
+    "a pool of a router": ("-A POSTROUTING -s 172.17.0.0/16 -j SNAT --to-source 198.51.100.7"
+                           "-198.51.100.9",),
+    "a network for a network": (
+        "-A PREROUTING -d 198.51.100.0/24 -j NETMAP --to 172.17.0.0/24",
+        "-A POSTROUTING -s 172.17.0.0/24 -j NETMAP --to 198.51.100.0/24",
+    ),
+    "an address of a service": (
+        "-A PREROUTING -d 198.51.100.7/32 -p tcp -j DNAT --to-destination 172.17.0.2:80",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AWAY)
+def test_nat_that_stands_for_addresses_of_nobody_here(site: Site, case: str) -> None:
+    """Nobody here answers what is not translated back; a container's own is another matter."""
+    nat = table("nat", *AWAY[case])
+    publishes = any("PREROUTING" in line for line in AWAY[case])
+    verdict, message = judge(site, "iptables-nft-restore", nat)
+    assert verdict == ("exposed" if publishes else "-"), message
+    to_it = [Stray((SERVER[0], 443), ("198.51.100.7", port)) for port in (80, 40000)]
+    assert not site.server.answered(to_it)
+    if publishes:
+        assert site.container.answered([PUBLISHED_ANSWER])
+        denied = table("filter", f"-A FORWARD {STATE} INVALID -j DROP")
+        assert judge(site, "iptables-nft-restore", nat + denied)[0] == "mitigated"
+        assert not site.container.answered([PUBLISHED_ANSWER])
+        assert not site.server.answered(to_it)
+
+
+def test_what_a_program_decides_is_unknown(site: Site) -> None:
+    for rules in (["-j NFQUEUE --queue-num 7", "-j DROP"], ["-j NFQUEUE --queue-num 7"]):
+        verdict, message = judge(site, *inputs(*rules))
+        assert (verdict, "NFQUEUE --queue-num 7" in message) == ("unknown", True), message
 
 
 DOCKER = table("nat", "-A PREROUTING ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT "

@@ -8,9 +8,9 @@ import pytest
 from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
-from remedies.rules import invalid_packet
+from remedies.rules import invalid_packet, invalid_places
 from remedies.rules.invalid_packet import flags_test, generic, resets_of, strays
-from remedies.rules.marks import mark_test
+from remedies.rules.marks import mark_test, marks_test
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
@@ -161,9 +161,9 @@ def test_packets_are_placed_among_the_links_that_are_there(
     hook: str, given: dict[str, Any], found: dict[str, Any]
 ) -> None:
     packet = replace(generic("ip", hook), **given)
-    placed = invalid_packet.placed(packet, hook, LINKS)
+    placed = invalid_places.placed(packet, hook, LINKS)
     assert {key: getattr(placed, key) for key in found} == found
-    assert invalid_packet.placed(packet, hook, Links()) == packet
+    assert invalid_places.placed(packet, hook, Links()) == packet
 
 
 @pytest.mark.parametrize(
@@ -365,3 +365,56 @@ def test_flows_that_stay_on_the_loopback(
     hook: str, action: str, match: dict[str, Any], to: str, stays: bool
 ) -> None:
     assert invalid_packet.stays_here(hook, action, Match(**match), to) is stays
+
+
+@pytest.mark.parametrize(
+    ("name", "hook", "met"),
+    [
+        (invalid_packet.type_test("saddr", [1], negate=False), "input", True),
+        (invalid_packet.type_test("saddr", [1], negate=True), "forward", False),
+        (invalid_packet.type_test("saddr", [2, 3], negate=False), "output", True),
+        (invalid_packet.type_test("daddr", [3, 5], negate=False), "prerouting", False),
+        (invalid_packet.type_test("daddr", [1, 2], negate=False), "prerouting", True),
+        (invalid_packet.type_test("daddr", [1], negate=False), "prerouting", None),
+        (invalid_packet.type_test("daddr", [1], negate=False), "input", False),
+        (invalid_packet.frame_test([1, 2], negate=False), "input", False),
+        (invalid_packet.frame_test([0, 2], negate=False), "input", True),
+        (marks_test(0xFF, [(0, 15)], negate=False), "input", True),
+        (marks_test(0xFF, [(1, 15), (7, 7)], negate=True), "input", True),
+        (flags_test(0xFF, ACK, ACK | PSH, negate=False), "input", None),
+        (flags_test(0xFF, RST, SYN | ACK, negate=True), "input", True),
+        ("fragments", "input", False),
+        ("! bridged", "forward", True),
+    ],
+)
+def test_what_is_known_of_a_segment(name: str, hook: str, met: Optional[bool]) -> None:
+    match = Match(unmodelled=(name,))
+    left = {True: Match(), False: None, None: match}[met]
+    assert invalid_packet.left_open(match, hook) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("198.51.100.7", ("198.51.100.7",)),
+        ("198.51.100.6-198.51.100.9:2000-2999", ("198.51.100.6/31", "198.51.100.8/31")),
+        ("[fd17::2]:80", ("fd17::2",)),
+        ("fd17::2", ("fd17::2",)),
+        (":2000-2999", ()),
+        ("", ()),
+    ],
+)
+def test_addresses_that_a_rule_gives_out(text: str, found: tuple[str, ...]) -> None:
+    assert invalid_packet.translated(text) == found
+
+
+def test_what_is_for_no_address_here_comes_to_no_socket() -> None:
+    away, here = (
+        replace(generic("ip", "input"), destinations=(address,))
+        for address in ("198.51.100.7", "10.21.17.99")
+    )
+    assert invalid_places.placed(away, "input", LINKS) is None
+    one, other = (invalid_places.placed(each, "input", Links()) for each in (away, here))
+    assert (one, other) == (away, here)
+    assert invalid_places.all_placed([away], "input", LINKS) == [away]
+    assert len(invalid_places.all_placed([away, here], "input", LINKS)) == 1
