@@ -41,6 +41,8 @@ class DropSign(NamedTuple):
     states: tuple[str, ...] = ()
     """What conntrack holds of the packet (:attr:`SeenDrop.state`); empty: whatever it holds."""
     protocols: tuple[str, ...] = ()
+    icmp: tuple[tuple[int, int], ...] = ()
+    """Types and codes of ICMP messages; empty: whatever it is."""
     places: tuple[str, ...] = ()
     """Functions of the kernel, for packets that it drops without a reason."""
     alone: bool = True
@@ -55,6 +57,7 @@ class DropSign(NamedTuple):
             drop.reason in self.reasons
             and (not self.states or drop.state in self.states)
             and (not self.protocols or drop.protocol in self.protocols)
+            and (not self.icmp or drop.icmp in self.icmp)
             and (drop.reason != NO_REASON or drop.place in self.places)
         )
 
@@ -64,6 +67,12 @@ SIGNS = {
     "forward-policy-drop": DropSign(reasons=(BY_FIREWALL,), states=("new",), alone=False),
     "ip-forward-off": DropSign(  # ip_error(), net/ipv4/route.c; net/ipv6/ip6_output.c
         reasons=("IP_INADDRERRORS", NO_REASON), places=("ip6_forward",)
+    ),
+    "mtu-black-hole": DropSign(  # ICMP_FRAG_NEEDED; ICMPV6_PKT_TOOBIG
+        reasons=(BY_FIREWALL,),
+        states=("related", "related, reply"),
+        protocols=("icmp", "icmpv6"),
+        icmp=((3, 4), (2, 0)),
     ),
     "published-but-refused": DropSign(
         reasons=(BY_FIREWALL,), states=("new",), protocols=("tcp", "udp"), alone=False

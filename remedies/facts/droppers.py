@@ -23,6 +23,7 @@ from remedies.netlink.links import Links
 from remedies.netlink.route import RTN_LOCAL, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules.matching import name_covers, packets_of
+from remedies.rules.packet_words import PacketKnowledge
 from remedies.rules.prefixes import contains
 from remedies.rules.publishing import asked_port, leading_to
 from remedies.rules.rule import Match, PacketRule
@@ -36,6 +37,7 @@ AFTER = ("drops", "links")
 BY_FIREWALL = "NETFILTER_DROP"
 _MOST = 8
 """Drops whose rule is looked for: each reads whole chains."""
+_NOTHING = PacketKnowledge()
 _ANY_RULE = (b"",)
 _HOOKS = {
     (False, True): ("prerouting", "input"),
@@ -100,10 +102,10 @@ def ruled(
     asked = (stores, links, drop.protocol, drop.way, drop.link, drop.state)
     published = published_by(asking, links, drop)
     if published is not None:
-        rule = rule_of(*asked, asked=asked_port(published, drop.way))
+        rule = rule_of(*asked, PacketKnowledge(asked=asked_port(published, drop.way)))
         if rule is not None:
             return rule, published
-    return rule_of(*asked), None
+    return rule_of(*asked, PacketKnowledge(icmp=drop.icmp)), None
 
 
 def published_by(asking: Asking, links: Links, drop: SeenDrop) -> Optional[PacketRule]:
@@ -164,14 +166,12 @@ def rule_of(
     way: Tuple,
     link: str,
     state: str,
-    asked: Optional[int] = None,
+    known: PacketKnowledge = _NOTHING,
 ) -> Optional[PacketRule]:
     """Return the rule that surely dropped a packet of this namespace; None for none such.
 
-    ``link``: the interface that it was on; ``state``: as :attr:`SeenDrop.state`; ``asked``: the
-    port that its sender asked before DNAT turned it, 0 where that is not known; None: whether DNAT
-    did is not known. Raises OSError where no route leads on, and Unreadable where a chain on its
-    way cannot be read.
+    ``link``: the interface that it was on; ``state``: as :attr:`SeenDrop.state`. Raises OSError
+    where no route leads on, and Unreadable where a chain on its way cannot be read.
     """
     sent = here(way.source, {item.address for item in links.addresses})
     index = links.index(link)
@@ -187,5 +187,7 @@ def rule_of(
         source_local=sent,
         states=(state.partition(",")[0] or "invalid",),
     )
-    hooks = _HOOKS[sent, local][0 if asked is None else 1 :]  # before DNAT it was another packet
-    return dropper(stores, packet, "ip6" if ":" in way.source else "ip", hooks, asked)
+    hooks = _HOOKS[sent, local][
+        0 if known.asked is None else 1 :
+    ]  # before DNAT it was another packet
+    return dropper(stores, packet, "ip6" if ":" in way.source else "ip", hooks, known)

@@ -45,6 +45,8 @@ class SeenDrop:
     """TCP's flags."""
     place: str = ""
     """The kernel's function, where it gives no reason."""
+    icmp: Optional[tuple[int, int]] = None
+    """Type and code of an ICMP message."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def _seen(drop: Drop, way: Tuple, links: dict[int, str], places: dict[int, str])
         link=links.get(drop.link, ""),
         flags=drop.packet.flags,
         place=places.get(drop.place, "") if drop.reason == NO_REASON else "",
+        icmp=drop.packet.icmp,
     )
 
 

@@ -28,6 +28,7 @@ def read(asking: Asking) -> Links:
                 up=bool(raw.flags & route.IFF_UP),
                 master=raw.master,
                 loopback=bool(raw.flags & route.IFF_LOOPBACK),
+                mtu=raw.mtu,
             )
             for raw in links
         ),

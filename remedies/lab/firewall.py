@@ -147,6 +147,25 @@ class Firewall:
             ),
         )
 
+    def keeps_sizes_secret(self, *, again: bool = False) -> None:
+        """Drop what this host says to senders of packets that are too big; ``again``: accept it."""
+        if self.world.options.nat != "nft":
+            kind = {
+                "ip": ["icmp", "--icmp-type", "fragmentation-needed"],
+                "ip6": ["ipv6-icmp", "--icmpv6-type", "packet-too-big"],
+            }[self._ip]
+            self._iptables(
+                "filter", "-I", "OUTPUT", "-p", *kind, "-j", "ACCEPT" if again else "DROP"
+            )
+            return
+        kinds = {"ip": "icmp type destination-unreachable", "ip6": "icmpv6 type packet-too-big"}
+        chain = f"{self._ip} lab_filter output"
+        self._nft(
+            f"add table {self._ip} lab_filter",
+            f"add chain {chain} {{ type filter hook output priority 0; policy accept; }}",
+            f"insert rule {chain} {kinds[self._ip]} counter {'accept' if again else 'drop'}",
+        )
+
     def refuses_published(self, *, healthy: bool) -> None:
         """Refuse what DNAT sends on, as a strict firewalld does; ``healthy``: let it by."""
         if self.world.options.nat != "nft":

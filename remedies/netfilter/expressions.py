@@ -23,7 +23,7 @@ from remedies.netlink import nft
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, Mark, MatchTerms, Step
-from remedies.rules.dnat_words import ASKED_PORT
+from remedies.rules.packet_words import ASKED_PORT
 from remedies.rules.rule import ONE_OF_ALL, Match
 
 _VERDICTS = 2048

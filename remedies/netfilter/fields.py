@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from typing import Optional
 
 from remedies.rules.decoded import ADDRESS_BITS, ALTERNATIVES, STATES, MatchTerms, states_of
-from remedies.rules.dnat_words import ASKED_PORT, STATUS, port_test, status_test
 from remedies.rules.invalid_packet import flags_test, frame_test, type_test
 from remedies.rules.marks import mark_test, marks_test
+from remedies.rules.packet_words import (
+    ASKED_PORT,
+    ICMP_CODE,
+    ICMP_TYPE,
+    STATUS,
+    icmp_test,
+    port_test,
+    status_test,
+)
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
 from remedies.values import NamedTuple
@@ -112,6 +120,9 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         terms.unknown(status_test(mask, value, negate=negate))
     elif name == ASKED_PORT and not field.mask:
         terms.unknown(port_test(_spans([(a[:2], b[:2]) for a, b in keys]), negate=negate))
+    elif name in (ICMP_TYPE, ICMP_CODE) and not field.mask:
+        part = "type" if name == ICMP_TYPE else "code"
+        terms.unknown(icmp_test(part, _spans([(a[:1], b[:1]) for a, b in keys]), negate=negate))
     elif field.mask:
         terms.unknown(f"bits of {name}")
     elif name in ("sport", "dport"):

@@ -14,9 +14,9 @@ from typing import Optional
 from remedies.netfilter.ownership import POLICY, rule_met
 from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Step
-from remedies.rules.dnat_words import turned
 from remedies.rules.invalid_packet import left_open
 from remedies.rules.matching import conjoin, covers
+from remedies.rules.packet_words import PacketKnowledge, beyond
 from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
 from remedies.values import NamedTuple, dataclass, field, replace
 
@@ -25,6 +25,7 @@ RESET = "reset-invalid"
 _DROPS = ("drop", "reject", "reset")
 _ENDS = (*_DROPS, "accept", "queue")
 _JUMPS = ("jump", "goto")
+_NOTHING = PacketKnowledge()
 _POLICY = Step(Match())
 
 
@@ -68,13 +69,11 @@ def dropper(
     packet: Match,
     family: str,
     hooks: Sequence[str],
-    asked: Optional[int] = None,
+    known: PacketKnowledge = _NOTHING,
 ) -> Optional[PacketRule]:
     """Return the rule, or chain's policy, that surely drops a packet on its way through ``hooks``.
 
     None where a condition before it cannot be judged, or none drops it. ``packet`` has its state.
-    ``asked``: DNAT has turned it, and its sender asked this port (0: not known which); None: it is
-    not known whether DNAT did.
     Raises Unreadable where a chain on its way cannot be read.
     """
     found = [
@@ -86,7 +85,7 @@ def dropper(
     for store, base in sorted(found, key=lambda one: (hooks.index(one[1].hook), one[1].priority)):
         if not base.rules and base.accepts:
             continue
-        led = _Led(store, base, packet, asked)
+        led = _Led(store, base, packet, known)
         end = led.end()
         if led.doubts:
             return None
@@ -104,8 +103,7 @@ class _Led:
     store: RuleStore
     base: Base
     packet: Match
-    asked: Optional[int] = None
-    """As in :func:`dropper`."""
+    known: PacketKnowledge = _NOTHING
     doubts: list[str] = field(default_factory=list)
     """The conditions that could not be judged: a rule with one counts only if it drops."""
 
@@ -144,8 +142,8 @@ class _Led:
 
     def _open(self, match: Match) -> Optional[Match]:
         """Return what of a match is not known of the packet; None where it is known to fail."""
-        if self.asked is not None:
-            return turned(match, self.packet.states, self.asked)
+        if self.known != _NOTHING:
+            return beyond(match, self.packet.states, self.known)
         if self.packet.states != ("invalid",):
             return match
         return left_open(match, self.base.hook, mark=None)

@@ -15,9 +15,9 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules.decoded import MatchTerms, states_of
-from remedies.rules.dnat_words import port_test, state_test
 from remedies.rules.invalid_packet import flags_test, frame_test, type_test
 from remedies.rules.marks import mark_test
+from remedies.rules.packet_words import port_test, state_test, xt_icmp_test
 from remedies.rules.rule import Match
 
 _HARMLESS = {"comment", "nfacct"}
@@ -85,6 +85,9 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
     elif name == "mark" and revision == 1:  # struct xt_mark_mtinfo1
         value, mask = struct.unpack_from("=2I", info)
         terms.unknown(mark_test(mask, value, negate=bool(info[8])))
+    elif name in ("icmp", "icmp6"):  # struct ipt_icmp, struct ip6t_icmp
+        kind, first, last, inverted = struct.unpack_from("=4B", info)
+        terms.unknown(xt_icmp_test(kind, (first, last), negate=bool(inverted & 1)))
     elif name == "addrtype":
         _addrtype(terms, revision, info)
     elif name == "iprange" and revision == 1:

@@ -18,6 +18,8 @@ class Link:
     up: bool
     master: Optional[int] = None
     loopback: bool = False
+    mtu: int = 0
+    """Octets of the largest packet; 0: not known."""
 
 
 @dataclass(frozen=True)

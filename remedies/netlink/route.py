@@ -19,7 +19,8 @@ from remedies.values import NamedTuple
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK, _IFLA_INFO_KIND = 3, 10, 18, 29, 1
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 10, 18, 29
+_IFLA_INFO_KIND = 1
 _SKIP_STATS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 _IFLA_AF_SPEC = 26
 _CONFIGURATION = {int(socket.AF_INET): 1, int(socket.AF_INET6): 2}
@@ -55,6 +56,7 @@ class RawLink(NamedTuple):
     flags: int
     """IFF_* bits."""
     master: Optional[int]
+    mtu: int = 0
 
 
 class RawAddress(NamedTuple):
@@ -142,15 +144,17 @@ def _address(family: int, value: bytes) -> str | None:
 def link(payload: bytes) -> RawLink:
     """Return the interface that a message describes; raise Unreadable where it is malformed."""
     _, _, index, flags, _ = _fields(_IFINFO, payload)
-    name, kind, master = "", "", None
+    name, kind, master, mtu = "", "", None, 0
     for number, value in attributes(payload, _IFINFO.size):
         if number == _IFLA_IFNAME:
             name = _text(value)
         elif number == _IFLA_MASTER:
             master = _number(value)
+        elif number == _IFLA_MTU:
+            mtu = _number(value)
         elif number == _IFLA_LINKINFO:
             kind = next((_text(v) for n, v in attributes(value) if n == _IFLA_INFO_KIND), "")
-    return RawLink(index, name, kind, flags, master)
+    return RawLink(index, name, kind, flags, master, mtu)
 
 
 def settings_of(payload: bytes) -> RawSettings:

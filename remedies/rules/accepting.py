@@ -1,4 +1,4 @@
-"""The command by which a person lets packets by that a rule, or a chain's policy, drops. Pure."""
+"""The commands by which a person lets packets by that a rule or a narrow link stops. Pure."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def accepting(rule: PacketRule, protocol: str, way: Tuple, *, answer: bool = Fal
     met = "-m conntrack --ctstate ESTABLISHED,RELATED" if answer else " ".join(parts)
     chain = "DOCKER-USER" if rule.owner == "docker" and rule.hook == "forward" else rule.chain
     return f"{tool} -t {rule.table} -I {chain} {met} -j ACCEPT"
+
+
+def clamping(six: bool) -> str:
+    """Return the command by which TCP of both directions sends no more than both links carry.
+
+    Without a link in it: a SYN-ACK says what its receiver may send by the other one.
+    """
+    tool = "ip6tables" if six else "iptables"
+    match = "-p tcp --tcp-flags SYN,RST SYN"
+    return f"{tool} -t mangle -A FORWARD {match} -j TCPMSS --clamp-mss-to-pmtu"
 
 
 def _nft(protocol: str) -> str:

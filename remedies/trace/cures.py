@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Optional
 
 from remedies.facts.drop_signs import SIGNS
-from remedies.rules.accepting import accepting
+from remedies.rules.accepting import accepting, clamping
 from remedies.rules.rule import PacketRule
 from remedies.trace.event import DropEvent
 
@@ -77,11 +77,7 @@ def smaller(protocol: str, link: str, mtu: int, six: bool) -> str:
     """Return what makes packets fit a link."""
     if protocol != "tcp":
         return f"send packets of at most {mtu} octets, or let ICMP back to the sender"
-    tool = "ip6tables" if six else "iptables"
-    return (
-        f"let ICMP back to the sender, or {tool} -t mangle -A FORWARD -o {link} -p tcp "
-        "--tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
-    )
+    return f"let ICMP back to the sender, or {clamping(six)}"
 
 
 def listen(protocol: str, port: int, others: tuple[str, ...], address: str) -> Optional[str]:

@@ -102,7 +102,14 @@ class DropEvent:
             state=self.conntrack,
             link=self.link,
             place=self.place,
+            icmp=self.icmp,
         )
+
+    @property
+    def icmp(self) -> Optional[tuple[int, int]]:
+        """Return type and code of an ICMP message; None for any other packet."""
+        words = self.protocol.split()
+        return (int(words[2]), int(words[4])) if len(words) == 5 else None
 
 
 @dataclass(frozen=True)

@@ -43,15 +43,16 @@ class FirewallRules:
 
     def of_drop(self, drop: DropEvent) -> Optional[PacketRule]:
         """Return the rule that surely dropped a packet of this namespace; None for none such."""
-        if drop.reason != "NETFILTER_DROP" or drop.namespace or drop.way is None:
+        seen = drop.seen
+        if drop.reason != "NETFILTER_DROP" or drop.namespace or seen is None:
             return None
-        way, ordinary = drop.way, drop.protocol != "tcp" or drop.conntrack or "SYN" in drop.flags
+        way, ordinary = seen.way, drop.protocol != "tcp" or drop.conntrack or "SYN" in drop.flags
         flow = None if ordinary else self._questions.flow("tcp", way)
         if flow is not None and flow.seen_reply:
             return self._looks.take(
                 f"rules for {way.destination}", lambda: self._taking(way, DATA, flow, drop.link)
             )
-        return self._looks.take(f"rules for {way.destination}", lambda: self._dropping(drop, way))
+        return self._looks.take(f"rules for {way.destination}", lambda: self._dropping(seen))
 
     def of_reset(self, entry: TallyEntry) -> Optional[PacketRule]:
         """Return the rule whose reset this is, sent for a segment that is only INVALID."""
@@ -71,9 +72,8 @@ class FirewallRules:
         taking = rules_of(self._stores(), stall, links)
         return next((each.rule for each in taking if not each.doubts), None)
 
-    def _dropping(self, drop: DropEvent, way: Tuple) -> Optional[PacketRule]:
-        asking, protocol = Asking(read_host(), timeout=_PATIENCE), drop.protocol.split()[0]
-        seen = SeenDrop(drop.reason, protocol, way, drop.count, drop.conntrack, drop.link)
+    def _dropping(self, seen: SeenDrop) -> Optional[PacketRule]:
+        asking = Asking(read_host(), timeout=_PATIENCE)
         return ruled(asking, self._stores(), read_links(asking), seen)[0]
 
     def _stores(self) -> list[RuleStore]:

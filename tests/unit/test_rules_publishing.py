@@ -7,7 +7,15 @@ from typing import Optional
 import pytest
 
 from remedies.netlink.flow import Tuple
-from remedies.rules.dnat_words import port_test, state_test, status_test, turned
+from remedies.rules.packet_words import (
+    PacketKnowledge,
+    beyond,
+    icmp_test,
+    port_test,
+    state_test,
+    status_test,
+    xt_icmp_test,
+)
 from remedies.rules.publishing import asked_port, leading_to
 from remedies.rules.rule import Match, PacketRule
 
@@ -53,7 +61,7 @@ def publishes(
 def test_a_condition_on_dnat_is_judged_where_it_is_known(
     word: str, port: int, left: Optional[object]
 ) -> None:
-    match = turned(Match(protocols=("tcp",), unmodelled=(word,)), ("new",), port)
+    match = beyond(Match(protocols=("tcp",), unmodelled=(word,)), ("new",), PacketKnowledge(port))
     if left is None:
         assert match is None
     else:
@@ -61,8 +69,35 @@ def test_a_condition_on_dnat_is_judged_where_it_is_known(
 
 
 def test_what_cannot_be_judged_stays_beside_what_is_met() -> None:
-    match = turned(Match(unmodelled=(DNAT, "limit")), ("new",), 80)
+    match = beyond(Match(unmodelled=(DNAT, "limit")), ("new",), PacketKnowledge(80))
     assert match == Match(unmodelled=("limit",))
+
+
+@pytest.mark.parametrize(
+    ("word", "met"),
+    [
+        (icmp_test("type", [(3, 3)], negate=False), True),
+        (icmp_test("type", [(8, 8), (0, 2)], negate=False), False),
+        (icmp_test("type", [(8, 8)], negate=True), True),
+        (icmp_test("code", [(4, 4)], negate=False), True),
+        (icmp_test("code", [(0, 3)], negate=False), False),
+        (xt_icmp_test(3, (4, 4), negate=False), True),
+        (xt_icmp_test(3, (0, 255), negate=False), True),
+        (xt_icmp_test(3, (0, 3), negate=False), False),
+        (xt_icmp_test(8, (0, 255), negate=False), False),
+        (xt_icmp_test(8, (0, 255), negate=True), True),
+        (xt_icmp_test(255, (0, 255), negate=False), True),
+        (DNAT, None),
+    ],
+)
+def test_a_condition_on_icmp_is_judged_by_type_and_code(word: str, met: Optional[bool]) -> None:
+    match = beyond(Match(unmodelled=(word,)), ("related",), PacketKnowledge(icmp=(3, 4)))
+    assert match == {True: Match(), False: None, None: Match(unmodelled=(word,))}[met]
+
+
+def test_nothing_is_judged_where_nothing_is_known() -> None:
+    match = Match(unmodelled=(DNAT, icmp_test("type", [(3, 3)], negate=False)))
+    assert beyond(match, ("new",), PacketKnowledge()) == match
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ def test_the_program_that_writes_a_rule_is_named_first() -> None:
     ("drop", "condition"),
     [
         (dropped(conntrack="established, reply"), "reply-dropped"),
+        (dropped(protocol="icmp type 3 code 4", conntrack="related, reply"), "mtu-black-hole"),
+        (dropped(protocol="icmp type 3 code 1", conntrack="related, reply"), ""),
         (dropped(invalid=True), "tcp-invalid-stall"),
         (dropped("SOCKET_FILTER"), ""),
         (dropped(conntrack="new"), ""),  # a firewall that does what it is for

@@ -1,0 +1,70 @@
+"""Uploads from a container hang: the way out carries less, and the container is not told.
+
+The host's uplink has an MTU of 1400, as behind a tunnel; the container's link has 1500. The host
+drops what is too big and says so by ICMP, and its own firewall drops that.
+
+In the healthy twin the links are the same, and the firewall lets the message by.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from remedies.lab import taker
+from remedies.lab.firewall import Firewall
+from remedies.lab.story import Story
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import TrafficOutcome, World
+
+CONDITION = "mtu-black-hole"
+VERDICT = "proven"
+HEALTHY = "absent"
+FIXES = ()
+
+PORT = 8080
+SIZE = 16_000
+PATIENCE = 1.0
+"""Seconds until an upload counts as hung: TCP has sent it three times by then."""
+NARROW = 1400
+
+
+def build(world: World) -> None:
+    """Make the uplink narrow (only on the host's side: its peer offers a full MSS)."""
+    container_host(world)
+    world.ip("host", f"link set eth0 mtu {NARROW}")
+    world.start("server", ["remedies.lab.taker", addresses(world).server, str(PORT), str(SIZE)])
+    if not world.options.healthy:
+        Firewall(world).keeps_sizes_secret()
+
+
+def traffic(world: World) -> TrafficOutcome:
+    """Upload from the container."""
+    at = addresses(world)
+    with world.socket("client", at.family, socket.SOCK_STREAM) as client:
+        client.settimeout(PATIENCE)
+        try:
+            client.connect((at.server, PORT))
+            client.sendall(bytes(SIZE))
+            alive = client.recv(16) == taker.ANSWER
+        except OSError as error:
+            return TrafficOutcome(False, f"{SIZE} octets to {at.server}: {error}")
+    return TrafficOutcome(alive, f"{SIZE} octets to {at.server} were taken")
+
+
+def story(story: Story) -> None:
+    """Show the hang, name the rule, and let the message by."""
+    before = story.dump()
+    story.dies("A container uploads something")
+    story.scan("The cause, and what lets the message by", condition=CONDITION, verdict=VERDICT)
+    story.unchanged("Looking changed nothing", before)
+    story.person(
+        "A person lets the message by",
+        lambda: Firewall(story.world).keeps_sizes_secret(again=True),
+    )
+    story.lives("The same upload")
+
+
+def look(world: World) -> tuple[str, ...]:
+    """Return the commands that show the links and what the host counted."""
+    enter = " ".join(world.entering("host"))
+    return (f"{enter} ip link show eth0", f"{enter} nstat -az IpFragFails")
