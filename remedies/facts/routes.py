@@ -14,6 +14,8 @@ from remedies.values import dataclass
 # What the kernel itself makes: local, main and, for IPv4, default (fib_default_rules_init(),
 # net/ipv4/fib_rules.c; fib6_rules_net_init(), net/ipv6/fib6_rules.c).
 _KERNEL_RULES = frozenset(((0, 255), (32766, 254), (32767, 253)))
+_RTPROT_OWN = (2, 4)
+"""RTPROT_KERNEL; RTPROT_STATIC, by which networkd marks rules of its own files."""
 _IPVS_SERVICES = ("TCP ", "UDP ", "SCTP", "FWM ")
 
 
@@ -37,6 +39,8 @@ class Routes:
     defaults: tuple[DefaultRoute, ...] = ()
     policy_rules: int = 0
     """Routing rules beyond local, main and default."""
+    foreign_rules: tuple[str, ...] = ()
+    """Those that neither the kernel nor systemd-networkd added, as ``PRIORITY lookup TABLE``."""
     ipvs: bool = False
     """IPVS holds at least one service here (direct routing answers past this host)."""
     unread: tuple[str, ...] = ()
@@ -67,6 +71,12 @@ def read(asking: Asking) -> Routes:
         ),
         policy_rules=sum(
             1 for raw in rules if raw.selective or (raw.priority, raw.table) not in _KERNEL_RULES
+        ),
+        foreign_rules=tuple(
+            f"{raw.priority} lookup {raw.table}"
+            for raw in rules
+            if raw.protocol not in _RTPROT_OWN
+            and (raw.selective or (raw.priority, raw.table) not in _KERNEL_RULES)
         ),
         ipvs=_ipvs(unread),
         unread=tuple(unread),

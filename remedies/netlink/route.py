@@ -33,7 +33,7 @@ _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
 _RTA_MARK = 16
 _RTN_UNICAST, RTN_LOCAL = 1, 2
 _LOOKUP_TABLE = 0x1000  # RTM_F_LOOKUP_TABLE: say which table the answer is from (Linux 4.4)
-_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE = 6, 10, 15
+_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_PROTOCOL = 6, 10, 15, 21
 
 _IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, change
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix, flags, scope, index
@@ -119,6 +119,8 @@ class RawRule(NamedTuple):
     """It looks at more than the family: a prefix, a type of service, an interface, a mark ..."""
     mark: int = 0
     """The mark that it asks for (or, inverted, asks not to be there); 0: none."""
+    protocol: int = 0
+    """Who added it: RTPROT_* of include/uapi/linux/rtnetlink.h."""
 
 
 def _fields(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
@@ -283,17 +285,19 @@ def _hops(family: int, buffer: bytes) -> Iterator[tuple[int, Optional[str]]]:
 def rule(payload: bytes) -> RawRule:
     """Return the routing rule that a message describes; raise Unreadable where it is malformed."""
     family, dst_len, src_len, tos, table, _, _ = _fields(_RULE, payload)
-    priority = mark = 0
+    priority = mark = protocol = 0
     selective = bool(dst_len or src_len or tos)
     for number, value in attributes(payload, _RULE.size):
         if number == _FRA_PRIORITY:
             priority = _number(value)
         elif number == _FRA_TABLE:
             table = _number(value)
+        elif number == _FRA_PROTOCOL:
+            protocol = _number(value)
         elif number in _SELECTORS:
             selective = True
             mark = _number(value) if number == _FRA_FWMARK else mark
-    return RawRule(family, priority, table, selective, mark)
+    return RawRule(family, priority, table, selective, mark, protocol)
 
 
 _SELECTORS = frozenset((3, 10, 12, 17, 19, 20, 22, 23, 24))

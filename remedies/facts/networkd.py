@@ -1,0 +1,88 @@
+"""Whether systemd-networkd runs, and whether it leaves other programs' routing rules alone.
+
+Its settings are read as systemd reads them (systemd-system.conf(5), networkd.conf(5)): one main
+file, that of the first folder, then the drop-ins in the order of their names; of two with one name
+that of the first folder counts. The last line wins.
+"""
+
+from __future__ import annotations
+
+import os
+
+from remedies.errors import Unreadable
+from remedies.facts import Asking
+from remedies.values import dataclass
+
+FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
+UNIT = "/sys/fs/cgroup/system.slice/systemd-networkd.service"
+"""There while the unit runs."""
+ROOT = ""
+"""What stands before every path. Tests point it at a tree of their own."""
+RULES, ROUTES = "ManageForeignRoutingPolicyRules", "ManageForeignRoutes"
+_NO = ("no", "n", "false", "f", "off", "0")
+"""parse_boolean() of systemd's src/basic/parse-util.c."""
+_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Networkd:
+    """systemd-networkd in the machine's own namespace; of any other it manages nothing."""
+
+    running: bool = False
+    takes_rules: bool = True
+    """It removes routing rules that it did not add."""
+    takes_routes: bool = True
+    files: tuple[str, ...] = ()
+    """The files that decide the two settings."""
+
+
+def read(asking: Asking) -> Networkd:
+    """Read the fact; raise Unreadable for a file that this user may not read."""
+    if asking.host.netns != "host" or not os.path.isdir(ROOT + UNIT):
+        return Networkd()
+    said: dict[str, tuple[str, str]] = {}
+    for path in _files():
+        try:
+            with open(ROOT + path, encoding="utf-8", errors="replace") as file:
+                text = file.read(_LIMIT)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Unreadable(f"{path}: {error.strerror}", "run as root") from error
+        said.update((key, (value, path)) for key, value in settings(text).items())
+    return Networkd(
+        running=True,
+        takes_rules=said.get(RULES, ("yes", ""))[0].lower() not in _NO,
+        takes_routes=said.get(ROUTES, ("yes", ""))[0].lower() not in _NO,
+        files=tuple(dict.fromkeys(path for _, path in said.values())),
+    )
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return what a file says of the two settings in its section ``[Network]``."""
+    found: dict[str, str] = {}
+    section = ""
+    for line in map(str.strip, text.split("\n")):
+        if line.startswith("["):
+            section = line
+        key, equals, value = line.partition("=")
+        if equals and section == "[Network]" and key.strip() in (RULES, ROUTES):
+            found[key.strip()] = value.strip()
+    return found
+
+
+def _files() -> tuple[str, ...]:
+    """Return the files that are read, in that order."""
+    main = [f"{folder}/networkd.conf" for folder in FOLDERS]
+    first = next((path for path in main if os.path.exists(ROOT + path)), None)
+    chosen: dict[str, str] = {}
+    for folder in FOLDERS:
+        place = f"{folder}/networkd.conf.d"
+        try:
+            names = os.listdir(ROOT + place)
+        except OSError:  # there is none
+            continue
+        for name in names:
+            if name.endswith(".conf"):
+                chosen.setdefault(name, f"{place}/{name}")
+    return (*((first,) if first else ()), *(chosen[name] for name in sorted(chosen)))
