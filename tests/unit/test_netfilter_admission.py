@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import Optional
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from remedies.rules.admission import InputChain, InputRule, closed
 from remedies.rules.rule import Match
@@ -163,3 +166,64 @@ def test_a_rule_may_look_at_the_conntrack_entry(name: str) -> None:
     one = request(OLD_ADDRESS)
     why = closed(chain, one, replace(one, states=("untracked",)))
     assert (why is not None) == (name in TRACKED_LOOKS)
+
+
+# Every short chain, against what becomes of each packet rule by rule.
+
+_MATCHES = (ANY, TO_OLD, TO_NEW, SOME, Match(sources=("172.17.0.0/24",)))
+_ENDS = st.builds(rule, st.sampled_from(("accept", "drop", "reject", "return")),
+                  st.sampled_from(_MATCHES))  # fmt: skip
+_JUMPS = st.builds(rule, st.sampled_from(("jump", "goto")), st.sampled_from((ANY, SOME)),
+                   target=st.just("mine"))  # fmt: skip
+
+
+def _meets(one: InputRule, source: str, destination: str) -> bool:
+    """Tell whether a rule takes a packet, by its addresses alone."""
+    match = one.match
+    return (not match.sources or any(_in(source, net) for net in match.sources)) and (
+        not match.destinations or f"{destination}/32" in match.destinations
+    )
+
+
+def _in(address: str, prefix: str) -> bool:
+    return ip_address(address) in ip_network(prefix)
+
+
+def _end(chains: dict[str, list[InputRule]], name: str, source: str, destination: str) -> str:
+    """Return the verdict of a chain on one packet; empty where it comes out at its end."""
+    for one in chains[name]:
+        if not _meets(one, source, destination):
+            continue
+        if one.verdict == "return":
+            return ""
+        if one.verdict not in ("jump", "goto"):
+            return one.verdict
+        end = _end(chains, one.target, source, destination)
+        if end or one.verdict == "goto":
+            return end
+    return ""
+
+
+@given(
+    base=st.lists(st.one_of(_ENDS, _JUMPS), max_size=4),
+    mine=st.lists(_ENDS, max_size=3),
+    accepts=st.booleans(),
+)
+@settings(max_examples=700)
+def test_what_is_called_open_is_open_to_every_client_and_what_is_called_closed_stops_one(
+    base: list[InputRule], mine: list[InputRule], accepts: bool
+) -> None:
+    mine = [replace(one, chain="mine") for one in mine]
+    chain = InputChain("here", "ip", "in", accepts, (*base, *mine))
+    chains = {"in": base, "mine": mine}
+
+    def passes(source: str, address: str) -> bool:
+        end = _end(chains, "in", source, address.partition("/")[0])
+        return end == "accept" or (not end and accepts)
+
+    stopped = [s for s in ("172.17.0.2", "172.17.0.3", "10.0.0.1") if not passes(s, NEW_ADDRESS)]
+    why = closed(chain, request(OLD_ADDRESS), request(NEW_ADDRESS))
+    if why is None:
+        assert not [source for source in stopped if passes(source, OLD_ADDRESS)]
+    elif "otherwise" not in why and not any(one.match.sources for one in (*base, *mine)):
+        assert stopped, why

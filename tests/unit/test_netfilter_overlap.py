@@ -67,7 +67,7 @@ FROM_HERE = Match(source_local=True)
 NEAR = packet_rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
 FAR = packet_rule("postrouting", "masquerade", Match(sources=("10.244.0.0/16",)))
 DELIVERED = packet_rule("input", "snat", Match(destinations=("10.21.17.99",)), to="10.21.17.98")
-OUTSIDE = "198.51.100.1"
+OUTSIDE, OTHER = "198.51.100.1", "198.51.100.2"
 TO_OUTSIDE = packet_rule(
     "postrouting",
     "snat",
@@ -87,6 +87,28 @@ def published6(to: str) -> PacketRule:
 
 SIP_IN = notrack("prerouting", destinations=("10.21.17.99",), destination_ports=port(5060))
 SIP_OUT = notrack("output", sources=("10.21.17.99",), source_ports=port(5060))
+
+FROM_CLIENTS = replace(
+    PUBLISHED, match=replace(PUBLISHED.match, not_sources=("198.51.100.7",), in_interfaces=())
+)
+FROM_HERE_ON = replace(PUBLISHED, match=replace(PUBLISHED.match, source_local=True))
+OF_CLIENT = replace(PUBLISHED, match=replace(PUBLISHED.match, source_ports=port(68)))
+OF_TWO = replace(PUBLISHED, match=replace(PUBLISHED.match, source_ports=((68, 68), (1000, 1000))))
+TO_THIS_HOST = packet_rule(
+    "prerouting", "redirect", Match(("udp",), destinations=("10.21.17.99",)), to=":5300"
+)
+TO_ANOTHER = packet_rule(
+    "prerouting", "dnat", Match(("udp",), destinations=(OUTSIDE,)), to="172.17.0.2"
+)
+OUT_OF_HERE = packet_rule(
+    "output", "dnat", Match(("udp",), sources=("10.21.17.99",)), to="172.17.0.2"
+)
+SNAT_ANY = packet_rule("postrouting", "snat", Match(), to="10.21.17.99")
+BY_UPLINK = packet_rule("postrouting", "masquerade", Match(out_interfaces=("eth0", "wlan0")))
+NOT_BY_UPLINK = packet_rule("postrouting", "masquerade", Match(not_out_interfaces=("eth0",)))
+DELIVERED_DNS = packet_rule(
+    "input", "snat", Match(("udp",), destination_ports=port(53)), to="10.21.17.98"
+)
 
 CASES = [
     # a local service beside a container network's masquerade
@@ -188,6 +210,82 @@ CASES = [
     (notrack("prerouting", destinations=("172.17.0.1",)), DELIVERED, "no"),
     (notrack("output", sources=("10.21.17.99",)), DELIVERED, "yes"),
     (notrack("output", sources=("172.17.0.1",)), DELIVERED, "no"),
+    # what the rule itself says of its packets decides whether a reply can be one of them
+    (notrack("prerouting", sources=("172.17.0.3",)), PUBLISHED, "no"),
+    (notrack("prerouting", source_ports=port(53)), FROM_CLIENTS, "yes"),
+    (
+        notrack("prerouting", source_ports=port(53), destinations=("198.51.100.7",)),
+        FROM_CLIENTS,
+        "no",
+    ),
+    (
+        notrack("prerouting", source_ports=port(53), destinations=("198.51.100.8",)),
+        FROM_CLIENTS,
+        "yes",
+    ),
+    (notrack("prerouting", source_ports=port(53), destination_local=True), FROM_HERE_ON, "yes"),
+    (notrack("prerouting", source_ports=port(53), destination_local=False), FROM_HERE_ON, "no"),
+    (
+        packet_rule("prerouting", "notrack", Match(("tcp",), source_ports=port(53))),
+        replace(PUBLISHED, match=replace(PUBLISHED.match, protocols=("udp", "tcp"))),
+        "yes",
+    ),
+    # replies come to the client's own port, unless the rule has named it
+    (notrack("prerouting", source_ports=port(53), destination_ports=port(68)), PUBLISHED, "no"),
+    (
+        notrack("prerouting", source_ports=port(53), destination_ports=port(40000)),
+        PUBLISHED,
+        "maybe",
+    ),
+    (notrack("prerouting", source_ports=port(53), destination_ports=port(68)), OF_CLIENT, "yes"),
+    (notrack("prerouting", source_ports=port(53), destination_ports=port(69)), OF_CLIENT, "no"),
+    (notrack("prerouting", source_ports=port(53), destination_ports=port(67, 68)), OF_TWO, "yes"),
+    # replies of a container come by its bridge alone
+    (
+        notrack("prerouting", source_ports=port(53), in_interfaces=("eth0",)),
+        PUBLISHED,
+        "no",
+    ),
+    (
+        notrack("prerouting", source_ports=port(53), in_interfaces=("docker*",)),
+        PUBLISHED,
+        "yes",
+    ),
+    (
+        notrack("prerouting", source_ports=port(53), not_in_interfaces=("docker0",)),
+        PUBLISHED,
+        "no",
+    ),
+    (
+        notrack("prerouting", source_ports=port(53), in_interfaces=("eth0", "docker0")),
+        PUBLISHED,
+        "yes",
+    ),
+    # a rule that names no address: where it sends packets is not known
+    (notrack("prerouting", source_ports=port(53)), replace(PUBLISHED, to=":53"), "maybe"),
+    # what is for this host, or is not, is decided by the addresses it has
+    (notrack("prerouting", destination_local=False), TO_THIS_HOST, "no"),
+    (notrack("prerouting", destination_local=True), TO_THIS_HOST, "yes"),
+    (notrack("prerouting", sources=(OTHER,), destination_local=True), TO_ANOTHER, "no"),
+    (notrack("prerouting", sources=(OTHER,), destination_local=False), TO_ANOTHER, "yes"),
+    (notrack("output", source_local=False), OUT_OF_HERE, "no"),
+    (notrack("output", source_local=True), OUT_OF_HERE, "yes"),
+    # what this host sends by one link does not leave by the address of another
+    (notrack("output", sources=("172.17.0.1",)), MASQUERADE, "no"),
+    (notrack("output", sources=("172.17.0.1",)), NEAR, "yes"),
+    (notrack("output", sources=("198.51.100.9",)), SNAT_ANY, "no"),
+    (notrack("output", in_interfaces=("lo",)), SNAT_ANY, "yes"),
+    (notrack("output", destinations=("10.21.17.99",)), SNAT_ANY, "yes"),
+    # replies to what is masqueraded come to an address of the link it left by
+    (notrack("prerouting", destinations=("172.17.0.1",)), BY_UPLINK, "no"),
+    (notrack("prerouting", destinations=("10.21.17.99",)), BY_UPLINK, "yes"),
+    (notrack("prerouting", destinations=("172.17.0.1",)), NOT_BY_UPLINK, "yes"),
+    (notrack("prerouting", destinations=("10.21.17.99",)), NOT_BY_UPLINK, "no"),
+    # replies of what is delivered here, as this host sends them
+    (notrack("output", source_ports=port(53)), DELIVERED_DNS, "yes"),
+    (notrack("output", source_ports=port(54)), DELIVERED_DNS, "no"),
+    (notrack("output", sources=("10.21.17.99",), not_sources=("10.21.17.99",)), DELIVERED, "no"),
+    (notrack("output", unmodelled=("meta mark",)), DELIVERED, "maybe"),
     # conditions that are not modelled
     (
         notrack("prerouting", destination_ports=port(5353), unmodelled=("meta mark",)),
