@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import Optional
 
-from remedies.cli.parser import duration
+from remedies.cli.consenting import ask
+from remedies.cli.parser import agreeing, duration
 from remedies.cli.trace_json import JsonLines
 from remedies.cli.trace_text import TextLines
 from remedies.errors import NotPermitted, Unreadable
@@ -24,6 +25,7 @@ EXAMPLES = (
         "trace --packet 'udp from 172.17.0.2 to 10.21.17.99:4000'",
         "follow one conversation: where does it go, who answers, what drops it",
     ),
+    ("trace --rules --yes", "have nftables name the rules that drop, by a table of its own"),
 )
 
 
@@ -49,14 +51,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help=f"follow one conversation: {FORM}",
     )
+    parser.add_argument(
+        "--rules",
+        action="store_true",
+        help="have nftables itself name the rules that drop: adds a table of remedy's own, which "
+        "marks packets and decides about none, until the trace ends",
+    )
+    agreeing(parser)
+    parser.set_defaults(dry_run=False)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     out = JsonLines() if args.json else TextLines(args)
     wanted = named(args.packet)
+    if args.rules:
+        _agreed(args)
     try:
-        session = TraceSession(syn=args.syn, wanted=wanted, cache=cache_of(args.state_dir))
+        session = TraceSession(
+            syn=args.syn, wanted=wanted, cache=cache_of(args.state_dir), rules=args.rules
+        )
         with Ending() as ending, session:
             _begin(args, wanted)
             for told in session.events(args.seconds, ending):
@@ -71,6 +85,12 @@ def run(args: argparse.Namespace) -> int:
         return 128 + ending.signal
     proven = summary.proven or any(each.verdict == "proven" for each in summary.findings)
     return 2 if proven else 0
+
+
+def _agreed(args: argparse.Namespace) -> None:
+    """Ask before a table is added; raises what :func:`ask` raises."""
+    table = "the nftables table 'inet remedy_trace_PID'"
+    ask(args, f"Add {table} until the trace ends? It marks packets and decides about none.")
 
 
 def _begin(args: argparse.Namespace, wanted: Optional[PacketFilter]) -> None:

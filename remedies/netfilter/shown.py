@@ -13,13 +13,11 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter import legacy, xt_text
 from remedies.netfilter import sets as xt_sets
-from remedies.netlink.nft import HEADER, constant, expressions
-from remedies.netlink.socket import attributes
+from remedies.netlink.nft import constant, expressions, handle_of
 from remedies.rules import render
 from remedies.rules.decoded import Step
 from remedies.values import replace
 
-_HANDLE = 3  # NFTA_RULE_HANDLE, include/uapi/linux/netfilter/nf_tables.h
 _PLAIN = {"meta", "cmp", "range", "bitwise", "ct", "immediate", "notrack", "fib"}
 _OF_HEADER = (
     "fragments",
@@ -99,10 +97,10 @@ def _line(chain: str, step: Step, words: xt_text.Words) -> Optional[str]:
 
 def _handle(raw: bytes) -> str:
     try:
-        value = dict(attributes(raw, HEADER)).get(_HANDLE, b"")
+        handle = handle_of(raw)
     except Unreadable:
         return ""
-    return f" # handle {int.from_bytes(value, 'big')}" if value else ""
+    return f" # handle {handle}" if handle else ""
 
 
 def _number(got: Mapping[int, bytes], key: int) -> int:

@@ -33,7 +33,7 @@ FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 
 _NUMBERS = {name: number for number, name in FAMILIES.items()}
 _REPEATS = 4
-_EXPRESSIONS = 4  # NFTA_RULE_EXPRESSIONS
+_HANDLE, _EXPRESSIONS = 3, 4  # NFTA_RULE_*
 
 DORMANT = 1
 """NFT_TABLE_F_DORMANT: the table is switched off, its chains are attached to no hook."""
@@ -93,6 +93,11 @@ def expression(body: bytes) -> tuple[str, Mapping[int, bytes]]:
     """Return one; the rules of a ruleset say the same over and over."""
     parts = dict(attributes(body))
     return _text(parts.get(1, b"")), dict(attributes(parts.get(2, b"")))
+
+
+def handle_of(rule: bytes) -> int:
+    """Return the kernel's number of a raw rule, 0 for none. Raises Unreadable."""
+    return int.from_bytes(dict(attributes(rule, HEADER)).get(_HANDLE, b""), "big")
 
 
 def constant(data: bytes) -> bytes:

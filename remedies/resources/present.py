@@ -19,7 +19,14 @@ from remedies.netfilter import legacy
 from remedies.netfilter.stores import XTABLES
 from remedies.netlink import nft
 from remedies.resources import file
-from remedies.rules.ours import CHAIN_PREFIX, NFT_PREFIX, WRITTEN, iptables_split, nft_split
+from remedies.rules.ours import (
+    CHAIN_PREFIX,
+    NFT_PREFIX,
+    TRACE_PREFIX,
+    WRITTEN,
+    iptables_split,
+    nft_split,
+)
 
 LIMIT = 5.0
 """Seconds that the kernel may take."""
@@ -54,7 +61,7 @@ def _nft() -> Iterator[str]:
             raise Unreadable(f"nf_tables: {error.strerror}", "run as root") from error
         return  # not in this kernel
     for family, table in tables:
-        if table.startswith(NFT_PREFIX):
+        if table.startswith(NFT_PREFIX) and not table.startswith(TRACE_PREFIX):
             with contextlib.suppress(InputError):
                 nft_split(f"{family}/{table}")
                 yield f"nft:{family}/{table}"

@@ -40,6 +40,10 @@ Expression = dict[str, object]
 NFT_PREFIX = "remedy_"
 """What the names of our nft tables begin with: no other table is ever written."""
 
+TRACE_PREFIX = "remedy_trace_"
+"""The table of a trace that is under way; then its process. It is no change: the kernel removes it
+when the process ends (:mod:`remedies.netfilter.nftrace`)."""
+
 WRITTEN = "# Written by remedy (fix "
 """How a boot file of ours begins, but for data in our own folder."""
 CHAIN_PREFIX = "REMEDY-"

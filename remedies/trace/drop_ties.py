@@ -69,8 +69,11 @@ class DropTies:
             "NEIGH_FAILED": self._nobody,
         }
 
-    def tie(self, drop: DropEvent, rule: Optional[PacketRule]) -> DropEvent:
-        """Return a drop with what it is about and what to do; ``rule``: the one that dropped it."""
+    def tie(self, drop: DropEvent, rule: Optional[PacketRule], traced: str = "") -> DropEvent:
+        """Return a drop with what it is about and what to do.
+
+        ``rule``: the one that dropped it; ``traced``: what nftables itself said of that.
+        """
         if rule is not None:
             self.rules[rule.named] = rule
         named = replace(
@@ -99,7 +102,7 @@ class DropTies:
             named = replace(named, look="")
         return replace(
             named,
-            about=(*((sent,) if sent else ()), *tie.about),
+            about=tuple(text for text in (traced, sent, *tie.about) if text),
             fix=tie.fix or ("" if rule is None else cures.of_rule(named, rule)),
             condition=tie.condition or cures.condition(named),
         )

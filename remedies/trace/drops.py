@@ -107,6 +107,13 @@ class DropWatch:
                 self._kinds[kind] = event
             yield event
 
+    def again(self, wanted: Callable[[DropEvent], bool]) -> Iterator[DropEvent]:
+        """Yield the kinds of which more is known by now, each with what is new."""
+        for kind, event in list(self._kinds.items()):
+            if wanted(event):
+                self._kinds[kind] = self._explain(event)
+                yield self._kinds[kind]
+
     def top(self, most: int) -> tuple[DropEvent, ...]:
         """Return the kinds with most packets, ordinary ones last."""
         return tuple(sorted(self._kinds.values(), key=lambda e: (e.ordinary, -e.count))[:most])

@@ -19,7 +19,7 @@ from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
 from remedies.facts.netfilter import open_stores
 from remedies.facts.stalls import Stall
-from remedies.netfilter.stores import RuleStore
+from remedies.netfilter.stores import Legacy, RuleStore
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
@@ -41,12 +41,19 @@ class FirewallRules:
         self._looks = Looks()
         self.unread = self._looks.unread
 
-    def of_drop(self, drop: DropEvent) -> Optional[PacketRule]:
-        """Return the rule that surely dropped a packet of this namespace; None for none such."""
+    def of_drop(self, drop: DropEvent, *, legacy: bool = False) -> Optional[PacketRule]:
+        """Return the rule that surely dropped a packet of this namespace; None for none such.
+
+        ``legacy``: no rule of nftables did it, so that those of iptables-legacy are left.
+        """
         seen = drop.seen
         if drop.reason != "NETFILTER_DROP" or drop.namespace or seen is None:
             return None
         way, ordinary = seen.way, drop.protocol != "tcp" or drop.conntrack or "SYN" in drop.flags
+        if legacy:
+            return self._looks.take(
+                f"rules for {way.destination}", lambda: self._dropping(seen, legacy=True)
+            )
         flow = None if ordinary else self._questions.flow("tcp", way)
         if flow is not None and flow.seen_reply:
             return self._looks.take(
@@ -72,9 +79,10 @@ class FirewallRules:
         taking = rules_of(self._stores(), stall, links)
         return next((each.rule for each in taking if not each.doubts), None)
 
-    def _dropping(self, seen: SeenDrop) -> Optional[PacketRule]:
+    def _dropping(self, seen: SeenDrop, *, legacy: bool = False) -> Optional[PacketRule]:
         asking = Asking(read_host(), timeout=_PATIENCE)
-        return ruled(asking, self._stores(), read_links(asking), seen)[0]
+        stores = [each for each in self._stores() if isinstance(each, Legacy) or not legacy]
+        return ruled(asking, stores, read_links(asking), seen)[0]
 
     def _stores(self) -> list[RuleStore]:
         stores, unread = open_stores(time.monotonic() + _PATIENCE)

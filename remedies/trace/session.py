@@ -43,6 +43,7 @@ from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
 from remedies.trace.socket_owners import Holders
 from remedies.trace.stop_signal import Ending
+from remedies.trace.traced_rules import TracedRules
 from remedies.trace.verdicts import Verdicts
 from remedies.values import replace
 
@@ -63,18 +64,22 @@ class TraceSession:
         syn: bool = False,
         wanted: Optional[PacketFilter] = None,
         cache: Optional[str] = None,
+        rules: bool = False,
     ) -> None:
         """Describe it: ``syn`` hears SYNs, too; ``wanted`` follows one conversation and no other.
 
+        ``rules``: have nftables trace the packets, by a table that ends with this trace.
         ``cache``: the folder where the kernel's types may be kept. Nothing is opened before the
         ``with`` block.
         """
-        self._syn = syn
+        self._syn, self._wanted = syn, wanted
         self._begin = 0.0
         self._tap: Optional[Listener] = None
         self._reasons = Reasons()
         self._questions = Questions()
         self._firewall = FirewallRules(self._questions)
+        self._traced = TracedRules()
+        self._trace_rules = rules
         self._drops = DropWatch(self._concerns, self._explained, cache)
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
@@ -96,6 +101,8 @@ class TraceSession:
             self._reasons.begin()
             self._drops.begin()
             self._verdicts.begin()
+            if self._trace_rules:
+                self._traced.begin(self._wanted)
         except BaseException:
             self.__exit__()
             raise
@@ -106,6 +113,7 @@ class TraceSession:
         try:
             self._reasons.close()
         finally:
+            self._traced.close()
             self._drops.close()
             if self._tap is not None:
                 self._tap.close()
@@ -122,6 +130,8 @@ class TraceSession:
         poll = select.poll()
         poll.register(tap.fileno(), select.POLLIN)
         poll.register(ending.fileno(), select.POLLIN)
+        if self._traced.fileno() >= 0:
+            poll.register(self._traced.fileno(), select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
         yield from self._steps()
         while ending.signal is None and (now := time.monotonic()) < end:
@@ -129,6 +139,7 @@ class TraceSession:
                 poll.register(self._answers.heard.fileno(), select.POLLIN)
             poll.poll(max(0.0, (min(end, tick) - now) * 1000))
             self._answers.heard.hear()
+            self._traced.hear()
             yield from self._judged(tap.hear())
             if time.monotonic() >= tick:
                 tick += 1.0
@@ -142,7 +153,9 @@ class TraceSession:
 
     def _steps(self) -> Iterator[ConversationStep]:
         if self._followed is not None:
-            yield from self._followed.steps()
+            for step in self._followed.steps():
+                self._traced.follow(step.flow.protocol, step.flow.reply)
+                yield step
 
     def _early_steps(self) -> Iterator[ConversationStep]:
         if self._followed is not None:
@@ -153,13 +166,25 @@ class TraceSession:
         return self._followed is None or self._followed.takes(protocol, way)
 
     def _explained(self, drop: DropEvent) -> DropEvent:
-        return self._ties.tie(drop, self._firewall.of_drop(drop))
+        traced = self._traced.of(drop)
+        rule = traced.rule or self._firewall.of_drop(drop, legacy=bool(traced.told))
+        return self._ties.tie(drop, rule, traced.told)
 
     def _dropped(self) -> Iterator[DropEvent]:
         """Yield the new kinds of drops; what belongs to a working protocol is only counted."""
+        self._traced.hear()
         for drop in self._drops.read():
             if not drop.ordinary and self._pace.allows(proof=False):
                 yield drop
+        yield from self._drops.again(self._newly_traced)
+
+    def _newly_traced(self, drop: DropEvent) -> bool:
+        """Tell whether nftrace has said something of a drop since it was told; have it marked."""
+        if drop.sign != "NETFILTER_DROP" or drop.namespace:
+            return False
+        self._traced.follow(drop.protocol.split()[0], drop.way)
+        told = self._traced.of(drop).told
+        return bool(told) and told not in drop.about
 
     def _hearing(self) -> Listener:
         assert self._tap is not None  # noqa: S101  # inside the ``with`` block
@@ -329,6 +354,7 @@ class TraceSession:
                         *self._firewall.unread,
                         *self._ties.unread,
                         *self._verdicts.unread,
+                        *self._traced.unread,
                     )
                 )
             ),
