@@ -19,10 +19,12 @@ TEST_PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
 # Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
 docker := docker.io containerd runc busybox-static
 openssh := openssh-server
+# promtool, and what reads the watch's numbers.
+prometheus := prometheus
 # With the libraries that are not installed.
 daemons := openvpn iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd socat
 # Named by the list: another list is unpacked anew.
-DAEMONS := $(foreach d,docker openssh daemons,build/$d/.$(shell echo $($d) | sha256sum | cut -c1-8))
+DAEMONS := $(foreach d,docker openssh daemons prometheus,build/$d/.$(shell echo $($d) | sha256sum | cut -c1-8))
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

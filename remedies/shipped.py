@@ -1,4 +1,4 @@
-"""Where ``policies/`` and ``playbooks/`` are: beside the package in a checkout, in it in a wheel.
+"""Where ``policies/``, ``playbooks/`` and ``monitoring/`` are: beside the package, or in a wheel.
 
 They lie outside the package so that people find them at the top of the repository. The build
 hook (``hatch_build.py``) copies them into ``remedies/shipped_data/`` of the wheel and adds
@@ -13,7 +13,7 @@ from typing import Any, Optional
 import remedies
 from remedies.errors import RemedyError
 
-KINDS = ("policies", "playbooks")
+KINDS = ("policies", "playbooks", "monitoring")
 POLICIES = (
     "default",
     "docker-host",
@@ -29,7 +29,7 @@ _DATA = os.path.join(_PACKAGE, "shipped_data")
 
 
 def folder(kind: str) -> str:
-    """Return the folder of the shipped ``policies`` or ``playbooks``.
+    """Return the folder of a shipped kind, one of :data:`KINDS`.
 
     Raises RemedyError where it is not on the file system: in a single-file bundle, which carries
     only the compiled policies, or in a damaged installation.

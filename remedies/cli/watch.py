@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import time
-from typing import Any
+from typing import Any, Optional
 
-from remedies.cli import starting
+from remedies.cli import files, starting
 from remedies.cli.parser import duration, warn, watching
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
 from remedies.facts.gather import now
 from remedies.model import FORMAT_VERSION
+from remedies.namespaces import workers
 from remedies.operations.session import HostSession
 from remedies.printable import local
 from remedies.trace.stop_signal import Ending
-from remedies.watch import baseline
+from remedies.watch import baseline, endpoint, metrics, service_manager
 from remedies.watch.baseline import WatchPlace
-from remedies.watch.events import NOW
+from remedies.watch.endpoint import Endpoint
 from remedies.watch.watcher import PlacedEvent, Watcher
 
 EXAMPLES = (
@@ -27,6 +30,10 @@ EXAMPLES = (
 )
 _SHORTEST = 0.1
 """Seconds between two pulses, at least."""
+_COMPILING = 60.0
+"""Seconds that a policy may take to be compiled ahead."""
+_STALE, _GRACE = 3, 30.0
+"""Intervals, and seconds beyond them, without news after which no numbers are served."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +57,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also every other network namespace: containers, and those with a name",
     )
+    parser.add_argument(
+        "--metrics",
+        metavar="FILE",
+        help="write numbers for node_exporter's textfile collector; removed at the end",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="[ADDR:]PORT",
+        help="serve the numbers as OpenMetrics under /metrics (ADDR: 127.0.0.1 unless given)",
+    )
     watching(parser)
 
 
@@ -59,6 +76,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--netns and --all-netns cannot be combined", "leave one of them out")
     if args.interval < _SHORTEST:
         raise UsageError(f"--interval {args.interval:g}s is too short", f"at least {_SHORTEST:g}s")
+    at = endpoint.address(args.listen) if args.listen else None
+    manager = service_manager.from_environment()
+    if args.policy != ["-"]:
+        # What compiles a policy takes twice the memory of the watch: a child does, and keeps it.
+        workers.visit_all([lambda: starting.load_policy(args).digest], _COMPILING)
     here = starting.start(args)
     starting.warn_unfinished(here)
     if here.host.netns != "host" and not args.netns:
@@ -67,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
             "run in that of process 1"
         )
     scope = "all" if args.all_netns else here.host.netns
-    with Ending() as ending, baseline.alone(here.state_dir, scope):
+    with contextlib.ExitStack() as stack:
+        ending = stack.enter_context(Ending())
+        stack.enter_context(baseline.alone(here.state_dir, scope))
+        server = stack.enter_context(Endpoint(*at, _STALE * args.interval + _GRACE)) if at else None
         known, unusable = baseline.load(here.state_dir, scope, here.host.boot_id)
         if unusable:
             warn(unusable)
@@ -77,8 +102,12 @@ def run(args: argparse.Namespace) -> int:
             interval=args.interval,
             rescan=args.rescan,
             known=known,
+            manager=manager,
         )
-        _begin(args, here, known)
+        if args.metrics:
+            stack.callback(_removed, args.metrics)
+        _publish(args, watcher, server)
+        _begin(args, here, known, server)
         style = Style(args)
         unsaved = False
         for told in watcher.watch(ending):
@@ -91,9 +120,29 @@ def run(args: argparse.Namespace) -> int:
             if unsaved or told.first:
                 baseline.save(here.state_dir, scope, watcher.saved())
                 unsaved = False
+            _publish(args, watcher, server)
+            manager.tell(f"STATUS={_standing(watcher)}")
+        manager.tell("STOPPING=1")
         if watcher.ready:
             baseline.save(here.state_dir, scope, watcher.saved())
     return 0
+
+
+def _publish(args: argparse.Namespace, watcher: Watcher, server: Optional[Endpoint]) -> None:
+    """Hand the numbers to who reads them."""
+    if args.metrics:
+        text = metrics.text(watcher.numbers(), openmetrics=False)
+        files.write_bytes(args.metrics, text.encode(), 0o644)
+    if server is not None:
+        text = metrics.text(watcher.numbers(), openmetrics=True)
+        server.update(text, ready=watcher.ready)
+
+
+def _removed(path: str) -> None:
+    """Remove the file of numbers: what nobody renews would be read as how things are."""
+    if not files.is_device(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _line(kind: str, **values: Any) -> None:
@@ -102,7 +151,12 @@ def _line(kind: str, **values: Any) -> None:
     print(json.dumps(plain, separators=(",", ":")), flush=True)
 
 
-def _begin(args: argparse.Namespace, here: HostSession, known: baseline.Baseline) -> None:
+def _begin(
+    args: argparse.Namespace,
+    here: HostSession,
+    known: baseline.Baseline,
+    server: Optional[Endpoint],
+) -> None:
     """Say what is watched, by which policy, and from which baseline."""
     findings = sum(len(each.seen) for each in known.namespaces)
     if args.json:
@@ -115,6 +169,7 @@ def _begin(args: argparse.Namespace, here: HostSession, known: baseline.Baseline
             policy=list(here.policy.names),
             baseline=known.time or None,
             known=findings,
+            port=server.port if server else None,
         )
         return
     where = "every network namespace" if args.all_netns else "this host"
@@ -131,29 +186,22 @@ def _begin(args: argparse.Namespace, here: HostSession, known: baseline.Baseline
     )
 
 
+def _standing(watcher: Watcher) -> str:
+    """Return how things stand, in a few words."""
+    watched, tally = len(watcher.namespaces), watcher.tally()
+    many = f"{watched} namespaces" if watched != 1 else "1 namespace"
+    return (
+        f"{many}: {tally['failing']} faults seen, {tally['exposed']} could happen, "
+        f"{tally['unknown']} not judged"
+    )
+
+
 def _ready(args: argparse.Namespace, watcher: Watcher) -> None:
     """Say once how things stand when a whole interval has passed."""
-    seen = [each for namespace in watcher.namespaces for each in namespace.seen]
-    failing = sum(each.verdict in NOW and each.open for each in seen)
-    exposed = sum(each.verdict == "exposed" and each.open for each in seen)
-    unknown = sum(each.verdict == "unknown" for each in seen)
-    watched = len(watcher.namespaces)
     if args.json:
-        _line(
-            "watch-ready",
-            time=now(),
-            namespaces=watched,
-            failing=failing,
-            exposed=exposed,
-            unknown=unknown,
-        )
+        _line("watch-ready", time=now(), namespaces=len(watcher.namespaces), **watcher.tally())
     elif not args.quiet:
-        many = f"{watched} namespaces" if watched != 1 else "1 namespace"
-        print(
-            f"{_clock()}  first interval over, {many}: {failing} faults seen, {exposed} could "
-            f"happen, {unknown} not judged",
-            flush=True,
-        )
+        print(f"{_clock()}  first interval over, {_standing(watcher)}", flush=True)
 
 
 def _event(args: argparse.Namespace, style: Style, told: PlacedEvent) -> None:

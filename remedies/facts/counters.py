@@ -16,6 +16,8 @@ CONNTRACK = frozenset(("drop", "early_drop", "insert_failed", "invalid"))
 SNMP = frozenset(("Icmp.InDestUnreachs", "Icmp.OutRedirects", "Ip.InAddrErrors", "Tcp.OutRsts"))
 NETSTAT = frozenset(("TcpExt.IPReversePathFilter", "TcpExt.ListenDrops"))
 SNMP6 = frozenset(("Icmp6.InDestUnreachs", "Icmp6.OutRedirects"))
+NAMES = frozenset((*(f"nf_conntrack.{name}" for name in CONNTRACK), *SNMP, *NETSTAT, *SNMP6))
+"""Every counter that is read, as :class:`Counters` names it."""
 
 
 @dataclass(frozen=True)

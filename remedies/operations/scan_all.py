@@ -15,6 +15,8 @@ from remedies.namespaces.find import Namespace
 from remedies.operations import session
 from remedies.operations.session import HostSession
 from remedies.planning import engine
+from remedies.status import in_force
+from remedies.status.in_force import InForce
 from remedies.values import dataclass, replace
 
 PATIENCE = 20.0
@@ -40,6 +42,8 @@ class ChildScan:
     scan: Optional[Scan] = None
     """None: it had ended. One that failed has every condition among its ``unknown``."""
     said: tuple[str, ...] = ()
+    in_force: tuple[InForce, ...] = ()
+    """What is ours there, if that was asked for."""
 
 
 def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
@@ -68,8 +72,11 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
     return tuple(places)
 
 
-def work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
-    """Return the function that a child runs: enter the namespace, scan it, answer in JSON."""
+def work(here: HostSession, namespace: Namespace, *, of_force: bool = False) -> Callable[[], str]:
+    """Return the function that a child runs: enter the namespace, scan it, answer in JSON.
+
+    With ``of_force`` it also looks how what is in force there stands.
+    """
 
     def scan() -> str:
         if not find.enter(namespace):
@@ -78,7 +85,8 @@ def work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
         inside = session.reread(replace(here, host=read_host(), notify=said.append))
         said += session.unfinished_lines(inside)
         judged, warnings = session.judge(inside, session.look(inside, for_plan=False))
-        return codec.dumps(ChildScan(judged, (*said, *warnings)))
+        held = in_force.in_force(inside.held) if of_force else ()
+        return codec.dumps(ChildScan(judged, (*said, *warnings), held))
 
     return scan
 

@@ -76,15 +76,20 @@ def changed(before: Pulse, now: Pulse) -> tuple[str, ...]:
     return tuple(said)
 
 
-def counted(before: Pulse, now: Pulse) -> str:
-    """Return which counters moved between two pulses, in words; empty: none did. Pure."""
-    steps = [
-        f"{name} +{count - before.counters[name]}"
+def steps(before: Pulse, now: Pulse) -> dict[str, int]:
+    """Return how far each counter moved that did. One that begun anew did not. Pure."""
+    return {
+        name: count - before.counters[name]
         for name, count in now.counters.items()
         if count > before.counters.get(name, count)
-    ]
-    more = f" and {len(steps) - _TOLD} more" if len(steps) > _TOLD else ""
-    return f"counters: {', '.join(steps[:_TOLD])}{more}" if steps else ""
+    }
+
+
+def counted(before: Pulse, now: Pulse) -> str:
+    """Return which counters moved between two pulses, in words; empty: none did. Pure."""
+    words = [f"{name} +{step}" for name, step in steps(before, now).items()]
+    more = f" and {len(words) - _TOLD} more" if len(words) > _TOLD else ""
+    return f"counters: {', '.join(words[:_TOLD])}{more}" if words else ""
 
 
 def _counters(before: Pulse) -> tuple[dict[str, int], dict[str, int]]:

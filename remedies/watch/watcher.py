@@ -7,17 +7,16 @@ namespace alive that everybody else has left.
 
 from __future__ import annotations
 
-import os
 import select
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Optional, Union
 
-from remedies.errors import NotPermitted, Unreadable, UsageError
+from remedies.facts.counters import NAMES
 from remedies.facts.gather import now
 from remedies.model import Scan
-from remedies.namespaces import containers, find, netns
+from remedies.namespaces import containers, find
 from remedies.namespaces.find import Namespace
 from remedies.namespaces.workers import Crew, WorkerResult
 from remedies.operations import scan_all
@@ -26,10 +25,13 @@ from remedies.operations.session import HostSession
 from remedies.planning import engine
 from remedies.trace.stop_signal import Ending
 from remedies.values import dataclass, replace
-from remedies.watch import baseline, events, pulse
+from remedies.watch import baseline, events, pulse, visits
 from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
 from remedies.watch.events import NOW, Seen, WatchEvent
+from remedies.watch.metrics import WatchNumbers
 from remedies.watch.pulse import Pulse
+from remedies.watch.service_manager import NOBODY, ServiceManager
+from remedies.watch.track import Track
 
 AT_ONCE = 16
 """Scans at a time: each is a process."""
@@ -39,7 +41,6 @@ LISTEN = 6
 """Intervals for which a namespace with a finding is listened to after a counter moved."""
 LONGEST = 10.0
 """Seconds that one such scan listens, at most."""
-_OWN = "/proc/thread-self/ns/net"
 
 
 @dataclass(frozen=True)
@@ -61,31 +62,6 @@ class IntervalEnd:
 Told = Union[PlacedEvent, IntervalEnd]
 
 
-@dataclass
-class _Track:
-    """What is known of one namespace; ``number`` is its name in the crew."""
-
-    number: int
-    namespace: Namespace
-    place: WatchPlace
-    pulse: Pulse
-    seen: Seen
-    due: float
-    """Monotonic time of the next scan without a cause."""
-    cause: str
-    """Why it is to be scanned; empty: it is not."""
-    scanning: str = ""
-    """Why it is being scanned."""
-    scanned: bool = False
-    listens: bool = False
-    """The scan that runs listens for long, and gives way to one with a cause."""
-    listen_until: float = 0.0
-    heard: str = ""
-    """The counters that moved last."""
-    awaited: bool = True
-    """Nothing is said of the whole before it was scanned."""
-
-
 class Watcher:
     """Watches one namespace, or every one of the machine."""
 
@@ -97,6 +73,7 @@ class Watcher:
         interval: float,
         rescan: float,
         known: Baseline = baseline.NONE,
+        manager: ServiceManager = NOBODY,
     ) -> None:
         """Take what is known from an earlier watch; look at nothing yet."""
         self._here = here
@@ -111,11 +88,16 @@ class Watcher:
             if known.policy == here.policy.digest
             else "watch began again, with another policy"
         )
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
         self._numbers = 0
         self._crew = Crew()
         self._heard: set[str] = set()
         self._begun = False
+        self._manager = manager
+        self._counters = dict.fromkeys(sorted(NAMES), 0)
+        self._happened: dict[str, int] = {}
+        self._scans, self._failed, self._scan_seconds = 0, 0, 0.0
+        self._last_success: Optional[float] = None
         self.ready = False
         """Everything was scanned, and a whole interval has passed."""
 
@@ -132,6 +114,40 @@ class Watcher:
             for track in self._tracks.values()
         )
 
+    def tally(self) -> dict[str, int]:
+        """Return how many findings are ``failing`` now, ``exposed`` and ``unknown``."""
+        seen = [each for track in self._tracks.values() for each in track.seen]
+        return {
+            "failing": sum(each.verdict in NOW and each.open for each in seen),
+            "exposed": sum(each.verdict == "exposed" and each.open for each in seen),
+            "unknown": sum(each.verdict == "unknown" for each in seen),
+        }
+
+    def numbers(self) -> WatchNumbers:
+        """Return what is counted, for :mod:`remedies.watch.metrics`."""
+        held = [each for track in self._tracks.values() for each in track.in_force]
+        hits: dict[str, int] = {}
+        for each in held:
+            count = sum(n for name, n in each.counters.items() if name.startswith("packets"))
+            hits[each.fix] = hits.get(each.fix, 0) + count
+        return WatchNumbers(
+            conditions=engine.watched(self._here.policy),
+            namespaces=self.namespaces,
+            own=self._here.host.netns,
+            ready=self.ready,
+            last_success=self._last_success,
+            scans=self._scans,
+            failed=self._failed,
+            scan_seconds=self._scan_seconds,
+            counters=self._counters,
+            events=self._happened,
+            fixes={
+                fix: all(each.state == "ours" for each in held if each.fix == fix)
+                for fix in {each.fix for each in held}
+            },
+            hits=hits,
+        )
+
     def saved(self) -> Baseline:
         """Return what another watch has to know to go on from here."""
         here = self._here
@@ -141,16 +157,21 @@ class Watcher:
         """Yield what happens until ``ending`` has a signal."""
         engine.needs_of_scan(self._here.policy)  # imports every condition once, before the children
         begun = tick = time.monotonic()
+        patience = (self._manager.watchdog or float("inf")) / 3
         with self._crew:
             while ending.signal is None:
                 if time.monotonic() >= tick:
                     yield from self._tick()
+                    if tick == begun:
+                        self._manager.tell("READY=1", "STATUS=the first interval is under way")
                     if self.ready or self._whole(begun):
                         first, self.ready = not self.ready, True
                         yield IntervalEnd(first)
                     tick = max(tick + self._interval, time.monotonic())
                 self._start()
-                yield from self._hear(ending, tick)
+                if self._manager.watchdog:
+                    self._manager.tell("WATCHDOG=1")
+                yield from self._hear(ending, min(tick, time.monotonic() + patience))
 
     def _whole(self, begun: float) -> bool:
         """Tell whether an interval has passed and all was scanned that was there at its begin."""
@@ -159,6 +180,8 @@ class Watcher:
 
     def _tick(self) -> Iterator[PlacedEvent]:
         """Take every pulse; note what is to be scanned, and tell of namespaces that have ended."""
+        if self._tracks and all(track.settled for track in self._tracks.values()):
+            self._last_success = time.time()
         present = dict(self._pulses())
         for key in [key for key in self._tracks if key not in present]:
             track = self._tracks.pop(key)
@@ -173,6 +196,8 @@ class Watcher:
             causes = list(pulse.changed(track.pulse, beat))
             moved = pulse.counted(track.pulse, beat)
             if moved:
+                for name, step in pulse.steps(track.pulse, beat).items():
+                    self._counters[name] += step
                 track.heard = moved
                 track.listen_until = time.monotonic() + LISTEN * self._interval
                 if not (track.scanning and track.listens):
@@ -190,32 +215,12 @@ class Watcher:
         for reason in unread:
             self._notify(reason)
         for namespace in found:
-            key_and_pulse = self._pulse_of(namespace)
-            if key_and_pulse is not None:
-                yield key_and_pulse[0], (namespace, key_and_pulse[1])
+            met = visits.pulse_of(namespace, self._here.host.boot_id, self._pulse_before)
+            if met is not None:
+                yield met[0], (namespace, met[1])
 
-    def _pulse_of(self, namespace: Namespace) -> Optional[tuple[str, Pulse]]:
-        """Return a namespace's key and pulse; None where it has ended.
-
-        The key is asked for inside: a name or a process id may stand for another one by now.
-        """
-        if namespace.own:
-            return self._beat()
-        for path in namespace.paths:
-            try:
-                with netns.inside(path):
-                    info = os.stat(_OWN)
-                    if (info.st_dev, info.st_ino) == (namespace.device, namespace.inode):
-                        return self._beat()
-            except (UsageError, NotPermitted):  # it ended just now, or hides
-                continue
-        return None
-
-    def _beat(self) -> tuple[str, Pulse]:
-        """Return key and pulse of the namespace that this thread is in."""
-        key = netns.key(self._here.host.boot_id)
-        track = self._tracks.get(key)
-        return key, pulse.read(track.pulse) if track else pulse.read()
+    def _pulse_before(self, key: str) -> Pulse:
+        return self._tracks[key].pulse if key in self._tracks else pulse.NONE
 
     def _meet(self, new: dict[str, tuple[Namespace, Pulse]]) -> None:
         """Begin to watch namespaces, with what is known of them from an earlier watch."""
@@ -232,7 +237,7 @@ class Watcher:
             before = self._known.pop(key, None)
             begun = "watch began" if not self.ready else "the namespace is new"
             self._numbers += 1
-            self._tracks[key] = _Track(
+            self._tracks[key] = Track(
                 number=self._numbers,
                 namespace=namespace,
                 place=place,
@@ -266,8 +271,10 @@ class Watcher:
                 track.scanning, track.listens = f"{track.heard}, and packets were heard", True
             else:
                 continue
-            work = scan_all.work(replace(self._here, window=window), track.namespace)
-            self._crew.start(track.number, _until_parent_ends(work), window + PATIENCE)
+            here = replace(self._here, window=window)
+            work = scan_all.work(here, track.namespace, of_force=True)
+            track.begun = time.monotonic()
+            self._crew.start(track.number, visits.until_parent_ends(work), window + PATIENCE)
 
     def _hear(self, ending: Ending, until: float) -> Iterator[PlacedEvent]:
         """Wait for results, a signal or the next tick."""
@@ -290,7 +297,10 @@ class Watcher:
         if track is None:
             return
         cause, track.scanning, track.scanned = track.scanning, "", True
-        track.listens = False
+        track.listens, track.failed = False, bool(result.failure)
+        self._scans += 1
+        self._failed += track.failed
+        self._scan_seconds += time.monotonic() - track.begun
         track.due = self._next(track.place.key)
         child = scan_all.answer(self._here, track.namespace, result)
         if child.scan is None:  # it has ended: the next tick says so
@@ -299,17 +309,21 @@ class Watcher:
             self._notify(line)
         if not result.failure and child.scan.host.netns != track.place.key:
             return  # another one has taken its name
+        track.in_force = child.in_force
         yield from self._take(track, child.scan, cause)
 
-    def _take(self, track: _Track, scan: Scan, cause: str) -> Iterator[PlacedEvent]:
+    def _take(self, track: Track, scan: Scan, cause: str) -> Iterator[PlacedEvent]:
         track.seen, happened = events.compare(track.seen, scan, cause)
         if any(each.verdict == "unknown" for each in track.seen):
             track.due = min(track.due, time.monotonic() + RETRY * self._interval)
-        for event in happened:
-            yield PlacedEvent(track.place, event)
+        yield from self._told(track.place, happened)
 
     def _ended(self, place: WatchPlace, seen: Seen, reason: str) -> Iterator[PlacedEvent]:
-        for event in events.ended(seen, now(), reason):
+        yield from self._told(place, events.ended(seen, now(), reason))
+
+    def _told(self, place: WatchPlace, happened: tuple[WatchEvent, ...]) -> Iterator[PlacedEvent]:
+        for event in happened:
+            self._happened[event.event] = self._happened.get(event.event, 0) + 1
             yield PlacedEvent(place, event)
 
     def _notify(self, line: str) -> None:
@@ -317,16 +331,3 @@ class Watcher:
         if line not in self._heard and len(self._heard) < 1000:
             self._heard.add(line)
             self._here.notify(line)
-
-
-def _until_parent_ends(work: Callable[[], str]) -> Callable[[], str]:
-    """Return the work, to be ended by the kernel when the watch is: also when that is killed."""
-    parent = os.getpid()
-
-    def bound() -> str:
-        netns.end_with_parent()
-        if os.getppid() != parent:
-            raise Unreadable("the watch has ended")
-        return work()
-
-    return bound

@@ -43,3 +43,4 @@ def test_an_installed_wheel_has_its_policies_compiled_and_its_playbooks(tmp_path
     checkout = "from remedies import codec, policy; print(codec.dumps(policy.load()))"
     assert compiled == run(here, "-c", checkout, cwd=tmp_path)
     assert (Path(target) / "remedies/shipped_data/playbooks/apply.yml").is_file()
+    assert (Path(target) / "remedies/shipped_data/monitoring/alerts.yml").is_file()

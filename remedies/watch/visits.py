@@ -1,0 +1,50 @@
+"""How the watch looks into a namespace: for a moment itself, or by a child that ends with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Optional
+
+from remedies.errors import NotPermitted, Unreadable, UsageError
+from remedies.namespaces import netns
+from remedies.namespaces.find import Namespace
+from remedies.watch import pulse
+from remedies.watch.pulse import Pulse
+
+_OWN = "/proc/thread-self/ns/net"
+
+
+def pulse_of(
+    namespace: Namespace, boot_id: str, before: Callable[[str], Pulse]
+) -> Optional[tuple[str, Pulse]]:
+    """Return a namespace's key and pulse; None where it has ended. ``before``: the last, by key.
+
+    The key is asked for inside: a name or a process id may stand for another one by now.
+    """
+    if namespace.own:
+        key = netns.key(boot_id)
+        return key, pulse.read(before(key))
+    for path in namespace.paths:
+        try:
+            with netns.inside(path):
+                info = os.stat(_OWN)
+                if (info.st_dev, info.st_ino) == (namespace.device, namespace.inode):
+                    key = netns.key(boot_id)
+                    return key, pulse.read(before(key))
+        except (UsageError, NotPermitted):  # it ended just now, or hides
+            continue
+    return None
+
+
+def until_parent_ends(work: Callable[[], str]) -> Callable[[], str]:
+    """Return the work, to be ended by the kernel when the watch is: also when that is killed."""
+    parent = os.getpid()
+
+    def bound() -> str:
+        netns.end_with_parent()
+        if os.getppid() != parent:
+            raise Unreadable("the watch has ended")
+        return work()
+
+    return bound
