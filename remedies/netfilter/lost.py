@@ -76,24 +76,40 @@ def dropper(
     None where a condition before it cannot be judged, or none drops it. ``packet`` has its state.
     Raises Unreadable where a chain on its way cannot be read.
     """
+    rule, doubts = fate(stores, packet, family, hooks, known)
+    return None if doubts else rule
+
+
+def fate(
+    stores: Iterable[RuleStore],
+    packet: Match,
+    family: str,
+    hooks: Sequence[str],
+    known: PacketKnowledge = _NOTHING,
+) -> tuple[Optional[PacketRule], tuple[str, ...]]:
+    """Return the rule, or chain's policy, that drops a packet, and what may do so before it.
+
+    Without either the packet surely passes. As :func:`dropper` otherwise.
+    """
     found = [
         (store, base)
         for store in stores
         for base in store.bases()
         if base.hook in hooks and base.type != "nat" and base.family in (family, "inet")
     ]
+    doubts: list[str] = []
     for store, base in sorted(found, key=lambda one: (hooks.index(one[1].hook), one[1].priority)):
         if not base.rules and base.accepts:
             continue
         led = _Led(store, base, packet, known)
         end = led.end()
-        if led.doubts:
-            return None
-        if end is not None:
+        doubts += led.doubts
+        if end is not None and not led.doubts:
             path, step = end
             text = POLICY if step is _POLICY else None
-            return replace(rule_met(store, base, path, step, "drop", text), version=family)
-    return None
+            rule = replace(rule_met(store, base, path, step, "drop", text), version=family)
+            return rule, tuple(dict.fromkeys(doubts))
+    return None, tuple(dict.fromkeys(doubts))
 
 
 @dataclass

@@ -141,8 +141,8 @@ def _conntrack(terms: MatchTerms, revision: int, info: bytes) -> None:
     mask = info[150] if revision == 1 else struct.unpack_from("=H", info, 150)[0]
     if flags & 1:  # XT_CONNTRACK_STATE
         names = states_of(mask, 64 if revision == 1 else _UNTRACKED)
-        if mask & (_SNAT | _DNAT) == _DNAT and revision > 1 and not inverted & 1:
-            terms.unknown(state_test(names))
+        if mask & (_SNAT | _DNAT) == _DNAT and revision > 1:
+            terms.unknown(state_test(names, negate=bool(inverted & 1)))
         elif mask & (_SNAT | _DNAT) and revision > 1:
             terms.unknown("ctstate SNAT/DNAT")
         else:

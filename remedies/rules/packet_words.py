@@ -28,7 +28,9 @@ _PORTS = rf"{ASKED_PORT} (==|!=) ([0-9,-]+)"
 _ICMP = r"icmp (type|code) (==|!=) ([0-9,-]+)"
 _XT_ICMP = r"icmp type (\d+) code (\d+)-(\d+) (==|!=)"
 _STATE = "ctstate "
-_DNAT = "DNAT"
+_DNAT, _NOT = "DNAT", "! "
+NOT_TURNED = -1
+"""In place of the port that was asked: DNAT did not turn the packet."""
 
 
 def status_test(mask: int, value: int, *, negate: bool) -> str:
@@ -42,9 +44,10 @@ def port_test(ranges: Iterable[PortRange], *, negate: bool) -> str:
     return f"{ASKED_PORT} {'!=' if negate else '=='} {listed}"
 
 
-def state_test(states: Sequence[str]) -> str:
+def state_test(states: Sequence[str], *, negate: bool = False) -> str:
     """Return the name of a condition that one of these states meets, or what DNAT turned."""
-    return _STATE + ",".join((*(state.upper() for state in states), _DNAT))
+    listed = ",".join((*(state.upper() for state in states), _DNAT))
+    return f"{_STATE}{_NOT if negate else ''}{listed}"
 
 
 def icmp_test(name: str, ranges: Iterable[PortRange], *, negate: bool) -> str:
@@ -62,8 +65,8 @@ class PacketKnowledge(NamedTuple):
     """What is known of a packet beyond its match."""
 
     asked: Optional[int] = None
-    """DNAT turned it, and its sender asked this port (0: not known which); None: whether DNAT did
-    is not known."""
+    """DNAT turned it, and its sender asked this port (0: not known which), or :data:`NOT_TURNED`;
+    None: whether DNAT did is not known."""
     icmp: Optional[tuple[int, int]] = None
     """Type and code."""
 
@@ -102,16 +105,20 @@ def _within(value: int, spans: str) -> bool:
 
 
 def _turned(name: str, states: Sequence[str], port: int) -> Optional[bool]:
+    turned = port != NOT_TURNED
     if tested := re.fullmatch(_STATUS, name):
         mask, value = int(tested[1], 16), int(tested[3], 16)
         if mask != IPS_DST_NAT:
             return None
-        return (value == IPS_DST_NAT) == (tested[2] == "==")
+        return ((value == IPS_DST_NAT) == turned) == (tested[2] == "==")
     if tested := re.fullmatch(_PORTS, name):
-        if not port:
+        if port <= 0:
             return None
         return _within(port, tested[2]) == (tested[1] == "==")
     if name.startswith(_STATE):
-        words = name[len(_STATE) :].split(",")
-        return _DNAT in words or any(state.upper() in words for state in states) or None
+        words = name[len(_STATE) :].removeprefix(_NOT).split(",")
+        if _DNAT not in words or "SNAT" in words[0]:
+            return None
+        met = turned or any(state.upper() in words for state in states)
+        return met != name.startswith(_STATE + _NOT)
     return None

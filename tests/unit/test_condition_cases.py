@@ -18,6 +18,7 @@ from remedies.facts import Facts, saved
 from remedies.facts.dropped import Dropped
 from remedies.facts.drops import Drops
 from remedies.facts.flows import Flows
+from remedies.facts.loopback import Loopback
 from remedies.facts.queues import Queues
 from remedies.facts.stale import Stale
 from remedies.facts.tap import Tap
@@ -131,6 +132,7 @@ SEEN: dict[str, object] = {
     "stale": Stale(),
     "untracked": Untracked(),
     "queues": Queues(),
+    "loopback": Loopback(),
 }
 """The facts that hold packets and flows."""
 

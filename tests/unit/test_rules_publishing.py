@@ -8,6 +8,7 @@ import pytest
 
 from remedies.netlink.flow import Tuple
 from remedies.rules.packet_words import (
+    NOT_TURNED,
     PacketKnowledge,
     beyond,
     icmp_test,
@@ -92,6 +93,22 @@ def test_what_cannot_be_judged_stays_beside_what_is_met() -> None:
 )
 def test_a_condition_on_icmp_is_judged_by_type_and_code(word: str, met: Optional[bool]) -> None:
     match = beyond(Match(unmodelled=(word,)), ("related",), PacketKnowledge(icmp=(3, 4)))
+    assert match == {True: Match(), False: None, None: Match(unmodelled=(word,))}[met]
+
+
+@pytest.mark.parametrize(
+    ("word", "met"),
+    [
+        (DNAT, False),
+        (status_test(0x20, 0, negate=False), True),
+        (state_test(("established", "related")), False),
+        (state_test(("established", "related"), negate=True), True),
+        (state_test(("new",), negate=True), False),
+        (port_test([(80, 80)], negate=False), None),
+    ],
+)
+def test_what_dnat_did_not_turn_is_judged_as_well(word: str, met: Optional[bool]) -> None:
+    match = beyond(Match(unmodelled=(word,)), ("new",), PacketKnowledge(NOT_TURNED))
     assert match == {True: Match(), False: None, None: Match(unmodelled=(word,))}[met]
 
 
