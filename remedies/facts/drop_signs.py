@@ -86,6 +86,7 @@ SIGNS = {
             "most of {ends}: accept what is established before that rule"
         ),
     ),
+    "subnet-overlap": DropSign(reasons=("NEIGH_FAILED",), alone=False),  # neigh_invalidate()
     "strict-reverse-path": DropSign(reasons=(BY_FILTER,)),  # fib_validate_source()
 }
 """By the id of the condition."""
