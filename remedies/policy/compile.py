@@ -47,17 +47,13 @@ def compile_all(specs: Sequence[str]) -> Compiled:
     for spec in specs:
         gathered.add(spec)
     found: list[PolicyProblem] = []
-    valid: list[tuple[Document, dict[str, Any]]] = []
+    merged = _Merged()
     stated: set[str] = set()
     for document in gathered.documents:
         values, wrong = validation.validate(document)
-        if values is not None:
-            stated.update(entry["id"] for entry in values.get("site", []))
-            wrong = references.check(document, values, stated)
-            valid.append((document, values))
+        stated |= _stated(document)
+        wrong += references.check(document, values, stated)
         found += sorted(wrong, key=lambda problem: problem.line)
-    merged = _Merged()
-    for document, values in valid:
         merged.add(document, values)
     found = found or merged.incomplete()
     if found:
@@ -67,6 +63,13 @@ def compile_all(specs: Sequence[str]) -> Compiled:
         merged.policy(gathered.names, model.digest([remedies.__version__, digests])),
         tuple((document.place, document.sha256) for document in gathered.documents),
     )
+
+
+def _stated(document: Document) -> set[str]:
+    """Return the ids of a document's site conditions, also of those in which something is wrong."""
+    entries = document.data.get("site")
+    ids = [e.get("id") for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    return {each for each in ids if isinstance(each, str)}
 
 
 @dataclass

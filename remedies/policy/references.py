@@ -114,7 +114,7 @@ def _known(
     if name in known:
         return []
     near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    hint = f"did you mean {near[0]!r}?" if near else "'remedy list' names them"
     return [document.problem(path, f"unknown {kind} {shown(name)!r}", hint)]
 
 

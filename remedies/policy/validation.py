@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from typing import Any
 
@@ -32,17 +33,41 @@ _KINDS: dict[type[Any], str] = {
 }
 
 
-def validate(document: Document) -> tuple[dict[str, Any] | None, list[PolicyProblem]]:
-    """Return the document's values, normalised, and what is wrong; None if anything is.
+def validate(document: Document) -> tuple[dict[str, Any], list[PolicyProblem]]:
+    """Return the document's values, normalised, without those that are wrong; and what is wrong.
 
     Keys that the file does not have are not in the result: they are what it extends says.
     """
+    values, details = _validated(document.data)
+    if not details:
+        return values, []
+    right = copy.deepcopy(document.data)
+    for detail in details:
+        _remove(right, _place(document.data, detail["loc"])[0])
+    # Empty where what is left is wrong in its turn: a mapping that lacks what was taken out.
+    values, _ = _validated(right)
+    return values, [_problem(document, detail) for detail in details]
+
+
+def _validated(data: dict[str, Any]) -> tuple[dict[str, Any], list[ErrorDetails]]:
     try:
-        source = schema.PolicySource.model_validate(document.data)
+        source = schema.PolicySource.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        return None, [_problem(document, detail) for detail in details]
+        return {}, error.errors(include_url=False)
     return source.model_dump(by_alias=True, exclude_unset=True), []
+
+
+def _remove(data: Any, path: Path) -> None:
+    """Take out a key of a mapping; of a list, the mapping's key that holds it."""
+    *above, last = path or (None,)
+    for part in above:
+        if part not in data:  # what holds it was wrong, too
+            return
+        if isinstance(data[part], list):
+            last = part
+            break
+        data = data[part]
+    data.pop(last, None)
 
 
 def _problem(document: Document, detail: ErrorDetails) -> PolicyProblem:

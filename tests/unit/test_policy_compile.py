@@ -190,7 +190,7 @@ def test_the_digest_follows_every_source_byte(write: Write) -> None:
         ("require:\n  - {fix: invalid-drop, reason: ''}", "4: require.0.reason: expected text that"
          " is not empty, found ''; correct the value"),
         ("require:\n  - {fix: drop-invalid, reason: r}", "4: require.0.fix: unknown fix"
-         " 'drop-invalid'; known: "),
+         " 'drop-invalid'; 'remedy list' names them"),
         ("require:\n  - {fix: notrack, params: {protocol: udp, ports: [1]}, reason: r}",
          "4: require.0.params.addresses: is missing; notrack needs it"),
         ("require:\n  - fix: notrack\n    reason: r\n    params: {protocol: udp, ports: [sip],"
@@ -297,3 +297,29 @@ def test_what_show_prints_compiles_to_the_same(write: Write) -> None:
     assert "mode: 'off'  # p.yaml:5" in text
     assert "accept_harm: [invalid-drop]  # p.yaml:6" in text
     assert "persist: true  # policies/nat-gateway.yaml:" in text
+
+
+def test_a_wrong_word_does_not_hide_what_else_is_wrong(write: Write) -> None:
+    write(
+        """\
+        rules:
+          tcp-invalid-reset: {mode: fixx, fixes: [invalid-drp]}
+          udp-reply-source: {fixes: [3], accept_harm: [notrack]}
+          every-fault: {}
+        require:
+          - fix: ntrack
+          - {fix: invalid-drp, reason: drops}
+        surprise: 1
+        """
+    )
+    found = problems("p.yaml")
+    places = [text.partition(": ")[2].partition(": ")[0] for text in found]
+    assert places == [
+        "rules.tcp-invalid-reset.mode",
+        "rules.tcp-invalid-reset.fixes.0",
+        "rules.udp-reply-source.fixes.0",
+        "rules.udp-reply-source.accept_harm.0",
+        "rules.every-fault",
+        "require.0.reason",
+        "surprise",
+    ]
