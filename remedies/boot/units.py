@@ -23,6 +23,8 @@ and containers that it restarts must find the rules there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from remedies.model import Wanted
 from remedies.rules import kinds
 
@@ -53,6 +55,13 @@ _WHOSE = "# Written by remedy (fix {fix}); 'remedy rollback' takes it away.\n"
 def unit(fix: str) -> str:
     """Return the name of the unit that restores what a fix has in force."""
     return f"remedy-restore@{fix}.service"
+
+
+def units_among(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the restore units whose files are among these addresses."""
+    head = f"file:{UNITS}/"
+    named = (address[len(head) :] for address in addresses if address.startswith(head))
+    return tuple(name for name in named if name.endswith(".service"))
 
 
 def boot_paths(fix: str, address: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from remedies import codec
 from remedies import policy as policies
+from remedies.boot.units import units_among
 from remedies.cli.next_command import again
 from remedies.cli.terminal import clean
 from remedies.model import Plan
@@ -21,12 +22,18 @@ def document(plan: Plan, stays: tuple[Left, ...]) -> dict[str, Any]:
 
 
 def lines(args: argparse.Namespace, plan: Plan, stays: tuple[Left, ...]) -> list[str]:
-    """Return a line for each proven fault that stays, and one for what the next boot takes away."""
+    """Return a line for each proven fault that stays, and what the next boot does to changes."""
     told = [_line(args, plan, each) for each in stays]
     if plan.lost_at_boot:
         told.append(
             f"Lost at the next boot: {', '.join(plan.lost_at_boot)}; "
             f"'{again(args, 'init', '--persist', policy=_unnamed(args))}' makes fixes last."
+        )
+    units = units_among(c.resource for c in plan.changes if c.action != "remove")
+    if units:
+        told.append(
+            f"Restored at every boot by {', '.join(units)}. If a firewall may be restarted before "
+            f"the next one: 'systemctl daemon-reload', then 'systemctl start {' '.join(units)}'."
         )
     return [clean(line) for line in told]
 

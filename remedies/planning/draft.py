@@ -194,8 +194,10 @@ def _change(reads: Reads, facts: Facts, wish: _Wish) -> Optional[Change]:
     absent = reads.same(wanted.resource, before, None)
     action: Action = "create" if absent else "remove" if wanted.state is None else "update"
     module = catalogue.fix(wish.fix)
-    impacts = [module.impact(findings[0] if findings else None, facts, wish.terms)]
-    impacts += (module.impact(None, facts, terms) for terms in wish.also)
+    impacts = [f"lets {wish.fix} come back at every boot"]
+    if not wanted.boot:
+        impacts = [module.impact(findings[0] if findings else None, facts, wish.terms)]
+        impacts += (module.impact(None, facts, terms) for terms in wish.also)
     return Change(
         fix=wish.fix,
         finding=findings[0].id if findings else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 from types import ModuleType
@@ -11,6 +12,7 @@ from fake_store import FakeStore
 
 from remedies import catalogue
 from remedies.boot import units
+from remedies.cli import leftover
 from remedies.errors import InputError
 from remedies.facts import Facts
 from remedies.fixes import invalid_drop
@@ -133,7 +135,7 @@ class Fix(ModuleType):
         return (TABLE,)
 
     def impact(self, *_: object) -> str:
-        return ""
+        return "what it does"
 
 
 @pytest.mark.parametrize(("persist", "netns"), [(True, "host"), (True, "b-1"), (False, "host")])
@@ -150,6 +152,10 @@ def test_a_plan_holds_them_where_policy_persists_on_the_machine_itself(
     assert lasting == [c.resource for c in made.changes[1:]]
     assert len(lasting) == (3 if persist and netns == "host" else 0)
     assert {c.fix for c in made.changes} == {"x"}
+    assert {c.impact for c in made.changes if not c.boot} == {"what it does"}
+    assert all("boot" in c.impact and "what it does" not in c.impact for c in made.changes[1:])
+    told = "\n".join(leftover.lines(argparse.Namespace(typed=(), policy=None), made, ()))
+    assert ("systemctl start remedy-restore@x.service" in told) == bool(lasting)
 
 
 def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
