@@ -215,7 +215,7 @@ ANSWERS = {
                     "Rolled back {}.", "scan", "shows what that brings back"),
         VerbOutcome("rollback", "nothing", 0, "untouched", False, "Nothing is in force."),
         VerbOutcome("rollback", "refused", 1, "needs-human", False,
-                    "Not everything was rolled back."),
+                    "Nothing was rolled back: somebody has changed it since."),
         VerbOutcome("rollback", "incomplete", 4, "needs-human", True,
                     "The rollback is incomplete."),
     )

@@ -50,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Roll back and print; 0, 1 for drift, 4 where something is stuck."""
+    """Roll back and print; 0, 1 where drift left all in force, 4 where some of it is."""
     if args.dry_run:
         here = starting.start(args, of_journal=True)
         changes = rollback.preview(here, _which(args, here))

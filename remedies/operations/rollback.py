@@ -133,7 +133,9 @@ def _undo(
             )
         recovery.recorded(result)
     recovery.sweep(here)
-    outcome: Outcome = "incomplete" if stuck else "refused" if drift else "rolled-back"
+    outcome: Outcome = "rolled-back"
+    if drift or stuck:
+        outcome = "incomplete" if done or stuck else "refused"
     return RolledBack(outcome, tuple(done), changes, tuple(drift), tuple(stuck))
 
 
