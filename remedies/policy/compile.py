@@ -51,7 +51,7 @@ def compile_all(specs: Sequence[str]) -> Compiled:
     stated: set[str] = set()
     for document in gathered.documents:
         values, wrong = validation.validate(document)
-        stated |= _stated(document)
+        stated |= _site_ids(document)
         wrong += references.check(document, values, stated)
         found += sorted(wrong, key=lambda problem: problem.line)
         merged.add(document, values)
@@ -65,7 +65,7 @@ def compile_all(specs: Sequence[str]) -> Compiled:
     )
 
 
-def _stated(document: Document) -> set[str]:
+def _site_ids(document: Document) -> set[str]:
     """Return the ids of a document's site conditions, also of those in which something is wrong."""
     entries = document.data.get("site")
     ids = [e.get("id") for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
