@@ -86,6 +86,9 @@ SIGNS = {
             "most of {ends}: accept what is established before that rule"
         ),
     ),
+    "snat-port-exhaustion": DropSign(
+        reasons=(BY_FIREWALL,), states=("new",), protocols=("tcp",), alone=False
+    ),
     "subnet-overlap": DropSign(reasons=("NEIGH_FAILED",), alone=False),  # neigh_invalidate()
     "strict-reverse-path": DropSign(reasons=(BY_FILTER,)),  # fib_validate_source()
 }

@@ -25,19 +25,23 @@ class Firewall:
     def _nft(self, *lines: str) -> None:
         self.world.run("host", ["nft", "-f", "-"], "\n".join(lines) + "\n")
 
-    def masquerade(self, subnet: str, bridge: str) -> None:
-        """Hide ``subnet`` behind the host on every way out but ``bridge``, as Docker does."""
+    def masquerade(self, subnet: str, bridge: str, ports: str = "") -> None:
+        """Hide ``subnet`` behind the host on every way out but ``bridge``, as Docker does.
+
+        ``ports``: TCP alone, by these source ports.
+        """
         if self.world.options.nat != "nft":
-            self._iptables(
-                "nat", "-A", "POSTROUTING", "-s", subnet, "!", "-o", bridge, "-j", "MASQUERADE"
-            )
+            match = ["-s", subnet, "!", "-o", bridge, *(["-p", "tcp"] if ports else [])]
+            given = ["--to-ports", ports] if ports else []
+            self._iptables("nat", "-A", "POSTROUTING", *match, "-j", "MASQUERADE", *given)
             return
+        tcp, to = ("meta l4proto tcp ", f" to :{ports}") if ports else ("", "")
         self._nft(
             f"add table {self._ip} lab_nat",
             f"add chain {self._ip} lab_nat postrouting"
             " { type nat hook postrouting priority 100; policy accept; }",
             f"add rule {self._ip} lab_nat postrouting"
-            f' {self._ip} saddr {subnet} oifname != "{bridge}" counter masquerade',
+            f' {tcp}{self._ip} saddr {subnet} oifname != "{bridge}" counter masquerade{to}',
         )
 
     def publish(self, address: str, port: int, target: str) -> None:

@@ -1,0 +1,72 @@
+"""Containers cannot connect to one busy service: NAT has no source port left towards it.
+
+The host masquerades with a handful of ports, as behind an address that many share. Clients in the
+container hold a connection on each.
+
+In the healthy twin all ports may be used.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from remedies.lab import notifier
+from remedies.lab.firewall import Firewall
+from remedies.lab.story import Story
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import TrafficOutcome, World
+
+CONDITION = "snat-port-exhaustion"
+VERDICT = "proven"
+HEALTHY = "absent"
+FIXES = ()
+
+PORT = 5432
+PORTS = "40000-40003"
+PATIENCE = 0.15
+TRIES = 5
+FULL = 10.0
+"""Seconds within which the clients hold each port."""
+
+
+def build(world: World) -> None:
+    """Masquerade by few ports (healthy: by any), and hold connections."""
+    container_host(world, nat=world.options.healthy)
+    at = addresses(world)
+    if not world.options.healthy:
+        Firewall(world).masquerade(at.subnet, "docker0", PORTS)
+    for role, name in (("server", "serve"), ("client", "subscribe")):
+        world.start(role, ["remedies.lab.notifier", name, at.server, str(PORT), "60"])
+    until = time.monotonic() + FULL
+    while not world.options.healthy and traffic(world).alive and time.monotonic() < until:
+        select.select([], [], [], notifier.EVERY)  # until the clients hold all ports
+
+
+def traffic(world: World) -> TrafficOutcome:
+    """Connect from the container, a few times."""
+    at = addresses(world)
+    for number in range(1, TRIES + 1):
+        with world.socket("client", at.family, socket.SOCK_STREAM) as client:
+            client.settimeout(PATIENCE)
+            try:
+                client.connect((at.server, PORT))
+            except TimeoutError:
+                continue
+        return TrafficOutcome(True, f"connected to {at.server}:{PORT} at attempt {number}")
+    return TrafficOutcome(False, f"none of {TRIES} connections to {at.server}:{PORT} was made")
+
+
+def story(story: Story) -> None:
+    """Show that nobody gets in, and name the destination."""
+    before = story.dump()
+    story.dies("A container connects to the service")
+    story.scan("The destination, and the counters", condition=CONDITION, verdict=VERDICT)
+    story.unchanged("Looking changed nothing", before)
+
+
+def look(world: World) -> tuple[str, ...]:
+    """Return the commands that show who holds the ports."""
+    enter = " ".join(world.entering("host"))
+    return (f"{enter} conntrack -L -p tcp", f"{enter} conntrack -S")
