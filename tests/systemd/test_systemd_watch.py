@@ -1,0 +1,91 @@
+"""The watch as a service, by the unit that is shipped: ready, sandboxed, watched, restarted."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from box import REMEDY, Box
+
+from remedies import shipped
+
+UNIT = Path(shipped.folder("monitoring")) / "remedy-watch.service"
+# The tool lies elsewhere here, and is asked more often; all else is as shipped.
+ASKED = """\
+[Service]
+ExecStart=
+ExecStart={} --policy /etc/test-policy.json --no-input --plain watch --all-netns --listen 9720 \
+--interval 300ms --window 100ms
+WatchdogSec=5
+RestartSec=0
+"""
+NAT = """\
+table ip theirs {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "eth9" masquerade
+    }
+}
+"""
+PATIENCE = 60.0
+
+
+def awaited(box: Box, words: str, *command: str) -> str:
+    """Return what a command prints, as soon as it has these words."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        said = box.run(*command, code=None)
+        if words in said:
+            return said
+    logged = box.run("journalctl", "--unit", "remedy-watch", "--no-pager", code=None)
+    raise AssertionError(f"never {words!r}:\n{said}\n{logged}")
+
+
+def test_the_unit_as_it_is_shipped(boot: Callable[[], Box]) -> None:
+    box = boot()
+    box.policy()
+    box.write("/etc/systemd/system/remedy-watch.service", UNIT.read_text())
+    box.run("mkdir", "/etc/systemd/system/remedy-watch.service.d")
+    program = f"/usr/bin/{' '.join(REMEDY)}"
+    box.write("/etc/systemd/system/remedy-watch.service.d/test.conf", ASKED.format(program))
+    box.run("systemctl", "daemon-reload")
+    box.run("ip", "netns", "add", "web")
+    box.run("systemctl", "start", "remedy-watch")  # returns once it has said that it is ready
+    scrape = ("python3", "-c", "import urllib.request as r;"
+              "print(r.urlopen('http://127.0.0.1:9720/metrics').read().decode())")  # fmt: skip
+    awaited(box, "remedy_watch_ready 1", *scrape)
+    state = 'remedy_condition_status{condition="tcp-invalid-reset",verdict="exposed"} '
+    box.run("ip", "netns", "exec", "web", "nft", "-f", "-", stdin=NAT)
+    awaited(box, state + "1", *scrape)
+    said = awaited(box, "1 could happen", "systemctl", "status", "remedy-watch", "--no-pager")
+    assert "2 namespaces" in said
+    box.run("ip", "netns", "del", "web")
+    awaited(box, state + "0", *scrape)
+    logged = box.run("journalctl", "--unit", "remedy-watch", "--no-pager")
+    assert "tcp-invalid-reset" in logged
+    assert "the namespace has ended" in logged
+    assert "ermission" not in logged, logged
+    assert "not permitted" not in logged, logged
+    restarts = ("systemctl", "show", "--property=NRestarts", "remedy-watch")
+    before, until = box.run(*restarts), time.monotonic() + PATIENCE
+    box.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", "remedy-watch")
+    while box.run(*restarts) == before:
+        assert time.monotonic() < until, "the watchdog did not see that it hangs"
+    awaited(box, "remedy_watch_ready 1", *scrape)
+    box.run("systemctl", "stop", "remedy-watch")
+    ended = box.run("systemctl", "show", "--property=Result,ExecMainStatus", "remedy-watch")
+    assert ended.split() == ["Result=success", "ExecMainStatus=0"]
+
+
+def test_systemd_knows_every_line_of_it(debian: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=60", str(UNIT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-600:] + done.stderr
+    assert done.stderr == ""
