@@ -8,7 +8,8 @@ What it detects
 Why it matters
     Programs listen on 127.0.0.1 in the belief that nobody else reaches them, and ask for no
     password: databases, metrics, a Kubernetes API without authentication. kube-proxy sets the key
-    for all links (``--iptables-localhost-nodeports``), Docker without its proxy for its bridges.
+    for all links (``kube-proxy --iptables-localhost-nodeports``), Docker without its proxy for its
+    bridges.
 
 Evidence
     ``exposed``: the setting, the listening socket, and the chains that such a packet passes.

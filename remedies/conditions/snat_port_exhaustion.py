@@ -17,7 +17,7 @@ Evidence
 
 False positives
     Many connections that are begun in one moment may choose the same port although others are free:
-    then ``--random-fully`` is enough. Two lookups of one name over UDP are another fault.
+    then ``MASQUERADE --random-fully`` is enough. Two DNS queries at once are another fault.
 
 References
     nf_nat_l4proto_unique_tuple() in net/netfilter/nf_nat_core.c, __nf_conntrack_confirm() in
