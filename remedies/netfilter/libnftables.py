@@ -3,20 +3,35 @@
 A context keeps the namespace it was made in, because its netlink socket does, so none outlives a
 call. The binding (module ``nftables``) is imported on first use: most scans never need it.
 
+Each call has a process of its own. libnftables reads what others have written before it changes
+anything, and 1.0.6 crashes on sets that nft 1.1.3 made (in a container beside it, say).
+
 Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, without the
 ``metainfo`` that every reply begins with. A list of commands is one transaction of the kernel.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from typing import Any, Optional
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, Optional
 
 from remedies.errors import RemedyError, Unreadable, WriteFailed
+from remedies.namespaces.netns import end_with_parent
 
 SONAME = "libnftables.so.1"
 
 Command = dict[str, Any]
+
+
+_HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CRASHED = (
+    "update nftables: a newer version has written rules here; or set 'backend: iptables' in policy"
+)
 
 
 class _BatchRefused(Exception):
@@ -34,15 +49,20 @@ def _library() -> Any:
         ) from error
 
 
-def _context(library: Any, *, stateless: bool, dry_run: bool) -> Any:
-    """Return a fresh binding object. The library is known to load: its ``__del__`` needs that."""
+def _binding() -> Any:
+    """Return the binding's class."""
     try:
         import nftables
     except ImportError as error:
         raise Unreadable(
             "the Python module 'nftables' is not installed", "apt install python3-nftables"
         ) from error
-    nft = nftables.Nftables(SONAME)
+    return nftables.Nftables
+
+
+def _context(library: Any, make: Any, *, stateless: bool, dry_run: bool) -> Any:
+    """Return a fresh binding object. The library is known to load: its ``__del__`` needs that."""
+    nft = make(SONAME)
     nft.set_stateless_output(stateless)
     if dry_run:
         # The binding has no dry run; libnftables has: nft_ctx_set_dry_run(ctx, bool).
@@ -72,12 +92,70 @@ def _run_nft(
     text: str, *, stateless: bool = True, dry_run: bool = False, plain: bool = False
 ) -> str:
     """Return what nft prints for a text, in JSON unless ``plain``."""
-    nft = _context(_library(), stateless=stateless, dry_run=dry_run)
-    nft.set_json_output(not plain)
-    code, output, error = nft.cmd(text)
+    library, make = _library(), _binding()
+
+    def command() -> tuple[int, str, str]:
+        nft = _context(library, make, stateless=stateless, dry_run=dry_run)
+        nft.set_json_output(not plain)
+        code, output, error = nft.cmd(text)
+        return code, str(output), str(error)
+
+    code, output, error = _apart(command)
     if code != 0:
-        raise _BatchRefused(_words(str(error)))
-    return str(output)
+        raise _BatchRefused(_words(error))
+    return output
+
+
+def _apart(command: Callable[[], tuple[int, str, str]]) -> tuple[int, str, str]:
+    """Return what a command says in a process of its own; raise Unreadable where that dies.
+
+    It ends with this one, so that nothing is written once a guard has killed the writer; signals
+    that this one would act on wait until it is done.
+    """
+    ours, theirs = os.pipe()
+    with _signals_wait():
+        pid = os.fork()
+        if pid == 0:
+            _say(command, theirs, os.getppid())
+        os.close(theirs)
+        with open(ours, "rb") as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        raise Unreadable(f"libnftables crashed here ({signal.Signals(number).name})", _CRASHED)
+    heard = json.loads(said)
+    if isinstance(heard, str):
+        raise Unreadable(f"libnftables: {heard}")
+    code, output, error = heard
+    return int(code), str(output), str(error)
+
+
+def _say(command: Callable[[], tuple[int, str, str]], pipe: int, parent: int) -> NoReturn:
+    """Be the child: say the result, and end without the parent's ways out."""
+    try:
+        end_with_parent()
+        said: object = os.strerror(errno.ESRCH)
+        if os.getppid() == parent:
+            said = command()
+    except Exception as error:
+        said = str(error) or type(error).__name__
+    try:
+        with open(pipe, "wb") as file:
+            file.write(json.dumps(said).encode())
+    finally:
+        os._exit(0)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold signals back that have a handler of this process, as one call into C does."""
+    handled = [number for number in _HELD_BACK if callable(signal.getsignal(number))]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[str, Any]]:

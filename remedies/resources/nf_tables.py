@@ -1,14 +1,14 @@
-"""The few nf_tables questions and the one removal that drivers put to the kernel themselves.
+"""The few nf_tables questions and the removals that drivers put to the kernel themselves.
 
-Asking by name costs a millisecond where libnftables would be loaded to learn that nothing is
-there. The removal needs what libnftables does not send: the generation that the answer was read
-from (NFNL_BATCH_GENID), so that nothing changes in between, and NLM_F_NONREC, so that a chain or
-table that holds anything else stays. Numbers: include/uapi/linux/netfilter/nf_tables.h and
-nfnetlink.h.
+Asking by name costs a millisecond where libnftables would be loaded to learn that nothing is there.
+A removal from others' tables needs what libnftables does not send: the generation that was read
+(NFNL_BATCH_GENID), so that nothing changes in between, and NLM_F_NONREC, so that what holds
+anything else stays. Numbers: include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -41,8 +41,7 @@ _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _GETCHAIN, _DELCHAIN = 0, 1, 2, 3, 4
 _NEWRULE, _DELRULE, _GETGEN = 6, 8, 16
 _BATCH_BEGIN, _BATCH_END, _BATCH_GENID = 16, 17, 1
 _NLM_F_NONREC, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x400, 0x800
-_TABLE_NAME, _TABLE_FLAGS, _TABLE_USE = 1, 2, 3
-_CHAIN_TABLE, _CHAIN_NAME = 1, 3
+_TABLE_NAME, _TABLE_FLAGS, _TABLE_USE, _CHAIN_TABLE, _CHAIN_NAME = 1, 2, 3, 1, 3
 _RULE_TABLE, _RULE_CHAIN, _RULE_HANDLE, _RULE_EXPRESSIONS = 1, 2, 3, 4
 _RULE_USERDATA = 7
 _LOOKS = 5  # how often a chain is read anew that changes while it is read
@@ -63,14 +62,6 @@ def _name(text: str) -> bytes:
 
 def _head(family: str, resource: int = 0) -> bytes:
     return struct.pack(">BBH", FAMILIES.get(family, 0), 0, resource)  # struct nfgenmsg
-
-
-def _word(value: bytes) -> str:
-    return value.rstrip(b"\0").decode(errors="replace")
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, "big")
 
 
 def _open() -> Netlink:
@@ -110,6 +101,12 @@ def put_to_sleep(family: str, table: str) -> None:
     """Switch a table off that is there; raise OSError."""
     flags = attribute(_TABLE_FLAGS, struct.pack(">I", nft.DORMANT))
     _commit(None, ((_NEWTABLE, 0, _head(family) + attribute(_TABLE_NAME, _name(table)) + flags),))
+
+
+def remove_table(family: str, table: str) -> None:
+    """Remove a table with all that is in it, if it is there; raise OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        _commit(None, ((_DELTABLE, 0, _head(family) + attribute(_TABLE_NAME, _name(table))),))
 
 
 def _table(client: Netlink, family: str, table: str) -> dict[int, bytes] | None:
@@ -279,8 +276,8 @@ def _jumps_to(family: str, table: str, chain: str) -> _Jumps | None:
     found = own_rules(family, table, chain)
     if found is None:
         return None
-    jumps = (rule for rule in found if rule[_RULE_CHAIN] != _name(chain))
-    return tuple((_word(rule[_RULE_CHAIN]), rule[_RULE_HANDLE]) for rule in jumps)
+    jumps = ((str(r[_RULE_CHAIN][:-1], "utf-8", "replace"), r[_RULE_HANDLE]) for r in found)
+    return tuple(jump for jump in jumps if jump[0] != chain)
 
 
 def own_rules(family: str, table: str, chain: str) -> tuple[Rule, ...] | None:
@@ -369,7 +366,11 @@ def _emptied(
             yield _DELCHAIN, _NLM_F_NONREC, in_table + attribute(_CHAIN_NAME, _name(name))
             gone += 1
     found = _table(client, family, table)
-    if with_table and found is not None and _number(found.get(_TABLE_USE, b"")) == gone:
+    if (
+        with_table
+        and found is not None
+        and int.from_bytes(found.get(_TABLE_USE, b""), "big") == gone
+    ):
         yield _DELTABLE, _NLM_F_NONREC, head + attribute(_TABLE_NAME, _name(table))
 
 

@@ -86,17 +86,19 @@ def _asleep(state: str | None) -> bool:
 def write(path: str, state: str | None) -> None:
     """Replace the table by ``state``, or remove it, in one transaction: all of it or nothing.
 
+    It is removed without libnftables, which may crash on what others have written since.
+
     A dormant one takes a second: whoever is killed between leaves the table as ours, to be undone.
 
     Raises WriteFailed with nft's words, and InputError.
     """
     commands = nft_commands(path, state)
-    try:
-        if state is None and not nf_tables.table_exists(*nft_split(path)):
-            return
-    except Unreadable as error:
-        raise WriteFailed(error.what, error.hint) from error
-
+    if state is None:
+        try:
+            nf_tables.remove_table(*nft_split(path))
+        except OSError as error:
+            raise WriteFailed(f"nft:{path} could not be removed: {error.strerror}") from error
+        return
     libnftables.run(commands)
     if _asleep(state):
         try:
@@ -108,21 +110,23 @@ def write(path: str, state: str | None) -> None:
 def check(path: str, state: str | None) -> None:
     """Let nft and the kernel judge the write and change nothing; raise WriteFailed.
 
+    A removal needs no judging: the kernel refuses none (nf_tables_deltable()).
+
     Where there is no table yet none is deleted either: a table that one batch adds, deletes and
     adds is shown to everybody until the kernel has dropped the batch (nft_deactivate_next() in
     its nf_tables.h undoes the mark of the first addition).
     """
     commands = nft_commands(path, state)
+    if state is None:
+        return
     try:
         if not nf_tables.table_exists(*nft_split(path)):
             commands = commands[2:]
     except Unreadable as error:
         raise WriteFailed(error.what, error.hint) from error
-    if not commands:
-        return
 
     libnftables.check(commands)
-    if state is not None and not same(path, state, _printed(path, state)):
+    if not same(path, state, _printed(path, state)):
         raise WriteFailed(
             f"nft:{path}: this nft prints the table differently from what was written",
             "look at the table and remove it yourself",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from run_in import RunIn
 
-from remedies.errors import InputError, WriteFailed
+from remedies.errors import InputError, Unreadable, WriteFailed
 from remedies.fixes.invalid_drop import table
 from remedies.namespaces import netns as namespaces
+from remedies.netfilter import libnftables
 from remedies.resources import nf_tables, nft
 from remedies.rules import ours
 
@@ -95,7 +99,7 @@ def test_a_check_shows_nobody_a_table(netns: Make) -> None:
     with namespaces.inside(netns()):
         code = (
             "from remedies.resources import nft; from remedies.fixes.invalid_drop import table\n"
-            f"for _ in range(300): nft.check({PATH!r}, table())"
+            f"for _ in range(150): nft.check({PATH!r}, table())"
         )
         checks = subprocess.Popen([sys.executable, "-c", code])
         looks = 0
@@ -239,3 +243,47 @@ def test_a_table_that_is_switched_off_is_another_state(netns: Make, run_in: RunI
     shown = run_in(ns, ["nft", "-s", "list", "table", "inet", "remedy_invalid_drop"]).stdout
     assert "flags dormant" in shown
     assert nft.text(PATH, asleep) == shown
+
+
+def test_a_crash_of_libnftables_is_an_error_and_what_was_written_can_be_removed(
+    netns: Make, run_in: RunIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ns = netns()
+    run_in(ns, ["nft", "-f", "-"], stdin=FOREIGN)
+    before = ruleset(run_in, ns)
+    with namespaces.inside(ns):
+        nft.write(PATH, table())
+        written = ruleset(run_in, ns)
+
+        def crash(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        # As 1.0.6 does on sets with elements that nft 1.1.3 made.
+        monkeypatch.setattr(libnftables, "_context", crash)
+        for judge in (nft.write, nft.check):
+            with pytest.raises(WriteFailed, match="crashed here"):
+                judge(PATH, table())
+        with pytest.raises(Unreadable, match="backend: iptables"):
+            nft.read(PATH)
+        assert ruleset(run_in, ns) == written
+        nft.check(PATH, None)
+        nft.write(PATH, None)
+        assert nft.read(PATH) is None
+    assert ruleset(run_in, ns) == before
+
+
+def test_a_signal_waits_until_libnftables_is_done(
+    netns: Make, run_in: RunIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ns, real, parent = netns(), libnftables._context, os.getpid()
+
+    def interrupt(*given: Any, **more: Any) -> object:
+        os.kill(parent, signal.SIGINT)
+        return real(*given, **more)
+
+    monkeypatch.setattr(libnftables, "_context", interrupt)
+    with namespaces.inside(ns):
+        with pytest.raises(KeyboardInterrupt):
+            nft.write(PATH, table())
+        monkeypatch.undo()
+        assert nft.read(PATH) == table()
