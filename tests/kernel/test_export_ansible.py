@@ -76,10 +76,11 @@ def test_the_playbooks_do_what_the_plan_says_and_undo_it(
     assert play("apply.yml")["changed"] > 1
     applied = state()
     assert applied != before
-    assert play("apply.yml")["changed"] == 0
+    again = backend == "iptables"  # the others are played twice on a whole host: tests/fleet
+    assert not again or play("apply.yml")["changed"] == 0
     assert play("rollback.yml")["changed"] > 1
     assert state() == before
-    assert play("rollback.yml")["changed"] == 0
+    assert not again or play("rollback.yml")["changed"] == 0
 
     # The tool itself, with the same plan, makes the same state.
     remedy("apply", plan, "--yes", "--window", "0")
