@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, Optional
 
 from remedies.errors import RemedyError, Unreadable, WriteFailed
+from remedies.libraries import how_to_add
 from remedies.namespaces.netns import end_with_parent
 
 SONAME = "libnftables.so.1"
@@ -55,7 +56,7 @@ def _binding() -> Any:
         import nftables
     except ImportError as error:
         raise Unreadable(
-            "the Python module 'nftables' is not installed", "apt install python3-nftables"
+            "the Python module 'nftables' is not installed", how_to_add("nftables")
         ) from error
     return nftables.Nftables
 
