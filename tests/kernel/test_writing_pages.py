@@ -30,7 +30,7 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "project"
         self.root.mkdir()
-        for name in ("docs", "playbooks", "policies", "remedies", "tests"):
+        for name in ("docs", "monitoring", "playbooks", "policies", "remedies", "tests"):
             # With the package's bytecode, but for what another process has half written.
             ignored = "*.pyc.*" if name == "remedies" else "__pycache__"
             shutil.copytree(

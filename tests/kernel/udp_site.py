@@ -149,6 +149,10 @@ def judging(site: Site, *, flush: bool = True, packets: bool = False) -> Iterato
 def standing(request: pytest.FixtureRequest) -> Iterator[World]:
     with World("udp-answers", Options(family=request.param)) as world:
         container_host(world)
+        # Each refusal counts: by default a host sends six at once to one peer, then one a second.
+        for role in ("server", "client", "host"):
+            for key in ("net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"):
+                world.sysctl(role, key, "0")
         at = addresses(world)
         flag = "nodad" if request.param == 6 else ""
         world.ip("host", f"addr add {VIRTUAL[request.param]}/{at.outer} dev eth0 {flag}")
