@@ -82,9 +82,15 @@ class Machine:
         """Return the end of what it has printed."""
         return (self.place / "console").read_text(errors="replace")[-4000:]
 
-    def argv(self, *words: str) -> list[str]:
-        """Return what runs a program in it as root."""
-        return ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w",
+    def argv(self, *words: str, among_its: bool = True) -> list[str]:
+        """Return what runs a program in it as root.
+
+        ``among_its`` processes, or as one that lives through a reboot. systemd-shutdown stops all
+        of its, nsenter(1) stops when it sees that of its child, nobody continues it, and the child
+        that it does not reap keeps the machine from going down.
+        """
+        pids = ["-p"] if among_its else []
+        return ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", *pids, "-r", "-w",
                 "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
                 *words]  # fmt: skip
 
