@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Optional
 
+from remedies.boot import drop_ins
 from remedies.values import NamedTuple
 
 FOLDERS = (
@@ -120,16 +121,7 @@ def sources() -> tuple[Source, ...]:
 
     A file that cannot be read by this user raises PermissionError: what it says is not known.
     """
-    chosen: dict[str, str] = {}
-    for folder in FOLDERS:
-        try:
-            names = os.listdir(ROOT + folder)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for name in names:
-            if name.endswith(".conf"):
-                chosen.setdefault(name, f"{folder}/{name}")
-    paths = [chosen[name] for name in sorted(chosen, key=os.fsencode)]
+    paths = drop_ins.chosen(FOLDERS, ROOT)
     if not os.path.isdir(ROOT + "/run/systemd/system"):  # sd_booted(3)
         paths.append("/etc/sysctl.conf")
     return tuple(Source(path, text) for path in paths if (text := _text(path)))

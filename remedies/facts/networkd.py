@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from remedies.boot import drop_ins
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.values import dataclass
@@ -37,7 +38,7 @@ class Networkd:
 
 
 def read(asking: Asking) -> Networkd:
-    """Read the fact; raise Unreadable for a file that this user may not read."""
+    """Read the fact; raise Unreadable for what this user may not read."""
     if asking.host.netns != "host" or not os.path.isdir(ROOT + UNIT):
         return Networkd()
     said: dict[str, tuple[str, str]] = {}
@@ -72,17 +73,11 @@ def settings(text: str) -> dict[str, str]:
 
 
 def _files() -> tuple[str, ...]:
-    """Return the files that are read, in that order."""
+    """Return the files that are read, in that order; raise Unreadable where that is not known."""
     main = [f"{folder}/networkd.conf" for folder in FOLDERS]
     first = next((path for path in main if os.path.exists(ROOT + path)), None)
-    chosen: dict[str, str] = {}
-    for folder in FOLDERS:
-        place = f"{folder}/networkd.conf.d"
-        try:
-            names = os.listdir(ROOT + place)
-        except OSError:  # there is none
-            continue
-        for name in names:
-            if name.endswith(".conf"):
-                chosen.setdefault(name, f"{place}/{name}")
-    return (*((first,) if first else ()), *(chosen[name] for name in sorted(chosen)))
+    try:
+        then = drop_ins.chosen((f"{folder}/networkd.conf.d" for folder in FOLDERS), ROOT)
+    except OSError as error:
+        raise Unreadable(f"{error.filename}: {error.strerror}", "run as root") from error
+    return (*((first,) if first else ()), *then)
