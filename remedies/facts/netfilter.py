@@ -260,6 +260,8 @@ class _HookAnswers:
             return False
         for found in rules:
             rule = replace(found, action=_action(base, found.action))
+            if all(_taken_first(rule, version) for version in rule.versions):
+                continue  # no packet gets to it
             if not walk.ours(base.table, rule.chain):
                 version = _version(rule.match, rule.to) or self._version_left(rule)
                 if not stays_here(base.hook, rule.action, rule.match, rule.to):

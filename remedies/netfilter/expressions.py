@@ -17,7 +17,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
 from remedies.netfilter.fields import Field, apply, payload_field
-from remedies.netfilter.maps import Elements, OnlyAmong, one_for_each
+from remedies.netfilter.maps import Elements, OnlyAmong, narrow_to, one_for_each
 from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink import nft
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
@@ -302,14 +302,14 @@ class _RuleState:
             if slot in self.lots and one_for_each(found, self.lots[slot]):
                 fields = [(Field(ONE_OF_ALL, 4), 0)]
             self._alternatives(fields, found, verdicts=True)
+        elif not found or any(item.others for item in found):  # no key is in it, or every one
+            if bool(found) == inverted:
+                for branch in self.branches:
+                    branch.terms.match = None
         elif len(fields) > 1 and not inverted:
             self._alternatives(fields, found, verdicts=False)
         elif len(fields) > 1:
             self._unknown(f"! set {name}")
-        elif not found:
-            if not inverted:
-                for branch in self.branches:
-                    branch.terms.match = None
         else:
             keys = [(item.first, item.last) for item in found]
             for branch in self.branches:
@@ -336,11 +336,7 @@ class _RuleState:
         for branch in self.branches:
             for item in found:
                 terms = branch.terms.copy()
-                for index, (field, at) in enumerate(fields):
-                    end = fields[index + 1][1] if index + 1 < len(fields) else len(item.first)
-                    used = min(end, at + field.size) if len(fields) > 1 else end
-                    keys = [(item.first[at:used], item.last[at:used])]
-                    apply(terms, field, self.family, keys, negate=False)
+                narrow_to(terms, fields, item, found, self.family)
                 ends = nft.verdict_of(item.data) if verdicts else (branch.verdict, branch.chain)
                 made.append(_Branch(terms, *ends))
         self.branches = made

@@ -32,7 +32,7 @@ from remedies.rules.invalid_packet import (
     sometimes,
     strays,
 )
-from remedies.rules.invalid_places import all_placed
+from remedies.rules.invalid_places import all_placed, with_sources
 from remedies.rules.matching import conjoin, covers, remainder
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
 from remedies.values import NamedTuple, dataclass, field, replace
@@ -382,7 +382,7 @@ def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links:
     judge = _InvalidAnswers(chains, links)
     whose = (False, True) if any(beside_ours(*at) for at in chains) else (False,)
     for family in ("ip", "ip6"):
-        nat, ended = served(family), False
+        nat, ended = [*with_sources(served(family), family, links)], False
         to_us, through_us = (strays(nat, family, hook) for hook in ("input", "forward"))
         from_us, from_clients = resets_sent(to_us, family), resets_of(nat, family)
         for own in whose:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from remedies.netfilter.fields import Field, apply
 from remedies.netlink.nft import Element, expressions
@@ -51,12 +51,36 @@ class OnlyAmong:
             spans = [(at, at + field.size) for field, at in told]
             return tuple((item.first[a:b], item.last[a:b]) for a, b in spans)
 
-        return [item for item in found if concerns(keys(item))]
+        return [item for item in found if item.others or concerns(keys(item))]
+
+
+def narrow_to(
+    terms: MatchTerms,
+    fields: Sequence[tuple[Field, int]],
+    item: Element,
+    found: Iterable[Element],
+    family: str,
+) -> None:
+    """Add "the key is that of this element" to ``terms``.
+
+    ``fields``: what a key is made of, with offsets; ``found``: all elements. What stands for the
+    keys of no other element is any of several fields.
+    """
+    if item.others:
+        keys = [(each.first, each.last) for each in found if not each.others]
+        if keys and len(fields) == 1:
+            apply(terms, fields[0][0], family, keys, negate=True)
+        return
+    for index, (field, at) in enumerate(fields):
+        end = fields[index + 1][1] if index + 1 < len(fields) else len(item.first)
+        used = min(end, at + field.size) if len(fields) > 1 else end
+        apply(terms, field, family, [(item.first[at:used], item.last[at:used])], negate=False)
 
 
 def one_for_each(found: Iterable[Element], lots: range) -> bool:
     """Tell whether a map has an element for each of the lots that ``numgen`` draws."""
-    drawn = {int.from_bytes(e.first, sys.byteorder) for e in found if e.first == e.last}
+    alone = (e for e in found if e.first == e.last and not e.others)
+    drawn = {int.from_bytes(e.first, sys.byteorder) for e in alone}
     return len(lots) == len(drawn) and drawn.issuperset(lots)
 
 

@@ -80,6 +80,8 @@ class Element:
     last: bytes
     data: bytes
     """The attributes of NFTA_SET_ELEM_DATA; empty in a set."""
+    others: bool = False
+    """It stands for every key that no other element has (``*`` in nft); its keys are empty."""
 
 
 def expressions(rule: bytes) -> Iterator[tuple[str, Mapping[int, bytes]]]:
@@ -245,7 +247,8 @@ def all_rules(family: str, table: str, chain: str, deadline: float) -> Iterator[
 def elements(family: str, table: str, name: str, limit: int, deadline: float) -> list[Element]:
     """Return the elements of a set or map as key ranges.
 
-    Raises Unreadable where there are more than ``limit``, or one that stands for every key.
+    What stands for every other key comes last. Raises Unreadable where there are more than
+    ``limit``.
     """
     for _ in range(_REPEATS):
         try:
@@ -309,8 +312,8 @@ def map_targets(family: str, table: str, name: str, limit: int, deadline: float)
 
 def _ranges(raw: list[_Raw], name: str, interval: bool = False) -> list[Element]:
     """Join the start and end elements of an interval set; an end is the first key not in it."""
-    if any(flags & _ELEMENT_CATCHALL for _, _, _, flags in raw):
-        raise Unreadable(f"set {name} has an element for every key")
+    others = [Element(b"", b"", each[2], True) for each in raw if each[3] & _ELEMENT_CATCHALL]
+    raw = [each for each in raw if not each[3] & _ELEMENT_CATCHALL]
     if len({len(key) for key, _, _, _ in raw}) > 1:
         raise Unreadable(f"set {name} has keys of several lengths")
     ends = sorted(key for key, _, _, flags in raw if flags & _ELEMENT_INTERVAL_END)
@@ -331,4 +334,4 @@ def _ranges(raw: list[_Raw], name: str, interval: bool = False) -> list[Element]
             else:
                 last = (int.from_bytes(after, "big") - 1).to_bytes(len(key), "big")
         found.append(Element(key, last, data))
-    return found
+    return found + others

@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Optional
 
 from remedies.netlink.links import Address, Links
-from remedies.rules.invalid_packet import loopback
+from remedies.rules.invalid_packet import loopback, target
 from remedies.rules.matching import conjoin, name_covers
 from remedies.rules.prefixes import contains
-from remedies.rules.rule import Match
+from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
+
+_SOURCES = 8
+"""Addresses that masquerading may give: past that any of this host's."""
+
+
+def with_sources(rules: Iterable[PacketRule], family: str, links: Links) -> Iterator[PacketRule]:
+    """Yield NAT rules of an IP version, one that masquerades once for each address that it gives.
+
+    Those are the global addresses of the links that packets leave by (inet_select_addr(),
+    ipv6_dev_get_saddr()); not told where a link is not there or has none: then another's is given.
+    """
+    for rule in rules:
+        given = _given(rule.match, family, links) if rule.action == "masquerade" else ()
+        if given and not target(rule.to)[0]:
+            form = "[{}]{}" if family == "ip6" and rule.to else "{}{}"
+            yield from (replace(rule, to=form.format(each, rule.to)) for each in given)
+        else:
+            yield rule
+
+
+def _given(match: Match, family: str, links: Links) -> tuple[str, ...]:
+    wanted, version = match.out_interfaces, {"ip": 4, "ip6": 6}[family]
+    by: dict[str, list[str]] = {
+        link.name: []
+        for link in links.links
+        if not link.loopback
+        and not any(name_covers(hole, link.name) for hole in match.not_out_interfaces)
+        and (not wanted or any(name_covers(each, link.name) for each in wanted))
+    }
+    for each in links.addresses:
+        if each.family == version and each.scope == "global" and links.name(each.link) in by:
+            by[links.name(each.link)].append(each.address)
+    if not all(by.values()) or not all(any(name_covers(w, n) for n in by) for w in wanted):
+        return ()
+    given = tuple(dict.fromkeys(address for near in by.values() for address in near))
+    return given if len(given) <= _SOURCES else ()
 
 
 def all_placed(packets: Iterable[Match], hook: str, links: Links) -> list[Match]:

@@ -256,6 +256,36 @@ RULESETS = {
     "ports of services aside": native(
         "accept", "tcp dport vmap { 0-1023 : accept, 1024-65535 : jump refuse }", chains=REFUSE
     ),
+    # elements that stand for every other key
+    "every other link is refused": native(
+        "accept", 'iifname vmap { "docker0" : accept, * : jump refuse }', chains=REFUSE
+    ),
+    "every other link is let by": native(
+        "accept", 'iifname vmap { "docker0" : jump refuse, * : accept }',
+        "ct state invalid drop", chains=REFUSE,
+    ),
+    "their link, and every other": native(
+        "accept", 'iifname vmap { "eth0" : jump refuse, * : accept }', chains=REFUSE
+    ),
+    "every other port": native("accept", "tcp dport vmap { 22 : accept, 80-90 : drop, * : drop }"),
+    "every other protocol": native(
+        "accept", "meta l4proto vmap { tcp : jump refuse, * : accept }", chains=REFUSE
+    ),
+    "any protocol": native("accept", "meta l4proto vmap { * : jump refuse }", chains=REFUSE),
+    "every other state": native(
+        "accept", "ct state vmap { established : accept, new : accept, * : drop }"
+    ),
+    "every other pair": native(
+        "accept", "ip saddr . tcp dport vmap { 192.0.2.1 . 22 : accept, * : drop }"
+    ),
+    "a set of all": native(
+        "accept", "ip saddr @whole accept", "ct state invalid drop",
+        chains="set whole { type ipv4_addr; flags interval; elements = { *, 192.0.2.1 }\n }",
+    ),
+    "no address but those of a set of all": native(
+        "accept", "ip saddr != @whole accept", "ct state invalid drop",
+        chains="set whole { type ipv4_addr; flags interval; elements = { * }\n }",
+    ),
 }  # fmt: skip
 
 
@@ -271,6 +301,8 @@ def test_the_verdict_is_what_the_kernel_does(site: Site, case: str) -> None:
 POOL = (HOST["eth0"][0], 2500)
 OWN_PORTS = table("nat", "-A POSTROUTING -s 172.17.0.0/16 -o eth0 -p tcp -j SNAT --to-source "
                   "10.21.17.99:2000-2999")  # fmt: skip
+OWN_ADDRESS = table("nat", "-A POSTROUTING -s 172.17.0.0/16 -o eth0 -p tcp -j MASQUERADE "
+                    "--to-ports 2000-2999")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -285,9 +317,28 @@ OWN_PORTS = table("nat", "-A POSTROUTING -s 172.17.0.0/16 -o eth0 -p tcp -j SNAT
     ],
 )
 def test_addresses_and_ports_that_a_rule_gives_out(site: Site, rules: tuple[str, ...]) -> None:
-    verdict, message = judge(site, "iptables-nft-restore", OWN_PORTS + table("filter", *rules))
     answer = Stray((SERVER[0], 443), POOL)
-    assert verdict == ("exposed" if site.server.answered([answer]) else "mitigated"), message
+    for nat in (OWN_PORTS, OWN_ADDRESS):
+        verdict, message = judge(site, "iptables-nft-restore", nat + table("filter", *rules))
+        assert verdict == ("exposed" if site.server.answered([answer]) else "mitigated"), message
+
+
+LEAVES = "-A POSTROUTING -s 172.17.0.0/16 -o eth0"
+NOBODYS = {
+    "all are let by first": ("-A POSTROUTING -j RETURN", f"{LEAVES} -j MASQUERADE"),
+    "these are let by first": (
+        "-A POSTROUTING -s 172.16.0.0/12 -j ACCEPT", f"{LEAVES} -j MASQUERADE"
+    ),
+    "others are let by first": (
+        "-A POSTROUTING -s 172.18.0.0/16 -j ACCEPT", f"{LEAVES} -j MASQUERADE"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(NOBODYS))
+def test_a_rule_that_no_packet_gets_to_is_no_nat(site: Site, case: str) -> None:
+    verdict, message = judge(site, "iptables-nft-restore", table("nat", *NOBODYS[case]))
+    assert verdict == ("exposed" if case.startswith("others") else "-"), message
 
 
 AWAY = {

@@ -166,6 +166,36 @@ def test_packets_are_placed_among_the_links_that_are_there(
     assert invalid_places.placed(packet, hook, Links()) == packet
 
 
+MANY = tuple(Address(f"192.0.2.{n}", 24, 2, "global") for n in range(9))
+
+
+@pytest.mark.parametrize(
+    ("family", "by", "to", "more", "given"),
+    [
+        ("ip", {"out_interfaces": ("eth0",)}, "", (), ["10.21.17.99"]),
+        ("ip", {"out_interfaces": ("eth*",)}, ":20-29", (), ["10.21.17.99:20-29"]),
+        ("ip", {"not_out_interfaces": ("docker0",)}, "", (), ["10.21.17.99"]),
+        ("ip", {}, "", (), list(OWN)),
+        ("ip6", {"out_interfaces": ("docker0",)}, ":20-29", (), ["[fd17::1]:20-29"]),
+        ("ip6", {"out_interfaces": ("docker0",)}, "", (), ["fd17::1"]),
+        # not told: a link that is not there, one without an address, too many
+        ("ip", {"out_interfaces": ("ppp0",)}, "", (), [""]),
+        ("ip", {"out_interfaces": ("eth0", "ppp0")}, "", (), [""]),
+        ("ip6", {}, "", (), [""]),
+        ("ip6", {"out_interfaces": ("eth0",)}, "", (Address("fe80::2", 64, 2, "link"),), [""]),
+        ("ip", {"out_interfaces": ("eth0",)}, "", MANY, [""]),
+    ],
+)
+def test_addresses_that_masquerading_gives(
+    family: str, by: dict[str, Any], to: str, more: tuple[Address, ...], given: list[str]
+) -> None:
+    rule = PacketRule("nft", family, "t", "c", "postrouting", "masquerade", "x", Match(**by), to)
+    links = replace(LINKS, addresses=(*LINKS.addresses, *more))
+    assert [r.to for r in invalid_places.with_sources([rule], family, links)] == given
+    named = replace(rule, action="snat")
+    assert list(invalid_places.with_sources([named], family, links)) == [named]
+
+
 @pytest.mark.parametrize(
     ("hook", "local"), [("input", True), ("forward", False), ("output", False)]
 )
