@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 
 from remedies import catalogue
-from remedies.cli import parser
+from remedies.cli import completion_names, parser
 from remedies.cli.topics import TOPICS
 from remedies.errors import RemedyError
 from remedies.lab import scenarios
@@ -17,17 +17,53 @@ EXAMPLES = (("completion bash", "print the script for bash: source it, or save i
 FILES = ("FILE", "FILE|NAME", "FORMAT:FILE", "INVENTORY", "PLAN", "TXN|PLAN")
 FOLDERS = ("DIR",)
 """What a person is asked for that stands on the file system, by its name in the help."""
+NAMES = {
+    "TXN": "transactions",
+    "TXN|PLAN": "transactions",
+    "NS": "namespaces",
+    "FILE|NAME": "policies",
+    "FORMAT:FILE": "formats",
+    "RUN": "runs",
+}
+"""What this host has names for, by its name in the help."""
 _FIRST = "__fish_use_subcommand"
 """True in fish while no verb has been typed."""
+_ASK = "remedy completion --names"
+_BASH = """\
+_remedy_{kind}() {{
+  compgen -W "$({ask} {kind} 2>/dev/null)" -- "$1"
+}}
+_remedy_{kind}_or_file() {{
+  _remedy_{kind} "$1"
+  compgen -f -- "$1"
+}}
+"""
+_ZSH = """\
+_remedy_{kind}() {{
+  local -a names=(${{(f)"$({ask} {kind} 2>/dev/null)"}})
+  compadd -a names
+}}
+_remedy_{kind}_or_file() {{
+  _remedy_{kind}
+  _files
+}}
+"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"))
+    what.add_argument(
+        "--names", choices=completion_names.KINDS, help="what the scripts ask for: a name a line"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the script; 1 where shtab is not installed and the shell needs it."""
+    """Print the script, or names; 1 where shtab is not installed and the shell needs it."""
+    if args.names:
+        print("\n".join(completion_names.names(args.names, args)))
+        return 0
     tree = parser.build()
     _with_names(tree)
     if args.shell == "fish":
@@ -39,10 +75,17 @@ def run(args: argparse.Namespace) -> int:
         raise RemedyError("completion needs shtab", how_to_add("shtab")) from None
     for _, inner in _parsers(tree):
         for action in inner._actions:
-            kind = _kind(action)
-            if kind:
-                setattr(action, "complete", shtab.FILE if kind == "file" else shtab.DIRECTORY)  # noqa: B010
-    print(shtab.complete(tree, shell=args.shell))
+            if str(action.metavar) in NAMES:
+                asked = f"_remedy_{NAMES[str(action.metavar)]}"
+                asked += "_or_file" if _kind(action) else ""
+                setattr(action, "complete", {"bash": asked, "zsh": asked})  # noqa: B010
+                action.metavar = NAMES[str(action.metavar)]  # a colon would end zsh's description
+            elif _kind(action):
+                kind = shtab.FILE if _kind(action) == "file" else shtab.DIRECTORY
+                setattr(action, "complete", kind)  # noqa: B010
+    text = _BASH if args.shell == "bash" else _ZSH
+    functions = "".join(text.format(kind=kind, ask=_ASK) for kind in completion_names.KINDS)
+    print(shtab.complete(tree, shell=args.shell, preamble=functions))
     return 0
 
 
@@ -100,15 +143,16 @@ def _fish_lines(seen: str, action: argparse.Action) -> Iterator[str]:
         return
     flags = [f"-l {o[2:]}" if o.startswith("--") else f"-s {o[1:]}" for o in action.option_strings]
     names = " ".join(map(str, action.choices or ()))
-    value = f"-x -a {_quoted(names)}" if names else {"file": "-r -F", "folder": "-r -F"}.get(
-        _kind(action), "" if action.nargs == 0 else "-x"
-    )  # fmt: skip
+    if str(action.metavar) in NAMES:
+        names = f"({_ASK} {NAMES[str(action.metavar)]} 2>/dev/null)"
+    offered = f"-a {_quoted(names)}" if names else ""
+    files = "-F" if _kind(action) else ""
     if flags:
-        yield f"{head} {' '.join([*flags, value]).rstrip()} -d {_quoted(action.help or '')}"
-    elif names:
-        yield f"{head} -a {_quoted(names)}"
-    elif _kind(action):
-        yield f"{head} -F"
+        takes = "-r" if files else "" if action.nargs == 0 else "-x"
+        line = [head, *flags, takes, files, offered, f"-d {_quoted(action.help or '')}"]
+        yield " ".join(filter(None, line))
+    elif files or offered:
+        yield " ".join(filter(None, [head, files, offered]))
 
 
 def _quoted(text: str) -> str:

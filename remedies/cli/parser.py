@@ -217,7 +217,7 @@ def build(only: Optional[str] = None, *, bare: bool = False, short: bool = False
         description="Find, prove, fix and undo the Linux networking faults that kill "
         "container traffic.",
         epilog="Start with 'remedy scan'; 'remedy help VERB' has examples."
-        + (_SHOWN_BY_LAB if _has("lab") else ""),
+        + (_SHOWN_BY_LAB if has("lab") else ""),
         parents=[common],
         allow_abbrev=False,
     )
@@ -227,7 +227,7 @@ def build(only: Optional[str] = None, *, bare: bool = False, short: bool = False
         dest="verb", metavar="VERB", title="verbs", parser_class=Parser, prog="remedy"
     )
     for name, line in VERBS.items():
-        if only not in (None, name) or not _has(name):
+        if only not in (None, name) or not has(name):
             continue
         verb = verbs.add_parser(
             name,
@@ -237,7 +237,7 @@ def build(only: Optional[str] = None, *, bare: bool = False, short: bool = False
             allow_abbrev=False,
         )
         if not bare:
-            module = importlib.import_module(f"remedies.cli.{name}")
+            module = _module(name)
             module.arguments(verb)
             verb.examples = module.EXAMPLES
             verb.set_defaults(run=module.run)
@@ -252,19 +252,27 @@ def verbs(tree: argparse.ArgumentParser) -> dict[str, Any]:
     return {}
 
 
-def _has(name: str) -> bool:
+def _module(name: str) -> Any:
+    """Import what runs alone: no verb pays for another."""
+    return importlib.import_module(f"remedies.cli.{name}")
+
+
+def has(name: str) -> bool:
     """Tell whether the verb is here: the single-file tool lacks those of the control side."""
     return importlib.util.find_spec(f"remedies.cli.{name}") is not None
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Parse a command line. Raises UsageError; exits only for --help and --version."""
+    """Parse a command line. Raises UsageError; exits only for --help and --version.
+
+    No verb, on a terminal, is a first look at the host.
+    """
     first_word = _first_word(words)
     if first_word is not None and words[first_word] == "help":
         words = [*words[:first_word], *words[first_word + 1 :], "--help"]
     verb = _verb_of(words)
     if verb is None:
-        if not words:
+        if not words and not sys.stdout.isatty():
             words = ["--help"]
         first = build(bare=True)
         for word in words:
@@ -272,9 +280,12 @@ def parse(words: list[str]) -> argparse.Namespace:
                 break
             if word.partition("=")[0] not in first._option_string_actions:
                 first.error(f"unrecognized arguments: {word}")
-        first.parse_args(words)
-        raise UsageError("no verb given", "see 'remedy --help'")
-    if not _has(verb):
+        args = first.parse_args(words)
+        if not sys.stdout.isatty():
+            raise UsageError("no verb given", "see 'remedy --help'")
+        args.run = _module("first_look").run
+        return args
+    if not has(verb):
         raise UsageError(f"the single-file tool has no verb {verb!r}", "an installed remedy has it")
     parser = build(verb, short="--help" in words or "-h" in words)
     args, left = parser.parse_known_args(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import Optional
 
 from remedies.cli import files, namespaces_text, starting
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         print(
             scan_text(scan, here.policy.ref(), Style(args), verbose=args.verbose, show_all=absent)
         )
-        _next(args, [f.verdict for f in scan.findings if not f.waived])
+        _next(args, [scan])
     return _code(args, scan)
 
 
@@ -99,7 +100,7 @@ def _everywhere(args: argparse.Namespace) -> int:
             print(line)
     else:
         print(namespaces_text.text(places, policy, Style(args), verbose=args.verbose))
-        _next(args, [f.verdict for p in places for f in p.scan.findings if not f.waived])
+        _next(args, [place.scan for place in places])
     return max(_code(args, place.scan) for place in places)
 
 
@@ -113,10 +114,16 @@ def _counts(verdict: str, waived: Optional[str], fail_on: str) -> bool:
     return not waived and verdict in _FROM and _FROM.index(verdict) >= _FROM.index(fail_on)
 
 
-def _next(args: argparse.Namespace, verdicts: list[str]) -> None:
+def _next(args: argparse.Namespace, scans: list[Scan]) -> None:
     if args.quiet or args.facts:
         return
-    if any(verdict in _FROM for verdict in verdicts):
+    verdicts = {f.verdict for scan in scans for f in scan.findings if not f.waived}
+    unread = {u.condition for scan in scans for u in scan.unknown if not u.partly}
+    if unread and os.geteuid() != 0:
+        everywhere = ["--all-netns"] if args.all_netns else []
+        found = again(args, "scan", *everywhere)
+        print(f"\nNext: 'sudo {found}' can judge the {len(unread)} conditions that need root.")
+    elif verdicts & {*_FROM}:
         print(f"\nNext: '{again(args, 'plan')}' shows what would be changed.")
     elif "mitigated" in verdicts:
         print(f"\nNext: '{again(args, 'status')}' shows what is in force.")

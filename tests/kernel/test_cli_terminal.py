@@ -132,6 +132,20 @@ def test_progress_on_a_terminal_after_a_second(cli: Cli) -> None:
     assert cli(*words).stderr == ""
 
 
+def test_no_verb_on_a_terminal_is_a_first_look(cli: Cli) -> None:
+    code, shown = on_a_terminal(cli, NO_COLOR="1")
+    assert code == 0
+    assert re.search(r"^faults    .*exposed: .*tcp-invalid-reset", shown, re.M)
+    assert "none in force" in shown
+    assert "Next: 'remedy scan --netns" in shown
+    assert cli("apply", "--yes", *Q).returncode == 0
+    code, shown = on_a_terminal(cli, NO_COLOR="1")
+    assert (code, "in force: invalid-drop" in shown) == (0, True), shown
+    assert not re.search("exposed: .*tcp-invalid-reset", shown)
+    off = cli()
+    assert (off.returncode, "no verb given" in off.stderr) == (64, True)
+
+
 @pytest.mark.parametrize(
     ("words", "following"),
     [

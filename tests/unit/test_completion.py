@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 from tab_key import SHELLS, press
 
 from remedies import cli
+from remedies.namespaces import netns
 
 
 def script(capsys: pytest.CaptureFixture[str], shell: str) -> str:
@@ -41,6 +44,69 @@ def test_what_is_offered(
         offered = {Path(word).name if word.startswith("/") else word for word in offered}
     assert offered <= found
     assert not {"plan", "trace"} & found
+
+
+HOSTILE = "a$(touch${IFS}hit)b"
+"""What bash would run if it were offered: compgen -W expands each word."""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["remedy", "show", "2026"], {"20261128T202421Z-1"}),
+        (["remedy", "rollback", "la"], {"last"}),
+        (["remedy", "--netns", "we"], {"web1"}),
+        (["remedy", "plan", "--policy", "dock"], {"docker-host"}),
+        (["remedy", "plan", "--policy", "/etc/passw"], {"/etc/passwd"}),
+        (["remedy", "fleet", "apply", "--resume", "run"], {"run-7"}),
+        (["remedy", "report", "-o", "ht"], {"html:"}),
+    ],
+)
+def test_names_of_this_host(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    shell: str,
+    typed: list[str],
+    offered: set[str],
+) -> None:
+    told = {
+        "transactions": ["last", "20261128T202421Z-1"],
+        "namespaces": ["web1", "db1"],
+        "runs": ["run-7"],
+    }
+    command = tmp_path / "bin/remedy"  # answers in the place of a host that has these
+    command.parent.mkdir()
+    cases = "".join(f"*{kind}) printf '%s\\n' {' '.join(n)};;\n" for kind, n in told.items())
+    command.write_text(
+        f'#!/bin/sh\ncase "$*" in\n{cases}*) {sys.executable} -m remedies "$@";;\nesac\n'
+    )
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    found = set(press(shell, script(capsys, shell), typed, folder=tmp_path, env={"PATH": path}))
+    if shell == "zsh":
+        offered = {Path(word).name if word.startswith("/") else word for word in offered}
+    assert offered <= found
+    assert not {"db1", "observe-only"} & found
+
+
+def test_names_are_read_from_this_host(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "netns"
+    folder.mkdir()
+    for name in ("web1", "db1", HOSTILE):
+        (folder / name).touch()
+    monkeypatch.setattr(netns, "RUN_DIR", str(folder))
+
+    def names(kind: str) -> list[str]:
+        assert cli.main(["completion", "--names", kind, "--state-dir", str(tmp_path)]) == 0
+        return capsys.readouterr().out.split()
+
+    assert names("namespaces") == ["db1", "web1"]
+    assert names("transactions") == ["last"]
+    assert "docker-host" in names("policies")
+    assert "html:" in names("formats")
 
 
 def test_fish_knows_verbs_actions_values_names_and_files(

@@ -1,0 +1,72 @@
+"""Names that only this host knows, for who presses the tab key: ``remedy completion --names``."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+from remedies import report, shipped
+from remedies.errors import NotPermitted
+from remedies.facts.host import read_host
+from remedies.fleet import rundir
+from remedies.namespaces import netns
+from remedies.operations import naming, session
+from remedies.transaction import state
+
+MOST = 200
+"""Names that are offered: more are no choice, and a journal may hold years."""
+_PLAIN = re.compile(r"[\w.:@+-]+", re.ASCII)
+"""Bash expands each word of a list once more (compgen -W): a name may not be a command."""
+
+
+def _transactions(args: argparse.Namespace) -> Iterator[str]:
+    yield naming.LAST
+    for entry in session.newest(state.folder(args.state_dir, read_host().netns)):
+        yield entry.id
+
+
+def _namespaces(_args: argparse.Namespace) -> Iterable[str]:
+    return _listed(netns.RUN_DIR)
+
+
+def _policies(_args: argparse.Namespace) -> Iterable[str]:
+    return shipped.policies()
+
+
+def _formats(_args: argparse.Namespace) -> Iterable[str]:
+    return (f"{name}:" for name in report.formats())
+
+
+def _runs(_args: argparse.Namespace) -> Iterable[str]:
+    return sorted(_listed(rundir.default_folder()), reverse=True)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:  # none yet, or not ours to read
+        return []
+
+
+KINDS = {
+    "transactions": _transactions,
+    "namespaces": _namespaces,
+    "policies": _policies,
+    "formats": _formats,
+    "runs": _runs,
+}
+
+
+def names(kind: str, args: argparse.Namespace) -> list[str]:
+    """Return the names of one of :data:`KINDS`; none that may not be read, none a shell may run."""
+    found: list[str] = []
+    try:
+        for name in itertools.islice(KINDS[kind](args), MOST):
+            if _PLAIN.fullmatch(name):
+                found.append(name)
+    except NotPermitted:
+        return found
+    return found
