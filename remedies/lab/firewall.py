@@ -44,6 +44,13 @@ class Firewall:
             f' {tcp}{self._ip} saddr {subnet} oifname != "{bridge}" counter masquerade{to}',
         )
 
+    def flush(self) -> None:
+        """Flush what others made, too: all of nft's, or the table nat of iptables."""
+        if self.world.options.nat == "nft":
+            self._nft("flush ruleset")
+        else:
+            self._iptables("nat", "-F")
+
     def publish(self, address: str, port: int, target: str) -> None:
         """Send UDP for ``address``:``port`` on to ``target``, same port, as ``docker run -p``."""
         if self.world.options.nat != "nft":

@@ -24,6 +24,7 @@ from remedies.netlink.conntrack_entry import (
     IP_V6_SRC,
     IPS_DST_NAT,
     IPS_SEEN_REPLY,
+    IPS_SRC_NAT,
     PROTO_DST_PORT,
     PROTO_NUM,
     PROTO_SRC_PORT,
@@ -224,6 +225,14 @@ def answered_udp(client: Netlink, targets: Collection[str]) -> Iterator[Entry]:
                 and found.reply.source in targets
             ):
                 yield found
+
+
+def turned_sources(client: Netlink) -> Iterator[Entry]:
+    """Yield the entries whose source NAT turned, in one walk. Raises as :func:`flows`."""
+    for payload in _dump(client, socket.AF_UNSPEC, *_by_status(IPS_SRC_NAT, IPS_SRC_NAT)):
+        found = entry(payload)
+        if found is not None and found.status & IPS_SRC_NAT:
+            yield found
 
 
 def everything(client: Netlink) -> Iterator[bytes]:

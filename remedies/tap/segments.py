@@ -23,12 +23,25 @@ FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 _HALF_X, _LOAD_X_MEMORY, _ADD_X = bpf.LOAD_HALF_X, 0x61, 0x0C
 _JUMP_ABOVE, _JUMP_FROM = 0x25, 0x35
-_TCP_NUMBER = 6
+_TCP_NUMBER, _UDP_NUMBER = 6, 17
 MOST_RANGES = 32
 """Ranges of ports of a filter: a jump of classic BPF leads over 255 lines at most."""
 _LOOPBACK, _HOST, _OUTGOING = 1, 0, 4
 _PORTS = struct.Struct(">HH")
 _TCP = struct.Struct(">4xIIBBH")
+
+_ARRIVES_OR_LEAVES = (
+    Line(bpf.LOAD_WORD, bpf.LINK),
+    Line(bpf.JUMP_EQUAL, _LOOPBACK, true="leave"),
+    Line(bpf.LOAD_BYTE, bpf.PACKET_TYPE),
+    Line(bpf.JUMP_EQUAL, _OUTGOING, true="protocol"),
+    Line(bpf.JUMP_EQUAL, _HOST, false="leave"),
+    Line(bpf.LOAD_HALF, bpf.PROTOCOL, label="protocol"),
+    Line(bpf.JUMP_EQUAL, 0x0800, true="v4"),
+    Line(bpf.JUMP_EQUAL, 0x86DD, false="leave"),
+    Line(bpf.LOAD_BYTE, 6),
+)
+"""Goes on at ``v4`` for IPv4, and behind itself with IPv6's next header."""
 
 
 class Segment(NamedTuple):
@@ -56,15 +69,7 @@ def program(
     """
     return bpf.assemble(
         [
-            Line(bpf.LOAD_WORD, bpf.LINK),
-            Line(bpf.JUMP_EQUAL, _LOOPBACK, true="leave"),
-            Line(bpf.LOAD_BYTE, bpf.PACKET_TYPE),
-            Line(bpf.JUMP_EQUAL, _OUTGOING, true="protocol"),
-            Line(bpf.JUMP_EQUAL, _HOST, false="leave"),
-            Line(bpf.LOAD_HALF, bpf.PROTOCOL, label="protocol"),
-            Line(bpf.JUMP_EQUAL, 0x0800, true="v4"),
-            Line(bpf.JUMP_EQUAL, 0x86DD, false="leave"),
-            Line(bpf.LOAD_BYTE, 6),
+            *_ARRIVES_OR_LEAVES,
             *_one_of(protocols, "ports6"),
             Line(bpf.LOAD_HALF, 40, label="ports6"),
             Line(bpf.STORE, 0),
@@ -167,6 +172,55 @@ def datagrams(ports: tuple[int, ...], clients: Sequence[str] = ()) -> bytes:
             Line(bpf.RETURN, SNAP, label="take"),
         ]
     )
+
+
+def of_networks(networks: Sequence[str]) -> bytes:
+    """Return a filter for TCP and UDP that arrives here, passes or leaves, from or to a network.
+
+    Networks are written with their prefix, at most 16; of IPv6 the first 32 bits are compared, so
+    that the caller has to look again.
+    """
+    heads = {version: [_head(net) for net in networks if (":" in net) == (version == 6)]
+             for version in (4, 6)}  # fmt: skip
+    return bpf.assemble(
+        [
+            *_ARRIVES_OR_LEAVES,
+            *_one_of((_TCP_NUMBER, _UDP_NUMBER), "ends6"),
+            Line(bpf.LOAD_BYTE, 6, label="ends6"),
+            *_of_heads(heads[6], (8, 24)),
+            Line(bpf.JUMP_ANY, 0, true="leave", false="leave"),
+            Line(bpf.LOAD_HALF, 6, label="v4"),
+            Line(bpf.JUMP_ANY, 0x1FFF, true="leave"),
+            Line(bpf.LOAD_BYTE, 9),
+            *_one_of((_TCP_NUMBER, _UDP_NUMBER), "ends4"),
+            Line(bpf.LOAD_BYTE, 9, label="ends4"),
+            *_of_heads(heads[4], (12, 16)),
+            Line(bpf.RETURN, 0, label="leave"),
+            Line(bpf.RETURN, SNAP, label="take"),
+        ]
+    )
+
+
+def _head(network: str) -> tuple[int, int]:
+    """Return the first 32 bits of a network, and which of them count."""
+    address, _, size = network.partition("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    mask = (1 << 32) - (1 << (32 - min(int(size), 32)))
+    return int.from_bytes(socket.inet_pton(family, address)[:4], "big") & mask, mask
+
+
+def _of_heads(heads: Sequence[tuple[int, int]], offsets: Sequence[int]) -> list[Line]:
+    """Return the lines that take what has one of these heads at one of these offsets."""
+    return [
+        line
+        for head, mask in heads
+        for offset in offsets
+        for line in (
+            Line(bpf.LOAD_WORD, offset),
+            Line(bpf.AND, mask),
+            Line(bpf.JUMP_EQUAL, head, true="take"),
+        )
+    ]
 
 
 def _last_word(address: str) -> int:

@@ -48,6 +48,7 @@ FIXED = {
     "shared": "three files of /proc of a fixed size",
     "stale": "reads nothing where nobody else's request is unanswered; rules within the deadline",
     "untracked": "the kernel's ring of packets, of a fixed size, for the window alone",
+    "wiped": "reads nothing where each container network has NAT; rules within the deadline",
 }
 """Probes that do not look at the clock while they read, and what bounds them."""
 

@@ -23,6 +23,7 @@ from remedies.facts.queues import Queues
 from remedies.facts.stale import Stale
 from remedies.facts.tap import Tap
 from remedies.facts.untracked import Untracked
+from remedies.facts.wiped import Wiped
 from remedies.model import FORMAT_VERSION, Finding
 from remedies.values import replace
 
@@ -135,6 +136,7 @@ SEEN: dict[str, object] = {
     "untracked": Untracked(),
     "queues": Queues(),
     "loopback": Loopback(),
+    "wiped": Wiped(),
 }
 """The facts that hold packets and flows."""
 
