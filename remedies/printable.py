@@ -40,6 +40,11 @@ def at(address: str, port: object) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def end(address: str, port: int) -> str:
+    """Return an end of a packet's way: without a port where its protocol has none (0)."""
+    return at(address, port) if port else address
+
+
 def both_ends(source: str, source_port: int, destination: str, destination_port: int) -> str:
     """Return both ends of a flow, or of a packet's way, for people."""
     return f"{at(source, source_port)} -> {at(destination, destination_port)}"

@@ -31,15 +31,22 @@ HOST_IN_CONTROL = (
     "report/chain.py",
     "report/collect.py",
     "report/controls.py",
+    "report/conversation.py",
+    "report/evidence.py",
     "report/history.py",
     "report/host_info.py",
     "report/markdown_escape.py",
+    "report/picture.py",
+    "report/picture_style.py",
+    "report/pictures/__init__.py",
+    "report/pictures/shapes.py",
     "report/record.py",
     "report/redact.py",
+    "report/sheet.py",
     "report/transactions.py",
 )
-"""What makes bytecode for the host's Python, what a compiled policy needs, and a host's record of
-itself."""
+"""What makes bytecode for the host's Python, what a compiled policy needs, a host's record of
+itself, and what draws a conversation."""
 _FORMATS = "report/formats"
 """The formats that need the standard library alone are its files; the others lie in a folder below.
 """

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 
 from remedies import codec
-from remedies.errors import ConfigError, InputError, NotPermitted, RemedyError
+from remedies.errors import ConfigError, InputError, NotPermitted, RemedyError, UsageError
 from remedies.policy import sources
 
 
@@ -76,6 +76,14 @@ def next_document() -> str:
 
 _DOCUMENTS: list[str] = []
 """Documents of standard input that no ``-`` has taken yet, the next one last."""
+
+
+def format_and_file(text: str, example: str) -> tuple[str, str]:
+    """Return both parts of a ``FORMAT:FILE``; raise UsageError where there are none."""
+    name, colon, file = text.partition(":")
+    if not colon or not file:
+        raise UsageError(f"-o {text!r} is not FORMAT:FILE", example)
+    return name, file
 
 
 def write_file(path: str, text: str) -> None:

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 def outputs(words: Iterable[str]) -> list[tuple[Format, str]]:
     """Return the formats and files that ``-o`` names. Raises UsageError; writes nothing."""
-    wanted = [_output(text) for text in words]
+    wanted = [files.format_and_file(text, "for example html:report.html") for text in words]
     if sum(file == "-" for _, file in wanted) > 1:
         _usage("two outputs to standard output", "name a file for one of them")
     return [(reports.load(name), file) for name, file in wanted]
@@ -95,13 +95,6 @@ def write(report: Report, chosen: Iterable[tuple[Format, str]]) -> None:
                 sys.stdout.write(piece)
         else:
             files.write_pieces(file, (piece.encode() for piece in form.render(report)))
-
-
-def _output(text: str) -> tuple[str, str]:
-    name, colon, file = text.partition(":")
-    if not colon or not file:
-        _usage(f"-o {text!r} is not FORMAT:FILE", "for example html:report.html")
-    return name, file
 
 
 def _usage(what: str, hint: str) -> NoReturn:

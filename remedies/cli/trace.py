@@ -9,6 +9,7 @@ from typing import Optional
 from remedies.cli.consenting import ask
 from remedies.cli.parser import agreeing, duration
 from remedies.cli.trace_json import JsonLines
+from remedies.cli.trace_picture import FORMATS, PictureFiles
 from remedies.cli.trace_text import TextLines
 from remedies.errors import NotPermitted, Unreadable
 from remedies.operations.session import cache_of
@@ -25,6 +26,7 @@ EXAMPLES = (
         "trace --packet 'udp from 172.17.0.2 to 10.21.17.99:4000'",
         "follow one conversation: where does it go, who answers, what drops it",
     ),
+    ("trace --packet 'tcp to web:80' -o svg:web.svg", "draw it, too"),
     ("trace --rules --yes", "have nftables name the rules that drop, by a table of its own"),
 )
 
@@ -52,6 +54,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"follow one conversation: {FORM}",
     )
     parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        metavar="FORMAT:FILE",
+        help="with --packet: draw the conversation when the trace ends, one of "
+        f"{', '.join(FORMATS)}, and where to; repeatable",
+    )
+    parser.add_argument(
         "--rules",
         action="store_true",
         help="have nftables itself name the rules that drop: adds a table of remedy's own, which "
@@ -65,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Trace and print; 2 where something is proven. Ctrl-C and SIGTERM still get the summary."""
     out = JsonLines() if args.json else TextLines(args)
     wanted = named(args.packet)
+    drawn = PictureFiles(args.output, wanted)
     if args.rules:
         _agreed(args)
     try:
@@ -75,12 +87,14 @@ def run(args: argparse.Namespace) -> int:
             _begin(args, wanted)
             for told in session.events(args.seconds, ending):
                 out.told(told)
+                drawn.told(told)
             summary = session.summary()
     except Unreadable as error:
         if isinstance(error.__cause__, PermissionError):
             raise NotPermitted("trace: a packet socket is not permitted", "run as root") from None
         raise
     out.summary(summary)
+    drawn.summary(summary)
     if ending.signal is not None:
         return 128 + ending.signal
     proven = summary.proven or any(each.verdict == "proven" for each in summary.findings)

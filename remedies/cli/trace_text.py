@@ -9,7 +9,7 @@ from collections import Counter
 from remedies.cli.next_command import again
 from remedies.cli.terminal import Style, clean
 from remedies.facts.daemon_lines import option_of, sentence
-from remedies.printable import at, both_ends
+from remedies.printable import both_ends
 from remedies.trace.drops import without_port_of_client
 from remedies.trace.event import ConversationStep, DropEvent, Event, Interval, Summary, Told
 
@@ -120,34 +120,7 @@ class TextLines:
 
 def _drop(drop: DropEvent) -> None:
     times = f"{drop.count:,} times " if drop.count > 1 else ""
-    print(f"{_clock(drop.time)}  dropped {times}{clean(_dropped(drop))}", flush=True)
-
-
-def _dropped(drop: DropEvent) -> str:
-    """Return one line about a kind of drop: which packet, where, why."""
-    way = drop.way
-    ends = ""
-    if way is not None:
-        ends = f" {_end(way.source, way.source_port)} -> "
-        ends += _end(way.destination, way.destination_port)
-    where = f" on {drop.link}" if drop.link else ""
-    if drop.container:
-        where += f" in container {drop.container_name or drop.container}"
-    elif drop.namespace == "?":
-        where += " in a namespace that has gone"
-    elif drop.namespace:
-        where += f" in namespace {drop.namespace}"
-    flags = f" {drop.flags}" if drop.flags else ""
-    place = f" in {drop.place}" if drop.place else ""
-    flow = f"; conntrack: {drop.conntrack}" if drop.conntrack else ""
-    invalid = "conntrack calls it INVALID and " if drop.invalid else ""
-    why = f"{invalid}{drop.rule} drops it" if drop.rule else drop.means
-    told = "; ".join((f"{why} ({drop.reason}{place}{flow})", *drop.about))
-    return f"{drop.protocol}{flags}{ends}{where}: {told}"
-
-
-def _end(address: str, port: int) -> str:
-    return at(address, port) if port else address
+    print(f"{_clock(drop.time)}  dropped {times}{clean(drop.text)}", flush=True)
 
 
 def _clock(seconds: float) -> str:
@@ -204,7 +177,7 @@ def _drops(summary: Summary) -> None:
         beside = f", {rest:,} of them part of working protocols or not shown" if rest > 0 else ""
         print(f"dropped by the kernel: {summary.dropped:,} packets{beside}")
     for drop in told:
-        print(f"  {drop.count:,} times: {clean(_dropped(drop))}")
+        print(f"  {drop.count:,} times: {clean(drop.text)}")
         if drop.condition:
             print(f"    condition: {drop.condition} (remedy explain {drop.condition})")
         if drop.fix:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from remedies.report.pictures.shapes import Path, Stop, Walk
 from remedies.report.record import Series
 
-_WIDTH = 360
+WIDTH = 360
 _LEFT = 86
 """Where the boxes begin; the walks run in the gutter before it."""
 _LINE = 16
@@ -39,56 +39,65 @@ class _Placed(NamedTuple):
     height: float
 
 
-def _cut(text: str) -> list[str]:
-    """Return a text in lines that fit a box, broken where addresses and rules have joints."""
+def cut(text: str, fits: int = _FITS, most: int = _LINES) -> list[str]:
+    """Return a text in lines that fit, broken where addresses and rules have joints.
+
+    ``fits``: characters of a line, by default of a box; ``most``: lines; what is more is cut.
+    """
     lines: list[str] = []
     rest = text.strip()
     while rest:
-        if len(lines) == _LINES:
-            lines[-1] = f"{lines[-1][: _FITS - 3]}..."
+        if len(lines) == most:
+            lines[-1] = f"{lines[-1][: fits - 3]}..."
             break
-        end = _end_of_line(rest)
+        end = _end_of_line(rest, fits)
         lines.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
     return lines or [""]
 
 
-def _end_of_line(text: str) -> int:
-    """Return where a line that fits a box ends: at a blank, else at a joint, else where it must."""
-    if len(text) <= _FITS:
+def _end_of_line(text: str, fits: int) -> int:
+    """Return where a line that fits ends: at a blank, else at a joint, else where it must."""
+    if len(text) <= fits:
         return len(text)
-    blank = text.rfind(" ", _FITS // 4, _FITS + 1)
+    blank = text.rfind(" ", fits // 4, fits + 1)
     if blank > 0:
         return blank
-    joints = (match.end() for match in _JOINT.finditer(text, 0, _FITS + 1))
-    return max((end for end in joints if _FITS // 2 < end <= _FITS), default=_FITS)
+    joints = (match.end() for match in _JOINT.finditer(text, 0, fits + 1))
+    return max((end for end in joints if fits // 2 < end <= fits), default=fits)
 
 
 def path_svg(path: Path) -> str:
     """Return the picture of a path."""
+    return path_picture(path)[0]
+
+
+def path_picture(path: Path) -> tuple[str, float]:
+    """Return the picture of a path, and its height in pixels; it is ``WIDTH`` wide."""
     places: list[_Placed] = []
     top = 6.0
     for stop in path.stops:
-        lines = [part for line in stop.lines if line for part in _cut(line)]
+        lines = [part for line in stop.lines if line for part in cut(line)]
         height = 34.0 + _LINE * len(lines) - (6 if not lines else 0)
         places.append(_Placed(stop, lines, top, height))
         top += height + _GAP
     deadly = {walk.end for walk in path.walks if walk.kind == "lost"}
     drawn = [part for n, place in enumerate(places) for part in _box(place, n in deadly)]
     drawn += _walks(path.walks, places)
-    return _svg(top - _GAP + 6, path.summary, "".join(drawn))
+    height = top - _GAP + 6
+    return _svg(height, path.summary, "".join(drawn)), height
 
 
 def _svg(height: float, label: str, drawn: str) -> str:
     return (
-        f'<svg class="picture" viewBox="0 0 {_WIDTH} {height:g}" width="{_WIDTH}" '
+        f'<svg class="picture" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" '
         f'height="{height:g}" role="img" aria-label="{escape(label)}">{drawn}</svg>'
     )
 
 
 def _box(place: _Placed, deadly: bool) -> Iterator[str]:
     stop, left, top = place.stop, _LEFT, place.top
-    width, right = _WIDTH - left - 2, _WIDTH - 14
+    width, right = WIDTH - left - 2, WIDTH - 14
     kinds = f"stop {stop.kind} dead" if deadly else f"stop {stop.kind}"
     title = stop.title if len(stop.title) <= _TITLE else f"{stop.title[: _TITLE - 3]}..."
     yield (
@@ -142,7 +151,7 @@ def _walks(walks: tuple[Walk, ...], places: list[_Placed]) -> Iterator[str]:
 def plot_svg(series: Series) -> str:
     """Return the plot of a counter's figures, with the transaction between before and after."""
     most = max(reading.value for reading in series.readings) or 1.0
-    step = (_WIDTH - 96) / max(1, len(series.readings) - 1)
+    step = (WIDTH - 96) / max(1, len(series.readings) - 1)
     points = [
         (48 + step * number, 100 - 72 * reading.value / most)
         for number, reading in enumerate(series.readings)
@@ -155,7 +164,7 @@ def plot_svg(series: Series) -> str:
         parts.append(f'<path class="deed-line" d="M{middle:g} 14V100"/>')
         parts.append(f'<text class="deed-text" x="{middle:g}" y="10">applied</text>')
     parts.append(f'<path class="curve" d="{line}"/>')
-    for (x, y), reading in zip(points, series.readings, strict=True):
+    for (x, y), reading in zip(points, series.readings):
         parts.append(
             f'<circle class="point {escape(reading.moment)}" cx="{x:g}" cy="{y:g}" r="5"/>'
         )

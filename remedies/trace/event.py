@@ -8,6 +8,7 @@ from remedies.facts.drops import SeenDrop
 from remedies.facts.process import Process
 from remedies.model import Finding
 from remedies.netlink.flow import Flow, Tuple
+from remedies.printable import end
 from remedies.rules.rule import PacketRule
 from remedies.values import dataclass
 
@@ -88,6 +89,32 @@ class DropEvent:
     """What its daemon calls it, or empty."""
     sign: str = ""
     """The reason, or the one that the kernel's function stands for where it gives none."""
+
+    @property
+    def text(self) -> str:
+        """Return one line: which packet, where, why."""
+        way, ends = self.way, ""
+        if way is not None:
+            ends = f" {end(way.source, way.source_port)} -> "
+            ends += end(way.destination, way.destination_port)
+        where = f" on {self.link}" if self.link else ""
+        if self.container:
+            where += f" in container {self.container_name or self.container}"
+        elif self.namespace == "?":
+            where += " in a namespace that has gone"
+        elif self.namespace:
+            where += f" in namespace {self.namespace}"
+        flags = f" {self.flags}" if self.flags else ""
+        return f"{self.protocol}{flags}{ends}{where}: {'; '.join((self.why, *self.about))}"
+
+    @property
+    def why(self) -> str:
+        """Return what drops it, with the kernel's reason and conntrack's state."""
+        place = f" in {self.place}" if self.place else ""
+        flow = f"; conntrack: {self.conntrack}" if self.conntrack else ""
+        invalid = "conntrack calls it INVALID and " if self.invalid else ""
+        why = f"{invalid}{self.rule} drops it" if self.rule else self.means
+        return f"{why} ({self.reason}{place}{flow})"
 
     @property
     def seen(self) -> Optional[SeenDrop]:

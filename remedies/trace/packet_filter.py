@@ -50,9 +50,10 @@ class PacketFilter:
         """Tell whether a packet is a request of the conversation, or an answer in it."""
         if way is None or (self.protocol not in ("", protocol)):
             return False
-        return self._request(way) or self._request(way.reversed)
+        return self.is_request(way) or self.is_request(way.reversed)
 
-    def _request(self, way: Tuple) -> bool:
+    def is_request(self, way: Tuple) -> bool:
+        """Tell whether a way is the direction of the conversation's requests."""
         wanted = (self.source or None, self.source_port, self.destination or None,
                   self.destination_port)  # fmt: skip
         return all(want in (None, got) for want, got in zip(wanted, way.parts))

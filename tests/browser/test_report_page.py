@@ -22,11 +22,12 @@ from selenium.webdriver.common.by import By
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests/unit"))
 
+import conversation_samples  # noqa: E402
 import report_hostile  # noqa: E402
 import report_proofs  # noqa: E402
 import report_samples as samples  # noqa: E402
 
-from remedies.report import load  # noqa: E402
+from remedies.report import load, sheet  # noqa: E402
 from remedies.report.record import Report  # noqa: E402
 from remedies.report.redact import fit  # noqa: E402
 from remedies.values import replace  # noqa: E402
@@ -303,3 +304,23 @@ def test_twenty_five_thousand_transactions_open_and_scroll(
     assert browser.run("return document.querySelector('#transactions output').textContent") == (
         "1 of 25000 shown"
     )
+
+
+@pytest.mark.parametrize("text", [samples.MARKUP, samples.LONG])
+@pytest.mark.parametrize("kind", ["svg", "html"])
+def test_the_picture_of_a_conversation_fits_and_runs_nothing(
+    browser: Browser, tmp_path: Path, kind: str, text: str
+) -> None:
+    drawn = conversation_samples.hostile(text)
+    path = tmp_path / f"picture.{kind}"
+    path.write_text("".join(getattr(sheet, kind)(*drawn)), encoding="utf-8")
+    browser.requests()  # those of tests before
+    browser.open(path)
+    assert browser.complaints() == []
+    assert {url for url in browser.requests() if not url.startswith("data:")} == {path.as_uri()}
+    assert browser.run("return document.querySelectorAll('svg rect.stop').length") >= 4
+    assert browser.run(OUTSIDE) == []
+    assert browser.run(OVERLAP) == []
+    right = "[...document.querySelectorAll('text.told')].map(e => e.getBBox())"
+    widest = browser.run(f"return Math.max(0, ...{right}.map(b => b.x + b.width))")
+    assert widest <= browser.run("return document.documentElement.getBoundingClientRect().width")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from xml.etree import ElementTree
 
 from tracing import families, rule, trace
 
@@ -56,7 +58,9 @@ def test_a_published_port_is_followed_to_its_container_and_back(family: int) -> 
 
 
 @families
-def test_an_answer_that_a_rule_drops_is_told_beside_its_request(family: int) -> None:
+def test_an_answer_that_a_rule_drops_is_told_beside_its_request_and_drawn(
+    family: int, tmp_path: Path
+) -> None:
     with World("follow", Options(family=family)) as world:
         container_host(world)
         at = addresses(world)
@@ -64,8 +68,11 @@ def test_an_answer_that_a_rule_drops_is_told_beside_its_request(family: int) -> 
         with (
             world.socket("client", at.family, socket.SOCK_DGRAM) as asking,
             world.socket("server", at.family, socket.SOCK_DGRAM) as server,
-            trace(world, "--packet", f"from {world.namespace('client')}") as seen,
-        ):
+            trace(
+                world, "--packet", f"from {world.namespace('client')}",
+                "-o", f"svg:{tmp_path}/it.svg", "-o", f"html:{tmp_path}/it.html",
+            ) as seen,
+        ):  # fmt: skip
             server.settimeout(3.0)
             server.bind((at.server, 4000))
             asking.sendto(b"ask", (at.server, 4000))
@@ -80,6 +87,14 @@ def test_an_answer_that_a_rule_drops_is_told_beside_its_request(family: int) -> 
     (flow,) = summary["flows"]
     assert flow["original"]["source"] == at.client
     assert summary["followed"] == f"from {at.client}"  # its namespace's name was given
+    texts = [each.text for each in ElementTree.parse(tmp_path / "it.svg").iter() if each.text]
+    titles = "Client", "Firewall rule", "dies here", "NAT: another source", "Server"
+    assert [text for text in texts if text in titles] == [
+        "Client", "Firewall rule", "dies here", "NAT: another source", "Server",
+    ]  # fmt: skip
+    page = (tmp_path / "it.html").read_text()
+    assert "udp sport 4000 drop" in page
+    assert f"an answer came from {written(at.server, 4000)}" in page
 
 
 def test_a_conversation_that_does_not_come_here_is_said_to_be_none() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Optional
 
 from remedies.report.evidence import Interfaces, towards
 from remedies.report.record import Interface, Judgement
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)

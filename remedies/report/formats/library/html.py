@@ -20,6 +20,7 @@ from remedies.report.controls import CHANGE_CONTROL
 from remedies.report.markdown_escape import cut
 from remedies.report.matrix import came_out, matrix
 from remedies.report.picture import path_svg, plot_svg
+from remedies.report.picture_style import COLOURS, PICTURES
 from remedies.report.pictures import path
 from remedies.report.pictures.shapes import Walk
 from remedies.report.record import (
@@ -92,6 +93,7 @@ def render(report: Report) -> Iterator[str]:
     environment.filters["cut"] = cut
     environment.filters["coloured"] = coloured
     style, script = (_source(environment, name) for name in ("style.css", "page.js"))
+    style = f"{COLOURS}{PICTURES}{style}"
     environment.globals.update(
         marks=MARKS,
         many=_many_hosts(report),
