@@ -11,17 +11,18 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NoReturn, Optional
+from collections.abc import Callable, Iterator, Sequence
+from typing import Optional
 
+from remedies.namespaces import child
 from remedies.values import dataclass
 
+NO_LIMIT = float("inf")
 AT_ONCE = 64
 """Processes at a time. Most of a visit is waiting for a window to pass."""
 
 _MOST = 64 * 1024 * 1024
 """Octets that one visit may come to."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 _FAILED = b"!"
 _DONE = b"="
 _WHOLE = b"\0"
@@ -36,6 +37,8 @@ class WorkerResult:
 
     text: str = ""
     failure: str = ""
+    killed_by: int = 0
+    """The signal that ended its process before it had a result."""
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Crew:
     @property
     def names(self) -> tuple[int, ...]:
         """Return the names of those that are at work."""
-        return tuple(child.index for child in self._running.values())
+        return tuple(each.index for each in self._running.values())
 
     @property
     def pipes(self) -> tuple[int, ...]:
@@ -80,34 +83,37 @@ class Crew:
     @property
     def until(self) -> float:
         """Return the monotonic time at which the first of them is late; infinite for none."""
-        return min((child.until for child in self._running.values()), default=float("inf"))
+        return min((each.until for each in self._running.values()), default=NO_LIMIT)
 
     def start(self, name: int, work: Callable[[], str], limit: float) -> None:
-        """Call a function in a process of its own, for no longer than ``limit`` seconds."""
+        """Call a function in a process of its own, for no longer than ``limit`` seconds.
+
+        The process ends with this one, also where this one is killed.
+        """
         _start(name, work, limit, self._running)
 
     def end(self, name: int) -> None:
         """End a process before it has a result; none of this name is fine."""
-        for child in [c for c in self._running.values() if c.index == name]:
-            _end(self._running.pop(child.pipe))
+        for each in [c for c in self._running.values() if c.index == name]:
+            _end(self._running.pop(each.pipe))
 
     def hear(self, pipe: int) -> Optional[tuple[int, WorkerResult]]:
         """Take in what a pipe that is readable has; return name and result once it is whole."""
-        child = self._running[pipe]
+        speaker = self._running[pipe]
         part = os.read(pipe, 1 << 20)
-        child.heard += part
+        speaker.heard += part
         if not part:
-            return child.index, _result(self._running.pop(pipe))
-        if len(child.heard) > _MOST:
+            return speaker.index, _result(self._running.pop(pipe))
+        if len(speaker.heard) > _MOST:
             _end(self._running.pop(pipe))
-            return child.index, WorkerResult(failure="output larger than 64 MiB")
+            return speaker.index, WorkerResult(failure="output larger than 64 MiB")
         return None
 
     def late(self) -> Iterator[tuple[int, WorkerResult]]:
         """End those that take longer than they may; yield name and failure of each."""
-        for child in [c for c in self._running.values() if time.monotonic() >= c.until]:
-            _end(self._running.pop(child.pipe))
-            yield child.index, WorkerResult(failure=f"took longer than {child.limit:g} s")
+        for each in [c for c in self._running.values() if time.monotonic() >= c.until]:
+            _end(self._running.pop(each.pipe))
+            yield each.index, WorkerResult(failure=f"took longer than {each.limit:g} s")
 
 
 def visit_all(
@@ -139,76 +145,67 @@ def _ready(crew: Crew) -> list[int]:
     for pipe in crew.pipes:
         poll.register(pipe, select.POLLIN)
     left = max(0.0, crew.until - time.monotonic())
-    return [pipe for pipe, _ in poll.poll(left * 1000)]
+    return [pipe for pipe, _ in poll.poll(None if left == NO_LIMIT else left * 1000)]
 
 
 def _start(index: int, work: Callable[[], str], limit: float, running: dict[int, _Child]) -> None:
-    """Fork a process that does the work; it leads a process group, so that all of it can end.
+    """Fork a process that does the work.
 
     Signals wait until the new process leads its group and stands among those that are ended.
     """
     ours, theirs = os.pipe()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    others = (ours, *running)
     try:
-        pid = os.fork()
-        if pid == 0:
-            _work(work, theirs, limit, (ours, *running), mask)
-        with contextlib.suppress(PermissionError, ProcessLookupError):
-            os.setpgid(pid, pid)  # the child does so, too: whoever comes first
-        running[ours] = _Child(index, pid, ours, time.monotonic() + limit, limit, bytearray())
+        with child.signals_wait() as mask:
+            pid = child.fork(lambda: _work(work, theirs, limit, others), mask)
+            running[ours] = _Child(index, pid, ours, time.monotonic() + limit, limit, bytearray())
     finally:
         os.close(theirs)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _work(
-    work: Callable[[], str],
-    pipe: int,
-    limit: float,
-    others: tuple[int, ...],
-    mask: Collection[int],
-) -> NoReturn:
-    """Be the child: say the result on the pipe, and end without the parent's ways out."""
+def _work(work: Callable[[], str], pipe: int, limit: float, others: tuple[int, ...]) -> None:
+    """Be the child: say the result on the pipe."""
+    if limit != NO_LIMIT:
+        signal.setitimer(signal.ITIMER_REAL, limit + _GRACE)  # also where the parent hangs
+    for other in others:
+        os.close(other)
     try:
-        os.setpgid(0, 0)
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.setitimer(signal.ITIMER_REAL, limit + _GRACE)  # also where nobody is left to wait
-        for other in others:
-            os.close(other)
-        try:
-            kind, said = _DONE, work()
-        except Exception as error:
-            kind, said = _FAILED, str(error) or type(error).__name__
-        with open(pipe, "wb") as file:
-            file.write(kind + said.encode("utf-8", "backslashreplace") + _WHOLE)
-    finally:
-        os._exit(0)
+        kind, said = _DONE, work()
+    except Exception as error:
+        kind, said = _FAILED, str(error) or type(error).__name__
+    with open(pipe, "wb") as file:
+        file.write(kind + said.encode("utf-8", "backslashreplace") + _WHOLE)
 
 
-def _result(child: _Child) -> WorkerResult:
+def _result(done: _Child) -> WorkerResult:
     """Return what a child has said before it closed its end of the pipe."""
-    _end(child)
-    if not child.heard.endswith(_WHOLE):
-        return WorkerResult(failure="its process was killed")
-    text = child.heard[1:-1].decode()
-    return WorkerResult(text=text) if child.heard[:1] == _DONE else WorkerResult(failure=text)
+    number = _end(done)
+    if not done.heard.endswith(_WHOLE):
+        return WorkerResult(failure=_ended_by(number), killed_by=number)
+    text = done.heard[1:-1].decode()
+    return WorkerResult(text=text) if done.heard[:1] == _DONE else WorkerResult(failure=text)
 
 
-def _end(child: _Child) -> None:
+def _ended_by(number: int) -> str:
+    return f"its process was ended by {signal.Signals(number).name}" if number else "no result"
+
+
+def _end(ended: _Child) -> int:
     """Kill what is left of a child's group, and let the kernel forget the child.
 
     The child's end of the pipe is closed once it is gone: nobody waits for one that is not.
+    Returns the signal that ended it, 0 for none.
     """
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(ended.pid, signal.SIGKILL)
     poll = select.poll()
-    poll.register(child.pipe, select.POLLIN)
+    poll.register(ended.pipe, select.POLLIN)
     until = time.monotonic() + _GRACE
     gone = False
     while not gone and poll.poll(max(0.0, until - time.monotonic()) * 1000):
-        gone = not os.read(child.pipe, 1 << 20)
-    os.close(child.pipe)
-    if gone:
-        os.waitpid(child.pid, 0)
+        gone = not os.read(ended.pipe, 1 << 20)
+    os.close(ended.pipe)
+    if not gone:
+        return 0
+    _, status = os.waitpid(ended.pid, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0

@@ -12,24 +12,20 @@ Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, 
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
 import signal
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, Optional
+from collections.abc import Callable
+from typing import Any, Optional
 
 from remedies.errors import RemedyError, Unreadable, WriteFailed
 from remedies.libraries import how_to_add
-from remedies.namespaces.netns import end_with_parent
+from remedies.namespaces import child, workers
 
 SONAME = "libnftables.so.1"
 
 Command = dict[str, Any]
 
 
-_HELD_BACK = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CRASHED = (
     "update nftables: a newer version has written rules here; or set 'backend: iptables' in policy"
 )
@@ -110,53 +106,19 @@ def _run_nft(
 def _apart(command: Callable[[], tuple[int, str, str]]) -> tuple[int, str, str]:
     """Return what a command says in a process of its own; raise Unreadable where that dies.
 
-    It ends with this one, so that nothing is written once a guard has killed the writer; signals
-    that this one would act on wait until it is done.
+    It ends with this one, so that nothing is written once a guard has killed the writer. Signals
+    that have a handler of this process wait until it is done, as for a call into C.
     """
-    ours, theirs = os.pipe()
-    with _signals_wait():
-        pid = os.fork()
-        if pid == 0:
-            _say(command, theirs, os.getppid())
-        os.close(theirs)
-        with open(ours, "rb") as pipe:
-            said = pipe.read()
-        _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        raise Unreadable(f"libnftables crashed here ({signal.Signals(number).name})", _CRASHED)
-    heard = json.loads(said)
-    if isinstance(heard, str):
-        raise Unreadable(f"libnftables: {heard}")
-    code, output, error = heard
+    handled = [number for number in child.SIGNALS if callable(signal.getsignal(number))]
+    with child.signals_wait(handled):
+        (done,) = workers.visit_all([lambda: json.dumps(command())], workers.NO_LIMIT)
+    if done.killed_by:
+        name = signal.Signals(done.killed_by).name
+        raise Unreadable(f"libnftables crashed here ({name})", _CRASHED)
+    if done.failure:
+        raise Unreadable(f"libnftables: {done.failure}")
+    code, output, error = json.loads(done.text)
     return int(code), str(output), str(error)
-
-
-def _say(command: Callable[[], tuple[int, str, str]], pipe: int, parent: int) -> NoReturn:
-    """Be the child: say the result, and end without the parent's ways out."""
-    try:
-        end_with_parent()
-        said: object = os.strerror(errno.ESRCH)
-        if os.getppid() == parent:
-            said = command()
-    except Exception as error:
-        said = str(error) or type(error).__name__
-    try:
-        with open(pipe, "wb") as file:
-            file.write(json.dumps(said).encode())
-    finally:
-        os._exit(0)
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Hold signals back that have a handler of this process, as one call into C does."""
-    handled = [number for number in _HELD_BACK if callable(signal.getsignal(number))]
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[str, Any]]:

@@ -13,10 +13,9 @@ import signal
 import socket
 import threading
 import time
-from typing import NoReturn
 
 from remedies.errors import RemedyError, Unreadable, UsageError
-from remedies.namespaces import netns
+from remedies.namespaces import child
 from remedies.values import dataclass
 
 LOOPBACK = "127.0.0.1"
@@ -74,10 +73,10 @@ class Endpoint:
             with theirs:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LARGEST)
                 self._feed.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
-                self._pid = os.fork()
-                if self._pid == 0:
-                    self._feed.close()
-                    _serve(listener, theirs, stale_after)
+                with child.signals_wait() as mask:  # the watch ends the process, no signal does
+                    self._pid = child.fork(
+                        lambda: self._serve(listener, theirs, stale_after), mask, signal.SIG_IGN
+                    )
         self._feed.setblocking(False)
 
     def __enter__(self) -> Endpoint:
@@ -90,6 +89,11 @@ class Endpoint:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
+
+    def _serve(self, listener: socket.socket, feed: socket.socket, stale_after: float) -> None:
+        """Be the server, until the watch ends."""
+        self._feed.close()
+        _answer(listener, feed, stale_after)
 
     def update(self, text: str, *, ready: bool) -> None:
         """Serve this from now on. Raises Unreadable where the process has died."""
@@ -108,17 +112,6 @@ class _ServedText:
     text: bytes = b""
     ready: bool = False
     since: float = 0.0
-
-
-def _serve(listener: socket.socket, feed: socket.socket, stale_after: float) -> NoReturn:
-    """Be the server, until the watch ends."""
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the watch ends this process
-        netns.end_with_parent()
-        _answer(listener, feed, stale_after)
-    finally:
-        os._exit(0)
 
 
 def _answer(listener: socket.socket, feed: socket.socket, stale_after: float) -> None:

@@ -1,4 +1,4 @@
-"""How the watch looks into a namespace: for a moment itself, or by a child that ends with it."""
+"""How the watch looks into a namespace for a moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Optional
 
-from remedies.errors import NotPermitted, Unreadable, UsageError
+from remedies.errors import NotPermitted, UsageError
 from remedies.namespaces import netns
 from remedies.namespaces.find import Namespace
 from remedies.watch import pulse
@@ -35,16 +35,3 @@ def pulse_of(
         except (UsageError, NotPermitted):  # it ended just now, or hides
             continue
     return None
-
-
-def until_parent_ends(work: Callable[[], str]) -> Callable[[], str]:
-    """Return the work, to be ended by the kernel when the watch is: also when that is killed."""
-    parent = os.getpid()
-
-    def bound() -> str:
-        netns.end_with_parent()
-        if os.getppid() != parent:
-            raise Unreadable("the watch has ended")
-        return work()
-
-    return bound

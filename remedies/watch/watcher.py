@@ -274,7 +274,7 @@ class Watcher:
             here = replace(self._here, window=window)
             work = scan_all.work(here, track.namespace, of_force=True)
             track.begun = time.monotonic()
-            self._crew.start(track.number, visits.until_parent_ends(work), window + PATIENCE)
+            self._crew.start(track.number, work, window + PATIENCE)
 
     def _hear(self, ending: Ending, until: float) -> Iterator[PlacedEvent]:
         """Wait for results, a signal or the next tick."""

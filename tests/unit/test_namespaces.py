@@ -102,7 +102,7 @@ class TestVisits:
 
         assert visit_all([fails, dies, lambda: "fine", empty], 10.0) == [
             WorkerResult(failure="no such thing"),
-            WorkerResult(failure="its process was killed"),
+            WorkerResult(failure="its process was ended by SIGKILL", killed_by=signal.SIGKILL),
             WorkerResult(text="fine"),
             WorkerResult(failure="RuntimeError"),
         ]
