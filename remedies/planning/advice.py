@@ -173,7 +173,6 @@ def _rendered(template: str, values: Values) -> str:
         loader=jinja2.PackageLoader("remedies.planning"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
-        lstrip_blocks=True,
     )
     environment.filters["with_port"] = at
     row = _option(values)

@@ -147,7 +147,6 @@ def _flows(cost: Cost) -> str:
 def _size(count: int) -> str:
     if count < 1024:
         return f"{count} bytes" if count else "no byte"
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if count >= size:
-            return f"at most {-(-count // size)} {unit}"
-    return ""
+    units = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+    unit, size = next((unit, size) for unit, size in units if count >= size)
+    return f"at most {-(-count // size)} {unit}"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import sys
 from typing import Any
 
 import pytest
+from builder import plan
 
+from remedies.errors import InputError, RemedyError
 from remedies.facts.daemon_lines import lines_of, option_of
 from remedies.facts.daemon_option import DaemonOption
 from remedies.facts.daemons import DAEMONS
 from remedies.model import Advice
-from remedies.planning.advice import advice_text
+from remedies.planning.advice import advice_text, texts
 
 VALUES: dict[str, object] = {
     "protocol": "udp",
@@ -181,6 +184,61 @@ def test_a_pod_with_the_hosts_network_gets_its_nodes_address() -> None:
     assert "status.hostIP" not in text(process="coredns")
 
 
+def test_advice_is_told_by_its_place_in_the_plan() -> None:
+    """As JSON and the audit record have it."""
+    known = Advice("bind-advice", "id", "title", "bind", VALUES)
+    other = Advice("flow-advice", "id", "title", "pressure", PRESSURE)
+    told = texts(plan(advice=(known, other)))
+    assert told == {0: advice_text(known), 1: advice_text(other)}
+
+
+def test_the_long_text_keeps_the_lines_that_are_pasted_together() -> None:
+    said = text()
+    assert f"As a unit of systemd (sipd.service)\n{'-' * 35}\n    systemctl edit sipd" in said
+    assert "    [Service]\n    ExecStart=\n    ExecStart=/usr/sbin/sipd" in said
+    assert "    [Socket]\n    ListenDatagram=\n    ListenDatagram=192.0.2.10:5060\n" in said
+
+
+BIND_WORDS: list[tuple[str, dict[str, object]]] = [
+    ("Let the server (process 9, of sipd.service) bind to", {"process": ""}),
+    ("Let sipd (process 9) bind to", {"place": "process"}),
+    ("Let sipd (process 9, in container 01) bind to", {"place": "container", "container": "01"}),
+    ("(the address clients asked) instead", {"asked": True}),
+    ("(the one that its clients ask) instead", {"asked": False}),
+    ("worker-3 (process 9, of sipd.service): write 'interface: ", {
+        "process": "worker-3", "argv": ("/usr/sbin/unbound", "-d")}),
+    ("(with the address that its clients ask)", {"process": "openvpn", "asked": False}),
+    ("write 'local 192.0.2.10' into", {"process": "openvpn", "argv": ()}),
+    ("write 'local 192.0.2.10' into", {"process": "openvpn", "argv": None}),
+    ("instead of every address, or set IP_PKTINFO", {"uplink": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "edit"), BIND_WORDS)
+def test_a_server_is_told_by_what_is_known_of_it(words: str, edit: dict[str, object]) -> None:
+    said = text(long=False, **edit)
+    assert words in said
+    assert ("with the address that its clients ask" in said) == (
+        edit.get("process") == "openvpn" and edit.get("asked") is False
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "port", "words"),
+    [
+        ("web", "172.18.0.2", "53", "ask web itself, port 53;"),
+        ("", "172.18.0.2", "53", "ask 172.18.0.2 itself, port 53;"),
+        ("", "", "", "ask the container itself, port 5060;"),
+    ],
+)
+def test_a_container_is_told_by_name_or_address(
+    name: str, address: str, port: str, words: str
+) -> None:
+    known = {"container_name": name, "container_address": address, "container_port": port}
+    assert words in text("proxy", long=False, **known)
+    assert "--publish" not in text("proxy", long=False, addresses=(), **known)
+
+
 def test_a_connecting_server_is_told_why() -> None:
     assert "connected its socket" in text(connects=True, process="nc")
     assert "connected its socket" not in text(process="nc")
@@ -209,6 +267,51 @@ def test_the_proxys_advice_is_about_docker() -> None:
 
 def test_what_a_newer_version_saved_is_shown_whole() -> None:
     assert "port: 5060" in advice_text(Advice("x", None, "t", "unheard-of", VALUES), long=True)
+
+
+@pytest.mark.parametrize("missing", ["addresses", "process", "asked", "place"])
+def test_an_advice_that_lacks_a_value_names_its_fix_and_asks_for_a_new_plan(missing: str) -> None:
+    left = {key: value for key, value in VALUES.items() if key != missing}
+    with pytest.raises(InputError) as raised:
+        advice_text(Advice("bind-advice", "id", "title", "bind", left))
+    assert "bind-advice" in str(raised.value)
+    assert missing in str(raised.value)
+    assert raised.value.hint == "make a new plan"
+
+
+@pytest.mark.parametrize("missing", ["container", "family", "connects", "argv"])
+def test_what_only_the_long_text_needs_is_missed_there_alone(missing: str) -> None:
+    place: dict[str, object] = {
+        **VALUES,
+        "place": "container",
+        "container": "0123",
+        "addresses": (),
+    }
+    values = place if missing == "container" else {**VALUES, "addresses": ()}
+    left = {key: value for key, value in values.items() if key != missing}
+    advice = Advice("bind-advice", "id", "title", "bind", left)
+    if missing != "container":
+        assert "bind to the one address" in advice_text(advice)
+    with pytest.raises(InputError, match=missing):
+        advice_text(advice, long=True)
+
+
+def test_without_the_library_the_long_text_says_how_to_add_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert text(long=False).startswith("Let sipd ")
+    with pytest.raises(RemedyError) as raised:
+        text()
+    assert "Jinja2" in str(raised.value)
+    assert str(raised.value.hint).endswith(" install Jinja2")
+
+
+def test_what_policy_only_advises_names_what_it_would_change_and_the_line_to_write() -> None:
+    values = {"resources": ("sysctl:net.a", "sysctl:net.b"), "condition": "stale-flow"}
+    said = advice_text(Advice("f", "id", "title", "fix", values), long=True)
+    assert "(sysctl:net.a, sysctl:net.b)" in said
+    assert "'mode: fix' for stale-flow in the policy" in said
 
 
 def test_the_python_recipe_is_python() -> None:
@@ -272,5 +375,8 @@ def test_what_makes_room_names_who_takes_it() -> None:
     }
     said = advice_text(Advice("flow-advice", "id", "title", "pressure", service))
     assert said.startswith("Keep the service (")
+    named = {**service, "process": "named"}
+    said = advice_text(Advice("flow-advice", "id", "title", "pressure", named))
+    assert said.startswith("Keep named (")
     assert "192.0.2.1:53" in said
     assert "raise net.netfilter.nf_conntrack_max" in said

@@ -8,13 +8,13 @@ from typing import Any, Optional, cast
 
 import builder
 import pytest
-from builder import HOST, change
+from builder import HOST, change, packet_rule
 from older_drop import OLDER, OLDER_LINE
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking, Facts, slab
 from remedies.facts.netfilter import Netfilter
-from remedies.facts.oneway import Oneway
+from remedies.facts.oneway import LIMIT, Oneway
 from remedies.facts.owners import ConfigLine, Owners
 from remedies.facts.slab import Slab, parse
 from remedies.facts.sysctl import Sysctl
@@ -25,6 +25,7 @@ from remedies.operations import weigh
 from remedies.operations.session import HostSession
 from remedies.planning import cost
 from remedies.rules import ours
+from remedies.rules.rule import Match
 from remedies.values import replace
 
 WAY = Tuple("10.0.1.2", 40000, "10.0.2.2", 80)
@@ -109,6 +110,23 @@ def test_switching_tracking_on_costs_a_whole_table(made: Change) -> None:
     assert cost.of(SYSCTL, facts(tracks=False)).tracking == 0
 
 
+def test_nat_switches_tracking_on_too() -> None:
+    lines = ("-p udp -m udp --dport 53 -j REDIRECT --to-ports 5353",)
+    chain = ours.iptables_chain("nat/REMEDY-X", "nft", ("PREROUTING",), lines)
+    made = change("iptables:nat/REMEDY-X", None, chain)
+    assert cost.of(made, facts(tracks=False)).tracking == 262144 * (256 + cost.EXTENSIONS)
+    assert cost.of(made, facts()).tracking == 0
+
+
+def test_the_figure_is_of_this_kernel_and_without_a_limit_none_is_made_up() -> None:
+    known = facts(tracks=False)
+    larger = replace(known, known={**known.known, "slab": Slab(320, "/proc/slabinfo")})
+    assert cost.of(DROP, larger).tracking == 262144 * (320 + cost.EXTENSIONS)
+    untold = builder.facts(Netfilter(True, "nft"), Slab(256, "/proc/slabinfo"))
+    assert cost.of(DROP, untold).tracking == 0
+    assert cost.of(DROP, builder.facts()).tracking == 0
+
+
 def test_what_takes_flows_out_of_tracking_does_not_switch_it_on() -> None:
     params: dict[str, object] = {"protocol": "udp", "ports": [1], "addresses": ["192.0.2.1"]}
     (wanted,) = notrack.desired(None, facts(), Terms(params=params))
@@ -143,9 +161,28 @@ def test_half_a_connection_is_lost_to_an_invalid_drop_and_to_nothing_else(made: 
         assert cost.of(other, facts(), oneway=heard).lost == ()
 
 
+@pytest.mark.parametrize(
+    ("action", "match", "counts"),
+    [
+        ("drop", Match(states=("invalid",)), True),
+        ("drop", Match(states=("new",)), False),
+        ("drop", Match(), False),
+        ("drop", Match(states=("invalid",), unmodelled=("tcp flags",)), False),
+        ("accept", Match(states=("invalid",)), False),
+    ],
+)
+def test_only_a_drop_of_all_that_is_invalid_cuts_half_connections(
+    action: str, match: Match, counts: bool
+) -> None:
+    assert cost.drops_invalid([packet_rule("forward", action, match)]) is counts
+
+
 def test_where_nobody_listened_half_connections_are_doubtful() -> None:
     told = cost.text(cost.of(BROAD, facts(), oneway=Oneway(suspects=2)))
     assert "; may cut up to 2 TCP connections" in told
+    told = cost.text(cost.of(BROAD, facts(), oneway=Oneway(suspects=LIMIT)))
+    assert f"; may cut {LIMIT} or more TCP connections" in told
+    assert cost.of(BROAD, facts()).doubtful == 0
 
 
 @pytest.mark.parametrize("cache", ["nf_conntrack", "nf_conntrack_ffffffff81c4f5c0"])
