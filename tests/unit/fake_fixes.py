@@ -61,7 +61,8 @@ class FakeFix(ModuleType):
         return self.wanted
 
     def impact(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> str:
-        return "little"
+        why = finding.subject if finding is not None else "policy"
+        return f"size {terms.params['size']} for {why} on {facts.host.kernel}"
 
 
 FIXES: dict[str, FakeFix] = {}

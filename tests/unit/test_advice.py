@@ -215,7 +215,7 @@ BIND_WORDS: list[tuple[str, dict[str, object]]] = [
 
 
 @pytest.mark.parametrize(("words", "edit"), BIND_WORDS)
-def test_a_server_is_told_by_what_is_known_of_it(words: str, edit: dict[str, object]) -> None:
+def test_a_server_is_told_by_what_is_known_of_it(words: str, edit: dict[str, Any]) -> None:
     said = text(long=False, **edit)
     assert words in said
     assert ("with the address that its clients ask" in said) == (
@@ -308,7 +308,10 @@ def test_without_the_library_the_long_text_says_how_to_add_it(
 
 
 def test_what_policy_only_advises_names_what_it_would_change_and_the_line_to_write() -> None:
-    values = {"resources": ("sysctl:net.a", "sysctl:net.b"), "condition": "stale-flow"}
+    values: dict[str, object] = {
+        "resources": ("sysctl:net.a", "sysctl:net.b"),
+        "condition": "stale-flow",
+    }
     said = advice_text(Advice("f", "id", "title", "fix", values), long=True)
     assert "(sysctl:net.a, sysctl:net.b)" in said
     assert "'mode: fix' for stale-flow in the policy" in said

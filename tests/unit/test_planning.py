@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from typing import Optional
 
+import builder
 import pytest
 from builder import HOST
 from fake_fixes import (
     FACTS,
     FINDING,
     FIXES,
+    FakeFix,
     install,
     plan,
     policy,
@@ -17,16 +20,23 @@ from fake_fixes import (
 )
 from fake_store import FakeStore
 
+from remedies.facts import Facts
+from remedies.facts.slab import Slab
+from remedies.facts.sysctl import Sysctl
 from remedies.model import (
     Advice,
     Finding,
+    Held,
+    Plan,
     RequiredFix,
     Rule,
+    Terms,
     Verdict,
     Wanted,
 )
 from remedies.planning import plan as planning
 from remedies.planning import reads
+from remedies.planning.draft import precondition
 from remedies.values import replace
 
 fixes = pytest.fixture(autouse=True)(install)
@@ -109,6 +119,78 @@ def test_a_fix_that_is_advice_counts_as_used() -> None:
 def test_boot_files_come_last() -> None:
     FIXES["first"].wanted = (Wanted("file", "x", boot=True), Wanted("a", "1"))
     assert [c.resource for c in plan(policy(), FINDING).changes] == ["a", "file"]
+
+
+class Asking(FakeFix):
+    """A fix that sets what a fact says, of those that its guard saw."""
+
+    seen: Optional[Facts] = None
+
+    def guard(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+        self.seen = facts
+        return None
+
+    def desired(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> tuple[Wanted, ...]:
+        assert self.seen is not None
+        for field in ("host", "time", "window", "known", "unknown", "ours"):
+            assert getattr(facts, field) == getattr(self.seen, field)
+        return (Wanted("a", facts.get(Sysctl).values["key"]),)
+
+
+def from_facts(seen: Facts) -> Plan:
+    """Return the plan of a fix that asks facts, made from these."""
+    FIXES["first"] = Asking("first")
+    return planning.plan(policy(), seen, builder.scan(FINDING), {}, FakeStore())
+
+
+def test_a_plan_says_which_facts_it_was_made_from() -> None:
+    """What has changed of them is named when it is applied later."""
+    seen = builder.facts(Sysctl({"key": "5"}), Slab(256, "x"), unknown={"rules": "EPERM"})
+    made = from_facts(seen)
+    assert summary(made) == [("create", "a", None, "5")]
+    assert list(made.made_from) == ["kernel", "sysctl"]
+    assert made.made_from["kernel"] == HOST.kernel
+    assert from_facts(seen).made_from == made.made_from
+    other = from_facts(replace(seen, known={**seen.known, "sysctl": Sysctl({"key": "6"})}))
+    assert other.made_from["sysctl"] != made.made_from["sysctl"]
+    assert precondition(seen, "sysctl") == made.made_from["sysctl"]
+    assert precondition(builder.facts(), "sysctl") == "unknown"
+    assert plan(policy()).made_from == {}
+
+
+def test_a_change_tells_the_impact_for_its_first_finding() -> None:
+    (change,) = plan(policy(), FINDING, replace(FINDING, subject="another")).changes
+    assert change.impact == f"size 1 for subject on {HOST.kernel}"
+
+
+def lasting(*wanted: Wanted, store: FakeStore, held: Optional[dict[str, Held]] = None) -> Plan:
+    """Return the plan of a policy that persists, whose only fix wants these."""
+    FIXES["first"].wanted = wanted
+    rules = {"cond": Rule("fix", "exposed", ("first",))}
+    return plan(policy(rules=rules, persist=True), FINDING, store=store, held=held)
+
+
+def test_what_cannot_be_kept_for_boot_is_refused_and_what_is_in_force_stays() -> None:
+    wanted = (Wanted("sysctl:k", "1"), Wanted("file:/etc/k", "x", boot=True))
+    store = FakeStore(**{"sysctl:k": "1"})
+    store.unchecked = {"file:/etc/k"}
+    held = {"sysctl:k": Held("sysctl:k", "first", "0", "1", "t1", policy=("p",))}
+    made = lasting(*wanted, store=store, held=held)
+    assert made.changes == (), "what is in force without its boot files is no worse than before"
+    assert "cannot be made persistent" in made.refused[0].reason
+    store.states["file:/etc/k"] = "x"
+    assert lasting(*wanted, store=store, held=held).refused == (), "it is as wanted already"
+
+
+def test_only_boot_files_are_tried_before_the_plan_is_shown() -> None:
+    """Whether the kernel takes a value is told when it is applied, by the one who may apply it."""
+    store = FakeStore()
+    store.unchecked = {"sysctl:k"}
+    wanted = (Wanted("sysctl:k", "1"), Wanted("file:/etc/k", "x", boot=True))
+    assert [c.resource for c in lasting(*wanted, store=store).changes] == [
+        "sysctl:k",
+        "file:/etc/k",
+    ]
 
 
 def test_nothing_is_persisted_outside_the_machines_own_namespace() -> None:

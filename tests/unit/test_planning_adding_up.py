@@ -6,6 +6,7 @@ from typing import Optional, Union
 
 import pytest
 from fake_fixes import (
+    FACTS,
     FINDING,
     FIXES,
     HELD_A,
@@ -25,6 +26,7 @@ from remedies.model import (
     Finding,
     Held,
     RequiredFix,
+    Rule,
     Terms,
     Wanted,
 )
@@ -80,6 +82,15 @@ def test_what_is_in_force_is_added_unless_pruned() -> None:
     assert summary(pruned) == [("update", "a", "s", "a")]
 
 
+def test_what_another_fix_has_in_force_there_is_not_added() -> None:
+    FIXES["first"] = Adding("first")
+    held = {"a": Held("a", "second", None, "s", "t1")}
+    only = policy(rules={"cond": Rule("fix", "exposed", ("first",))})
+    seen = replace(OTHER, verdict="active")
+    made = plan(only, seen, store=FakeStore(a="s"), held=held)
+    assert summary(made) == [("update", "a", "s", "a")]
+
+
 def test_a_change_may_be_nothing_but_its_effects() -> None:
     """Flows that pin the old path although the rule stands: they are all that is left to do."""
     FIXES["first"] = Adding("first")
@@ -104,6 +115,8 @@ def test_what_is_required_twice_adds_up_and_nothing_else_stays() -> None:
         (None, {"size": 2}),
         (None, {"size": 3}),
     ]
+    kernel = FACTS.host.kernel
+    assert change.impact == f"size 2 for policy on {kernel}; size 3 for policy on {kernel}"
     back = codec.decode(Change, codec.encode(change.reversed()), "plan")
     assert back.uses == change.uses
 

@@ -101,6 +101,13 @@ def test_flows_are_not_deleted_for_a_fault_that_was_not_seen() -> None:
     assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
 
 
+def test_a_flow_that_a_fix_is_about_is_not_deleted_either() -> None:
+    FIXES["first"].wanted = (Wanted("flow:udp/eth0/53", None),)
+    made = plan(policy(), FINDING, store=FakeStore(**{"flow:udp/eth0/53": "udp/x"}))
+    assert summary(made) == [("create", "b", None, "1")]
+    assert "flow:udp/eth0/53" in made.refused[0].reason
+
+
 def test_advice_prefers_what_is_harmless() -> None:
     rules = {"cond": replace(_harmful(only=False).rules["cond"], mode="advise")}
     made = plan(policy(rules=rules), FINDING)
