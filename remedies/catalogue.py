@@ -14,7 +14,7 @@ from typing import Any, Optional, Protocol, Union, cast
 
 from remedies import site
 from remedies.boot.units import boot_paths
-from remedies.errors import UsageError
+from remedies.errors import ConfigError, UsageError
 from remedies.facts import Facts
 from remedies.model import Advice, Finding, Risk, Severity, Terms, Wanted
 
@@ -49,6 +49,7 @@ class Fix(Protocol):
     HARMLESS: bool
     NEEDS: tuple[type[Any], ...]
     TOPICS: tuple[str, ...]
+    """What its guard asks for; a fix may have a function ``topics(params)`` for more."""
     PARAMS: Mapping[str, object]
     WRITES: tuple[str, ...]
 
@@ -99,6 +100,18 @@ def condition(name: str) -> Condition:
     if site.is_site(name):
         return site.PolicyCondition(name)
     return cast(Condition, _module("conditions", name, condition_ids()))
+
+
+def topics_of(name: str, params: Mapping[str, object]) -> frozenset[str]:
+    """Return what a fix's guard asks probes for about one use of it.
+
+    Of parameters that are wrong nothing is asked: the guard says what is wrong with them.
+    """
+    asked = getattr(fix(name), "topics", None)
+    try:
+        return frozenset(fix(name).TOPICS) | (asked(params) if asked else frozenset())
+    except ConfigError:
+        return frozenset(fix(name).TOPICS)
 
 
 def area(name: str) -> str:

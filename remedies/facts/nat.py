@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts.netfilter import Netfilter, open_stores
-from remedies.netfilter.walk import collect
-from remedies.rules.invalid_packet import EPHEMERAL
-from remedies.rules.matching import ports_meet
+from remedies.netfilter.walk import asked_for, collect
+from remedies.netlink.links import Links
 from remedies.rules.rule import NAT_ACTIONS, Match, NatAction, PacketRule
-from remedies.values import dataclass
+from remedies.rules.sought import Sought, Untracked, beside, of_protocols
+from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
     from remedies.facts import Asking
 
-AFTER = ("netfilter",)
+AFTER = ("netfilter", "links")
 TOPIC = "nat-rules"
 UDP_TOPIC = "udp-nat-rules"
+SERVICE_TOPIC = "nat-rules-beside"
 _UDP = Match(protocols=("udp",))
 HOOKS = ("prerouting", "input", "output", "postrouting")
 """Where chains of the type nat can stand."""
@@ -28,10 +29,10 @@ HOOKS = ("prerouting", "input", "output", "postrouting")
 class Nat:
     """NAT rules of nft, iptables-nft and iptables-legacy.
 
-    Read when ``netfilter`` saw a foreign notrack rule or the topic ``nat-rules`` is asked for, or
-    ``udp-nat-rules``, which is those that UDP can meet; otherwise ``asked`` is False and ``rules``
-    says nothing. Without ``nat-rules``, what neither UDP nor a foreign notrack rule can be about is
-    left out of maps of thousands of services.
+    Read when ``netfilter`` saw a foreign notrack rule, or where a topic asks for them:
+    ``nat-rules`` for all, ``udp-nat-rules`` for those that UDP can meet, :func:`service_topic` for
+    those beside one service. Otherwise ``asked`` is False and ``rules`` says nothing. But for
+    ``nat-rules``, those that cannot be about what is asked are left out.
     """
 
     asked: bool
@@ -47,40 +48,48 @@ class Nat:
         return f"NAT rules could not be read: {'; '.join(self.unread) or 'not asked for'}"
 
 
+def service_topic(protocol: str, address: str, port: int) -> str:
+    """Return what asks for the NAT rules of a service's requests and answers."""
+    return f"{SERVICE_TOPIC}/{protocol}/{address}/{port}"
+
+
+def _services(topics: Collection[str]) -> Iterator[Untracked]:
+    """Yield the packets of services, as notrack rules would see them."""
+    for topic in sorted(topics):
+        kind, *named = topic.split("/")
+        if kind == SERVICE_TOPIC:
+            protocol, address, port = named
+            here, ports = (address,), ((int(port), int(port)),)
+            yield "prerouting", Match((protocol,), destinations=here, destination_ports=ports)
+            yield "output", Match((protocol,), sources=here, source_ports=ports)
+
+
 def read(asking: Asking) -> Nat:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
-    earlier = asking.earlier(Netfilter)
-    foreign = [rule for rule in earlier.notracks if not rule.ours] if earlier is not None else []
+    earlier, links = asking.earlier(Netfilter), asking.earlier(Links)
+    notracks = [rule for rule in earlier.notracks if not rule.ours] if earlier is not None else []
     everything, udp = TOPIC in asking.topics, UDP_TOPIC in asking.topics
-    if not everything and not udp and not foreign:
+    untracked = [*((r.hook, r.match) for r in notracks), *_services(asking.topics)]
+    if everything:
+        rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, Match())
+        return Nat(asked=True, rules=rules, unread=unread)
+    if not udp and not untracked:
         return Nat(asked=False)
 
-    among = () if everything else _kept_from_nat(foreign) + ((_UDP,) if udp else ())
-    packets = _UDP if among == (_UDP,) else Match()
-    rules, unread = of_packets(asking, NAT_ACTIONS, HOOKS, packets, among)
-    return Nat(asked=True, rules=rules, unread=unread)
-
-
-def _kept_from_nat(notracks: Iterable[PacketRule]) -> tuple[Match, ...]:
-    """Return the packets, by protocol and ports, of the NAT rules that these may overlap.
-
-    Those that they see, and those whose replies they see: replies come to a client's port, where
-    the NAT rule names no other.
-    """
-    found: dict[Match, None] = {}
-    for rule in notracks:
-        match = rule.match
-        found[
-            Match(
-                protocols=match.protocols,
-                source_ports=match.source_ports,
-                destination_ports=match.destination_ports,
-            )
-        ] = None
-        to = match.destination_ports
-        if not to or any(ports_meet(ports, EPHEMERAL) for ports in to):
-            found[Match(protocols=match.protocols)] = None
-    return tuple(found)
+    own = tuple(a.address for a in links.addresses) if links is not None else ()
+    found: list[PacketRule] = []
+    gaps: list[str] = []
+    for hooks, sought in (
+        (("prerouting", "output"), beside(untracked, own)),
+        (("input", "postrouting"), of_protocols(untracked)),
+    ):
+        if udp:
+            sought = replace(sought, requests=(*sought.requests, _UDP))
+        packets = Match() if untracked else _UDP
+        rules, unread = of_packets(asking, NAT_ACTIONS, hooks, packets, sought)
+        found += rules
+        gaps += unread
+    return Nat(asked=True, rules=tuple(found), unread=tuple(dict.fromkeys(gaps)))
 
 
 def of_packets(
@@ -88,21 +97,27 @@ def of_packets(
     actions: tuple[NatAction, ...],
     hooks: Collection[str],
     packets: Match,
-    among: tuple[Match, ...] = (),
+    sought: Optional[Sought] = None,
 ) -> tuple[tuple[PacketRule, ...], tuple[str, ...]]:
     """Return the NAT rules that these packets can reach at ``hooks``, and what was not read.
 
-    ``among``: in maps of thousands of verdicts, what these may meet is followed alone.
-    Raises Unreadable without CAP_NET_ADMIN.
+    ``sought``: these of them alone. Raises Unreadable without CAP_NET_ADMIN.
     """
-    stores, unread = open_stores(asking.deadline(), among)
+    stores, unread = open_stores(asking.deadline(), sought)
     rules: list[PacketRule] = []
     for store in stores:
         for base in store.bases():
             if base.type != "nat" or base.hook not in hooks or not base.rules:
                 continue
+            gaps: tuple[str, ...] = ()
             try:
-                rules.extend(collect(store, base, actions, only=packets))
+                if sought is None:
+                    rules.extend(collect(store, base, actions, only=packets))
+                else:
+                    found, gaps = asked_for(store, base, actions, packets, sought)
+                    rules.extend(found)
             except Unreadable as error:
-                unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+                gaps = (str(error),)
+            place = f"{base.backend} {base.family} {base.table} {base.chain}"
+            unread += (f"{place}: {gap}" for gap in gaps)
     return tuple(rules), tuple(unread)

@@ -20,6 +20,7 @@ from remedies.rules.invalid_packet import EVERYONE, stays_here, target, translat
 from remedies.rules.matching import conjoin, covers
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
+from remedies.rules.sought import Sought
 from remedies.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -94,11 +95,11 @@ class Netfilter:
 
 
 def open_stores(
-    deadline: float, among: tuple[Match, ...] = ()
+    deadline: float, among: Optional[Sought] = None
 ) -> tuple[list[RuleStore], list[str]]:
     """Return the rule stores of this namespace, and why one that exists cannot be read.
 
-    ``among``: in big maps of verdicts these packets alone are followed.
+    ``among``: in big maps of verdicts what is asked for is followed alone.
     Raises Unreadable where none may be read: without CAP_NET_ADMIN.
     """
     stores: list[RuleStore] = []

@@ -29,6 +29,7 @@ from remedies.rules.invalid_packet import target
 from remedies.rules.matching import conjoin, covers, packets_of
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import ONE_OF_ALL, Match, NatAction, PacketRule
+from remedies.rules.sought import Sought
 from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _rules(asking: Asking, asked: Iterable[Flow]) -> tuple[tuple[PacketRule, ...
         _SENDS_ON,
         ("prerouting",),
         Match(protocols=protocols),
-        among if len(among) <= _SERVICES else (),
+        Sought(among) if len(among) <= _SERVICES else None,
     )
 
 

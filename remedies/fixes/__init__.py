@@ -19,6 +19,11 @@ A fix whose one resource serves several findings also has
 ``merge(one, other) -> Wanted``
     both states in one. What is in force already is merged in, too, unless the plan prunes.
 
+A fix whose guard's questions follow from its parameters also has
+
+``topics(params) -> frozenset[str]``
+    what probes read for one use of it, beside ``TOPICS``. Raises ConfigError where they are wrong.
+
 A fix that acts on details of a finding which differ from scan to scan also has
 
 ``approved(was, now) -> Finding``

@@ -38,7 +38,7 @@ from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
 from remedies.facts.accepts import Accepts
 from remedies.facts.inputs import Inputs
-from remedies.facts.nat import Nat
+from remedies.facts.nat import Nat, service_topic
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.slab import KNOWN
 from remedies.model import Finding, Risk, Terms, Wanted
@@ -55,7 +55,7 @@ ANSWERS: tuple[str, ...] = ()
 RISK: Risk = "moderate"
 HARMLESS = False
 NEEDS = (Netfilter, Nat, Links, Inputs, Accepts)
-TOPICS = ("nat-rules", "input-rules")
+TOPICS = ("input-rules",)
 PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": None}
 
 TABLE = "inet/remedy_notrack"
@@ -83,6 +83,12 @@ def service(params: Mapping[str, object]) -> tuple[str, tuple[int, ...], tuple[s
         tuple(sorted({port for port in ports if isinstance(port, int)})),
         tuple(sorted(addresses, key=parse)),
     )
+
+
+def topics(params: Mapping[str, object]) -> frozenset[str]:
+    """Return what the guard asks for about one service; raise ConfigError as :func:`service`."""
+    protocol, ports, addresses = service(params)
+    return frozenset(service_topic(protocol, a, port) for a in addresses for port in ports)
 
 
 def _wrong(name: str, value: object, expected: str) -> ConfigError:

@@ -298,7 +298,7 @@ class _RuleState:
             self.constants.pop(_slot(_number(got, 3)), None)
         if verdicts:
             if self.among and len(found) > _VERDICTS:
-                found = self.among.concerned(fields, found, self.family)
+                found = self.among.concerned(fields, found, self.family, _VERDICTS)
             if slot in self.lots and one_for_each(found, self.lots[slot]):
                 fields = [(Field(ONE_OF_ALL, 4), 0)]
             self._alternatives(fields, found, verdicts=True)

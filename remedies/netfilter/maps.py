@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from remedies.netfilter.fields import Field, apply
-from remedies.netlink.nft import Element, expressions
+from remedies.netlink.nft import Element, expressions, verdict_of
 from remedies.rules.decoded import MatchTerms
-from remedies.rules.matching import conjoin
-from remedies.rules.rule import Match
+from remedies.rules.sought import Sought
 from remedies.values import dataclass
 
 Elements = Callable[[str], list[Element]]
@@ -23,21 +22,49 @@ _NFT_REG_VERDICT = bytes(4)
 class OnlyAmong:
     """What is asked of maps of verdicts that are too big to be followed whole."""
 
-    packets: tuple[Match, ...]
-    """Elements that none of these packets can meet, by protocol and port, are passed over."""
+    sought: Sought
+    """Elements that none of its packets can meet, by protocol, port and destination, are passed
+    over."""
     elements: Elements
     """Reads such a map."""
+    chains: Collection[str]
+    """Elements that lead to one of these are followed all the same."""
+    left_out: Callable[[str], None]
+    """Is told, in words, what was too much to be followed."""
 
     def concerned(
+        self, fields: Iterable[tuple[Field, int]], found: list[Element], family: str, most: int
+    ) -> list[Element]:
+        """Return the elements that some of the packets may meet, or that lead to the chains.
+
+        Of more than ``most`` the first. ``fields``: what a key is made of, with offsets; with a
+        source port, all elements.
+        """
+        concerned = found
+        if all(field.name != "sport" for field, _ in fields):
+            concerned = self._asked_for(fields, found, family)
+        if len(concerned) > most:
+            self.left_out(f"a verdict map of {len(found)} elements")
+        return concerned[:most]
+
+    def _asked_for(
         self, fields: Iterable[tuple[Field, int]], found: list[Element], family: str
     ) -> list[Element]:
-        """Return the elements that some of the packets may meet, by protocol and port.
+        by_port = self._judge(fields, family, "protocol", "dport")
+        by_all = self._judge(fields, family, "protocol", "dport", "destination")
+        return [
+            item
+            for item in found
+            if item.others
+            or (by_port(item) and by_all(item))  # ports are few, addresses are not
+            or (self.chains and verdict_of(item.data)[1] in self.chains)
+        ]
 
-        ``fields``: what a key is made of, with offsets; with a source port, all elements.
-        """
-        if any(field.name == "sport" for field, _ in fields):
-            return found
-        told = [(field, at) for field, at in fields if field.name in ("protocol", "dport")]
+    def _judge(
+        self, fields: Iterable[tuple[Field, int]], family: str, *names: str
+    ) -> Callable[[Element], bool]:
+        """Return what tells of an element, by some fields of its key, that it may be asked for."""
+        told = [(field, at) for field, at in fields if field.name in names]
 
         @functools.cache
         def concerns(keys: tuple[tuple[bytes, bytes], ...]) -> bool:
@@ -45,13 +72,13 @@ class OnlyAmong:
             for (field, _), key in zip(told, keys):
                 apply(terms, field, family, [key], negate=False)
             match = terms.match
-            return match is not None and any(conjoin(match, packet) for packet in self.packets)
+            return match is not None and self.sought.met(match)
 
-        def keys(item: Element) -> tuple[tuple[bytes, bytes], ...]:
+        def judge(item: Element) -> bool:
             spans = [(at, at + field.size) for field, at in told]
-            return tuple((item.first[a:b], item.last[a:b]) for a, b in spans)
+            return concerns(tuple((item.first[a:b], item.last[a:b]) for a, b in spans))
 
-        return [item for item in found if item.others or concerns(keys(item))]
+        return judge
 
 
 def narrow_to(

@@ -18,7 +18,7 @@ from remedies.netfilter.maps import OnlyAmong, verdict_maps
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
 from remedies.rules.decoded import Step
-from remedies.rules.rule import Match
+from remedies.rules.sought import Sought
 from remedies.values import dataclass
 
 HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
@@ -64,6 +64,9 @@ class Base:
 class RuleStore(Protocol):
     """Where rules live."""
 
+    left_out: list[str]
+    """What of maps of verdicts was too much to be followed."""
+
     def bases(self) -> tuple[Base, ...]:
         """Return the base chains."""
 
@@ -75,6 +78,15 @@ class RuleStore(Protocol):
 
     def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
         """Yield the rules of a chain, as the kernel gives them."""
+
+    def every(self, family: str, table: str) -> Iterator[tuple[str, bytes]]:
+        """Yield chain and raw rule of each rule of a table."""
+
+    def follow(self, family: str, table: str, chains: frozenset[str]) -> None:
+        """Take note of chains to which big maps of verdicts are followed, whatever is asked for."""
+
+    def followed(self, family: str, table: str) -> Optional[frozenset[str]]:
+        """Return these chains, None before any were noted."""
 
     def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
         """Return the chains that a raw rule leads to."""
@@ -98,12 +110,14 @@ class NfTables:
     A table that is switched off (``flags dormant``) is left out: no packet meets its rules.
     """
 
-    def __init__(self, deadline: float, among: tuple[Match, ...] = ()) -> None:
+    def __init__(self, deadline: float, among: Optional[Sought] = None) -> None:
         """Read the chains. Raises OSError with the kernel's error number, and Unreadable.
 
-        ``among``: in big maps of verdicts these packets alone are followed.
+        ``among``: in big maps of verdicts what is asked for is followed alone.
         """
         self._deadline = deadline
+        self._followed: dict[tuple[str, str], frozenset[str]] = {}
+        self.left_out: list[str] = []
         asleep = nft.dormant(deadline)
         self._chains = [
             chain for chain in nft.chains(deadline) if (chain.family, chain.table) not in asleep
@@ -124,7 +138,11 @@ class NfTables:
             def read(name: str, limit: int = _SET_LIMIT) -> list[nft.Element]:
                 return self._read(family, table, name, limit)
 
-            only = OnlyAmong(among, lambda name: read(name, _BIG_LIMIT)) if among else None
+            only = None
+            if among is not None:
+                chains = self._followed.get((family, table), frozenset())
+                big = functools.partial(read, limit=_BIG_LIMIT)
+                only = OnlyAmong(among, big, chains, self.left_out.append)
             return decode(rule, family, read, ip_sets, only)
 
         self._elements, self._leads, self._decoded = elements, leads, decoded
@@ -193,6 +211,23 @@ class NfTables:
         maps = verdict_maps(rule)
         return tuple(dict.fromkeys(c for name in maps for c in self._led_to(family, table, name)))
 
+    def every(self, family: str, table: str) -> Iterator[tuple[str, bytes]]:
+        """Yield chain and raw rule of each rule of a table, by one dump; raise Unreadable."""
+        try:
+            yield from nft.table_rules(family, table, self._deadline)
+        except Interrupted:
+            raise Unreadable(f"table {family} {table} kept changing", "try again") from None
+        except OSError as error:
+            raise Unreadable(f"table {family} {table}: {error.strerror}") from error
+
+    def follow(self, family: str, table: str, chains: frozenset[str]) -> None:
+        """Take note of chains to which big maps of verdicts are followed, whatever is asked for."""
+        self._followed[family, table] = chains
+
+    def followed(self, family: str, table: str) -> Optional[frozenset[str]]:
+        """Return these chains, None before any were noted."""
+        return self._followed.get((family, table))
+
     def _led_to(self, family: str, table: str, name: str) -> tuple[str, ...]:
         try:
             return self._leads(family, table, name)
@@ -240,11 +275,18 @@ class Legacy:
         """Read every table that exists. Raises Unreadable."""
         self._sets = sets.kernels(deadline)
         self._tables = {}
+        self.left_out: list[str] = []
+        self._followed: dict[tuple[str, str], frozenset[str]] = {}
+        self._offsets: dict[tuple[str, str], dict[str, int]] = {}
+        """Each chain's name, with where it begins."""
         for family in ("ip", "ip6"):
             for name in legacy.tables(family):
                 if time.monotonic() > deadline:
                     raise Unreadable("legacy tables took too long to read")
-                self._tables[family, name] = legacy.read(family, name)
+                table = self._tables[family, name] = legacy.read(family, name)
+                offsets = {chain: at for at, chain in table.chains.items()}
+                offsets.update((HOOKS[hook].upper(), at) for hook, at in table.hooks.items())
+                self._offsets[family, name] = offsets
 
     def bases(self) -> tuple[Base, ...]:
         """Return the built-in chains."""
@@ -274,17 +316,26 @@ class Legacy:
         filled = [h for h, offset in found.hooks.items() if offset != found.underflow[h]]
         return (*(HOOKS[hook].upper() for hook in filled), *found.chains.values())
 
-    def _offset(self, table: legacy.Table, chain: str) -> Optional[int]:
-        for hook, offset in table.hooks.items():
-            if HOOKS[hook].upper() == chain:
-                return offset
-        return next((at for at, name in table.chains.items() if name == chain), None)
-
     def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
         """Yield the entries of a chain."""
-        found = self._tables[family, table]
-        offset = self._offset(found, chain)
-        return iter(()) if offset is None else legacy.rules(found, offset)
+        offset = self._offsets[family, table].get(chain)
+        if offset is None:
+            return iter(())
+        return legacy.rules(self._tables[family, table], offset)
+
+    def every(self, family: str, table: str) -> Iterator[tuple[str, bytes]]:
+        """Yield chain and entry of each rule of a table."""
+        for chain in self._offsets[family, table]:
+            for entry in self.raw(family, table, chain):
+                yield chain, entry
+
+    def follow(self, family: str, table: str, chains: frozenset[str]) -> None:
+        """Take note of chains; there are no maps of verdicts here."""
+        self._followed[family, table] = chains
+
+    def followed(self, family: str, table: str) -> Optional[frozenset[str]]:
+        """Return these chains, None before any were noted."""
+        return self._followed.get((family, table))
 
     def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
         """Return the chain that an entry's target is, if it is one."""

@@ -14,6 +14,7 @@ from remedies.netfilter.stores import Base, RuleStore
 from remedies.rules.decoded import Mark, Step
 from remedies.rules.matching import conjoin
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
+from remedies.rules.sought import Sought
 from remedies.values import NamedTuple, dataclass, field, replace
 
 NAT_WORDS = (b"masq", b"redir", b"\x08\0\1\0nat\0", b"NAT\0", b"MASQ", b"REDIRECT", b"NETMAP")
@@ -114,6 +115,10 @@ def _without(hook: str, match: Match) -> bool:
     return any(name != "*" for name in names)
 
 
+class _TooMany(Unreadable):
+    """There are more ways through the chains than are followed."""
+
+
 class _Reached(NamedTuple):
     """A rule, and the packets that get to it."""
 
@@ -129,6 +134,8 @@ class _ChainWalk:
     base: Base
     wanted: Callable[[Step], bool]
     most: int = _PATHS
+    concerned: Callable[[Step, Match], bool] = lambda step, met: True
+    """Whether a rule, met by these packets, is asked for, or may lead to one that is."""
     found: list[_Reached] = field(default_factory=list)
     visits: int = 0
     cache: dict[str, list[Step]] = field(default_factory=dict)
@@ -141,27 +148,58 @@ class _ChainWalk:
             self.cache[chain] = steps
         return self.cache[chain]
 
+    def all(self, reach: Match) -> str:
+        """Follow every way of these packets; return why not all were, empty where they were."""
+        try:
+            self.chain((self.base.chain,), reach, ())
+        except _TooMany as error:
+            return str(error)
+        return ""
+
     def chain(self, path: tuple[str, ...], reach: Match, after: tuple[Match, ...]) -> None:
         for step in self.steps(path[-1]):
             self.visits += 1
             if self.visits > self.most:
-                raise Unreadable(
+                raise _TooMany(
                     f"{self.base.backend} {self.base.family} {self.base.table}: "
                     f"more than {self.most} ways through its chains"
                 )
             met = conjoin(reach, step.match)
             if met is None or _without(self.base.hook, step.match):
                 continue
-            if self.wanted(step):
-                self.found.append(_Reached(path, step, met, after))
-            if (
-                step.verdict in ("jump", "goto")
-                and step.chain not in path
-                and len(path) < JUMP_DEPTH
-            ):
-                self.chain((*path, step.chain), met, after)
+            wanted, leads = self.wanted(step), step.verdict in ("jump", "goto")
+            if (wanted or leads) and self.concerned(step, met):
+                if wanted:
+                    self.found.append(_Reached(path, step, met, after))
+                if leads and step.chain not in path and len(path) < JUMP_DEPTH:
+                    self.chain((*path, step.chain), met, after)
             if step.verdict not in ("", "jump") and len(after) < _EARLIER:
                 after = (*after, step.match)
+
+
+def leading(store: RuleStore, base: Base, sought: Sought) -> frozenset[str]:
+    """Return the chains of a table that lead to rules which turn packets as it is asked for.
+
+    By one look at every rule of the table. Raises Unreadable.
+    """
+    family, table = base.family, base.table
+    holding: set[str] = set()
+    others: list[tuple[str, bytes]] = []
+    for chain, raw in store.every(family, table):
+        if not mentions(raw, NAT_WORDS) or store.targets(family, table, raw):
+            others.append((chain, raw))
+        elif chain not in holding and any(map(sought.turns, store.decode(family, table, raw))):
+            holding.add(chain)
+    into: dict[str, set[str]] = {}
+    for chain, raw in others if holding else ():
+        for led in store.targets(family, table, raw):
+            into.setdefault(led, set()).add(chain)
+    found, waiting = set(holding), list(holding)
+    while waiting:
+        new = into.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return frozenset(found)
 
 
 def collect(
@@ -182,6 +220,33 @@ def collect(
     """
     walk = _ChainWalk(store, base, lambda step: step.action in actions, most)
     walk.chain((base.chain,), only, ())
+    return _rules_of(walk, named=named)
+
+
+def asked_for(
+    store: RuleStore, base: Base, actions: tuple[str, ...], only: Match, sought: Sought
+) -> tuple[tuple[PacketRule, ...], tuple[str, ...]]:
+    """Return those rules, as :func:`collect` does, that are asked for, and what was not followed.
+
+    Raises Unreadable where a chain cannot be decoded.
+    """
+    chains = store.followed(base.family, base.table)
+    if chains is None:
+        chains = leading(store, base, sought) if sought.answers else frozenset()
+        store.follow(base.family, base.table, chains)
+    walk = _ChainWalk(
+        store,
+        base,
+        lambda step: step.action in actions,
+        concerned=lambda step, met: step.chain in chains or sought.met(met) or sought.turns(step),
+    )
+    known = len(store.left_out)
+    cut = walk.all(only)
+    return _rules_of(walk, named=True), (*store.left_out[known:], *filter(None, [cut]))
+
+
+def _rules_of(walk: _ChainWalk, *, named: bool) -> tuple[PacketRule, ...]:
+    store, base = walk.store, walk.base
 
     def rule(path: tuple[str, ...], step: Step) -> PacketRule:
         if named:

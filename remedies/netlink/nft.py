@@ -218,6 +218,28 @@ def rules(family: str, table: str, chain: str, deadline: float) -> Iterator[byte
         yield body
 
 
+def table_rules(family: str, table: str, deadline: float) -> list[tuple[str, bytes]]:
+    """Return chain and rule, as :func:`rules` has it, of every rule of a table, by one dump.
+
+    Raises :class:`Interrupted` where the ruleset changes each time.
+    """
+    request = _request(family, table.encode())
+    at = HEADER + len(attribute(1, table.encode() + b"\0"))
+
+    def read() -> Iterator[tuple[str, bytes]]:
+        for _, body in _dump(_GETRULE, request, deadline):
+            (size,) = struct.unpack_from("=H", body, at)  # NFTA_RULE_CHAIN
+            yield _text(body[at + 4 : at + size]), body
+
+    for left in range(_REPEATS - 1, -1, -1):
+        try:
+            return list(read())
+        except Interrupted:
+            if not left:
+                raise
+    return []
+
+
 def all_rules(family: str, table: str, chain: str, deadline: float) -> Iterator[bytes]:
     """Yield every rule of a chain, as :func:`rules` does, though others write all the time.
 

@@ -142,11 +142,10 @@ def _of_guards(here: HostSession) -> tuple[Harm, ...]:
                 in_use.append(harm.InUse(entry.fix, entry.resource, None, terms))
     if not in_use:
         return ()
-    fixes = [catalogue.fix(use.fix) for use in in_use]
     facts = here.read(
         here.host,
-        {kind: None for fix in fixes for kind in fix.NEEDS},
-        topics=frozenset(topic for fix in fixes for topic in fix.TOPICS),
+        {kind: None for use in in_use for kind in catalogue.fix(use.fix).NEEDS},
+        topics=frozenset().union(*(catalogue.topics_of(u.fix, u.terms.params) for u in in_use)),
         ours=tuple(here.held),
     )
     return harm.of_guards(in_use, facts)

@@ -36,7 +36,7 @@ def again(here: HostSession, plan: Plan) -> Plan:
         here,
         for_plan=True,
         window=here.window if seen else 0.0,  # only who listens can see it again
-        fixes=tuple(c.fix for c in plan.changes),
+        uses=tuple((c.fix, terms.params) for c in plan.changes for _, terms in c.uses),
     )
     scan, warnings = session.judge(here, facts)
     made = remake.remake(plan, remake.Today(facts, scan, here.held, here.store))

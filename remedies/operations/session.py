@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from remedies.errors import InputError, NotPermitted
@@ -164,16 +164,16 @@ def look(
     window: Optional[float] = None,
     kinds: Optional[Iterable[type[Any]]] = None,
     topics: frozenset[str] = frozenset(),
-    fixes: tuple[str, ...] = (),
+    uses: tuple[tuple[str, Mapping[str, object]], ...] = (),
 ) -> Facts:
     """Return the facts that a scan or a plan needs; or those of ``kinds``, about ``topics``.
 
-    ``fixes``: those of a saved plan, whose guards ask for facts too.
+    ``uses``: the fixes of a saved plan, with their parameters: their guards ask for facts too.
     """
     if kinds is None:
         kinds = engine.needs_of_scan(here.policy)
         if for_plan:
-            kinds, topics = engine.needs_of_plan(here.policy, fixes)
+            kinds, topics = engine.needs_of_plan(here.policy, uses)
     window = here.window if window is None else window
     with here.busy(f"watching for {window:g} s ..." if window else "reading the kernel ..."):
         return here.read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Optional
 
 from remedies import catalogue, site
@@ -52,21 +53,21 @@ def needs_of_scan(policy: Policy) -> tuple[type[Any], ...]:
 
 
 def needs_of_plan(
-    policy: Policy, fixes: tuple[str, ...] = ()
+    policy: Policy, uses: tuple[tuple[str, Mapping[str, object]], ...] = ()
 ) -> tuple[tuple[type[Any], ...], frozenset[str]]:
     """Return the fact types that conditions and guards ask for, and their topics.
 
-    ``fixes``: those of a saved plan, which may have been made under another policy.
+    ``uses``: the fixes of a saved plan, which may have been made under another policy, each with
+    the parameters of a use.
     """
     kinds = dict.fromkeys(needs_of_scan(policy))
     topics: set[str] = set()
-    wanted = [*fixes]
-    wanted += [f for name in watched(policy) for f in rule_for(policy, name).fixes]
-    wanted += [standing.fix for standing in policy.require]
-    for name in dict.fromkeys(wanted):
-        fix = catalogue.fix(name)
-        kinds.update(dict.fromkeys(fix.NEEDS))
-        topics.update(fix.TOPICS)
+    wanted: list[tuple[str, Mapping[str, object]]] = [*uses]
+    wanted += [(f, {}) for name in watched(policy) for f in rule_for(policy, name).fixes]
+    wanted += [(standing.fix, standing.params) for standing in policy.require]
+    for name, params in wanted:
+        kinds.update(dict.fromkeys(catalogue.fix(name).NEEDS))
+        topics |= catalogue.topics_of(name, params)
     if wanted:
         kinds[Netfilter] = None
     return tuple(kinds), frozenset(topics)

@@ -46,7 +46,8 @@ def refusal(site: Site, form: Form) -> str:
     """Return why the fix's own guard refuses a form here; empty where it does not."""
     module = catalogue.fix(form.fix)
     with site.inside("h"):
-        facts = read_facts(HOST, module.NEEDS, topics=frozenset(module.TOPICS))
+        asked = (catalogue.topics_of(form.fix, terms.params) for _, terms in form.uses)
+        facts = read_facts(HOST, module.NEEDS, topics=frozenset().union(*asked))
     reasons = (draft.refusal(form.fix, finding, facts, terms) for finding, terms in form.uses)
     return "; ".join(filter(None, reasons))
 

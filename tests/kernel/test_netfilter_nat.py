@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
 from rules_of_others import ASKING, RESTORE, facts_of, table
 
+from remedies import catalogue
 from remedies.facts import Asking, nat, netfilter
+from remedies.facts.gather import read_facts
+from remedies.facts.inputs import Inputs
+from remedies.fixes import notrack
+from remedies.model import Terms
 from remedies.namespaces import netns as namespaces
 from remedies.netfilter import stores
+from remedies.netlink.links import Links
 from remedies.rules.rule import ONE_OF_ALL
+from remedies.values import replace
 
 Load = Callable[[str, str], str]
 
@@ -319,13 +327,33 @@ def _iptables_services(count: int) -> str:
             f"-A {service} -j KUBE-SEP-2",
         ]
     dns = "-A KUBE-SERVICES -d 10.96.99.10/32 -p udp -m udp --dport 53 -j KUBE-SEP-DNS"
+    here = "-A KUBE-SERVICES -d 10.96.99.11/32 -p udp -m udp --dport 99 -j KUBE-SVC-HERE"
     first = [":KUBE-SERVICES - [0:0]", ":KUBE-SEP-DNS - [0:0]", ":KUBE-SEP-1 - [0:0]"]
+    first += [":KUBE-SVC-HERE - [0:0]", ":KUBE-SEP-HERE - [0:0]"]
     to = "-j DNAT --to-destination 10.244.0.2"
     last = [
-        "-A PREROUTING -j KUBE-SERVICES", dns, f"-A KUBE-SEP-DNS -p udp {to}:53",
+        "-A PREROUTING -j KUBE-SERVICES", dns, f"-A KUBE-SEP-DNS -p udp {to}:53", here,
+        "-A KUBE-SVC-HERE -m statistic --mode random --probability 0.5 -j KUBE-SEP-HERE",
+        "-A KUBE-SVC-HERE -j KUBE-SEP-DNS",
+        f"-A KUBE-SEP-HERE -p udp -j DNAT --to-destination {HOST}:5060",
         f"-A KUBE-SEP-1 -p tcp {to}:8080", f"-A KUBE-SEP-2 -p tcp {to}:8080",
     ]  # fmt: skip
     return table("nat", *first, ":KUBE-SEP-2 - [0:0]", *chains, *rules, *last)
+
+
+HOST = "10.21.17.99"
+
+
+def refused(port: int) -> bool:
+    """Tell whether the guard of notrack refuses a UDP service of this host, by NAT's rule."""
+    terms = Terms(params={"protocol": "udp", "ports": [port], "addresses": [HOST]})
+    asked = catalogue.topics_of("notrack", terms.params)
+    others = read_facts(ASKING.host, (Links, Inputs), topics=asked | {"input-rules"})
+    found = nat.read(Asking(ASKING.host, timeout=60, topics=asked, known=dict(others.known)))
+    assert found.unread == ()
+    reason = notrack.guard(None, replace(others, known={**others.known, "nat": found}), terms)
+    assert reason is None or f"{HOST}:5060" in reason
+    return reason is not None
 
 
 @pytest.mark.parametrize("tool", ["nft", "iptables-nft-restore"])
@@ -333,22 +361,30 @@ def test_of_thousands_of_services_those_of_udp_are_read(load: Load, tool: str) -
     text = _iptables_services(4_300)
     if tool == "nft":
         dns = "10.96.99.10 . udp . 53 : goto service-dns, 10.96.0.0 . tcp . 80 :"
+        dns = f"10.96.99.11 . udp . 99 : goto service-here, {dns}"
         text = (
             _services(10_000)
+            .replace("masquerade fully-random", "ip saddr 10.244.0.0/16 masquerade")
             .replace("10.96.0.0 . tcp . 80 :", dns)
             .replace(
                 "map service-ips",
-                "chain service-dns {\n meta l4proto udp dnat to 10.244.0.2:53\n}\nmap service-ips",
+                "chain service-dns {\n meta l4proto udp dnat to 10.244.0.2:53\n}\n"
+                f"chain end-here {{\n meta l4proto udp dnat to {HOST}:5060\n}}\n"
+                "chain service-here {\n numgen random mod 2 vmap"
+                " { 0 : goto end-here, 1 : goto service-dns }\n}\nmap service-ips",
             )
         )
     ns = load(tool, text)
+    subprocess.run(["ip", "-n", ns, "addr", "add", f"{HOST}/32", "dev", "lo"], check=True)
     with namespaces.inside(ns):
-        every = nat.read(ASKING)
+        every = nat.read(Asking(host=ASKING.host, topics=frozenset({nat.TOPIC}), timeout=20))
+        assert refused(5060)
+        assert tool != "nft" or not refused(5061)
         udp = nat.read(Asking(host=ASKING.host, topics=frozenset({nat.UDP_TOPIC}), timeout=20))
     assert every.unread
     assert udp.unread == ()
     found = {rule.match.destination_ports for rule in udp.rules if rule.action == "dnat"}
-    assert found == {((53, 53),)}
+    assert found == {((53, 53),), ((99, 99),)}
 
 
 def test_nat_that_is_not_read_may_rewrite_in_any_way(

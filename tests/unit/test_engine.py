@@ -133,7 +133,7 @@ def test_a_plan_reads_what_conditions_and_guards_ask_for(conditions: dict[str, A
     kinds, topics = engine.needs_of_plan(POLICY)
     assert set(kinds) == {Sysctl, Slab, Netfilter}
     assert topics == {"udp:53"}
-    assert engine.needs_of_plan(POLICY, ("g",))[1] == {"udp:53", "udp:54"}
+    assert engine.needs_of_plan(POLICY, (("g", {}),))[1] == {"udp:53", "udp:54"}
     standing = policy(require=(RequiredFix("g", {}, "because"),))
     assert engine.needs_of_plan(standing)[1] == {"udp:54"}
     assert engine.needs_of_plan(policy()) == ((Sysctl, Slab), frozenset())

@@ -31,6 +31,7 @@ class Store:
     def __init__(self, chains: Mapping[str, Sequence[Step]]) -> None:
         self.steps = {name: list(steps) for name, steps in chains.items()}
         self.decoded: list[bytes] = []
+        self.left_out: list[str] = []
 
     def bases(self) -> tuple[Base, ...]:
         return (FORWARD,)
@@ -43,6 +44,15 @@ class Store:
 
     def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
         return (f"{chain} {at}".encode() for at in range(len(self.steps[chain])))
+
+    def every(self, family: str, table: str) -> Iterator[tuple[str, bytes]]:
+        return ((chain, rule) for chain in self.steps for rule in self.raw(family, table, chain))
+
+    def follow(self, family: str, table: str, chains: frozenset[str]) -> None:
+        raise AssertionError("there are no maps")
+
+    def followed(self, family: str, table: str) -> Optional[frozenset[str]]:
+        return None
 
     def _step(self, rule: bytes) -> Step:
         chain, _, at = rule.decode().partition(" ")
