@@ -102,6 +102,21 @@ def test_what_happens_explains_what_is_open(
     assert found == {ONE: None, TWO: follows}
 
 
+def test_the_nearest_of_several_causes_explains(conditions: dict[str, Any]) -> None:
+    for name in (ONE, OFF):
+        conditions[name].detect = lambda *_, name=name: (finding(name, verdict="active"),)
+    conditions[TWO].detect = lambda *_: (finding(TWO),)
+    conditions[TWO].FOLLOWS = (OFF, ONE)
+    found = {f.condition: f.follows_from for f in engine.scan(policy(), facts()).findings}
+    assert found == {ONE: None, OFF: None, TWO: OFF}
+
+
+def test_a_title_is_the_conditions_own_or_what_policy_states() -> None:
+    stated = policy({"site.swap": Rule("advise", "exposed", (), params={"title": "it swaps"})})
+    assert engine.title(stated, "site.swap") == "it swaps"
+    assert engine.title(stated, "stale-flow") == catalogue.condition("stale-flow").TITLE
+
+
 @pytest.mark.parametrize("said", ["", "message", "evidence"])
 def test_what_was_read_in_part_is_unknown_unless_a_finding_says_so(
     conditions: dict[str, Any], said: str
@@ -128,6 +143,8 @@ def test_the_strongest_verdict_comes_first_then_condition_then_subject(
 
 
 def test_a_plan_reads_what_conditions_and_guards_ask_for(conditions: dict[str, Any]) -> None:
+    assert engine.needs_of_scan(POLICY) == (Sysctl,)
+    assert set(engine.needs_of_plan(POLICY)[0]) == {Sysctl, Slab, Netfilter}
     conditions[TWO].NEEDS = (Slab,)
     assert engine.needs_of_scan(POLICY) == (Sysctl, Slab)
     kinds, topics = engine.needs_of_plan(POLICY)

@@ -21,10 +21,12 @@ from fake_fixes import (
 from fake_store import FakeStore
 
 from remedies.facts import Facts
+from remedies.facts.netfilter import Netfilter
 from remedies.facts.slab import Slab
 from remedies.facts.sysctl import Sysctl
 from remedies.model import (
     Advice,
+    BackendSetting,
     Finding,
     Held,
     Plan,
@@ -197,6 +199,23 @@ def test_nothing_is_persisted_outside_the_machines_own_namespace() -> None:
     inner = replace(FACTS, host=replace(HOST, netns="b-1"))
     assert planning.terms_for(policy(persist=True), FACTS, {}, "first").persist
     assert not planning.terms_for(policy(persist=True), inner, {}, "first").persist
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "used"),
+    [
+        ("auto", (Netfilter(True, "nft"),), "nftables"),
+        ("auto", (Netfilter(False, "legacy"),), "iptables"),
+        ("auto", (), "nftables"),
+        ("iptables", (Netfilter(True, "nft"),), "iptables"),
+        ("nftables", (Netfilter(False, "legacy"),), "nftables"),
+    ],
+)
+def test_the_backend_is_what_policy_says_or_else_what_the_host_has(
+    asked: BackendSetting, known: tuple[Netfilter, ...], used: str
+) -> None:
+    seen = builder.facts(*known)
+    assert planning.terms_for(policy(backend=asked), seen, {}, "first").backend == used
 
 
 def test_the_plan_id_follows_what_is_done() -> None:
