@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=duration,
         default=10.0,
         metavar="TIME",
-        help="how often to look whether something moved (default: 10s)",
+        help="say within this time what appeared, changed or cleared (default: 10s)",
     )
     parser.add_argument(
         "--rescan",
@@ -179,7 +179,7 @@ def _begin(
     policy = " + ".join(here.policy.names)
     print(
         clean(
-            f"watching {where} ({here.host.name}), a look every {args.interval:g} s, policy "
+            f"watching {where} ({here.host.name}), each change within {args.interval:g} s, policy "
             f"{policy}{past}; Ctrl-C ends it"
         ),
         flush=True,

@@ -13,9 +13,17 @@ PROC_NET = "/proc/thread-self/net"
 
 CONNTRACK = frozenset(("drop", "early_drop", "insert_failed", "invalid"))
 """Columns of /proc/net/stat/nf_conntrack; ``entries`` is no counter and is left alone."""
-SNMP = frozenset(("Icmp.InDestUnreachs", "Icmp.OutRedirects", "Ip.InAddrErrors", "Tcp.OutRsts"))
+SNMP = frozenset(
+    (
+        "Icmp.InDestUnreachs",
+        "Icmp.OutRedirects",
+        "Ip.InAddrErrors",
+        "Tcp.OutRsts",
+        "Udp.RcvbufErrors",
+    )
+)
 NETSTAT = frozenset(("TcpExt.IPReversePathFilter", "TcpExt.ListenDrops"))
-SNMP6 = frozenset(("Icmp6.InDestUnreachs", "Icmp6.OutRedirects"))
+SNMP6 = frozenset(("Icmp6.InDestUnreachs", "Icmp6.OutRedirects", "Udp6.RcvbufErrors"))
 NAMES = frozenset((*(f"nf_conntrack.{name}" for name in CONNTRACK), *SNMP, *NETSTAT, *SNMP6))
 """Every counter that is read, as :class:`Counters` names it."""
 

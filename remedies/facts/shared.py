@@ -17,6 +17,8 @@ TABLES = {"arp_cache": "net.ipv4.neigh.default", "ndisc_cache": "net.ipv6.neigh.
 """Neighbour tables, and where their limits are (net/core/neighbour.c)."""
 THRESHOLDS = ("gc_thresh1", "gc_thresh2", "gc_thresh3")
 BACKLOG = "net.core.netdev_max_backlog"
+SUMS = frozenset((*(f"{name}.table_fulls" for name in TABLES), "softnet.dropped"))
+"""What :func:`sums` names."""
 _DROPPED, _CPU = 1, 12  # columns of softnet_seq_show(), net/core/net-procfs.c
 
 T = TypeVar("T")
@@ -81,6 +83,13 @@ class _SharedWatch:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def sums() -> dict[str, int]:
+    """Return the machine's counters of exhaustion now, but for those that could not be read."""
+    now = _read()
+    dropped = {"softnet.dropped": sum(now.backlogs.values())} if now.backlogs else {}
+    return {**{f"{name}.table_fulls": count for name, count in now.fulls.items()}, **dropped}
 
 
 def _limits(keys: list[str]) -> dict[str, int]:

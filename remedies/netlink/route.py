@@ -9,14 +9,16 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netlink.socket import Netlink, attribute, attributes
+from remedies.netlink.socket import Message, Netlink, attribute, attributes
 from remedies.values import NamedTuple
 
 RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
+_NEWLINK = 16
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_EXT_MASK = 3, 4, 10, 18, 29
@@ -41,6 +43,7 @@ _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, ..
 _RULE = struct.Struct("=BBBBBxxBI")  # family, dst_len, src_len, tos, table, action, flags
 _NEXTHOP = struct.Struct("=HBBi")  # length, flags, weight, interface
 
+_ALL_LINKS = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATS))
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 # A kernel without IPv6 answers its dumps with IPv4 entries (rtnl_dump_all()), so each answer's
 # family is looked at.
@@ -169,6 +172,47 @@ def settings_of(payload: bytes) -> RawSettings:
                 if each == _CONFIGURATION[family]:
                     found[family] = struct.unpack(f"={len(array) // 4}i", array)
     return RawSettings(index, found.get(socket.AF_INET, ()), found.get(socket.AF_INET6, ()))
+
+
+def configuration(client: Netlink) -> tuple[Message, ...]:
+    """Return every interface with its settings, and every local address, as the kernel says it.
+
+    Raises OSError and Unreadable.
+    """
+    found = client.table(RTM_GETLINK, _ALL_LINKS)
+    return (*found, *client.table(RTM_GETADDR, _IFADDR.pack(*[0] * 5)))
+
+
+def lasting(said: Iterable[Message]) -> int:
+    """Return a number for what :func:`configuration` says, to be compared with another one.
+
+    No timer, no lifetime and no traffic moves it, as they move the messages. Raises Unreadable
+    where one is malformed. Pure.
+    """
+    kept = (_of_link(body) if kind == _NEWLINK else _of_address(body) for kind, body in said)
+    return zlib.crc32(b"\n".join(sorted(kept)))
+
+
+def _of_link(payload: bytes) -> bytes:
+    _, _, index, flags, _ = _fields(_IFINFO, payload)
+    kept = [b"link %d %d" % (index, flags)]
+    for number, value in attributes(payload, _IFINFO.size):
+        if number in (_IFLA_IFNAME, _IFLA_MASTER, _IFLA_MTU):
+            kept.append(value)
+        elif number == _IFLA_AF_SPEC:
+            for family, inner in attributes(value):
+                wanted = _CONFIGURATION.get(family)
+                kept += [array for each, array in attributes(inner) if each == wanted]
+    return b" ".join(kept)
+
+
+def _of_address(payload: bytes) -> bytes:
+    family, prefix, _, scope, index = _fields(_IFADDR, payload)
+    kept = [b"address %d %d %d %d" % (family, prefix, scope, index)]
+    for number, value in attributes(payload, _IFADDR.size):
+        if number in (_IFA_ADDRESS, _IFA_LOCAL):
+            kept.append(value)
+    return b" ".join(kept)
 
 
 def address(payload: bytes) -> RawAddress | None:
@@ -306,14 +350,12 @@ _SELECTORS = frozenset((3, 10, 12, 17, 19, 20, 22, 23, 24))
 
 def links(client: Netlink) -> list[RawLink]:
     """Return every interface. Raises OSError and Unreadable, as the other readers here do."""
-    ask = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATS))
-    return [link(payload) for _, payload in client.table(RTM_GETLINK, ask)]
+    return [link(payload) for _, payload in client.table(RTM_GETLINK, _ALL_LINKS)]
 
 
 def settings(client: Netlink) -> list[RawSettings]:
     """Return the IP settings of every interface, in one dump."""
-    ask = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _SKIP_STATS))
-    return [settings_of(payload) for _, payload in client.table(RTM_GETLINK, ask)]
+    return [settings_of(payload) for _, payload in client.table(RTM_GETLINK, _ALL_LINKS)]
 
 
 def addresses(client: Netlink) -> list[RawAddress]:

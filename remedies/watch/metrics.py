@@ -22,8 +22,11 @@ DROPS = frozenset(
         "Ip.InAddrErrors",
         "TcpExt.IPReversePathFilter",
         "TcpExt.ListenDrops",
+        "Udp.RcvbufErrors",
+        "Udp6.RcvbufErrors",
         "nf_conntrack.drop",
         "nf_conntrack.insert_failed",
+        "softnet.dropped",
     )
 )
 """The counters of the pulse that count packets which went no further."""

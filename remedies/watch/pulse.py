@@ -1,7 +1,8 @@
 """The pulse of a namespace: what shows for the price of some small files that something moved.
 
-Counters, the generation of the nf_tables ruleset, the sizes of legacy tables, links, routes,
-sockets and the sysctls that no kernel event announces. No flow, rule or socket is read.
+Counters, the generation of the nf_tables ruleset, legacy tables without their counters, links,
+addresses, routes, numbers of sockets and the sysctls that conditions turn on. No flow, socket or
+rule of nf_tables is read.
 """
 
 from __future__ import annotations
@@ -12,23 +13,36 @@ import time
 from collections.abc import Iterator
 
 from remedies.errors import Unreadable
-from remedies.facts.counters import FILES, PROC_NET
+from remedies.facts import shared
+from remedies.facts.counters import FILES, NAMES, PROC_NET
 from remedies.netfilter import legacy
-from remedies.netlink import nft
+from remedies.netlink import nft, route
+from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.values import dataclass, field
 
 KEYS = (
+    "net.ipv4.conf.all.route_localnet",
     "net.ipv4.ip_forward",
     "net.ipv6.conf.all.forwarding",
     "net.netfilter.nf_conntrack_tcp_be_liberal",
+    "net.netfilter.nf_conntrack_tcp_timeout_established",
 )
-"""The sysctls that fixes and container engines write."""
+"""The sysctls that conditions turn on; those of each link are among the links' settings."""
+_BRIDGED = "net.bridge.bridge-nf-call-iptables"
+"""Only while br_netfilter is loaded, which comes and goes with its programs."""
+COUNTERS = NAMES | shared.SUMS
+"""Every counter of a pulse."""
 _TABLE = "/proc/sys/net/netfilter/nf_conntrack_"
 _FULL_FROM, _STEP = 75, 5
 """Percent: below it the share of conntrack's table that is in use is no movement."""
 _PATIENCE = 1.0
 """Seconds that netlink may take."""
+_LINKS = "links and addresses"
 _TOLD = 3
+_RT6 = (0, 1, 3)
+"""Nodes, nodes with routes, and routes (rt6_stats_seq_show()); what lies between only grows."""
+_SHORT = 256
+"""Octets of a sysctl: the kernel clears as many as are asked for (proc_sys_call_handler())."""
 _OF_EVERY_PACKET = ("snmp", "snmp6")
 """The files that change with every packet of IPv4 and IPv6: if they do not, no other one does."""
 
@@ -52,14 +66,17 @@ class Pulse:
 NONE = Pulse()
 
 
-def read(before: Pulse = NONE) -> Pulse:
+def read(before: Pulse = NONE, *, of_machine: bool = False) -> Pulse:
     """Return the pulse of this thread's namespace; what cannot be read is left out.
 
     ``before`` is the one of an interval ago: what has not changed since costs little.
+    ``of_machine``: it is the machine's own namespace, which alone shows what all of them share.
     """
     counted, files = _counters(before)
+    if of_machine:
+        counted = {**counted, **shared.sums()}
     entries, limit = _number("count"), _number("max")
-    states = dict(_states())
+    states = dict(_states(before, files))
     if limit:
         percent = 100 * entries // limit // _STEP * _STEP
         states["conntrack's table"] = f"{percent} % full" if percent >= _FULL_FROM else "has room"
@@ -108,33 +125,41 @@ def _counters(before: Pulse) -> tuple[dict[str, int], dict[str, int]]:
     return values, files
 
 
-def _states() -> Iterator[tuple[str, str]]:
+def _states(before: Pulse, files: dict[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield the states; add to ``files`` the hash of what was read and is costly to look into."""
     with contextlib.suppress(OSError, Unreadable):  # no nf_tables, or not permitted: a scan says so
         yield "nf_tables ruleset", f"generation {nft.generation(time.monotonic() + _PATIENCE)}"
     for family in ("ip", "ip6"):
         if _content(f"{PROC_NET}/{family}_tables_names"):
             with contextlib.suppress(OSError, Unreadable):
                 for table in legacy.tables(family):
-                    yield f"legacy {family} table {table}", legacy.size(family, table)
+                    yield f"legacy {family} table {table}", legacy.state(family, table)
     yield "routes", _content(f"{PROC_NET}/route").decode("ascii", "replace")
-    yield "addresses and links", _content(f"{PROC_NET}/if_inet6").decode("ascii", "replace")
+    with contextlib.suppress(OSError, Unreadable):
+        with Netlink(NETLINK_ROUTE, time.monotonic() + _PATIENCE) as client:
+            said = route.configuration(client)
+        files[_LINKS] = hash(said)
+        same = _LINKS in before.states and files[_LINKS] == before.files.get(_LINKS)
+        yield _LINKS, before.states[_LINKS] if same else f"{route.lasting(said):08x}"
+    numbers = _content(f"{PROC_NET}/rt6_stats").split()
+    yield "IPv6 routes", b" ".join(numbers[at] for at in _RT6 if at < len(numbers)).decode()
     _, found, rest = _content(f"{PROC_NET}/sockstat").partition(b"UDP: inuse ")
     if found:
         yield "UDP sockets", rest.split(maxsplit=1)[0].decode("ascii", "replace")
-    for key in KEYS:
-        value = _content(f"/proc/sys/{key.replace('.', '/')}")
+    for key in (*KEYS, _BRIDGED):
+        value = _content(f"/proc/sys/{key.replace('.', '/')}", _SHORT)
         if value:
             yield key, value.decode("ascii", "replace").strip()
 
 
-def _content(path: str) -> bytes:
-    """Return the first 64 KiB of a file; empty where there is none, or it may not be read."""
+def _content(path: str, most: int = 1 << 16) -> bytes:
+    """Return the first octets of a file; empty where there is none, or it may not be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return os.read(descriptor, 1 << 16)
+        return os.read(descriptor, most)
     except OSError:  # the namespace is ending
         return b""
     finally:
@@ -143,6 +168,6 @@ def _content(path: str) -> bytes:
 
 def _number(name: str) -> int:
     try:
-        return int(_content(_TABLE + name))
+        return int(_content(_TABLE + name, _SHORT))
     except ValueError:
         return 0

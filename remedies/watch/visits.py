@@ -24,14 +24,14 @@ def pulse_of(
     """
     if namespace.own:
         key = netns.key(boot_id)
-        return key, pulse.read(before(key))
+        return key, pulse.read(before(key), of_machine=key == "host")
     for path in namespace.paths:
         try:
             with netns.inside(path):
                 info = os.stat(_OWN)
                 if (info.st_dev, info.st_ino) == (namespace.device, namespace.inode):
                     key = netns.key(boot_id)
-                    return key, pulse.read(before(key))
+                    return key, pulse.read(before(key), of_machine=key == "host")
         except (UsageError, NotPermitted):  # it ended just now, or hides
             continue
     return None

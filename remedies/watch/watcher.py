@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Optional, Union
 
-from remedies.facts.counters import NAMES
 from remedies.facts.gather import now
 from remedies.model import Scan
 from remedies.namespaces import containers, find
@@ -39,6 +38,10 @@ RETRY = 6
 """Intervals after which a namespace is scanned again that could not be judged."""
 LISTEN = 6
 """Intervals for which a namespace with a finding is listened to after a counter moved."""
+JUDGED = 1.0
+"""Seconds that a scan is taken to need beside its window before one was made."""
+FORGETS = 0.9
+"""How much of the longest scan's time counts after each shorter one."""
 LONGEST = 10.0
 """Seconds that one such scan listens, at most."""
 
@@ -62,6 +65,14 @@ class IntervalEnd:
 Told = Union[PlacedEvent, IntervalEnd]
 
 
+def pause(interval: float, slowest: float) -> float:
+    """Return how long to wait for the next look, so that its scan still ends in the interval.
+
+    ``slowest``: what a scan may take. One as long as half an interval is late. Pure.
+    """
+    return max(interval / 2, interval - slowest)
+
+
 class Watcher:
     """Watches one namespace, or every one of the machine."""
 
@@ -79,6 +90,7 @@ class Watcher:
         self._here = here
         self._everywhere = everywhere
         self._interval = interval
+        self._slowest = here.window + JUDGED
         self._rescan = rescan
         self._known = {each.place.key: each for each in known.namespaces}
         self._again = (
@@ -94,7 +106,7 @@ class Watcher:
         self._heard: set[str] = set()
         self._begun = False
         self._manager = manager
-        self._counters = dict.fromkeys(sorted(NAMES), 0)
+        self._counters = dict.fromkeys(sorted(pulse.COUNTERS), 0)
         self._happened: dict[str, int] = {}
         self._scans, self._failed, self._scan_seconds = 0, 0, 0.0
         self._last_success: Optional[float] = None
@@ -167,7 +179,7 @@ class Watcher:
                     if self.ready or self._whole(begun):
                         first, self.ready = not self.ready, True
                         yield IntervalEnd(first)
-                    tick = max(tick + self._interval, time.monotonic())
+                    tick = max(tick + pause(self._interval, self._slowest), time.monotonic())
                 self._start()
                 if self._manager.watchdog:
                     self._manager.tell("WATCHDOG=1")
@@ -297,10 +309,13 @@ class Watcher:
         if track is None:
             return
         cause, track.scanning, track.scanned = track.scanning, "", True
+        took = time.monotonic() - track.begun
+        if not track.listens:
+            self._slowest = max(took, FORGETS * self._slowest)
         track.listens, track.failed = False, bool(result.failure)
         self._scans += 1
         self._failed += track.failed
-        self._scan_seconds += time.monotonic() - track.begun
+        self._scan_seconds += took
         track.due = self._next(track.place.key)
         child = scan_all.answer(self._here, track.namespace, result)
         if child.scan is None:  # it has ended: the next tick says so

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any
 from watching import PATIENCE, LiveWatch, watching
 
 from remedies.lab.world import child_environment
+from remedies.namespaces.netns import inside
+from remedies.netfilter import legacy
 
 Make = Callable[..., str]
 
@@ -61,6 +64,77 @@ def test_a_fault_is_seen_and_clears_with_the_reason_every_time(
             assert gone["netns_key"] == seen["netns_key"] != "host"
         kinds = [line["kind"] for line in watch.end()]
     assert kinds == ["watch", "watch-ready", *["watch-event"] * (2 * ROUNDS)]
+
+
+STANDING = (
+    NAT
+    + """\
+table ip mapped {
+chain prerouting { type nat hook prerouting priority -100
+ip daddr 203.0.113.1 udp dport 8080 dnat to 192.0.2.9:80
+}
+}
+"""
+)
+RAW = ("iptables-legacy", "-w", "-t", "raw")
+ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
+
+
+def untracked(port: int) -> tuple[str, ...]:
+    return "-p", "udp", "--dport", str(port), "-j", "CT", "--notrack"
+
+
+QUIET = {
+    "idle-timeout": (
+        ("sysctl", "-qw", f"{ESTABLISHED}=300"),
+        ("sysctl", "-qw", f"{ESTABLISHED}=432000"),
+        ESTABLISHED,
+    ),
+    "notrack-breaks-nat": (
+        (*RAW, "-R", "PREROUTING", "1", *untracked(8080)),
+        (*RAW, "-R", "PREROUTING", "1", *untracked(8081)),
+        "legacy ip table raw",
+    ),
+}
+"""Faults that move no counter and no size: what puts each in, what takes it out, what shows it."""
+
+
+def test_what_moves_no_counter_and_no_size_is_seen_too(
+    netns: Make, run_in: Any, tmp_path: Path
+) -> None:
+    name = netns()
+    run_in(name, ["nft", "-f", "-"], stdin=STANDING)
+    run_in(name, [*RAW, "-A", "PREROUTING", *untracked(8081)])
+    with watching(tmp_path, netns=name) as watch:
+        watch.await_line(kind="watch-ready")
+        for condition, (fault, healed, shown) in QUIET.items():
+            run_in(name, list(fault))
+            seen = watch.await_line(kind="watch-event", condition=condition)
+            assert (seen["event"], seen["verdict"]) == ("appeared", "exposed")
+            assert shown in seen["reason"]
+            run_in(name, list(healed))
+            assert watch.await_line(kind="watch-event", condition=condition)["event"] == "cleared"
+        watch.end()
+
+
+def test_traffic_moves_no_legacy_table_and_each_change_does(netns: Make, run_in: Any) -> None:
+    name = netns()
+    run_in(name, ["ip", "link", "set", "lo", "up"])
+    filters = ["iptables-legacy", "-w"]
+    run_in(name, [*filters, "-A", "INPUT", "-p", "udp", "--dport", "9", "-j", "ACCEPT"])
+    with inside(name):
+        states, entries = [legacy.state("ip", "filter")], legacy.read("ip", "filter").entries
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"x", ("127.0.0.1", 9))
+        assert legacy.read("ip", "filter").entries != entries  # its counters
+        assert legacy.state("ip", "filter") == states[0]
+    for change in (["-R", "INPUT", "1", "-p", "udp", "--dport", "10", "-j", "ACCEPT"],
+                   ["-P", "FORWARD", "DROP"]):  # fmt: skip
+        run_in(name, [*filters, *change])
+        with inside(name):
+            states.append(legacy.state("ip", "filter"))
+    assert len(set(states)) == len(states)
+    assert len({state.partition(", sum")[0] for state in states}) == 1
 
 
 def test_a_restart_goes_on_from_where_it_was(netns: Make, run_in: Any, tmp_path: Path) -> None:

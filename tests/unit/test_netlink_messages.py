@@ -105,3 +105,40 @@ def test_a_rule_with_a_mark_is_selective() -> None:
     plain = attribute(6, struct.pack("=I", 32766))
     assert not route.rule(head + plain).selective
     assert route.rule(head + plain + attribute(10, struct.pack("=I", 1))).selective
+
+
+def said_of_link(*, mtu: int = 1500, localnet: int = 0, timer: int = 1) -> tuple[int, bytes]:
+    """Return a link's message; ``timer`` is what the kernel's clock changes in it."""
+    four = nested(so.AF_INET, attribute(1, struct.pack("=26i", *[0] * 25, localnet)))
+    six = nested(
+        so.AF_INET6,
+        attribute(2, struct.pack("=4i", 0, 0, 0, 0)),
+        attribute(5, struct.pack("=IIII", 65535, timer, timer, timer)),  # IFLA_INET6_CACHEINFO
+    )
+    head = route._IFINFO.pack(0, 772, 1, 0x49, 0)
+    kind = nested(18, attribute(1, b"bridge"), nested(2, attribute(18, struct.pack("=Q", timer))))
+    parts = attribute(3, b"lo\0"), attribute(4, struct.pack("=I", mtu)), kind, nested(26, four, six)
+    return 16, head + b"".join(parts)
+
+
+def said_of_address(*, last: int = 1, lifetime: int = 100) -> tuple[int, bytes]:
+    head = route._IFADDR.pack(so.AF_INET, 24, 0x80, 0, 1)
+    valid = attribute(6, struct.pack("=4I", lifetime, lifetime, 0, 0))  # IFA_CACHEINFO
+    return 20, head + attribute(1, bytes((192, 0, 2, last))) + valid
+
+
+@pytest.mark.parametrize(
+    ("now", "same"),
+    [
+        ((said_of_link(timer=9), said_of_address(lifetime=3)), True),
+        ((said_of_address(), said_of_link()), True),
+        ((said_of_link(mtu=1400), said_of_address()), False),
+        ((said_of_link(localnet=1), said_of_address()), False),
+        ((said_of_link(), said_of_address(last=2)), False),
+        ((said_of_link(),), False),
+    ],
+)
+def test_what_lasts_of_links_and_addresses(now: tuple[tuple[int, bytes], ...], same: bool) -> None:
+    """Timers, lifetimes and the order are nothing that somebody has changed."""
+    before = route.lasting((said_of_link(), said_of_address()))
+    assert (route.lasting(now) == before) is same

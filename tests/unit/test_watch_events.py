@@ -9,7 +9,7 @@ import pytest
 from builder import finding, scan
 
 from remedies.model import Finding, Unknown
-from remedies.watch import baseline, events, pulse
+from remedies.watch import baseline, events, pulse, watcher
 from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
 from remedies.watch.events import Seen, WatchEvent
 from remedies.watch.pulse import Pulse
@@ -131,6 +131,13 @@ def test_what_moved_between_two_pulses(before: Pulse, now: Pulse, words: list[st
 def test_many_counters_are_said_in_few_words() -> None:
     line = pulse.counted(Pulse(dict.fromkeys("abcde", 0)), Pulse(dict.fromkeys("abcde", 1)))
     assert "and 2 more" in line
+
+
+@pytest.mark.parametrize(
+    ("interval", "slowest", "expected"), [(10, 1.5, 8.5), (10, 5.0, 5.0), (10, 30, 5), (1, 2, 0.5)]
+)
+def test_a_look_leaves_time_for_its_scan(interval: float, slowest: float, expected: float) -> None:
+    assert watcher.pause(interval, slowest) == expected
 
 
 PLACE = WatchPlace("boot-5", "web", "web", "")
