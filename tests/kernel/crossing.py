@@ -175,8 +175,11 @@ class Crossing:
             made.exchange()
             yield made
 
-    def answered(self, leg: Leg, seen_as: str = "") -> bool:
-        """Tell whether a datagram arrives, from an address if one is given, and its answer, too."""
+    def answered(self, leg: Leg, seen_as: str = "", by: str = "") -> bool:
+        """Tell whether a datagram arrives, from an address if one is given, and its answer, too.
+
+        ``by``: the sender's own address, where it has several.
+        """
         family = socket.AF_INET6 if ":" in leg.to[0] else socket.AF_INET
         with (
             self.socket(leg.listens, family, socket.SOCK_DGRAM) as server,
@@ -185,6 +188,7 @@ class Crossing:
             server.bind(leg.at)
             server.settimeout(0.3)
             client.settimeout(0.3)
+            client.bind((by, 0))
             client.connect(leg.to)
             try:
                 client.send(b"question")

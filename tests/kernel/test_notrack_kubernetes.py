@@ -211,3 +211,30 @@ def test_what_is_not_the_networks_own_is_judged(
 ) -> None:
     with inside(networked("nft", text + KUBE_PROXY)):
         assert verdicts() == {verdict}
+
+
+def left_from(port: int) -> str:
+    """Return the source with which a datagram of the host's leaves by the tunnel."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as tap:  # ETH_P_ALL
+        tap.bind(("vxlan.calico", 3))
+        tap.settimeout(5)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind(("192.0.2.10", 0))
+            sender.sendto(b"question", ("10.244.8.1", port))
+        while True:
+            packet = tap.recv(2000)
+            if packet[0] >> 4 == 4 and packet[9] == socket.IPPROTO_UDP:
+                return socket.inet_ntoa(packet[12:16])
+
+
+def test_what_the_host_sends_through_the_tunnel_leaves_as_the_verdict_says(
+    networked: Callable[[str, str], str],
+) -> None:
+    ns = networked("nft", CALICO.replace("4789", "4000") + CALICO_NAT)
+    reached = "route add 10.244.8.0/24 dev vxlan.calico\n"
+    reached += "neigh add 10.244.8.1 lladdr 02:00:00:00:00:09 dev vxlan.calico\n"
+    run_command(ns, ["ip", "-batch", "-"], stdin=reached)
+    with inside(ns):
+        assert left_from(4001) == "10.244.7.0"
+        assert left_from(4000) == "192.0.2.10"
+        assert verdicts() == {"exposed"}

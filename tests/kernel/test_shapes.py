@@ -60,7 +60,7 @@ def host(shape: str, shared: Crossing, netns: Callable[..., str]) -> Iterator[Cr
 
 
 def legs(shape: Mapping[str, Any]) -> list[Leg]:
-    found = [leaving(version) for version in shape.get("leaves", ())]
+    found = [leaving(version) for way in ("leaves", "routed") for version in shape.get(way, ())]
     for ways, make in (("enters", entering), ("taken", taken)):
         found += [make(version, tuple(to)) for version, to in shape.get(ways, {}).items()]
     return found
@@ -91,9 +91,10 @@ def test_a_well_known_ruleset(host: Crossing, shape: str, tmp_path: Path) -> Non
     remedy = functools.partial(forked, host.names["host"], tmp_path)
     wanted = SHAPES[shape]
     ways = legs(wanted)
-    for version in wanted.get("leaves", ()):
-        with host.connected(leaving(version)) as connection:
-            assert connection.seen_from() == AT[version].host
+    for way, end in (("leaves", "host"), ("routed", "container")):
+        for version in wanted.get(way, ()):
+            with host.connected(leaving(version)) as connection:
+                assert connection.seen_from() == getattr(AT[version], end)
     before = rules(host, wanted)
     lives = survived(host, ways)
 
@@ -126,7 +127,7 @@ def test_a_ruleset_with_notrack(host: Crossing, shape: str, tmp_path: Path) -> N
     (asks, *to), (listens, *at) = wanted["asks"], wanted["at"]
     leg = Leg(listens, tuple(at), asks, tuple(to))
     seen_as = wanted.get("as", AT[4].host if (asks, listens) == ("container", "outside") else "")
-    answered = host.answered(leg, seen_as)
+    answered = host.answered(leg, seen_as, wanted.get("by", ""))
     with contextlib.ExitStack() as stack:
         for address in wanted.get("bound", ()):
             cache = stack.enter_context(host.socket("host", socket.AF_INET, socket.SOCK_DGRAM))
