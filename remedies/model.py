@@ -86,6 +86,20 @@ class Finding:
         return digest([self.condition, self.subject])[:16]
 
 
+def mitigated(
+    condition: str,
+    subject: str,
+    by: str,
+    message: str,
+    evidence: tuple[Evidence, ...] = (),
+    **details: str,
+) -> Finding:
+    """Return the finding of a condition that something covers; ``by``: its ``mitigated_by``."""
+    return Finding(
+        condition, subject, "mitigated", "low", message, evidence, mitigated_by=by, details=details
+    )
+
+
 @dataclass(frozen=True)
 class Unknown:
     """A condition that could not be judged, and why. Never read as "fine"."""

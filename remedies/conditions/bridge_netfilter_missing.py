@@ -33,7 +33,7 @@ from remedies.facts import Facts
 from remedies.facts.counters import Counters
 from remedies.facts.flows import Flows
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.netlink.flow import Flow
 from remedies.netlink.links import BridgeNetwork, Links
 from remedies.printable import at, both_ends
@@ -123,12 +123,11 @@ def _finding(
 
 def _mitigated(network: BridgeNetwork, key: str) -> Finding:
     covered = f"remedy sysctl:{key}"
-    return Finding(
-        condition="bridge-netfilter-missing",
-        subject=network.link,
-        verdict="mitigated",
-        severity="low",
+    return mitigated(
+        "bridge-netfilter-missing",
+        network.link,
+        by=covered,
         message=f"conntrack sees what is bridged on {network.link}: {covered} is 1",
-        mitigated_by=covered,
-        details={"key": key, "link": network.link},
+        key=key,
+        link=network.link,
     )

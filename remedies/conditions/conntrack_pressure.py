@@ -131,7 +131,7 @@ def _largest_local(
     facts: Facts, shares: tuple[Share, ...]
 ) -> Optional[tuple[Share, Optional[Process]]]:
     """Return the largest share that a local address is asked for, and the socket's owner."""
-    local = {item.address for item in facts.get(Links).addresses}
+    local = facts.get(Links).local
     share = next((share for share in shares if share.destination in local), None)
     if share is None:
         return None

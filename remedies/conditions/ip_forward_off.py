@@ -37,7 +37,7 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
 from remedies.facts.switches import FORWARDING, Switches, key_of
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.netlink.links import BridgeNetwork, Links
 from remedies.rules.prefixes import contains
 
@@ -160,12 +160,11 @@ def _seen(facts: Facts, network: BridgeNetwork) -> tuple[SeenDrop, ...]:
 
 def _mitigated(network: BridgeNetwork, ours: tuple[str, ...]) -> Finding:
     covered = f"remedy sysctl:{key_of(ours[0], SWITCH)}"
-    return Finding(
-        condition="ip-forward-off",
-        subject=network.link,
-        verdict="mitigated",
-        severity="low",
+    return mitigated(
+        "ip-forward-off",
+        network.link,
+        by=covered,
         message=f"packets of {network.subnet} on {network.link} are forwarded: {covered} is 1",
-        mitigated_by=covered,
-        details={"family": "4", "links": " ".join(ours)},
+        family="4",
+        links=" ".join(ours),
     )

@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from remedies.facts import Facts
 from remedies.facts.routes import Routes
 from remedies.facts.switches import LinkSwitches, Switches, key_of
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.netlink.links import Links
 
 TITLE = "The IPv6 default route is gone because the host forwards"
@@ -91,12 +91,10 @@ def _finding(link: LinkSwitches, key: str, address: str) -> Finding:
 
 def _mitigated(link: LinkSwitches, key: str) -> Finding:
     covered = f"remedy sysctl:{key}"
-    return Finding(
-        condition="ipv6-ra-route-lost",
-        subject=link.link,
-        verdict="mitigated",
-        severity="low",
+    return mitigated(
+        "ipv6-ra-route-lost",
+        link.link,
+        by=covered,
         message=f"{link.link} forwards and listens to routers: {covered} is 2",
-        mitigated_by=covered,
-        details={"link": link.link},
+        link=link.link,
     )

@@ -48,7 +48,7 @@ from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.served import Served, ends_of
 from remedies.facts.untracked import PastNat, Untracked
-from remedies.model import Evidence, Finding, Severity, Verdict
+from remedies.model import Evidence, Finding, Severity, Verdict, mitigated
 from remedies.netlink.links import Links
 from remedies.printable import both_ends
 from remedies.rules.known_traffic import by_its_mark
@@ -150,18 +150,17 @@ def _served(notracks: list[PacketRule], facts: Facts) -> str:
 
 def _mitigated(notrack: PacketRule, met: list[tuple[PacketRule, str]], by: str) -> Finding:
     rule, _ = met[0]
-    return Finding(
-        condition="notrack-breaks-nat",
-        subject=_subject(notrack),
-        verdict="mitigated",
-        severity="low",
+    return mitigated(
+        "notrack-breaks-nat",
+        _subject(notrack),
+        by=f"a socket bound to {by}",
         message=(
             f"the notrack rule {notrack.named} keeps packets from the NAT rule "
             f"{rule.named}, and a socket of this host takes them: {by}"
         ),
         evidence=(_evidence(notrack), *(_evidence(nat, why) for nat, why in met[:_SHOWN])),
-        mitigated_by=f"a socket bound to {by}",
-        details={"notrack": notrack.text, "nat": rule.text},
+        notrack=notrack.text,
+        nat=rule.text,
     )
 
 

@@ -33,7 +33,7 @@ from remedies.facts import Facts
 from remedies.facts.loopback import ALL, Loopback, LoopbackDoor
 from remedies.facts.switches import Switches, key_of
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.printable import at
 
 TITLE = "Others reach a service that listens on the loopback alone"
@@ -119,12 +119,10 @@ def _named(door: LoopbackDoor) -> str:
 def _mitigated(link: str, door: LoopbackDoor) -> Finding:
     rule = door.kept_out_by
     covered = "a rule" if rule is None else rule.named
-    return Finding(
-        condition="route-localnet-exposure",
-        subject=link,
-        verdict="mitigated",
-        severity="low",
+    return mitigated(
+        "route-localnet-exposure",
+        link,
+        by=covered,
         message=f"{link} takes packets for the loopback, and {covered} drops them",
-        mitigated_by=covered,
-        details={"link": link},
+        link=link,
     )

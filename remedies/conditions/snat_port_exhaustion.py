@@ -57,7 +57,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     failed = facts.get(Counters).delta("nf_conntrack.insert_failed") or 0
     if not new or not failed:
         return ()
-    local = {item.address for item in facts.get(Links).addresses}
+    local = facts.get(Links).local
     found: dict[tuple[str, str, int], list[SeenDrop]] = {}
     for drop in new:
         way = drop.way

@@ -37,7 +37,7 @@ from remedies.facts.returns import Returns, ReturnWay
 from remedies.facts.routes import Routes
 from remedies.facts.switches import Switches, key_of
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.netlink.links import Links
 from remedies.rules.prefixes import contains
 
@@ -157,12 +157,10 @@ def _ours(facts: Facts) -> tuple[str, ...]:
 
 def _mitigated(link: str) -> Finding:
     covered = f"remedy sysctl:{key_of(link, SWITCH)}"
-    return Finding(
-        condition="strict-reverse-path",
-        subject=link,
-        verdict="mitigated",
-        severity="low",
+    return mitigated(
+        "strict-reverse-path",
+        link,
+        by=covered,
         message=f"packets that come by {link} may be answered by another link: {covered} is 2",
-        mitigated_by=covered,
-        details={"link": link},
+        link=link,
     )

@@ -84,9 +84,9 @@ def _subnets(network: BridgeNetwork, links: Links) -> Iterator[_Clash]:
             continue
         if link.name in inner and link.name > network.link:
             continue  # of two bridges the pair is told once
-        shared = meet(network.subnet, f"{item.address}/{item.prefix}")
+        shared = meet(network.subnet, item.subnet)
         if shared:
-            yield _Clash(network, link.name, f"{item.address}/{item.prefix}", show(parse(shared)))
+            yield _Clash(network, link.name, item.subnet, show(parse(shared)))
 
 
 def _gateways(network: BridgeNetwork, routes: Routes) -> Iterator[_Clash]:

@@ -43,7 +43,7 @@ from remedies.facts.counters import Counters
 from remedies.facts.dropped import REJECTED, Dropped, DroppedStream
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.printable import both_ends
 from remedies.rules.rule import PacketRule
 
@@ -106,15 +106,13 @@ def _mitigated(facts: Facts) -> tuple[Finding, ...]:
         return ()
     covered = f"remedy sysctl:{BE_LIBERAL}"
     return (
-        Finding(
-            condition="tcp-invalid-stall",
-            subject=_SUBJECT,
-            verdict="mitigated",
-            severity="low",
+        mitigated(
+            "tcp-invalid-stall",
+            _SUBJECT,
+            by=covered,
             message=f"{drops[0].named} drops INVALID; with {covered} segments outside "
             "conntrack's window are not INVALID",
             evidence=tuple(_standing(rule) for rule in dict.fromkeys(drops)),
-            mitigated_by=covered,
         ),
     )
 

@@ -62,7 +62,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
 
     Raises Unreadable where there are such sockets, and the flows that could prove it are unread.
     """
-    local = {item.address for item in facts.get(Links).addresses}
+    local = facts.get(Links).local
     unreplied = [flow for flow in facts.get(Flows).unreplied if flow.protocol == "udp"]
     places: dict[tuple[str, int], list[BoundSocket]] = {}
     for socket in facts.get(Sockets).connected:

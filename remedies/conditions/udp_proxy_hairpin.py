@@ -113,11 +113,7 @@ def _of_container(facts: Facts, service: Service, finding: Finding) -> Finding:
 def _clients(facts: Facts, service: Service) -> str:
     """Return ``outside`` where none of the clients seen is on a bridge of this host's, or empty."""
     links = facts.get(Links)
-    bridged = [
-        f"{item.address}/{item.prefix}"
-        for item in links.addresses
-        if links.kind(item.link) == "bridge"
-    ]
+    bridged = [item.subnet for item in links.addresses if links.kind(item.link) == "bridge"]
     clients = [proof.request.original.source for proof in service.proofs]
     inside = any(contains(prefix, client) for prefix in bridged for client in clients)
     return "outside" if clients and not inside else ""

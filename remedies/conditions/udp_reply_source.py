@@ -327,7 +327,7 @@ def _uplink(facts: Facts, service: Service) -> str:
     if not isinstance(routes, Routes) or routes.policy_rules:
         return ""
     by = {item.address: links.name(item.link) for item in links.addresses}
-    nets = [f"{item.address}/{item.prefix}" for item in links.addresses]
+    nets = [item.subnet for item in links.addresses]
     for proof in service.proofs:
         mine, other = by.get(proof.asked, ""), by.get(proof.source, "")
         family = 6 if ":" in proof.asked else 4

@@ -78,7 +78,7 @@ class Answerers:
 def read(asking: Asking) -> Answerers:
     """Ask for the sockets of the ports in question, their processes, and the flows' ages."""
     links, flows = asking.earlier(Links), asking.earlier(Flows)
-    local = {item.address for item in links.addresses} if links is not None else set()
+    local = links.local if links is not None else set()
     proofs = list(mirrored(flows.unreplied, local)) if flows is not None else []
     if not proofs:
         return Answerers()

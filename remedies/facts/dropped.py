@@ -68,7 +68,7 @@ def read(asking: Asking) -> Dropped:
         for stall in stalls.found
         if stall.kind == DATA and stall.again and stall.flow is not None and stall.flow.seen_reply
     ]
-    known += _rejected(asking.earlier(Tap), {item.address for item in links.addresses})
+    known += _rejected(asking.earlier(Tap), links.local)
     if not known:
         return Dropped()
     stores, unread = open_stores(asking.deadline())

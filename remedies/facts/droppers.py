@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
-from remedies.facts.drops import Drops, SeenDrop
+from remedies.facts.drops import SeenDrop, of_reason
 from remedies.facts.nat import of_packets
 from remedies.facts.netfilter import open_stores
 from remedies.facts.pairs import here
@@ -24,7 +24,7 @@ from remedies.netlink.route import RTN_LOCAL, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules.matching import name_covers, packets_of
 from remedies.rules.packet_words import PacketKnowledge
-from remedies.rules.prefixes import contains
+from remedies.rules.prefixes import contains, single
 from remedies.rules.publishing import asked_port, leading_to
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, replace
@@ -73,15 +73,14 @@ class Droppers:
 
 def read(asking: Asking) -> Droppers:
     """Read the rules that dropped packets met. Raises Unreadable without permission."""
-    drops, links = asking.earlier(Drops), asking.earlier(Links)
-    by_firewall = [d for d in (drops.seen if drops else ()) if d.reason == BY_FIREWALL]
+    links, by_firewall = asking.earlier(Links), of_reason(asking, BY_FIREWALL, _MOST)
     if not by_firewall:
         return Droppers()
     if links is None:
         raise Unreadable("links and addresses were not read")
     stores, unread = open_stores(asking.deadline())
     found = []
-    for drop in by_firewall[:_MOST]:
+    for drop in by_firewall:
         try:
             rule, published = ruled(asking, stores, links, drop)
         except (OSError, Unreadable) as error:
@@ -113,7 +112,7 @@ def published_by(asking: Asking, links: Links, drop: SeenDrop) -> Optional[Packe
 
     Raises Unreadable.
     """
-    local = {item.address for item in links.addresses}
+    local = links.local
     way, index = drop.way, links.index(drop.link)
     if drop.state != "new" or drop.protocol not in ("tcp", "udp") or index is None:
         return None
@@ -121,7 +120,7 @@ def published_by(asking: Asking, links: Links, drop: SeenDrop) -> Optional[Packe
         return None
     sender = Match(
         protocols=(drop.protocol,),
-        sources=(f"{way.source}/{128 if ':' in way.source else 32}",),
+        sources=(single(way.source),),
         in_interfaces=(links.name(links.of_rules(index)),),
     )
     rules, _ = of_packets(asking, ("dnat",), ("prerouting",), sender)
@@ -173,7 +172,7 @@ def rule_of(
     ``link``: the interface that it was on; ``state``: as :attr:`SeenDrop.state`. Raises OSError
     where no route leads on, and Unreadable where a chain on its way cannot be read.
     """
-    sent = here(way.source, {item.address for item in links.addresses})
+    sent = here(way.source, links.local)
     index = links.index(link)
     arrives = None if sent or index is None else links.of_rules(index)
     with Netlink(NETLINK_ROUTE) as client:

@@ -98,6 +98,12 @@ class _DropListener:
         self._counter.close()
 
 
+def of_reason(asking: Asking, reason: str, most: int = 16) -> tuple[SeenDrop, ...]:
+    """Return the drops of one reason that a fact looks into, most packets first; often none."""
+    drops = asking.earlier(Drops)
+    return tuple(d for d in drops.seen if d.reason == reason)[:most] if drops else ()
+
+
 def _most(drops: Iterable[Drop]) -> list[Drop]:
     """Return the drops with the highest counts, a bounded number of each reason."""
     kept: list[Drop] = []

@@ -115,7 +115,7 @@ def _open(links: Links, switches: Switches, *, every: bool) -> Iterator[Link]:
 
 def _peers(client: Netlink, local: tuple[str, int], links: Links) -> tuple[str, ...]:
     """Return who else than this host has a connection to a service."""
-    own = {item.address for item in links.addresses}
+    own = links.local
     return tuple(
         dict.fromkeys(
             each.remote[0]
@@ -136,9 +136,7 @@ def _kept_out(
     packet = Match(
         protocols=("tcp",),
         sources=tuple(
-            f"{item.address}/{item.prefix}"
-            for item in links.addresses
-            if item.link == link.index and item.family == 4
+            item.subnet for item in links.addresses if item.link == link.index and item.family == 4
         ),
         destinations=(f"{address}/32",),
         destination_ports=((port, port),),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
-from remedies.facts.drops import Drops, SeenDrop
+from remedies.facts.drops import SeenDrop, of_reason
 from remedies.netlink import route
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 AFTER = ("drops", "links")
 
 TOO_BIG = "PKT_TOO_BIG"
-_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Narrow:
 
 def read(asking: Asking) -> Narrow:
     """Read the fact. Raises Unreadable where rtnetlink does not answer."""
-    drops, links = asking.earlier(Drops), asking.earlier(Links) or Links()
-    big = [d for d in (drops.seen if drops else ()) if d.reason == TOO_BIG][:_MOST]
+    links, big = asking.earlier(Links) or Links(), of_reason(asking, TOO_BIG)
     if not big:
         return Narrow()
     try:

@@ -18,7 +18,7 @@ from remedies.rules import marks
 from remedies.rules.decoded import Mark
 from remedies.rules.invalid_packet import EVERYONE, stays_here, target, translated
 from remedies.rules.matching import conjoin, covers
-from remedies.rules.prefixes import contains
+from remedies.rules.prefixes import contains, single
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.rules.sought import Sought
 from remedies.values import dataclass, field, replace
@@ -316,7 +316,7 @@ class _HookAnswers:
 
     def _elsewhere(self, prefixes: tuple[str, ...]) -> bool:
         """Tell whether none of these addresses is this host's, as far as its own are known."""
-        own = [f"{each.address}/{128 if each.family == 6 else 32}" for each in self.addresses]
+        own = [single(each.address) for each in self.addresses]
         return bool(own) and not any(contains(prefix, one) for prefix in prefixes for one in own)
 
     def _answered(self, family: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remedies.errors import Unreadable
-from remedies.facts.drops import Drops, SeenDrop
+from remedies.facts.drops import SeenDrop, of_reason
 from remedies.netlink import route
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 AFTER = ("drops", "links")
 
 BY_FILTER = "IP_RPFILTER"
-_MOST = 16
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class Returns:
 
 def read(asking: Asking) -> Returns:
     """Read the fact. Raises Unreadable where rtnetlink does not answer."""
-    drops, links = asking.earlier(Drops), asking.earlier(Links) or Links()
-    filtered = [d for d in (drops.seen if drops else ()) if d.reason == BY_FILTER][:_MOST]
+    links, filtered = asking.earlier(Links) or Links(), of_reason(asking, BY_FILTER)
     if not filtered:
         return Returns()
     try:

@@ -79,7 +79,7 @@ def _addresses(value: object) -> Iterator[str]:
         for item in value:
             yield from _addresses(item)
     elif isinstance(value, Address):
-        yield f"{value.address}/{value.prefix}"
+        yield value.subnet
     elif isinstance(value, Tuple):
         yield from (value.source, value.destination)
     elif isinstance(value, Match):

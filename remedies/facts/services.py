@@ -105,7 +105,7 @@ def services(facts: Facts) -> tuple[Service, ...]:
     A proof against a socket that has connected to its client is not among them.
     """
     links, sockets = facts.get(Links), facts.get(Sockets)
-    local = {item.address for item in links.addresses}
+    local = links.local
     taken = {(s.address, s.port, s.peer, s.peer_port) for s in sockets.connected}
     pairs: dict[tuple[int, int], list[Proof]] = {}
     for proof in mirrored(facts.get(Flows).unreplied, local):
@@ -188,7 +188,7 @@ def for_redirect(
     covered one is away (Docker makes its bridges anew at will). ``stale``: the flows that pin the
     old path, as addresses of the driver ``flow`` without its scheme.
     """
-    local = {item.address for item in links.addresses}
+    local = links.local
     # A redirect stands before other NAT, does nothing about an answer from another port, and
     # does not meet what a program of this host sends.
     proofs = tuple(
@@ -218,7 +218,7 @@ def _way_in(proof: Proof, links: Links) -> str:
     """
     client = proof.request.original.source
     for item in links.addresses:
-        if item.address == proof.source and contains(f"{item.address}/{item.prefix}", client):
+        if item.address == proof.source and contains(item.subnet, client):
             return links.name(item.link)
     return ""
 

@@ -78,7 +78,7 @@ def read(asking: Asking) -> Stale:
         raise Unreadable("flows, links, routes or rules could not be read")
     if not netfilter.nat:
         return Stale()
-    local = {item.address for item in links.addresses}
+    local = links.local
     unanswered = [*flows.unreplied, *flows.opening]
     gone = _gone(asking, unanswered, links, local)
     asked = [
@@ -148,7 +148,7 @@ def stale(
     ``rules`` DNAT and REDIRECT in prerouting, with the packets that they see; ``complete``: all
     of them.
     """
-    local = {item.address for item in links.addresses}
+    local = links.local
     for flow in flows:
         packet = _packet(flow, links, routes, local)
         version = "ip6" if ":" in flow.original.source else "ip"
@@ -210,7 +210,7 @@ def _packet(flow: Flow, links: Links, routes: Routes, local: Collection[str]) ->
 def _arrives_by(source: str, links: Links, routes: Routes) -> Optional[str]:
     """Return the link that a neighbour's packets come by; the only default route's for others."""
     for item in links.addresses:
-        if contains(f"{item.address}/{item.prefix}", source):
+        if contains(item.subnet, source):
             return links.name(item.link)
     family = 6 if ":" in source else 4
     ways = {name for each in routes.defaults if each.family == family for name in each.links}

@@ -187,7 +187,7 @@ class _BareListener:
             for (protocol, raw), (link, count) in self._left.items()
             if (protocol, raw) not in self._answered
         )
-        local = {item.address for item in self._links.addresses}
+        local = self._links.local
         return islice(
             (
                 packet
@@ -232,7 +232,7 @@ class _Search:
         if links is None or netfilter is None:
             raise Unreadable("links or rules could not be read")
         self._netfilter = netfilter
-        self._local = {item.address for item in links.addresses}
+        self._local = links.local
         self._all = links.networks()
         self._before = before
         if before is not None:

@@ -146,7 +146,7 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
     """
     _, _, addresses = service(terms.params)
     links, nat = facts.get(Links), facts.get(Nat)
-    local = {address.address for address in links.addresses}
+    local = links.local
     for address in addresses:
         if address not in local:
             return f"{address} is not an address of this host"

@@ -45,6 +45,11 @@ class Address:
         """Return 4 or 6."""
         return 6 if ":" in self.address else 4
 
+    @property
+    def subnet(self) -> str:
+        """Return the address with its prefix: ``172.17.0.1/16``."""
+        return f"{self.address}/{self.prefix}"
+
 
 @dataclass(frozen=True)
 class BridgeNetwork:
@@ -66,6 +71,11 @@ class Links:
 
     links: tuple[Link, ...] = ()
     addresses: tuple[Address, ...] = ()
+
+    @property
+    def local(self) -> frozenset[str]:
+        """Return every local address, without its prefix."""
+        return frozenset(item.address for item in self.addresses)
 
     def name(self, index: int) -> str:
         """Return the name of link ``index``, or ``#index`` when there is none."""
@@ -102,7 +112,7 @@ class Links:
             and all(port.kind for port in ports[link.index])
         }
         return tuple(
-            BridgeNetwork(inner[item.link], f"{item.address}/{item.prefix}")
+            BridgeNetwork(inner[item.link], item.subnet)
             for item in self.addresses
             if item.link in inner and item.scope == "global"
         )

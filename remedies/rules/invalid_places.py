@@ -102,7 +102,7 @@ def _behind(prefixes: Iterable[str], near: Sequence[Address], links: Links) -> t
     """Return the links in whose subnets all of these lie; none where one lies in no subnet."""
     found: dict[str, None] = {}
     for prefix in prefixes:
-        on = [links.name(a.link) for a in near if contains(f"{a.address}/{a.prefix}", prefix)]
+        on = [links.name(a.link) for a in near if contains(a.subnet, prefix)]
         if not on:
             return ()
         found.update(dict.fromkeys(on))

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Optional, TypeVar
 
 from remedies.netlink.flow import Tuple
-from remedies.rules.prefixes import contains, meet, outside, parse
+from remedies.rules.prefixes import contains, meet, outside, parse, single
 from remedies.rules.rule import Match, PortRange
 from remedies.values import replace
 
@@ -118,12 +118,11 @@ def _one_family(sources: tuple[str, ...], destinations: tuple[str, ...]) -> bool
 
 def packets_of(protocol: str, way: Tuple) -> Match:
     """Return the packets of a protocol that run one way; a port of 0 is none."""
-    bits = 128 if ":" in way.source else 32
     source, destination = way.source_port, way.destination_port
     return Match(
         protocols=(protocol,),
-        sources=(f"{way.source}/{bits}",),
-        destinations=(f"{way.destination}/{bits}",),
+        sources=(single(way.source),),
+        destinations=(single(way.destination),),
         source_ports=((source, source),) if source else (),
         destination_ports=((destination, destination),) if destination else (),
     )

@@ -41,6 +41,11 @@ def show(prefix: Prefix) -> str:
     return address if size == bits else f"{address}/{size}"
 
 
+def single(address: str) -> str:
+    """Return the prefix that holds one address: ``192.0.2.1/32``, ``2001:db8::1/128``."""
+    return f"{address}/{128 if ':' in address else 32}"
+
+
 def contains(outer: str, inner: str) -> bool:
     """Tell whether every address of ``inner`` is in ``outer``."""
     bits, first, size = parse(outer)

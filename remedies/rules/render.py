@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from remedies.rules.decoded import Step
+from remedies.rules.prefixes import single
 from remedies.rules.rule import Match, PortRange
 
 _ACTIONS = {"dnat": "DNAT", "snat": "SNAT", "masquerade": "MASQUERADE", "redirect": "REDIRECT"}
@@ -103,7 +104,7 @@ def header(match: Match) -> list[str]:
 def _word(flag: str, value: str) -> str:
     """Return an address with its length, and an interface pattern with iptables' wildcard."""
     if flag in ("-s", "-d") and "/" not in value:
-        return f"{value}/{128 if ':' in value else 32}"
+        return single(value)
     return value[:-1] + "+" if flag in ("-i", "-o") and value.endswith("*") else value
 
 

@@ -14,7 +14,7 @@ from remedies.netlink.links import Links
 from remedies.rules.invalid_packet import target
 from remedies.rules.matching import conjoin, covers, packets_of
 from remedies.rules.overlap import CHOICES, overlap
-from remedies.rules.prefixes import contains
+from remedies.rules.prefixes import contains, single
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import dataclass, replace
 
@@ -133,10 +133,10 @@ def _met(rule: PacketRule, packet: Match, heard: HeardWay) -> bool:
 
 def _began(nat: PacketRule, flow: Flow, protocol: str) -> bool:
     """Tell whether a NAT rule may be the one that a flow began with."""
-    way, bits = flow.original, 128 if ":" in flow.original.source else 32
+    way = flow.original
     began = Match(
         protocols=(protocol,),
-        sources=(f"{way.source}/{bits}",),
+        sources=(single(way.source),),
         destination_ports=((way.destination_port, way.destination_port),),
     )
     return conjoin(replace(nat.match, destinations=(), not_destinations=()), began) is not None

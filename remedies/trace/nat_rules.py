@@ -48,13 +48,13 @@ class NatRules:
         _, links = self._now()
         for rule in self._notracks:
             if not rule.ours and rule.hook == "prerouting":
-                packet = _packet(rule, protocol, way, here(way.destination, _local(links)))
+                packet = _packet(rule, protocol, way, here(way.destination, links.local))
                 if both_see(packet, rule, links).answer == "yes":
                     yield rule
 
     def is_local(self, address: str) -> bool:
         """Tell whether an address is this host's."""
-        return here(address, _local(self._now()[1]))
+        return here(address, self._now()[1].local)
 
     def of(self, flow: Flow) -> tuple[Optional[PacketRule], Optional[PacketRule]]:
         """Return the rules that may have given a flow its target, and its source; None: none.
@@ -82,7 +82,7 @@ class NatRules:
     ) -> Iterator[PacketRule]:
         nat, links = self._now()
         version = "ip6" if ":" in way.source else "ip"
-        local = here(way.destination, _local(links))
+        local = here(way.destination, links.local)
         for rule in nat.rules:
             if rule.hook not in hooks or rule.action not in actions or version not in rule.versions:
                 continue
@@ -104,10 +104,6 @@ class NatRules:
             took = time.monotonic() - now
             self._next = now + max(_FRESH, _SHARE * took)
         return self._read
-
-
-def _local(links: Links) -> Collection[str]:
-    return {item.address for item in links.addresses}
 
 
 def _packet(rule: PacketRule, protocol: str, way: Tuple, local: bool) -> PacketRule:
