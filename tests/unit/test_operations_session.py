@@ -206,7 +206,7 @@ def test_a_saved_plan_is_watched_again_only_if_its_fault_was_seen(
     monkeypatch.setattr(session, "judge", lambda *_: (scan(), ("not read: x",)))
     monkeypatch.setattr(remake, "remake", lambda *_: plan())
     assert saved_plans.again(host.session, made).warnings == ("not read: x",)
-    assert asked == [{"for_plan": True, "window": window, "fixes": ("liberal",)}]
+    assert asked == [{"for_plan": True, "window": window, "uses": (("liberal", {}),)}]
 
 
 def test_a_plan_that_prunes_does_so_only_where_it_was_asked_for(
