@@ -165,6 +165,36 @@ def test_a_change_tells_the_impact_for_its_first_finding() -> None:
     assert change.impact == f"size 1 for subject on {HOST.kernel}"
 
 
+def test_a_plan_lists_what_is_as_wanted_already_and_what_it_was_warned_of() -> None:
+    made = plan(policy(every=True), FINDING, store=FakeStore(a="1"))
+    assert ([c.resource for c in made.changes], made.settled) == (["b"], ("a",))
+    told = planning.plan(
+        policy(), FACTS, builder.scan(FINDING), {}, FakeStore(), warnings=("no conntrack",)
+    )
+    assert told.warnings == ("no conntrack",)
+
+
+@pytest.mark.parametrize(
+    ("address", "persist", "netns", "lost"),
+    [
+        ("sysctl:k", False, "host", True),
+        ("sysctl:k", True, "host", False),
+        ("sysctl:k", False, "box", False),
+        ("flow:udp/eth0/53", False, "host", False),
+        ("file:/etc/k", False, "host", False),
+    ],
+)
+def test_what_the_next_boot_undoes_is_listed(
+    address: str, persist: bool, netns: str, lost: bool
+) -> None:
+    FIXES["first"].wanted = (Wanted(address, "1", boot=address.startswith("file:")),)
+    seen = replace(FACTS, host=replace(HOST, netns=netns))
+    proven = builder.scan(replace(FINDING, verdict="proven"))
+    made = planning.plan(policy(persist=persist), seen, proven, {}, FakeStore())
+    assert [c.resource for c in made.changes] == [address]
+    assert made.lost_at_boot == ((address,) if lost else ())
+
+
 def lasting(*wanted: Wanted, store: FakeStore, held: Optional[dict[str, Held]] = None) -> Plan:
     """Return the plan of a policy that persists, whose only fix wants these."""
     FIXES["first"].wanted = wanted

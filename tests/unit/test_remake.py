@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Optional
 
+import fake_fixes
 import pytest
 from builder import HOST, TIME, facts, finding, plan, policy
 from builder import scan as scanned
@@ -25,6 +27,7 @@ from remedies.model import (
     Scan,
     Terms,
     Verdict,
+    Wanted,
 )
 from remedies.planning import plan as planning
 from remedies.planning.remake import Today, consistent, remake
@@ -298,3 +301,50 @@ def test_facts_that_moved_excuse_only_what_facts_decide(
     edited = replace(moved, changes=(replace(made.changes[0], **edit),))
     with pytest.raises(error, match=ADDRESS):
         remake(edited, today(FOUND))
+
+
+def of_two(monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, Callable[..., Today]]:
+    """Return a plan whose fix found one of two resources as it wants it, and its host."""
+    fake_fixes.install(monkeypatch)
+    fake_fixes.FIXES["first"].wanted = (Wanted("a", "1"), Wanted("b", "1"))
+    here = scanned(fake_fixes.FINDING)
+
+    def now(**states: str) -> Today:
+        return Today(fake_fixes.FACTS, here, {}, FakeStore(**states))
+
+    made = planning.plan(fake_fixes.policy(), fake_fixes.FACTS, here, {}, now(b="1").reads)
+    assert ([c.resource for c in made.changes], made.settled) == (["a"], ("b",))
+    return made, now
+
+
+def test_what_was_as_wanted_and_is_no_more_makes_it_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now = of_two(monkeypatch)
+    assert remake(made, now(b="1")).changes == made.changes
+    with pytest.raises(StalePlan, match="b moved: the plan found it as wanted, now it is '0'"):
+        remake(made, now(b="0"))
+
+
+def test_a_change_that_was_left_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now = of_two(monkeypatch)
+    with pytest.raises(InputError, match="b: first also needs it, and the plan leaves it out"):
+        remake(replace(made, settled=()), now(b="0"))
+
+
+def test_a_change_that_no_fix_asks_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now = of_two(monkeypatch)
+    added = replace(made, changes=(*made.changes, replace(made.changes[0], resource="c")))
+    with pytest.raises(InputError, match="c: first does not ask for it"):
+        remake(added, now(b="1"))
+    with pytest.raises(InputError, match="a: it is already as wanted"):
+        remake(made, now(a="1", b="1"))
+
+
+def test_what_the_plan_was_made_from_and_has_changed_is_named() -> None:
+    made = replace(saved(), made_from={"kernel": "5.10.0", "sysctl": "0123", "slab": "unknown"})
+    edited = replace(made, changes=(replace(made.changes[0], after="2"),))
+    with pytest.raises(StalePlan) as raised:
+        remake(edited, today(FOUND))
+    kernel = HOST.kernel
+    assert str(raised.value).endswith(
+        f"its cause changed: kernel 5.10.0 -> {kernel}, sysctl; make a new plan"
+    )
