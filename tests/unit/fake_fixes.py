@@ -50,6 +50,7 @@ class FakeFix(ModuleType):
         self.terms: Optional[Terms] = None
 
     def guard(self, finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[str]:
+        assert (isinstance(facts, Facts), isinstance(terms, Terms)) == (True, True)
         if self.blind:
             raise Unreadable("rules cannot be read")
         return self.reason
@@ -57,6 +58,7 @@ class FakeFix(ModuleType):
     def desired(
         self, finding: Optional[Finding], facts: Facts, terms: Terms
     ) -> Union[tuple[Wanted, ...], Advice]:
+        assert (isinstance(facts, Facts), isinstance(terms, Terms)) == (True, True)
         self.terms = terms
         return self.wanted
 

@@ -101,6 +101,19 @@ def test_flows_are_not_deleted_for_a_fault_that_was_not_seen() -> None:
     assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
 
 
+def test_a_change_says_only_for_what_it_answers_that_harm_is_accepted() -> None:
+    FIXES["first"].wanted = (Wanted("a", "1", effects=("flow:udp/eth0/53",)),)
+    rules = {
+        "cond": Rule("fix", "exposed", ("first",), accept_harm=("first",)),
+        "other": Rule("fix", "exposed", ("second",), accept_harm=("first", "second")),
+    }
+    made = plan(policy(rules=rules), FINDING, replace(FINDING, condition="other"))
+    assert {c.resource: c.accept_harm for c in made.changes} == {"a": ("cond",), "b": ()}
+    FIXES["second"].HARMLESS = False
+    made = plan(policy(rules=rules), FINDING, replace(FINDING, condition="other"))
+    assert {c.resource: c.accept_harm for c in made.changes} == {"a": ("cond",), "b": ("other",)}
+
+
 def test_a_flow_that_a_fix_is_about_is_not_deleted_either() -> None:
     FIXES["first"].wanted = (Wanted("flow:udp/eth0/53", None),)
     made = plan(policy(), FINDING, store=FakeStore(**{"flow:udp/eth0/53": "udp/x"}))

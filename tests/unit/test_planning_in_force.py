@@ -23,6 +23,7 @@ from remedies.model import (
     Kept,
     Policy,
     RequiredFix,
+    Rule,
     Unknown,
     Verdict,
 )
@@ -124,6 +125,19 @@ def test_unknown_conditions_are_no_absent_conditions() -> None:
     scan = builder.scan(unknown=(Unknown("cond", "why"),))
     made = planning.plan(policy(), FACTS, scan, HELD_A, FakeStore(a="1"), prune=True)
     assert made.changes == ()
+
+
+def test_what_was_read_in_part_was_judged_and_keeps_nothing_from_being_pruned() -> None:
+    scan = builder.scan(unknown=(Unknown("cond", "why", partly=True),))
+    made = planning.plan(policy(), FACTS, scan, HELD_A, FakeStore(a="1"), prune=True)
+    assert summary(made) == [("remove", "a", "1", None)]
+
+
+def test_a_fault_that_policy_does_not_act_on_any_more_keeps_its_fix_unless_pruned() -> None:
+    weaker = policy(rules={"cond": Rule("fix", "active", ("first", "second"))})
+    assert plan(weaker, FINDING, store=FakeStore(a="1"), held=HELD_A).changes == ()
+    made = plan(weaker, FINDING, store=FakeStore(a="1"), held=HELD_A, prune=True)
+    assert summary(made) == [("remove", "a", "1", None)]
 
 
 def test_a_blind_guard_gives_nothing_back() -> None:
