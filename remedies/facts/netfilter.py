@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import links
-from remedies.netfilter import walk
+from remedies.netfilter import variants, walk
 from remedies.netfilter.invalid import judged
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
@@ -21,6 +21,7 @@ from remedies.rules.matching import conjoin, covers
 from remedies.rules.prefixes import contains, single
 from remedies.rules.rule import CONNTRACK_PRIORITY, NAT_ACTIONS, Match, NatAction, PacketRule
 from remedies.rules.sought import Sought
+from remedies.rules.unlisted import UnlistedRules
 from remedies.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class Netfilter:
     notracks: tuple[PacketRule, ...] = ()
     redirects: tuple[Redirect, ...] = ()
     """Ours that are in force."""
+    mixed: tuple[str, ...] = ()
+    """The base chains that forwarded packets pass, where both variants of iptables have some."""
+    unlisted: tuple[UnlistedRules, ...] = ()
     unread: tuple[str, ...] = ()
     """What could not be read, and why."""
     unread_notracks: tuple[str, ...] = ()
@@ -153,9 +157,12 @@ def read(asking: Asking) -> Netfilter:
         for family, table in store.tables()
         if store.chains(family, table)
     }
+    used = variants.variant(backends)
     return Netfilter(
         nf_tables=any(type(store).__name__ == "NfTables" for store in stores),
-        iptables=_variant(backends),
+        iptables=used,
+        mixed=variants.mixed(base for _, base in bases) if used == "both" else (),
+        unlisted=variants.unlisted(bases, reading.unread),
         nat=tuple(place for place in places if place in reading.nat),
         nat_uses=tuple(sorted(reading.uses, key=_in_order)),
         nat_unread=tuple(reading.nat_unread),
@@ -192,13 +199,6 @@ def _redirects(stores: list[RuleStore], reading: _HookAnswers) -> tuple[Redirect
     except Unreadable as error:
         reading.unread.append(str(error))
         return ()
-
-
-def _variant(backends: set[str]) -> str:
-    nft, legacy = "iptables-nft" in backends, "iptables-legacy" in backends
-    if nft and legacy:
-        return "both"
-    return "nft" if nft else "legacy" if legacy else "none"
 
 
 @dataclass

@@ -22,7 +22,12 @@ from cli_shapes import departures
 
 from remedies.lab import registry, scenarios
 
-ONE_VARIANT = ("conntrack-pressure", "ipv6-ra-route-lost", "strict-reverse-path")
+ONE_VARIANT = (
+    "conntrack-pressure",
+    "ipv6-ra-route-lost",
+    "mixed-backends",
+    "strict-reverse-path",
+)
 """Told once: whose rules do NAT decides nothing there; filling the table takes half a minute, and
 these are about one IP version alone."""
 NO_NAT = (
