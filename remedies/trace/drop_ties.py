@@ -28,9 +28,11 @@ from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.trace import cures
 from remedies.trace.event import DropEvent
+from remedies.trace.explain import who
 from remedies.trace.looks import Looks
 from remedies.trace.missed_nat import missed
 from remedies.trace.nat_rules import NatRules
+from remedies.trace.socket_owners import Holders
 from remedies.values import NamedTuple, replace
 
 _LISTENS = 10  # TCP_LISTEN, include/net/tcp_states.h
@@ -52,9 +54,9 @@ class Tie(NamedTuple):
 class DropTies:
     """Finds out what else there is to say about a drop."""
 
-    def __init__(self, questions: Questions, rules: NatRules) -> None:
+    def __init__(self, questions: Questions, rules: NatRules, holders: Holders) -> None:
         """Ask nothing yet."""
-        self._questions, self._rules = questions, rules
+        self._questions, self._rules, self._holders = questions, rules, holders
         self._looks = Looks()
         self.unread = self._looks.unread
         self.rules: dict[str, PacketRule] = {}
@@ -147,6 +149,12 @@ class DropTies:
             return Tie((known,))
         if protocol not in ("tcp", "udp") or not way.destination_port:
             return Tie()
+        if protocol == "udp" and not drop.namespace:
+            mine, process = self._holders.connected(way, self._rules.local())
+            if mine is not None:
+                told = f"{who(process)} has connected its socket to that client from "
+                told += at(mine, way.destination_port)
+                return Tie((told,), "'remedy plan' shows the fix", "udp-connected-server")
         past = None
         if not drop.namespace and (protocol == "udp" or not drop.conntrack):
             past = missed(self._questions, self._rules, protocol, way)

@@ -18,14 +18,13 @@ from remedies.namespaces.netns import cookie, is_host
 from remedies.netlink.flow import Tuple
 from remedies.tap.drops import Drop, DropCounter
 from remedies.trace.drop_reasons import sign_of, words
-from remedies.trace.event import DropEvent
+from remedies.trace.event import FLAGS, DropEvent
 from remedies.values import replace
 
 _MOST = 1024
 """Kinds that are remembered."""
 _PICKED = 32768  # net.ipv4.ip_local_port_range begins here
 _GONE = CookieNamespace("?", (), {})
-_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
 
 
 def without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
@@ -143,7 +142,7 @@ class DropWatch:
         container = where.containers[0] if where.containers else ""
         packet, place = drop.packet, self._places.get(drop.place, "")
         told = words(drop.reason, place, packet.way.destination if packet.way else "")
-        flags = (name for bit, name in enumerate(_FLAGS) if packet.flags >> bit & 1)
+        flags = (name for bit, name in enumerate(FLAGS) if packet.flags >> bit & 1)
         icmp = f" type {packet.icmp[0]} code {packet.icmp[1]}" if packet.icmp else ""
         return DropEvent(
             time=now,

@@ -12,6 +12,9 @@ from remedies.printable import end
 from remedies.rules.rule import PacketRule
 from remedies.values import dataclass
 
+FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
+"""TCP's, the lowest bit first."""
+
 
 @dataclass(frozen=True)
 class Meaning:
@@ -128,6 +131,7 @@ class DropEvent:
             count=self.count,
             state=self.conntrack,
             link=self.link,
+            flags=sum(1 << FLAGS.index(name) for name in self.flags.split()),
             place=self.place,
             icmp=self.icmp,
         )

@@ -52,9 +52,13 @@ class NatRules:
                 if both_see(packet, rule, links).answer == "yes":
                     yield rule
 
+    def local(self) -> Collection[str]:
+        """Return this host's addresses."""
+        return self._now()[1].local
+
     def is_local(self, address: str) -> bool:
         """Tell whether an address is this host's."""
-        return here(address, self._now()[1].local)
+        return here(address, self.local())
 
     def of(self, flow: Flow) -> tuple[Optional[PacketRule], Optional[PacketRule]]:
         """Return the rules that may have given a flow its target, and its source; None: none.

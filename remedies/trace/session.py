@@ -83,7 +83,7 @@ class TraceSession:
         self._drops = DropWatch(self._concerns, self._explained, cache)
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
-        self._ties = DropTies(self._questions, self._answers.rules)
+        self._ties = DropTies(self._questions, self._answers.rules, self._holders)
         self._followed = Conversation(wanted, self._answers.rules) if wanted else None
         self._verdicts = Verdicts()
         self._pace = Pace()

@@ -1,27 +1,36 @@
 """What conditions say of what a trace saw: the same functions that ``scan`` asks, at the end.
 
 A dropped packet alone may be a firewall that does what it is for. With its rule, its number and the
-host's networks the condition can tell; and a full queue of a socket drops nothing that the drop
-tap could name.
+host's networks the condition can tell. What no rule dropped the kernel's counters explain, or the
+networks; and a full queue, ports that are used up or a lost route drop nothing that the drop tap
+could name.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Optional
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, Protocol
 
 from remedies.conditions import (
     accept_queue_overflow,
+    conntrack_pressure,
     docker_direct_routing_drop,
     forward_policy_drop,
+    ipv6_ra_route_lost,
+    local_port_exhaustion,
     published_but_refused,
+    snat_port_exhaustion,
+    subnet_overlap,
     udp_receive_buffer,
 )
 from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts, Watch, queues
-from remedies.facts.droppers import Droppers, RuledDrop, beside, published_by
+from remedies.facts import Asking, Facts, Watch, counters, name_of, queues
+from remedies.facts.counters import Counters
+from remedies.facts.drop_signs import evidence
+from remedies.facts.droppers import BY_FIREWALL, Droppers, RuledDrop, beside, published_by
 from remedies.facts.drops import Drops
+from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
 from remedies.facts.netfilter import open_stores
@@ -30,13 +39,27 @@ from remedies.rules.rule import PacketRule
 from remedies.trace.event import DropEvent
 from remedies.values import replace
 
-_Detect = Callable[[Facts, Mapping[str, object]], tuple[Finding, ...]]
-_RULED: tuple[_Detect, ...] = (
-    docker_direct_routing_drop.detect,
-    forward_policy_drop.detect,
-    published_but_refused.detect,
+
+class _Judging(Protocol):
+    """What is asked of a condition's module."""
+
+    @property
+    def NEEDS(self) -> tuple[type[Any], ...]:  # noqa: N802  # the module's constant
+        """The facts that it looks at."""
+
+    def detect(self, facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
+        """Return what it finds."""
+
+
+_RULED: tuple[_Judging, ...] = (
+    docker_direct_routing_drop,
+    forward_policy_drop,
+    published_but_refused,
 )
-_QUEUED: tuple[_Detect, ...] = (accept_queue_overflow.detect, udp_receive_buffer.detect)
+_QUEUED: tuple[_Judging, ...] = (accept_queue_overflow, udp_receive_buffer)
+_WITHOUT_DROPS: tuple[_Judging, ...] = (ipv6_ra_route_lost, local_port_exhaustion)
+_FULL = "nf_conntrack.drop"
+_NOTHING: Mapping[str, str] = {}
 _MOST = 8
 _PATIENCE = 1.0
 
@@ -49,12 +72,17 @@ class Verdicts:
         self.unread: dict[str, None] = {}
         self._begin = time.monotonic()
         self._queues: Optional[Watch[queues.Queues]] = None
+        self._counters: Optional[Watch[Counters]] = None
+        self._refused = 0
+        """Packets for which conntrack had no room or no free tuple, by its own counter."""
 
     def begin(self) -> None:
         """Take the first reading; where that fails, :attr:`unread` says why."""
         self._begin = time.monotonic()
+        asking = Asking(read_host(), window=_PATIENCE)
+        self._counters = counters.watch(asking)
         try:
-            self._queues = queues.watch(Asking(read_host(), window=_PATIENCE))
+            self._queues = queues.watch(asking)
         except Unreadable as error:
             self.unread[str(error)] = None
 
@@ -68,20 +96,76 @@ class Verdicts:
         """
         drops = tuple(drops)
         found: list[Finding] = []
+        here = [drop for drop in drops if not drop.namespace]
         try:
             if self._queues is not None:
                 found += self._found(_QUEUED, {"queues": self._queues.finish()})
-            ruled = [drop for drop in drops if drop.rule in rules and not drop.namespace]
+            ruled = [drop for drop in here if drop.rule in rules]
             if ruled:
                 found += self._found(_RULED, self._ruled(ruled[:_MOST], rules))
+            plain = [d for d in here if not (d.rule or d.ordinary or d.condition)]
+            found += self._unruled(plain)
         except (OSError, Unreadable) as error:
             self.unread[f"what conditions say of it: {error}"] = None
-        return tuple(_of_finding(drop, rules.get(drop.rule), found) for drop in drops), tuple(found)
+        seen = tuple(each for each in found if each.verdict in ("active", "proven"))
+        told = (_of_finding(drop, rules.get(drop.rule), seen) for drop in drops)
+        return self._by_conntrack(tuple(told), seen), seen
 
-    def _found(self, conditions: Iterable[_Detect], known: dict[str, object]) -> list[Finding]:
-        seconds = round(time.monotonic() - self._begin, 1)
-        facts = Facts(read_host(), "", seconds, known)
-        return [finding for detect in conditions for finding in detect(facts, {})]
+    def _unruled(self, drops: Iterable[DropEvent]) -> list[Finding]:
+        """Return what explains packets that no rule dropped, and connections that never began."""
+        counted = self._counters.finish() if self._counters is not None else Counters()
+        self._refused = counted.delta(_FULL) or 0
+        seen = tuple(drop.seen for drop in drops if drop.seen is not None)
+        asked = list(_WITHOUT_DROPS)
+        if any(drop.reason == BY_FIREWALL for drop in seen) and self._refused:
+            # The counter counts both, and a table that is full is told by how full it is.
+            asked += [conntrack_pressure, snat_port_exhaustion]
+        if any(drop.reason == "NEIGH_FAILED" for drop in seen):
+            asked.append(subnet_overlap)
+        known: dict[str, object] = {
+            "counters": counted,
+            "drops": Drops(seen, listened=self._seconds()),
+            "droppers": Droppers(),
+        }
+        needs = {kind for each in asked for kind in each.NEEDS if name_of(kind) not in known}
+        facts = read_facts(read_host(), needs, before=known)
+        return self._found(asked, facts.known, facts.unknown)
+
+    def _by_conntrack(
+        self, drops: tuple[DropEvent, ...], findings: tuple[Finding, ...]
+    ) -> tuple[DropEvent, ...]:
+        """Return the drops, with the full table as their cause where conntrack counted them all."""
+        ours = {
+            drop
+            for drop in drops
+            if drop.sign == BY_FIREWALL
+            and not (
+                drop.rule or drop.conntrack or drop.invalid or drop.condition or drop.namespace
+            )
+        }
+        full = any(each.condition == conntrack_pressure.CONDITION for each in findings)
+        if not full or sum(drop.count for drop in ours) > self._refused:
+            return drops
+        return tuple(_by_full_table(drop) if drop in ours else drop for drop in drops)
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._begin, 1)
+
+    def _found(
+        self,
+        conditions: Iterable[_Judging],
+        known: Mapping[str, object],
+        unknown: Mapping[str, str] = _NOTHING,
+    ) -> list[Finding]:
+        """Return what conditions find; of one that cannot be asked :attr:`unread` says why."""
+        facts = Facts(read_host(), "", self._seconds(), dict(known), dict(unknown))
+        found: list[Finding] = []
+        for condition in conditions:
+            try:
+                found += condition.detect(facts, {})
+            except Unreadable as error:
+                self.unread[f"what conditions say of it: {error}"] = None
+        return found
 
     def _ruled(self, drops: list[DropEvent], rules: Mapping[str, PacketRule]) -> dict[str, object]:
         """Return the facts that conditions on dropped packets ask for."""
@@ -106,10 +190,32 @@ class Verdicts:
 def _of_finding(
     drop: DropEvent, rule: Optional[PacketRule], findings: Iterable[Finding]
 ) -> DropEvent:
-    """Return a drop with the condition that speaks of the rule it met, if one does."""
-    if rule is None or drop.condition:
+    """Return a drop with the condition that speaks of it or of the rule it met, if one does."""
+    if drop.condition or drop.namespace:
         return drop
     for finding in findings:
-        if any((each.source, each.value) == (rule.place, rule.text) for each in finding.evidence):
+        if _speaks_of(finding, drop, rule):
             return replace(drop, condition=finding.condition, fix="", look="")
     return drop
+
+
+def _by_full_table(drop: DropEvent) -> DropEvent:
+    return replace(
+        drop,
+        means="conntrack's table is full, no rule drops it",
+        look="",
+        fix="'remedy plan' shows the fix",
+        condition=conntrack_pressure.CONDITION,
+    )
+
+
+def _speaks_of(finding: Finding, drop: DropEvent, rule: Optional[PacketRule]) -> bool:
+    """Tell whether a finding names a drop's rule; or the drop itself, where no rule did it."""
+    named = [(each.source, each.key, each.value) for each in finding.evidence]
+    if rule is not None:
+        return any((source, text) == (rule.place, rule.text) for source, _, text in named)
+    seen = drop.seen
+    if seen is None:
+        return False
+    its = evidence(seen)
+    return (its.source, its.key, its.value) in named

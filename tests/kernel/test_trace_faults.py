@@ -36,6 +36,14 @@ FAULTS = (
     Told("idle-timeout", "idle-timeout", "has forgotten",
          "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
     Told("accept-queue-overflow", "accept-queue-overflow", "the limit is", "backlog"),
+    Told("conntrack-pressure", "conntrack-pressure", "flows are in use", "'remedy plan'"),
+    Told("snat-port-exhaustion", "snat-port-exhaustion", "NAT found no source port",
+         "--random-fully"),
+    Told("subnet-overlap", "subnet-overlap", "share", "another subnet"),
+    Told("ipv6-ra-route-lost", "ipv6-ra-route-lost", "accept_ra", "with 2 the next announcement"),
+    Told("local-port-exhaustion", "local-port-exhaustion", "ports", "ip_local_port_range"),
+    Told("udp-connected-server", "udp-connected-server", "has connected its socket",
+         "'remedy plan'"),
 )  # fmt: skip
 
 
