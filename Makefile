@@ -2,6 +2,7 @@
 # make setup   what 'make check' and most tests need; quick when nothing is missing
 # make check   format, lint, strict types, docstrings, import rules, playbooks
 # make test    every test (root: real namespaces), and what they need: a browser, whole Debians
+# make man, make collection   manual pages; the Ansible collection
 # make bench   what things cost, side by side
 
 VENV := .venv
@@ -118,6 +119,9 @@ bench: setup packages-bench
 
 man: setup
 	$(BIN)/python -m remedies.cli.manual build/man
+
+collection: setup
+	$(BIN)/python playbooks/collection/build.py build/collection
 
 clean:
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,30 +3,9 @@
 It keeps the single-file tool on the host, once for each version of it, in a folder that is the
 user's alone, and checks its digest before every use. Policy and plan travel on standard input.
 
-Options of the task; one that it does not give is the host's variable remedy_OPTION (but for verb,
-previous, transaction, fix and every). A template in the task costs each host a millisecond, a
-variable that is not set costs nothing:
-
-verb            scan, plan, apply, confirm, rollback or report
-policy          shipped name, or file on the controller; a list: later wins
-params          parameters by condition, laid over the policy
-netns, state_dir, backend, window, lock_timeout
-                as the options of 'remedy'
-plans           folder of 'remedy fleet plan -o': apply exactly what was approved
-save            the same folder: save the plan there (plan)
-confirm_timeout seconds in which a change has to be confirmed, 0: never (apply)
-previous        transaction of an earlier try, which may have been confirmed (apply)
-transaction, fix, every
-                what to undo (rollback) or to keep (confirm)
-run             file that every word about the host is appended to
-controller      process that leads the rollout: without it, no host is begun or confirmed
-record          folder that the host's record is kept in, for a report (apply, rollback, report)
-since, head     how far back it goes, and a hash that its journal must hold (record)
-change_id, message, approved_by
-                for the host's journal (apply, rollback)
-
-Returned: changed, rc, state, msg, transaction, findings, changes, refused, hosts (how many the play
-is for), and diff; unreachable and msg for a host that cannot be reached.
+Options and what is returned: ``library/remedy.py``, which ``ansible-doc`` prints. An option that
+the task does not give is the host's variable remedy_OPTION: a template in the task costs each host
+a millisecond, a variable that is not set costs nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +20,7 @@ from ansible.plugins.action import ActionBase
 try:
     import remedies  # noqa: F401
 except ImportError:
-    # Ansible's Python is another one: the package is beside the playbooks, or around them.
+    # Ansible's Python is another one: the package is around the playbooks or the plugins.
     for _up in ("../../..", "../../../../.."):
         sys.path.append(os.path.abspath(os.path.join(__file__, _up)))
 
@@ -146,7 +125,10 @@ class ActionModule(ActionBase):
         asked = {key: value for key, value in asked.items() if value not in left_out}
         unknown = sorted(set(asked) - _OPTIONS)
         if unknown:
-            raise UsageError(f"remedy has no option {', '.join(unknown)}", "see the action's text")
+            raise UsageError(
+                f"remedy has no option {', '.join(unknown)}",
+                "known: " + ", ".join(sorted(_OPTIONS)),
+            )
         if asked.get("verb") not in ACTIONS:
             raise UsageError(f"no verb {asked.get('verb')!r}", f"known: {', '.join(ACTIONS)}")
         vault = vaulted.Vault(task_vars, getattr(self._loader, "_FILE_CACHE", {}))

@@ -31,7 +31,7 @@ def digest(data: bytes) -> str:
 def build() -> bytes:
     """Return the bundle. Raises RemedyError where the binding or the policies are missing."""
     files = {f"remedies/{name}": _read(name) for name in contents.bundled(_PACKAGE)}
-    files.update(_binding())
+    files.update(binding())
     files["__main__.py"] = start_text("main").encode()
     files.update(_policies())
     for folder in catalogue.FOLDERS:
@@ -95,8 +95,11 @@ def _read(name: str) -> bytes:
         return file.read()
 
 
-def _binding() -> dict[str, bytes]:
-    """Return the files of the Python module ``nftables``: one, or Debian's package of two."""
+def binding() -> dict[str, bytes]:
+    """Return the files of the Python module ``nftables``: one, or Debian's package of two.
+
+    Raises RemedyError where it is not installed.
+    """
     found = importlib.util.find_spec("nftables")
     if found is None or found.origin is None:
         raise RemedyError(

@@ -32,6 +32,7 @@ def test_an_installed_wheel_has_its_policies_compiled_and_its_playbooks(tmp_path
     here = sys.executable
     run(here, "-m", "pip", "wheel", "-q", "--no-deps", "-w", "wheels", ROOT, cwd=tmp_path)
     (wheel,) = (tmp_path / "wheels").iterdir()
+    run(here, "-m", "twine", "check", "--strict", str(wheel), cwd=tmp_path)
     venv.create(tmp_path / "venv", with_pip=False)
     python = str(tmp_path / "venv" / "bin" / "python")
     target = run(
