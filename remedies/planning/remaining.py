@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from remedies.model import Finding, Plan, Policy
-from remedies.planning.engine import acts, rule_for
+from remedies.planning.engine import rule_for
 from remedies.values import dataclass
 
 
@@ -44,15 +44,14 @@ def left(plan: Plan, policy: Policy, others: Mapping[str, Policy]) -> tuple[Left
             finding.condition,
             finding.subject,
             mode := rule_for(policy, finding.condition).mode,
-            () if mode == "fix" else _fixing(finding, others),
+            () if mode == "fix" else _fixing(finding.condition, others),
         )
         for finding in proven(plan)
     )
 
 
-def _fixing(finding: Finding, policies: Mapping[str, Policy]) -> tuple[str, ...]:
+def _fixing(condition: str, policies: Mapping[str, Policy]) -> tuple[str, ...]:
+    """Return those that fix a condition: from whatever verdict on, what is proven is past it."""
     return tuple(
-        name
-        for name, policy in policies.items()
-        if (rule := rule_for(policy, finding.condition)).mode == "fix" and acts(finding, rule)
+        name for name, policy in policies.items() if rule_for(policy, condition).mode == "fix"
     )

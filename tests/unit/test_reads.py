@@ -14,7 +14,8 @@ HEAD = "x" * 80
 SAME = "the same line\n"
 
 
-def plain(_address: str, state: Optional[str]) -> str:
+def plain(address: str, state: Optional[str]) -> str:
+    assert address == "a"
     return state or ""
 
 
@@ -91,3 +92,10 @@ def test_a_diff_is_unified(before: Optional[str], after: Optional[str], lines: l
 def test_states_without_a_text_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeStore, "text", lambda _, address, state: unreadable(address, state))
     assert diff(FakeStore(), "a", "1\n", "2\n").splitlines()[2:] == ["@@ -1 +1 @@", "-1", "+2"]
+    assert diff(FakeStore(), "a", None, "2\n").splitlines()[2:] == ["@@ -0,0 +1 @@", "+2"]
+    assert diff(FakeStore(), "a", "1\n", None).splitlines()[2:] == ["@@ -1 +0,0 @@", "-1"]
+
+
+def test_states_that_are_written_alike_have_no_diff() -> None:
+    assert diff(FakeStore(), "a", None, "") == ""
+    assert diff(FakeStore(), "a", "1\n", "1\n") == ""
