@@ -23,7 +23,8 @@ openssh := openssh-server
 # promtool, and what reads the watch's numbers.
 prometheus := prometheus
 # With the libraries that are not installed.
-daemons := openvpn iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd socat
+daemons := openvpn iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd socat \
+	xinetd radsecproxy
 # Named by the list: another list is unpacked anew.
 DAEMONS := $(foreach d,docker openssh daemons prometheus,build/$d/.$(shell echo $($d) | sha256sum | cut -c1-8))
 AXE := build/axe/node_modules/axe-core/axe.min.js

@@ -11,10 +11,12 @@ option binds, because nothing answers. Programs without such a word were not at 
 from __future__ import annotations
 
 from remedies.facts.daemon_option import DaemonOption
+from remedies.facts.dns_daemons import DNS
 
 _EACH = "One such section for each address."
 
 DAEMONS = (
+    *DNS,
     DaemonOption(
         ("openvpn",),
         "OpenVPN",
@@ -33,6 +35,14 @@ DAEMONS = (
         single=True,
     ),
     DaemonOption(
+        ("iperf",),
+        "iperf 2",
+        "",
+        "-B {address}",
+        "iperf(1), -B; tried",
+        single=True,
+    ),
+    DaemonOption(
         ("snmpd",),
         "Net-SNMP's snmpd",
         "snmpd.conf",
@@ -40,6 +50,15 @@ DAEMONS = (
         "snmpd.conf(5), agentaddress; snmpd(8), LISTENING ADDRESSES; run",
         bind6="agentAddress udp6:{endpoint}",
         note="Addresses on one line are separated by commas.",
+    ),
+    DaemonOption(
+        ("snmptrapd",),
+        "Net-SNMP's snmptrapd",
+        "snmptrapd.conf",
+        "snmpTrapdAddr udp:{endpoint}",
+        "snmptrapd.conf(5), snmpTrapdAddr; right",
+        bind6="snmpTrapdAddr udp6:{endpoint}",
+        note="It answers informs alone, not traps.",
     ),
     DaemonOption(
         ("in.tftpd",),
@@ -59,109 +78,6 @@ DAEMONS = (
         note="It binds no IPv6 address.",
     ),
     DaemonOption(
-        ("named",),
-        "BIND 9",
-        "named.conf, in options",
-        "listen-on port {port} {{ {address}; }};",
-        "BIND 9 ARM, listen-on and listen-on-v6; run",
-        bind6="listen-on-v6 port {port} {{ {address}; }};",
-    ),
-    DaemonOption(
-        ("unbound",),
-        "unbound",
-        "unbound.conf, in server:",
-        "interface: {address}@{port}",
-        "unbound.conf(5), interface and interface-automatic; run",
-        keeps="interface-automatic: yes",
-    ),
-    DaemonOption(
-        ("dnsmasq",),
-        "dnsmasq",
-        "/etc/dnsmasq.d/bind.conf",
-        "listen-address={address}",
-        "dnsmasq(8), --listen-address and --bind-interfaces; run",
-        also=("bind-interfaces",),
-    ),
-    DaemonOption(
-        ("coredns",),
-        "CoreDNS",
-        "the Corefile, in each server block",
-        "bind {address}",
-        "coredns: plugin/bind/README.md",
-    ),
-    DaemonOption(
-        ("AdGuardHome",),
-        "AdGuard Home",
-        "AdGuardHome.yaml, under dns.bind_hosts",
-        "- {address}",
-        "AdGuardHome wiki, Configuration: dns.bind_hosts",
-    ),
-    DaemonOption(
-        ("pihole-FTL",),
-        "Pi-hole",
-        "/etc/pihole/pihole.toml, in misc.dnsmasq_lines",
-        '"listen-address={address}"',
-        "docs.pi-hole.net, ftldns/configfile: misc.dnsmasq_lines, dns.listeningMode",
-        also=('"bind-interfaces"',),
-        note="Before Pi-hole 6 the same without quotes in a file in /etc/dnsmasq.d.",
-    ),
-    DaemonOption(
-        ("nsd", "nsd: main", "nsd: xfrd"),
-        "NSD",
-        "nsd.conf, in server:",
-        "ip-address: {address}@{port}",
-        "nsd.conf(5), ip-address; run",
-    ),
-    DaemonOption(
-        ("knotd",),
-        "Knot DNS",
-        "knot.conf, in server:",
-        "listen: {address}@{port}",
-        "Knot DNS documentation, reference: listen; right",
-    ),
-    DaemonOption(
-        ("kresd", "kresd1"),
-        "Knot Resolver",
-        "kresd.conf",
-        "net.listen('{address}', {port})",
-        "Knot Resolver documentation: net.listen(); tried",
-    ),
-    DaemonOption(
-        ("pdns_server",),
-        "PowerDNS",
-        "pdns.conf",
-        "local-address={endpoint}",
-        "PowerDNS documentation, settings: local-address; right",
-    ),
-    DaemonOption(
-        ("pdns_recursor",),
-        "PowerDNS Recursor",
-        "recursor.conf",
-        "local-address={endpoint}",
-        "PowerDNS Recursor documentation, settings: local-address; right",
-    ),
-    DaemonOption(
-        ("dnsdist",),
-        "dnsdist",
-        "dnsdist.conf",
-        'addLocal("{endpoint}")',
-        "dnsdist documentation, reference: addLocal(); right",
-    ),
-    DaemonOption(
-        ("dnscrypt-proxy",),
-        "dnscrypt-proxy",
-        "dnscrypt-proxy.toml, in listen_addresses",
-        "'{endpoint}'",
-        "dnscrypt-proxy: example-dnscrypt-proxy.toml; bound",
-    ),
-    DaemonOption(
-        ("systemd-resolve",),
-        "systemd-resolved",
-        "resolved.conf, in [Resolve]",
-        "DNSStubListenerExtra=udp:{endpoint}",
-        "resolved.conf(5), DNSStubListenerExtra; right",
-    ),
-    DaemonOption(
         ("freeradius", "radiusd"),
         "FreeRADIUS",
         "sites-enabled/default, in its section listen",
@@ -169,6 +85,13 @@ DAEMONS = (
         "FreeRADIUS: raddb/sites-available/default; right",
         bind6="ipv6addr = {address}",
         note="One section for each address and type (auth, acct).",
+    ),
+    DaemonOption(
+        ("radsecproxy",),
+        "radsecproxy",
+        "radsecproxy.conf",
+        "ListenUDP {endpoint}",
+        "radsecproxy.conf(5), ListenUDP; run",
     ),
     DaemonOption(
         ("asterisk",),
@@ -320,6 +243,32 @@ DAEMONS = (
         "xl2tpd.conf, in [global]",
         "listen-addr = {address}",
         "xl2tpd.conf(5), listen-addr; run",
+    ),
+    DaemonOption(
+        ("iodined",),
+        "iodine",
+        "",
+        "-l {address}",
+        "iodined(8), -l and -L; tried",
+        bind6="-L {address}",
+        single=True,
+    ),
+    DaemonOption(
+        ("xinetd",),
+        "xinetd",
+        "the service's file in /etc/xinetd.d",
+        "bind = {address}",
+        "xinetd.conf(5), bind; openSUSE/xinetd#16; run",
+        single=True,
+        note="One such file for each address, with an id of its own.",
+    ),
+    DaemonOption(
+        ("inetd", "inetutils-inetd", "openbsd-inetd"),
+        "inetd",
+        "/etc/inetd.conf, before the service's name",
+        "{address}:",
+        "inetd(8) of OpenBSD and of GNU inetutils; tried",
+        note="One line for each address.",
     ),
     DaemonOption(
         ("mosh-server",),

@@ -96,9 +96,12 @@ def _sends(values: Values) -> str:
             "give it a network namespace (or a machine) with that one address. Binding it again "
             "does not help, and neither does source NAT."
         )
+    row = _option(values)
+    bound = f"let it bind to {where} (the address clients asked)."
+    if row is not None:
+        bound = sentence(row, [str(a) for a in values["addresses"]], port)
     return (
-        f"{who} asks for IP_PKTINFO and sends some answers without a source: update it, or let it "
-        f"bind to {where} (the address clients asked)."
+        f"{who} asks for IP_PKTINFO and sends some answers without a source: update it, or {bound}"
     )
 
 

@@ -6,6 +6,7 @@ place in the second round. On the command line (``argv``) or in ``conf`` it stan
 
 from __future__ import annotations
 
+import hmac
 import os
 import subprocess
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ _L2TP = bytes.fromhex(  # RFC 2661: a control message, SCCRQ, with what it has t
     "800700000007788008000000090001"
     "80080000000a0004"
 )
+
+
+def _status(secret: bytes) -> bytes:
+    """Return a Status-Server request (RFC 5997)."""
+    head, attribute = bytes.fromhex("0c010026") + bytes(16), bytes.fromhex("5012")
+    return head + attribute + hmac.digest(secret, head + attribute + bytes(16), "md5")
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,25 @@ DAEMONS = (
     ),
     Daemon(
         "socat", 5304, "socat {bind},fork PIPE", b"question", wild="UDP4-LISTEN:5304", broken=True
+    ),
+    Daemon(
+        "xinetd",
+        5305,
+        "xinetd -dontfork -f {conf} -pidfile {folder}/xinetd.pid",
+        b"question",
+        "service echo\n{\n type = INTERNAL UNLISTED\n id = x\n port = 5305\n socket_type = dgram\n"
+        " protocol = udp\n user = root\n wait = yes\n {bind}\n}\n",
+        broken=True,
+    ),
+    Daemon(
+        "radsecproxy",
+        1812,
+        "radsecproxy -f -c {conf}",
+        _status(b"secret"),
+        "{bind}\nclient 0.0.0.0/0 {\n type udp\n secret secret\n}\n"
+        "server 127.0.0.2 {\n type udp\n secret secret\n}\nrealm * {\n server 127.0.0.2\n}\n",
+        "ListenUDP *:1812",
+        broken=True,
     ),
     Daemon(
         "dnsmasq",

@@ -191,14 +191,18 @@ def option(daemon: Daemon) -> DaemonOption:
 
 
 def verdicts(cli: Cli) -> dict[str, str]:
-    """Return the verdict on each UDP port that anything is said about."""
+    """Return the verdict on each port of theirs that anything is said about.
+
+    Others are what a proxy asks its own servers by.
+    """
     findings = json.loads(cli("scan", "--window", "0", "--json").stdout)["findings"]
-    return {f["details"]["port"]: f["verdict"] for f in findings if f["condition"] == CONDITION}
+    told = {f["details"]["port"]: f["verdict"] for f in findings if f["condition"] == CONDITION}
+    return {str(d.port): told[str(d.port)] for d in DAEMONS if str(d.port) in told}
 
 
 def advice_of(plan: dict[str, Any], finding: dict[str, Any]) -> str:
     """Return the text of the advice that answers a finding."""
-    ((title, values),) = (
-        (a["title"], a["values"]) for a in plan["advice"] if a["finding"] == finding["id"]
+    ((template, values),) = (
+        (a["template"], a["values"]) for a in plan["advice"] if a["finding"] == finding["id"]
     )
-    return advice_text(Advice("bind-advice", "x", title, "bind", values))
+    return advice_text(Advice("bind-advice", "x", "x", template, values))

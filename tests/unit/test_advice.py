@@ -330,6 +330,8 @@ def test_a_server_that_is_bound_or_sets_the_option_is_not_told_to() -> None:
     said = text("sends", long=True, sends="unsourced", addresses=("2001:db8::10",))
     assert said.startswith("sipd (process 9, of sipd.service) asks for IP_PKTINFO")
     assert "bind to [2001:db8::10]:5060" in said
+    said = text("sends", long=False, sends="unsourced", process="radsecproxy", argv=())
+    assert "or write 'ListenUDP 192.0.2.10:5060' and " in said
 
 
 def test_two_uplinks_need_a_routing_rule_beside_the_address() -> None:
