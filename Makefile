@@ -112,7 +112,7 @@ test: packages-test setup $(AXE) $(DAEMONS)
 	$(SUDO) rm -r $$folder
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end.
-BENCHES := bench journal_speed guard_speed report_speed fleet_speed
+BENCHES := bench journal_speed guard_speed report_speed fleet_speed watch_speed
 bench: setup packages-bench
 	$(BIN)/python -m compileall -q remedies
 	for each in $(BENCHES); do $(SUDO) $(BIN)/python tests/bench/$$each.py || exit 1; done

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from remedies.errors import NotPermitted
 from remedies.lab.world import World
 from remedies.netlink.conntrack_entry import IPS_ASSURED, IPS_SEEN_REPLY
-from remedies.netlink.socket import attribute, message, nested
+from remedies.netlink.socket import NETLINK_NETFILTER, attribute, message, nested
 
 COUNT, MAX = "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"
 MOST = 1 << 20
 """Flows that the lab makes at most: about 300 MB of kernel memory."""
 
-_NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h
 _CT_NEW = 1 << 8  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
 _REQUEST_CREATE = 0x1 | 0x400  # NLM_F_REQUEST, NLM_F_CREATE
 _ORIGINAL, _REPLY, _STATUS, _TIMEOUT = 1, 2, 3, 7  # CTA_*
@@ -44,14 +43,19 @@ def fill(world: World, address: str, port: int, flows: int = 0) -> None:
             f"{MAX} is {most}: the lab makes at most {MOST} flows",
             f"lower it on a machine for tests (sysctl -w {MAX}={MOST})",
         )
-    with world.socket("host", socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as ctnetlink:
-        batch = b""
-        for one in _messages(address, port, flows or most):
-            batch += one
-            if len(batch) > _BATCH:
-                ctnetlink.send(batch)
-                batch = b""
-        ctnetlink.send(batch)
+    with world.socket("host", socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as ctnetlink:
+        make(ctnetlink, address, port, flows or most)
+
+
+def make(ctnetlink: socket.socket, address: str, port: int, flows: int) -> None:
+    """Make flows in the namespace of a netlink socket, as long as they fit."""
+    batch = b""
+    for one in _messages(address, port, flows):
+        batch += one
+        if len(batch) > _BATCH:
+            ctnetlink.send(batch)
+            batch = b""
+    ctnetlink.send(batch)
 
 
 def _messages(address: str, port: int, flows: int) -> Iterator[bytes]:

@@ -73,6 +73,16 @@ def pause(interval: float, slowest: float) -> float:
     return max(interval / 2, interval - slowest)
 
 
+def listening(seen: Seen, most: float) -> float:
+    """Return how long a namespace is listened to at a time, for ``most`` seconds at most. Pure.
+
+    Half as long while a fault is seen in it: what is heard at the begin of a window makes the fault
+    one that is seen now, and only the next window, without anything, clears it.
+    """
+    failing = any(each.verdict in NOW and each.open for each in seen)
+    return min(most / 2 if failing else most, LONGEST)
+
+
 class Watcher:
     """Watches one namespace, or every one of the machine."""
 
@@ -279,7 +289,7 @@ class Watcher:
             if track.cause:
                 track.scanning, track.cause = track.cause, ""
             elif listen and any(each.open for each in track.seen):
-                window = max(window, min(self._interval, LONGEST))
+                window = max(window, listening(track.seen, pause(self._interval, self._slowest)))
                 track.scanning, track.listens = f"{track.heard}, and packets were heard", True
             else:
                 continue

@@ -140,6 +140,25 @@ def test_a_look_leaves_time_for_its_scan(interval: float, slowest: float, expect
     assert watcher.pause(interval, slowest) == expected
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ((), 8),
+        ((finding("a"), finding("b", verdict="unknown")), 8),
+        ((finding("a"), finding("b", verdict="active")), 4),
+        ((finding("b", verdict="proven"),), 4),
+        ((finding("b", verdict="active", waived="x"),), 8),
+    ],
+)
+def test_a_fault_that_is_seen_is_listened_to_in_shorter_windows(
+    found: tuple[Finding, ...], expected: float
+) -> None:
+    """So that one without anything fits into the interval after its end."""
+    seen, _ = after(*found)
+    assert watcher.listening(seen, 8) == expected
+    assert watcher.listening(seen, 90) == watcher.LONGEST
+
+
 PLACE = WatchPlace("boot-5", "web", "web", "")
 SAVED = Baseline(
     "2026-01-01T00:00:00Z",
