@@ -13,6 +13,7 @@ from typing import Optional
 from remedies.netlink.flow import Flow, Tuple
 from remedies.printable import at, end
 from remedies.report.pictures.shapes import Path, Stop, Walk
+from remedies.rules.publishing import asked_port
 from remedies.trace.event import ConversationStep, DropEvent, Event, Summary
 from remedies.trace.packet_filter import PacketFilter
 from remedies.values import NamedTuple, replace
@@ -47,7 +48,7 @@ def draw(
     drops = tuple(d for d in summary.drops if d.way is not None and not d.ordinary)
     flow = _chosen(tuple(flows.values()), drops, summary.top)
     if flow is None:
-        flow = _unseen(wanted, drops, summary.top)
+        flow, steps = _unseen(wanted, drops, summary.top)
     if flow is None:
         client = _written(wanted.source or wanted.source_name, wanted.source_port)
         server = _written(wanted.destination or wanted.destination_name, wanted.destination_port)
@@ -84,15 +85,28 @@ def _chosen(
 
 def _unseen(
     wanted: PacketFilter, drops: tuple[DropEvent, ...], events: tuple[Event, ...]
-) -> Optional[Flow]:
-    """Return a flow for packets of which conntrack has none: dropped before it could be made."""
+) -> tuple[Optional[Flow], tuple[ConversationStep, ...]]:
+    """Return a flow for packets of which conntrack has none: dropped before it could be made.
+
+    And the step that a DNAT rule may have made of it.
+    """
+    for drop in drops:
+        if drop.way is not None and drop.sent_by is not None:
+            way, rule = drop.way, drop.sent_by
+            named = (rule.match.destinations or ("this host",))[0].partition("/")[0]
+            asked = wanted.destination or named
+            first = Tuple(way.source, way.source_port, asked, asked_port(rule, way))
+            flow = Flow(drop.protocol.split()[0], first, way.reversed, seen_reply=False, nat=True)
+            text = f"{rule.named} sends it to {end(way.destination, way.destination_port)}"
+            return flow, (ConversationStep(drop.time, "turned", text, flow, rule),)
     heard = [*((d.protocol, d.way) for d in drops), *((e.protocol, e.way) for e in events)]
-    for protocol, way in heard:
-        if way is not None:
-            answer = wanted.is_request(way.reversed) and not wanted.is_request(way)
-            first = way.reversed if answer else way
-            return Flow(protocol.split()[0], first, first.reversed, seen_reply=False, nat=False)
-    return None
+    for protocol, found in heard:
+        if found is not None:
+            answer = wanted.is_request(found.reversed) and not wanted.is_request(found)
+            first = found.reversed if answer else found
+            flow = Flow(protocol.split()[0], first, first.reversed, seen_reply=False, nat=False)
+            return flow, ()
+    return None, ()
 
 
 def _written(name: str, port: Optional[int]) -> str:

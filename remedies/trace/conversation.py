@@ -14,10 +14,12 @@ from remedies.netlink.conntrack_entry import flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.printable import at, both_ends
+from remedies.rules.publishing import leading_to
 from remedies.rules.rule import PacketRule
 from remedies.trace.event import ConversationStep
 from remedies.trace.nat_rules import NatRules
 from remedies.trace.packet_filter import PacketFilter
+from remedies.values import replace
 
 _PATIENCE = 1.0
 _SHARE = 20
@@ -37,15 +39,39 @@ class Conversation:
         self.flows: dict[tuple[str, Tuple], Flow] = {}
         self._rules = rules
         self._next = float("-inf")
+        self._sent_on: dict[tuple[str, Tuple], bool] = {}
+        """Requests without a flow since the last look, and whether a rule turns what is wanted so.
+        """
 
     def takes(self, protocol: str, way: Optional[Tuple]) -> bool:
-        """Tell whether a packet belongs to it: by itself, or as NAT turned it."""
+        """Tell whether a packet belongs to it: by itself, or as NAT turned it.
+
+        A request that is dropped after NAT has turned it leaves no flow: the rules tell then.
+        """
         if self.wanted.takes(protocol, way):
             return True
-        return any(
-            name == protocol and way in (flow.reply, flow.reply.reversed, flow.original)
-            for (name, _), flow in self.flows.items()
+        return way is not None and (
+            any(
+                name == protocol and way in (flow.reply, flow.reply.reversed, flow.original)
+                for (name, _), flow in self.flows.items()
+            )
+            or self._is_sent_on(protocol, way)
         )
+
+    def _is_sent_on(self, protocol: str, way: Tuple) -> bool:
+        """Tell whether a DNAT rule may have made a packet of one that is wanted."""
+        wanted, key = self.wanted, (protocol, replace(way, source_port=0))
+        sender = replace(wanted, destination="", destination_port=None)
+        if not wanted.destination or not sender.is_request(way):
+            return False
+        if wanted.protocol not in ("", protocol):
+            return False
+        if key not in self._sent_on and len(self._sent_on) < _MOST:
+            asked = Tuple(way.source, 0, wanted.destination, wanted.destination_port or 0)
+            rules = self._rules.turning(protocol, asked)
+            rule = leading_to(rules, protocol, way.destination, way.destination_port)
+            self._sent_on[key] = rule is not None
+        return self._sent_on.get(key, False)
 
     def early_steps(self) -> Iterator[ConversationStep]:
         """Yield what is new before the next look is due, unless looks take too much of the time."""
@@ -56,6 +82,7 @@ class Conversation:
         """Yield what is new since the last look."""
         now, begin = time.time(), time.monotonic()
         found = self._now()
+        self._sent_on.clear()
         self._next = begin + _SHARE * (time.monotonic() - begin)
         for flow in found:
             key = flow.protocol, flow.original

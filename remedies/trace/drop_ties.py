@@ -95,7 +95,7 @@ class DropTies:
                 self._looks.take(f"about {drop.reason}", lambda: self._there(with_it, drop, way))
                 or tie
             )
-        sent = "" if drop.namespace else self._sent_here(drop, way)
+        sent, sent_by = ("", None) if drop.namespace else self._sent_here(drop, way)
         if tie.about and drop.sign == "NO_SOCKET":
             named = replace(named, means="no socket takes it")
         elif tie.about and drop.sign == "NETFILTER_DROP":
@@ -105,6 +105,7 @@ class DropTies:
         return replace(
             named,
             about=tuple(text for text in (traced, sent, *tie.about) if text),
+            sent_by=sent_by,
             fix=tie.fix or ("" if rule is None else cures.of_rule(named, rule)),
             condition=tie.condition or cures.condition(named),
         )
@@ -114,22 +115,26 @@ class DropTies:
         with inside(drop.namespace) if drop.namespace else contextlib.nullcontext():
             return ask(drop, way)
 
-    def _sent_here(self, drop: DropEvent, way: Tuple) -> str:
-        """Return what was asked for before NAT sent the packet where it was dropped, or empty."""
+    def _sent_here(self, drop: DropEvent, way: Tuple) -> tuple[str, Optional[PacketRule]]:
+        """Return what was asked for before NAT sent the packet where it was dropped, or empty.
+
+        And the rule that may have sent it, where conntrack has no flow that says more.
+        """
         protocol = drop.protocol.split()[0]
         if drop.conntrack == "established, reply":
             answered = self._questions.flow(protocol, way)
             if answered is None:
-                return "the answer to a connection that was begun from here"
-            return f"the answer to {protocol} {both_ends(*answered.original.parts)}"
+                return "the answer to a connection that was begun from here", None
+            return f"the answer to {protocol} {both_ends(*answered.original.parts)}", None
         if drop.conntrack not in ("new", "established"):
-            return ""
+            return "", None
         flow = self._questions.flow(protocol, way)
         original = None if flow is None else flow.original
         if original is not None and original.parts[2:] != way.parts[2:]:
-            return f"its sender asked {at(original.destination, original.destination_port)}"
+            asked = at(original.destination, original.destination_port)
+            return f"its sender asked {asked}", None
         rule = self._rules.leading_to(protocol, way.destination, way.destination_port)
-        return "" if rule is None else f"sent there by {rule.named}"
+        return ("" if rule is None else f"sent there by {rule.named}"), rule
 
     def _no_socket(self, drop: DropEvent, way: Tuple) -> Tie:
         protocol = drop.protocol.split()[0]

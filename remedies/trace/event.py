@@ -90,6 +90,8 @@ class DropEvent:
     """The condition that it is a sign of, or empty."""
     container_name: str = ""
     """What its daemon calls it, or empty."""
+    sent_by: Optional[PacketRule] = None
+    """The DNAT rule that may have sent it where it was dropped, if conntrack has no flow of it."""
     sign: str = ""
     """The reason, or the one that the kernel's function stands for where it gives none."""
 

@@ -21,6 +21,8 @@ class Told(NamedTuple):
     condition: str
     cause: str
     cure: str
+    packet: str = ""
+    """What is followed; empty: everything is heard."""
 
 
 FAULTS = (
@@ -32,7 +34,7 @@ FAULTS = (
          "trusted_host_interfaces=eth0"),
     Told("forward-policy-drop", "forward-policy-drop", "policy drop", "iifname docker0 accept"),
     Told("published-but-refused", "published-but-refused", "nft inet firewalld filter_FORWARD_dnat",
-         "firewall-cmd --zone="),
+         "firewall-cmd --zone=", "udp to 10.21.17.99:56789"),
     Told("idle-timeout", "idle-timeout", "has forgotten",
          "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
     Told("accept-queue-overflow", "accept-queue-overflow", "the limit is", "backlog"),
@@ -63,7 +65,7 @@ def test_the_trace_alone_names_cause_rule_and_cure(told: Told) -> None:
     scenario = scenarios.load(told.scenario)
     with World(told.scenario, Options()) as world:
         scenario.build(world)
-        with trace(world) as seen:
+        with trace(world, *(("--packet", told.packet) if told.packet else ())) as seen:
             assert not scenario.traffic(world).alive
             summary = seen.end()
     named = said(summary)

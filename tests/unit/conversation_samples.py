@@ -28,11 +28,13 @@ def step(name: str, flow: Flow, by: str = "") -> ConversationStep:
     return ConversationStep(0.0, name, f"step {name}", flow, rule(by) if by else None)
 
 
-def drop(text: str) -> DropEvent:
+def drop(text: str, sent_by: str = "") -> DropEvent:
+    """Return a drop of a request; ``sent_by``: the text of the DNAT rule that sent it there."""
     return DropEvent(
         time=0.0, reason="NETFILTER_DROP", means="a rule drops it", look="", ordinary=False,
         protocol="udp", way=way(text), flags="", namespace="", container="", link="eth0",
         conntrack="new", place="nft_do_chain", rule="nft inet filter forward: 'policy drop'",
+        sent_by=rule(sent_by) if sent_by else None,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def drawn(case: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
         flow = Flow("udp", first, reply, seen_reply="answered" in names, nat=nat)
         steps = tuple(step(name, flow) for name in names)
     found = summary(
-        tuple(map(drop, case.get("drops", ()))),
+        tuple(drop(each, case.get("sent_by", "")) for each in case.get("drops", ())),
         tuple(event(*each.split(": ", 1)) for each in case.get("events", ())),
         tuple(each.flow for each in steps[:1]),
     )
