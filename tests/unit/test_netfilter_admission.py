@@ -67,7 +67,7 @@ CASES = {
     "one is open, then all is dropped": (
         [rule("accept", TO_OLD), rule("drop")],
         True,
-        "'drop in' (here) stops",
+        "'drop in' (here) stops requests to 172.17.0.1; 'accept in' opens 10.21.17.99 alone",
     ),
     "the bridge's address is dropped": ([rule("drop", TO_NEW)], True, "'drop in' (here) stops"),
     "the bridge's address is rejected": ([rule("reject", TO_NEW)], True, "'reject in'"),
@@ -138,6 +138,30 @@ CASES = {
         False,
         "decides otherwise",
     ),
+    "some are sent to a chain that lets both in, and one is opened behind it": (
+        [
+            rule("jump", SOME, target="mine"),
+            rule("accept", Match(), "mine"),
+            rule("accept", TO_OLD),
+        ],
+        False,
+        "policy",
+    ),
+    "who goes to a chain does not come back": (
+        [rule("goto", target="mine"), rule("accept", TO_OLD, "mine"), rule("accept")],
+        False,
+        "policy",
+    ),
+    "some go to a chain, and one of the others is opened": (
+        [rule("goto", SOME, target="mine"), rule("accept", TO_OLD)],
+        False,
+        "policy",
+    ),
+    "some go to a chain, and both of the others are opened": (
+        [rule("goto", SOME, target="mine"), rule("accept")],
+        False,
+        None,
+    ),
     "a loop of chains": ([rule("jump", target="in")], True, "too many chains"),
     "established only": ([rule("accept", Match(states=("established",)))], False, None),
 }
@@ -166,6 +190,35 @@ def test_a_rule_may_look_at_the_conntrack_entry(name: str) -> None:
     one = request(OLD_ADDRESS)
     why = closed(chain, one, replace(one, states=("untracked",)))
     assert (why is not None) == (name in TRACKED_LOOKS)
+
+
+NEW, UNTRACKED = Match(states=("new",)), Match(states=("untracked",))
+
+
+@pytest.mark.parametrize(
+    ("rules", "accepts", "told"),
+    [
+        ([rule("drop", UNTRACKED)], True, "'drop in' (here) stops untracked packets"),
+        (
+            [rule("accept", NEW), rule("drop")],
+            True,
+            "'drop in' (here) stops untracked packets; 'accept in' passes new ones alone",
+        ),
+        (
+            [rule("accept", NEW)],
+            False,
+            "the policy of here drops untracked packets; 'accept in' passes new ones alone",
+        ),
+        ([rule("drop", NEW)], True, None),
+        ([rule("accept", UNTRACKED), rule("drop")], True, None),
+    ],
+)
+def test_a_rule_that_stops_what_is_not_tracked_is_named(
+    rules: list[InputRule], accepts: bool, told: Optional[str]
+) -> None:
+    chain = InputChain("here", "ip", "in", accepts, tuple(rules))
+    one = request(OLD_ADDRESS)
+    assert closed(chain, one, replace(one, states=("untracked",))) == told
 
 
 # Every short chain, against what becomes of each packet rule by rule.
