@@ -40,7 +40,7 @@ from collections.abc import Mapping
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.counters import Counters
-from remedies.facts.dropped import REJECTED, Dropped, DroppedStream
+from remedies.facts.dropped import REJECTED, Dropped, DroppedStream, one_way
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Evidence, Finding, Severity, mitigated
@@ -75,7 +75,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     counted = [
         each
         for each in seen.streams
-        if not each.rule.ours and each.stall.count <= _READ_APART * invalid
+        if not each.rule.ours
+        and not one_way(each.stall)
+        and each.stall.count <= _READ_APART * invalid
     ]
     dropped = tuple(each for each in counted if not each.doubts)
     if not dropped:

@@ -21,7 +21,7 @@ from remedies.netlink.route import RTN_LOCAL, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules.matching import packets_of
 from remedies.rules.rule import Match, PacketRule
-from remedies.tap.streams import DATA
+from remedies.tap.streams import DATA, PASSING
 from remedies.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _ENOUGH = 3
 
 @dataclass(frozen=True)
 class DroppedStream:
-    """One direction of an established connection, and the rule that drops its segments."""
+    """One direction of a connection, and the rule that drops its segments."""
 
     stall: Stall
     rule: PacketRule
@@ -66,7 +66,8 @@ def read(asking: Asking) -> Dropped:
     known = [
         stall
         for stall in stalls.found
-        if stall.kind == DATA and stall.again and stall.flow is not None and stall.flow.seen_reply
+        if stall.flow is not None
+        and (one_way(stall) or (stall.kind == DATA and stall.again and stall.flow.seen_reply))
     ]
     known += _rejected(asking.earlier(Tap), links.local)
     if not known:
@@ -87,6 +88,14 @@ def read(asking: Asking) -> Dropped:
         found += [DroppedStream(stall, *taker) for taker in taking[:1]]
     found.sort(key=lambda each: bool(each.doubts))
     return Dropped(tuple(found), tuple(dict.fromkeys(unread)))
+
+
+def one_way(stall: Stall) -> bool:
+    """Tell whether conntrack has seen one direction alone of what goes on for both ends.
+
+    No more than a SYN: the client sends on, so it was answered by another way.
+    """
+    return stall.flow is not None and not stall.flow.seen_reply and stall.kind in (DATA, PASSING)
 
 
 def rules_of(stores: list[RuleStore], stall: Stall, links: Links) -> list[Taker]:

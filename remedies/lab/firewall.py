@@ -135,6 +135,28 @@ class Firewall:
             f'add rule {chain} {self._ip} daddr {address} iifname != "{bridge}" counter drop',
         )
 
+    def drops_invalid(self) -> None:
+        """Drop what conntrack calls INVALID of what is forwarded."""
+        if self.world.options.nat != "nft":
+            state = ["-m", "conntrack", "--ctstate", "INVALID"]
+            self._iptables("filter", "-A", "FORWARD", *state, "-j", "DROP")
+            return
+        chain = f"{self._ip} lab_filter forward"
+        self._nft(
+            f"add table {self._ip} lab_filter",
+            f"add chain {chain} {{ type filter hook forward priority 0; policy accept; }}",
+            f"add rule {chain} ct state invalid counter drop",
+        )
+
+    def lets_by(self, address: str, port: int) -> None:
+        """Accept what is forwarded to a TCP port, before every other rule of that chain."""
+        if self.world.options.nat != "nft":
+            match = ["-d", address, "-p", "tcp", "--dport", str(port)]
+            self._iptables("filter", "-I", "FORWARD", *match, "-j", "ACCEPT")
+            return
+        rule = f"{self._ip} daddr {address} tcp dport {port} accept"
+        self._nft(f"insert rule {self._ip} lab_filter forward {rule}")
+
     def forwards(self, *bridges: str) -> None:
         """Forward what bridges begin, and its answers, and drop everything else, as Docker does."""
         if self.world.options.nat != "nft":
