@@ -1,5 +1,5 @@
 # GNU General Public License v2.0 or later (see LICENSE)
-"""What ``ansible-doc`` tells of the action ``remedy``, which runs on the controller."""
+"""What ``ansible-doc`` tells of the action ``remedy``: there is no module that a host would run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ module: remedy
 short_description: Find, fix and undo networking faults of container hosts
 version_added: "1.0.0"
 author:
-  - The remedy developers
+  - The remedy developers (!UNKNOWN)
 description:
   - Runs one verb of remedy on the host. Nothing has to be installed there but Python 3.9 or later.
   - The action keeps the single-file tool on the host, once for each version of it, in a folder
@@ -161,17 +161,3 @@ hosts:
   returned: always
   type: int
 """
-
-
-def main() -> None:
-    """Refuse: Ansible found the module and not the action beside it."""
-    from ansible.module_utils.basic import AnsibleModule
-
-    AnsibleModule({}, supports_check_mode=True, check_invalid_arguments=False).fail_json(
-        msg="remedy runs as an action on the controller, and its action plugin was not found; "
-        "keep action_plugins/remedy.py beside the playbook, or install the collection"
-    )
-
-
-if __name__ == "__main__":
-    main()
