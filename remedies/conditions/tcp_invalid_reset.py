@@ -9,9 +9,10 @@ What it detects
     answers is forwarded, and a client that reaches the container's address resets it).
     A drop counts if no earlier rule of its chain accepts some of these segments (one service's own
     port aside, unless it is the published one), and on forward a rule that keeps clients' resets
-    from containers does as much. Connections that never leave this host are not asked about, and
-    NAT of these alone is none (what this host sends, redirected to a proxy on it). No more is NAT
-    that stands for addresses of no link here (a pool, a service): nobody here answers for them.
+    from containers does as much. Where this host itself asks a published port, what the container
+    answers arrives on input. NAT that stays on the loopback is none (what this host sends,
+    redirected to a proxy on it). No more is NAT that stands for addresses of no link here (a pool,
+    a service): nobody here answers for them.
     ``unknown``: a rule that is not understood, and no other, may accept some before a drop, or a
     program that reads a queue decides.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple

@@ -197,8 +197,10 @@ def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, 
 
     On input: answers to what leaves with another source, by the links that it leaves by, and
     requests to a published port, by the links that those come by. On forward: what a container
-    answers to such requests, with its own address. Not asked for are flows that never leave this
-    host: from itself, and from a container to itself. One for any segment where nothing is known.
+    answers to such requests, with its own address; on input, where the host itself asked. What this
+    host sends is in order, and not asked for; no more are masqueraded requests of a container to
+    itself: they, and what answers them, come by the link that its other requests come by. One for
+    any segment where nothing is known.
     """
     every = generic(family, hook)
     alike: dict[tuple[object, ...], list[Match]] = {}
@@ -236,8 +238,19 @@ def _stray(rule: PacketRule, hook: str) -> Optional[Match]:
     """Return what INVALID segments of the flows of one NAT rule look like; None: none come."""
     match = rule.match
     published = rule.hook == "prerouting"
-    if rule.hook == "output" or "tcp" not in (match.protocols or ("tcp",)):
+    if "tcp" not in (match.protocols or ("tcp",)):
         return None
+    if rule.hook == "output":
+        addresses, ports = target(rule.to)
+        return (
+            Match(
+                sources=addresses,
+                source_ports=ports or (match.destination_ports if addresses else ()),
+                destination_ports=match.source_ports,
+            )
+            if hook == "input" and rule.action == "dnat"
+            else None
+        )
     if hook == "input" and rule.hook == "postrouting":
         if match.sources and match.sources == match.destinations:
             return None

@@ -62,7 +62,8 @@ def placed(packets: Match, hook: str, links: Links) -> Optional[Match]:
     None for what is for this host, but for none of its addresses.
     What is for this host goes to an address of its own, and nothing else does. A container behind a
     published port is reached by the link in whose subnet it lies, its clients by another: what two
-    of a link say to each other does not come by here twice.
+    of a link say to each other does not come by here twice. What this host and a neighbour say to
+    each other goes by the link in whose subnet it lies.
     """
     names = tuple(link.name for link in links.links if not link.loopback)
     near = [a for a in links.addresses if links.name(a.link) in names]
@@ -78,8 +79,11 @@ def placed(packets: Match, hook: str, links: Links) -> Optional[Match]:
         if here is None:
             return None
         packets = here
+        told.append(Match(in_interfaces=_behind(packets.sources, near, links)))
     else:
         told.append(Match(not_destinations=own))
+    if hook == "output":
+        told.append(Match(out_interfaces=_behind(packets.destinations, near, links)))
     if hook == "forward":
         behind = _behind(packets.destinations, near, links)
         told += [Match(out_interfaces=behind), Match(not_in_interfaces=behind)]

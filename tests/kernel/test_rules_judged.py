@@ -462,6 +462,34 @@ def test_a_published_port(site: Site, case: str) -> None:
     assert verdict == ("exposed" if dies(site) else "mitigated"), message
 
 
+OWN_ANSWERS = [Stray((CONTAINER[0], 80), (HOST[link][0], 40000)) for link in HOST]
+"""To the host's own connections to its published port: from the container, NAT not undone."""
+OWN = DOCKER.replace(
+    "COMMIT",
+    "-A OUTPUT ! -d 127.0.0.0/8 -p tcp -m tcp --dport 8080 -m addrtype --dst-type LOCAL -j DNAT "
+    "--to-destination 172.17.0.2:80\nCOMMIT",
+)
+OF_THE_HOST = {
+    "input is closed": (INVALID,),
+    "input is closed for the uplink": (f"-A INPUT -i eth0 {STATE} INVALID -j DROP",),
+    "input is closed for each link": (
+        f"-A INPUT -i eth0 {STATE} INVALID -j DROP", f"-A INPUT -i docker0 {STATE} INVALID -j DROP"
+    ),
+    "the bridge is trusted": ("-A INPUT -i docker0 -j ACCEPT", INVALID),
+    "the container is trusted": ("-A INPUT -s 172.17.0.2/32 -j ACCEPT", INVALID),
+    "another container is trusted": ("-A INPUT -s 172.17.0.3/32 -i docker0 -j ACCEPT", INVALID),
+    "resets are dropped": (f"-A OUTPUT {STATE} INVALID -j DROP",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OF_THE_HOST)
+def test_a_published_port_that_the_host_itself_asks(site: Site, case: str) -> None:
+    rules = table("filter", DENIED, *OF_THE_HOST[case])
+    verdict, message = judge(site, "iptables-nft-restore", OWN + rules)
+    ends = dies(site) or bool(site.container.answered(OWN_ANSWERS))
+    assert verdict == ("exposed" if ends else "mitigated"), message
+
+
 def test_the_accept_is_named(site: Site) -> None:
     verdict, message = judge(site, *inputs("-i eth0 -j ACCEPT"))
     assert verdict == "exposed"

@@ -148,7 +148,10 @@ OWN = ("10.21.17.99", "172.17.0.1")
         ("input", {"not_in_interfaces": ("lo", "docker*")}, {"in_interfaces": ("eth0",)}),
         ("input", {"in_interfaces": ("ppp0",)}, {"in_interfaces": ("ppp0",)}),
         ("input", {"destinations": ("10.21.17.99",)}, {"destinations": ("10.21.17.99",)}),
+        ("input", {"sources": ("172.17.0.2",)}, {"in_interfaces": ("docker0",)}),
+        ("input", {"sources": ("172.17.0.2", "192.0.2.1")}, {"in_interfaces": ("eth0", "docker0")}),
         ("output", {}, {"not_destinations": OWN, "out_interfaces": ("eth0", "docker0")}),
+        ("output", {"destinations": ("172.17.0.2",)}, {"out_interfaces": ("docker0",)}),
         ("forward", {"sources": ("172.17.0.2",)},
          {"in_interfaces": ("docker0",), "out_interfaces": ("eth0",)}),
         ("forward", {"destinations": ("172.17.0.2",)},
@@ -254,9 +257,21 @@ INPUT, FORWARD = generic("ip", "input"), generic("ip", "forward")
         ),
         # The address is not known: neither is the port.
         ("forward", (rule("prerouting", "dnat", "", destination_ports=((53, 53),)),), (FORWARD,)),
-        # Not asked for: another protocol, this host's own, a container's to itself.
+        # What this host itself asked for is answered on input, and not forwarded.
+        (
+            "input", (rule("output", "dnat", "10.0.0.1:1"),),
+            (replace(INPUT, sources=("10.0.0.1",), source_ports=((1, 1),)),),
+        ),
+        (
+            "input",
+            (rule("output", "dnat", "10.0.0.1", destination_ports=((53, 53),)), PUBLISHED),
+            (replace(INPUT, sources=("10.0.0.1",), source_ports=((53, 53),)),
+             replace(INPUT, destination_ports=((8080, 8080),), in_interfaces=("eth0",))),
+        ),
+        ("forward", (rule("output", "dnat", "10.0.0.1:1"),), (FORWARD,)),
+        # Not asked for: another protocol, what is redirected here, a container's to itself.
         ("input", (rule("postrouting", "masquerade", protocols=("udp",)),), (INPUT,)),
-        ("input", (rule("output", "dnat", "10.0.0.1:1", in_interfaces=("eth7",)),), (INPUT,)),
+        ("input", (rule("output", "redirect", ":1", destination_ports=((53, 53),)),), (INPUT,)),
         (
             "input",
             (rule("postrouting", "masquerade", sources=("172.17.0.2",),
