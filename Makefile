@@ -102,14 +102,16 @@ $(DAEMONS): | packages-test
 # Many tests wait for a kernel or for another process: two processes for each processor keep it
 # busy and no test late, and the longest tests come first. Bytecode before: commands of tests would compile the tool
 # again and again where nothing may write it (PYTHONDONTWRITEBYTECODE). A short folder: ssh's
-# sockets are made there.
+# sockets are made there. In memory, as a disk takes milliseconds for each fsync.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: packages-test setup $(AXE) $(DAEMONS)
 	$(BIN)/python -m compileall -q remedies
 	folder=$$(mktemp --directory /tmp/t-XXXX) && \
-	$(SUDO) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --basetemp=$$folder $(TESTS) && \
-	$(SUDO) rm -r $$folder
+	trap '$(SUDO) umount --lazy $$folder; rmdir $$folder' EXIT && \
+	trap 'exit 130' HUP INT TERM && \
+	$(SUDO) mount -t tmpfs -o size=3g,mode=0700 remedy-tests $$folder && \
+	$(SUDO) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --basetemp=$$folder/t $(TESTS)
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end.
 BENCHES := bench journal_speed guard_speed report_speed fleet_speed watch_speed
