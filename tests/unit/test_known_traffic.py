@@ -34,6 +34,7 @@ def ports(*numbers: int) -> tuple[tuple[int, int], ...]:
         (Match(("udp",), destination_ports=ports(4789, 6081)), ()),
         (Match(("udp",), destination_ports=ports(4789, 53)), ()),
         (Match(("udp",), destination_ports=((4789, 8472),)), ()),
+        (Match(("udp",), destination_ports=ports(*range(1, 9), 4789)), ()),
         (Match(("udp",)), ()),
         (Match(("tcp",), destination_ports=ports(4789)), ()),
         (Match(destination_ports=ports(4789)), ()),

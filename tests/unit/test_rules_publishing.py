@@ -146,6 +146,8 @@ def test_a_rule_publishes_what_it_sends_on_for_this_sender(rule: PacketRule, fou
         (publishes("172.17.0.2"), 80),
         (publishes("172.17.0.2:80", (8000, 8999)), 0),
         (publishes("172.17.0.2:80"), 0),
+        (publishes("172.17.0.2:80", (8080, 8080), (9090, 9090)), 0),
+        (publishes("172.17.0.2:80", (8080, 8080), (443, 443)), 0),
     ],
 )
 def test_the_port_that_was_asked_is_told_where_it_can_be(rule: PacketRule, port: int) -> None:

@@ -75,6 +75,49 @@ UDP_53: dict[str, Any] = {"protocols": ("udp",), "destination_ports": ((53, 53),
             'iifname "veth*" oifname != "eth0" drop',
             "-A C -i veth+ ! -o eth0 -j DROP",
         ),
+        (
+            step("drop", not_in_interfaces=("eth0", "eth1"), out_interfaces=("br0",)),
+            'iifname != { "eth0", "eth1" } oifname "br0" drop',
+            "-A C ! -i eth0,eth1 -o br0 -j DROP",
+        ),
+        (
+            step("drop", sources=("0.0.0.0/0",)),
+            "meta nfproto ipv4 drop",
+            "-A C -s 0.0.0.0/0 -j DROP",
+        ),
+        (step("drop", sources=("::/0",)), "meta nfproto ipv6 drop", "-A C -s ::/0 -j DROP"),
+        (
+            step("drop", sources=("::/0",), destinations=("fd00::1",)),
+            "ip6 daddr fd00::1 drop",
+            "-A C -s ::/0 -d fd00::1/128 -j DROP",
+        ),
+        (
+            step("accept", source_local=True, states=("established", "related")),
+            "fib saddr type local ct state established,related accept",
+            "-A C -m addrtype --src-type LOCAL -m conntrack --ctstate ESTABLISHED,RELATED"
+            " -j ACCEPT",
+        ),
+        (
+            step("accept", source_local=False, protocols=("icmpv6",)),
+            "fib saddr type != local meta l4proto icmpv6 accept",
+            "-A C -p ipv6-icmp -m addrtype ! --src-type LOCAL -j ACCEPT",
+        ),
+        (
+            step("drop", unmodelled=("limit", "mark")),
+            "[limit] [mark] drop",
+            "-A C [limit] [mark] -j DROP",
+        ),
+        (step("", action="notrack"), "notrack", "-A C -j CT --notrack"),
+        (
+            step("", action="snat", to="192.0.2.1", protocols=("tcp",)),
+            "meta l4proto tcp snat to 192.0.2.1",
+            "-A C -p tcp -j SNAT --to-source 192.0.2.1",
+        ),
+        (
+            step("drop", protocols=("tcp",), source_ports=((1, 9),), destination_ports=((22, 22),)),
+            "tcp sport 1-9 tcp dport 22 drop",
+            "-A C -p tcp -m tcp --sport 1:9 --dport 22 -j DROP",
+        ),
     ],
 )
 def test_a_rule_is_printed_as_its_own_tool_does(rule: Step, nft: str, iptables: str) -> None:
@@ -105,6 +148,41 @@ def expression(right: object, key: str = "saddr") -> str:
 )
 def test_the_right_side_of_a_match_is_in_nft_syntax(right: object, text: str) -> None:
     assert f"\t\t{text}\n" in nft_syntax.nft_text(expression(right))
+
+
+def match_of(left: object, right: object, op: str = "==") -> dict[str, object]:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+FIB = {"flags": ["daddr", "iif"], "result": "type"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        (match_of({"meta": {"key": "iifname"}}, "eth0"), 'iifname "eth0"'),
+        (match_of({"meta": {"key": "l4proto"}}, "tcp", "!="), "meta l4proto != tcp"),
+        (match_of({"ct": {"key": "state"}}, ["new", "invalid"], "in"), "ct state new,invalid"),
+        (match_of({"fib": FIB}, "local"), "fib daddr . iif type local"),
+        (match_of({"fib": {**FIB, "flags": "daddr"}}, "local"), "fib daddr type local"),
+        (match_of({"payload": {"protocol": "tcp", "field": "flags"}}, ["syn", "ack"]),
+         "tcp flags == syn,ack"),
+        (match_of({"payload": {"base": "nh", "offset": 0}}, 4),
+         '{"payload": {"base": "nh", "offset": 0}} 4'),
+        ({"jump": {"target": "mine"}}, "jump mine"),
+        ({"jump": {"target": "a-b"}}, 'jump "a-b"'),
+        ({"drop": None}, "drop"),
+        ({"limit": {"rate": 5, "per": "s"}}, '{"limit": {"per": "s", "rate": 5}}'),
+    ],
+)  # fmt: skip
+def test_a_statement_is_in_nft_syntax(statement: dict[str, object], text: str) -> None:
+    table = {"table": {"family": "ip", "name": "remedy_x", "flags": "dormant"}}
+    chain = {"chain": {"family": "ip", "table": "remedy_x", "name": "c"}}
+    rule = {"rule": {"family": "ip", "table": "remedy_x", "chain": "c", "expr": [statement]}}
+    state = "".join(json.dumps(line) + "\n" for line in (table, chain, rule))
+    assert nft_syntax.nft_text(state) == (
+        f"table ip remedy_x {{\n\tflags dormant\n\n\tchain c {{\n\t\t{text}\n\t}}\n}}\n"
+    )
 
 
 @pytest.mark.parametrize(
