@@ -54,6 +54,10 @@ _META_NFTRACE, _META_NFPROTO, _META_L4PROTO = 12, 15, 16
 _NETWORK, _TRANSPORT = 1, 2
 _BY_POLICY, _BY_RULE = 1, 3  # enum nft_trace_types
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132}
+_VERSIONS = {4: (0x0800, 20), 6: (0x86DD, 40)}
+"""Ethertype and octets of the header of each IP version."""
+_MOST_PACKETS = 4096
+"""Packets whose headers are remembered."""
 _PER_SECOND = 50
 """Packets that one rule of ours marks: each is told by a message for each rule that it meets."""
 _MOST_RULES = 64
@@ -78,6 +82,44 @@ class TraceVerdict(NamedTuple):
     """As the packet had it in this base chain; None where the kernel did not say it again."""
 
 
+class TraceMessages:
+    """What the kernel's messages say. Pure, but for the packets' headers, which it remembers."""
+
+    def __init__(self) -> None:
+        """Know no packet yet."""
+        self._ends: dict[int, tuple[str, Tuple]] = {}
+
+    def verdict(self, body: bytes) -> Optional[TraceVerdict]:
+        """Return what a message says; None for what decides nothing.
+
+        The policy of our own chain accepts each packet that is marked: it is being traced.
+        """
+        got = dict(attributes(body, HEADER))
+        packet, how = _number(got.get(6)), _number(got.get(4))
+        protocol, way = self._end(packet, got)
+        code = dict(attributes(got.get(5, b""))).get(1) if how == _BY_RULE else got.get(16)
+        if how not in (_BY_POLICY, _BY_RULE) or code is None:
+            return None
+        verdict = struct.unpack(">i", code)[0]
+        family = FAMILIES.get(body[0], str(body[0]))
+        handle = _number(got.get(3)) if how == _BY_RULE else 0
+        return TraceVerdict(
+            packet, family, _text(got.get(1)), _text(got.get(2)), handle, verdict, protocol, way
+        )
+
+    def _end(self, packet: int, got: dict[int, bytes]) -> tuple[str, Optional[Tuple]]:
+        """Return protocol and ends of a packet: the kernel tells its headers once a base chain."""
+        headers = got.get(8, b"")
+        ethertype, least = _VERSIONS.get(headers[0] >> 4 if headers else 0, (0, 1))
+        if len(headers) >= least:  # a packet may be shorter than what it says it is
+            told = decode(headers + got.get(9, b""), ethertype)
+            if told.way is not None:
+                if len(self._ends) >= _MOST_PACKETS:
+                    self._ends.clear()
+                self._ends[packet] = told.protocol, told.way
+        return self._ends.get(packet, ("", None))
+
+
 class TraceTable:
     """The table, and the verdicts about what it marks, in the namespace the process is in."""
 
@@ -86,7 +128,7 @@ class TraceTable:
         self.name = f"{TRACE_PREFIX}{os.getpid()}"
         self._rules: set[bytes] = set()
         self._sequence = 0
-        self._ends: dict[int, tuple[str, Tuple]] = {}
+        self._messages = TraceMessages()
         with contextlib.ExitStack() as made:
             self._owner = made.enter_context(_socket())
             self._heard = made.enter_context(_socket())
@@ -114,7 +156,7 @@ class TraceTable:
         Those that are marked already, or would be too many rules, are passed over. Raises
         Unreadable.
         """
-        expressions = _expressions(protocol, way)
+        expressions = marking(protocol, way)
         if expressions in self._rules or len(self._rules) >= _MOST_RULES:
             return
         self._rules.add(expressions)
@@ -147,42 +189,12 @@ class TraceTable:
             if sender[0] != 0:  # not the kernel
                 continue
             for kind, _, _, body in messages(datagram):
-                if kind == _SUBSYSTEM | _TRACE and (verdict := self._verdict(body)):
+                if kind == _SUBSYSTEM | _TRACE and (verdict := self._messages.verdict(body)):
                     yield verdict
 
     def close(self) -> None:
         """Let the kernel remove the table; safe to repeat."""
         self._made.close()
-
-    def _verdict(self, body: bytes) -> Optional[TraceVerdict]:
-        """Return what a message says; None for what decides nothing.
-
-        The policy of our own chain accepts each packet that is marked: it is being traced.
-        """
-        got = dict(attributes(body, HEADER))
-        packet, how = _number(got.get(6)), _number(got.get(4))
-        protocol, way = self._end(packet, got)
-        code = dict(attributes(got.get(5, b""))).get(1) if how == _BY_RULE else got.get(16)
-        if how not in (_BY_POLICY, _BY_RULE) or code is None:
-            return None
-        verdict = struct.unpack(">i", code)[0]
-        family = FAMILIES.get(body[0], str(body[0]))
-        handle = _number(got.get(3)) if how == _BY_RULE else 0
-        return TraceVerdict(
-            packet, family, _text(got.get(1)), _text(got.get(2)), handle, verdict, protocol, way
-        )
-
-    def _end(self, packet: int, got: dict[int, bytes]) -> tuple[str, Optional[Tuple]]:
-        """Return protocol and ends of a packet: the kernel tells its headers once a base chain."""
-        if 8 in got:
-            headers = got[8] + got.get(9, b"")
-            ethertype = {4: 0x0800, 6: 0x86DD}.get(headers[0] >> 4 if headers else 0, 0)
-            told = decode(headers, ethertype)
-            if told.way is not None:
-                if len(self._ends) >= 4096:
-                    self._ends.clear()
-                self._ends[packet] = told.protocol, told.way
-        return self._ends.get(packet, ("", None))
 
     def _batch(self, *commands: tuple[int, int, bytes]) -> None:
         """Do all of them or none. Raises OSError with the kernel's number."""
@@ -235,7 +247,7 @@ def _chain(named: bytes, name: str, hook: int) -> bytes:
     return named + attribute(3, name.encode() + b"\0") + hooked + attribute(7, b"filter\0")
 
 
-def _expressions(protocol: str, way: Tuple) -> bytes:
+def marking(protocol: str, way: Tuple) -> bytes:
     """Return NFTA_RULE_EXPRESSIONS of a rule that marks such packets."""
     six = ":" in (way.source or way.destination)
     parts: list[bytes] = []

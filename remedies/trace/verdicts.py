@@ -108,8 +108,7 @@ class Verdicts:
         except (OSError, Unreadable) as error:
             self.unread[f"what conditions say of it: {error}"] = None
         seen = tuple(each for each in found if each.verdict in ("active", "proven"))
-        told = (_of_finding(drop, rules.get(drop.rule), seen) for drop in drops)
-        return self._by_conntrack(tuple(told), seen), seen
+        return explained(drops, rules, seen, self._refused), seen
 
     def _unruled(self, drops: Iterable[DropEvent]) -> list[Finding]:
         """Return what explains packets that no rule dropped, and connections that never began."""
@@ -130,23 +129,6 @@ class Verdicts:
         needs = {kind for each in asked for kind in each.NEEDS if name_of(kind) not in known}
         facts = read_facts(read_host(), needs, before=known)
         return self._found(asked, facts.known, facts.unknown)
-
-    def _by_conntrack(
-        self, drops: tuple[DropEvent, ...], findings: tuple[Finding, ...]
-    ) -> tuple[DropEvent, ...]:
-        """Return the drops, with the full table as their cause where conntrack counted them all."""
-        ours = {
-            drop
-            for drop in drops
-            if drop.sign == BY_FIREWALL
-            and not (
-                drop.rule or drop.conntrack or drop.invalid or drop.condition or drop.namespace
-            )
-        }
-        full = any(each.condition == conntrack_pressure.CONDITION for each in findings)
-        if not full or sum(drop.count for drop in ours) > self._refused:
-            return drops
-        return tuple(_by_full_table(drop) if drop in ours else drop for drop in drops)
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._begin, 1)
@@ -185,6 +167,32 @@ class Verdicts:
             "droppers": Droppers(tuple(found)),
             "links": links,
         }
+
+
+def explained(
+    drops: Iterable[DropEvent],
+    rules: Mapping[str, PacketRule],
+    findings: Iterable[Finding],
+    refused: int,
+) -> tuple[DropEvent, ...]:
+    """Return the drops, with the conditions that speak of them or of the rules they met. Pure.
+
+    ``refused``: packets for which conntrack had no room, by its own counter. A full table explains
+    the drops that no rule does only where that counter covers all of them: it tells none apart.
+    """
+    findings = tuple(findings)
+    told = tuple(_of_finding(drop, rules.get(drop.rule), findings) for drop in drops)
+    ours = {drop for drop in told if _is_of_conntrack(drop)}
+    full = any(each.condition == conntrack_pressure.CONDITION for each in findings)
+    if not full or sum(drop.count for drop in ours) > refused:
+        return told
+    return tuple(_by_full_table(drop) if drop in ours else drop for drop in told)
+
+
+def _is_of_conntrack(drop: DropEvent) -> bool:
+    """Tell whether conntrack may have dropped a packet itself: no entry of it, no rule known."""
+    known = drop.rule or drop.conntrack or drop.invalid or drop.condition or drop.namespace
+    return drop.sign == BY_FIREWALL and not known
 
 
 def _of_finding(
