@@ -29,9 +29,13 @@ NAMES = {
 _FIRST = "__fish_use_subcommand"
 """True in fish while no verb has been typed."""
 _ASK = "remedy completion --names"
+# Not compgen -W, which expands each word once more: a name would be run.
 _BASH = """\
 _remedy_{kind}() {{
-  compgen -W "$({ask} {kind} 2>/dev/null)" -- "$1"
+  local name
+  while IFS= read -r name; do
+    [[ $name == "$1"* ]] && printf '%s\\n' "$name"
+  done < <({ask} {kind} 2>/dev/null)
 }}
 _remedy_{kind}_or_file() {{
   _remedy_{kind} "$1"

@@ -19,7 +19,7 @@ from remedies.transaction import state
 MOST = 200
 """Names that are offered: more are no choice, and a journal may hold years."""
 _PLAIN = re.compile(r"[\w.:@+-]+", re.ASCII)
-"""Bash expands each word of a list once more (compgen -W): a name may not be a command."""
+"""Shells split words and expand patterns in what they are offered."""
 
 
 def _transactions(args: argparse.Namespace) -> Iterator[str]:

@@ -47,7 +47,7 @@ def test_what_is_offered(
 
 
 HOSTILE = "a$(touch${IFS}hit)b"
-"""What bash would run if it were offered: compgen -W expands each word."""
+"""No name for a shell: it is not offered."""
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -24,21 +24,31 @@ ids = ascii
 
 @pytest.mark.parametrize(
     ("verb", "shell"),
-    [*(("apply", shell) for shell in SHELLS), ("scan", "bash"), ("rollback", "fish")],
+    [
+        *(("apply", shell) for shell in SHELLS),
+        ("scan", "bash"),
+        *(("show", shell) for shell in SHELLS),
+    ],
 )
 def test_completion_runs_no_name_of_a_file_or_of_the_environment(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str, shell: str
 ) -> None:
-    """Each hostile text is a file here, a word that was typed, and a variable that we read."""
+    """Each hostile text is a file here, a word that was typed, a variable that we read, and a name
+    that the host answers with."""
     text = script(capsys, shell)
-    folder, here = tmp_path / "own", tmp_path / "here"
-    folder.mkdir()
-    here.mkdir()
+    folder, here, programs = tmp_path / "own", tmp_path / "here", tmp_path / "bin"
+    for made in (folder, here, programs):
+        made.mkdir()
+    lines = "\n".join(name for name in NAMES if "\n" not in name)
+    (programs / "remedy").write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
+    (programs / "remedy").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
     for name in NAMES:
         (here / name).touch()
     names = set(os.listdir(here))
     for name in ("", "$(touch CANARY)", *NAMES[::6]):
         named = dict.fromkeys(("REMEDY_STATE_DIR", "REMEDY_NETNS", "REMEDY_POLICY"), name)
+        named["PATH"] = path
         press(shell, text, ["remedy", verb, name], folder=folder, cwd=here, env=named)
     assert set(os.listdir(here)) == names
 
