@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
-from remedies.facts.pairs import Proof, mirrored
+from remedies.facts.pairs import Proof, here, mirrored
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
 from remedies.tap.lookups import Questions
+from remedies.trace.behind import Behind
 from remedies.trace.nat_rules import NatRules
 from remedies.trace.requests_heard import RequestsHeard
 from remedies.trace.socket_owners import Holders
@@ -45,6 +46,19 @@ class RefusedAnswers:
                 return proof
         self.heard.listen(way)
         return None
+
+    def behind(self, way: Tuple, local: Collection[str]) -> Optional[Behind]:
+        """Return who sent a refused datagram ``way`` through NAT here; None: this host itself."""
+        flow = self._questions.flow("udp", way.reversed)
+        if flow is None or here(flow.original.source, local):
+            return None
+        sender = flow.original
+        for request in self._questions.requests_of(way.destination, way.destination_port):
+            asked = request.reply
+            other = asked.source != sender.source and not here(asked.source, local)
+            if request.nat and other and asked.source_port == sender.source_port:
+                return Behind(sender, request)
+        return Behind(sender, None)
 
     def sender(self, way: Tuple, proof: Optional[Proof]) -> tuple[Optional[Process], bool]:
         """Return whose socket a refused datagram ``way`` came from, as far as one is left.

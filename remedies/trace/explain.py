@@ -16,6 +16,7 @@ from remedies.netlink.flow import Flow, Tuple
 from remedies.printable import at
 from remedies.rules.rule import PacketRule
 from remedies.tap.whose import whose
+from remedies.trace.behind import Behind
 from remedies.trace.event import Meaning
 from remedies.trace.missed_nat import MissedNat
 
@@ -58,6 +59,24 @@ def rejected(way: Tuple, rule: PacketRule) -> Meaning:
         f"{at(way.source, way.source_port)}: conntrack calls the segment INVALID and "
         f"{rule.named} rejects it",
         "tcp-invalid-stall",
+    )
+
+
+def refused_behind(way: Tuple, peer: str, behind: Behind) -> Meaning:
+    """Judge a port unreachable that came from ``peer`` for what somebody sent through NAT here."""
+    there = at(way.destination, way.destination_port)
+    sender = at(behind.sent.source, behind.sent.source_port)
+    if behind.request is None:
+        sent = at(way.source, way.source_port)
+        return Meaning(
+            f"{peer} refused udp from {sent}, which {sender} sent through NAT here: no process "
+            f"listens at {there}"
+        )
+    asked, turned = behind.request.original, behind.request.reply
+    return Meaning(
+        f"{there} asked {at(asked.destination, asked.destination_port)}, which NAT turns into "
+        f"{at(turned.source, turned.source_port)}, and refused the answer, which {sender} sent: "
+        f"the server there has to answer from {turned.source}"
     )
 
 

@@ -230,7 +230,11 @@ class TraceSession:
             peer = heard.source
             proof: Optional[Proof] = None
             connected = False
-            if heard.protocol == "udp":
+            udp = heard.protocol == "udp"
+            behind = self._answers.behind(way, local) if udp else None
+            if behind is not None:
+                return _event(entry, peer, explain.refused_behind(way, peer, behind), None, None)
+            if udp:
                 proof = self._proof(entry, way, local)
                 process, connected = self._answers.sender(way, proof)
             says = explain.refused(way, peer, heard.protocol, proof, process, connected=connected)

@@ -10,6 +10,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.facts import processes
 from remedies.facts.process import Process
+from remedies.facts.sockets import ANY
 from remedies.netlink import diag
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
@@ -70,10 +71,25 @@ class Holders:
             if self._client is None:
                 self._client = Netlink(NETLINK_SOCK_DIAG)
             self._client.deadline = time.monotonic() + _PATIENCE
-            return diag.by_tuple(self._client, protocol, local, remote)
+            found = diag.by_tuple(self._client, protocol, local, remote)
+            return found or self._of_a_link(self._client, protocol, local)
         except (OSError, Unreadable) as error:
             self.unread[f"sockets: {error}"] = None
             return None
+
+    def _of_a_link(
+        self, client: Netlink, protocol: str, local: tuple[str, int]
+    ) -> Optional[diag.Socket]:
+        """Return the one socket of an address that is bound to a link; None: none, or several.
+
+        A look-up that names no link does not find it (SO_BINDTODEVICE, socket(7)).
+        """
+        found = [
+            each
+            for each in diag.by_local_port(client, protocol, local[1])
+            if each.interface and each.local[0] in (local[0], *ANY.values())
+        ]
+        return found[0] if len(found) == 1 else None
 
     def _process(self, found: diag.Socket) -> Optional[Process]:
         if found.inode not in self._known:

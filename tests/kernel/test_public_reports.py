@@ -170,6 +170,40 @@ def test_with_its_helper_tftp_is_answered(site: Site) -> None:
     assert (seen.verdicts, seen.events) == ([], [])
 
 
+def test_a_server_of_one_link_is_named(site: Site) -> None:
+    with judging(site) as seen:
+        server = site.udp("host", "", PORT)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        asker = site.ask(server, "server", site.virtual)
+        plainly(site, server, asker)
+        assert not asker.answered()
+    assert seen.proven is not None
+    assert [(e.meaning.condition, e.process and e.process.pid) for e in seen.events] == [
+        (CONDITION, int(seen.proven.details["pid"]))
+    ]
+
+
+def test_a_container_that_answers_from_its_other_address(site: Site) -> None:
+    other, bits = site.at.client.removesuffix("2") + "77", 64 if site.v6 else 16
+    flag = " nodad" if site.v6 else ""
+    second = f"addr add {other}/{bits} dev eth0{flag}"
+    with added(lambda line: site.world.ip("client", line), second):
+        with site.world.socket("client", site.at.family, socket.SOCK_DGRAM) as probe:
+            probe.connect((site.at.server, 9))
+            source = probe.getsockname()[0]
+        asked = next(a for a in (site.at.client, other) if a != source)
+        with judging(site) as seen:
+            publish(site, asked)
+            server = site.udp("client")
+            server.bind(("", PORT))
+            asker = site.ask(server, "server", site.at.uplink)
+            plainly(site, server, asker)
+            assert not asker.answered()
+        assert seen.proven is None
+        assert [e.meaning.condition for e in seen.events] == [None]
+        assert f"has to answer from {asked}" in seen.events[0].meaning.text
+
+
 V6 = pytest.mark.parametrize("standing", [6], ids=["v6"], indirect=True)
 
 

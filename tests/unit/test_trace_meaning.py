@@ -12,6 +12,7 @@ from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
 from remedies.tap.whose import owner
 from remedies.trace import explain, reasons
+from remedies.trace.behind import Behind
 from remedies.trace.missed_nat import MissedNat
 from remedies.trace.rate_limit import Pace
 from remedies.values import replace
@@ -120,6 +121,18 @@ def test_a_refused_answer_names_server_and_both_addresses() -> None:
     reversed_way = replace(request, original=Tuple(CONTAINER, 57275, "10.96.0.53", 80), nat=True)
     says = explain.refused(way, CONTAINER, "udp", Proof(reversed_way, None, BRIDGE), SERVED)
     assert f"asked 10.96.0.53:80, which NAT turns into {UPLINK}:53, and refused" in says.text
+
+
+def test_who_sent_through_nat_is_named_and_not_this_host() -> None:
+    way, other = Tuple(UPLINK, 7777, SERVER, 7000), "172.17.0.77"
+    sent = Tuple(other, 7777, SERVER, 7000)
+    says = explain.refused_behind(way, SERVER, Behind(sent, None))
+    assert (says.condition, f"which {other}:7777 sent through NAT" in says.text) == (None, True)
+    says = explain.refused_behind(way, SERVER, Behind(sent, PUBLISHED))
+    assert says.text == (
+        f"{SERVER}:7000 asked {UPLINK}:80, which NAT turns into {CONTAINER}:8080, and refused the "
+        f"answer, which {other}:7777 sent: the server there has to answer from {CONTAINER}"
+    )
 
 
 def test_a_refusal_names_the_rule_or_the_flow_that_it_is_beside() -> None:
