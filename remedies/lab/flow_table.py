@@ -25,7 +25,8 @@ MOST = 1 << 20
 _CT_NEW = 1 << 8  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW
 _REQUEST_CREATE = 0x1 | 0x400  # NLM_F_REQUEST, NLM_F_CREATE
 _ORIGINAL, _REPLY, _STATUS, _TIMEOUT = 1, 2, 3, 7  # CTA_*
-_ESTABLISHED = IPS_SEEN_REPLY | IPS_ASSURED | 1 << 3
+_ANSWERED = IPS_SEEN_REPLY | 1 << 3
+_ESTABLISHED = _ANSWERED | IPS_ASSURED
 """With IPS_CONFIRMED: a status without it is refused (ctnetlink_change_status())."""
 _SECONDS = 3600
 _BATCH = 1 << 16
@@ -47,10 +48,15 @@ def fill(world: World, address: str, port: int, flows: int = 0) -> None:
         make(ctnetlink, address, port, flows or most)
 
 
-def make(ctnetlink: socket.socket, address: str, port: int, flows: int) -> None:
-    """Make flows in the namespace of a netlink socket, as long as they fit."""
+def make(
+    ctnetlink: socket.socket, address: str, port: int, flows: int, *, assured: bool = True
+) -> None:
+    """Make flows in the namespace of a netlink socket, as long as they fit.
+
+    ``assured``: none of them gives way; else as of clients that asked once and got an answer.
+    """
     batch = b""
-    for one in _messages(address, port, flows):
+    for one in _messages(address, port, flows, _ESTABLISHED if assured else _ANSWERED):
         batch += one
         if len(batch) > _BATCH:
             ctnetlink.send(batch)
@@ -58,11 +64,11 @@ def make(ctnetlink: socket.socket, address: str, port: int, flows: int) -> None:
     ctnetlink.send(batch)
 
 
-def _messages(address: str, port: int, flows: int) -> Iterator[bytes]:
+def _messages(address: str, port: int, flows: int, status: int) -> Iterator[bytes]:
     """Yield one request a flow; each differs from the first in its client's address alone."""
     first = ipaddress.ip_address("2001:db8::" if ":" in address else "10.64.0.0")
     ours, marker = ipaddress.ip_address(address).packed, first.packed
-    template = _message(marker, ours, port)
+    template = _message(marker, ours, port, status)
     places = [i for i in range(len(template)) if template.startswith(marker, i)]
     made = bytearray(template)
     for number in range(1, flows + 1):
@@ -72,13 +78,13 @@ def _messages(address: str, port: int, flows: int) -> Iterator[bytes]:
         yield bytes(made)
 
 
-def _message(client: bytes, service: bytes, port: int) -> bytes:
+def _message(client: bytes, service: bytes, port: int, status: int) -> bytes:
     family = socket.AF_INET6 if len(client) == 16 else socket.AF_INET
     payload = (
         struct.pack("=BBH", family, 0, 0)
         + _tuple(_ORIGINAL, client, 40000, service, port)
         + _tuple(_REPLY, service, port, client, 40000)
-        + attribute(_STATUS, struct.pack(">I", _ESTABLISHED))
+        + attribute(_STATUS, struct.pack(">I", status))
         + attribute(_TIMEOUT, struct.pack(">I", _SECONDS))
     )
     return message(_CT_NEW, _REQUEST_CREATE, 0, payload)
