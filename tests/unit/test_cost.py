@@ -266,3 +266,27 @@ def test_connections_are_listened_to_only_where_a_drop_could_cut_some(
     found = weigh._oneway(here, builder.plan(change_of))
     assert asked == windows
     assert found == (Oneway(suspects=suspects) if windows else None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen", "windows", "found"),
+    [
+        ((SYSCTL, DROP), Oneway(suspects=2), [], None),
+        ((SYSCTL, BROAD), Oneway(suspects=2), [0.0, 2.0], 2),
+        ((BROAD_CHAIN,), Oneway(suspects=0), [0.0], 0),
+        ((BROAD,), None, [0.0], None),
+    ],
+)
+def test_it_is_listened_only_where_a_drop_could_cut_what_there_may_be(
+    changes: tuple[Change, ...], seen: Optional[Oneway], windows: list[float], found: Optional[int]
+) -> None:
+    asked: list[float] = []
+
+    def read(_: object, kinds: object, *, window: float) -> Facts:
+        asked.append(window)
+        return builder.facts(*([seen] if seen else []), unknown={"oneway": "EPERM"})
+
+    here = cast(HostSession, SimpleNamespace(host=HOST, window=2.0, read=read))
+    told = weigh._oneway(here, builder.plan(*changes))
+    assert asked == windows
+    assert (told.suspects if told else None) == found

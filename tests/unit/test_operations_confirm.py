@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_operations import KEY, FakeHost, fake_host
 from fake_store import YES
 
-from remedies.errors import RemedyError, UsageError
-from remedies.operations import confirm, session
-from remedies.transaction import guard, guarded
+from remedies.errors import RemedyError, UsageError, WriteFailed
+from remedies.operations import confirm, rollback, session, unowned
+from remedies.operations.rollback import Which
+from remedies.transaction import adopt, guard, guarded
+from remedies.transaction.consent import Consent
 
 
 @pytest.fixture
@@ -31,7 +35,9 @@ def test_what_waits_is_confirmed_once(host: FakeHost, monkeypatch: pytest.Monkey
     assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "confirmed"
     assert confirm.would_keep(session.reread(here), None) is None
     assert session.reread(here).ledger[ended.transaction or ""].outcome == "confirmed"
-    assert confirm.confirm(here, None, lock_timeout=1.0).outcome == "nothing"
+    assert confirm.confirm(here, None, lock_timeout=1.0) == confirm.Confirmed("nothing")
+    again = confirm.confirm(here, ended.transaction, lock_timeout=1.0)
+    assert again == confirm.Confirmed("nothing", ended.transaction or "")
     assert host.store.states == {KEY: "1"}
 
 
@@ -45,6 +51,77 @@ def test_what_waits_is_undone_by_a_no(host: FakeHost, monkeypatch: pytest.Monkey
     assert host.store.states == {KEY: "0"}
     assert session.reread(here).held == {}
     assert not confirm.answer(here, txn, YES, lock_timeout=1.0)
+
+
+def test_what_waits_is_kept_by_a_yes(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    here = session.reread(host.session)
+    assert confirm.answer(here, txn, YES, lock_timeout=1.0)
+    assert host.store.states == {KEY: "1"}
+    assert session.reread(here).ledger[txn].outcome == "confirmed"
+    assert not confirm.answer(here, txn, None, lock_timeout=1.0)
+    assert host.store.states == {KEY: "1"}
+
+
+TABLE = "nft:inet/remedy_invalid_drop"
+
+
+def test_what_no_journal_has_is_adopted_as_it_is(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.store.states[TABLE] = "x"
+    monkeypatch.setattr(unowned, "unowned", lambda ledger: () if ledger else (TABLE,))
+    entry = confirm.adopt_unowned(session.reread(host.session), lock_timeout=1.0)
+    assert entry is not None
+    here = session.reread(host.session)
+    assert here.ledger[entry.id].outcome == "adopted"
+    assert (here.held[TABLE].ours, here.held[TABLE].base) == ("x", None)
+    assert host.store.writes == []
+    assert confirm.adopt_unowned(here, lock_timeout=1.0) is None
+
+
+def test_a_journal_that_takes_no_record_adopts_nothing(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    host.store.states[TABLE] = "x"
+    monkeypatch.setattr(unowned, "unowned", lambda _: (TABLE,))
+    monkeypatch.setattr(adopt, "record", full)
+    with pytest.raises(WriteFailed, match=r"journal\.jsonl: No space left") as failed:
+        confirm.adopt_unowned(session.reread(host.session), lock_timeout=1.0)
+    assert failed.value.hint == "nothing is adopted"
+    assert session.reread(host.session).held == {}
+
+
+def test_a_yes_is_for_what_was_asked_about_alone(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody holds the lock while a person thinks: what waits then may be another one."""
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    first = host.apply(confirm_timeout=600.0).transaction or ""
+    second = ""
+
+    def slowly(what: Any) -> Consent:
+        nonlocal second
+        if not second:
+            here = session.reread(host.session)
+            confirm.confirm(here, first, lock_timeout=1.0)
+            host.store.states[KEY] = "0"
+            second = host.apply(confirm_timeout=600.0).transaction or ""
+        return YES
+
+    here = session.reread(host.session)
+    with pytest.raises(RemedyError) as refused:
+        rollback.roll_back(here, Which(), slowly, force=False, lock_timeout=1.0)
+    assert second in str(refused.value)
+    here = session.reread(host.session)
+    assert here.ledger[first].outcome == "confirmed"
+    assert (confirm.would_keep(here, second), host.store.states) == (
+        here.ledger[second], {KEY: "1"},
+    )  # fmt: skip
 
 
 def test_nothing_is_written_over_what_cannot_be_undone(

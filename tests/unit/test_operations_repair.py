@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from builder import HOST, change
 from fake_operations import KEY, FakeHost, fake_host
 
-from remedies.errors import InputError, NotPermitted, Unreadable
+from remedies.errors import InputError, Locked, NotPermitted, Unreadable, WriteFailed
 from remedies.operations import confirm, repair, session, standing, unowned
 from remedies.transaction import guard, guarded
 from remedies.transaction.journal import NAME
@@ -77,6 +78,32 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
     assert set(session.reread(host.session).held) == {KEY, *names}
     assert host.store.states == {KEY: "1"}
     assert repair.run(host.session, host.agree, lock_timeout=1.0).prospect is None
+
+
+def test_a_repair_that_cannot_write_leaves_the_journal_as_it_was(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    host.apply()
+    journal = Path(host.session.folder, NAME)
+    journal.write_bytes(journal.read_bytes() + b"garbage\n" * 2)
+    before = journal.read_bytes()
+    monkeypatch.setattr("remedies.operations.unowned.adoptions", lambda _: ())
+    monkeypatch.setattr("remedies.operations.repair.strays", lambda _: ())
+    monkeypatch.setattr("remedies.transaction.repair.start", full)
+    with pytest.raises(WriteFailed, match="No space left") as failed:
+        repair.run(host.session, host.agree, lock_timeout=1.0)
+    assert "as it was" in failed.value.hint
+    assert [path.name for path in journal.parent.glob("journal*")] == [NAME]
+    assert journal.read_bytes() == before
+    monkeypatch.setattr(
+        "remedies.operations.repair.strays",
+        lambda _: (guard.Stray(7, "t9", os.path.abspath(host.session.folder)),),
+    )
+    with pytest.raises(Locked, match=r"t9 .*pid 7"):
+        repair.run(host.session, host.agree, lock_timeout=1.0)
 
 
 def torn(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -116,8 +116,10 @@ def at_next_boot(
     patch: pytest.MonkeyPatch, resource: str, decision: Optional[Decision], file: HeldState = "ours"
 ) -> AtBoot:
     """Return what becomes of a resource of the fix ``f`` that has one boot file, in this state."""
-    patch.setattr(sysctl_d, "sources", lambda: ())
-    patch.setattr(sysctl_d, "decides", lambda *_: decision)
+    sources = object()
+    asked = (resource.partition(":")[2], sources)
+    patch.setattr(sysctl_d, "sources", lambda: sources)
+    patch.setattr(sysctl_d, "decides", lambda *of: decision if of == asked else None)
     patch.setattr(units, "boot_paths", lambda *_: ("file:/etc/x",))
     entries = (InForce("t1", "f", resource, "ours"), InForce("t1", "f", "file:/etc/x", file))
     here = SimpleNamespace(
@@ -145,6 +147,20 @@ def test_the_line_that_wins_says_what_a_sysctl_is_at_boot(
     found = at_next_boot(monkeypatch, "sysctl:net.ipv4.x", decision)
     assert (found.decided_by, found.value, found.ours) == (by, value, ours)
     assert found.lasting
+
+
+def test_a_sysctl_d_that_cannot_be_read_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable() -> object:
+        raise PermissionError(13, "Permission denied")
+
+    decision = Decision("1", "/etc/sysctl.d/9.conf", 2)
+    patch = SimpleNamespace(
+        setattr=lambda of, name, given: monkeypatch.setattr(
+            of, name, unreadable if name == "sources" else given
+        )
+    )
+    found = at_next_boot(cast(pytest.MonkeyPatch, patch), "sysctl:net.ipv4.x", decision)
+    assert (found.decided_by, found.value, found.ours) == ("", None, False)
 
 
 @pytest.mark.parametrize(("file", "ours"), [("ours", True), ("drifted", False), ("gone", False)])
@@ -175,6 +191,8 @@ def test_only_rules_that_are_in_force_can_be_bypassed(
     here = SimpleNamespace(host=HOST, read=lambda *_: facts(Bypassed((bypass, other))))
     found = outlook._bypassed(cast(Any, here), (InForce("t1", "f", resource, state),))
     assert found == ((bypass,) if said else ())
+    blind = SimpleNamespace(host=HOST, read=lambda *_: facts(unknown={"bypassed": "EPERM"}))
+    assert outlook._bypassed(cast(Any, blind), (InForce("t1", "f", resource, state),)) == ()
 
 
 def test_harm_is_judged_by_what_was_counted_while_listening(
