@@ -46,6 +46,7 @@ class Copy:
         touched = set()
         for what, name, text in BLOCK.findall((ROOT / "docs" / page).read_text()):
             path = self.root / name
+            path.parent.mkdir(exist_ok=True)
             if what == "file":
                 assert not path.exists()
                 path.write_text(text)
@@ -97,7 +98,7 @@ def test_a_condition_is_added_by_its_page_alone(copy: Copy) -> None:
     assert "forwarding-off" in {condition["id"] for condition in listed["conditions"]}
     assert "What it detects" in copy.remedy("explain", "forwarding-off")
     assert "forwarding-off" in (copy.root / "README.md").read_text()
-    copy.test("test_condition_forwarding_off.py")
+    copy.test("test_condition_cases.py", "-k", "forwarding-off or each_condition")
     copy.remedy("lab", "run", "forwarding-off")
     copy.remedy("lab", "run", "forwarding-off", "--healthy")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
 SHELLS = ("bash", "zsh", "fish")
 
+BIN = os.path.dirname(sys.executable)
+"""Where the tool is installed, which need not be on the path of who runs the tests."""
 _BASH = """\
 source "$SCRIPT"
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
@@ -73,8 +76,8 @@ def press(
     done = subprocess.run(
         [*argv, *words], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=30, check=False,
-        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "dumb", "HOME": str(folder),
-             **paths, **(env or {})},
+        env={"PATH": f"{BIN}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "TERM": "dumb",
+             "HOME": str(folder), **paths, **(env or {})},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), (shell, words, done)
     told = Path(paths["OUT"]).read_text() if shell == "zsh" else done.stdout
