@@ -7,10 +7,10 @@ import json
 
 from remedies.cli import starting
 from remedies.cli.parser import duration, watching
-from remedies.errors import RemedyError, UsageError
+from remedies.errors import UsageError
 from remedies.model import FORMAT_VERSION
 from remedies.operations import check
-from remedies.operations.check import HealthAnswer
+from remedies.operations.session import HostSession
 from remedies.printable import clean, for_plugin
 from remedies.values import replace
 
@@ -26,7 +26,7 @@ CODES = {
 """Exit codes: of the Monitoring Plugins' guidelines, and of node-problem-detector's custom plugins
 (OK, NonOK, Unknown)."""
 _WIDEST = 80
-"""Characters of the line: node-problem-detector cuts what is longer."""
+"""Octets of the line: node-problem-detector cuts what is longer."""
 _GRACE = 1.0
 """Seconds of the time limit that are left for the answer."""
 
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
             f"{args.timeout:g}s to read and judge",
             "give more time, or a shorter window",
         )
-    try:
+
+    def begin() -> HostSession:
         here = starting.start(args)
-        here = replace(here, policy=check.only(here.policy, args.ids))
-        answer = check.check(here, args.timeout - _GRACE)
-    except RemedyError as error:
-        answer = HealthAnswer("unknown", str(error))
+        return replace(here, policy=check.only(here.policy, args.ids))
+
+    answer = check.check(begin, args.timeout - _GRACE)
     code = CODES[args.format][answer.state]
     text = for_plugin(clean(answer.text))
     if args.json:
@@ -76,6 +76,13 @@ def run(args: argparse.Namespace) -> int:
         }
         print(json.dumps(plain, indent=2))
         return code
-    line = f"REMEDY {answer.state.upper()} - {text}"
-    print(line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}...")
+    print(_short(f"REMEDY {answer.state.upper()} - {text}"))
     return code
+
+
+def _short(line: str) -> str:
+    """Return a line of at most 80 octets, which is what node-problem-detector counts."""
+    octets = line.encode()
+    if len(octets) <= _WIDEST:
+        return line
+    return f"{octets[: _WIDEST - 3].decode(errors='ignore')}..."

@@ -14,9 +14,10 @@ Why it matters
 Evidence
     Count and maximum; over the window the counters ``drop`` (no room), ``early_drop`` (an
     unassured flow gave way) and ``insert_failed``; the services that own the flows, counted in one
-    dump, by service and by source, protocol and state. ``active`` from the threshold on; severity
-    ``critical`` from 90 % on or while packets are dropped, but not where unassured flows give way
-    (``early_drop``) and nothing is dropped: then new connections still pass.
+    dump of 65,536 flows at most, by service and by source, protocol and state. ``active`` from the
+    threshold on; severity ``critical`` from 90 % on or while packets are dropped, but not where
+    unassured flows give way (``early_drop``) and nothing is dropped: then new connections still
+    pass.
 
 False positives
     A short burst (a port scan, a load test) that ends by itself: look at the trend.
@@ -97,6 +98,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
         message += f"; the address that began most is {_told(facts, leading)}"
     elif facts.get(Flows).sources:
         message += "; no address began a tenth of them"
+    counted = facts.get(Flows).counted
+    if 0 < counted < count:
+        message += f" ({counted} of them were counted)"
     if dropped:
         message += f"; {dropped} packets were dropped during the scan"
     elif evicted:

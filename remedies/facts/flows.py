@@ -56,7 +56,8 @@ class Flows:
     sources: tuple[FlowSource, ...] = ()
     """Most flows first; read with the shares."""
     counted: int = 0
-    """Flows that shares and sources were counted of: fewer than ``count`` where time ran out."""
+    """Flows that shares and sources were counted of: fewer than ``count`` where those were a
+    sample, or time ran out."""
     count: int = 0
     """Flows in this namespace's table (``nf_conntrack_count``)."""
     unread: tuple[str, ...] = ()

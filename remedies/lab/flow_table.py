@@ -61,7 +61,8 @@ def make(
         if len(batch) > _BATCH:
             ctnetlink.send(batch)
             batch = b""
-    ctnetlink.send(batch)
+    if batch:
+        ctnetlink.send(batch)
 
 
 def _messages(address: str, port: int, flows: int, status: int) -> Iterator[bytes]:

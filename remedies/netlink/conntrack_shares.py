@@ -14,6 +14,9 @@ from remedies.netlink.conntrack_entry import LAYOUTS, PROTO_HEADER, TCP_STATE_HE
 from remedies.netlink.socket import Netlink
 from remedies.values import NamedTuple, dataclass
 
+MOST_COUNTED = 65_536
+"""Entries that are looked at: they are told in the order of their hashes (ctnetlink_dump_table()
+in net/netfilter/nf_conntrack_netlink.c), so that the first of them are a fair sample."""
 MOST_KEYS = 16_384
 """Services, and sources, that are counted at a time."""
 
@@ -75,6 +78,7 @@ class _Counts:
 def shares(client: Netlink) -> Shares:
     """Count the table by UDP service and by source, protocol and state, in one walk.
 
+    Of a table of more than :data:`MOST_COUNTED` entries the first ones are counted.
     Where the client's deadline comes first, what was counted until then is returned: it is a
     sample of the table. Raises OSError (EPERM without CAP_NET_ADMIN), and Unreadable where nothing
     could be counted.
@@ -83,6 +87,8 @@ def shares(client: Netlink) -> Shares:
     counted, stopped = 0, ""
     try:
         for payload in everything(client):
+            if counted == MOST_COUNTED:
+                break
             counted += 1
             asked = service(payload)
             if asked is not None:

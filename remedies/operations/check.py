@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from remedies import codec
@@ -42,11 +42,14 @@ def only(policy: Policy, conditions: Collection[str]) -> Policy:
     return replace(policy, rules={**policy.rules, **rules})
 
 
-def check(here: HostSession, limit: float) -> HealthAnswer:
-    """Scan in a process that is ended after ``limit`` seconds, and judge what it found."""
-    engine.needs_of_scan(here.policy)  # imports every condition before the child
+def check(begin: Callable[[], HostSession], limit: float) -> HealthAnswer:
+    """Begin a session and scan in a process that is ended after ``limit`` seconds, and judge.
+
+    What ``begin`` does counts too: a policy that is compiled there, a journal that is long.
+    """
 
     def work() -> str:
+        here = begin()
         scan, _ = session.judge(here, session.look(here, for_plan=False))
         return codec.dumps(scan)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from builder import finding, policy, scan
 
-from remedies import catalogue, cli
+from remedies import catalogue, cli, shipped
 from remedies.cli import check as verb
+from remedies.cli import starting
 from remedies.errors import UsageError
 from remedies.model import Finding, Unknown
 from remedies.operations import check
@@ -68,7 +71,7 @@ def test_each_protocol_has_its_exit_codes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = "a | b\n" + "long " * 30
-    monkeypatch.setattr(check, "check", lambda here, limit: HealthAnswer(state, text))
+    monkeypatch.setattr(check, "check", lambda begin, limit: HealthAnswer(state, text))
     for name, code in (("nagios", nagios), ("npd", npd)):
         assert cli.main(["check", "--format", name]) == code
         (line,) = capsys.readouterr().out.splitlines()
@@ -77,6 +80,25 @@ def test_each_protocol_has_its_exit_codes(
         assert cli.main(["check", "--format", name, "--json"]) == code
         plain = json.loads(capsys.readouterr().out)
         assert (plain["state"], plain["code"]) == (state, code)
+
+
+def test_a_line_is_cut_by_octets_and_within_no_letter(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "check", lambda begin, limit: HealthAnswer("ok", "\u00fc" * 60))
+    assert cli.main(["check"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert 76 < len(line.encode()) <= 80
+    assert line.endswith("\u00fc...")
+
+
+def test_what_comes_before_the_scan_counts_against_the_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a policy that is compiled, or a journal on a disk that hangs."""
+    monkeypatch.setattr(starting, "start", lambda args: signal.pause())
+    assert cli.main(["check", "--window", "0", "--timeout", "1100ms"]) == 3
+    assert "took longer than 0.1 s" in capsys.readouterr().out
 
 
 def test_an_error_is_unknown_in_the_protocols_own_words(
@@ -96,3 +118,46 @@ def test_what_takes_too_long_is_unknown(
     assert "--timeout" in capsys.readouterr().err
     assert cli.main(["check", "--window", "0", "--timeout", "901ms"]) == 3
     assert "took longer than 0.001 s" in capsys.readouterr().out
+
+
+def seconds(duration: str) -> float:
+    assert duration.endswith("s")
+    return float(duration[:-1])
+
+
+def test_the_shipped_plugin_configuration_is_one_that_node_problem_detector_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By Validate() of its pkg/custompluginmonitor/types/config.go, and by our own options."""
+    plain = json.loads(
+        (Path(shipped.folder("monitoring")) / "node-problem-detector.json").read_text()
+    )
+    overall = plain["pluginConfig"]
+    assert plain.keys() == {
+        "plugin", "pluginConfig", "source", "metricsReporting", "conditions", "rules"
+    }  # fmt: skip
+    assert overall.keys() <= {
+        "invoke_interval", "timeout", "max_output_length", "concurrency",
+        "enable_message_change_based_condition_update", "skip_initial_status",
+    }  # fmt: skip
+    assert plain["plugin"] == "custom"
+    assert overall["max_output_length"] == verb._WIDEST
+    presets = {each["type"] for each in plain["conditions"]}
+    assert all(each.keys() == {"type", "reason", "message"} for each in plain["conditions"])
+    limits: list[float] = []
+
+    def answer(begin: object, limit: float) -> HealthAnswer:
+        limits.append(limit)
+        return HealthAnswer("critical", "c proven")
+
+    monkeypatch.setattr(check, "check", answer)
+    for rule in plain["rules"]:
+        assert rule.keys() == {"type", "condition", "reason", "path", "args", "timeout"}
+        assert rule["type"] == "permanent"
+        assert rule["condition"] in presets
+        assert rule["path"].startswith("/")
+        assert cli.main(rule["args"]) == 1
+        assert len(capsys.readouterr().out.strip()) <= verb._WIDEST
+        # Killed, it would be Unknown without a reason: it ends by itself before.
+        assert limits.pop() + verb._GRACE < seconds(rule["timeout"]) <= seconds(overall["timeout"])
+        assert seconds(overall["timeout"]) < seconds(overall["invoke_interval"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.netlink import conntrack, conntrack_entry, diag, route
+from remedies.netlink import conntrack, conntrack_entry, conntrack_shares, diag, route
 from remedies.netlink.conntrack_entry import Entry
 from remedies.netlink.flow import Tuple
 from remedies.netlink.socket import attribute, nested
@@ -53,6 +53,18 @@ def test_other_protocols_are_no_entries() -> None:
     tcp = message(so.IPPROTO_TCP, way, way, 0)
     assert conntrack_entry.service(tcp) is None
     assert conntrack_entry.entry(message(so.IPPROTO_ICMP, way, way, 0)) is None
+
+
+def test_of_a_large_table_the_first_entries_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [Tuple(f"10.0.0.{n}", 9, "10.0.1.1", 53) for n in (1, 1, 2)]
+    entries = [message(so.IPPROTO_UDP, way, way, 0) for way in ways]
+    monkeypatch.setattr(conntrack_shares, "everything", lambda client: iter(entries))
+    for most, (counted, service, source) in ((2, (2, 2, 2)), (3, (3, 3, 2)), (9, (3, 3, 2))):
+        monkeypatch.setattr(conntrack_shares, "MOST_COUNTED", most)
+        found = conntrack_shares.shares(None)  # type: ignore[arg-type]
+        assert (found.counted, found.stopped) == (counted, "")
+        assert found.services[0] == ("10.0.1.1", 53, service)
+        assert found.sources[0] == ("10.0.0.1", "udp", "", source)
 
 
 def test_a_wildcard_socket_and_one_that_is_none() -> None:

@@ -324,9 +324,9 @@ def test_a_scan_that_is_done_in_time_is_judged(
 
     monkeypatch.setattr(session, "look", look)
     monkeypatch.setattr(workers, "visit_all", visit_all)
-    assert check.check(host.session, 5.0).state == "warning"
+    assert check.check(lambda: host.session, 5.0).state == "warning"
     host.store.states[KEY] = "1"
-    assert check.check(host.session, 5.0).state == "ok"
+    assert check.check(lambda: host.session, 5.0).state == "ok"
     assert windows == [False, False]
 
 
