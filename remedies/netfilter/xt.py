@@ -15,7 +15,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules.decoded import MatchTerms, states_of
-from remedies.rules.invalid_packet import flags_test, frame_test, type_test
+from remedies.rules.invalid_packet import flags_test, frame_test, owner_test, type_test
 from remedies.rules.marks import mark_test
 from remedies.rules.packet_words import port_test, state_test, xt_icmp_test
 from remedies.rules.rule import Match
@@ -30,6 +30,8 @@ _CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connl
 _NAT = {"DNAT": "dnat", "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect"}
 _TCP_RESET = {"ip": 7, "ip6": 6}
 """IPT_TCP_RESET, IP6T_TCP_RESET (ipt_REJECT.h, ip6t_REJECT.h in include/uapi/linux)."""
+OWNER = {4: "socket", 1: "uid", 2: "gid", 8: "groups"}
+"""XT_OWNER_SOCKET and so on, linux/netfilter/xt_owner.h, in the order of iptables-save."""
 _BRIDGED = 0x16  # XT_PHYSDEV_OP_BRIDGED, _OUT and _ISOUT, linux/netfilter/xt_physdev.h
 _RECENT_SET = 1 << 1  # XT_RECENT_SET alone, include/uapi/linux/netfilter/xt_recent.h
 _NO_SET = b"\xff\xff"  # IPSET_INVALID_ID, include/uapi/linux/netfilter/ipset/ip_set.h
@@ -95,6 +97,10 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
     elif name == "pkttype":  # struct xt_pkttype_info
         kind, inverted = struct.unpack_from("=2i", info)
         terms.unknown(frame_test([kind], negate=bool(inverted)))
+    elif name == "owner" and revision == 1:  # struct xt_owner_match_info
+        for bit, asked in OWNER.items():
+            if info[16] & bit:
+                terms.unknown(owner_test(asked, negate=bool(info[17] & bit)))
     elif name == "physdev":
         _physdev(terms, info)
     elif name == "recent" and info[8] & _RECENT_SET and not info[9]:  # xt_recent_mtinfo

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Optional
 
+from remedies.netfilter.xt import OWNER
+
 Words = Optional[list[str]]
 
 _PLAIN = frozenset("_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -185,6 +187,19 @@ def _icmp(info: bytes, _: int, family: str) -> Words:
     return ["-m", match, *_not(inverted), flag, f"{kind}{code}"]
 
 
+def _owner(info: bytes, revision: int, family: str) -> Words:
+    ids = struct.unpack_from("=4I", info)
+    flags = {"socket": "--socket-exists", "groups": "--suppl-groups"}
+    words = ["-m", "owner"]
+    for bit, asked in OWNER.items():
+        if info[16] & bit:
+            words += [*_not(info[17] & bit), flags.get(asked, f"--{asked}-owner")]
+        if info[16] & bit and asked not in flags:
+            low, high = ids[:2] if asked == "uid" else ids[2:]
+            words.append(str(low) if low == high else f"{low}-{high}")
+    return words if revision == 1 else None
+
+
 def _statistic(info: bytes, _: int, family: str) -> Words:
     mode, flags, first, second = struct.unpack_from("=HHII", info)
     words = ["-m", "statistic", "--mode", "nth" if mode else "random", *_not(flags & 1)]
@@ -200,6 +215,7 @@ _MATCHES: dict[str, Callable[[bytes, int, str], Words]] = {
     "conntrack": _conntrack,
     "comment": _comment,
     "mark": _mark,
+    "owner": _owner,
     "connmark": _connmark,
     "addrtype": _addrtype,
     "iprange": _iprange,

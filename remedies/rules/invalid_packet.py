@@ -42,6 +42,9 @@ _FRAME = r"meta pkttype (==|!=) ([0-9 ]+)"
 """What arrives for a flow of NAT is a frame for this host, PACKET_HOST (linux/if_packet.h): 0, as
 for packets that begin here."""
 _TYPE = r"fib (saddr|daddr) type (==|!=) ([0-9 ]+)"
+_OWNER = r"owner (! )?(uid|gid|socket|groups)"
+"""The socket that a reset is sent by exists, and no program holds it: whoever is asked for, it is
+not theirs. What is forwarded has none (net/netfilter/xt_owner.c, owner_mt())."""
 _NEVER = {
     "fragments": False,
     "! fragments": True,
@@ -101,6 +104,11 @@ def type_test(side: str, types: Iterable[int], *, negate: bool) -> str:
     return f"fib {side} type {'!=' if negate else '=='} {' '.join(map(str, sorted(types)))}"
 
 
+def owner_test(asked: str, *, negate: bool) -> str:
+    """Return the name of a condition on ``uid``, ``gid``, ``socket`` or ``groups`` of a sender."""
+    return f"owner {'! ' if negate else ''}{asked}"
+
+
 def frame_test(kinds: Iterable[int], *, negate: bool) -> str:
     """Return the name of a condition on the kind of frame, by numbers (PACKET_*)."""
     return f"meta pkttype {'!=' if negate else '=='} {' '.join(map(str, sorted(kinds)))}"
@@ -158,6 +166,12 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str)
         return met_by.pop() == (typed[2] == "==") if len(met_by) == 1 else None
     if name in _NEVER:
         return _NEVER[name]
+    owned = re.fullmatch(_OWNER, name)
+    if owned:
+        here = bool(owned[1]) == (owned[2] in ("uid", "gid"))
+        forwarded = bool(owned[1])
+        sent = here if hook == "output" else forwarded if not reset else None
+        return here if here == forwarded else sent
     if name.startswith((*_OF_AN_ENTRY, *_OF_A_SOCKET)):
         return False
     return None

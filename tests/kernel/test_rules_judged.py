@@ -47,6 +47,12 @@ def inputs(*rules: str) -> tuple[str, str]:
     return "iptables-nft-restore", MASQUERADE + table("filter", *lines, INVALID)
 
 
+def resets(owner: str, chain: str = "OUTPUT") -> tuple[str, str]:
+    """Return a drop of resets by their owner, and nothing on input."""
+    drop = f"-A {chain} -m owner {owner} {STATE} INVALID -j DROP"
+    return "iptables-nft-restore", MASQUERADE + table("mangle", drop)
+
+
 def chains(*bodies: tuple[str, str, str]) -> tuple[str, str]:
     """Return base chains by hook, priority and rules."""
     return "nft", SITE + "\n".join(
@@ -120,6 +126,27 @@ RULESETS = {
     ),
     "a goto that comes back": native(
         "accept", 'iifname "eth0" goto idle', "ct state invalid drop", chains=IDLE
+    ),
+    # whose a reset is: the kernel's own has a socket, which no program holds
+    "resets of a program": resets("--uid-owner 0"),
+    "resets of no such program": resets("! --uid-owner 1337"),
+    "resets of a program's group": resets("--gid-owner 0-1000"),
+    "resets of no such group": resets("! --gid-owner 1337"),
+    "resets with a socket": resets("--socket-exists"),
+    "resets without a socket": resets("! --socket-exists"),
+    "resets of a socket of no such program": resets("! --uid-owner 1337 --socket-exists"),
+    "resets of a program by all its groups": resets("--gid-owner 0 --suppl-groups"),
+    "resets of a program, on postrouting": resets("--uid-owner 0", "POSTROUTING"),
+    "resets of no such program, on postrouting": resets("! --uid-owner 1337", "POSTROUTING"),
+    "resets of nobody are accepted": (
+        "iptables-nft-restore",
+        MASQUERADE + table("filter", "-A OUTPUT -m owner ! --uid-owner 1337 -j ACCEPT",
+                           f"-A OUTPUT {STATE} INVALID -j DROP"),
+    ),
+    "resets of a program are accepted": (
+        "iptables-nft-restore",
+        MASQUERADE + table("filter", "-A OUTPUT -m owner --uid-owner 0 -j ACCEPT",
+                           f"-A OUTPUT {STATE} INVALID -j DROP"),
     ),
     # what concerns others
     "a chain that decides nothing": native(

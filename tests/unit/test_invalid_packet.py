@@ -9,7 +9,7 @@ from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules import invalid_packet, invalid_places
-from remedies.rules.invalid_packet import flags_test, generic, resets_of, strays
+from remedies.rules.invalid_packet import flags_test, generic, owner_test, resets_of, strays
 from remedies.rules.marks import mark_test, marks_test
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
@@ -117,6 +117,24 @@ def test_a_mark_that_rules_set_is_known(
             assert left == Match(unmodelled=(name,))
         else:
             assert left == (None if met == negate else Match())
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "forwarded"),
+    [
+        ("uid", FAILED, FAILED), ("gid", FAILED, FAILED), ("! uid", MET, MET), ("! gid", MET, MET),
+        ("socket", MET, FAILED), ("! socket", FAILED, MET), ("groups", MET, FAILED),
+    ],
+)  # fmt: skip
+def test_a_reset_of_the_kernels_own_has_a_socket_that_no_program_holds(
+    asked: str, own: str, forwarded: str
+) -> None:
+    match = Match(unmodelled=(owner_test(asked.lstrip("! "), negate=asked.startswith("!")),))
+    either = own if own == forwarded else KEPT
+    left = {MET: Match(), FAILED: None, KEPT: match}
+    assert invalid_packet.left_open(match, "output", reset=True) == left[own]
+    assert invalid_packet.left_open(match, "postrouting") == left[forwarded]
+    assert invalid_packet.left_open(match, "postrouting", reset=True) == left[either]
 
 
 @pytest.mark.parametrize(
