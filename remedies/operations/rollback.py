@@ -135,7 +135,7 @@ def _undo(
     recovery.sweep(here)
     outcome: Outcome = "rolled-back"
     if drift or stuck:
-        outcome = "incomplete" if done or stuck else "refused"
+        outcome = "incomplete" if done else "refused"
     return RolledBack(outcome, tuple(done), changes, tuple(drift), tuple(stuck))
 
 

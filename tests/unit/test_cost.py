@@ -213,11 +213,14 @@ def test_where_a_flow_cannot_be_looked_for_the_figure_is_unknown() -> None:
         def read(self, effect: str) -> Optional[str]:
             if effect == "flow:udp/eth1/53":
                 raise Unreadable("flows: not permitted")
-            return "udp/10.0.0.1/5/10.0.0.2/53\n"
+            count = cost.COUNTED if "many" in effect else 1
+            return "udp/10.0.0.1/5/10.0.0.2/53\n" * count
 
     here = cast(HostSession, SimpleNamespace(store=Blind()))
     seen = replace(SYSCTL, effects=("flow:udp/eth0/53",))
     assert weigh._figures(here, seen, facts(), None).startswith("loses 1 flow: udp 10.0.0.1:5 ")
+    many = replace(SYSCTL, effects=("flow:udp/many/53", "flow:udp/eth0/53"))
+    assert weigh._figures(here, many, facts(), None).startswith("loses at least 1 flow: ")
     for effects in (("flow:udp/eth1/53",), ("flow:udp/eth0/53", "flow:udp/eth1/53")):
         told = weigh._figures(here, replace(SYSCTL, effects=effects), facts(), None)
         assert "how many flows are lost is not known: flows: not permitted" in told

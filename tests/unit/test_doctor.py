@@ -68,7 +68,8 @@ NFT, LEGACY = ("iptables-nft-save", "iptables-nft-restore"), "iptables-legacy-re
         (doctor._legacy, shutil, "which", _answer("/sbin/x"), "yes", "legacy tables"),
         (doctor._legacy, shutil, "which", _only("iptables-legacy-save"), "optional", LEGACY),
         (doctor._python_iptables, util, "find_spec", _answer(object()), "yes", "child process"),
-        (doctor._python_iptables, util, "find_spec", _answer(None), "optional", "not installed"),
+        (doctor._python_iptables, util, "find_spec", _answer(None), "optional",
+         "by iptables-legacy-restore; "),
         (doctor._pidfd, os, "uname", _answer(SimpleNamespace(release="5.5.0-1")), "optional",
          "5.6"),
         (doctor._pidfd, os, "uname", _answer(SimpleNamespace(release="4.19.0-1")), "optional",
@@ -157,7 +158,9 @@ def test_who_may_use_the_state_directory(tmp_path: Path, monkeypatch: pytest.Mon
     shared = doctor._state(str(folder))
     assert (shared.state, str(folder) in shared.detail, bool(shared.hint)) == ("no", True, True)
     monkeypatch.setattr(os, "geteuid", lambda: os.stat(folder).st_uid + 1)
-    assert doctor._state(str(folder)).state == ("optional" if os.getuid() == 0 else "no")
+    another = doctor._state(str(folder))
+    assert another.state == ("optional" if os.getuid() == 0 else "no")
+    assert another.detail.startswith(str(folder))
 
 
 @pytest.mark.parametrize(("found", "state"), [((), "yes"), (("nft:inet/remedy_x",), "optional")])

@@ -267,7 +267,17 @@ def test_effects_are_told_to_people() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "udp", "tcp/a/1/b/2", "udp/a/1/b", "udp/a/x/b/2", "udp/l/65536", "udp//53", "udp/a/-1"],
+    [
+        "",
+        "udp",
+        "tcp/a/1/b/2",
+        "udp/a/1/b",
+        "udp/a/x/b/2",
+        "udp/l/65536",
+        "udp//53",
+        "udp/a/-1",
+        "tcp/eth0/53",
+    ],
 )
 def test_a_path_that_names_no_flow_is_refused(path: str) -> None:
     with pytest.raises(InputError):

@@ -19,7 +19,7 @@ from remedies.model import Finding, Held, Plan, Policy, Rule, Terms, Unknown
 from remedies.operations import apply, outlook, plans, rollback, saved_plans, session, weigh
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
-from remedies.planning import planfile
+from remedies.planning import lockout, planfile
 from remedies.planning.advice import texts
 from remedies.status.harm import Harm
 from remedies.values import replace
@@ -36,6 +36,7 @@ def test_what_is_planned_is_shown_agreed_to_written_and_verified(host: FakeHost)
     assert [(v["before"], v["after"]) for v in ended.verified] == [("proven", "absent")]
     assert [plan.changes[0].resource for plan in host.shown] == [KEY]
     assert host.asked == host.shown
+    assert "loses no flow" in host.shown[0].changes[0].impact
     here = session.reread(host.session)
     assert list(here.held) == [KEY]
     recorded = here.ledger[ended.transaction or ""].verified
@@ -226,6 +227,21 @@ def test_it_waits_to_be_confirmed_as_asked_or_else_as_the_session_needs(
     assert (ended.outcome, ended.until is not None, guard is not None) == ("applied", waits, waits)
 
 
+def test_what_can_cut_off_who_applies_it_needs_a_way_back_or_the_hosts_name(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    severe = (lockout.Impact(KEY, "severe", "it drops your session"),)
+    monkeypatch.setattr(lockout, "judge", lambda *_: severe)
+    with pytest.raises(UsageError, match="it drops your session") as refused:
+        host.apply()
+    assert "--confirm-timeout" in refused.value.hint
+    assert f"--confirm={HOST.name}" in refused.value.hint
+    assert (host.asked, host.store.writes) == ([], [])
+    with pytest.raises(UsageError, match="does not name this host"):
+        host.apply(confirm="another")
+    assert host.apply(confirm=HOST.name).outcome == "applied"
+
+
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_what_the_guard_goes_on_to_undo_is_said(
     host: FakeHost, monkeypatch: pytest.MonkeyPatch, goes_on: bool
@@ -307,6 +323,7 @@ def test_a_dry_run_of_a_rollback_shows_and_writes_nothing(host: FakeHost) -> Non
     written = list(host.store.writes)
     (change,) = rollback.preview(session.reread(host.session), Which(fix="liberal"))
     assert (change.before, change.after, host.store.writes) == ("1", "0", written)
+    assert change.diff.splitlines()[-2:] == ["-1", "+0"]
 
 
 def test_a_plan_of_another_host_is_refused(host: FakeHost) -> None:

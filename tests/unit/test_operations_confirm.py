@@ -41,6 +41,11 @@ def test_what_waits_is_confirmed_once(host: FakeHost, monkeypatch: pytest.Monkey
     assert host.store.states == {KEY: "1"}
 
 
+def test_on_a_host_without_a_journal_nothing_waits(host: FakeHost) -> None:
+    here = session.reread(host.session)
+    assert confirm.confirm(here, None, lock_timeout=1.0) == confirm.Confirmed("nothing")
+
+
 def test_what_waits_is_undone_by_a_no(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""

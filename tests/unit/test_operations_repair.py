@@ -44,6 +44,7 @@ def test_what_is_unowned_is_not_looked_for_where_the_kernel_does_not_say(
     assert [(c.resource, c.before, c.after, c.action) for c in found] == [
         ("nft:inet/remedy_invalid_drop", "x", None, "remove"), (KEY, "0", None, "remove"),
     ]  # fmt: skip
+    assert {c.fix for c in found} == {"unowned"}, "no fix is known that makes such"
     assert [(c.before, c.after) for c in unowned.adoptions(host.session)] == [
         (None, "0"), (None, "x"),
     ]  # fmt: skip

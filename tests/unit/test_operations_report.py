@@ -42,9 +42,10 @@ def test_the_journal_tells_what_was_done(host: FakeHost) -> None:
 def test_a_scan_says_what_is_there_now(host: FakeHost) -> None:
     (judgement,) = made(host, scan=True).judgements
     assert (judgement.condition, judgement.verdict, judgement.outcome) == ("cond", "proven", "fail")
-    host.apply()
-    outcomes = {judgement.outcome for judgement in made(host, scan=True).judgements}
-    assert "fail" not in outcomes
+    txn = host.apply().transaction
+    after = made(host, scan=True)
+    assert "fail" not in {judgement.outcome for judgement in after.judgements}
+    assert [deed.id for deed in after.deeds] == [txn]
 
 
 def test_a_record_that_was_altered_is_named_and_nothing_after_it_counts(host: FakeHost) -> None:

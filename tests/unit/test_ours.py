@@ -77,11 +77,24 @@ def test_no_other_table_is_ours(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["mangle/INPUT", "broute/REMEDY-X", "mangle/REMEDY-", "mangle/REMEDY-X Y", "mangle/REMEDY-\n"],
+    [
+        "mangle/INPUT",
+        "mangle/DOCKER-USER",
+        "broute/REMEDY-X",
+        "mangle/REMEDY-",
+        "mangle/REMEDY-X Y",
+        "mangle/REMEDY-\n",
+        f"mangle/REMEDY-{'X' * 22}",
+    ],
 )
 def test_no_other_chain_is_ours(path: str) -> None:
     with pytest.raises(InputError, match="not a chain of remedy"):
         ours.iptables_split(path)
+
+
+def test_a_chain_of_ours_may_be_as_long_as_the_kernel_takes() -> None:
+    longest = f"REMEDY-{'X' * 21}"
+    assert ours.iptables_split(f"raw/{longest}") == ("raw", longest)
 
 
 def test_an_iptables_chain_reads_as_iptables_save_prints_it() -> None:

@@ -122,6 +122,8 @@ def test_nothing_is_judged_where_nothing_is_known() -> None:
     [
         (publishes("172.17.0.2:80", (8080, 8080)), True),
         (publishes("172.17.0.2", (80, 90)), True),
+        (publishes("172.17.0.2", (70, 80)), True),
+        (publishes("172.17.0.2", (70, 79)), False),
         (publishes("172.17.0.2", (8080, 8080)), False),
         (publishes("172.17.0.2"), True),
         (publishes("172.17.0.2:81", (8080, 8080)), False),

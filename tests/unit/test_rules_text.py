@@ -103,6 +103,16 @@ UDP_53: dict[str, Any] = {"protocols": ("udp",), "destination_ports": ((53, 53),
             "-A C -p ipv6-icmp -m addrtype ! --src-type LOCAL -j ACCEPT",
         ),
         (
+            step("drop", protocols=("tcp",), destination_ports=((1, 9), (53, 53))),
+            "tcp dport { 1-9, 53 } drop",
+            "-A C -p tcp -m multiport --dports 1:9,53 -j DROP",
+        ),
+        (
+            step("drop", protocols=("tcp",), source_ports=((1, 9), (53, 53))),
+            "tcp sport { 1-9, 53 } drop",
+            "-A C -p tcp -m multiport --sports 1:9,53 -j DROP",
+        ),
+        (
             step("drop", unmodelled=("limit", "mark")),
             "[limit] [mark] drop",
             "-A C [limit] [mark] -j DROP",
@@ -200,8 +210,19 @@ def test_a_line_of_iptables_save_has_words(line: str, words: Optional[tuple[str,
     if words is not None:
         assert restore_script.words(line) == words
         return
-    with pytest.raises(InputError, match=r"no rule|cannot read it back"):
+    with pytest.raises(InputError, match=r"no rule|cannot read it back") as refused:
         restore_script.words(line)
+    assert refused.value.hint
+    assert "read it back" not in refused.value.hint
+
+
+def test_a_unit_loads_the_rules_of_one_variant() -> None:
+    chain = "mangle/REMEDY-X"
+    one, other = (ours.iptables_chain(chain, of, ("INPUT",), ()) for of in ("nft", "legacy"))
+    assert restore_script.iptables_batch(chain, one).variant == "nft"
+    for state, count in ((one + other, 2), (None, 0)):
+        with pytest.raises(InputError, match=f"{chain}: the state of {count} variants"):
+            restore_script.iptables_batch(chain, state)
 
 
 def test_a_line_that_is_refused_is_shown_in_part() -> None:
