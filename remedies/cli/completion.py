@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from remedies import catalogue
 from remedies.cli import completion_names, parser
-from remedies.cli.topics import TOPICS
 from remedies.errors import RemedyError
 from remedies.lab import scenarios
 from remedies.libraries import how_to_add
@@ -24,6 +23,8 @@ NAMES = {
     "FILE|NAME": "policies",
     "FORMAT:FILE": "formats",
     "RUN": "runs",
+    "CONDITION": "conditions",
+    "ANY ID": "ids",
 }
 """What this host has names for, by its name in the help."""
 _FIRST = "__fish_use_subcommand"
@@ -105,16 +106,18 @@ def _parsers(
 
 
 def _with_names(tree: argparse.ArgumentParser) -> None:
-    """Complete the names of conditions, fixes and scenarios for ``explain`` and ``lab``."""
+    """Complete ids and scenarios, by verb: some of several kinds are called ID in the help."""
     names = {
-        ("explain", "id"): (*catalogue.condition_ids(), *catalogue.fix_ids(), *TOPICS),
         ("lab", "name"): scenarios.names(),
         ("rollback", "fix"): catalogue.fix_ids(),
     }
+    asked = {("explain", "id"): "ANY ID", ("check", "ids"): "CONDITION"}
     for words, inner in _parsers(tree):
         for action in inner._actions:
             if words and (words[0], action.dest) in names:
                 action.choices = names[words[0], action.dest]
+            if words and (words[0], action.dest) in asked:
+                action.metavar = asked[words[0], action.dest]
 
 
 def _kind(action: argparse.Action) -> str:

@@ -8,8 +8,10 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
-from remedies import report, shipped
-from remedies.errors import NotPermitted
+from remedies import catalogue, report, shipped, site
+from remedies.cli.starting import load_policy
+from remedies.cli.topics import TOPICS
+from remedies.errors import NotPermitted, RemedyError
 from remedies.facts.host import read_host
 from remedies.fleet import rundir
 from remedies.namespaces import netns
@@ -44,6 +46,20 @@ def _runs(_args: argparse.Namespace) -> Iterable[str]:
     return sorted(_listed(rundir.default_folder()), reverse=True)
 
 
+def _conditions(args: argparse.Namespace) -> Iterator[str]:
+    yield from catalogue.condition_ids()
+    try:
+        yield from filter(site.is_site, load_policy(args).rules)
+    except RemedyError:  # what is wrong with it is told by the verb that is typed
+        return
+
+
+def _ids(args: argparse.Namespace) -> Iterator[str]:
+    yield from _conditions(args)
+    yield from catalogue.fix_ids()
+    yield from TOPICS
+
+
 def _listed(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
@@ -57,6 +73,8 @@ KINDS = {
     "policies": _policies,
     "formats": _formats,
     "runs": _runs,
+    "conditions": _conditions,
+    "ids": _ids,
 }
 
 

@@ -27,7 +27,6 @@ def script(capsys: pytest.CaptureFixture[str], shell: str) -> str:
         (["remedy", "scan", "--fa"], {"--facts", "--fail-on"}),
         (["remedy", "fleet", "roll"], {"rollback"}),
         (["remedy", "fleet", "apply", "--batc"], {"--batch"}),
-        (["remedy", "explain", "notr"], {"notrack", "notrack-breaks-nat"}),
         (["remedy", "lab", "run", "tcp-i"], {"tcp-invalid-reset"}),
         (["remedy", "apply", "/etc/passw"], {"/etc/passwd"}),
     ],
@@ -46,6 +45,18 @@ def test_what_is_offered(
     assert not {"plan", "trace"} & found
 
 
+SITE = """\
+apiVersion: remedy/v1
+name: ours
+extends: default
+site:
+  - id: site.backlog
+    title: The accept queue is too short
+    fact: sysctl:net.core.somaxconn
+    is: "<"
+    value: 8192
+    mode: advise
+"""
 HOSTILE = "a$(touch${IFS}hit)b"
 """No name for a shell: it is not offered."""
 
@@ -61,6 +72,8 @@ HOSTILE = "a$(touch${IFS}hit)b"
         (["remedy", "plan", "--policy", "/etc/passw"], {"/etc/passwd"}),
         (["remedy", "fleet", "apply", "--resume", "run"], {"run-7"}),
         (["remedy", "report", "-o", "ht"], {"html:"}),
+        (["remedy", "explain", "notr"], {"notrack", "notrack-breaks-nat"}),
+        (["remedy", "check", "notr"], {"notrack-breaks-nat"}),
     ],
 )
 def test_names_of_this_host(
@@ -107,6 +120,25 @@ def test_names_are_read_from_this_host(
     assert names("transactions") == ["last"]
     assert "docker-host" in names("policies")
     assert "html:" in names("formats")
+    assert {"notrack", "notrack-breaks-nat", "exit-codes"} <= set(names("ids"))
+
+
+def test_conditions_that_the_policy_states_are_offered_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stated = tmp_path / "ours.yaml"
+    stated.write_text(SITE)
+
+    def names(kind: str) -> set[str]:
+        words = ("--policy", str(stated), "completion", "--names", kind)
+        assert cli.main([*words, "--state-dir", str(tmp_path)]) == 0
+        return set(capsys.readouterr().out.split())
+
+    assert {"site.backlog", "notrack-breaks-nat"} <= names("conditions")
+    assert "notrack" not in names("conditions")
+    assert {"site.backlog", "notrack"} <= names("ids")
+    stated.write_text("rules: [")
+    assert "notrack-breaks-nat" in names("conditions")
 
 
 def test_fish_knows_verbs_actions_values_names_and_files(
@@ -121,6 +153,7 @@ def test_fish_knows_verbs_actions_values_names_and_files(
     assert offers("'__fish_use_subcommand' -a scan -d")
     assert offers(f"'{seen} fleet; and not {seen} ", "-a rollback -d")
     assert offers(f"'{seen} scan' -l fail-on -x -a 'exposed active proven'")
-    assert offers(f"'{seen} explain' -a ", "notrack-breaks-nat")
+    assert offers(f"'{seen} explain' -a ", "--names ids")
+    assert offers(f"'{seen} rollback' -l fix -x -a ", "notrack")
     assert offers(f"'{seen} apply' -F")
     assert offers(f"'{seen} scan' -l facts -r -F")
