@@ -114,6 +114,7 @@ class TraceSession:
             self._reasons.close()
         finally:
             self._traced.close()
+            self._verdicts.close()
             self._drops.close()
             if self._tap is not None:
                 self._tap.close()
@@ -132,6 +133,8 @@ class TraceSession:
         poll.register(ending.fileno(), select.POLLIN)
         if self._traced.fileno() >= 0:
             poll.register(self._traced.fileno(), select.POLLIN)
+        if self._verdicts.fileno() >= 0:
+            poll.register(self._verdicts.fileno(), select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
         yield from self._steps()
         while ending.signal is None and (now := time.monotonic()) < end:
@@ -140,6 +143,7 @@ class TraceSession:
             poll.poll(max(0.0, (min(end, tick) - now) * 1000))
             self._answers.heard.hear()
             self._traced.hear()
+            self._verdicts.hear()
             yield from self._judged(tap.hear())
             if time.monotonic() >= tick:
                 tick += 1.0

@@ -20,12 +20,13 @@ from remedies.conditions import (
     ipv6_ra_route_lost,
     local_port_exhaustion,
     published_but_refused,
+    ruleset_wiped,
     snat_port_exhaustion,
     subnet_overlap,
     udp_receive_buffer,
 )
 from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts, Watch, counters, name_of, queues
+from remedies.facts import Asking, Facts, Watch, counters, name_of, queues, wiped
 from remedies.facts.counters import Counters
 from remedies.facts.drop_signs import evidence
 from remedies.facts.droppers import BY_FIREWALL, Droppers, RuledDrop, beside, published_by
@@ -33,8 +34,10 @@ from remedies.facts.drops import Drops
 from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
-from remedies.facts.netfilter import open_stores
+from remedies.facts.netfilter import Netfilter, open_stores
+from remedies.facts.routes import Routes
 from remedies.model import Finding
+from remedies.netlink.links import Links
 from remedies.rules.rule import PacketRule
 from remedies.trace.event import DropEvent
 from remedies.values import replace
@@ -75,6 +78,7 @@ class Verdicts:
         self._counters: Optional[Watch[Counters]] = None
         self._refused = 0
         """Packets for which conntrack had no room or no free tuple, by its own counter."""
+        self._wiped: Optional[Watch[wiped.Wiped]] = None
 
     def begin(self) -> None:
         """Take the first reading; where that fails, :attr:`unread` says why."""
@@ -83,8 +87,25 @@ class Verdicts:
         self._counters = counters.watch(asking)
         try:
             self._queues = queues.watch(asking)
+            known = read_facts(asking.host, (Links, Netfilter, Routes)).known
+            self._wiped = wiped.watch(replace(asking, known=dict(known)))
         except Unreadable as error:
             self.unread[str(error)] = None
+
+    def fileno(self) -> int:
+        """Return the descriptor on which packets of networks without NAT arrive; -1: none is."""
+        return self._wiped.fileno() if self._wiped is not None else -1
+
+    def hear(self) -> None:
+        """Take what has arrived."""
+        if self._wiped is not None:
+            self._wiped.hear()
+
+    def close(self) -> None:
+        """Stop hearing; safe to repeat."""
+        for watch in (self._queues, self._counters, self._wiped):
+            if watch is not None:
+                watch.close()
 
     def judged(
         self, drops: Iterable[DropEvent], rules: Mapping[str, PacketRule]
@@ -100,6 +121,8 @@ class Verdicts:
         try:
             if self._queues is not None:
                 found += self._found(_QUEUED, {"queues": self._queues.finish()})
+            if self._wiped is not None:
+                found += self._found((ruleset_wiped,), {"wiped": self._wiped.finish()})
             ruled = [drop for drop in here if drop.rule in rules]
             if ruled:
                 found += self._found(_RULED, self._ruled(ruled[:_MOST], rules))

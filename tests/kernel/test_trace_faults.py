@@ -43,6 +43,7 @@ FAULTS = (
          "--random-fully"),
     Told("subnet-overlap", "subnet-overlap", "share", "another subnet"),
     Told("ipv6-ra-route-lost", "ipv6-ra-route-lost", "accept_ra", "with 2 the next announcement"),
+    Told("ruleset-wiped", "ruleset-wiped", "no NAT", "restart"),
     Told("local-port-exhaustion", "local-port-exhaustion", "ports", "ip_local_port_range"),
     Told("udp-connected-server", "udp-connected-server", "has connected its socket",
          "'remedy plan'"),
