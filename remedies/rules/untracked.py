@@ -139,7 +139,7 @@ def _began(nat: PacketRule, flow: Flow, protocol: str) -> bool:
         sources=(single(way.source),),
         destination_ports=((way.destination_port, way.destination_port),),
     )
-    return conjoin(replace(nat.match, destinations=(), not_destinations=()), began) is not None
+    return conjoin(nat.match, began) is not None
 
 
 def _changes(nat: PacketRule, heard: HeardWay, links: Links) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import builder
 import pytest
@@ -16,7 +16,7 @@ from remedies.model import Finding
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules.rule import Match, PacketRule
-from remedies.rules.untracked import HeardWay, Pair, ends, taken
+from remedies.rules.untracked import HeardWay, Pair, ends, pairs, taken
 from remedies.values import replace
 
 
@@ -127,6 +127,39 @@ def test_only_what_surely_meets_both_rules_counts() -> None:
     assert became((packet_rule("output", "notrack", FROM_53), DNAT), passing) == []
 
 
+@pytest.mark.parametrize(
+    ("more", "met"),
+    [
+        ({"destination_local": True}, True),
+        ({"destination_local": False}, False),
+        ({"source_local": True}, False),
+        ({"source_local": False}, True),
+        ({"in_interfaces": ("eth0",)}, True),
+        ({"in_interfaces": ("br0",)}, False),
+        ({"destinations": ("192.0.2.0/24",)}, True),
+        ({"destinations": ("192.0.2.11",)}, False),
+    ],
+)
+def test_a_rule_takes_what_its_whole_match_covers(more: dict[str, Any], met: bool) -> None:
+    mine, nat = (replace(rule, match=replace(rule.match, **more)) for rule in (notrack(53), DNAT))
+    for pair in ((mine, DNAT), (notrack(53), nat)):
+        assert became(pair, ARRIVED) == (["unanswered"] if met else [])
+
+
+def test_a_rule_for_new_connections_sees_what_is_not_tracked_as_new() -> None:
+    fresh = replace(DNAT, match=replace(DNAT.match, states=("new",)))
+    assert became((notrack(53), fresh), ARRIVED) == ["unanswered"]
+    known = replace(DNAT, match=replace(DNAT.match, states=("established",)))
+    assert became((notrack(53), known), ARRIVED) == []
+
+
+def test_rules_of_others_that_surely_meet_are_looked_at() -> None:
+    ours = replace(notrack(53), owner="remedy")
+    marked = notrack(53, unmodelled=("meta mark",))
+    found = pairs([notrack(53), notrack(54), ours, marked], [DNAT, MASQUERADE], HERE)
+    assert found == [(notrack(53), DNAT), (notrack(53), MASQUERADE), (notrack(54), MASQUERADE)]
+
+
 def test_what_becomes_of_an_answer() -> None:
     taken_here = packet_rule("prerouting", "notrack", FROM_53)
     assert became((taken_here, DNAT), ANSWER, BEHIND) == ["undone"]
@@ -156,6 +189,7 @@ def test_what_becomes_of_a_hidden_source() -> None:
     snat = replace(MASQUERADE, action="snat", to="192.0.2.10")
     assert became((notrack(53), snat), HIDDEN) == ["left"]
     assert became((notrack(53), replace(snat, to="172.17.0.2")), HIDDEN) == []
+    assert became((notrack(53), replace(snat, to=":1024-65535")), HIDDEN) == []
     own = HeardWay("udp", Tuple("192.0.2.10", 4000, "198.51.100.9", 53), leaves="eth0")
     everything = packet_rule("postrouting", "masquerade", Match())
     assert became((replace(notrack(53), hook="output"), everything), own) == []

@@ -42,7 +42,8 @@ def test_the_mark_that_a_rule_asks_for() -> None:
     other = Match(("tcp",), unmodelled=(mark_test(0xFF, 3, negate=False),))
     rule = packet_rule("postrouting", "masquerade", Match(unmodelled=names))
     assert marks.asked_of(rule) == (BIT,)
-    after = (first, other, ANY)
+    another = Match(unmodelled=("length",))
+    after = (first, other, ANY, another)
     assert marks.asked_of(packet_rule("postrouting", "masquerade", after=after)) == (NOT_ONE,)
 
 
@@ -54,6 +55,8 @@ def test_the_mark_that_a_rule_asks_for() -> None:
         ([("ip", (0, 0x2000)), ("ip6", (0, None))], {"ip", "ip6"}),
         ([("", (0, 0x2000))], {"ip", "ip6"}),
         ([("ip", (0, 0x1))], set()),
+        ([("ip", None)], set()),
+        ([("ip", None), ("ip6", (0, 0x2000))], {"ip6"}),
         ([], set()),
     ],
 )

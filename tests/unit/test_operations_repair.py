@@ -12,7 +12,7 @@ from fake_operations import KEY, FakeHost, fake_host
 
 from remedies.errors import InputError, Locked, NotPermitted, Unreadable, WriteFailed
 from remedies.operations import confirm, repair, session, standing, unowned
-from remedies.transaction import guard, guarded
+from remedies.transaction import guard, guarded, undofile
 from remedies.transaction.journal import NAME
 from remedies.values import replace
 
@@ -71,8 +71,12 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
     adopted = (change("nft:inet/remedy_x", None, "x"),) if stray else ()
     monkeypatch.setattr("remedies.operations.unowned.adoptions", lambda _: adopted)
     monkeypatch.setattr("remedies.operations.repair.strays", lambda _: ())
+    undofile.write(host.session.folder, "lost", "#!/bin/sh\n")
     done = repair.run(host.session, host.agree, lock_timeout=1.0)
     assert done.prospect is not None
+    assert done.prospect.scripts == ("lost",)
+    with open(undofile.kept(host.session.folder, "lost"), encoding="utf-8") as script:
+        assert script.read() == "#!/bin/sh\n"
     assert os.path.exists(done.path)
     names = [c.resource for c in done.adopted.begin.changes] if done.adopted else []
     assert names == [c.resource for c in adopted]
