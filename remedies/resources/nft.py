@@ -176,6 +176,8 @@ def text(path: str, state: str | None) -> str:
 
 def undo(path: str, before: str | None, after: str | None) -> shell.Undo:
     """Return the shell's way back, one transaction; raise InputError for what is not of ours."""
+    if before is None:
+        return shell.Undo("gone {} {}\n".format(*map(shell.word, nft_split(path))), ("nft",))
     return shell.Undo(shell.fed("try nft -j -f -", nft_batch(path, before)), ("nft -j",))
 
 

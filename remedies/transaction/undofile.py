@@ -35,6 +35,15 @@ jump() {
     if "$program" -w -t "$table" -C "$@" >/dev/null 2>&1; then needed=-D; fi
     [ "$action" != "$needed" ] || printf '%s %s\\n' "$action" "$line"
 }
+# gone FAMILY TABLE: a table of ours is removed. An old nft crashes on sets that a newer one made
+# (1.0.6 does, on those of 1.1), but for emptying a table, which then does nothing.
+gone() {
+    if ! nft "add table $1 $2; delete table $1 $2" 2>/dev/null; then
+        failed=1
+        nft "add table $1 $2; flush table $1 $2" || { echo "failed: nft:$1/$2" >&2; return; }
+        echo "nft could not delete the table $1 $2: it is empty now; delete it by a newer nft" >&2
+    fi
+}
 # loaded TABLE FILE: whether the legacy table is there; a legacy program would make it.
 loaded() { grep -qsx "$1" "/proc/net/$2"; }
 

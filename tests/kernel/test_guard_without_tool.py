@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -90,6 +91,31 @@ def test_the_script_goes_on_after_an_error_and_says_so(
     )  # fmt: skip
     assert (done.returncode, "failed: false" in done.stderr) == (1, True)
     assert host.dump() == before
+
+
+def test_where_nft_crashes_on_a_deletion_the_script_empties_the_table(
+    netns: Callable[..., str], tmp_path: Path
+) -> None:
+    """As 1.0.6 does beside sets that 1.1.3 made, by SIGSEGV; it empties tables all the same."""
+    host = Host(netns("script"), tmp_path, "nftables", "invalid-drop").prepare()
+    assert host.run("apply", "--yes").code == 0
+    assert "ct state invalid" in str(host.dump())
+    (script,) = host.state.glob("undo-*.sh")
+    old = tmp_path / "old/nft"
+    old.parent.mkdir()
+    real = shutil.which("nft")
+    old.write_text(f'#!/bin/sh\ncase "$*" in *delete*) kill -SEGV $$;; esac\nexec {real} "$@"\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{host.ns}", "sh", str(script)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{old.parent}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert (done.returncode, "inet remedy_invalid_drop: it is empty now" in done.stderr) == (
+        1,
+        True,
+    )
+    assert "ct state invalid" not in str(host.dump())
 
 
 def test_values_cannot_break_out_of_the_script(tmp_path: Path) -> None:
