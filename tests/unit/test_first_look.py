@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import html
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from remedies.operations.standing import HostStatus
 from remedies.status.in_force import InForce
 from remedies.values import replace
 
+PICTURE = Path(__file__).resolve().parent.parent.parent / "docs/pictures/first-minute.svg"
 ARGS = argparse.Namespace(typed=frozenset(), plain=True, no_color=False, json=False)
 WELL = HostStatus((InForce("t1", "notrack", "a", "ours"),), Outlook((), ()), {}, ())
 QUIET = FirstLook(scan(), watched=30, standing=WELL, containers=0, namespaces=0, hidden=False)
@@ -73,3 +77,15 @@ def test_the_most_urgent_command_comes_next(
 )  # fmt: skip
 def test_each_line_says_what_is_there(more: dict[str, Any], label: str, line: str) -> None:
     assert dict(screen.lines(replace(QUIET, **more), Style(ARGS)))[label] == line
+
+
+def test_the_picture_shows_these_words_and_fetches_nothing() -> None:
+    """``python tests/docs_picture.py`` makes it anew."""
+    svg = PICTURE.read_text()
+    text = html.unescape(re.sub(r"<[^>]+>", "\n", svg)).replace("\xa0", " ")
+    shown = replace(QUIET, scan=scan(finding("tcp-invalid-reset", verdict="mitigated")))
+    for label, line in screen.lines(shown, Style(ARGS)):
+        assert label in text
+        assert line.split(": ")[0] in text
+    assert "'remedy --help' lists the verbs." in text
+    assert not re.search(r"url\((?!#)|href", svg)
