@@ -177,6 +177,7 @@ def test_what_becomes_of_a_request_of_this_host() -> None:
     own = HeardWay("udp", asked, leaves="eth0")
     pair = (replace(notrack(53), hook="output"), replace(DNAT, hook="output"))
     assert became(pair, own) == ["left"]
+    assert became((pair[0], DNAT), own) == [], "what is made here passes no prerouting"
     assert became(pair, replace(own, answered=True)) == ["answered"]
     assert became(pair, own, between(asked, asked.reversed)) == ["moves"]
     assert became(pair, replace(own, arrives="br0")) == []

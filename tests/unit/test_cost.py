@@ -205,7 +205,8 @@ def test_without_the_cache_nothing_is_claimed(text: str) -> None:
     ],
 )  # fmt: skip
 def test_memory_is_told_in_the_largest_whole_unit(count: int, said: str) -> None:
-    assert f"takes {said} of kernel memory" in cost.text(cost.Cost(memory=count))
+    told = cost.text(cost.Cost(memory=count))
+    assert told == f"loses no flow; takes {said} of kernel memory"
 
 
 def test_where_a_flow_cannot_be_looked_for_the_figure_is_unknown() -> None:

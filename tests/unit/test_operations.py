@@ -323,6 +323,7 @@ def test_a_dry_run_of_a_rollback_shows_and_writes_nothing(host: FakeHost) -> Non
     written = list(host.store.writes)
     (change,) = rollback.preview(session.reread(host.session), Which(fix="liberal"))
     assert (change.before, change.after, host.store.writes) == ("1", "0", written)
+    assert change.action == "update"
     assert change.diff.splitlines()[-2:] == ["-1", "+0"]
 
 
@@ -330,8 +331,9 @@ def test_a_plan_of_another_host_is_refused(host: FakeHost) -> None:
     made, _ = plans.make(host.session, prune=False)
     other = replace(made, scan=replace(made.scan, host=replace(HOST, machine_id="other")))
     text = codec.dumps(planfile.plan_plain(other, texts(other)))
-    with pytest.raises(InputError, match="not on h"):
+    with pytest.raises(InputError, match=r"p\.json: made on h .*, not on h ") as refused:
         saved_plans.read(host.session, text, "p.json")
+    assert refused.value.hint == "make a plan here"
 
 
 def test_a_saved_plan_is_made_again_shown_and_applied_unless_it_is_stale(

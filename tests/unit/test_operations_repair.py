@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from builder import HOST, change
 from fake_operations import KEY, FakeHost, fake_host
+from fake_store import YES
 
 from remedies.errors import InputError, Locked, NotPermitted, Unreadable, WriteFailed
 from remedies.operations import confirm, repair, session, standing, unowned
 from remedies.transaction import guard, guarded, undofile
+from remedies.transaction.consent import Consent
 from remedies.transaction.journal import NAME
 from remedies.values import replace
 
@@ -83,6 +85,22 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
     assert set(session.reread(host.session).held) == {KEY, *names}
     assert host.store.states == {KEY: "1"}
     assert repair.run(host.session, host.agree, lock_timeout=1.0).prospect is None
+
+
+def test_what_somebody_repaired_meanwhile_is_not_repaired_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(what: object) -> Consent:
+        repair.run(host.session, host.agree, lock_timeout=1.0)
+        return YES
+
+    host.apply()
+    with open(os.path.join(host.session.folder, NAME), "ab") as journal:
+        journal.write(b"garbage\n" * 2)
+    monkeypatch.setattr("remedies.operations.unowned.adoptions", lambda _: ())
+    monkeypatch.setattr("remedies.operations.repair.strays", lambda _: ())
+    assert repair.run(host.session, slowly, lock_timeout=1.0) == repair.Repaired()
+    assert repair.examine(session.reread(host.session)) is None
 
 
 def test_a_repair_that_cannot_write_leaves_the_journal_as_it_was(

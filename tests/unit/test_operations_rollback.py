@@ -78,6 +78,7 @@ def test_a_fix_takes_back_what_it_wrote_and_no_other(
     written(host, patch, change(B, fix="other"))
     done = host.roll_back(fix="one")
     assert (done.outcome, done.transactions) == ("rolled-back", (first,))
+    assert [(c.action, c.resource) for c in done.changes] == [("remove", A)]
     assert host.store.states == {KEY: "0", A: None, B: "1"}
 
 

@@ -99,6 +99,8 @@ def test_flows_are_not_deleted_for_a_fault_that_was_not_seen() -> None:
     assert summary(plan(_harmful(accepted=True), FINDING))[0][1] == "a"
     FIXES["first"].HARMLESS = True
     assert summary(plan(policy(), replace(FINDING, verdict="proven")))[0][1] == "a"
+    required = policy("off", require=(RequiredFix("first", {}, "reason"),))
+    assert summary(plan(required)) == [("create", "a", None, "1")], "who requires it accepts it"
 
 
 def test_a_change_says_only_for_what_it_answers_that_harm_is_accepted() -> None:

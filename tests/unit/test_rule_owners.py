@@ -55,6 +55,7 @@ COMMENTS = {
     "kubernetes forwarding rules": "kube-proxy",
     "kube-router netpol - 4IA2OSFRMVNDXBVV": "kube-router",
     "AWS, primary ENI": "aws-vpc-cni",
+    "CNI firewall plugin rules": "cni",
     "generated for Incus network incusbr0": "incus",
     "generated for LXD network lxdbr0": "lxd",
     "!fw4: Handle inbound flows": "openwrt",
