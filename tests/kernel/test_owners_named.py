@@ -6,6 +6,7 @@ or accepts them before a drop of the admin's. The message has the rule, its plac
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,7 +120,12 @@ def test_iptables_rules_are_named(
         chain = rule.split()[1]
         whose = f", {owner}" if owner else ""
         told = f"'{rule}' (iptables-{variant} ip filter {chain}{whose})"
-        assert told in message(ns, tmp_path), owner
+        said = message(ns, tmp_path)
+        assert told in said, owner
+        copied = said[said.index(told) + len("'-A") : said.index(f"' (iptables-{variant}")]
+        run_in(ns, [f"iptables-{variant}", "-D", *shlex.split(copied)])
+        left = run_in(ns, [f"iptables-{variant}-save", "-t", "filter"]).stdout.splitlines()
+        assert left.count(rule) == text.splitlines().count(rule) - 1
 
 
 def test_rules_of_nft_are_named(netns: Callable[..., str], run_in: RunIn, tmp_path: Path) -> None:
