@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 from docker_host import DockerHost
 
 from remedies.lab.world import child_environment
@@ -33,7 +34,9 @@ class Remedy:
 
     def __call__(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command line in the daemon's namespace with ``--json``; return what it says."""
-        return self.finish(self.start(*self.netns, *words, "--json"), code)
+        done = forked_cli.run(*self.state, *self.netns, *words, "--json", env=self.environment)
+        assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+        return dict(json.loads(done.stdout))
 
     def finish(self, running: subprocess.Popen[str], code: int | None = 0) -> dict[str, Any]:
         """Wait for a command line that was started, check its exit code, return its JSON.

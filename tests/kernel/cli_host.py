@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import drop_first
+import forked_cli
 from cli_shapes import departures
 
 from remedies.lab.world import World
@@ -59,7 +60,12 @@ class Cli:
             self.environment.pop(name, None)
 
     def __call__(self, *words: str, point: str = "", **given: Any) -> Done:
-        """Run a command line, at a named point of it something else."""
+        """Run a command line, at a named point of it something else; ``given``: of subprocess.run.
+
+        Without either it is run in a fork.
+        """
+        if not point and not given:
+            return forked_cli.run(*self.options, *words, env=self.environment)
         start = ["-c", HOOKED % point] if point else ["-m", "remedies"]
         given.setdefault("stdin", subprocess.DEVNULL)
         environment = {**self.environment, **given.pop("env", {})}

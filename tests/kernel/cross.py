@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 from beside import beside
+from older_form import be_older
 from run_in import RunIn
 
 from remedies.namespaces import netns as namespaces
 
-HERE = Path(__file__).parent
 NAT = """
 table inet theirs {
     chain postrouting {
@@ -107,11 +107,10 @@ class Cross:
         fix = "invalid-drop" if older else "tcp-be-liberal"
         policy = self._folder / f"{fix}.yaml"
         policy.write_text(POLICY.replace("FIX", fix))
-        program = [str(HERE / "older_form.py")] if older else ["-m", "remedies"]
-        done = subprocess.run(
-            [sys.executable, *program, "--netns", self.host, "--state-dir",
-             str(self._folder / "state"), "--policy", str(policy), "--json", *words],
-            capture_output=True, text=True, timeout=60, check=False,
+        done = forked_cli.run(
+            "--netns", self.host, "--state-dir", str(self._folder / "state"), "--policy",
+            str(policy), "--json", *words,
+            env=os.environ, prepare=be_older if older else lambda: None,
         )  # fmt: skip
         assert code in (None, done.returncode), (words, done.returncode, done.stdout, done.stderr)
         plain: dict[str, Any] = json.loads(done.stdout)

@@ -1,19 +1,17 @@
 """The command line of an older remedy, whose invalid-drop took every INVALID segment.
 
 Journals of hosts that were never told otherwise hold that form; whoever watches for harm has to
-hear what it does. Run as a program: its words are those of ``remedy``.
+hear what it does. Its words are those of ``remedy``.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Optional
 
 from older_drop import OLDER, OLDER_LINE
 
-from remedies import cli
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import invalid_drop
@@ -54,7 +52,8 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
 
 REPLACED: Mapping[str, object] = {"desired": desired, "guard": guard}
 
-if __name__ == "__main__":
+
+def be_older() -> None:
+    """Make this process's fix the older one."""
     for name, value in REPLACED.items():
         setattr(invalid_drop, name, value)
-    sys.exit(cli.main())

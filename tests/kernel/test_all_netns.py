@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remedies.lab.world import child_environment
+import forked_cli
+
 from remedies.transaction import state
 from remedies.transaction.journal import NAME
 
@@ -27,14 +27,7 @@ ip saddr 192.0.2.0/24 masquerade
 
 
 def remedy(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "remedies", "--state-dir", str(folder), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=child_environment(),
-    )
+    return forked_cli.run("--state-dir", str(folder), *words, timeout=120.0)
 
 
 def scan(folder: Path, *words: str) -> dict[str, Any]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import socket
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
+from older_form import be_older
 from run_in import RunIn
 
 from remedies.facts.oneway import program, way_of
@@ -40,9 +41,6 @@ extends: default
 require:
   - {fix: notrack, params: {protocol: udp, ports: [5060], addresses: [10.0.2.1]}, reason: "SIP"}
 """
-
-
-OLDER = Path(__file__).with_name("older_form.py")
 
 
 class Triangle:
@@ -75,11 +73,8 @@ class Triangle:
 
     def remedy(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run a command line on the host and return its JSON."""
-        done = subprocess.run(
-            [sys.executable, str(OLDER), "--netns", self.host, "--state-dir", self._state,
-             "--json", *words],
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        place = ("--netns", self.host, "--state-dir", self._state)
+        done = forked_cli.run(*place, "--json", *words, env=os.environ, prepare=be_older)
         assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
         plain: dict[str, Any] = json.loads(done.stdout)
         return plain

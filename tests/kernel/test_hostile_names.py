@@ -7,12 +7,14 @@ so do the words of the command line itself.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 ESCAPE = "\x1b[2J\x07\x7f<img>"
@@ -68,13 +70,7 @@ def test_no_output_holds_a_control_character(place: str, tmp_path: Path) -> None
     options = ("--netns", place, "--state-dir", str(tmp_path / "state"))
 
     def remedy(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "remedies", *options, *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = forked_cli.run(*options, *words, env=os.environ)
         assert done.returncode in (0, 1, 2, 8), (words, done.returncode, done.stderr)
         assert "internal error" not in done.stderr, done.stderr
         return shown(done.stdout, words) + shown(done.stderr, words)

@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 from remedies.facts import Asking, slab
 from remedies.facts.host import read_host
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.topology import addresses
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 
 
 def remedy(world: World, *words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "remedies", *world.remedy, *words, "--policy", "docker-host",
-         "--json"],
-        capture_output=True, text=True, timeout=60, check=False, env=child_environment(),
-    )  # fmt: skip
+    done = forked_cli.run(*world.remedy, *words, "--policy", "docker-host", "--json")
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return dict(json.loads(done.stdout))
 

@@ -12,19 +12,18 @@ import itertools
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 from remedies.lab.datagram import ask
 from remedies.lab.ruleset import difference, dump
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 
 PATIENCE = 2.0
 """Seconds after which a datagram or a chunk counts as lost."""
@@ -189,14 +188,7 @@ class Flows:
 
 def remedy(world: World, policy: str, *words: str) -> dict[str, Any]:
     """Run the command line against the world's host; return its JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "remedies", *world.remedy, *words, "--policy", policy, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=child_environment(),
-    )
+    done = forked_cli.run(*world.remedy, *words, "--policy", policy, "--json")
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return dict(json.loads(done.stdout))
 

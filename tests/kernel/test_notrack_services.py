@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 POLICY = """\
@@ -39,8 +40,7 @@ def remedy(netns: Callable[..., str], tmp_path: Path) -> Callable[..., dict[str,
     def run(verb: str, *words: str, code: int = 0) -> dict[str, Any]:
         options = ["--netns", ns, "--state-dir", str(tmp_path / "state"), "--json"]
         options += ["--policy", str(tmp_path / "policy.yaml")]
-        argv = [sys.executable, "-m", "remedies", verb, *options, *words]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = forked_cli.run(verb, *options, *words, env=os.environ)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         plain: dict[str, Any] = json.loads(done.stdout)
         return plain

@@ -11,17 +11,16 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 from remedies.lab import ruleset
 from remedies.lab.scenarios import tcp_invalid_reset
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 
 NOTRACK = """\
 apiVersion: remedy/v1
@@ -214,14 +213,7 @@ def world(other: str, nat: str, backend: str) -> Iterator[World]:
 
 def remedy(world: World, *words: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
     """Run the command line against the world's host; return its JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "remedies", *world.remedy, *words, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=child_environment(),
-    )
+    done = forked_cli.run(*world.remedy, *words, "--json")
     assert done.returncode in codes, (words, done.returncode, done.stdout, done.stderr)
     return dict(json.loads(done.stdout))
 

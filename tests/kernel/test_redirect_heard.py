@@ -10,19 +10,18 @@ import contextlib
 import json
 import select
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import forked_cli
 import pytest
 from beside import beside
 
 from remedies.lab.scenarios import udp_connected_server as scenario
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 
 PORT = 56789
 LOST = {
@@ -43,10 +42,7 @@ WATCH = ("--policy", "docker-host", "apply", "--yes", "--window", "1.5s")
 
 
 def remedy(world: World, *words: str) -> tuple[int, dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "remedies", *world.remedy, *words, "--json"],
-        capture_output=True, text=True, timeout=60, check=False, env=child_environment(),
-    )  # fmt: skip
+    done = forked_cli.run(*world.remedy, *words, "--json")
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

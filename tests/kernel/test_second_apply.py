@@ -6,12 +6,12 @@ The second and third apply change nothing, whichever fix policy names and whiche
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 from run_in import run_command
 
@@ -75,9 +75,8 @@ def _remedy(ns: str, policy: Path) -> Remedy:
     """Return a function that runs a verb under a policy, checks its exit code, returns its JSON."""
 
     def run(*words: str, code: int = 0) -> dict[str, Any]:
-        argv = [sys.executable, "-m", "remedies", "--netns", ns, "--state-dir",
-                f"{policy.parent}/s", "--policy", str(policy), "--json", *words]  # fmt: skip
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        place = ("--netns", ns, "--state-dir", f"{policy.parent}/s", "--policy", str(policy))
+        done = forked_cli.run(*place, "--json", *words, env=os.environ)
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return dict(json.loads(done.stdout))
 

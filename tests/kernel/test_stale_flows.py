@@ -11,14 +11,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 from cli_host import Cli
 from stale_shapes import PORTS, SHAPES, TWIN, VIP, asked, load
@@ -26,7 +25,7 @@ from stale_shapes import PORTS, SHAPES, TWIN, VIP, asked, load
 from remedies.facts import gather
 from remedies.facts.stale import Stale
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 from remedies.model import Host
 from remedies.namespaces.netns import inside
 from remedies.netlink import conntrack, neighbours
@@ -243,10 +242,7 @@ def test_an_answered_flow_is_named_once_its_target_is_gone(site: Site) -> None:
 
 def remedy(site: Site, *words: str, code: int = 0) -> Any:
     """Run the command line on the site's host and return its JSON."""
-    argv = [sys.executable, "-m", "remedies", *site.world.remedy, *words, "--json"]
-    done = subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=60, env=child_environment()
-    )
+    done = forked_cli.run(*site.world.remedy, *words, "--json")
     assert done.returncode == code, (done.stdout, done.stderr)
     return json.loads(done.stdout)
 

@@ -6,12 +6,11 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked_cli
 import pytest
 
 from remedies.conditions import udp_reply_source
@@ -22,7 +21,7 @@ from remedies.facts.netfilter import Netfilter
 from remedies.facts.sockets import Sockets
 from remedies.fixes import udp_redirect
 from remedies.lab.scenarios import udp_proxy_hairpin
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 from remedies.model import Host
 from remedies.namespaces.netns import inside
 from remedies.netfilter.redirects import Redirect
@@ -203,14 +202,7 @@ def test_the_hairpin_names_the_container(tmp_path: Path, monkeypatch: pytest.Mon
         udp_proxy_hairpin.build(world)
         assert not udp_proxy_hairpin.traffic(world).alive
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
-        done = subprocess.run(
-            [sys.executable, "-m", "remedies", *world.remedy, "scan", "--window", "0s", "--json"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=child_environment(),
-        )
+        done = forked_cli.run(*world.remedy, "scan", "--window", "0s", "--json")
     (found,) = [f for f in json.loads(done.stdout)["findings"] if "udp" in f["condition"]]
     assert (found["condition"], found["verdict"]) == ("udp-proxy-hairpin", "proven")
     assert "docker-proxy of container web (its port 4000)" in found["message"]

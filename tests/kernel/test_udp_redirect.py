@@ -11,11 +11,10 @@ import contextlib
 import json
 import select
 import socket
-import subprocess
-import sys
 import threading
 from typing import Any
 
+import forked_cli
 import pytest
 from udp_client import PORT, client, serving
 
@@ -23,7 +22,7 @@ from remedies.lab.firewall import Firewall
 from remedies.lab.ruleset import difference, dump
 from remedies.lab.scenarios import udp_proxy_hairpin
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import Options, World, child_environment
+from remedies.lab.world import Options, World
 
 FORMS = [
     pytest.param("nft", 4, "nftables", id="nft-v4"),
@@ -39,26 +38,15 @@ FORMS = [
 
 def remedy(world: World, *arguments: str, code: int | None = 0) -> dict[str, Any]:
     """Run the command line against the world's host under docker-host; return its JSON."""
-    argv = [sys.executable, "-m", "remedies", *world.remedy, "--policy", "docker-host"]
     window = () if arguments[0] == "rollback" else ("--window", "0s")
-    done = subprocess.run(
-        [*argv, *arguments, *window, "--json"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=child_environment(),
-    )
+    done = forked_cli.run(*world.remedy, "--policy", "docker-host", *arguments, *window, "--json")
     assert code is None or done.returncode == code, done.stdout + done.stderr
     return dict(json.loads(done.stdout))
 
 
 def verdicts(world: World) -> dict[str, str]:
     """Return the verdict of every UDP finding by condition."""
-    argv = [sys.executable, "-m", "remedies", *world.remedy, "scan", "--window", "0s", "--json"]
-    done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=60, check=False, env=child_environment()
-    )
+    done = forked_cli.run(*world.remedy, "scan", "--window", "0s", "--json")
     found = json.loads(done.stdout)["findings"]
     return {f["condition"]: f["verdict"] for f in found if f["condition"].startswith("udp-")}
 

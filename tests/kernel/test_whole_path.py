@@ -8,12 +8,14 @@ equal throughout, and everything is equal at the end. Every scenario on every ba
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 from remedies.lab import ruleset
@@ -39,13 +41,7 @@ class Host:
 
     def remedy(self, *words: str, code: int = 0) -> str:
         """Run a command line, check its exit code, and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "remedies", *self.options, *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = forked_cli.run(*self.options, *words, env=os.environ)
         assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
         return done.stdout
 

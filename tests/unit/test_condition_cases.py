@@ -28,8 +28,6 @@ from remedies.model import FORMAT_VERSION, Finding
 from remedies.values import replace
 
 CASES = Path(__file__).with_name("cases")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, where PyYAML has it: every process of a run reads all cases."""
 _KEYS = {"name", "why", "facts", "unknown_facts", "window", "ours", "params", "findings", "unknown"}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where PyYAML has it: every process of a run reads all cases."""
