@@ -43,7 +43,7 @@ def validate(document: Document) -> tuple[dict[str, Any], list[PolicyProblem]]:
         return values, []
     right = copy.deepcopy(document.data)
     for detail in details:
-        _remove(right, _place(document.data, detail["loc"])[0])
+        _remove(right, _place(document.data, detail["loc"])[0], whole=_rest_is_wrong(detail))
     # Empty where what is left is wrong in its turn: a mapping that lacks what was taken out.
     values, _ = _validated(right)
     return values, [_problem(document, detail) for detail in details]
@@ -57,13 +57,18 @@ def _validated(data: dict[str, Any]) -> tuple[dict[str, Any], list[ErrorDetails]
     return source.model_dump(by_alias=True, exclude_unset=True), []
 
 
-def _remove(data: Any, path: Path) -> None:
-    """Take out a key of a mapping; of a list, the mapping's key that holds it."""
+def _rest_is_wrong(detail: ErrorDetails) -> bool:
+    """Tell whether what holds the wrong part can not do without it: it can without another key."""
+    return detail["type"] != "extra_forbidden"
+
+
+def _remove(data: Any, path: Path, *, whole: bool) -> None:
+    """Take out a key of a mapping; of a list, with ``whole``, the mapping's key that holds it."""
     *above, last = path or (None,)
     for part in above:
-        if part not in data:  # what holds it was wrong, too
+        if isinstance(data, dict) and part not in data:  # what holds it was wrong, too
             return
-        if isinstance(data[part], list):
+        if whole and isinstance(data[part], list):
             last = part
             break
         data = data[part]

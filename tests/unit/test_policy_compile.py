@@ -323,3 +323,16 @@ def test_a_wrong_word_does_not_hide_what_else_is_wrong(write: Write) -> None:
         "require.0.reason",
         "surprise",
     ]
+
+
+def test_a_key_too_many_in_a_list_hides_nothing_else_of_it(write: Write) -> None:
+    write(
+        """\
+        require:
+          - {fix: no-such, reason: a}
+          - {fix: tcp-be-liberal, reason: b, more: 1}
+          - {fix: neither, reason: c}
+        """
+    )
+    places = [text.split(": ")[1] for text in problems("p.yaml")]
+    assert places == ["require.0.fix", "require.1.more", "require.2.fix"]
