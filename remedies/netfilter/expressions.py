@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netfilter import xt
+from remedies.netfilter import maps, xt
 from remedies.netfilter.fields import Field, apply, payload_field
-from remedies.netfilter.maps import Elements, OnlyAmong, narrow_to, one_for_each
+from remedies.netfilter.maps import Elements, OnlyAmong
 from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink import nft
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
@@ -282,8 +282,8 @@ class _RuleState:
     def _do_lookup(self, got: Mapping[int, bytes]) -> None:
         slot = _slot(_number(got, 2))
         name = got[1].rstrip(b"\0").decode(errors="replace")
-        maps, inverted = 3 in got, _number(got, 5, 0) == 1
-        verdicts = maps and _number(got, 3) == 0
+        mapped, inverted = 3 in got, _number(got, 5, 0) == 1
+        verdicts = mapped and _number(got, 3) == 0
         try:
             read = self.among.elements if verdicts and self.among else self.elements
             found = read(name)
@@ -292,14 +292,14 @@ class _RuleState:
                 raise
             self._unknown(error.what)
             return
-        fields = self._concatenation(slot, len(found[0].first)) if found else []
-        if maps and not verdicts:  # the value takes the place of the key, often the same register
+        fields = maps.key_fields(self.fields, slot, len(found[0].first)) if found else []
+        if mapped and not verdicts:  # the value takes the place of the key, often the same register
             self.fields.pop(_slot(_number(got, 3)), None)
             self.constants.pop(_slot(_number(got, 3)), None)
         if verdicts:
             if self.among and len(found) > _VERDICTS:
                 found = self.among.concerned(fields, found, self.family, _VERDICTS)
-            if slot in self.lots and one_for_each(found, self.lots[slot]):
+            if slot in self.lots and maps.one_for_each(found, self.lots[slot]):
                 fields = [(Field(ONE_OF_ALL, 4), 0)]
             self._alternatives(fields, found, verdicts=True)
         elif not found or any(item.others for item in found):  # no key is in it, or every one
@@ -309,20 +309,11 @@ class _RuleState:
         elif len(fields) > 1 and not inverted:
             self._alternatives(fields, found, verdicts=False)
         elif len(fields) > 1:
-            self._unknown(f"! set {name}")
+            self._all_but(fields, found, name)
         else:
             keys = [(item.first, item.last) for item in found]
             for branch in self.branches:
                 apply(branch.terms, fields[0][0], self.family, keys, negate=inverted)
-
-    def _concatenation(self, slot: int, size: int) -> list[tuple[Field, int]]:
-        """Return the fields that a key of ``size`` bytes is made of, with their offsets in it."""
-        fields, at = [], 0
-        while at < size:
-            field = self.fields.get(slot + at // 4, Field("a computed value", size - at))
-            fields.append((field, at))
-            at += max(4, -(-field.size // 4) * 4) if field.size else size
-        return fields
 
     def _alternatives(
         self, fields: list[tuple[Field, int]], found: list[Element], *, verdicts: bool
@@ -336,10 +327,18 @@ class _RuleState:
         for branch in self.branches:
             for item in found:
                 terms = branch.terms.copy()
-                narrow_to(terms, fields, item, found, self.family)
+                maps.narrow_to(terms, fields, item, found, self.family)
                 ends = nft.verdict_of(item.data) if verdicts else (branch.verdict, branch.chain)
                 made.append(_Branch(terms, *ends))
         self.branches = made
+
+    def _all_but(self, fields: list[tuple[Field, int]], found: list[Element], name: str) -> None:
+        each = [maps.all_but(branch.terms, fields, found, self.family) for branch in self.branches]
+        if None in each:
+            self._unknown(f"! set {name}")
+            return
+        ends = [(branch.verdict, branch.chain) for branch in self.branches]
+        self.branches = [_Branch(t, *end) for end, parts in zip(ends, each) for t in parts or ()]
 
     # what expressions do
 

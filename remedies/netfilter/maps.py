@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Optional
 
 from remedies.netfilter.fields import Field, apply
 from remedies.netlink.nft import Element, expressions, verdict_of
-from remedies.rules.decoded import MatchTerms
+from remedies.rules.decoded import ALTERNATIVES, MatchTerms
+from remedies.rules.rule import Match
 from remedies.rules.sought import Sought
 from remedies.values import dataclass
 
@@ -81,6 +83,19 @@ class OnlyAmong:
         return judge
 
 
+def key_fields(loaded: Mapping[int, Field], slot: int, size: int) -> list[tuple[Field, int]]:
+    """Return the fields that a key of ``size`` bytes is made of, with their offsets in it.
+
+    ``loaded``: what the registers hold, by 32-bit slots.
+    """
+    fields, at = [], 0
+    while at < size:
+        field = loaded.get(slot + at // 4, Field("a computed value", size - at))
+        fields.append((field, at))
+        at += max(4, -(-field.size // 4) * 4) if field.size else size
+    return fields
+
+
 def narrow_to(
     terms: MatchTerms,
     fields: Sequence[tuple[Field, int]],
@@ -98,10 +113,40 @@ def narrow_to(
         if keys and len(fields) == 1:
             apply(terms, fields[0][0], family, keys, negate=True)
         return
+    for field, key in _parts(fields, item):
+        apply(terms, field, family, [key], negate=False)
+
+
+def all_but(
+    terms: MatchTerms, fields: Sequence[tuple[Field, int]], found: Iterable[Element], family: str
+) -> Optional[list[MatchTerms]]:
+    """Return ``terms`` for keys of no element: each part misses every one by a field of it.
+
+    None where these are more than ALTERNATIVES.
+    """
+    made = {terms.match: terms}
+    for item in found:
+        missed: dict[Optional[Match], MatchTerms] = {}
+        for each in made.values():
+            for field, key in _parts(fields, item):
+                part = each.copy()
+                apply(part, field, family, [key], negate=True)
+                if part.match is not None:
+                    missed.setdefault(part.match, part)
+        if len(missed) > ALTERNATIVES:
+            return None
+        made = missed
+    return list(made.values())
+
+
+def _parts(
+    fields: Sequence[tuple[Field, int]], item: Element
+) -> Iterator[tuple[Field, tuple[bytes, bytes]]]:
+    """Yield each field of an element with the first and last value of it."""
     for index, (field, at) in enumerate(fields):
         end = fields[index + 1][1] if index + 1 < len(fields) else len(item.first)
         used = min(end, at + field.size) if len(fields) > 1 else end
-        apply(terms, field, family, [(item.first[at:used], item.last[at:used])], negate=False)
+        yield field, (item.first[at:used], item.last[at:used])
 
 
 def one_for_each(found: Iterable[Element], lots: range) -> bool:

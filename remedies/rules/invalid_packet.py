@@ -67,6 +67,7 @@ _SOMETIMES = frozenset(
         "meta random",
         "length",
         "meta length",
+        "payload 1,2,2",
         "time",
         "meta 20",
         "meta 30",
@@ -75,7 +76,8 @@ _SOMETIMES = frozenset(
     )
 )
 """Conditions that are not modelled, and that some of any packets meet and others do not. By number:
-the processor, and the time, day and hour (NFT_META_CPU, NFT_META_TIME_NS and what follows)."""
+the length in an IPv4 header (RFC 791, 3.1), the processor, and the time, day and hour
+(NFT_META_CPU, NFT_META_TIME_NS and what follows)."""
 GENUINE = frozenset(("rpfilter", "fib"))
 """Conditions on the way back to a packet's sender: what lets packets pass is met."""
 
