@@ -236,3 +236,39 @@ def test_what_is_no_prefix_is_refused(text: str) -> None:
 )  # fmt: skip
 def test_host_bits_of_a_prefix_are_cleared(text: str, shown: str) -> None:
     assert show(parse(text)) == shown
+
+
+LAN, ELSEWHERE = ("10.0.0.0/8",), ("192.0.2.0/24",)
+LEFT: list[tuple[str, Match, tuple[Match, ...]]] = [
+    ("all", Match(), ()),
+    ("a source", Match(sources=LAN), (Match(not_sources=LAN),)),
+    ("all but a source", Match(not_sources=LAN), (Match(sources=LAN),)),
+    ("a destination", Match(destinations=LAN), (Match(not_destinations=LAN),)),
+    ("all but a destination", Match(not_destinations=LAN), (Match(destinations=LAN),)),
+    ("a link in", Match(in_interfaces=("eth0",)), (Match(not_in_interfaces=("eth0",)),)),
+    ("all but a link in", Match(not_in_interfaces=("eth0",)), (Match(in_interfaces=("eth0",)),)),
+    ("a link out", Match(out_interfaces=("eth0",)), (Match(not_out_interfaces=("eth0",)),)),
+    ("all but a link out", Match(not_out_interfaces=("eth0",)), (Match(out_interfaces=("eth0",)),)),
+    ("a port", Match(source_ports=((53, 53),)), (Match(source_ports=((0, 52), (54, 65535))),)),
+    ("its ports", Match(destination_ports=((0, 99),)),
+     (Match(destination_ports=((100, 65535),)),)),
+    ("every port", Match(source_ports=((0, 65535),), destination_ports=((0, 65535),)), ()),
+    ("to this host", Match(destination_local=True), (Match(destination_local=False),)),
+    ("not to this host", Match(destination_local=False), (Match(destination_local=True),)),
+    ("from this host", Match(source_local=True), (Match(source_local=False),)),
+    ("not from this host", Match(source_local=False), (Match(source_local=True),)),
+    ("two conditions", Match(sources=LAN, in_interfaces=("eth0",)),
+     (Match(not_sources=LAN), Match(sources=LAN, not_in_interfaces=("eth0",)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("taken", "left"), [row[1:] for row in LEFT], ids=[row[0] for row in LEFT])
+def test_what_a_rule_leaves_of_all_packets(taken: Match, left: tuple[Match, ...]) -> None:
+    parts = remainder(Match(), taken)
+    assert parts == left
+    assert all(conjoin(part, taken) is None for part in parts)
+
+
+def test_what_a_rule_never_sees_is_left_whole() -> None:
+    packets = Match(sources=ELSEWHERE, in_interfaces=("br0",))
+    assert remainder(packets, Match(sources=LAN)) == (packets,)

@@ -73,6 +73,11 @@ def test_by_where_a_rule_leads(untracked: Untracked, action: str, to: str, turns
     assert beside([untracked], OWN).turns(step) is turns
 
 
+def test_a_rule_turns_no_answers_of_another_protocol() -> None:
+    step = Step(Match(("tcp",)), "accept", action="dnat", to="192.0.2.10:5060")
+    assert not beside([ANSWERS], OWN).turns(step)
+
+
 def test_without_the_hosts_addresses_a_target_may_be_one() -> None:
     elsewhere = Step(Match(UDP), "accept", action="dnat", to="192.0.2.10:5060")
     assert beside([ANSWERS], ()).turns(elsewhere)
