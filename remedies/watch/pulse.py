@@ -114,7 +114,7 @@ def _counters(before: Pulse) -> tuple[dict[str, int], dict[str, int]]:
     content = {name: _content(f"{PROC_NET}/{name}") for name in _OF_EVERY_PACKET}
     files = {name: hash(text) for name, text in content.items()}
     if before.files and all(before.files.get(name) == files[name] for name in files):
-        return before.counters, before.files
+        return before.counters, dict(before.files)
     values = dict(before.counters)
     for name, parse in FILES:
         text = content.get(name) or _content(f"{PROC_NET}/{name}")
@@ -139,7 +139,7 @@ def _states(before: Pulse, files: dict[str, int]) -> Iterator[tuple[str, str]]:
         with Netlink(NETLINK_ROUTE, time.monotonic() + _PATIENCE) as client:
             said = route.configuration(client)
         files[_LINKS] = hash(said)
-        same = _LINKS in before.states and files[_LINKS] == before.files.get(_LINKS)
+        same = _LINKS in before.states and before.files.get(_LINKS) == files[_LINKS]
         yield _LINKS, before.states[_LINKS] if same else f"{route.lasting(said):08x}"
     numbers = _content(f"{PROC_NET}/rt6_stats").split()
     yield "IPv6 routes", b" ".join(numbers[at] for at in _RT6 if at < len(numbers)).decode()

@@ -17,6 +17,7 @@ from watching import PATIENCE, LiveWatch, watching
 from remedies.lab.world import child_environment
 from remedies.namespaces.netns import inside
 from remedies.netfilter import legacy
+from remedies.watch import pulse
 
 Make = Callable[..., str]
 
@@ -97,6 +98,36 @@ QUIET = {
     ),
 }
 """Faults that move no counter and no size: what puts each in, what takes it out, what shows it."""
+
+
+MOVES = {
+    "ip address add 198.51.100.1/32 dev lo": "links and addresses",
+    "ip link set lo mtu 1400": "links and addresses",
+    "sysctl -qw net.ipv4.conf.lo.forwarding=1": "links and addresses",
+    "ip route add 203.0.113.0/24 dev lo": "routes",
+    "ip route add 2001:db8:9::/48 dev lo": "IPv6 routes",
+    "sysctl -qw net.ipv4.conf.all.route_localnet=1": "net.ipv4.conf.all.route_localnet",
+    "nft add table ip theirs": "nf_tables ruleset",
+    "iptables-legacy -w -P FORWARD DROP": "legacy ip table filter",
+}
+"""What somebody may do in a namespace, and the state of its pulse that shows it."""
+
+
+def test_the_pulse_of_a_namespace_at_rest_shows_each_change_once(netns: Make, run_in: Any) -> None:
+    """Nothing is sent, so that no counter helps."""
+    name = netns()
+    run_in(name, ["ip", "link", "set", "lo", "up"])
+    run_in(name, ["iptables-legacy", "-w", "-N", "USER"])
+    with inside(name):
+        before = pulse.read(pulse.read())
+    for change, shown in MOVES.items():
+        run_in(name, change.split())
+        with inside(name):
+            now = pulse.read(before)
+            again = pulse.read(now)
+        assert [line for line in pulse.changed(before, now) if line.startswith(shown)], change
+        assert pulse.changed(now, again) == (), change
+        before = again
 
 
 def test_what_moves_no_counter_and_no_size_is_seen_too(
