@@ -226,7 +226,10 @@ def _of_finding(
         return drop
     for finding in findings:
         if _speaks_of(finding, drop, rule):
-            return replace(drop, condition=finding.condition, fix="", look="")
+            # Without a rule it is conntrack or NAT that answers a hook with "drop".
+            by_none = rule is None and drop.sign == BY_FIREWALL
+            means = "NAT drops it, no rule does" if by_none else drop.means
+            return replace(drop, condition=finding.condition, means=means, fix="", look="")
     return drop
 
 

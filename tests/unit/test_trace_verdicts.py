@@ -87,3 +87,18 @@ def test_a_full_table_explains_all_drops_without_a_rule_or_none() -> None:
         told = explained(drops, {RULE.named: RULE}, (FULL,), refused)
         assert [each.condition for each in told] == [*conditions, ""]
         assert ["no rule drops it" in each.means for each in told[:2]] == [refused == 20] * 2
+
+
+@pytest.mark.parametrize(
+    ("drop", "means"),
+    [
+        (replace(PLAIN, conntrack="new"), "NAT drops it, no rule does"),
+        (RULED, "some rule drops it"),
+        (LATE, "some rule drops it"),
+    ],
+    ids=["no rule did", "a rule did", "another part of the kernel did"],
+)
+def test_what_no_rule_dropped_is_not_said_to_be_dropped_by_one(drop: DropEvent, means: str) -> None:
+    said = about("cond", None if drop.rule else drop)
+    (told,) = explained((drop,), {RULE.named: RULE}, (said,), 0)
+    assert (told.condition, told.means) == ("cond", means)
