@@ -91,12 +91,14 @@ def _problems(name: str, entry: Mapping[str, Any]) -> Iterator[Misstated]:
     test, value = entry["is"], str(entry.get("value", ""))
     if test not in TESTS[scheme]:
         yield Misstated(
-            "is", f"a {scheme} is not compared so", f"one of: {', '.join(TESTS[scheme])}"
+            "is",
+            f"a {scheme} cannot be compared with '{test}'",
+            f"one of: {', '.join(TESTS[scheme])}",
         )
     elif test in _ALONE and "value" in entry:
-        yield Misstated("value", f"'{test}' has none", "remove the key")
+        yield Misstated("value", f"'{test}' takes no value", "remove the key")
     elif test not in _ALONE and not value:
-        yield Misstated("value", "is missing", f"'{test}' needs one")
+        yield Misstated("value", "is missing", f"add it: '{test}' needs one")
     elif test in ("<", ">") and _number(value) is None:
         yield Misstated("value", "is not a whole number", f"'{test}' compares numbers")
     elif not value.isprintable() or len(value) > 400:

@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=tuple(CODES),
         default="nagios",
-        help="whose exit codes (default: nagios)",
+        help="the monitoring system whose exit codes are used (default: nagios)",
     )
     parser.add_argument(
         "--timeout",

@@ -111,4 +111,4 @@ def following(args: argparse.Namespace, found: FirstLook, *, as_root: bool) -> s
             "'remedy lab run tcp-invalid-reset' shows a fault, its proof and its fix in throw-away "
             "namespaces."
         )
-    return f"'{again(args, 'watch')}' tells as soon as something appears."
+    return f"'{again(args, 'watch')}' reports faults as they appear."

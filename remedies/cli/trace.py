@@ -66,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--rules",
         action="store_true",
         help="have nftables itself name the rules that drop: adds a table of remedy's own, which "
-        "marks packets and decides about none, until the trace ends",
+        "marks packets but accepts and drops none, until the trace ends",
     )
     agreeing(parser)
     parser.set_defaults(dry_run=False)
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
 def _agreed(args: argparse.Namespace) -> None:
     """Ask before a table is added; raises what :func:`ask` raises."""
     table = "the nftables table 'inet remedy_trace_PID'"
-    ask(args, f"Add {table} until the trace ends? It marks packets and decides about none.")
+    ask(args, f"Add {table} until the trace ends? It marks packets; it accepts and drops none.")
 
 
 def _begin(args: argparse.Namespace, wanted: Optional[PacketFilter]) -> None:

@@ -43,14 +43,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=duration,
         default=10.0,
         metavar="TIME",
-        help="say within this time what appeared, changed or cleared (default: 10s)",
+        help="report within this time what appeared, changed or cleared (default: 10s)",
     )
     parser.add_argument(
         "--rescan",
         type=duration,
         default=1800.0,
         metavar="TIME",
-        help="scan at least this often what shows no movement (default: 30m)",
+        help="scan at least this often, also where no counter moves (default: 30m)",
     )
     parser.add_argument(
         "--all-netns",
@@ -60,12 +60,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics",
         metavar="FILE",
-        help="write numbers for node_exporter's textfile collector; removed at the end",
+        help="write metrics for node_exporter's textfile collector; removed at the end",
     )
     parser.add_argument(
         "--listen",
         metavar="[ADDR:]PORT",
-        help="serve the numbers as OpenMetrics under /metrics (ADDR: 127.0.0.1 unless given)",
+        help="serve metrics as OpenMetrics under /metrics (ADDR: 127.0.0.1 unless given)",
     )
     watching(parser)
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if here.host.netns != "host" and not args.netns:
         warn(
             "this is not the machine's own network namespace: its faults are not seen from here; "
-            "run in that of process 1"
+            "run remedy in the namespace of process 1"
         )
     scope = "all" if args.all_netns else here.host.netns
     with contextlib.ExitStack() as stack:

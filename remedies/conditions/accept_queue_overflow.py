@@ -67,8 +67,8 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
                 subject="tcp",
                 verdict="active",
                 severity=SEVERITY,
-                message=f"{lost} SYNs or handshakes found the accept queue of a listener full, and "
-                "the listener is not known: it may be closed",
+                message=f"{lost} SYNs or handshakes were dropped at the full accept queue of a "
+                "listener, and the listener is not known: it may be closed",
                 evidence=counted,
             ),
         )

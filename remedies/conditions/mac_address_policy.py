@@ -55,8 +55,8 @@ def _finding(link: MacOfLink) -> Finding:
         verdict="exposed",
         severity=SEVERITY,
         message=(
-            f"{link.link} has {link.address}, which udev gave it after it was made; who was told "
-            f"its first address does not reach it. To keep udev away: printf '[Match]\\n"
+            f"{link.link} has {link.address}, which udev set after the link was made: peers that "
+            f"know its first address do not reach it. To keep udev away: printf '[Match]\\n"
             f"OriginalName={name}\\n[Link]\\nMACAddressPolicy=none\\n' > {FILE}; "
             "then let its owner make the link again"
         ),

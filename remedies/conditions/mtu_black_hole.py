@@ -108,10 +108,10 @@ def _what(big: list[NarrowWay]) -> Iterable[str]:
 def _why(sender: str, untold: list[SeenDrop], rule: Optional[PacketRule]) -> str:
     """Return why the sender goes on to send them."""
     if not untold:
-        return f"{sender} sends them again and again: no ICMP that tells it so arrives there"
+        return f"{sender} sends them again and again: no ICMP message that names the MTU reaches it"
     teller, count = untold[0].way.source, sum(drop.count for drop in untold)
     by = "the firewall" if rule is None else rule.named
-    return f"{count} ICMP messages from {teller} that tell {sender} so were dropped by {by}"
+    return f"{count} ICMP messages from {teller} that name the MTU to {sender} were dropped by {by}"
 
 
 def _cure(sender: str, untold: list[SeenDrop], rule: Optional[PacketRule]) -> str:

@@ -64,10 +64,10 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             verdict="exposed",
             severity=SEVERITY,
             message=(
-                f"systemd-networkd removes {count} that it did not add when it starts again; to "
-                f"leave them alone: mkdir -p {DROP_IN.rpartition('/')[0]} && "
-                f"printf '{lines}\\n' > {DROP_IN}; restart networkd when these rules may be lost "
-                "once more"
+                f"systemd-networkd removes {count} that it did not add, each time it starts; to "
+                f"keep them: mkdir -p {DROP_IN.rpartition('/')[0]} && "
+                f"printf '{lines}\\n' > {DROP_IN}; then restart networkd, "
+                "at a time when losing them once more does no harm"
             ),
             evidence=(
                 *(Evidence("rtnetlink", "rule", rule) for rule in rules[:_SHOWN]),

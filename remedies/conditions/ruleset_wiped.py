@@ -76,7 +76,7 @@ def _network(wiped: Wiped, bare: BareNetwork) -> Finding:
     ]
     if turned is not None:
         ends, given = both_ends(*turned.original.parts), turned.reply.destination
-        said.append(f"{turned.protocol} {ends} was given {given} by one that is gone")
+        said.append(f"{turned.protocol} {ends} was given {given} by a rule that is gone")
     return Finding(
         condition="ruleset-wiped",
         subject=f"{network.link} {network.subnet}",

@@ -64,8 +64,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             subject="packet backlog",
             verdict="active",
             severity=SEVERITY,
-            message=f"{sum(full.values())} packets found the backlog of a processor full while "
-            f"scan watched (processor {', '.join(full)}); {_advice(limit, len(full), shared)}",
+            message=f"{sum(full.values())} packets were dropped at the full backlog of a processor "
+            f"while scan watched (processor {', '.join(full)}); "
+            f"{_advice(limit, len(full), shared)}",
             evidence=tuple(evidence),
         ),
     )

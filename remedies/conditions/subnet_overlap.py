@@ -110,7 +110,7 @@ def _finding(facts: Facts, clash: _Clash) -> Finding:
         message=(
             f"{network.subnet} on {network.link} and {clash.what} on {clash.link} share "
             f"{clash.shared}{lost}: give the container network another subnet (Docker: 'bip' or "
-            "'default-address-pools' in daemon.json, 'ipam' in a compose file) and make it anew"
+            "'default-address-pools' in daemon.json, 'ipam' in a compose file) and create it again"
         ),
         evidence=(
             Evidence("rtnetlink", network.link, network.subnet),

@@ -68,8 +68,8 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
                 subject="udp",
                 verdict="active",
                 severity=SEVERITY,
-                message=f"{lost} datagrams found the receive buffer of a socket full, and the "
-                "socket is not known: it may be closed",
+                message=f"{lost} datagrams were dropped at the full receive buffer of a "
+                "socket, and the socket is not known: it may be closed",
                 evidence=counted,
             ),
         )

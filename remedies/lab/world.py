@@ -225,7 +225,7 @@ class World:
         self._children.append(child)
         assert child.stdout is not None  # noqa: S101 - stdout=PIPE above
         ready, _, _ = select.select([child.stdout], [], [], DEADLINE)
-        said = child.stdout.readline() if ready else "nothing in time"
+        said = child.stdout.readline() if ready else "no output in time"
         if said.strip() != "ready":
             raise RemedyError(f"{' '.join(argv)} did not start: {said.strip()}")
         return child

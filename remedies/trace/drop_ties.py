@@ -143,7 +143,7 @@ class DropTies:
             if drop.conntrack == "new":
                 return forgotten(way)
             if flow is None:
-                return Tie(("no connection of it is known here: it was closed, or never begun",))
+                return Tie(("this host knows no such connection: it was closed, or never opened",))
             known = f"conntrack has its connection {both_ends(*flow.original.parts)}"
             if flow.nat and not drop.conntrack:
                 return Tie(
@@ -198,7 +198,7 @@ class DropTies:
             key = key_of(drop.link, "forwarding", family)
             text = f"{key} is 0: nothing from {drop.link} is forwarded"
             return Tie((text,), f"sysctl -w {key}=1")
-        return Tie((f"this host forwards, and has no way to {way.destination}",))
+        return Tie((f"this host forwards, and has no route to {way.destination}",))
 
     def _reverse_path(self, drop: DropEvent, way: Tuple) -> Tie:
         own, every = (_number(f"ipv4/conf/{name}/rp_filter") for name in (drop.link, "all"))

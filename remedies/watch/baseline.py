@@ -71,7 +71,7 @@ def load(state_dir: str, scope: str, boot_id: str) -> tuple[Baseline, str]:
     try:
         saved = codec.decode(Baseline, codec.loads(content.decode(), file), file)
     except (RemedyError, UnicodeDecodeError) as error:
-        return NONE, f"the baseline cannot be used, a new one is begun: {error}"
+        return NONE, f"the saved baseline cannot be used, so a new one is begun: {error}"
     if saved.boot_id != boot_id:
         kept = tuple(_without_pulse(each) for each in saved.namespaces)
         return Baseline(saved.time, boot_id, saved.policy, kept), ""
@@ -103,7 +103,7 @@ def alone(state_dir: str, scope: str) -> Iterator[None]:
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: fcntl_locking(2)
         raise Locked(
             f"another 'remedy watch' watches the same and holds {file}",
-            "end it, or give this one another --state-dir",
+            "end it, or start this one with another --state-dir",
         ) from None
     finally:
         os.close(descriptor)

@@ -43,7 +43,7 @@ def address(text: str) -> tuple[str, int]:
     except ValueError:
         raise UsageError(
             f"--listen {text!r}: expected PORT, or ADDRESS:PORT with an IP address",
-            "9720 is 127.0.0.1:9720; an address that others reach has to be given",
+            "for example 9720 (this host alone) or 192.0.2.1:9720 (other machines, too)",
         ) from None
     if not 0 <= number <= 65535:
         raise UsageError(f"--listen {text!r}: no port {number}", "give one from 1 to 65535")
@@ -65,7 +65,8 @@ class Endpoint:
                 listener.bind((host, port))
             except OSError as error:
                 raise RemedyError(
-                    f"cannot listen on {host} port {port}: {error.strerror}", "give another one"
+                    f"cannot listen on {host} port {port}: {error.strerror}",
+                    "choose another address or port",
                 ) from None
             listener.listen(_BACKLOG)
             self.port = int(listener.getsockname()[1])

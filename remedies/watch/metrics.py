@@ -98,7 +98,7 @@ def families(numbers: WatchNumbers) -> Iterator[MetricFamily]:
     if numbers.last_success is not None:
         yield _gauge(
             "remedy_last_success_timestamp_seconds",
-            "When the watch last had a judgement of everything.",
+            "When every namespace had last been scanned.",
             numbers.last_success,
         )
     yield MetricFamily(
@@ -119,7 +119,9 @@ def families(numbers: WatchNumbers) -> Iterator[MetricFamily]:
     yield _counter(
         "remedy_drops", "Packets and connections dropped, by the kernel's counter.", "reason", drops
     )
-    yield _counter("remedy_signs", "What else the kernel counted.", "counter", signs)
+    yield _counter(
+        "remedy_signs", "Other counters of the kernel that point to a fault.", "counter", signs
+    )
     yield from _conntrack(numbers)
     yield MetricFamily(
         "remedy_fix_active",
@@ -169,13 +171,19 @@ def _conntrack(numbers: WatchNumbers) -> Iterator[MetricFamily]:
     pulses = [each.pulse for each in numbers.namespaces if each.pulse.limit]
     here = [each.pulse for each in numbers.namespaces if each.place.key == numbers.own]
     if here and here[0].limit:
-        yield _gauge("remedy_conntrack_entries", "Flows in this namespace.", here[0].entries)
-        yield _gauge("remedy_conntrack_limit", "The most that it takes.", here[0].limit)
+        yield _gauge(
+            "remedy_conntrack_entries",
+            "Entries of the conntrack table in this namespace.",
+            here[0].entries,
+        )
+        yield _gauge(
+            "remedy_conntrack_limit", "Entries that the conntrack table may have.", here[0].limit
+        )
     if pulses:
         fullest = max(pulse.entries / pulse.limit for pulse in pulses)
         yield _gauge(
             "remedy_conntrack_fullest_ratio",
-            "Entries by limit in the namespace whose table is fullest.",
+            "Share of the conntrack table in use, where it is fullest.",
             round(fullest, 6),
         )
 

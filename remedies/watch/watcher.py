@@ -106,9 +106,9 @@ class Watcher:
         self._again = (
             ""
             if not known.time
-            else "watch began again"
+            else "the watch was started again"
             if known.policy == here.policy.digest
-            else "watch began again, with another policy"
+            else "the watch was started again, with another policy"
         )
         self._tracks: dict[str, Track] = {}
         self._numbers = 0
@@ -211,7 +211,7 @@ class Watcher:
             yield from self._ended(track.place, track.seen, "the namespace has ended")
         for key in [key for key in self._known if key not in present]:
             left = self._known.pop(key)
-            yield from self._ended(left.place, left.seen, "the namespace ended while none watched")
+            yield from self._ended(left.place, left.seen, "the namespace ended while no watch ran")
         self._meet({key: found for key, found in present.items() if key not in self._tracks})
         for key, (namespace, beat) in present.items():
             track = self._tracks[key]
@@ -257,7 +257,7 @@ class Watcher:
                 key, "" if namespace.own else namespace.spec, namespace.name, container
             )
             before = self._known.pop(key, None)
-            begun = "watch began" if not self.ready else "the namespace is new"
+            begun = "the watch was started" if not self.ready else "the namespace is new"
             self._numbers += 1
             self._tracks[key] = Track(
                 number=self._numbers,

@@ -82,7 +82,7 @@ def options(of: Any) -> Iterator[str]:
                 yield from options(below)
 
 
-OF_OTHERS = {"--check", "--diff", "--publish"}
+OF_OTHERS = {"--check", "--config", "--diff", "--publish"}
 """Options of other programs that the pages name."""
 
 
