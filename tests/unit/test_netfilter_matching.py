@@ -272,3 +272,26 @@ def test_what_a_rule_leaves_of_all_packets(taken: Match, left: tuple[Match, ...]
 def test_what_a_rule_never_sees_is_left_whole() -> None:
     packets = Match(sources=ELSEWHERE, in_interfaces=("br0",))
     assert remainder(packets, Match(sources=LAN)) == (packets,)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "others"),
+    [
+        (((0, 65534),), ((65535, 65535),)),
+        (((1, 65535),), ((0, 0),)),
+        (((0, 65535),), ()),
+        (((0, 9), (20, 65535)), ((10, 19),)),
+    ],
+)
+def test_the_ports_beside_some(
+    ranges: tuple[tuple[int, int], ...], others: tuple[tuple[int, int], ...]
+) -> None:
+    assert ports_except(ranges) == others
+
+
+@pytest.mark.parametrize(
+    ("ports", "held"), [((10, 20), True), ((1, 100), True), ((50, 101), False), ((0, 50), False)]
+)
+def test_a_range_of_ports_holds_another_whole(ports: tuple[int, int], held: bool) -> None:
+    wide, narrow = (Match(("udp",), destination_ports=(each,)) for each in ((1, 100), ports))
+    assert covers(wide, narrow) is held

@@ -150,8 +150,9 @@ def test_what_waits_in_another_journal_is_named(
     monkeypatch.setattr(guard, "strays", lambda _: (stray,))
     here = session.reread(host.session)
     for wanted in (None, "t9"):
-        with pytest.raises(RemedyError, match="t9"):
+        with pytest.raises(RemedyError, match="t9") as refused:
             confirm.confirm(here, wanted, lock_timeout=1.0)
+        assert "--state-dir" in refused.value.hint
     with pytest.raises(UsageError, match="t8"):
         confirm.confirm(here, "t8", lock_timeout=1.0)
 

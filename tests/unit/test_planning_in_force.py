@@ -53,6 +53,7 @@ def test_what_we_cover_is_kept() -> None:
 def test_what_drifted_is_restored() -> None:
     made = plan(policy(), FINDING, store=FakeStore(a="2"), held=HELD_A)
     assert summary(made) == [("update", "a", "2", "1")]
+    assert made.changes[0].diff.splitlines()[-2:] == ["-2", "+1"]
 
 
 def test_a_gone_cause_keeps_the_fix_unless_pruned() -> None:
@@ -125,6 +126,11 @@ def test_unknown_conditions_are_no_absent_conditions() -> None:
     scan = builder.scan(unknown=(Unknown("cond", "why"),))
     made = planning.plan(policy(), FACTS, scan, HELD_A, FakeStore(a="1"), prune=True)
     assert made.changes == ()
+
+
+def test_a_finding_that_could_not_be_judged_keeps_its_fix_as_well() -> None:
+    unknown = replace(FINDING, verdict="unknown")
+    assert plan(policy(), unknown, store=FakeStore(a="1"), held=HELD_A, prune=True).changes == ()
 
 
 def test_what_was_read_in_part_was_judged_and_keeps_nothing_from_being_pruned() -> None:
