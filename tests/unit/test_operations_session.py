@@ -78,6 +78,12 @@ def test_the_newest_transaction_is_last_and_a_beginning_names_the_only_one_that_
     assert naming.transaction_id(folder, "last") == second
     assert naming.transaction_id(folder, second) == second
     assert [naming.transaction_id(folder, text) for text in ("", None, "no")] == ["", None, "no"]
+    with pytest.MonkeyPatch.context() as patch:
+        entries = [SimpleNamespace(id=name) for name in ("t10", "t1")]
+        patch.setattr(
+            session, "newest", lambda _, name="": (e for e in entries if name in ("", e.id))
+        )
+        assert naming.transaction_id(folder, "t1") == "t1", "a whole id is no beginning"
     with pytest.raises(UsageError, match="2 transactions begin with"):
         naming.transaction_id(folder, first[:3])
 
@@ -146,9 +152,11 @@ def test_what_could_not_be_undone_and_is_in_force_is_stuck(host: FakeHost) -> No
         ({"packets": 3}, False, False),
     ],
 )
+@pytest.mark.parametrize("does", ["dropping", "redirected"])
 def test_status_listens_only_where_a_rule_of_ours_that_can_do_harm_has_counted(
     host: FakeHost,
     monkeypatch: pytest.MonkeyPatch,
+    does: str,
     counters: dict[str, int],
     held: bool,
     listens: bool,
@@ -161,8 +169,8 @@ def test_status_listens_only_where_a_rule_of_ours_that_can_do_harm_has_counted(
         return facts(), seen
 
     monkeypatch.setattr(outlook, "listen", listen)
-    monkeypatch.setattr(harm, "dropping", lambda busy: tuple(busy))
-    monkeypatch.setattr(harm, "redirected", lambda _: ())
+    for name in ("dropping", "redirected"):
+        monkeypatch.setattr(harm, name, lambda busy, of=name: tuple(busy) if of == does else ())
     monkeypatch.setattr(outlook, "at_boot", lambda *_: ())
     monkeypatch.setattr(outlook, "_bypassed", lambda *_: ())
     monkeypatch.setattr(outlook, "_of_guards", lambda _: (Harm("nft:b", "g", "NAT needs it"),))
