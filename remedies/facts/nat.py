@@ -39,11 +39,13 @@ class Nat:
     rules: tuple[PacketRule, ...] = ()
     unread: tuple[str, ...] = ()
     """Rules or tables that could not be analysed, and why: an overlap with them is unknown."""
+    only: Optional[tuple[str, ...]] = None
+    """The topics that alone were asked for, beside others' notrack rules; None: all rules."""
 
-    @property
-    def blind(self) -> Optional[str]:
-        """Return why a guard cannot rule out an overlap with NAT, None where it can."""
-        if self.asked and not self.unread:
+    def blind(self, *topics: str) -> Optional[str]:
+        """Return why a guard that asks for ``topics`` cannot rule out an overlap with NAT."""
+        here = self.only is None or set(topics) <= set(self.only)
+        if self.asked and here and not self.unread:
             return None
         return f"NAT rules could not be read: {'; '.join(self.unread) or 'not asked for'}"
 
@@ -89,7 +91,9 @@ def read(asking: Asking) -> Nat:
         rules, unread = of_packets(asking, NAT_ACTIONS, hooks, packets, sought)
         found += rules
         gaps += unread
-    return Nat(asked=True, rules=tuple(found), unread=tuple(dict.fromkeys(gaps)))
+    of_nat = (UDP_TOPIC, SERVICE_TOPIC)
+    only = tuple(sorted(topic for topic in asking.topics if topic.startswith(of_nat)))
+    return Nat(asked=True, rules=tuple(found), unread=tuple(dict.fromkeys(gaps)), only=only)
 
 
 def of_packets(

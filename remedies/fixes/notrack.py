@@ -157,7 +157,8 @@ def guard(finding: Optional[Finding], facts: Facts, terms: Terms) -> Optional[st
             answer = overlap(mine, rule, links)
             if answer.answer != "no":
                 return answer.told(rule, f"the traffic of {mine.text}")
-    return nat.blind or _proxied(terms.params, facts) or _stopped(terms.params, facts)
+    blind = nat.blind(*topics(terms.params))
+    return blind or _proxied(terms.params, facts) or _stopped(terms.params, facts)
 
 
 def _proxied(params: Mapping[str, object], facts: Facts) -> Optional[str]:

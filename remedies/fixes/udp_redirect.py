@@ -39,7 +39,7 @@ from typing import Optional
 
 from remedies.facts import Facts
 from remedies.facts.inputs import Inputs
-from remedies.facts.nat import Nat
+from remedies.facts.nat import UDP_TOPIC, Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.services import AWAY
 from remedies.facts.sockets import Sockets
@@ -56,7 +56,7 @@ ANSWERS = ("udp-reply-source", "udp-connected-server", "udp-proxy-hairpin")
 RISK: Risk = "moderate"
 HARMLESS = False
 NEEDS = (Netfilter, Nat, Links, Sockets, Inputs)
-TOPICS = ("udp-nat-rules", "input-rules")
+TOPICS = (UDP_TOPIC, "input-rules")
 PARAMS: Mapping[str, object] = {}
 
 TABLE = "remedy_udp_redirect"
@@ -181,7 +181,7 @@ def _published(
             met = both_see(mine, rule, links)
             if met.answer != "no":
                 return met.told(rule, f"requests to port {port} by {name}")
-    return nat.blind
+    return nat.blind(UDP_TOPIC)
 
 
 def _kept_out(ways: Iterable[tuple[str, str]], port: int, facts: Facts) -> Optional[str]:

@@ -119,12 +119,13 @@ table {ip} n {{
         assert saved.from_json(saved.to_json(facts), "facts") == facts
         return list(notrack_breaks_nat.detect(facts, {}))
 
-    def facts(self) -> Facts:
-        """Return what the condition and the fix need."""
+    def facts(self, *ports: int) -> Facts:
+        """Return what the condition and the fix need, for services of these ports."""
         with namespaces.inside(self.host):
             first = netfilter.read(Asking(host=HOST))
             known: dict[str, object] = {"netfilter": first}
-            known["nat"] = nat.read(Asking(host=HOST, known=known))
+            asked = frozenset(nat.service_topic("udp", self.uplink, port) for port in ports)
+            known["nat"] = nat.read(Asking(host=HOST, known=known, topics=asked))
             known["inputs"] = inputs.read(Asking(host=HOST, topics=frozenset((inputs.TOPIC,))))
         known["links"] = Links(
             links=(Link(1, "eth0", "veth", True), Link(2, "docker0", "veth", True)),
@@ -292,9 +293,11 @@ def test_notrack_beside_nat_is_not_accused(
 def test_the_fix_is_refused_over_dnat_and_allowed_beside_it(netns: Make, run_in: RunIn) -> None:
     world = World(4, netns, run_in)
     world.rules("nft", notrack_port=5060)
-    facts = world.facts()
+    facts = world.facts(5353, 5060)
     params: dict[str, object] = {"protocol": "udp", "addresses": [world.uplink]}
     refused = notrack.guard(None, facts, Terms(params={**params, "ports": [5353]}))
     assert refused is not None
     assert "dnat to 172.17.0.2:53" in refused
     assert notrack.guard(None, facts, Terms(params={**params, "ports": [5060]})) is None
+    blind = notrack.guard(None, facts, Terms(params={**params, "ports": [5061]}))
+    assert blind == "NAT rules could not be read: not asked for"
