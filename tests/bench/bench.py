@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -128,6 +129,7 @@ def one_host() -> None:
             "apply": apply,
             "again": apply,
             "status": remedy("status"),
+            "check": remedy("check"),
             "rollback": remedy("rollback", "--yes"),
         }
         costs = figures.rounds(steps, ROUNDS)
@@ -139,6 +141,7 @@ def one_host() -> None:
         part.row("apply again / plan", again.processor / plan.processor, "x", 1.2)
         part.cost("status", costs["status"])
         part.cost("rollback", costs["rollback"])
+        part.row("check, by the clock", costs["check"].clock, "s", 1.5)
         book = os.path.join(STATE, "modules.yml")
         with open(book, "w") as file:
             file.write(MODULES)
@@ -146,9 +149,14 @@ def one_host() -> None:
                         "-e", "ansible_python_interpreter=/usr/bin/python3", book)  # fmt: skip
         theirs = figures.rounds({"check": [*play, "--check", "--diff"], "apply": play}, 1)
         part.row("five Ansible modules, --check --diff / plan",
-                 theirs["check"].processor / plan.processor, "x", 25, least=True)  # fmt: skip
+                 theirs["check"].processor / plan.processor, "x", 20, least=True)  # fmt: skip
         part.row("five Ansible modules / apply",
                  theirs["apply"].processor / first.processor, "x", 15, least=True)  # fmt: skip
+    with world(100, 1000, "iptables-legacy"):
+        steps = {"apply": [*apply, "--backend", "iptables"], "rollback": steps["rollback"]}
+        legacy = figures.rounds(steps, 3)["apply"]
+        part.row("apply to legacy tables / to nftables' own",
+                 legacy.processor / first.processor, "x", 2)  # fmt: skip
 
 
 def many_rules() -> None:
@@ -179,7 +187,7 @@ def many_flows() -> None:
         plan = costs["plan"]
         full = " (who fills it is counted too)" if flows > room * 0.9 else ""
         part.row(f"plan beside {flows:,} flows of {room:,}{full} / conntrack -L",
-                 plan.processor / costs["list"].processor, "x", 1)  # fmt: skip
+                 plan.processor / costs["list"].processor, "x", 0.5)  # fmt: skip
         part.row("  its memory", plan.memory, "MB", 60)
         part.row("  a flow more", (plan.processor - few.processor) / (flows - 1000) * 1e6, "us")
 
@@ -199,7 +207,7 @@ def many_sockets() -> None:
             costs = figures.rounds({"ss": in_world("ss", "-uanp"), "plan": remedy(*PLAN)}, 3)
     plan = costs["plan"]
     part.row(f"plan beside {SOCKETS:,} UDP sockets / ss -uanp",
-             plan.processor / costs["ss"].processor, "x", 3)  # fmt: skip
+             plan.processor / costs["ss"].processor, "x", 2)  # fmt: skip
     part.row("  a socket more", (plan.processor - few.processor) / SOCKETS * 1e6, "us")
 
 
@@ -233,5 +241,11 @@ PARTS = {
 if __name__ == "__main__":
     compileall.compile_dir(os.path.dirname(remedies.__file__), quiet=1)  # as an installed one is
     with tempfile.TemporaryDirectory() as STATE:
+        failed = 0
         for word in sys.argv[1:] or PARTS:
-            PARTS[word]()
+            try:
+                PARTS[word]()
+            except Exception:
+                traceback.print_exc()
+                failed = 1
+    sys.exit(failed)

@@ -2,8 +2,8 @@
 
 A peer sends SYNs for a closed port, at a rate, for a bounded time, in throw-away namespaces; the
 host answers each with a reset. Then it sends datagrams that a rule drops, at four times the rate.
-Prints what was sent, what the trace accounts for, its peak memory
-and the part of a processor it took: once for few tuples that repeat, once for a new one each time.
+Prints the part of a processor that the trace took, its peak memory and what it accounts for: once
+for few tuples that repeat, once for a new one each time. :mod:`figures` says how they are kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import figures
 
 from remedies.lab.segment import checksum
 from remedies.lab.topology import addresses, container_host
@@ -207,33 +209,20 @@ def _peak(pid: int) -> float:
 
 
 def main(rate: int = 50_000, seconds: float = 4.0) -> None:
-    """Print the figures of all floods."""
-    for name, tuples in (("64 tuples", 64), ("a tuple each", int(rate * seconds))):
-        with World("trace-flood", Options()) as world:
-            container_host(world)
-            figures = measure(world, rate, seconds, tuples)
-        print(
-            f"{name}: {figures.sent:,} resets sent in {figures.seconds:.1f} s "
-            f"({figures.sent / figures.seconds:,.0f} a second); {figures.summary}; "
-            f"accounted for {figures.accounted:,}; {_cost(figures)}"
-        )
-    drops = 4 * rate
-    for name, tuples in (("64 tuples", 64), ("a tuple each", int(drops * seconds))):
-        with World("trace-flood", Options()) as world:
-            container_host(world)
-            figures = measure(world, drops, seconds, tuples, drop_flood)
-        sent = int(drops * seconds)
-        print(
-            f"{name}: {sent:,} packets dropped in {figures.seconds:.1f} s "
-            f"({sent / figures.seconds:,.0f} a second); counted {figures.summary['dropped']:,}, "
-            f"of these not told apart {figures.summary['drops_lost']:,}; {_cost(figures)}"
-        )
-
-
-def _cost(figures: Figures) -> str:
-    return (
-        f"peak {figures.peak:.0f} MB; {figures.processor:.2f} of a processor; {figures.lines} lines"
-    )
+    """Print and keep the figures of all floods."""
+    part = figures.Part("trace")
+    floods = (("resets", rate, flood), ("drops", 4 * rate, drop_flood))
+    for what, pace, flooding in floods:
+        for name, tuples in (("64 tuples", 64), ("a tuple each", int(pace * seconds))):
+            with World("trace-flood", Options()) as world:
+                container_host(world)
+                took = measure(world, pace, seconds, tuples, flooding)
+            heard = took.accounted if flooding is flood else took.summary["dropped"]
+            sent = took.sent if flooding is flood else int(pace * seconds)
+            label = f"trace beside {sent / took.seconds:,.0f} {what} a second, {name}"
+            part.row(f"{label}: of a core", 100 * took.processor, "%")
+            part.row("  its memory", took.peak, "MB")
+            part.row("  accounted for", 100 * heard / sent, "%")
 
 
 if __name__ == "__main__":

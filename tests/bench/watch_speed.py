@@ -1,4 +1,4 @@
-"""What ``remedy watch --all-netns`` takes at its default interval, and how soon it tells.
+"""What ``remedy watch --all-netns`` takes at its default interval, how soon it tells, and a scan.
 
 Run as ``python tests/bench/watch_speed.py``; :mod:`figures` says how figures are kept. The watch
 runs in mount, process and network namespaces made for it, in which there is nobody else. A fault's
@@ -36,6 +36,8 @@ _ALONE = ("unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc")
 def measure(namespaces: int, flows: int) -> dict[str, float]:
     """Return ``share`` of a core, ``memory`` in MB and ``told``, the longest way of a fault.
 
+    ``scan``: the processor seconds of one scan of them all.
+
     In namespaces of its own, with folders of names of its own.
     """
     for folder in ("/run/netns", "/run/docker"):
@@ -47,6 +49,9 @@ def measure(namespaces: int, flows: int) -> dict[str, float]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as ctnetlink:
         flow_table.make(ctnetlink, "192.0.2.1", 5000, flows)
     remedy = os.path.join(os.path.dirname(sys.executable), "remedy")
+    everywhere = ["--all-netns", "--window", "0"]
+    with tempfile.TemporaryDirectory() as state:
+        scan = figures.once([remedy, "--state-dir", state, "scan", *everywhere]).processor
     with (
         tempfile.TemporaryDirectory() as state,
         subprocess.Popen(
@@ -62,7 +67,7 @@ def measure(namespaces: int, flows: int) -> dict[str, float]:
         memory = peak(watch.pid)
         told = max(way(watch, f"n{number}") for number in range(min(FAULTS, namespaces)))
         watch.terminate()
-    return {"share": share, "memory": memory, "told": told}
+    return {"share": share, "memory": memory, "told": told, "scan": scan}
 
 
 def await_line(watch: subprocess.Popen[str], kind: str) -> dict[str, Any]:
@@ -108,6 +113,8 @@ def main() -> None:
         ran = subprocess.run([*_ALONE, *words], check=True, capture_output=True, text=True)
         took = json.loads(ran.stdout)
         few = namespaces == 50
+        each = 1000 * took["scan"] / namespaces
+        part.row(f"scan of {namespaces} namespaces, for each", each, "ms", None if few else 20)
         part.row(f"watch beside {namespaces} namespaces, {flows:,} flows: of a core",
                  100 * took["share"], "%", 0.2 if few else None)  # fmt: skip
         part.row("  its memory", took["memory"], "MB", 30 if few else None)
