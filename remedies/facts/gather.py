@@ -53,12 +53,16 @@ def read_facts(
                     known[name] = probe.read(asking)
             except Unreadable as error:
                 unknown[name] = str(error)
+            _listen(tuple(watches.values()), 0.0)  # what they hear waits in small buffers
         _listen(tuple(watches.values()), window)
+        waiting = dict(watches)
         for name, watch in watches.items():
+            del waiting[name]
             try:
                 known[name] = watch.finish()
             except Unreadable as error:
                 unknown[name] = str(error)
+            _listen(tuple(waiting.values()), 0.0)
         for name in late:
             try:
                 known[name] = probes[name].read(asking)

@@ -40,7 +40,7 @@ _TURNED = 4096
 """Flows with a turned source that are looked at."""
 _WAYS = 512
 _KEPT = 8
-_BLOCKS = 2
+_BLOCKS = 8
 _AT_ONCE = 2
 _CONFIGURATION = "/etc/docker/daemon.json"
 _OF_MAKERS = 4
