@@ -188,7 +188,7 @@ def test_a_restart_goes_on_from_where_it_was(netns: Make, run_in: Any, tmp_path:
     with watching(tmp_path, netns=name) as watch:
         gone = watch.await_line(kind="watch-event")
         assert (gone["event"], gone["since"]) == ("cleared", first["since"])
-        assert "began again" in gone["reason"]
+        assert "started again" in gone["reason"]
         watch.end()
 
 
