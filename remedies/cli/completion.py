@@ -60,7 +60,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"))
     what.add_argument(
-        "--names", choices=completion_names.KINDS, help="what the scripts ask for: a name a line"
+        "--names",
+        choices=tuple(completion_names.KINDS),  # shtab 1.7 asks for the first one
+        help="what the scripts ask for: a name a line",
     )
 
 

@@ -148,6 +148,7 @@ def test_a_receiver_that_never_answers_keeps_its_redirect(
                         end.send(b"line")
 
             with beside(send):
+                ear.recv(1000)  # netcat is connected to its client now
                 code, told = remedy(world, *WATCH)
                 looks = [remedy(world, verb)[1]["harm"] for verb in ("status", "verify")]
                 while ear in select.select([ear], [], [], 0)[0]:

@@ -82,7 +82,7 @@ def scan(world: World, monkeypatch: pytest.MonkeyPatch, traffic: Callable[[], ob
     """Return what is found of the condition when ``traffic`` is what happens in the window."""
     host = Host("h", "m", os.uname().release, "n", "b")
     with monkeypatch.context() as patch, inside(world.namespace("host")):
-        patch.setattr(gather, "_listen", lambda *_: traffic())
+        patch.setattr(gather, "_listen", lambda _, window: traffic() if window else None)
         facts = gather.read_facts(host, condition.NEEDS, window=1.0)
     assert facts.get(Tap).resets, "no reset was heard"
     (found,) = condition.detect(facts, {})
@@ -224,7 +224,7 @@ def test_a_reset_for_what_is_only_out_of_the_window_is_a_firewalls_fault(
         def found(traffic: Callable[[], object]) -> list[Finding]:
             host = Host("h", "m", os.uname().release, "n", "b")
             with monkeypatch.context() as patch, inside(world.namespace("host")):
-                patch.setattr(gather, "_listen", lambda *_: traffic())
+                patch.setattr(gather, "_listen", lambda _, window: traffic() if window else None)
                 facts = gather.read_facts(host, tcp_invalid_stall.NEEDS, window=1.0)
             return list(tcp_invalid_stall.detect(facts, {}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tab_key import SHELLS, press
 
 from remedies import cli
+from remedies.cli import completion, parser
 from remedies.namespaces import netns
 
 
@@ -139,6 +141,14 @@ def test_conditions_that_the_policy_states_are_offered_too(
     assert {"site.backlog", "notrack"} <= names("ids")
     stated.write_text("rules: [")
     assert "notrack-breaks-nat" in names("conditions")
+
+
+def test_choices_have_a_first_one() -> None:
+    """shtab 1.7, of Debian 13, asks for it."""
+    for _, inner in completion._parsers(parser.build()):
+        for action in inner._actions:
+            if action.choices and not isinstance(action, argparse._SubParsersAction):
+                assert isinstance(action.choices, (list, tuple)), action.dest
 
 
 def test_fish_knows_verbs_actions_values_names_and_files(
