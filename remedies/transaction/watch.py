@@ -121,8 +121,7 @@ def _watch(
     while True:
         entry = memory.look()
         if entry.outcome is not None and rescue.is_over(memory):
-            if not writer:
-                rescue.tidy(memory)
+            rescue.tidy(memory)  # a writer that was killed since may still look alive from here
             return entry
         if entry.pending is not None:
             if _hurried or guarded.clock() >= entry.pending.clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Optional
 
@@ -12,7 +13,7 @@ from fake_store import YES, FakeStore
 
 from remedies.errors import WriteFailed
 from remedies.model import Change
-from remedies.transaction import ledger, rescue
+from remedies.transaction import bootguard, ledger, rescue, watch
 from remedies.transaction.journal import NAME, Journal, records
 from remedies.transaction.ledger import Begin, Transaction
 from remedies.transaction.memory import Memory
@@ -164,3 +165,22 @@ def test_what_a_living_writer_cannot_undo_is_left_to_its_guard(tmp_path: Path) -
         (entry,) = ledger.transactions(records(str(folder / NAME))).values()
         assert entry.outcome == outcome
         assert guard.told == ([] if lives else ["dismiss"])
+
+
+def test_what_a_writer_left_after_the_end_goes_although_its_death_is_not_heard_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = begun(tmp_path, 0, 1)
+    with Journal(str(tmp_path)) as journal:
+        journal.append("end", "t", {"outcome": "applied"})
+    removed: list[str] = []
+    monkeypatch.setattr(bootguard, "armed", lambda _folder, _txn: True)
+    monkeypatch.setattr(bootguard, "disarm", lambda _folder, txn: removed.append(txn))
+    fifo, other = os.pipe()
+    lifeline, writer = socket.socketpair()
+    with lifeline, writer:
+        entry = watch._watch(memory, lifeline, fifo, 60.0)
+    os.close(fifo)
+    os.close(other)
+    assert entry is not None
+    assert (entry.outcome, removed) == ("applied", ["t"])
