@@ -29,6 +29,9 @@ _ANSWERED = IPS_SEEN_REPLY | 1 << 3
 _ESTABLISHED = _ANSWERED | IPS_ASSURED
 """With IPS_CONFIRMED: a status without it is refused (ctnetlink_change_status())."""
 _SECONDS = 3600
+_SPARE = 1 << 10
+"""Flows that are asked for beside those that fit: the kernel may refuse one for reasons of its own,
+and a single free place lets a new flow through."""
 _BATCH = 1 << 16
 """Bytes that one send holds."""
 
@@ -45,7 +48,7 @@ def fill(world: World, address: str, port: int, flows: int = 0) -> None:
             f"lower it on a machine for tests (sysctl -w {MAX}={MOST})",
         )
     with world.socket("host", socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as ctnetlink:
-        make(ctnetlink, address, port, flows or most)
+        make(ctnetlink, address, port, flows or most + _SPARE)
 
 
 def make(
