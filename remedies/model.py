@@ -32,6 +32,8 @@ BackendSetting = Literal["auto", "nftables", "iptables"]
 """What a policy says about it."""
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+UNCOVERED = VERDICTS[VERDICTS.index("exposed") :]
+"""Those of a fault that nothing holds off."""
 
 
 def digest(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
@@ -81,10 +82,6 @@ KINDS = {
 def names(kind: str, args: argparse.Namespace) -> list[str]:
     """Return the names of one of :data:`KINDS`; none that may not be read, none a shell may run."""
     found: list[str] = []
-    try:
-        for name in itertools.islice(KINDS[kind](args), MOST):
-            if _PLAIN.fullmatch(name):
-                found.append(name)
-    except NotPermitted:
-        return found
+    with contextlib.suppress(NotPermitted):
+        found += filter(_PLAIN.fullmatch, itertools.islice(KINDS[kind](args), MOST))
     return found

@@ -8,18 +8,15 @@ import os
 from remedies.cli import parser, starting
 from remedies.cli.next_command import again
 from remedies.cli.render import host_line
-from remedies.cli.terminal import Style, clean
-from remedies.model import Scan
+from remedies.cli.terminal import VERDICT_COLOURS, Style, clean
+from remedies.model import UNCOVERED, Scan
 from remedies.operations import first_look
 from remedies.operations.first_look import FirstLook
 from remedies.values import replace
 
 WINDOW = 1.0
 """Seconds for which counters and packets are watched, as ``remedy scan`` does by default."""
-_COLOURS = {"proven": "red", "active": "red", "exposed": "yellow", "mitigated": "green"}
-"""The verdicts that are told, the gravest first."""
 _UNDER = " " * 10  # under what stands behind a label
-_FAULTS = ("proven", "active", "exposed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +46,7 @@ def lines(found: FirstLook, style: Style) -> list[tuple[str, str]]:
 def _faults(scan: Scan, style: Style) -> str:
     """Return the conditions of each verdict; waived findings are left out."""
     told = []
-    for verdict, colour in _COLOURS.items():
+    for verdict, colour in VERDICT_COLOURS.items():
         names = {f.condition for f in scan.findings if f.verdict == verdict and not f.waived}
         if names:
             told.append(f"{style(colour, verdict)}: {clean(', '.join(sorted(names)))}")
@@ -97,7 +94,7 @@ def following(args: argparse.Namespace, found: FirstLook, *, as_root: bool) -> s
         return f"'{keep}' keeps the change that waits, '{undo}' undoes it."
     if standing and standing.bad:
         return f"'{again(args, 'status')}' shows what needs attention."
-    if any(f.verdict in _FAULTS and not f.waived for f in found.scan.findings):
+    if any(f.verdict in UNCOVERED and not f.waived for f in found.scan.findings):
         scan, plan = again(args, "scan"), again(args, "plan")
         return f"'{scan}' shows the evidence, '{plan}' what would be changed."
     if not as_root and (found.hidden or found.scan.unknown):

@@ -14,7 +14,7 @@ from remedies.cli.render import brief, scan_text
 from remedies.cli.terminal import Style
 from remedies.errors import UsageError
 from remedies.facts import saved
-from remedies.model import Scan
+from remedies.model import UNCOVERED, Scan, Verdict
 from remedies.operations import scan_all, session
 from remedies.planning import engine, planfile
 
@@ -23,15 +23,13 @@ EXAMPLES = (
     ("scan --all-netns --window 10s", "also containers, with ten seconds of traffic"),
 )
 
-_FROM = ("exposed", "active", "proven")
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add this verb's arguments."""
     watching(parser)
     parser.add_argument(
         "--fail-on",
-        choices=_FROM,
+        choices=UNCOVERED,
         default="active",
         help="exit 2 from this verdict on (default: active)",
     )
@@ -110,8 +108,8 @@ def _code(args: argparse.Namespace, scan: Scan) -> int:
     return 2 if bad or (args.strict and vague) else 0
 
 
-def _counts(verdict: str, waived: Optional[str], fail_on: str) -> bool:
-    return not waived and verdict in _FROM and _FROM.index(verdict) >= _FROM.index(fail_on)
+def _counts(verdict: Verdict, waived: Optional[str], fail_on: Verdict) -> bool:
+    return not waived and verdict in UNCOVERED[UNCOVERED.index(fail_on) :]
 
 
 def _next(args: argparse.Namespace, scans: list[Scan]) -> None:
@@ -123,7 +121,7 @@ def _next(args: argparse.Namespace, scans: list[Scan]) -> None:
         everywhere = ["--all-netns"] if args.all_netns else []
         found = again(args, "scan", *everywhere)
         print(f"\nNext: 'sudo {found}' can judge the {len(unread)} conditions that need root.")
-    elif verdicts & {*_FROM}:
+    elif verdicts & {*UNCOVERED}:
         print(f"\nNext: '{again(args, 'plan')}' shows what would be changed.")
     elif "mitigated" in verdicts:
         print(f"\nNext: '{again(args, 'status')}' shows what is in force.")

@@ -13,6 +13,8 @@ __all__ = ["Style", "clean"]
 
 _NARROWEST = 20  # columns left for text, however far it is indented
 _WIDEST = 100  # columns: longer lines of prose are hard to read
+VERDICT_COLOURS = {"proven": "red", "active": "red", "exposed": "yellow", "mitigated": "green"}
+"""The verdicts that have one, the gravest first."""
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -30,8 +32,7 @@ class Style:
 
     def verdict(self, verdict: str) -> str:
         """Return a verdict, padded, in its colour."""
-        colours = {"proven": "red", "active": "red", "exposed": "yellow", "mitigated": "green"}
-        return self(colours.get(verdict, "dim"), f"{verdict:9}")
+        return self(VERDICT_COLOURS.get(verdict, "dim"), f"{verdict:9}")
 
     def diff(self, text: str) -> str:
         """Return a unified diff with its added and removed lines coloured."""

@@ -17,6 +17,7 @@ from remedies.fleet.controller import GONE
 from remedies.fleet.host_state import HostStanding
 from remedies.fleet.remote import Answer, HostLost, documents
 from remedies.fleet.request import Approved
+from remedies.model import UNCOVERED
 from remedies.outcomes import ENDS, UNREACHED, HostState, Recorded, answered
 from remedies.transaction.consent import Consent, demand
 from remedies.values import replace
@@ -27,7 +28,6 @@ may have happened there."""
 LEFT = f"{GONE}: left to undo itself"
 GRACE = 3.0
 """Seconds that a host may take to undo what nobody confirmed in time."""
-_BAD = ("exposed", "active", "proven")
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _wrong(found: Outcome, first: HostStanding, applied: dict[str, Any]) -> str:
     still = [
         f"{f.get('condition')} on {f.get('subject')} is {f.get('verdict')}"
         for f in _items(found.plain, "findings")
-        if f.get("id") in answered and f.get("verdict") in _BAD and not f.get("waived")
+        if f.get("id") in answered and f.get("verdict") in UNCOVERED and not f.get("waived")
     ]
     drifted = [
         f"{entry.get('resource')} is {entry.get('state')}"

@@ -9,7 +9,7 @@ from remedies import catalogue, site
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
-from remedies.model import VERDICTS, Finding, Policy, Rule, Scan, Unknown
+from remedies.model import UNCOVERED, VERDICTS, Finding, Policy, Rule, Scan, Unknown
 from remedies.values import replace
 
 WATCH_ONLY = Rule(mode="advise", from_="exposed", fixes=())
@@ -111,7 +111,7 @@ def _explained(findings: list[Finding]) -> list[Finding]:
     seen = {f.condition for f in findings if f.verdict in ("active", "proven") and not f.waived}
     found = []
     for finding in findings:
-        open_ = finding.verdict in ("exposed", "active", "proven")
+        open_ = finding.verdict in UNCOVERED
         causes = [c for c in catalogue.explained_by(finding.condition) if open_ and c in seen]
         found.append(replace(finding, follows_from=causes[0]) if causes else finding)
     return found

@@ -20,6 +20,13 @@ def script(capsys: pytest.CaptureFixture[str], shell: str) -> str:
     return capsys.readouterr().out
 
 
+def shown(shell: str, offered: set[str]) -> set[str]:
+    """Return what a shell shows of what is offered: zsh, of a path, what is not typed yet."""
+    if shell != "zsh":
+        return offered
+    return {Path(word).name if word.startswith("/") else word for word in offered}
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     ("typed", "offered"),
@@ -41,9 +48,7 @@ def test_what_is_offered(
     offered: set[str],
 ) -> None:
     found = set(press(shell, script(capsys, shell), typed, folder=tmp_path))
-    if shell == "zsh":  # of a path, the part that is not typed yet
-        offered = {Path(word).name if word.startswith("/") else word for word in offered}
-    assert offered <= found
+    assert shown(shell, offered) <= found
     assert not {"plan", "trace"} & found
 
 
@@ -99,9 +104,7 @@ def test_names_of_this_host(
     command.chmod(0o755)
     path = f"{command.parent}:{os.environ['PATH']}"
     found = set(press(shell, script(capsys, shell), typed, folder=tmp_path, env={"PATH": path}))
-    if shell == "zsh":
-        offered = {Path(word).name if word.startswith("/") else word for word in offered}
-    assert offered <= found
+    assert shown(shell, offered) <= found
     assert not {"db1", "observe-only"} & found
 
 
