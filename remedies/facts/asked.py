@@ -20,10 +20,11 @@ from collections.abc import Iterable
 from typing import Optional
 
 from remedies.facts import Asking, Unwatched, Watch
+from remedies.facts.ring_watch import RingWatch
 from remedies.netlink.flow import Flow, Tuple
 from remedies.tap import segments
 from remedies.tap.lookups import Questions
-from remedies.tap.ring import Packet, Ring
+from remedies.tap.ring import Packet
 from remedies.tap.segments import reversed_way, spell, way_of
 from remedies.values import dataclass
 
@@ -98,25 +99,17 @@ def _goes_to(flow: Flow) -> tuple[str, int]:
     return flow.reply.source, flow.reply.source_port
 
 
-class _RequestListener:
-    """The packet socket, who asked, and what conntrack has for it."""
+class _RequestListener(RingWatch):
+    """Who asked, and what conntrack has for it."""
 
     def __init__(self, ports: tuple[int, ...]) -> None:
-        self._begin = time.monotonic()
         self._ports = frozenset(ports)
         self._first: dict[bytes, tuple[float, int]] = {}
         self._count: dict[bytes, int] = {}
         self._answered: set[bytes] = set()
         self._flows: dict[bytes, Optional[Flow]] = {}
         self._questions = Questions()
-        self._ring = Ring(segments.datagrams(ports), _BLOCKS)
-
-    def fileno(self) -> int:
-        return self._ring.fileno()
-
-    def hear(self) -> None:
-        """Take what has arrived, a bounded number at once."""
-        self._take(self._ring.read(_AT_ONCE))
+        super().__init__(segments.datagrams(ports), _BLOCKS, _AT_ONCE)
 
     def _take(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
@@ -141,8 +134,7 @@ class _RequestListener:
         return questions.flow("udp", way) or questions.flow("udp", way.reversed)
 
     def finish(self) -> Asked:
-        self._take(self._ring.drain())
-        self._ring.close()
+        listened = self._rest()
         now = time.time()
         answered = {spell(way) for way in self._answered}
         clients = {(way.source, way.source_port) for way in answered}
@@ -152,7 +144,6 @@ class _RequestListener:
             served = (asked.source, asked.source_port) in clients
             whole, end = self._outcome(way, asked, link, served)
             requests.append(Request(whole, _name(link), end, now - first, self._count[way]))
-        listened = round(time.monotonic() - self._begin, 3)
         unread = list(self._questions.unread)
         if len(self._first) > _ASKED:
             unread.append(f"UDP requests: {_ASKED} of {len(self._first)} were looked up")
@@ -178,7 +169,8 @@ class _RequestListener:
         return flow.original, outcome(answered, first, last, taken)
 
     def close(self) -> None:
-        self._ring.close()
+        """Release everything; safe to repeat."""
+        super().close()
         self._questions.close()
 
 

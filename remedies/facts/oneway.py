@@ -12,15 +12,15 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking, sysctl
+from remedies.facts import Asking, Unwatched, Watch, sysctl
+from remedies.facts.ring_watch import RingWatch
 from remedies.netlink import conntrack
 from remedies.netlink.conntrack_entry import IPS_SEEN_REPLY, Entry, flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
-from remedies.tap.ring import Packet, Ring
+from remedies.tap.ring import Packet
 from remedies.values import dataclass
 
 LIMIT = 32
@@ -97,25 +97,15 @@ def way_of(packet: bytes) -> Tuple:
     return Tuple(source, source_port, destination, destination_port)
 
 
-class _AckWatch:
+class _AckListener(RingWatch):
     """Listens for the suspects' ACKs, and asks conntrack again at the end."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: Asking, suspects: list[Entry]) -> None:
         self._asking = asking
-        self._suspects = {entry.original: entry for entry in _unreplied(asking)}
+        self._suspects = {entry.original: entry for entry in suspects}
         self._heard: set[Tuple] = set()
-        self._ring: Optional[Ring] = None
-        if self._suspects and asking.window > 0:
-            ports = tuple(sorted({way.source_port for way in self._suspects}))
-            self._ring = Ring(program(ports), _BLOCKS)
-
-    def fileno(self) -> int:
-        return -1 if self._ring is None else self._ring.fileno()
-
-    def hear(self) -> None:
-        """Take what has arrived, a bounded number at once."""
-        if self._ring is not None:
-            self._take(self._ring.read(_AT_ONCE))
+        ports = tuple(sorted({way.source_port for way in self._suspects}))
+        super().__init__(program(ports), _BLOCKS, _AT_ONCE)
 
     def _take(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
@@ -125,20 +115,13 @@ class _AckWatch:
                 continue  # cut off: another packet of the connection will tell
 
     def finish(self) -> Oneway:
-        if self._ring is not None:
-            self._take(self._ring.drain())
-        self.close()
+        self._rest()
         heard = [entry for way, entry in self._suspects.items() if way in self._heard]
         return Oneway(
             suspects=len(self._suspects),
             proven=tuple(flow_of(entry) for entry in heard if _still(self._asking, entry)),
-            listened=self._asking.window if self._suspects else 0.0,
+            listened=self._asking.window,
         )
-
-    def close(self) -> None:
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
 
 
 def _unreplied(asking: Asking) -> list[Entry]:
@@ -166,6 +149,9 @@ def _still(asking: Asking, entry: Entry) -> bool:
     return now is not None and not now.status & IPS_SEEN_REPLY
 
 
-def watch(asking: Asking) -> _AckWatch:
+def watch(asking: Asking) -> Watch[Oneway]:
     """Begin to listen, if there is anything to listen for; raise Unreadable."""
-    return _AckWatch(asking)
+    suspects = _unreplied(asking)
+    if suspects and asking.window > 0:
+        return _AckListener(asking, suspects)
+    return Unwatched(Oneway(suspects=len(suspects)))

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from typing import Optional
 
 from remedies.facts import Asking, Unwatched, Watch
+from remedies.facts.ring_watch import SharedRingWatch
 from remedies.netlink.flow import Flow, Tuple
 from remedies.tap import segments
 from remedies.tap.lookups import Questions
 from remedies.tap.origin import Origin
-from remedies.tap.ring import Packet, Ring
+from remedies.tap.ring import Packet
 from remedies.tap.segments import written
 from remedies.tap.streams import DATA, Streams, Suspect
 from remedies.values import dataclass
@@ -26,7 +27,6 @@ _AT_ONCE = 16
 _CONNECTIONS = 20_000
 _ASKED = 256
 """Connections that conntrack is asked about when the window ends."""
-_LEAST_SHARE = 12
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,12 @@ class Stalls:
     unread: tuple[str, ...] = ()
 
 
-class _SegmentListener:
-    """The packet socket, and what it says of each connection."""
+class _SegmentListener(SharedRingWatch):
+    """What is said on each connection."""
 
     def __init__(self) -> None:
-        self._begin = time.monotonic()
-        self._share = self._lost = 0
         self._streams = Streams(_CONNECTIONS)
-        self._ring = Ring(segments.program(), _BLOCKS)
-
-    def fileno(self) -> int:
-        return self._ring.fileno()
-
-    def hear(self) -> None:
-        """Take what has arrived, a bounded number at once."""
-        self._take(self._ring.read(_AT_ONCE))
+        super().__init__(segments.program, _BLOCKS, _AT_ONCE)
 
     def _take(self, packets: Iterable[Packet]) -> None:
         take = self._streams.take
@@ -81,18 +72,11 @@ class _SegmentListener:
             said = segments.segment_of(packet.content)
             if said is not None:
                 take(said, packet.outgoing, packet.link, packet.time)
-        self._ring.count()
-        if self._ring.lost > self._lost:
-            # What was lost may have been an answer: begin anew, with fewer connections.
-            self._lost = self._ring.lost
+        if self._begins_anew():
             self._streams.forget()
-            self._share = min(self._share + 1, _LEAST_SHARE)
-            self._ring.refilter(segments.program(self._share))
 
     def finish(self) -> Stalls:
-        self._take(self._ring.drain())
-        listened = time.monotonic() - self._begin
-        self.close()
+        listened = self._rest()
         origin = Origin()
         suspects = sorted(
             self._streams.suspects(time.time(), origin.local()), key=lambda s: -s.segments
@@ -112,10 +96,7 @@ class _SegmentListener:
             unread.append(
                 f"only {_ASKED} of {len(suspects)} stalled TCP connections were looked up"
             )
-        return Stalls(found, round(listened, 3), self._share, tuple(unread))
-
-    def close(self) -> None:
-        self._ring.close()
+        return Stalls(found, listened, self._share, tuple(unread))
 
 
 def passed_on(streams: Streams, suspect: Suspect, flow: Optional[Flow], share: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Optional
 from remedies.facts import Asking, Unwatched, Watch
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
+from remedies.facts.ring_watch import SharedRingWatch
 from remedies.facts.served import Served, ends_of
 from remedies.netlink.flow import Tuple
 from remedies.netlink.links import Links
@@ -23,7 +24,7 @@ from remedies.rules.rule import PacketRule
 from remedies.rules.untracked import ENDS, HeardWay, Pair, ends, pairs, taken
 from remedies.tap import segments
 from remedies.tap.lookups import Questions
-from remedies.tap.ring import Packet, Ring
+from remedies.tap.ring import Packet
 from remedies.values import dataclass, field
 
 AFTER = ("netfilter", "nat", "links", "served")
@@ -36,7 +37,6 @@ _ASKED = 256
 _KEPT = 64
 _PATIENCE = 0.2
 """Seconds after which a packet that got no answer counts as unanswered."""
-_LEAST_SHARE = 12
 _PROTOCOLS = {"tcp": 6, "udp": 17}
 _NAMES = {6: "tcp", 17: "udp"}
 
@@ -82,23 +82,14 @@ class _HeardPackets:
         return max((*self.arrived.values(), *self.left.values()), default=0)
 
 
-class _PacketListener:
-    """The packet socket, and what came and left."""
+class _PacketListener(SharedRingWatch):
+    """What came and what left, by its way."""
 
     def __init__(self, found: list[Pair], links: Links) -> None:
-        self._begin = time.monotonic()
         self._pairs, self._links = found, links
         self._ways: dict[tuple[int, bytes], _HeardPackets] = {}
-        self._lost = self._share = 0
-        self._filter = _filter([notrack for notrack, _ in found])
-        self._ring = Ring(segments.program(0, *self._filter), _BLOCKS)
-
-    def fileno(self) -> int:
-        return self._ring.fileno()
-
-    def hear(self) -> None:
-        """Take what has arrived, a bounded number at once."""
-        self._take(self._ring.read(_AT_ONCE))
+        ways = _filter([notrack for notrack, _ in found])
+        super().__init__(lambda share: segments.program(share, *ways), _BLOCKS, _AT_ONCE)
 
     def _take(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
@@ -118,18 +109,11 @@ class _PacketListener:
             flags = (4 * (content[0] & 0xF) if v4 else 40) + 13
             if protocol == _PROTOCOLS["tcp"] and content[flags : flags + 1]:
                 known.resets += bool(content[flags] & segments.RST)
-        self._ring.count()
-        if self._ring.lost > self._lost:
-            # What was lost may have been an answer: begin anew, with fewer connections.
-            self._lost = self._ring.lost
+        if self._begins_anew():
             self._ways.clear()
-            self._share = min(self._share + 1, _LEAST_SHARE)
-            self._ring.refilter(segments.program(self._share, *self._filter))
 
     def finish(self) -> Untracked:
-        self._take(self._ring.drain())
-        listened = time.monotonic() - self._begin
-        self.close()
+        listened = self._rest()
         questions = Questions()
         try:
             packets = self._judged(questions)
@@ -137,7 +121,7 @@ class _PacketListener:
             questions.close()
         packets.sort(key=lambda each: ENDS.index(each.end))
         unread = tuple(questions.unread)
-        return Untracked(tuple(packets[:_KEPT]), round(listened, 3), unread)
+        return Untracked(tuple(packets[:_KEPT]), listened, unread)
 
     def _judged(self, questions: Questions) -> list[PastNat]:
         """Return what became of each way of packets that both rules of a pair surely see."""

@@ -10,7 +10,6 @@ stays in its table as it was.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Optional
@@ -19,6 +18,7 @@ from remedies.errors import Unreadable
 from remedies.facts import Asking, Unwatched, Watch, owners, sysctl
 from remedies.facts.nat import of_packets
 from remedies.facts.netfilter import Netfilter, open_stores
+from remedies.facts.ring_watch import RingWatch
 from remedies.facts.routes import Routes
 from remedies.netfilter.stores import RuleStore
 from remedies.netlink import conntrack, conntrack_entry
@@ -29,7 +29,7 @@ from remedies.rules.matching import conjoin
 from remedies.rules.prefixes import contains
 from remedies.rules.rule import Match, NatAction
 from remedies.tap import segments
-from remedies.tap.ring import Packet, Ring
+from remedies.tap.ring import Packet
 from remedies.values import NamedTuple, dataclass
 
 AFTER = ("links", "netfilter", "routes")
@@ -127,24 +127,16 @@ def watch(asking: Asking) -> Watch[Wiped]:
     return _BareListener(asking, found)
 
 
-class _BareListener:
-    """The packet socket, and what left of each network without an answer."""
+class _BareListener(RingWatch):
+    """What left of each network without an answer."""
 
     def __init__(self, asking: Asking, found: Wiped) -> None:
         self._asking, self._found = asking, found
-        self._begin = time.monotonic()
         self._links = asking.earlier(Links) or Links()
         self._left: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._answered: set[tuple[int, bytes]] = set()
         subnets = [each.network.subnet for each in found.networks]
-        self._ring = Ring(segments.of_networks(subnets), _BLOCKS)
-
-    def fileno(self) -> int:
-        return self._ring.fileno()
-
-    def hear(self) -> None:
-        """Take what has arrived, a bounded number at once."""
-        self._take(self._ring.read(_AT_ONCE))
+        super().__init__(segments.of_networks(subnets), _BLOCKS, _AT_ONCE)
 
     def _take(self, packets: Iterable[Packet]) -> None:
         for packet in packets:
@@ -163,8 +155,7 @@ class _BareListener:
 
     def finish(self) -> Wiped:
         """Return what is missing now, too: a program may have made its rules meanwhile."""
-        self._take(self._ring.drain())
-        self.close()
+        listened = self._rest()
         now = _Search(self._asking, self._found).result()
         return Wiped(
             now.lost,
@@ -174,7 +165,7 @@ class _BareListener:
             ),
             now.flusher,
             now.firewalld,
-            round(time.monotonic() - self._begin, 3),
+            listened,
             now.unread,
         )
 
