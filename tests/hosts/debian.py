@@ -58,7 +58,7 @@ def root_folder(suite: str = "bookworm", extra: tuple[str, ...] = ()) -> Path:
         if ready.is_dir():
             return ready
         part = ready.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
+        _clear(part)
         if extra:
             _install(root_folder(suite), part, extra)
         else:
@@ -68,6 +68,15 @@ def root_folder(suite: str = "bookworm", extra: tuple[str, ...] = ()) -> Path:
             (part / "etc/machine-id").write_text("")
         part.rename(ready)
     return ready
+
+
+def _clear(part: Path) -> None:
+    """Take away what a killed debootstrap left: its /proc, still mounted there, first."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in reversed([each for each in mounts if Path(each).is_relative_to(part)]):
+        _run("umount", "--lazy", mount)
+    if part.exists():
+        shutil.rmtree(part)
 
 
 def _install(base: Path, part: Path, extra: tuple[str, ...]) -> None:
