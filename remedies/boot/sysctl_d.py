@@ -22,6 +22,7 @@ from fnmatch import fnmatchcase
 from typing import Optional
 
 from remedies.boot import drop_ins
+from remedies.namespaces import machine
 from remedies.values import NamedTuple
 
 FOLDERS = (
@@ -31,7 +32,7 @@ FOLDERS = (
     "/usr/lib/sysctl.d",
     "/lib/sysctl.d",
 )
-ROOT = ""
+ROOT = machine.ROOT
 """What stands before every path. Tests point it at a tree of their own."""
 
 _LIMIT = 1 << 20

@@ -70,6 +70,9 @@ def _have_streams() -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    at_home = getattr(args, "at_home", None)
+    if at_home is not None:
+        at_home(args)
     if args.netns:
         from remedies.namespaces import netns
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Optional
 
 from remedies import __version__
 from remedies.errors import UsageError
+from remedies.namespaces import machine
 from remedies.printable import clean
 
 VERBS = {
@@ -129,6 +130,14 @@ def watching(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def everywhere_from(args: argparse.Namespace) -> None:
+    """Raise UsageError for another ``--netns`` than the machine's beside ``--all-netns``."""
+    if args.netns not in (None, machine.SPEC):
+        raise UsageError(
+            f"--netns {args.netns} and --all-netns cannot be combined", "leave one of them out"
+        )
+
+
 def consenting(parser: argparse.ArgumentParser) -> None:
     """Add the options that every writing verb has."""
     parser.add_argument(
@@ -170,7 +179,9 @@ def _everywhere() -> Parser:
         help="policy file or shipped name; repeatable, later wins (default: default)",
     )
     group.add_argument(
-        "--netns", metavar="NS", help="work in this network namespace: name, path or process id"
+        "--netns",
+        metavar="NS",
+        help="work in this network namespace: name, path, process id, or 'host': the machine's own",
     )
     group.add_argument("--state-dir", metavar="DIR", help="journal and lock (/var/lib/remedy)")
     group.add_argument(

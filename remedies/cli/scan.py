@@ -9,10 +9,9 @@ from typing import Optional
 
 from remedies.cli import files, namespaces_text, starting
 from remedies.cli.next_command import again
-from remedies.cli.parser import warn, watching
+from remedies.cli.parser import everywhere_from, warn, watching
 from remedies.cli.render import brief, scan_text
 from remedies.cli.terminal import Style
-from remedies.errors import UsageError
 from remedies.facts import saved
 from remedies.model import UNCOVERED, Scan, Verdict
 from remedies.operations import scan_all, session
@@ -83,8 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _everywhere(args: argparse.Namespace) -> int:
     """Scan every namespace and print; the exit code is the worst of them."""
-    if args.netns:
-        raise UsageError("--netns and --all-netns cannot be combined", "leave one of them out")
+    everywhere_from(args)
     here = starting.start(args)
     policy = here.policy.ref()
     places = scan_all.scan_all(here)

@@ -10,12 +10,12 @@ import time
 from typing import Any, Optional
 
 from remedies.cli import files, starting
-from remedies.cli.parser import duration, warn, watching
+from remedies.cli.parser import duration, everywhere_from, warn, watching
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
 from remedies.facts.gather import now
 from remedies.model import FORMAT_VERSION
-from remedies.namespaces import workers
+from remedies.namespaces import machine, workers
 from remedies.operations.session import HostSession
 from remedies.printable import local
 from remedies.trace.stop_signal import Ending
@@ -68,15 +68,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="serve metrics as OpenMetrics under /metrics (ADDR: 127.0.0.1 unless given)",
     )
     watching(parser)
+    parser.set_defaults(at_home=_prepare)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    """Listen where the command was started: ``--netns`` is where it looks."""
+    if args.netns == machine.SPEC:
+        machine.demand()
+    args.listen = endpoint.listen(*endpoint.address(args.listen)) if args.listen else None
 
 
 def run(args: argparse.Namespace) -> int:
     """Watch and print until SIGINT or SIGTERM, which is the ordinary end: 0."""
-    if args.netns and args.all_netns:
-        raise UsageError("--netns and --all-netns cannot be combined", "leave one of them out")
+    if args.all_netns:
+        everywhere_from(args)
     if args.interval < _SHORTEST:
         raise UsageError(f"--interval {args.interval:g}s is too short", f"at least {_SHORTEST:g}s")
-    at = endpoint.address(args.listen) if args.listen else None
     manager = service_manager.from_environment()
     if args.policy != ["-"]:
         # What compiles a policy takes twice the memory of the watch: a child does, and keeps it.
@@ -86,13 +93,15 @@ def run(args: argparse.Namespace) -> int:
     if here.host.netns != "host" and not args.netns:
         warn(
             "this is not the machine's own network namespace: its faults are not seen from here; "
-            "run remedy in the namespace of process 1"
+            "add '--netns host'"
         )
     scope = "all" if args.all_netns else here.host.netns
     with contextlib.ExitStack() as stack:
         ending = stack.enter_context(Ending())
         stack.enter_context(baseline.alone(here.state_dir, scope))
-        server = stack.enter_context(Endpoint(*at, _STALE * args.interval + _GRACE)) if at else None
+        server = None
+        if args.listen is not None:
+            server = stack.enter_context(Endpoint(args.listen, _STALE * args.interval + _GRACE))
         known, unusable = baseline.load(here.state_dir, scope, here.host.boot_id)
         if unusable:
             warn(unusable)

@@ -6,9 +6,9 @@ import os
 
 from remedies.errors import Unreadable
 from remedies.model import Host
-from remedies.namespaces import netns
+from remedies.namespaces import machine, netns
 
-MACHINE_ID = "/etc/machine-id"  # machine-id(5)
+MACHINE_ID = machine.ROOT + "/etc/machine-id"  # machine-id(5)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"  # random(4)
 
 

@@ -14,12 +14,13 @@ from typing import Optional
 from remedies.boot.sysctl_d import normal
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.namespaces import machine
 from remedies.values import dataclass, field
 
 TOPIC = "named:"
 LIMIT = 1 << 20
 """Bytes of a file that are looked through; one that is longer is not judged."""
-ROOT = ""
+ROOT = machine.ROOT
 """What stands before every path but those of /proc. Tests point it at a tree of their own."""
 
 

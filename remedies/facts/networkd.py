@@ -12,12 +12,13 @@ import os
 from remedies.boot import drop_ins
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.namespaces import machine
 from remedies.values import dataclass
 
 FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
 UNIT = "/sys/fs/cgroup/system.slice/systemd-networkd.service"
 """There while the unit runs."""
-ROOT = ""
+ROOT = machine.ROOT
 """What stands before every path. Tests point it at a tree of their own."""
 RULES, ROUTES = "ManageForeignRoutingPolicyRules", "ManageForeignRoutes"
 _NO = ("no", "n", "false", "f", "off", "0")

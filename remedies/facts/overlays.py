@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
+from remedies.namespaces import machine
 from remedies.netlink.links import Links
 from remedies.values import dataclass
 
@@ -48,7 +49,8 @@ def read(asking: Asking) -> Overlays:
     for link in links if asking.host.netns == "host" else ():
         if link.kind in TUNNELS or (link.kind == "veth" and link.name.startswith(PINNED)):
             try:
-                with open(f"/sys/class/net/{link.name}/address", encoding="ascii") as file:
+                path = f"{machine.ROOT}/sys/class/net/{link.name}/address"
+                with open(path, encoding="ascii") as file:
                     address = file.read(32).strip()
             except FileNotFoundError:
                 continue  # it went away in between

@@ -17,6 +17,7 @@ from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.facts.host import read_host
 from remedies.facts.writers import CNI, KNOWN, UFW_INIT
+from remedies.namespaces import machine
 from remedies.values import dataclass
 
 
@@ -50,7 +51,7 @@ class Owners:
     unread: tuple[str, ...] = ()
 
 
-ROOT = ""
+ROOT = machine.ROOT
 """What stands before every path of configuration. Tests point it at a tree of their own."""
 
 _COMMS = {

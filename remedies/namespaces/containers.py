@@ -14,7 +14,9 @@ import socket
 import time
 from collections.abc import Iterator
 
-SOCKETS = ("/run/docker.sock", "/run/podman/podman.sock")
+from remedies.namespaces import machine
+
+SOCKETS = tuple(machine.ROOT + name for name in ("/run/docker.sock", "/run/podman/podman.sock"))
 PATIENCE = 1.0
 """Seconds in which a daemon has to answer: a name is a comfort, not evidence."""
 

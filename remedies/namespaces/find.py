@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 
 from remedies.errors import UsageError
-from remedies.namespaces import netns
+from remedies.namespaces import machine, netns
 from remedies.namespaces.containers import placement
 from remedies.namespaces.netns import CLONE_NEWNET, RUN_DIR
 from remedies.values import dataclass, field
@@ -50,6 +50,10 @@ class Namespace:
     @property
     def spec(self) -> str:
         """Return what ``--netns`` takes for it: its name, else a process of it."""
+        if self.name == machine.SPEC:  # which is not short for this one
+            return f"{machine.ROOT}{RUN_DIR}/{self.name}"
+        if "/" in self.name:
+            return machine.ROOT + self.name
         return self.name or self.paths[0].split("/")[2]
 
 
@@ -111,13 +115,13 @@ def _named(folder: str) -> Iterator[tuple[str, Key]]:
     A name whose mount is gone is an ordinary file, and is passed over.
     """
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(os.listdir(machine.ROOT + folder))
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     for name in names:
         path = f"{folder}/{name}"
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(machine.ROOT + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:  # removed in between, or not ours to read: entering it would fail, too
             continue
         try:
@@ -131,7 +135,8 @@ def _named(folder: str) -> Iterator[tuple[str, Key]]:
 
 
 def _namespace(key: Key, seen: _Found, *, own: bool) -> Namespace:
-    paths = seen.names + [f"/proc/{pid}/ns/net" for pid in seen.pids]
+    paths = [machine.ROOT + name for name in seen.names]
+    paths += [f"/proc/{pid}/ns/net" for pid in seen.pids]
     short = [path[len(RUN_DIR) + 1 :] for path in seen.names if path.startswith(RUN_DIR + "/")]
     return Namespace(
         inode=key[1],

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from remedies.errors import NotPermitted, UsageError
+from remedies.namespaces import machine
 
 RUN_DIR = "/run/netns"
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
@@ -46,17 +47,19 @@ def end_with_parent() -> None:
 
 
 def path_of(spec: str) -> str:
-    """Return the file that stands for a namespace given as name, path or pid.
+    """Return the file that stands for a namespace: ``host``, or given as name, path or pid.
 
-    Raises UsageError where there is no such namespace.
+    Raises UsageError where there is no such namespace, and what :func:`machine.path` raises.
     """
+    if spec == machine.SPEC:
+        return machine.path()
     if "/" in spec:
         path = spec
     elif spec.isdigit() and os.path.exists(f"/proc/{spec}"):
         # Whether it is there may only be asked with ptrace's permission: opening it tells.
         return f"/proc/{spec}/ns/net"
     else:
-        path = f"{RUN_DIR}/{spec}"
+        path = f"{machine.ROOT}{RUN_DIR}/{spec}"
     if not os.path.exists(path):
         raise UsageError(
             f"no network namespace {spec!r} (looked for {path})",
@@ -82,7 +85,7 @@ def enter(spec: str) -> None:
     except OSError as error:
         raise NotPermitted(
             f"cannot enter network namespace {path}: {error.strerror}",
-            "run as root, and give a network namespace",
+            "run as root (CAP_SYS_ADMIN), and give a network namespace",
         ) from error
     finally:
         os.close(descriptor)

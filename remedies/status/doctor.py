@@ -11,15 +11,13 @@ import socket
 from remedies.errors import RemedyError
 from remedies.facts.host import read_host
 from remedies.libraries import how_to_add
+from remedies.namespaces import machine
 from remedies.resources import nf_tables
 from remedies.transaction import state
 from remedies.transaction.journal import NAME, latest
 from remedies.transaction.ledger import transactions
 from remedies.transaction.unowned import unowned
 from remedies.values import dataclass
-
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_SYS_PTRACE": 19}
-"""include/uapi/linux/capability.h"""
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,10 @@ def _root() -> Check:
 
 
 def _capabilities() -> Check:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        line = next(line for line in status if line.startswith("CapEff:"))
-    effective = int(line.split()[1], 16)
-    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    missing = ", ".join(each.name for each in machine.missing())
     if not missing:
-        return Check("capabilities", "yes", ", ".join(_CAPABILITIES))
-    return Check("capabilities", "optional", f"without {', '.join(missing)}", "run as root")
+        return Check("capabilities", "yes", ", ".join(each.name for each in machine.NEEDED))
+    return Check("capabilities", "optional", f"without {missing}", "run as root")
 
 
 def _socket(name: str, family: int, kind: int, protocol: int, what: str) -> Check:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 
 from remedies import codec, private_file
-from remedies.errors import Locked, RemedyError
+from remedies.errors import Locked, NotPermitted, RemedyError
 from remedies.values import dataclass
 from remedies.watch.events import Sighting
 from remedies.watch.pulse import Pulse
@@ -87,14 +88,20 @@ def save(state_dir: str, scope: str, baseline: Baseline) -> None:
 def alone(state_dir: str, scope: str) -> Iterator[None]:
     """Be the only watch of a scope while the ``with`` block runs. Raises Locked.
 
-    Who may not write to the state directory keeps no baseline, and needs no lock.
+    Who may not write to the state directory keeps no baseline, and needs no lock. Raises
+    NotPermitted where nobody may: a container that was given no folder for it.
     """
     file = os.path.join(state_dir, FOLDER, f"{scope}.lock")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         os.makedirs(os.path.dirname(file), mode=0o700, exist_ok=True)
         descriptor = os.open(file, flags, 0o600)
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            raise NotPermitted(
+                f"cannot keep what is known in {state_dir}: {error.strerror}",
+                "mount a folder there that can be written, or name one with --state-dir",
+            ) from error
         yield
         return
     try:

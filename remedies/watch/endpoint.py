@@ -50,25 +50,32 @@ def address(text: str) -> tuple[str, int]:
     return host, number
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens in this namespace; raise RemedyError where it may not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise RemedyError(
+            f"cannot listen on {host} port {port}: {error.strerror}",
+            "choose another address or port",
+        ) from None
+    listener.listen(_BACKLOG)
+    return listener
+
+
 class Endpoint:
     """Serves what it was fed last under ``/metrics``; ``/healthz`` is 200 once that is ready."""
 
-    def __init__(self, host: str, port: int, stale_after: float) -> None:
-        """Listen in this namespace, and fork. Raises RemedyError where the address is not free.
+    def __init__(self, listener: socket.socket, stale_after: float) -> None:
+        """Fork a process that answers on the socket, which is its from here on.
 
         Without news for ``stale_after`` seconds the answer is 503: the watch hangs.
         """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((host, port))
-            except OSError as error:
-                raise RemedyError(
-                    f"cannot listen on {host} port {port}: {error.strerror}",
-                    "choose another address or port",
-                ) from None
-            listener.listen(_BACKLOG)
+        with listener:
             self.port = int(listener.getsockname()[1])
             self._feed, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:

@@ -88,20 +88,23 @@ def prometheus(name: str, folder: Path) -> Iterator[None]:
 def test_prometheus_sees_a_fault_come_and_go(
     netns: Callable[..., str], run_in: Any, tmp_path: Path
 ) -> None:
-    name, file = netns(), tmp_path / "remedy.prom"
+    name, away, file = netns(), netns(), tmp_path / "remedy.prom"
     state = f'remedy_condition_status{{condition="{CONDITION}",verdict="%s"}} == 1'
     words = ("--listen", "9720", "--metrics", str(file))
-    with watching(tmp_path / "state", *words, netns=name) as watch, prometheus(name, tmp_path):
+    with (
+        watching(tmp_path / "state", *words, netns=name, begun_in=away) as watch,
+        prometheus(away, tmp_path),
+    ):
         assert watch.await_line(kind="watch")["port"] == 9720
-        await_one(name, "remedy_watch_ready == 1")
-        await_one(name, state % "absent")
+        await_one(away, "remedy_watch_ready == 1")
+        await_one(away, state % "absent")
         put_in(run_in, name)
-        assert await_one(name, state % "exposed")["instance"] == "127.0.0.1:9720"
-        await_one(name, 'ALERTS{alertname="RemedyFaultPossible",alertstate="pending"}')
-        await_one(name, "remedy_conntrack_limit > remedy_conntrack_entries or remedy_namespaces")
+        assert await_one(away, state % "exposed")["instance"] == "127.0.0.1:9720"
+        await_one(away, 'ALERTS{alertname="RemedyFaultPossible",alertstate="pending"}')
+        await_one(away, "remedy_conntrack_limit > remedy_conntrack_entries or remedy_namespaces")
         take_out(run_in, name)
-        await_one(name, state % "absent")
-        await_one(name, 'remedy_watch_events_total{event="cleared"} == 1')
+        await_one(away, state % "absent")
+        await_one(away, 'remedy_watch_events_total{event="cleared"} == 1')
         checked = subprocess.run(
             [BIN / "promtool", "check", "metrics"],
             input=file.read_bytes(),

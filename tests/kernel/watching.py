@@ -63,13 +63,21 @@ class LiveWatch:
 
 @contextlib.contextmanager
 def watching(
-    state: Path, *words: str, netns: Optional[str] = None, interval: str = "200ms"
+    state: Path,
+    *words: str,
+    netns: Optional[str] = None,
+    begun_in: Optional[str] = None,
+    interval: str = "200ms",
 ) -> Iterator[LiveWatch]:
-    """Watch one namespace, or everything; it is killed if the test does not end it."""
+    """Watch one namespace, or everything; it is killed if the test does not end it.
+
+    ``begun_in``: the namespace that it is started in, where its numbers are served.
+    """
     where = ["--netns", netns] if netns else []
+    begin = ["nsenter", f"--net=/run/netns/{begun_in}", "--"] if begun_in else []
     child = subprocess.Popen(
-        [sys.executable, "-m", "remedies", "--state-dir", str(state), *where, "watch", "--json",
-         "--interval", interval, "--window", "0", *words],
+        [*begin, sys.executable, "-m", "remedies", "--state-dir", str(state), *where, "watch",
+         "--json", "--interval", interval, "--window", "0", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=child_environment(),

@@ -160,7 +160,7 @@ def fed(served: Endpoint, text: str, *, ready: bool) -> None:
 
 
 def test_what_is_served() -> None:
-    with Endpoint("127.0.0.1", 0, 3600.0) as served:
+    with Endpoint(endpoint.listen("127.0.0.1", 0), 3600.0) as served:
         assert get(served, "/metrics")[0] == get(served, "/healthz")[0] == 503
         fed(served, "early\n", ready=False)
         assert get(served, "/healthz")[0] == 503
@@ -168,19 +168,19 @@ def test_what_is_served() -> None:
         assert get(served, "/healthz")[0] == 200
         assert get(served, "/etc/passwd")[0] == 404
         with pytest.raises(RemedyError):
-            Endpoint("127.0.0.1", served.port, 1.0)
+            Endpoint(endpoint.listen("127.0.0.1", served.port), 1.0)
     with pytest.raises(ConnectionRefusedError):
         get(served, "/metrics")
 
 
 def test_without_news_nothing_is_served() -> None:
-    with Endpoint("127.0.0.1", 0, -1.0) as served:
+    with Endpoint(endpoint.listen("127.0.0.1", 0), -1.0) as served:
         served.update("text\n", ready=True)
         assert get(served, "/metrics") == (503, "# EOF\n")
 
 
 def test_clients_beyond_a_bound_are_closed_and_idle_ones_cut() -> None:
-    with Endpoint("127.0.0.1", 0, 3600.0) as served:
+    with Endpoint(endpoint.listen("127.0.0.1", 0), 3600.0) as served:
         where = ("127.0.0.1", served.port)
         idle = [socket.create_connection(where) for _ in range(endpoint._CLIENTS)]
         with socket.create_connection(where) as more:
@@ -194,7 +194,7 @@ def test_clients_beyond_a_bound_are_closed_and_idle_ones_cut() -> None:
 
 def test_a_long_request_is_refused() -> None:
     with (
-        Endpoint("127.0.0.1", 0, 3600.0) as served,
+        Endpoint(endpoint.listen("127.0.0.1", 0), 3600.0) as served,
         socket.create_connection(("127.0.0.1", served.port), timeout=20) as client,
     ):
         client.sendall(b"GET /".ljust(65537, b"x"))  # all that it reads, so that none is reset
