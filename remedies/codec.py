@@ -11,11 +11,12 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast
 
 from remedies import values
 from remedies.errors import InputError
+from remedies.values import NamedTuple
 
 T = TypeVar("T")
 
@@ -28,6 +29,14 @@ _HINTS: dict[type[Any], dict[str, Any]] = {}
 Words = Mapping[Any, str]
 """Closed types (``typing.Literal``), each with the word that stands for one it does not have."""
 _STRICT: Words = {}
+
+
+class _Manner(NamedTuple):
+    """How values are decoded, wherever they are nested."""
+
+    otherwise: Words
+    keep: Callable[[str], str]
+    """Returns the copy of a text that is kept."""
 
 
 def loads(text: str, where: str, *, recorded: bool = False) -> Any:
@@ -128,36 +137,43 @@ def encode(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def decode(kind: type[T], plain: object, where: str, otherwise: Words = _STRICT) -> T:
+def decode(
+    kind: type[T],
+    plain: object,
+    where: str,
+    otherwise: Words = _STRICT,
+    *,
+    passing: bool = False,
+) -> T:
     """Build a ``kind`` from plain JSON values; raise InputError naming the first wrong place.
 
     A word that its closed type does not have becomes what ``otherwise`` says, for what is history
-    and cannot be written again.
+    and cannot be written again. A long journal tells the same texts again and again: one copy of
+    each serves all. ``passing``: they are soon forgotten, in a process that goes on for long. Its
+    table of such copies only grows, and Python 3.12 forgets none of them (CPython issue 113993).
     """
-    return cast(T, _decode(kind, plain, where, otherwise))
+    manner = _Manner(otherwise, str if passing else sys.intern)
+    return cast(T, _decode(kind, plain, where, manner))
 
 
-def _decode(kind: Any, plain: Any, where: str, otherwise: Words) -> Any:
+def _decode(kind: Any, plain: Any, where: str, manner: _Manner) -> Any:
     if type(plain) is kind and kind in (str, int, bool):  # nearly all there is: the short way
-        # A long journal tells the same texts again and again: one copy of each serves all.
-        return sys.intern(plain) if kind is str else plain
+        return manner.keep(plain) if kind is str else plain
     origin = typing.get_origin(kind)
     fields = values.fields(kind)
     if fields is not None:
-        return _decode_dataclass(kind, fields, plain, where, otherwise)
+        return _decode_dataclass(kind, fields, plain, where, manner)
     if origin is Union:
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
-        return None if plain is None else _decode(inner[0], plain, where, otherwise)
+        return None if plain is None else _decode(inner[0], plain, where, manner)
     if origin is Literal:
-        return _decode_word(kind, plain, where, otherwise)
+        return _decode_word(kind, plain, where, manner)
     if origin is tuple:
-        return _decode_tuple(typing.get_args(kind), plain, where, otherwise)
+        return _decode_tuple(typing.get_args(kind), plain, where, manner)
     if origin is dict:
         _require(isinstance(plain, dict), "an object", plain, where)
         item = typing.get_args(kind)[1]
-        return {
-            key: _decode(item, value, f"{where}.{key}", otherwise) for key, value in plain.items()
-        }
+        return {key: _decode(item, value, f"{where}.{key}", manner) for key, value in plain.items()}
     if kind is object:
         return plain
     if kind is float:
@@ -168,35 +184,33 @@ def _decode(kind: Any, plain: Any, where: str, otherwise: Words) -> Any:
     return plain
 
 
-def _decode_word(kind: Any, plain: Any, where: str, otherwise: Words) -> str:
+def _decode_word(kind: Any, plain: Any, where: str, manner: _Manner) -> str:
     _require(isinstance(plain, str), "a word", plain, where)
     known = typing.get_args(kind)
     if plain in known:
         return sys.intern(plain)
-    if kind in otherwise:
-        return otherwise[kind]
+    if kind in manner.otherwise:
+        return manner.otherwise[kind]
     raise InputError(f"{where}: {plain[:40]!r} is not one of {', '.join(known)}",
                      "use the file as remedy saved it")  # fmt: skip
 
 
 def _decode_tuple(
-    options: tuple[Any, ...], plain: Any, where: str, otherwise: Words
+    options: tuple[Any, ...], plain: Any, where: str, manner: _Manner
 ) -> tuple[Any, ...]:
     _require(isinstance(plain, list), "a list", plain, where)
     if len(options) == 2 and options[1] is Ellipsis:
         item = options[0]
-        return tuple(
-            _decode(item, value, f"{where}[{i}]", otherwise) for i, value in enumerate(plain)
-        )
+        return tuple(_decode(item, value, f"{where}[{i}]", manner) for i, value in enumerate(plain))
     _require(len(plain) == len(options), f"a list of {len(options)}", plain, where)
     return tuple(
-        _decode(option, item, f"{where}[{i}]", otherwise)
+        _decode(option, item, f"{where}[{i}]", manner)
         for i, (option, item) in enumerate(zip(options, plain))
     )
 
 
 def _decode_dataclass(
-    kind: type[Any], names: dict[str, bool], plain: Any, where: str, otherwise: Words
+    kind: type[Any], names: dict[str, bool], plain: Any, where: str, manner: _Manner
 ) -> Any:
     _require(isinstance(plain, dict), "an object", plain, where)
     if kind not in _HINTS:
@@ -208,7 +222,7 @@ def _decode_dataclass(
     given = {}
     for key, name in known.items():
         if key in plain:
-            given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}", otherwise)
+            given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}", manner)
         elif not names[name]:
             raise InputError(
                 f"{where}: the key {key!r} is missing", "use the file as remedy saved it"

@@ -94,7 +94,8 @@ def work(here: HostSession, namespace: Namespace, *, of_force: bool = False) -> 
 def answer(here: HostSession, namespace: Namespace, visit: workers.WorkerResult) -> ChildScan:
     """Return a child's answer; if it failed, every condition is unknown in that namespace."""
     if not visit.failure:
-        return codec.decode(ChildScan, codec.loads(visit.text, namespace.spec), namespace.spec)
+        plain = codec.loads(visit.text, namespace.spec)
+        return codec.decode(ChildScan, plain, namespace.spec, passing=True)
     if not find.still_there(namespace):
         return ChildScan()
     host = replace(here.host, netns=f"{here.host.boot_id[:8]}-i{namespace.inode}")

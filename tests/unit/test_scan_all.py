@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 from builder import HOST, finding, policy, scan
 
+from remedies import codec
 from remedies.errors import Unreadable
 from remedies.model import Rule
 from remedies.namespaces import containers, find, workers
@@ -99,3 +101,14 @@ def test_names_of_containers_are_asked_for_only_where_there_are_some(
     monkeypatch.setattr(find, "find", lambda: ([OWN], []))
     monkeypatch.setattr(containers, "names", lambda _: pytest.fail("no daemon is asked"))
     assert machine.scanned() == [("", "host", 1, 0)]
+
+
+def test_a_watch_keeps_no_text_of_an_answer_for_ever() -> None:
+    """Python's table of shared texts grows by each, and version 3.12 forgets none of them."""
+    found = finding(message="seen 4711 times at noon")
+    text = codec.dumps(scan_all.ChildScan(scan(found)))
+    told = scan_all.answer(cast(Any, None), BOX, WorkerResult(text))
+    assert told.scan is not None
+    (again,) = told.scan.findings
+    assert again == found
+    assert again.message is not sys.intern("".join(list(found.message)))
