@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Optional
 
 from remedies.errors import NotPermitted, UsageError
 from remedies.namespaces import machine
@@ -21,7 +21,9 @@ RUN_DIR = "/run/netns"
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since Linux 5.14
 
-_SELF = "/proc/thread-self/ns/net"
+OWN = "/proc/thread-self/ns/net"
+"""The file of the namespace that this thread is in."""
+_MACHINE = "/proc/1/ns/net"
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
@@ -81,20 +83,29 @@ def enter(spec: str) -> None:
     except OSError as error:  # the process has just ended
         raise UsageError(f"no network namespace {spec!r}: {path}: {error.strerror}") from error
     try:
+        enter_open(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def enter_open(descriptor: int, path: str = "") -> None:
+    """Move this thread into the namespace whose file is open; ``path`` is for the message.
+
+    Raises NotPermitted without CAP_SYS_ADMIN.
+    """
+    try:
         _libc_call("setns", descriptor, CLONE_NEWNET)
     except OSError as error:
         raise NotPermitted(
             f"cannot enter network namespace {path}: {error.strerror}",
             "run as root (CAP_SYS_ADMIN), and give a network namespace",
         ) from error
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def inside(spec: str) -> Iterator[None]:
     """Enter a namespace for the length of a ``with`` block; sockets made there stay there."""
-    home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(spec)
         try:
@@ -108,7 +119,7 @@ def inside(spec: str) -> Iterator[None]:
 @contextlib.contextmanager
 def scratch() -> Iterator[None]:
     """Work in a new, empty namespace that is gone after the ``with`` block."""
-    home = os.open(_SELF, os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _libc_call("unshare", CLONE_NEWNET)
         yield
@@ -117,31 +128,46 @@ def scratch() -> Iterator[None]:
         os.close(home)
 
 
-def is_host() -> bool:
-    """Tell whether this is the machine's own namespace: that of process 1.
+def machine() -> Optional[tuple[int, int]]:
+    """Return device and inode of the machine's own namespace, that of process 1.
 
-    Process 1 may not be looked at by everybody (ptrace(2), access mode checks: not without its
-    capabilities). Then the first namespace of the kernel counts: it alone has the sysctls that
-    are of the whole machine (net/core/sysctl_net_core.c, netns_core_table and net_core_table).
+    None where process 1 may not be looked at (ptrace(2), access mode checks: not without its
+    capabilities).
     """
     try:
-        return os.path.samestat(os.stat("/proc/1/ns/net"), os.stat(_SELF))
+        info = os.stat(_MACHINE)
     except PermissionError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def is_host() -> bool:
+    """Tell whether this is the machine's own namespace.
+
+    Where process 1 may not be looked at, the first namespace of the kernel counts: it alone has the
+    sysctls that are of the whole machine (net/core/sysctl_net_core.c, netns_core_table and
+    net_core_table).
+    """
+    of_machine = machine()
+    if of_machine is None:
         return os.path.exists(_FIRST_ONLY)
+    info = os.stat(OWN)
+    return of_machine == (info.st_dev, info.st_ino)
 
 
-def key(boot_id: str) -> str:
+def key(boot_id: str, *, host: Optional[bool] = None) -> str:
     """Return the name under which this namespace's state is kept.
 
     ``host`` for the machine's own; else boot id and namespace cookie, because inodes and pids
-    are reused. Before Linux 5.14 there is no cookie and the inode has to do.
+    are reused. Before Linux 5.14 there is no cookie and the inode has to do. ``host``: whether it
+    is the machine's own, for who knows.
     """
-    if is_host():
+    if is_host() if host is None else host:
         return "host"
     try:
         return f"{boot_id[:8]}-{cookie()}"
     except OSError:
-        return f"{boot_id[:8]}-i{os.stat(_SELF).st_ino}"
+        return f"{boot_id[:8]}-i{os.stat(OWN).st_ino}"
 
 
 def cookie() -> int:

@@ -16,6 +16,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netlink.socket import (
     NETLINK_NETFILTER,
+    SMALL,
     Interrupted,
     Message,
     Netlink,
@@ -146,7 +147,7 @@ def generation(deadline: float) -> int:
 
     Raises as :func:`chains` does.
     """
-    with Netlink(NETLINK_NETFILTER, deadline) as client:
+    with Netlink(NETLINK_NETFILTER, deadline, largest=SMALL) as client:
         for _, body in client.request(_SUBSYSTEM | _GETGEN, _request("")):
             return _u32(dict(attributes(body, HEADER)).get(1, b""))
     raise Unreadable("nf_tables: no answer to the question for the generation")

@@ -14,6 +14,7 @@ are those of include/uapi/linux/netlink.h; RFC 3549 describes the framing.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import time
@@ -49,6 +50,8 @@ _MAX_ERRNO = 4095  # include/linux/err.h
 # A dump fills at most 32 KiB a datagram (netlink_dump() in net/netlink/af_netlink.c), but one
 # message may be longer than that: an nf_tables rule reaches 64 KiB.
 _DATAGRAM = 1 << 17
+SMALL = 1 << 15
+"""Octets of what a dump fills, at most; below what malloc() asks the kernel for each time."""
 _REPEATS = 4
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
@@ -138,15 +141,24 @@ def failure(flags: int, payload: bytes) -> OSError | None:
 class Netlink:
     """One socket in the namespace that the process is in when it is made. Not thread-safe."""
 
-    def __init__(self, protocol: int, deadline: float | None = None, *, strict: bool = False):
+    def __init__(
+        self,
+        protocol: int,
+        deadline: float | None = None,
+        *,
+        strict: bool = False,
+        largest: int = _DATAGRAM,
+    ):
         """Open a socket of ``protocol``.
 
         ``deadline``: monotonic time at which waiting ends (default: in five seconds).
         ``strict``: ask the kernel to check dump requests and to honour their filters
-        (NETLINK_GET_STRICT_CHK, Linux 4.20; without effect before).
+        (NETLINK_GET_STRICT_CHK, Linux 4.20; without effect before). ``largest``: octets of a
+        datagram, at most :data:`SMALL` where no single message is longer: such a buffer is cheap.
         """
         self.deadline = time.monotonic() + 5.0 if deadline is None else deadline
         self._sequence = 0
+        self._largest = largest
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         except OSError as error:
@@ -185,10 +197,14 @@ class Netlink:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise Unreadable("netlink: the kernel's answer took too long")
-            self._socket.settimeout(left)
-            try:
-                datagram, _, flags, sender = self._socket.recvmsg(_DATAGRAM)
-            except (socket.timeout, TimeoutError):
+            try:  # most answers are there as soon as the question is sent
+                datagram, _, flags, sender = self._socket.recvmsg(
+                    self._largest, 0, socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self._socket, select.POLLIN)
+                poll.poll(left * 1000)
                 continue
             if sender[0] != 0:  # any process may write to a netlink socket; only port 0 is kernel
                 continue

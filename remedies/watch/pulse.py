@@ -17,8 +17,9 @@ from remedies.facts import shared
 from remedies.facts.counters import FILES, NAMES, PROC_NET
 from remedies.netfilter import legacy
 from remedies.netlink import nft, route
-from remedies.netlink.socket import NETLINK_ROUTE, Netlink
+from remedies.netlink.socket import NETLINK_ROUTE, SMALL, Netlink
 from remedies.values import dataclass, field
+from remedies.watch.sysctls import SysctlReader, by_path
 
 KEYS = (
     "net.ipv4.conf.all.route_localnet",
@@ -32,17 +33,17 @@ _BRIDGED = "net.bridge.bridge-nf-call-iptables"
 """Only while br_netfilter is loaded, which comes and goes with its programs."""
 COUNTERS = NAMES | shared.SUMS
 """Every counter of a pulse."""
-_TABLE = "/proc/sys/net/netfilter/nf_conntrack_"
+_TABLE = "net.netfilter.nf_conntrack_"
 _FULL_FROM, _STEP = 75, 5
 """Percent: below it the share of conntrack's table that is in use is no movement."""
+_MOST = 1 << 16
+"""Octets of a file that are compared."""
 _PATIENCE = 1.0
 """Seconds that netlink may take."""
 _LINKS = "links and addresses"
 _TOLD = 3
 _RT6 = (0, 1, 3)
 """Nodes, nodes with routes, and routes (rt6_stats_seq_show()); what lies between only grows."""
-_SHORT = 256
-"""Octets of a sysctl: the kernel clears as many as are asked for (proc_sys_call_handler())."""
 _OF_EVERY_PACKET = ("snmp", "snmp6")
 """The files that change with every packet of IPv4 and IPv6: if they do not, no other one does."""
 
@@ -66,7 +67,9 @@ class Pulse:
 NONE = Pulse()
 
 
-def read(before: Pulse = NONE, *, of_machine: bool = False) -> Pulse:
+def read(
+    before: Pulse = NONE, *, of_machine: bool = False, sysctl: SysctlReader = by_path
+) -> Pulse:
     """Return the pulse of this thread's namespace; what cannot be read is left out.
 
     ``before`` is the one of an interval ago: what has not changed since costs little.
@@ -75,8 +78,8 @@ def read(before: Pulse = NONE, *, of_machine: bool = False) -> Pulse:
     counted, files = _counters(before)
     if of_machine:
         counted = {**counted, **shared.sums()}
-    entries, limit = _number("count"), _number("max")
-    states = dict(_states(before, files))
+    entries, limit = _number(sysctl(_TABLE + "count")), _number(sysctl(_TABLE + "max"))
+    states = dict(_states(before, files, sysctl))
     if limit:
         percent = 100 * entries // limit // _STEP * _STEP
         states["conntrack's table"] = f"{percent} % full" if percent >= _FULL_FROM else "has room"
@@ -85,6 +88,8 @@ def read(before: Pulse = NONE, *, of_machine: bool = False) -> Pulse:
 
 def changed(before: Pulse, now: Pulse) -> tuple[str, ...]:
     """Return which states differ between two pulses, in words; empty: none does. Pure."""
+    if before.states == now.states:
+        return ()
     said = []
     for name in dict.fromkeys((*before.states, *now.states)):
         was, is_ = before.states.get(name, "none"), now.states.get(name, "none")
@@ -125,7 +130,9 @@ def _counters(before: Pulse) -> tuple[dict[str, int], dict[str, int]]:
     return values, files
 
 
-def _states(before: Pulse, files: dict[str, int]) -> Iterator[tuple[str, str]]:
+def _states(
+    before: Pulse, files: dict[str, int], sysctl: SysctlReader
+) -> Iterator[tuple[str, str]]:
     """Yield the states; add to ``files`` the hash of what was read and is costly to look into."""
     with contextlib.suppress(OSError, Unreadable):  # no nf_tables, or not permitted: a scan says so
         yield "nf_tables ruleset", f"generation {nft.generation(time.monotonic() + _PATIENCE)}"
@@ -136,7 +143,8 @@ def _states(before: Pulse, files: dict[str, int]) -> Iterator[tuple[str, str]]:
                     yield f"legacy {family} table {table}", legacy.state(family, table)
     yield "routes", _content(f"{PROC_NET}/route").decode("ascii", "replace")
     with contextlib.suppress(OSError, Unreadable):
-        with Netlink(NETLINK_ROUTE, time.monotonic() + _PATIENCE) as client:
+        until = time.monotonic() + _PATIENCE
+        with Netlink(NETLINK_ROUTE, until, largest=SMALL) as client:
             said = route.configuration(client)
         files[_LINKS] = hash(said)
         same = _LINKS in before.states and before.files.get(_LINKS) == files[_LINKS]
@@ -147,27 +155,27 @@ def _states(before: Pulse, files: dict[str, int]) -> Iterator[tuple[str, str]]:
     if found:
         yield "UDP sockets", rest.split(maxsplit=1)[0].decode("ascii", "replace")
     for key in (*KEYS, _BRIDGED):
-        value = _content(f"/proc/sys/{key.replace('.', '/')}", _SHORT)
+        value = sysctl(key)
         if value:
             yield key, value.decode("ascii", "replace").strip()
 
 
-def _content(path: str, most: int = 1 << 16) -> bytes:
+def _content(path: str) -> bytes:
     """Return the first octets of a file; empty where there is none, or it may not be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return os.read(descriptor, most)
+        return os.read(descriptor, _MOST)
     except OSError:  # the namespace is ending
         return b""
     finally:
         os.close(descriptor)
 
 
-def _number(name: str) -> int:
+def _number(text: bytes) -> int:
     try:
-        return int(_content(_TABLE + name, _SHORT))
+        return int(text)
     except ValueError:
         return 0

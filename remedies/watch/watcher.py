@@ -1,12 +1,13 @@
 """The watch itself: takes every namespace's pulse, scans what moved, and says what changed.
 
 One process keeps what is known and imports what judges; each scan is a fork of it, which ends with
-its answer. No socket and no file of another namespace is held open in between: either would keep a
-namespace alive that everybody else has left.
+its answer. Nothing is held open in between that would keep a namespace alive which everybody else
+has left: no socket, and no file but sysctls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 import zlib
@@ -113,6 +114,7 @@ class Watcher:
         self._tracks: dict[str, Track] = {}
         self._numbers = 0
         self._crew = Crew()
+        self._visits = visits.Visits(here.host.boot_id)
         self._heard: set[str] = set()
         self._begun = False
         self._manager = manager
@@ -180,7 +182,7 @@ class Watcher:
         engine.needs_of_scan(self._here.policy)  # imports every condition once, before the children
         begun = tick = time.monotonic()
         patience = (self._manager.watchdog or float("inf")) / 3
-        with self._crew:
+        with self._crew, contextlib.closing(self._visits):
             while ending.signal is None:
                 if time.monotonic() >= tick:
                     yield from self._tick()
@@ -204,7 +206,7 @@ class Watcher:
         """Take every pulse; note what is to be scanned, and tell of namespaces that have ended."""
         if self._tracks and all(track.settled for track in self._tracks.values()):
             self._last_success = time.time()
-        present = dict(self._pulses())
+        present = self._pulses()
         for key in [key for key in self._tracks if key not in present]:
             track = self._tracks.pop(key)
             self._crew.end(track.number)
@@ -232,14 +234,11 @@ class Watcher:
             track.pulse, track.namespace = beat, namespace
             track.cause = "; ".join(dict.fromkeys(filter(None, (track.cause, *causes))))
 
-    def _pulses(self) -> Iterator[tuple[str, tuple[Namespace, Pulse]]]:
+    def _pulses(self) -> visits.Beats:
         found, unread = find.find() if self._everywhere else ((find.own(),), ())
         for reason in unread:
             self._notify(reason)
-        for namespace in found:
-            met = visits.pulse_of(namespace, self._here.host.boot_id, self._pulse_before)
-            if met is not None:
-                yield met[0], (namespace, met[1])
+        return self._visits.pulses(found, self._pulse_before)
 
     def _pulse_before(self, key: str) -> Pulse:
         return self._tracks[key].pulse if key in self._tracks else pulse.NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -15,9 +16,13 @@ from typing import Any
 from watching import PATIENCE, LiveWatch, watching
 
 from remedies.lab.world import child_environment
+from remedies.namespaces import find
 from remedies.namespaces.netns import inside
 from remedies.netfilter import legacy
+from remedies.netlink.socket import NETLINK_ROUTE, messages
 from remedies.watch import pulse
+from remedies.watch.pulse import Pulse
+from remedies.watch.visits import Beats, Visits
 
 Make = Callable[..., str]
 
@@ -29,6 +34,8 @@ ip saddr 192.0.2.0/24 masquerade
 }
 """
 CONDITION = "tcp-invalid-reset"
+DELETED = 17
+"""RTM_DELLINK."""
 ROUNDS = int(os.environ.get("REMEDY_WATCH_ROUNDS", "5"))
 """How often a fault is put in and taken out."""
 
@@ -214,6 +221,49 @@ def test_namespaces_come_and_go_and_none_is_taken_for_another(
         assert watch.child.poll() is None
         lines = watch.end()
     assert [line for line in lines if line.get("netns") == other] == []
+
+
+def descriptors() -> int:
+    """Return how many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_what_is_held_open_is_each_namespace_s_own_and_keeps_none_alive(
+    netns: Make, run_in: Any
+) -> None:
+    """A namespace that has ended takes its links with it, and nothing of it stays open."""
+    name, other = netns(), netns()
+    run_in(other, ["ip", "link", "add", "ours", "type", "veth", "peer", "theirs", "netns", name])
+    places = {each.name: each for each in find.find()[0] if each.name in (name, other)}
+    visits, before = Visits("b" * 8), descriptors()
+    beats: Beats = {}
+
+    def look() -> dict[str, Pulse]:
+        nonlocal beats
+        known = beats
+        beats = visits.pulses(places.values(), lambda k: known[k][1] if k in known else pulse.NONE)
+        return {place.name: beat for place, beat in beats.values()}
+
+    with contextlib.closing(visits):
+        first = look()
+        held = descriptors() - before
+        assert held > 0
+        run_in(name, ["sysctl", "-qw", f"{ESTABLISHED}=300"])
+        second = look()
+        assert pulse.changed(first[name], second[name]) == (f"{ESTABLISHED}: 432000 -> 300",)
+        assert pulse.changed(first[other], second[other]) == ()
+        assert descriptors() - before == held
+        with inside(other):
+            events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
+        with events:
+            events.bind((0, 1))  # RTMGRP_LINK
+            events.settimeout(PATIENCE)
+            subprocess.run(["ip", "netns", "del", name], check=True)
+            while all(kind != DELETED for kind, *_ in messages(events.recv(1 << 16))):
+                pass
+        assert set(look()) == {other}
+        assert descriptors() - before == held // 2
+    assert descriptors() == before
 
 
 def test_a_killed_watch_leaves_no_process(netns: Make, tmp_path: Path) -> None:
