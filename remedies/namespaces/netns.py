@@ -23,7 +23,6 @@ SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since Linux 5.14
 
 OWN = "/proc/thread-self/ns/net"
 """The file of the namespace that this thread is in."""
-_MACHINE = "/proc/1/ns/net"
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
@@ -128,14 +127,14 @@ def scratch() -> Iterator[None]:
         os.close(home)
 
 
-def machine() -> Optional[tuple[int, int]]:
+def of_machine() -> Optional[tuple[int, int]]:
     """Return device and inode of the machine's own namespace, that of process 1.
 
     None where process 1 may not be looked at (ptrace(2), access mode checks: not without its
     capabilities).
     """
     try:
-        info = os.stat(_MACHINE)
+        info = os.stat(machine.NET)
     except PermissionError:
         return None
     return info.st_dev, info.st_ino
@@ -148,11 +147,11 @@ def is_host() -> bool:
     sysctls that are of the whole machine (net/core/sysctl_net_core.c, netns_core_table and
     net_core_table).
     """
-    of_machine = machine()
-    if of_machine is None:
+    its = of_machine()
+    if its is None:
         return os.path.exists(_FIRST_ONLY)
     info = os.stat(OWN)
-    return of_machine == (info.st_dev, info.st_ino)
+    return its == (info.st_dev, info.st_ino)
 
 
 def key(boot_id: str, *, host: Optional[bool] = None) -> str:

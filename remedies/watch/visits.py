@@ -46,12 +46,12 @@ class Visits:
     def _each(
         self, found: Iterable[Namespace], before: Callable[[str], Pulse]
     ) -> Iterator[tuple[str, tuple[Namespace, Pulse]]]:
-        machine = netns.machine()
+        its = netns.of_machine()
         room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # scans are forks, and need some
         for namespace in found:
             if not _entered(namespace):
                 continue
-            host = None if machine is None else machine == (namespace.device, namespace.inode)
+            host = None if its is None else its == (namespace.device, namespace.inode)
             key = netns.key(self._boot_id, host=host)
             sysctls = self._sysctls.setdefault(key, OpenSysctls())
             beat = pulse.read(before(key), of_machine=key == "host", sysctl=sysctls.read)
