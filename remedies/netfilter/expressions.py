@@ -30,8 +30,8 @@ _VERDICTS = 2048
 """Steps that a map of verdicts may become; past that the rule is not read."""
 _META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
 _OTHER_META = {
-    0: "length", 3: "mark", 10: "skuid", 11: "skgid", 19: "pkttype", 21: "iifgroup",
-    22: "oifgroup", 24: "random",
+    0: "length", 3: "mark", 8: "iiftype", 10: "skuid", 11: "skgid", 19: "pkttype", 21: "iifgroup",
+    22: "oifgroup", 24: "random", 25: "secpath",
 }  # fmt: skip
 _OBJECTS = {2: "quota", 4: "limit", 5: "connlimit", 10: "synproxy"}
 """Named objects that decide which packets go on (NFT_OBJECT_*, linux/netfilter/nf_tables.h)."""

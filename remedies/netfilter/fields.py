@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
+from remedies.rules import header_words
 from remedies.rules.decoded import ADDRESS_BITS, ALTERNATIVES, STATES, MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, frame_test, type_test
 from remedies.rules.marks import mark_test, marks_test
@@ -82,7 +83,8 @@ def payload_field(
         return Field("sport" if offset == 0 else "dport", 2)
     if (base, offset, length) == (2, 13, 1) and known and known.protocols == ("tcp",):
         return Field("tcp flags", 1)
-    return Field(f"payload {base},{offset},{length}", length)
+    named = header_words.at(_family_of(family, known), base, offset, length)
+    return Field(named or f"payload {base},{offset},{length}", length)
 
 
 def _name(value: bytes, last: bytes) -> str:
@@ -115,6 +117,11 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         _fragments(terms, keys, negate=negate)
     elif name == "meta pkttype" and not field.mask and all(low == high for low, high in keys):
         terms.unknown(frame_test([low[0] for low, _ in keys], negate=negate))
+    elif name == "meta iiftype" and not field.mask:
+        types = [low for low, _ in _spans([(a[:2], b[:2]) for a, b in keys], sys.byteorder)]
+        terms.unknown(header_words.of_link(types, negate=negate))
+    elif name == "meta secpath" and keys and keys[0][0] == keys[0][1]:
+        terms.unknown(header_words.of_tunnel(any(keys[0][0]) != negate))
     elif name == STATUS and field.mask and len(keys) == 1 and keys[0][0] == keys[0][1]:
         mask, value = (int.from_bytes(v[:4], sys.byteorder) for v in (field.mask, keys[0][0]))
         terms.unknown(status_test(mask, value, negate=negate))

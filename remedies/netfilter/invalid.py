@@ -14,11 +14,10 @@ closed. A drop that is not understood closes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter.chains import NARROW, ReadTable
-from remedies.netfilter.ownership import POLICY, rule_met
+from remedies.netfilter.invalid_parts import Met, Part
 from remedies.netfilter.stores import HOOKS, Base, RuleStore
 from remedies.netfilter.walk import beside_ours, ours, own_chains
 from remedies.netlink.links import Links
@@ -29,13 +28,13 @@ from remedies.rules.invalid_packet import (
     one_service,
     resets_of,
     resets_sent,
-    sometimes,
     strays,
 )
 from remedies.rules.invalid_places import all_placed, with_sources
 from remedies.rules.matching import conjoin, covers, remainder
 from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
-from remedies.values import NamedTuple, dataclass, field, replace
+from remedies.rules.sometimes import sometimes
+from remedies.values import dataclass, field, replace
 
 _NARROW = 512
 """Rules by address or port that a segment is held against in a table, and NARROW a reset."""
@@ -52,45 +51,6 @@ Places = Sequence[tuple[RuleStore, Base]]
 """Base chains, with the store that each is in."""
 
 
-class _Met(NamedTuple):
-    """A rule on a way, or the policy at its end."""
-
-    store: RuleStore
-    base: Base
-    path: tuple[str, ...]
-    step: Step
-    policy: bool = False
-
-    def rule(self, action: str, hook: str, family: str) -> PacketRule:
-        """Return it as a value. Raises Unreadable."""
-        text = POLICY if self.policy else None
-        found = rule_met(self.store, self.base, self.path, self.step, action, text)
-        version = family if self.base.family == "inet" else ""
-        return replace(found, hook=hook, version=version)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some of the packets, on their way."""
-
-    packet: Match
-    mark: Optional[int] = 0
-    """None: not known."""
-    doubt: Optional[_Met] = None
-    """A rule that is not understood, which they may have met or not."""
-    service: bool = False
-    """A rule has picked them by ports of services, where the way's packets go to others, too."""
-    passed: tuple[_Met, ...] = ()
-    """The rules that accepted them, in one base chain each."""
-    ghost: bool = False
-    """They have left this base chain by the last of these: would a later rule have dropped them?"""
-
-    @property
-    def gate(self) -> int:
-        """Return what stands for the rule that let a ghost by."""
-        return id(self.passed[-1].step)
-
-
 @dataclass
 class _Course:
     """One kind of packet on its way through the base chains of its hooks."""
@@ -99,17 +59,21 @@ class _Course:
     unread: dict[str, None]
     reset: bool
     """It is the reset that answers such a segment."""
+    sent: bool
+    """And this host's own."""
     service: bool
     """It goes to one service: what accepts that is not about another one."""
     own: bool
     """Only base chains with rules of ours are passed; else no rule of ours is."""
-    drops: list[_Met] = field(default_factory=list)
+    drops: list[Met] = field(default_factory=list)
+    answered: list[Part] = field(default_factory=list)
+    """What a rule answers with a reset: no later chain sees it."""
     denied: set[int] = field(default_factory=set)
     """The steps, by id, whose packets a later rule of their chain would have dropped."""
 
-    def through(self, places: Places, packet: Match) -> list[_Part]:
+    def through(self, places: Places, packet: Match) -> list[Part]:
         """Return the parts that no base chain drops."""
-        parts = [_Part(packet)]
+        parts = [Part(packet)]
         for store, base in places:
             try:
                 foreign = not ours(base.table, base.chain)
@@ -121,7 +85,7 @@ class _Course:
             except Unreadable as error:
                 place = f"{base.backend} {base.family} {base.table} {base.chain}"
                 self.unread[f"{place}: {error}"] = None
-        return parts
+        return parts + self.answered
 
 
 @dataclass
@@ -132,19 +96,19 @@ class _Pass:
     store: RuleStore
     base: Base
     table: ReadTable
-    left: list[_Part] = field(default_factory=list)
+    left: list[Part] = field(default_factory=list)
     """What it has accepted so far."""
     parts: int = 1
     visits: int = 0
     narrow: int = 0
     ghosts: int = 0
 
-    def all(self, parts: list[_Part]) -> list[_Part]:
+    def all(self, parts: list[Part]) -> list[Part]:
         """Return the parts that are let by. Raises Unreadable."""
         ends = self._chain((self.base.chain,), parts)
         if self.crowded:
             return parts
-        policy = _Met(self.store, self.base, (self.base.chain,), Step(Match()), policy=True)
+        policy = Met(self.store, self.base, (self.base.chain,), Step(Match()), policy=True)
         for part in ends:
             if self.base.accepts:
                 if not part.ghost:
@@ -167,9 +131,9 @@ class _Pass:
         """Tell whether rules were left out, because they are too many."""
         return self.narrow > (NARROW if self.way.reset else _NARROW)
 
-    def _chain(self, path: tuple[str, ...], parts: list[_Part]) -> list[_Part]:
+    def _chain(self, path: tuple[str, ...], parts: list[Part]) -> list[Part]:
         """Return the parts that come back from a chain, or reach the end of a base chain."""
-        back: list[_Part] = []
+        back: list[Part] = []
         for entry in self.table.rules(path[-1]):
             if not parts or self.crowded:
                 break
@@ -183,9 +147,7 @@ class _Pass:
                     parts = [p for part in parts for p in self._step(path, step, part, back)]
         return parts + back
 
-    def _step(
-        self, path: tuple[str, ...], step: Step, part: _Part, back: list[_Part]
-    ) -> list[_Part]:
+    def _step(self, path: tuple[str, ...], step: Step, part: Part, back: list[Part]) -> list[Part]:
         """Return the parts that go on to the next rule."""
         self.visits += 1
         if self.visits > _VISITS:
@@ -200,12 +162,13 @@ class _Pass:
         packet = conjoin(part.packet, match)
         if packet is None:
             return [part]
-        met = _Met(self.store, self.base, path, step)
+        met = Met(self.store, self.base, path, step)
         sure = not named
+        some = all(sometimes(name, sent=self.way.sent) for name in named)
         taken = replace(
             part,
             packet=replace(packet, unmodelled=()),
-            doubt=part.doubt if all(map(sometimes, named)) else part.doubt or met,
+            doubt=part.doubt if some else part.doubt or met,
             service=part.service or (one_service(match) and not self.way.service),
         )
         rest = [] if sure and covers(match, part.packet) else [part]
@@ -226,14 +189,14 @@ class _Pass:
             return self._led(path, step, part, taken, rest, back, sure)
         return [*rest, _marked(step, taken)] if sure else [replace(part, mark=None)]
 
-    def _rest(self, part: _Part, match: Match) -> list[_Part]:
+    def _rest(self, part: Part, match: Match) -> list[Part]:
         """Return the parts that do not meet a match; all of it where that would be too many."""
         found = remainder(part.packet, match)
         if len(found) > 1 and self.parts > _PARTS:
             return [part]
         return [replace(part, packet=packet) for packet in found]
 
-    def _closed(self, met: _Met, part: _Part, rest: list[_Part]) -> list[_Part]:
+    def _closed(self, met: Met, part: Part, rest: list[Part]) -> list[Part]:
         if part.ghost:
             self.way.denied.add(part.gate)
             return []
@@ -243,12 +206,12 @@ class _Pass:
             self.way.drops.append(met)
         return rest
 
-    def _accepted(self, met: _Met, part: _Part, taken: _Part, whole: bool) -> list[_Part]:
+    def _accepted(self, met: Met, part: Part, taken: Part, whole: bool) -> list[Part]:
         """Judge an accept of more than a service: what meets it goes on, to be asked later."""
         if part.ghost:
             return [] if whole else [part]
         passed = replace(taken, passed=(*part.passed, met))
-        self.left.append(passed)
+        (self.way.answered if met.step.verdict == "reset" else self.left).append(passed)
         going = [] if whole else [part]
         if self.ghosts < _GHOSTS:
             self.ghosts += 1
@@ -259,12 +222,12 @@ class _Pass:
         self,
         path: tuple[str, ...],
         step: Step,
-        part: _Part,
-        taken: _Part,
-        rest: list[_Part],
-        back: list[_Part],
+        part: Part,
+        taken: Part,
+        rest: list[Part],
+        back: list[Part],
         sure: bool,
-    ) -> list[_Part]:
+    ) -> list[Part]:
         """Follow a jump or goto."""
         if len(path) >= JUMP_DEPTH or (not self.way.own and ours(self.base.table, step.chain)):
             return [part]
@@ -277,7 +240,7 @@ class _Pass:
         return [part] if returned == [taken] else [*rest, *returned]
 
 
-def _marked(step: Step, part: _Part) -> _Part:
+def _marked(step: Step, part: Part) -> Part:
     """Return packets with the mark that a rule sets."""
     kept, turned = step.mark or (0, None)
     if turned is None or (part.mark is None and kept):
@@ -324,11 +287,13 @@ class _InvalidAnswers:
         ]
         if not course:
             return False
-        drops: dict[int, _Met] = {}
-        left: list[_Part] = []
+        drops: dict[int, Met] = {}
+        left: list[Part] = []
         denied: set[int] = set()
         for packet in all_placed(packets, hook, self.links):
-            way = _Course(self.tables, self.unread, reset, one_service(packet), own)
+            way = _Course(
+                self.tables, self.unread, reset, hook == "output", one_service(packet), own
+            )
             left += way.through(course, packet)
             denied |= way.denied
             drops.update(
@@ -348,7 +313,7 @@ class _InvalidAnswers:
             self.note("lets_by", by[:_NAMED], "accepts-invalid", hook, family)
         return any(met.step.verdict == "reset" for part in left for met in part.passed)
 
-    def note(self, what: str, met: Iterable[_Met], action: str, hook: str, family: str) -> None:
+    def note(self, what: str, met: Iterable[Met], action: str, hook: str, family: str) -> None:
         """Keep rules of a way; one that is the same for both IP versions once."""
         kept = self.found.setdefault(what, [])
         for each in met:
@@ -364,7 +329,7 @@ class _InvalidAnswers:
                 kept.append(rule)
 
 
-def _chief(drops: list[_Met]) -> list[_Met]:
+def _chief(drops: list[Met]) -> list[Met]:
     """Return the drops to name: those by state, or what is met last."""
     by_state = [met for met in drops if met.step.match.states]
     return by_state[:_NAMED] or drops[-1:]

@@ -14,6 +14,7 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
+from remedies.rules import header_words
 from remedies.rules.decoded import MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, frame_test, owner_test, type_test
 from remedies.rules.marks import mark_test
@@ -106,7 +107,7 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
     elif name == "recent" and info[8] & _RECENT_SET and not info[9]:  # xt_recent_mtinfo
         pass  # it notes the packet, and lets each go on
     else:
-        terms.unknown(name)
+        terms.unknown(header_words.of_xt(name, info))
 
 
 def _multiport(terms: MatchTerms, info: bytes) -> None:

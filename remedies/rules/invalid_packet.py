@@ -13,20 +13,21 @@ from collections.abc import Iterable
 from typing import Optional, TypeVar
 
 from remedies.rules import marks
+from remedies.rules.header_words import LINK
 from remedies.rules.matching import conjoin, ports_meet
 from remedies.rules.prefixes import contains, of_range, parse
-from remedies.rules.rule import ONE_OF_ALL, Match, PacketRule, PortRange
+from remedies.rules.rule import Match, PacketRule, PortRange
 from remedies.values import replace
 
 T = TypeVar("T")
 Span = tuple[int, int]
 
-SYN, RST, PSH, ACK = 0x02, 0x04, 0x08, 0x10
+SYN, RST, ACK = 0x02, 0x04, 0x10
 EPHEMERAL: PortRange = (32768, 65535)
 """Where clients' own ports and those that NAT picks lie by default
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
 
-_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) ([0-9a-fx ]+)"
+FLAGS_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) ([0-9a-fx ]+)"
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
 _OF_AN_ENTRY = (
@@ -53,47 +54,8 @@ _NEVER = {
 }
 """Conntrack puts fragments together before any rule that knows a state sees them
 (net/netfilter/nf_conntrack_proto.c, nf_defrag_ipv4_enable()); and what NAT serves is routed."""
-_SOMETIMES = frozenset(
-    (
-        "limit",
-        "connlimit",
-        "hashlimit",
-        "quota",
-        "statistic",
-        "cpu",
-        "numgen",
-        ONE_OF_ALL,
-        "hash",
-        "meta random",
-        "length",
-        "meta length",
-        "payload 1,2,2",
-        "time",
-        "meta 20",
-        "meta 30",
-        "meta 31",
-        "meta 32",
-    )
-)
-"""Conditions that are not modelled, and that some of any packets meet and others do not. By number:
-the length in an IPv4 header (RFC 791, 3.1), the processor, and the time, day and hour
-(NFT_META_CPU, NFT_META_TIME_NS and what follows)."""
 GENUINE = frozenset(("rpfilter", "fib"))
 """Conditions on the way back to a packet's sender: what lets packets pass is met."""
-
-
-def sometimes(name: str) -> bool:
-    """Tell whether some segments surely meet a condition that is not modelled.
-
-    Those with data have PSH or not, as their sender's buffer is empty or not (RFC 9293, 3.9.1.2);
-    flags that are rarer than that are not counted on.
-    """
-    tested = re.fullmatch(_TEST, name)
-    if not tested:
-        return name in _SOMETIMES
-    mask, values = int(tested[1], 16), [int(value, 16) for value in tested[3].split()]
-    equal = (flags & mask in values for flags in (ACK, ACK | PSH))
-    return any(met == (tested[2] == "==") for met in equal)
 
 
 def flags_test(mask: int, *values: int, negate: bool) -> str:
@@ -147,7 +109,7 @@ def left_open(
 
 
 def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str) -> Optional[bool]:
-    tested = re.fullmatch(_TEST, name)
+    tested = re.fullmatch(FLAGS_TEST, name)
     if tested:
         mask, values = int(tested[1], 16), [int(value, 16) for value in tested[3].split()]
         known, flags = _RESET if reset else _SEGMENT
@@ -168,6 +130,8 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str)
         return met_by.pop() == (typed[2] == "==") if len(met_by) == 1 else None
     if name in _NEVER:
         return _NEVER[name]
+    if hook == "output" and name in LINK:
+        return False  # what begins here came by no link (net/netfilter/nft_payload.c, nft_meta.c)
     owned = re.fullmatch(_OWNER, name)
     if owned:
         here = bool(owned[1]) == (owned[2] in ("uid", "gid"))

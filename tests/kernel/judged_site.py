@@ -46,16 +46,25 @@ class Stray(NamedTuple):
 
     source: Endpoint
     destination: Endpoint
+    hops: int = 64
+    """TTL, or the hop limit."""
+    service: int = 0
+    """DSCP and ECN: the octet that was the type of service."""
+    data: bytes = b""
+    mac: bytes = b""
+    """The link address that it comes from; empty for the neighbour's own."""
 
     def packet(self) -> bytes:
         """Return it with its IP header."""
-        body = forge(self.source, self.destination, Position(1000, 2000), b"", flags=_ACK)
+        body = forge(self.source, self.destination, Position(1000, 2000), self.data, flags=_ACK)
         six = ":" in self.source[0]
         family = socket.AF_INET6 if six else socket.AF_INET
         ends = b"".join(socket.inet_pton(family, a) for a, _ in (self.source, self.destination))
         if six:
-            return struct.pack(">IHBB", 6 << 28, len(body), 6, 64) + ends + body
-        head = struct.pack(">BBHHHBB", 0x45, 0, 20 + len(body), 1, 0, 64, 6)
+            first = 6 << 28 | self.service << 20
+            return struct.pack(">IHBB", first, len(body), 6, self.hops) + ends + body
+        length = 20 + len(body)
+        head = struct.pack(">BBHHHBB", 0x45, self.service, length, 1, 0, self.hops, 6)
         return head + struct.pack(">H", checksum(head + b"\0\0" + ends)) + ends + body
 
 
@@ -79,7 +88,7 @@ class End(NamedTuple):
     def _answered(self, strays: tuple[Stray, ...]) -> list[Stray]:
         for stray in strays:
             kind = _IPV6 if ":" in stray.source[0] else _IPV4
-            self._send(self.host_mac, kind, stray.packet())
+            self._send(self.host_mac, kind, stray.packet(), stray.mac)
         ports: set[tuple[int, int]] = set()
         for _ in range(_PROBES):
             self._probe()
@@ -87,8 +96,8 @@ class End(NamedTuple):
                 pass
         return [s for s in strays if (s.destination[1], s.source[1]) in ports]
 
-    def _send(self, to: bytes, kind: int, body: bytes) -> None:
-        self.wire.send(to + self.mac + struct.pack(">H", kind) + body)
+    def _send(self, to: bytes, kind: int, body: bytes, of: bytes = b"") -> None:
+        self.wire.send(to + (of or self.mac) + struct.pack(">H", kind) + body)
 
     def _probe(self) -> None:
         """Ask for the host's address as one does who has none yet (RFC 5227)."""

@@ -78,6 +78,9 @@ CONDITIONS = tuple(
         ("meta pkttype host", "-m pkttype --pkt-type unicast"),
         ("meta pkttype != host", "-m pkttype ! --pkt-type unicast"),
         ("TTL 255", "TTL 255"),
+        ("@ dscp ef", "-m dscp --dscp 0x2e"),
+        ("@ dscp != ef", "-m dscp ! --dscp 0x2e"),
+        ("ether saddr 02:00:00:00:01:03",),
     )
 )
 VERDICTS = (

@@ -32,6 +32,20 @@ def judge(site: Site, tool: str, text: str) -> tuple[str, str]:
 
 ANSWER = Stray((SERVER[0], 443), (HOST["eth0"][0], 40000))
 """To what left by masquerading."""
+_HEADERS: tuple[dict[str, Any], ...] = (
+    {},
+    {"hops": 255},
+    {"hops": 1},
+    {"service": 0xB8},
+    {"service": 2},
+    {"data": b"still here"},
+    {"mac": bytes.fromhex("020000000103")},
+)
+ANSWERS = [
+    ANSWER._replace(destination=(HOST["eth0"][0], 40000 + at), **header)
+    for at, header in enumerate(_HEADERS)
+]
+"""And as other senders, or by other ways, send it."""
 REQUEST = Stray((SERVER[0], 50000), (HOST["eth0"][0], 8080))
 """To a published port, of which the next is the answer."""
 PUBLISHED_ANSWER = Stray((CONTAINER[0], 80), (SERVER[0], 50000))
@@ -81,7 +95,7 @@ def test_the_verdict_is_what_the_kernel_does(site: Site, case: str) -> None:
     if case == "a mark made of addresses":  # somebody else's arithmetic
         assert (verdict, "INPUT -m mark --mark 0x1 -j ACCEPT" in message) == ("unknown", True)
         return
-    assert verdict == ("exposed" if site.server.answered([ANSWER]) else "mitigated"), message
+    assert verdict == ("exposed" if site.server.answered(ANSWERS) else "mitigated"), message
 
 
 POOL = (HOST["eth0"][0], 2500)
@@ -193,7 +207,7 @@ def test_the_accept_is_named(site: Site) -> None:
     assert (verdict, "docker0 -j ACCEPT" in message) == ("mitigated", False)
 
 
-@pytest.mark.parametrize("condition", ["ip ttl 64", "@nh,64,8 64", "tcp option mss size 1-9999"])
+@pytest.mark.parametrize("condition", ["rt classid 7", "@nh,64,8 64", "tcp option mss size 1-9999"])
 def test_what_is_not_understood_is_unknown(site: Site, condition: str) -> None:
     """Unless it concerns others, stands behind the drop, or all is open anyway."""
     accept, drop = f"{condition} accept", "ct state invalid drop"

@@ -8,14 +8,15 @@ import pytest
 from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
-from remedies.rules import invalid_packet, invalid_places
+from remedies.rules import header_words, invalid_packet, invalid_places
 from remedies.rules.invalid_packet import flags_test, generic, owner_test, resets_of, strays
 from remedies.rules.marks import mark_test, marks_test
 from remedies.rules.rule import Match, PacketRule
+from remedies.rules.sometimes import sometimes
 from remedies.values import replace
 
 SYN, RST, ACK = invalid_packet.SYN, invalid_packet.RST, invalid_packet.ACK
-PSH, URG = invalid_packet.PSH, 0x20
+PSH, URG = 0x08, 0x20
 FIN = 0x01
 KEPT, MET, FAILED = "kept", "met", "failed"
 
@@ -78,7 +79,8 @@ def test_a_condition_is_met_or_failed_or_stays_open(
         ("limit", True),
         ("connlimit", True),
         ("meta 31", True),
-        ("mac", False),
+        (header_words.NEIGHBOUR, True),
+        (header_words.of_tunnel(True), False),
         (flags_test(PSH | ACK, PSH | ACK, negate=False), True),
         (flags_test(0xFF, ACK, negate=False), True),
         (flags_test(PSH, 0, negate=True), True),
@@ -88,7 +90,19 @@ def test_a_condition_is_met_or_failed_or_stays_open(
     ],
 )
 def test_some_segments_surely_meet_a_condition(condition: str, *, some: bool) -> None:
-    assert invalid_packet.sometimes(condition) is some
+    assert sometimes(condition, sent=False) is some
+
+
+def test_what_is_in_a_reset_nobody_chooses() -> None:
+    assert not any(sometimes(name, sent=True) for name in header_words.CHOSEN)
+    assert sometimes("limit", sent=True)
+
+
+def test_what_begins_here_came_by_no_link() -> None:
+    for name in header_words.LINK:
+        match = Match(unmodelled=(name,))
+        assert invalid_packet.left_open(match, "output", reset=True) is None
+        assert invalid_packet.left_open(match, "input") == match
 
 
 def test_conntrack_looks_no_further_than_the_state() -> None:
