@@ -163,6 +163,7 @@ def _written(mine: str, address: str) -> bool:
     return address == before + link + after and bool(link) and link.isascii() and "." not in link
 
 
+@functools.cache
 def _module(folder: str, name: str, known: tuple[str, ...]) -> object:
     if name not in known:
         raise UsageError(f"nothing in {folder} is called {name!r}", f"known: {', '.join(known)}")

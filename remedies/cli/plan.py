@@ -46,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     plan, _ = plans.make(here, prune=args.prune)
     starting.warn_of(plan)
     stays = plans.left(here, plan)
-    document = json.dumps(leftover.document(plan, stays), indent=2)
-    if args.output:
-        files.write_file(args.output, document + "\n")
-    if args.json:
-        print(document)
-    else:
+    if args.output or args.json:
+        document = json.dumps(leftover.document(plan, stays), indent=2)
+        if args.output:
+            files.write_file(args.output, document + "\n")
+        if args.json:
+            print(document)
+    if not args.json:
         style = Style(args)
         text = (
             brief_plan(plan, style) if args.quiet else plan_text(plan, style, verbose=args.verbose)
