@@ -16,6 +16,8 @@ Evidence
     conntrack knows (related), so it is nobody's forgery; the rule that dropped it is named where
     that can be told. Without the message: PKT_TOO_BIG for a connection whose data came again, did
     not leave and was not acknowledged meanwhile. Without BTF or CAP_BPF it is unknown.
+    ``mitigated`` where they are of TCP alone and clamp-mss is in force for the link: connections
+    that are older than it still send what does not fit.
 
 False positives
     Links of different size alone are none: senders adapt when they are told, after one packet. What
@@ -37,7 +39,7 @@ from remedies.facts.droppers import Droppers
 from remedies.facts.drops import Drops, SeenDrop
 from remedies.facts.narrow import Narrow, NarrowWay
 from remedies.facts.stalls import Stalls
-from remedies.model import Evidence, Finding, Severity
+from remedies.model import Evidence, Finding, Severity, mitigated
 from remedies.printable import both_ends
 from remedies.rules.accepting import clamping
 from remedies.rules.rule import PacketRule
@@ -76,6 +78,9 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
 
 
 def _finding(facts: Facts, sender: str, untold: list[SeenDrop], big: list[NarrowWay]) -> Finding:
+    covered = _clamped(facts, sender, big)
+    if covered is not None:
+        return covered
     rules = (rule_of(facts, drop) for drop in untold)
     rule = next((rule for rule in rules if rule is not None), None)
     said = (*_what(big), _why(sender, untold, rule), _cure(sender, untold, rule))
@@ -90,7 +95,37 @@ def _finding(facts: Facts, sender: str, untold: list[SeenDrop], big: list[Narrow
             *(evidence(drop) for drop in untold[:_SHOWN]),
             *(() if rule is None else (Evidence(rule.place, rule.hook, rule.text, rule.owner),)),
         ),
-        details={"sender": sender},
+        details={"sender": sender, **_narrow(big)},
+    )
+
+
+def _narrow(big: list[NarrowWay]) -> dict[str, str]:
+    """Return what a fix has to know: the link that is too narrow, and for what."""
+    link = next((each.link for each in big if each.link), "")
+    if not link:
+        return {}
+    return {"link": link, "protocols": " ".join(sorted({each.drop.protocol for each in big}))}
+
+
+def _clamped(facts: Facts, sender: str, big: list[NarrowWay]) -> Optional[Finding]:
+    """Return the finding of a sender whose packets are of TCP, by links that we clamp.
+
+    Its new connections fit; what was open before goes on to send what does not.
+    """
+    clamped = facts.get(Narrow).clamped
+    if not big or any(w.drop.protocol != "tcp" or w.link not in clamped for w in big):
+        return None
+    return mitigated(
+        "mtu-black-hole",
+        f"packets from {sender}",
+        by=f"remedy {clamped[big[0].link]}",
+        message=(
+            f"{'; '.join(_what(big))}, of connections that are older than the clamp of remedy for "
+            f"{big[0].link}: new ones fit, these go on to hang until they are closed"
+        ),
+        evidence=tuple(evidence(each.drop) for each in big[:_SHOWN]),
+        sender=sender,
+        **_narrow(big),
     )
 
 

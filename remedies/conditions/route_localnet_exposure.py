@@ -3,7 +3,8 @@
 What it detects
     A link that takes packets for 127.0.0.0/8 (``net.ipv4.conf.LINK.route_localnet``, or that of
     ``all``), a TCP service that listens on such an address, and no rule of the firewall that keeps
-    out what the link's neighbours send there. ``mitigated`` where a rule does.
+    out what the link's neighbours send there. ``mitigated`` where a rule does, for who is connected
+    already, too.
 
 Why it matters
     Programs listen on 127.0.0.1 in the belief that nobody else reaches them, and ask for no
@@ -56,7 +57,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
         by_link.setdefault(door.link, []).append(door)
     found, doubts = [], []
     for link, doors in by_link.items():
-        reached = [door for door in doors if door.peers or not _closed(door)]
+        reached = [d for d in doors if d.kept_out_by is None and (d.peers or not d.doubts)]
         covered = next((door for door in doors if door.kept_out_by is not None), None)
         doubts += [f"{link}: {word}" for door in doors if not door.peers for word in door.doubts]
         if reached:
@@ -69,11 +70,6 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             + ", ".join(dict.fromkeys(doubts))
         )
     return tuple(found)
-
-
-def _closed(door: LoopbackDoor) -> bool:
-    """Tell whether a rule drops what is sent there, or may."""
-    return door.kept_out_by is not None or bool(door.doubts)
 
 
 def _key(facts: Facts, link: str) -> str:
@@ -119,6 +115,8 @@ def _named(door: LoopbackDoor) -> str:
 def _mitigated(link: str, door: LoopbackDoor) -> Finding:
     rule = door.kept_out_by
     covered = "a rule" if rule is None else rule.named
+    if rule is not None and rule.ours:
+        covered = f"remedy {rule.place}"
     return mitigated(
         "route-localnet-exposure",
         link,

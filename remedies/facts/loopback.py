@@ -46,11 +46,11 @@ class LoopbackDoor:
     port: int
     owner: Optional[Process] = None
     kept_out_by: Optional[PacketRule] = None
-    """The rule that surely drops what comes by that link."""
+    """The rule that surely drops what comes by that link; with ``peers``, of theirs as well."""
     doubts: tuple[str, ...] = ()
     """What could not be judged of rules that may drop it."""
     peers: tuple[str, ...] = ()
-    """Addresses of others that have a connection to it now."""
+    """Addresses of others that have a connection to it now, be it one that no packet gets to."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read(asking: Asking) -> Loopback:
                 link.name,
                 *each.local,
                 seen[each.inode].owner if each.inode in seen else None,
-                *_kept_out(stores, links, link, each),
+                *_kept_out(stores, links, link, each, inside=bool(peers[each.local])),
                 peers[each.local],
             )
             for link in opened
@@ -129,9 +129,12 @@ def _peers(client: Netlink, local: tuple[str, int], links: Links) -> tuple[str, 
 
 
 def _kept_out(
-    stores: Iterable[RuleStore], links: Links, link: Link, service: Socket
+    stores: Iterable[RuleStore], links: Links, link: Link, service: Socket, *, inside: bool
 ) -> tuple[Optional[PacketRule], tuple[str, ...]]:
-    """Return the rule that drops what the neighbours of a link send to a service, and doubts."""
+    """Return the rule that drops what the neighbours of a link send to a service, and doubts.
+
+    ``inside``: who is connected already has to be kept out, too, or it is not closed.
+    """
     address, port = service.local
     packet = Match(
         protocols=("tcp",),
@@ -143,7 +146,7 @@ def _kept_out(
         in_interfaces=(link.name,),
         destination_local=True,
         source_local=False,
-        states=("new",),
+        states=("established" if inside else "new",),
     )
     rule, doubts = fate(stores, packet, "ip", _HOOKS, PacketKnowledge(NOT_TURNED))
     return rule, doubts if rule is None else ()

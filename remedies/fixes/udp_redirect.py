@@ -139,7 +139,7 @@ def _addresses(ways: Iterable[tuple[str, str]], links: Links) -> Optional[str]:
     """Return why a redirect would send requests elsewhere than answers come from, or None."""
     for name, address in ways:
         first = links.first(name, 6 if ":" in address else 4)
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        if not ours.nameable(name):
             return f"the interface name {name!r} cannot be written in a rule as it is"
         if address in AWAY.values():
             continue  # in force, and the link is away: nothing goes anywhere now

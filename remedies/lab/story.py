@@ -128,16 +128,18 @@ class Story:
         again: str,
         back: str,
         policy: Sequence[str] = (),
+        now: str = "mitigated",
     ) -> None:
         """Apply while a proven fault happens, see the traffic live, and undo it.
 
         ``again`` and ``back`` are the titles of the traffic with the fix and without it; ``before``
         is how the host was; ``policy``: options before the verb, where default only advises.
+        ``now``: the verdict that is said afterwards, nothing where either may be.
         """
         self.command(
             "The fix, while traffic goes on",
             *(*policy, "apply", "--yes"),
-            says=(fix, f"{condition}: was proven, now mitigated"),
+            says=(fix, f"{condition}: was proven, now {now}".strip()),
             during=True,
         )
         self.lives(again)

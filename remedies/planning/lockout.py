@@ -26,6 +26,7 @@ NEEDS = (Session, Routes)
 SEVERITIES = ("none", "mild", "severe")
 
 _EVERY_PORT = ((0, 65535),)
+_LO = ("lo",)
 _INWARD, _OUTWARD = ("prerouting", "input"), ("output", "postrouting")
 
 
@@ -135,6 +136,7 @@ def _hits(rule: PacketRule, connection: Connection) -> bool:
     inward = Match(
         protocols=("tcp",), sources=peer, source_ports=ports, destinations=own,
         destination_ports=port, destination_local=True,
+        in_interfaces=_LO if _loopback(connection.peer) else (),
     )  # fmt: skip
     outward = Match(
         protocols=("tcp",), sources=own, source_ports=port, destinations=peer,
@@ -160,7 +162,11 @@ def _on_dns(rule: PacketRule, session: Session) -> list[tuple[str, str]]:
     for server in session.nameservers:
         udp, port = ("udp",), ((53, 53),)
         query = Match(protocols=udp, destinations=(server,), destination_ports=port)
-        answer = Match(protocols=udp, sources=(server,), source_ports=port)
+        answer = Match(
+            protocols=udp, sources=(server,), source_ports=port,
+            in_interfaces=_LO if _loopback(server) else (),
+            not_destinations=() if _loopback(server) or ":" in server else ("127.0.0.0/8",),
+        )  # fmt: skip
         asked = _sees(rule, _OUTWARD, query) and not rule.match.source_ports
         answered = _sees(rule, _INWARD, answer) and not rule.match.destination_ports
         if (asked or answered) and "invalid" not in rule.match.states:

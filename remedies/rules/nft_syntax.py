@@ -107,9 +107,12 @@ def _statement(expression: dict[str, Any]) -> str:
         op = "" if body["op"] in ("==", "in") else f"{body['op']} "
         if body["left"].get("payload", {}).get("field") == "flags":
             # Of flags nft means "any of these" where nothing is written.
-            return f"{_left(body['left'])} {body['op']} {_right(body['right'])}"
+            op = "" if body["op"] == "in" else f"{body['op']} "
+            return f"{_left(body['left'])} {op}{_right(body['right'])}"
         quote = str(_meta_key(body["left"])) in _QUOTED
         return f"{_left(body['left'])} {op}{_right(body['right'], quote)}"
+    if kind == "mangle":
+        return f"{_left(body['key'])} set {_left(body['value'])}"
     if kind == "jump" and isinstance(body, dict):
         return f"jump {_name(body['target'])}"
     if body is None:
@@ -132,6 +135,10 @@ def _left(left: dict[str, Any]) -> str:
     if kind == "fib":
         flags = body["flags"]  # nft 1.1 prints a single one without a list
         return f"fib {flags if isinstance(flags, str) else ' . '.join(flags)} {body['result']}"
+    if kind == "tcp option" and "field" in body:
+        return f"tcp option {body['name']} {body['field']}"
+    if kind == "rt":
+        return f"rt {body['key']}"
     return json.dumps(left, sort_keys=True)
 
 

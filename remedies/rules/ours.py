@@ -90,6 +90,11 @@ def tcp_flags(value: str) -> Expression:
     return payload("tcp", "flags", value)
 
 
+def tcp_flag(name: str) -> Expression:
+    """Return a match on one TCP flag, whatever others are set beside it: ``tcp flags syn``."""
+    return payload("tcp", "flags", name, "in")
+
+
 def ct_state(*states: str) -> Expression:
     """Return a match on the conntrack state: any of ``states`` (kernel order: invalid first)."""
     return match({"ct": {"key": "state"}}, states[0] if len(states) == 1 else list(states), "in")
@@ -135,9 +140,20 @@ def redirect() -> Expression:
     return {"redirect": None}
 
 
+def clamp_mss() -> Expression:
+    """Return the statement that lowers a TCP SYN's MSS to what its ways there and back carry."""
+    size = {"tcp option": {"field": "size", "name": "maxseg"}}
+    return {"mangle": {"key": size, "value": {"rt": {"key": "mtu"}}}}
+
+
 def comment(text: str) -> Expression:
     """Return a rule's comment, to be put anywhere among its expressions (128 bytes at most)."""
     return {"comment": text}
+
+
+def nameable(link: str) -> bool:
+    """Tell whether a link's name can be written in a rule of every backend as it is."""
+    return link.replace("-", "").replace("_", "").replace(".", "").isalnum()
 
 
 def nft_split(path: str) -> tuple[str, str]:

@@ -34,6 +34,8 @@ _OPTIONS = {
     "--ctstate": "states",
 }
 _IGNORED = frozenset(("-m", "--comment"))
+_NEGATED = frozenset(("sources", "destinations", "in_interfaces", "out_interfaces"))
+"""Of these a match has the opposite, too, as ``not_`` and the name."""
 
 
 def _rule(
@@ -67,7 +69,7 @@ def _match(inside: dict[str, Any], found: dict[str, Any], unmodelled: list[str])
     left, right, op = inside["left"], inside["right"], inside["op"]
     ((kind, body),) = left.items()
     name = None
-    if op in ("==", "in"):
+    if op in ("==", "in", "!="):
         if kind == "meta":
             name = _META.get(body["key"])
         elif kind == "ct" and body["key"] == "state":
@@ -77,8 +79,10 @@ def _match(inside: dict[str, Any], found: dict[str, Any], unmodelled: list[str])
             if name and name.endswith("_ports"):
                 found.setdefault("protocols", (body["protocol"],))
         elif kind == "fib" and right == "local":
-            found["destination_local"] = True
+            found["destination_local"] = op != "!="
             return
+        if op == "!=" and name is not None:
+            name = f"not_{name}" if name in _NEGATED else None
     if name is None:
         unmodelled.append(json.dumps(inside, sort_keys=True))
         return
@@ -120,14 +124,20 @@ def _line(words: list[str]) -> tuple[str, Match]:
     unmodelled: list[str] = []
     action = "other"
     rest = iter(words)
+    negated = False
     for word in rest:
         if word == "-j":
             action = _action(list(rest))
         elif word == "--dst-type":
             found["destination_local"] = next(rest) == "LOCAL"
+        elif word == "!":
+            negated = True
+            continue
+        elif negated and _OPTIONS.get(word) not in _NEGATED:
+            unmodelled.append(f"! {word}")
         elif word in _OPTIONS:
             name, value = _OPTIONS[word], next(rest)
-            found[name] = (
+            found[f"not_{name}" if negated else name] = (
                 tuple(_ports(v) for v in value.split(","))
                 if name.endswith("_ports")
                 else tuple(value.lower().split(",") if name == "states" else (value,))
@@ -136,6 +146,7 @@ def _line(words: list[str]) -> tuple[str, Match]:
             next(rest)
         else:
             unmodelled.append(word)
+        negated = False
     return action, Match(**found, unmodelled=tuple(unmodelled))
 
 

@@ -58,11 +58,18 @@ class InUse(NamedTuple):
 
 
 def dropping(held: Iterable[Held]) -> tuple[Held, ...]:
-    """Return the resources in force whose rules drop something."""
+    """Return the resources in force whose rules drop packets, whatever address they are for.
+
+    What a rule drops by address it is meant to keep out: that such a connection stands still is
+    no harm.
+    """
     return tuple(
         entry
         for entry in held
-        if any(rule.action == "drop" for rule in rules_of(entry.resource, entry.ours))
+        if any(
+            rule.action == "drop" and not rule.match.destinations
+            for rule in rules_of(entry.resource, entry.ours)
+        )
     )
 
 

@@ -137,11 +137,14 @@ def foreign(draw: st.DrawFn) -> Foreign:
 # What we do
 
 
+FIXES = (
+    "invalid-drop", "tcp-be-liberal", "notrack", "udp-redirect", "clamp-mss", "loopback-drop"
+)  # fmt: skip
 STEPS = st.lists(
     st.builds(
         Step,
         st.sampled_from(("apply", "apply", "apply", "roll back", "again", "give back")),
-        st.sampled_from(("invalid-drop", "tcp-be-liberal", "notrack", "udp-redirect")),
+        st.sampled_from(FIXES),
         st.sampled_from(("nftables", "iptables")),
         st.integers(0, 7),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harm_site import AT
+from harm_site import AT, World
 from older_drop import OLDER
 
 from remedies import catalogue
@@ -27,6 +27,15 @@ class Form:
     """What is written where there is no ``wanted``: the table ``inet tried``, in nft syntax."""
     uses: tuple[tuple[Finding | None, Terms], ...] = ()
     """What the fix's guard is asked."""
+
+    def looked_at(self, world: World) -> bool:
+        """Tell whether it is laid over a world.
+
+        What iptables writes as nftables does is looked at where there is something for it.
+        """
+        if world.of or self.fix in BESIDE:
+            return world.of == self.fix or (not world.of and world.name in BESIDE[self.fix])
+        return world.served or self.fix in EVERYWHERE or "iptables" not in self.name
 
     @property
     def column(self) -> str:
@@ -71,6 +80,18 @@ USES: dict[str, tuple[tuple[Finding | None, dict[str, object]], ...]] = {
             ),
             {},
         ),
+    ),
+    "clamp-mss": (
+        (
+            Finding(
+                "mtu-black-hole", "packets from c", "proven", "high", "",
+                details={"link": "eth0", "protocols": "tcp"},
+            ),
+            {},
+        ),
+    ),
+    "loopback-drop": (
+        (Finding("route-localnet-exposure", "eth0", "exposed", "medium", ""), {}),
     ),
     "notrack": (
         (None, {"protocol": "udp", "ports": [53], "addresses": _SERVED}),
@@ -124,9 +145,20 @@ FORMS = (
     _form("notrack", "nftables"),
     _form("notrack", "iptables-nft", "nft"),
     _form("notrack", "iptables-legacy", "legacy"),
+    _form("clamp-mss", "nftables"),
+    _form("clamp-mss", "iptables-nft", "nft"),
+    _form("clamp-mss", "iptables-legacy", "legacy"),
+    _form("loopback-drop", "nftables"),
+    _form("loopback-drop", "iptables-nft", "nft"),
+    _form("loopback-drop", "iptables-legacy", "legacy"),
 )
 BROAD = Form("every", wanted=(Wanted("nft:inet/remedy_invalid_drop", OLDER),))
 """What earlier versions wrote; looked at last, because what it ends is slow to begin again."""
 EVERYWHERE = ("tcp-be-liberal", "invalid-drop")
 """Fixes whose every backend is looked at in every world; of the others iptables writes what
 nftables does, so it is looked at where there is UDP or a service of the host."""
+BESIDE = {
+    "clamp-mss": ("published port", "SYNPROXY, published port", "bridged, one link"),
+    "loopback-drop": ("published port",),
+}
+"""By fix that touches few packets: the worlds that it is looked at in beside its own."""

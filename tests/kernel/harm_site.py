@@ -53,18 +53,19 @@ class Addresses:
     """A service's address: no link's, until a world gives it to somebody."""
     subnet: str
     any: str
+    loopback: str
 
 
 AT = {
     4: Addresses(
         socket.AF_INET, "172.17.0.2", "172.17.0.1", "10.21.17.99", "10.21.17.20", "10.21.17.1",
         "198.51.100.9", "10.99.0.2", "10.99.0.1", "172.17.0.3", "10.98.0.2", "10.98.0.1",
-        "203.0.113.7", "172.17.0.0/16", "0.0.0.0",
+        "203.0.113.7", "172.17.0.0/16", "0.0.0.0", "127.0.0.1",
     ),
     6: Addresses(
         socket.AF_INET6, "fd17::2", "fd17::1", "fd21::99", "fd21::20", "fd21::1",
         "2001:db8:9::9", "fd99::2", "fd99::1", "fd17::3", "fd98::2", "fd98::1",
-        "2001:db8:7::7", "fd17::/64", "::",
+        "2001:db8:7::7", "fd17::/64", "::", "::1",
     ),
 }  # fmt: skip
 _LINKS = """
@@ -103,8 +104,13 @@ class World:
     """Role to addresses that are added to its loopback."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
     """Keys of the host, put back to what they were."""
+    mtus: Mapping[str, int] = field(default_factory=dict)
+    """Of the host's links, put back to 1500."""
     probes: tuple[tuple[str, Callable[[Site, int], str]], ...] = ()
-    """Name and traffic; one that is named ``fault`` shall fail without a fix."""
+    """Name and traffic; one that is named ``fault`` shall fail without a fix: the connection is
+    reset, or hangs where another word stands before."""
+    of: str = ""
+    """The one fix whose forms it is there for; empty: all are looked at."""
     served: bool = False
     """It is about services of the host: what udp-redirect and notrack deal with."""
     slow: bool = False
@@ -144,6 +150,8 @@ class Site:
                       f"h: route add default via {at.outside}"]  # fmt: skip
         self._ip("\n".join(lines))
         self.run("h", ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
+        for tool in ("iptables-legacy", "ip6tables-legacy"):  # it stays, so it comes first in all
+            self.run("h", [tool, "-w", "-t", "nat", "-S"])
 
     def _links(self, role: str) -> list[str]:
         shown = run_command(self.names[role], ["ip", "-br", "link"]).stdout
@@ -176,6 +184,7 @@ class Site:
         for key, value in world.sysctls.items():
             before[key] = self.run("h", ["sysctl", "-n", key]).strip()
             self.run("h", ["sysctl", "-qw", f"{key}={value}"])
+        self._size(world.mtus)
         self._address(world, "add")
         self._route(world, "add")
         self.run("h", ["nft", "-f", "-"], stdin=world.rules)
@@ -185,10 +194,15 @@ class Site:
             self.run("h", ["nft", "flush", "ruleset"])
             self._route(world, "del")
             self._address(world, "del")
+            self._size(dict.fromkeys(world.mtus, 1500))
             for key, value in before.items():
                 self.run("h", ["sysctl", "-qw", f"{key}={value}"])
             for version in AT:
                 self.forget(version)
+
+    def _size(self, mtus: Mapping[str, int]) -> None:
+        for link, mtu in mtus.items():
+            self.run("h", ["ip", "link", "set", link, "mtu", str(mtu)])
 
     def _address(self, world: World, verb: str) -> None:
         for role, addresses in world.addresses.items():

@@ -338,3 +338,28 @@ def _heard(raw: socket.socket, family: int, source: int, mine: int) -> tuple[int
         if head[:2] == (source, mine):
             return head[2], head[3], head[5]
     raise TimeoutError
+
+
+def version_four(probe: Probe) -> Probe:
+    """Return a probe of what IPv4 alone knows; over IPv6 the host asks its own loopback."""
+    own = transfer("h", "h", "loopback", 8060)
+    return lambda site, version: (probe if version == 4 else own)(site, version)
+
+
+def from_outside(client: str, link: str, server: str, port: int) -> Probe:
+    """Return a probe of a machine that sends what is for 127.0.0.1 to the host, by its link."""
+    asked = transfer(client, server, "loopback", port)
+
+    def probe(site: Site, version: int) -> str:
+        at, own = AT[version], ["127.0.0.1/8", "dev", "lo"]
+        way = [at.loopback, "via", at.host, "dev", link, "src", at.neighbour]
+        site.run(client, ["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"])
+        site.run(client, ["ip", "addr", "del", *own])
+        site.run(client, ["ip", "route", "add", *way])
+        try:
+            return asked(site, version)
+        finally:
+            site.run(client, ["ip", "route", "del", *way])
+            site.run(client, ["ip", "addr", "add", *own])
+
+    return probe

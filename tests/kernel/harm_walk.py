@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from harm_forms import BROAD, EVERYWHERE, FORMS, HOST, TRIED, Form
+from harm_forms import BROAD, FORMS, HOST, TRIED, Form
 from harm_site import AT, Site, World
 from harm_worlds import WORLDS
 
@@ -71,12 +71,13 @@ def walk(site: Site, world: World, pool: Executor) -> tuple[Seen, Refused]:
         for form in (*FORMS, *TRIED):
             if form.fix:
                 refused[form.name, world.name] = refusal(site, form)
-            if world.served or form.fix in EVERYWHERE or "iptables" not in form.name:
+            if form.looked_at(world):
                 with in_force(site, form):
                     look(form.name)
         look("after")
-        with in_force(site, BROAD):
-            look(BROAD.name)
+        if BROAD.looked_at(world):
+            with in_force(site, BROAD):
+                look(BROAD.name)
     return seen, refused
 
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from harm_site import AT, World
-from harm_traffic import FAR, abandoned, answered, refused, renumbered, reused, transfer
+from harm_traffic import (
+    FAR,
+    abandoned,
+    answered,
+    from_outside,
+    refused,
+    renumbered,
+    reused,
+    transfer,
+    version_four,
+)
 
 SLOW = 4.0
 """SYNPROXY loses the first segment of data: it comes again after a second."""
@@ -100,6 +110,29 @@ table inet f {
   }
 }
 """
+UNTOLD = """
+table inet f {
+  chain output { type filter hook output priority filter; policy accept;
+    icmp type destination-unreachable icmp code frag-needed drop
+    icmpv6 type packet-too-big drop
+  }
+}
+"""
+ON_THE_LOOPBACK = """
+table ip site_ports {
+  chain out { type nat hook output priority -100;
+    ip daddr 127.0.0.0/8 tcp dport 8080 dnat to 172.17.0.2:80
+  }
+  chain post { type nat hook postrouting priority srcnat;
+    ip saddr 127.0.0.0/8 oifname "docker0" masquerade
+  }
+  chain pre { type nat hook prerouting priority dstnat;
+    iifname "eth0" tcp dport 8088 dnat to 127.0.0.1:8022
+  }
+}
+"""
+"""A port that the host asks on its loopback, and one that NAT leads there for others."""
+OPENED = {"net.ipv4.conf.all.route_localnet": "1"}
 _SUBNETS = ("172.17.0.0/16", "fd17::/64")
 _FAR = ("198.51.100.9/32", "2001:db8:9::9/128")
 _VIRTUAL = ("203.0.113.7/32", "2001:db8:7::7/128")
@@ -345,5 +378,51 @@ WORLDS = (
             ("neighbour", answered("x", "host", 53, "c", serves="container")),
             ("on the bridge", answered("d", "host", 53, "c", serves="container")),
         ),
+    ),
+    World(
+        "narrow uplink",
+        MASQUERADE + PUBLISHED + UNTOLD,
+        routes={"v": _BY_HOST[:2]},
+        mtus={"eth0": 1400},
+        tcp=False,
+        of="clamp-mss",
+        probes=(
+            ("MTU fault", transfer("c", "v", "outside", 443)),
+            (
+                "MTU fault, published",
+                transfer("v", "c", "host", 8080, serves="container", bound=80),
+            ),
+            ("refused outside", refused("c", "outside", 23)),
+            ("over UDP", answered("c", "outside", 53, "v")),
+            ("on the bridge", transfer("c", "d", "sibling", 8000)),
+            ("host asks", transfer("h", "v", "outside", 443)),
+        ),
+    ),
+    World(
+        "ports on the loopback",
+        MASQUERADE + ON_THE_LOOPBACK,
+        sysctls=OPENED,
+        tcp=False,
+        of="loopback-drop",
+        probes=(
+            (
+                "led out",
+                version_four(transfer("h", "c", "loopback", 8080, serves="container", bound=80)),
+            ),
+            (
+                "led there",
+                version_four(transfer("x", "h", "host", 8088, serves="loopback", bound=8022)),
+            ),
+            ("own", transfer("h", "h", "loopback", 8000)),
+            ("to the host", transfer("x", "h", "host", 22)),
+        ),
+    ),
+    World(
+        "reached on the loopback",
+        MASQUERADE,
+        sysctls=OPENED,
+        tcp=False,
+        of="loopback-drop",
+        probes=(("neighbour", version_four(from_outside("x", "br0", "h", 8000))),),
     ),
 )

@@ -76,10 +76,14 @@ def wanted(step: Step, variant: str) -> tuple[Wanted, ...]:
             step.number % 3
         ],
     }
-    details = {"port": str(5060 + step.number), "redirect": "docker0/172.17.0.1 eth0/fd00::1"}
+    details = {
+        "port": str(5060 + step.number),
+        "redirect": "docker0/172.17.0.1 eth0/fd00::1",
+        "link": f"eth{step.number}",
+    }
     finding = Finding("c", "s", "proven", "high", "", details=details)
     made = catalogue.fix(step.fix).desired(
-        finding if step.fix == "udp-redirect" else None,
+        finding if step.fix in ("udp-redirect", "clamp-mss") else None,
         Facts(host=HOST, time="", window=0, known=known),
         Terms(backend=step.backend, params=params),
     )

@@ -135,7 +135,7 @@ def test_each_fault_is_one_and_everything_else_lives_without_a_fix(matrix: Seen)
     for world, probe, before, _ in cells(matrix, ""):
         if probe.startswith("fault"):
             assert before == "reset", (world, probe)
-        elif probe.startswith("UDP fault"):
+        elif " fault" in probe:
             assert before == "hangs", (world, probe)
         else:
             assert before == "lives", (world, probe)
@@ -180,8 +180,12 @@ def test_a_redirect_is_refused_where_it_ends_what_is_answered(
     form = f"udp-redirect, {backend}"
     assert {now for _, p, _, now in cells(seen, form) if p.startswith("UDP fault")} == {"lives"}
     ended = {line.partition(":")[0] for line in harmed(seen, form)}
-    assert ended == {"one address opened", "published UDP port"}
-    assert ended == {world for (f, world), why in refused.items() if f == form and why}
+    # Of two NAT chains of one priority the later one comes first, and the legacy table, which
+    # stays, is the site's first: the world's own rule takes the request before ours.
+    first = {"published UDP port"} if backend != "iptables-legacy" else set()
+    assert ended == {"one address opened", *first}
+    said = {world for (f, world), why in refused.items() if f == form and why}
+    assert said == {"one address opened", "published UDP port"}
 
 
 @pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "iptables-legacy"])
@@ -198,6 +202,21 @@ def test_notrack_is_refused_where_it_ends_what_is_answered(
         "published UDP port",
     }
     assert ended == {world.name for world in WORLDS if world.served and refused[form, world.name]}
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "iptables-legacy"])
+def test_a_clamp_heals_both_directions_of_a_narrow_link(matrix: Seen, backend: str) -> None:
+    form = f"clamp-mss, {backend}"
+    faults = [now for _, probe, _, now in cells(matrix, form) if probe.startswith("MTU fault")]
+    assert faults == ["lives"] * 4
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "iptables-legacy"])
+def test_the_loopback_is_closed_to_others_and_to_nobody_who_needs_the_setting(
+    matrix: Seen, backend: str
+) -> None:
+    form = f"loopback-drop, {backend}"
+    assert harmed(matrix, form) == ["reached on the loopback: neighbour v4: lives, hangs"]
 
 
 def test_dropping_every_invalid_segment_ends_what_lived(matrix: Seen) -> None:

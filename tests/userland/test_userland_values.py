@@ -149,8 +149,8 @@ def test_a_key_that_cannot_be_written_is_refused(
 
 def states(variant: str) -> Iterator[dict[str, Any]]:
     """Yield each table and chain of our fixes, and its boot file and what loads it."""
-    for fix in ("invalid-drop", "notrack", "udp-redirect"):
-        for number in range(1 if fix == "invalid-drop" else 3):
+    for fix in ("invalid-drop", "notrack", "udp-redirect", "clamp-mss", "loopback-drop"):
+        for number in range(3 if fix in ("notrack", "udp-redirect") else 1):
             for backend in ("nftables", "iptables") if variant == "nft" else ("iptables",):
                 made = wanted(Step("apply", fix, backend, number), variant)
                 for one in made:

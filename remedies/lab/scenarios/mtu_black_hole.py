@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 
-from remedies.lab import taker
+from remedies.lab import required, taker
 from remedies.lab.firewall import Firewall
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
@@ -19,7 +19,7 @@ from remedies.lab.world import TrafficOutcome, World
 CONDITION = "mtu-black-hole"
 VERDICT = "proven"
 HEALTHY = "absent"
-FIXES = ()
+FIXES = ("clamp-mss",)
 
 PORT = 8080
 SIZE = 16_000
@@ -52,11 +52,20 @@ def traffic(world: World) -> TrafficOutcome:
 
 
 def story(story: Story) -> None:
-    """Show the hang, name the rule, and let the message by."""
+    """Show the hang and the rule, the fix and the way back; then let the message by."""
     before = story.dump()
     story.dies("A container uploads something")
     story.scan("The cause, and what lets the message by", condition=CONDITION, verdict=VERDICT)
     story.unchanged("Looking changed nothing", before)
+    story.heals(
+        FIXES[0],
+        CONDITION,
+        before=before,
+        again="The same upload, of a new connection",
+        back="Without the fix it dies again",
+        policy=("--policy", required.fixing(story.world, CONDITION, FIXES[0])),
+        now="",  # an upload that was begun before may still be there
+    )
     story.person(
         "A person lets the message by",
         lambda: Firewall(story.world).keeps_sizes_secret(again=True),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 
+from remedies.lab import required
 from remedies.lab.story import Story
 from remedies.lab.topology import container_host
 from remedies.lab.world import TrafficOutcome, World
@@ -17,14 +18,12 @@ from remedies.lab.world import TrafficOutcome, World
 CONDITION = "route-localnet-exposure"
 VERDICT = "proven"
 HEALTHY = "absent"
-FIXES = ()
+FIXES = ("loopback-drop",)
 
 PORT, LOOPBACK = 10255, "127.0.0.1"
 HOST, PEER = "10.22.0.99", "10.22.0.1"
 """The loopback's addresses of IPv6 are never routed: this is of IPv4 alone, in any world."""
 PATIENCE = 0.3
-_TOOL = ("iptables", "-w", "-t", "raw", "-I", "PREROUTING")
-_OTHERS = ("!", "-i", "lo", "-d", "127.0.0.0/8", "-j", "DROP")
 SWITCH = "net.ipv4.conf.eth1.route_localnet"
 
 
@@ -61,17 +60,19 @@ def traffic(world: World) -> TrafficOutcome:
 
 
 def story(story: Story) -> None:
-    """Show the neighbour inside, name the setting, and keep it out."""
+    """Show the neighbour inside, name the setting, keep it out, and let it in again."""
     before = story.dump()
     story.dies("A neighbour asks for what is the host's own")
     story.scan("The service and the link", condition=CONDITION, verdict=VERDICT)
     story.unchanged("Looking changed nothing", before)
-    world = story.world
-    story.person(
-        "A person keeps others out of the loopback",
-        lambda: world.run("host", [*_TOOL, *_OTHERS]),
+    story.heals(
+        FIXES[0],
+        CONDITION,
+        before=before,
+        again="The neighbour once more",
+        back="Without the fix it is inside again",
+        policy=("--policy", required.fixing(story.world, CONDITION, FIXES[0])),
     )
-    story.lives("The neighbour once more")
 
 
 def look(world: World) -> tuple[str, ...]:
