@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Union
 
-from remedies.outcomes import HOSTS, JUDGED, HostState, Judged
+from remedies.outcomes import HOSTS, JUDGED, QUIET, HostState, Judged
 from remedies.report.record import HostReport
+
+_FIRST_QUIET = min(JUDGED.index(outcome) for outcome in QUIET)
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,9 @@ class Row:
     reason: str
     """Why it came out so; empty where nothing is said."""
     cells: tuple[Union[Judged, Literal[""]], ...]
-    """The worst outcome of each condition; empty where it was not judged."""
-
-    @property
-    def outcomes(self) -> str:
-        """Return every outcome of the host, in words."""
-        return " ".join(sorted(set(filter(None, self.cells))))
+    """The worst outcome of each condition of the matrix; empty where it was not judged."""
+    outcomes: str
+    """Every outcome of the host, in words, also of conditions that have no column."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,9 @@ class Matrix:
     """All hosts."""
 
     conditions: tuple[str, ...]
+    """Those of which something is to be told on any host, what needs attention first."""
+    quiet: int
+    """How many others were judged: well, or not applicable, on every host."""
     rows: tuple[Row, ...]
 
     @property
@@ -44,9 +46,14 @@ class Matrix:
 def matrix(hosts: Iterable[HostReport]) -> Matrix:
     """Return the matrix of hosts, worst first."""
     every = tuple(hosts)
-    conditions = tuple(sorted({j.condition for host in every for j in host.judgements}))
+    found: dict[str, list[int]] = {}
+    for host in every:
+        for judgement in host.judgements:
+            found.setdefault(judgement.condition, []).append(JUDGED.index(judgement.outcome))
+    loud = [name for name, ranks in found.items() if min(ranks) < _FIRST_QUIET]
+    conditions = tuple(sorted(loud, key=lambda name: (sorted(found[name]), name)))
     rows = (_row(host, conditions) for host in every)
-    return Matrix(conditions, tuple(sorted(rows, key=_urgency)))
+    return Matrix(conditions, len(found) - len(loud), tuple(sorted(rows, key=_urgency)))
 
 
 def _row(host: HostReport, conditions: tuple[str, ...]) -> Row:
@@ -60,6 +67,7 @@ def _row(host: HostReport, conditions: tuple[str, ...]) -> Row:
         rollout=came.state if came else "",
         reason=came.message if came else "",
         cells=tuple(worst.get(name, "") for name in conditions),
+        outcomes=" ".join(sorted(set(worst.values()))),
     )
 
 

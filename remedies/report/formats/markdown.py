@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from remedies.outcomes import JUDGED, QUIET, UNDONE
+from remedies.outcomes import QUIET, UNDONE
+from remedies.report.headline import headline, sentence
 from remedies.report.history import IN_FORCE
 from remedies.report.markdown_escape import block, code, cut, prose
-from remedies.report.record import Changed, Deed, HostReport, Judgement, Report, counts
+from remedies.report.record import Changed, Deed, HostReport, Judgement, Report
 
 HELP = "Markdown for a ticket"
 
@@ -17,13 +18,15 @@ _IN_FULL = 20
 
 def render(report: Report) -> Iterator[str]:
     """Yield the document."""
-    found = counts(report)
     many = len(report.hosts) != 1
     title = f"{len(report.hosts)} hosts" if many else prose(report.hosts[0].place.name)
     title += f" in rollout {prose(report.run)}" if report.run else ""
     yield f"# Audit report: {title}\n\n"
-    said = ", ".join(f"{found[o]} {o}" for o in JUDGED if found[o]) or "nothing was judged"
-    yield f"**{said}.** Made {report.made} by {code(report.by.user)} "
+    first = headline(report)
+    yield f"**{first.text}.**\n\n"
+    for ask in first.asks:
+        yield f"- {prose(ask)}\n"
+    yield f"\n{prose(sentence(report))} Made {report.made} by {code(report.by.user)} "
     yield f"with {prose(report.tool.name)} {prose(report.tool.version)}.\n"
     for host in report.hosts:
         yield from _host(host, many)

@@ -17,6 +17,8 @@ from markupsafe import Markup, escape
 
 from remedies.outcomes import HOSTS, JUDGED, KEPT, QUIET
 from remedies.report.controls import CHANGE_CONTROL
+from remedies.report.headline import headline, sentence
+from remedies.report.headline import many as counted
 from remedies.report.markdown_escape import cut
 from remedies.report.matrix import came_out, matrix
 from remedies.report.picture import path_svg, plot_svg
@@ -32,8 +34,6 @@ from remedies.report.record import (
     Series,
     answer,
     counts,
-    failures,
-    is_open,
     order,
 )
 
@@ -48,8 +48,6 @@ DEEDS = 200
 FLEET_DEEDS = 12
 """Transactions of a fleet shown whole, those that did not stand first: most are alike."""
 PLOTS = 24
-FAILURES = 3
-"""Hosts whose failed rollout is explained on the first screen; every one has its row."""
 DIFF = 20_000
 """Characters of one difference."""
 MARKS = {
@@ -146,7 +144,8 @@ def _values(report: Report) -> dict[str, Any]:
     found = counts(report)
     values: dict[str, Any] = {
         "title": _title(report),
-        "sentence": _sentence(report),
+        "headline": headline(report),
+        "sentence": sentence(report),
         "tally": [(o, found[o]) for o in JUDGED if found[o]],
         "facts": _facts(report),
         "about": _about(report),
@@ -207,39 +206,12 @@ def _many_hosts(report: Report) -> bool:
 
 def _title(report: Report) -> str:
     if not _many_hosts(report):
-        return report.hosts[0].place.name
+        place = report.hosts[0].place
+        return place.name if place.netns == "host" else f"{place.name}, namespace {place.netns}"
     if report.unreached:
         every = len(report.hosts) + len(report.unreached)
         return f"{len(report.hosts):,} of {every:,} hosts"
-    return _many(len(report.hosts), "host", "hosts")
-
-
-def _sentence(report: Report) -> str:
-    """Return the summary in one sentence."""
-    judged = [j for h in report.hosts for j in h.judgements]
-    alone = not any(h.scanned for h in report.hosts) and bool(report.hosts)
-    if not judged:
-        done = sum(len(h.deeds) for h in report.hosts)
-        said = f"Nothing was judged: {_many(done, 'transaction', 'transactions')} of the journal"
-        return f"{said} alone." if alone else "Nothing was judged."
-    standing = sum(is_open(j) for j in judged)
-    proven = sum(is_open(j) and j.verdict == "proven" for j in judged)
-    unknown = sum(j.outcome == "unknown" for j in judged)
-    fixed = sum(j.outcome == "fixed" for j in judged)
-    parts = [_many(standing, "open fault", "open faults") if standing else "No open fault"]
-    if proven:
-        parts.insert(0, _many(proven, "fault is proven now", "faults are proven now"))
-    if fixed:
-        parts.append(f"{fixed:,} kept away by a fix in force")
-    if unknown:
-        parts.append(_many(unknown, "condition", "conditions") + " could not be judged")
-    if report.unreached:
-        parts.append(_many(len(report.unreached), "host was", "hosts were") + " never reached")
-    return ("By the journal alone: " if alone else "") + "; ".join(parts) + "."
-
-
-def _many(number: int, one: str, more: str) -> str:
-    return f"{number:,} {one if number == 1 else more}"
+    return counted(len(report.hosts), "host", "hosts")
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -252,10 +224,6 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("Rollout", report.run),
         ("Came out", came_out(report.hosts)),
     ]
-    failed = failures(report)
-    facts += [("Why", f"{name} {why}") for name, why in failed[:FAILURES]]
-    if len(failed) > FAILURES:
-        facts.append(("Why, others", f"{len(failed) - FAILURES:,} more, each in its row below"))
     if not _many_hosts(report):
         host = report.hosts[0]
         watched = f"{host.time}, watched {host.window:g} s"
