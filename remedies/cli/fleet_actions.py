@@ -138,7 +138,9 @@ def _write(
         if rollout is not None:
             records.copy(run, rollout)
     if args.dry_run and ACTIONS[args.action].dry:
-        view.groups(plans.grouped(*plans.heard(found)))
+        groups = plans.grouped(*plans.heard(found))
+        view.groups(groups)
+        view.would(groups)
     view.states(found, folder=run.folder if run else "")
     return code
 

@@ -78,8 +78,10 @@ def _dry_run(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
     """Show what would change on the hosts, in Ansible's check mode."""
     with View(args, args.resume or "") as view:
         found = play(args, "apply", site, asked.hosts, asked.variables, view)
+    groups = plans.grouped(*plans.heard(found))
     if not args.quiet:
-        view.groups(plans.grouped(*plans.heard(found)))
+        view.groups(groups)
+    view.would(groups)
     view.states(found)
     return host_state.worst(s.rc for s in found.values())
 

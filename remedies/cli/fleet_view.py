@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -158,6 +159,12 @@ class View:
                 for line in self._change(change):
                     print(f"  {line}")
 
+    def would(self, groups: Sequence[Group]) -> None:
+        """Count, of a dry run, the hosts that would change."""
+        if not self._args.json:
+            number = sum(len(group.hosts) for group in groups if group.summary)
+            print(f"{_hosts(number)} would change; this was a dry run.")
+
     def _change(self, change: Shown) -> Iterator[str]:
         mark = MARKS.get(change.action, "~")
         head = f"by {clean(change.fix)}; risk {clean(change.risk)}"
@@ -182,7 +189,8 @@ class View:
             more = f"; {rest} differ" if rest else ""
             print(f"{_hosts(len(first.hosts))}: {clean(', '.join(first.summary))}{more}.")
         if out and not self._args.quiet:
-            print(f"\nNext: 'remedy fleet apply {out} -i INVENTORY' applies exactly these.")
+            again = shlex.join(["remedy", "fleet", "apply", out, *_selected(self._args)])
+            print(f"\nNext: '{again}' applies exactly these.")
 
     def findings(self, found: Mapping[str, HostStanding]) -> None:
         """Show each condition and the hosts that have it, worst verdict first."""
@@ -221,6 +229,16 @@ class View:
             code = host_state.worst(s.rc for s in found.values())
             tail = {"kind": "summary", "hosts": counts(found.values()), "exit": code}
             self._line({**tail, **more})
+
+
+def _selected(args: argparse.Namespace) -> Iterator[str]:
+    """Yield the options that selected the hosts of this command."""
+    for inventory in args.inventory:
+        yield from ("-i", inventory)
+    patterns = [("--limit", args.limit), *(("--exclude", each) for each in args.exclude)]
+    for flag, value in (*patterns, ("--ansible", args.ansible)):
+        if value:
+            yield f"{flag}={value}"
 
 
 def _counted(found: Mapping[str, HostStanding]) -> str:

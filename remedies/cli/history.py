@@ -15,7 +15,7 @@ from remedies.printable import local
 from remedies.transaction import state
 
 if TYPE_CHECKING:
-    from remedies.transaction.ledger import Transaction
+    from remedies.transaction.ledger import Begin, Transaction
 
 EXAMPLES = (
     ("history", "list the newest transactions"),
@@ -57,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
             "rolled_back_by": by.get(t.id),
             "user": t.begin.user,
             "command": t.begin.command,
+            "change_id": t.begin.change_id,
+            "approver": t.begin.approver,
+            "comment": t.begin.comment,
         }
         for t in found
     ]
@@ -79,11 +82,19 @@ def run(args: argparse.Namespace) -> int:
         print(clean(f"{entry.id}  {entry.begin.kind:8} {row['outcome']:11} {what}"))
         who = f"{entry.begin.user}: {entry.begin.command}"
         print(style("dim", clean(f"    {local(entry.time)}  {who}")))
+        if said := said_of(entry.begin):
+            print(style("dim", clean(f"    {said}")))
     if not rows:
         print("The journal is empty.")
     elif older and not args.quiet:
         print("\nThere are older transactions: 'remedy history --limit 0' shows all.")
     return 0
+
+
+def said_of(begin: Begin) -> str:
+    """Return what its writer said of it: the change, who approved it, the comment."""
+    said = (("change ", begin.change_id), ("approved by ", begin.approver), ("", begin.comment))
+    return ", ".join(f"{word}{text}" for word, text in said if text)
 
 
 def _removed(entry: Transaction) -> frozenset[str]:

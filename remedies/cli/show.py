@@ -8,6 +8,7 @@ import os
 
 from remedies import codec
 from remedies.cli import files
+from remedies.cli.history import said_of
 from remedies.cli.render import BY_ROLLBACK, OF_ROLLBACK, changes_text, plan_text
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
@@ -61,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     begin = entry.begin
     print(f"{entry.id}: {begin.kind}, {outcome}")
-    print(clean(f"{local(entry.time)} on {begin.host}, by {begin.user}: {begin.command}\n"))
+    print(clean(f"{local(entry.time)} on {begin.host}, by {begin.user}: {begin.command}"))
+    if said := said_of(begin):
+        print(clean(said))
+    print()
     undone = OF_ROLLBACK if begin.kind == "rollback" else BY_ROLLBACK
     print("\n".join(changes_text(begin.changes, Style(args), undone)).rstrip())
     for line in entry.stuck:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from remedies import __version__, codec
@@ -111,6 +112,22 @@ def _policy_of(here: HostSession, entry: InForce) -> str:
     return "" if policy in ((), here.policy.names) else f", policy {' + '.join(policy)}"
 
 
+def _since(here: HostSession, entry: InForce) -> str:
+    """Return since when it is in force."""
+    told = here.ledger.get(entry.transaction)
+    return f" since {clean(local(told.time))}" if told else ""
+
+
+def _answers(here: HostSession, entry: InForce) -> Iterator[str]:
+    """Yield what it was applied for, and what the detectors said before and right after."""
+    told = here.ledger.get(entry.transaction)
+    after = {one["finding"]: one["after"] for one in told.verified.verified} if told else {}
+    for finding in here.held[entry.resource].answered:
+        now = after.get(finding.id)
+        then = f", {now} right after" if now else ""
+        yield f"for {finding.condition} on {finding.subject}: was {finding.verdict}{then}"
+
+
 def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
     """Return the status as text."""
     style = Style(args)
@@ -118,8 +135,10 @@ def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
     lines = []
     for entry in found.entries:
         mark = style(colours.get(entry.state, "red"), f"{entry.state:8}")
-        lines.append(f"{mark} {style('bold', clean(entry.resource))}  by {entry.fix}, "
-                     f"{entry.transaction}{_policy_of(here, entry)}")  # fmt: skip
+        lines.append(f"{mark} {style('bold', clean(entry.resource))}  by {entry.fix}"
+                     f"{_since(here, entry)}, {entry.transaction}"
+                     f"{_policy_of(here, entry)}")  # fmt: skip
+        lines += [f"         {clean(line)}" for line in _answers(here, entry)]
         if entry.state == "drifted":
             ours, now = apart(entry.resource, here.held[entry.resource].ours, entry.now)
             lines.append(f"         ours {clean(ours)}, now {clean(now)}")
@@ -143,6 +162,8 @@ def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
             f"\nNext: '{again(args, 'confirm', '--unowned')}' adopts what is not in this journal, "
             f"'{again(args, 'rollback', '--unowned')}' shows and removes it."
         )
+    elif found.entries and not found.bad:
+        lines.append(f"\nNext: '{again(args, 'verify')}' looks whether the faults are gone.")
     if any(entry.state in ("drifted", "gone") for entry in found.entries):
         lines.append(
             f"\nNext: '{again(args, 'apply')}' restores it, "

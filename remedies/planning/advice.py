@@ -34,7 +34,8 @@ def advice_text(advice: Advice, *, long: bool = False) -> str:
     try:
         short = _SHORT.get(advice.template, _values)(advice.values) + _uplink(advice.values)
         if not long or advice.template not in _LONG:
-            return short
+            more = " 'remedy plan -v' shows how." if advice.template in _LONG else ""
+            return short + more
         return short + "\n\n" + _rendered(_LONG[advice.template], advice.values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # of a saved plan
         raise InputError(
@@ -48,14 +49,14 @@ def _bind(values: Values) -> str:
     if row is not None:
         chosen = addresses if values["asked"] else addresses[:1]
         told = sentence(row, chosen, str(values["port"]), asked=bool(values["asked"]))
-        return f"{who}: {told}{_pod(values)} 'remedy plan -v' says more."
+        return f"{who}: {told}{_pod(values)}"
     if not addresses:
         return f"{who} should bind to the one address its clients ask, not to every address."
     where = " or ".join(at(address, str(values["port"])) for address in addresses)
     why = "the address clients asked" if values["asked"] else "the one that its clients ask"
     return (
         f"Let {who} bind to {where} ({why}) instead of every address, or set IP_PKTINFO on its "
-        f"socket and answer from the address asked.{_pod(values)} 'remedy plan -v' shows how."
+        f"socket and answer from the address asked.{_pod(values)}"
     )
 
 
@@ -78,12 +79,12 @@ def _proxy(values: Values) -> str:
             f"Publish port {port} of {name} on the one address that clients ask{publish}; or take "
             "Docker 28.0.0 or later, whose proxy answers from the address asked; or, where the "
             'container has an address of the clients\' IP version, set "userland-proxy": false '
-            "for Docker. 'remedy plan -v' shows how."
+            "for Docker."
         )
     return (
         f"Let containers of its network ask {name} itself, port {inside}; or publish port {port} "
         f'on one address{publish}; or set "userland-proxy": false for Docker; or update Docker: '
-        "from 28.0.0 on its proxy answers from the address asked. 'remedy plan -v' shows how."
+        "from 28.0.0 on its proxy answers from the address asked."
     )
 
 

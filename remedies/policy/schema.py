@@ -21,7 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from remedies import catalogue
+from remedies import HOME, catalogue
 
 
 def _mode(value: object) -> object:
@@ -140,8 +140,13 @@ class SiteSource(_Strict):
 class PolicySource(_Strict):
     """One policy file."""
 
-    api_version: Literal["remedy/v1"] = Field(alias="apiVersion")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    api_version: Literal["remedy/v1"] = Field(
+        alias="apiVersion", description="The format of this file."
+    )
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="What plans, journals and reports call it.",
+    )
     extends: Text = Field(
         "", description="A shipped policy's name, or a file's path from this file's folder."
     )
@@ -152,13 +157,14 @@ class PolicySource(_Strict):
     rules: dict[str, RuleSource] = Field({}, description="By condition.")
     site: list[SiteSource] = Field([], description="Conditions of this site, without Python.")
     require: list[RequireSource] = Field([], description="Standing fixes.")
-    waivers: list[WaiverSource] = []
+    waivers: list[WaiverSource] = Field([], description="Faults that somebody has accepted.")
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a policy file, with the ids this version knows."""
     schema = PolicySource.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$id"] = f"{HOME}/schemas/policy-v1.json"
     schema["title"] = "remedy policy"
     conditions, fixes = list(catalogue.condition_ids()), list(catalogue.fix_ids())
     schema["properties"]["rules"]["propertyNames"] = {"enum": conditions}

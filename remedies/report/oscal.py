@@ -14,13 +14,14 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from remedies import HOME
 from remedies.report.controls import CHANGE_CONTROL, nist
 from remedies.report.markdown_escape import cut, prose
 from remedies.report.record import HostReport, Judgement, Report, Unreached, answer, is_open
 
 VERSION = "1.2.1"
 _SPACE = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")  # RFC 9562: the OID namespace
-_NS = "https://remedies.invalid/ns/oscal"
+_NS = f"{HOME}/ns/oscal"
 
 Plain = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional, cast
 from unittest import mock
 
 import pytest
@@ -186,3 +186,20 @@ def test_a_saved_plan_is_shown_too(
     assert made.id in shown
     assert told(capsys, first, "show", str(path))["plan_id"] == made.id
     assert cli.main(["show", str(tmp_path / "none.json")]) == 65
+
+
+def test_a_change_is_told_with_its_ticket_and_who_approved_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / read_host().netns
+    folder.mkdir(mode=0o700)
+    said = Begin("apply", (CHANGE,), "0", "h", "m", "b", "root", "remedy",
+                 change_id="CHG42", approver="bob", comment="resets at night")  # fmt: skip
+    with Journal(str(folder)) as out:
+        out.append("begin", "t0", said.plain())
+        out.append("end", "t0", {"outcome": "applied"})
+    for words in (["history"], ["show", "last"]):
+        assert cli.main([*words, "--state-dir", str(tmp_path)]) == 0
+        assert "change CHG42, approved by bob, resets at night" in capsys.readouterr().out
+    (row,) = cast(Any, told(capsys, str(folder / NAME), "history")["transactions"])
+    assert (row["change_id"], row["approver"]) == ("CHG42", "bob")

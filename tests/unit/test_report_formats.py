@@ -26,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trestle.oscal.assessment_plan import AssessmentPlan
 from trestle.oscal.assessment_results import AssessmentResults
 
+from remedies import HOME
 from remedies import report as reports
 from remedies.errors import UsageError
 from remedies.outcomes import JUDGED
@@ -197,6 +198,14 @@ def test_sarif_follows_the_published_schema(name: str) -> None:
     (run,) = plain["runs"]
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+
+
+def test_sarif_says_where_the_tool_and_each_rule_are_described() -> None:
+    driver = json.loads(text("sarif", "full"))["runs"][0]["tool"]["driver"]
+    assert driver["informationUri"] == f"{HOME}/"
+    pages = {rule["helpUri"].removeprefix(f"{HOME}/") for rule in driver["rules"]}
+    assert all((ROOT / page).is_file() for page in pages)
+    assert len(pages) == len(driver["rules"])
 
 
 def test_sarif_holds_faults_alone_at_their_policy_line() -> None:

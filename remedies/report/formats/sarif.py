@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from remedies import catalogue
+from remedies import HOME, catalogue
 from remedies.model import digest
 from remedies.report.controls import controls
 from remedies.report.record import HostReport, Judgement, Report, answer, failures, is_open
@@ -38,7 +38,12 @@ def render(report: Report) -> Iterator[str]:
         for judgement in host.judgements
         if is_open(judgement)
     ]
-    driver = {"name": report.tool.name, "version": report.tool.version, "rules": rules}
+    driver = {
+        "name": report.tool.name,
+        "version": report.tool.version,
+        "informationUri": f"{HOME}/",
+        "rules": rules,
+    }
     missing = [
         {"level": "error", "message": {"text": _text(f"{m.name} was not reached: {m.reason}")}}
         for m in report.unreached
@@ -67,6 +72,7 @@ def _rule(name: str) -> dict[str, Any]:
         "shortDescription": {"text": module.TITLE},
         "fullDescription": {"text": text.partition("\n")[0]},
         "help": {"text": text},
+        "helpUri": f"{HOME}/docs/conditions/{name}.md",
         "defaultConfiguration": {"level": _LEVELS[module.SEVERITY]},
         "properties": {
             "tags": list(controls(name)),
