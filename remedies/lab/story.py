@@ -165,7 +165,7 @@ class Story:
         watches = () if "rollback" in arguments else WINDOW
         argv = ["remedy", *self.world.remedy, *arguments, *watches]
         self.tell.command(argv)
-        seen_code, output = self._output([sys.executable, "-m", "remedies", *argv[1:]], during)
+        seen_code, output = self._output(argv[1:], during)
         self.tell.output(output)
         words = " ".join(output.split())
         said = [f"{'says' if word in words else 'does not say'} {word!r}" for word in says]
@@ -173,17 +173,9 @@ class Story:
         expected = ", ".join([f"exit {code}", *(f"says {word!r}" for word in says)])
         self._end(StoryStep(title, seen == expected, expected, seen, tuple(argv), output))
 
-    def _output(self, argv: Sequence[str], during: bool) -> tuple[int, str]:
-        """Run a command, with the traffic going on beside it if ``during``."""
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=child_environment(),
-            cwd=self.world.folder,
-        )
+    def _output(self, words: Sequence[str], during: bool) -> tuple[int, str]:
+        """Run a command line, with the traffic going on beside it if ``during``."""
+        process = started(words, self.world.folder)
         until = time.monotonic() + COMMAND_DEADLINE
         with process:
             try:
@@ -219,6 +211,19 @@ class Story:
                 f"step {len(self.steps)} ({step.title}): {text}",
                 "--keep leaves the world up to look into",
             )
+
+
+def started(words: Sequence[str], folder: str) -> subprocess.Popen[str]:
+    """Start a command line of this tool in a folder, as a world's own; it has one output."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "remedies", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=child_environment(),
+        cwd=folder,
+    )
 
 
 def _sentence(outcome: TrafficOutcome) -> str:

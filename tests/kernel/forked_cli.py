@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from remedies import catalogue, cli
 from remedies.cli.parser import VERBS
@@ -34,55 +34,96 @@ for _fix in catalogue.fix_ids():
     catalogue.fix(_fix)
 
 
+class Forked:
+    """A command line that was started in a fork, with nothing to read: as subprocess.Popen has it.
+
+    Without ``env`` it has a world's environment; without ``err`` all that it prints goes to one
+    output. ``prepare`` is called in the process before.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: str = ".",
+        *,
+        env: Mapping[str, str] | None = None,
+        err: bool = False,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.args = ["remedy", *words]
+        self.returncode: int | None = None
+        environment = dict(child_environment() if env is None else env)
+
+        def prepared() -> None:
+            # As an exec would: another thread's Popen waits for the last copy of its pipes to
+            # close. What is garbage by now may own a number that is used anew here, so nothing is
+            # collected.
+            gc.freeze()
+            os.closerange(3, _MOST_FILES)
+            for number in (signal.SIGTERM, signal.SIGHUP):  # a world has taken them
+                signal.signal(number, signal.SIG_DFL)
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environment)
+            time.tzset()
+            prepare()
+
+        self._out = os.memfd_create("out")
+        self._err = os.memfd_create("err") if err else None
+        self._pid = os.fork()
+        if self._pid == 0:
+            be_remedy(self._out, self._err, [*words], prepared)
+        self._handle = os.pidfd_open(self._pid)
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+        for file in (self._out, self._err, self._handle):
+            if file is not None:
+                os.close(file)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Return what it printed, once it ended. Raises subprocess.TimeoutExpired."""
+        self.wait(timeout)
+        return _text(self._out), "" if self._err is None else _text(self._err)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code, once it ended. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._handle], [], [], timeout)[0]:
+                shown = [_text(file) for file in (self._out, self._err) if file is not None]
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0, *shown)
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+
+
 def run(
     *argv: str,
     env: Mapping[str, str] | None = None,
     timeout: float = 60.0,
     prepare: Callable[[], object] = lambda: None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command line with nothing to read; return how it ended, as ``subprocess.run`` does.
+    """Run a command line in a fork; return how it ended, as ``subprocess.run`` does.
 
-    Without ``env`` it has a world's environment. ``prepare`` is called in the process before.
     Raises subprocess.TimeoutExpired.
     """
-    environment = dict(child_environment() if env is None else env)
-
-    def prepared() -> None:
-        # As an exec would: another thread's Popen waits for the last copy of its pipes to close.
-        # What is garbage by now may own a number that is used anew here, so nothing is collected.
-        gc.freeze()
-        os.closerange(3, _MOST_FILES)
-        os.environ.clear()
-        os.environ.update(environment)
-        time.tzset()
-        prepare()
-
-    out, err = os.memfd_create("out"), os.memfd_create("err")
-    try:
-        pid = os.fork()
-        if pid == 0:
-            be_remedy(out, err, [*argv], prepared)
-        code = _ended(pid, timeout)
-        if code is None:
-            raise subprocess.TimeoutExpired(["remedy", *argv], timeout, _text(out), _text(err))
-        return subprocess.CompletedProcess(["remedy", *argv], code, _text(out), _text(err))
-    finally:
-        os.close(out)
-        os.close(err)
-
-
-def _ended(pid: int, timeout: float) -> int | None:
-    """Return how a child ended; None, once it is killed, where it did not in time."""
-    ended, status = None, 0
-    handle = os.pidfd_open(pid)
-    try:
-        ended = select.select([handle], [], [], timeout)[0]
-    finally:
-        if not ended:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        os.close(handle)
-    return os.waitstatus_to_exitcode(status) if ended else None
+    with Forked(argv, env=env, err=True, prepare=prepare) as process:
+        try:
+            out, err = process.communicate(timeout)
+        except BaseException:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(process.args, process.wait(), out, err)
 
 
 def _text(file: int) -> str:
@@ -116,7 +157,8 @@ def be_remedy(
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(_emptied(out), 1)
         os.dup2(1 if err is None else _emptied(err), 2)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+        # In a fork of a fork the earlier ones go now, and take no number with them.
+        sys.stdin, sys.stdout, sys.stderr = map(_standard, range(3))
         prepare()
         sys.argv = ["remedy", *argv]
         code = cli.main(argv)
@@ -128,6 +170,10 @@ def be_remedy(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _standard(number: int) -> TextIO:
+    return open(number, closefd=False) if number == 0 else open(number, "w", closefd=False)
 
 
 def _emptied(file: Path | int) -> int:
