@@ -101,12 +101,15 @@ $(DAEMONS): | packages-test
 
 # Many tests wait for a kernel or for another process: two processes for each processor keep it
 # busy and no test late, and the longest tests come first. Bytecode before: commands of tests would compile the tool
-# again and again where nothing may write it (PYTHONDONTWRITEBYTECODE). A short folder: ssh's
+# again and again where nothing may write it (PYTHONDONTWRITEBYTECODE), and every worker each test, whose
+# assertions are rewritten: half a minute of processor. A short folder: ssh's
 # sockets are made there. In memory, as a disk takes milliseconds for each fsync.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: packages-test setup $(AXE) $(DAEMONS)
 	$(BIN)/python -m compileall -q remedies
+	for tests in tests/unit "$(filter-out %/unit,$(TESTS))"; do \
+	  PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq -p no:cacheprovider $$tests > /dev/null & done; wait
 	folder=$$(mktemp --directory /tmp/t-XXXX) && \
 	trap '$(SUDO) umount --lazy $$folder; rmdir $$folder' EXIT && \
 	trap 'exit 130' HUP INT TERM && \
