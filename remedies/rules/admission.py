@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from remedies.rules.header_words import ON_ARRIVAL
 from remedies.rules.matching import conjoin, covers
 from remedies.rules.rule import JUMP_DEPTH, ONE_OF_ALL, Match
 from remedies.values import dataclass, field
@@ -17,7 +18,8 @@ from remedies.values import dataclass, field
 CLOSING = ("drop", "reject", "reset", "queue")
 _ELSEWHERE = frozenset(
     (
-        *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "mac", "numgen"),
+        *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "numgen"),
+        *ON_ARRIVAL,
         ONE_OF_ALL,
         *("conntrack", "connlimit", "statistic"),
         *("ct key 1", "ct key 2", "ct key 3"),  # direction, status and mark: enum nft_ct_keys

@@ -18,6 +18,9 @@ CHOSEN = frozenset((HOPS, SERVICE, f"bits of {SERVICE}", "ecn", WORDS, *LINK, NO
 """Some of those that come from elsewhere meet each of them. Not so what comes by a tunnel of
 IPsec: whether NAT's flows do is not known."""
 
+ON_ARRIVAL = CHOSEN - {WORDS} | {TUNNEL}
+"""No look at the destination, nor at a conntrack entry."""
+
 _AT: Mapping[str, Mapping[tuple[int, int], str]] = {
     "ip": {(1, 1): SERVICE, (8, 1): HOPS},
     "ip6": {(0, 2): SERVICE, (7, 1): HOPS},
@@ -27,6 +30,11 @@ _ETHER = 1  # ARPHRD_ETHER, include/uapi/linux/if_arp.h
 _XT = {"ttl": HOPS, "hl": HOPS, "dscp": SERVICE, "tos": SERVICE}
 _POLICY_FLAGS = 4 * 76  # struct xt_policy_info: four of xt_policy_elem, then the flags
 _POLICY_NONE = 4  # XT_POLICY_MATCH_NONE, include/uapi/linux/netfilter/xt_policy.h
+
+
+def kind(name: str) -> str:
+    """Return what a condition is about: bits of a field are of that field."""
+    return name.rpartition(" ")[2] if name == f"bits of {SERVICE}" else name
 
 
 def at(version: str, base: int, offset: int, length: int) -> str:

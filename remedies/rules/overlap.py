@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.netlink.links import Links
+from remedies.rules.header_words import CHOSEN, kind
 from remedies.rules.invalid_packet import EPHEMERAL, EVERYONE, target
 from remedies.rules.known_traffic import leaves_by, tunnels_of
 from remedies.rules.match_words import apart, describe, listed, port_list
@@ -106,13 +107,22 @@ def _judge(
         return Overlap("no", "one is about a service's source port, the other its destination port")
     if any(covers(earlier, met) for earlier in after):
         return Overlap("no", "an earlier rule takes those packets")
-    unknown = tuple(name for name in met.unmodelled if name not in CHOICES)
+    unknown = tuple(name for name in met.unmodelled if not _some(name, one, other))
     for earlier in after:  # a rule that is not understood in full may take them first
         if set(earlier.unmodelled) - set(CHOICES) and covers(replace(earlier, unmodelled=()), met):
             unknown = (*unknown, *earlier.unmodelled)
     if unknown:
         return Overlap("maybe", f"{what}, depending on {', '.join(dict.fromkeys(unknown))}")
     return Overlap("yes", f"{what}: {describe(met)}")
+
+
+def _some(name: str, one: Match, other: Match) -> bool:
+    """Tell whether some packets of both surely meet a condition that is not modelled.
+
+    What a sender chooses meets what one of the two wants; what both want may differ.
+    """
+    both = kind(name) in map(kind, one.unmodelled) and kind(name) in map(kind, other.unmodelled)
+    return name in CHOICES or (name in CHOSEN and not both)
 
 
 def _two_services(one: Match, other: Match) -> bool:
