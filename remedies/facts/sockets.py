@@ -16,7 +16,8 @@ from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 from remedies.values import dataclass, replace
 
-AFTER = ("links", "sysctl")
+AFTER = ("links", "sysctl", "flows")
+"""Of the moment in which the flows were read: a server that began within the window is seen."""
 
 MOST_CONNECTED = 200
 

@@ -34,6 +34,8 @@ from udp_site import (
     standing,
 )
 
+from remedies.facts import Watch, gather
+
 __all__ = ["site", "standing"]
 
 
@@ -335,3 +337,28 @@ def test_without_conntrack_the_packets_prove_it(site: Site, answer: Answer) -> N
         assert event.process is not None
         assert event.process.pid == os.getpid()
     assert "python" in first.meaning.text or "pytest" in first.meaning.text
+
+
+def test_a_server_that_connects_within_the_window_is_named_as_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flows are read when the window is over, and so are the sockets that they are held to."""
+    listening, began = gather._listen, []  # the one place where the window is
+
+    def begin(watches: tuple[Watch[object], ...], window: float) -> None:
+        if window and not began:
+            server = site.udp("host", "", PORT)
+            began.append(asker := site.ask(server, "client", site.virtual))
+            server.connect(asker.peer)
+            server.send(b"answer")
+            assert not asker.answered()
+            asker.socket.send(b"and again")
+        listening(watches, 0.0)
+
+    monkeypatch.setattr(gather, "_listen", begin)
+    site.world.run("host", ["conntrack", "-F"])
+    with site.open:
+        found = scan(site.world, window=1.0)
+    assert [(f.condition, f.verdict) for f in found if f.verdict == "proven"] == [
+        ("udp-connected-server", "proven")
+    ]
