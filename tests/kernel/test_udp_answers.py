@@ -343,7 +343,8 @@ def test_a_server_that_connects_within_the_window_is_named_as_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The flows are read when the window is over, and so are the sockets that they are held to."""
-    listening, began = gather._listen, []  # the one place where the window is
+    listening = gather._listen  # the one place where the window is
+    began: list[Asker] = []
 
     def begin(watches: tuple[Watch[object], ...], window: float) -> None:
         if window and not began:
