@@ -136,10 +136,15 @@ def is_fix(name: str) -> bool:
     return site.is_site(name) or name in fix_ids()
 
 
+def answering(condition: str) -> tuple[str, ...]:
+    """Return the fixes that answer a condition, by id, those first that end no connection."""
+    found = (name for name in fix_ids() if condition in fix(name).ANSWERS)
+    return tuple(sorted(found, key=lambda name: not fix(name).HARMLESS))
+
+
 def harmless(condition: str) -> tuple[str, ...]:
     """Return the harmless fixes that answer a condition, by id."""
-    modules = ((name, fix(name)) for name in fix_ids())
-    return tuple(name for name, m in modules if m.HARMLESS and condition in m.ANSWERS)
+    return tuple(name for name in answering(condition) if fix(name).HARMLESS)
 
 
 def may_write(name: str, address: str) -> bool:

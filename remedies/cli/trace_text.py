@@ -6,6 +6,7 @@ import argparse
 import time
 from collections import Counter
 
+from remedies import catalogue
 from remedies.cli.next_command import again
 from remedies.cli.terminal import Style, clean
 from remedies.facts.daemon_lines import option_of, sentence
@@ -147,8 +148,12 @@ def _next(args: argparse.Namespace, summary: Summary) -> str:
         )
     )
     if signs:
-        told = f"shows what would be changed for {', '.join(signs)}"
-        return f"Next: '{again(args, 'plan')}' {told}."
+        fixes = {sign: " or ".join(catalogue.answering(sign)) for sign in signs}
+        told = [f"{fix} for {sign}" for sign, fix in fixes.items() if fix]
+        by_hand = [f"'remedy explain {sign}'" for sign, fix in fixes.items() if not fix]
+        plan = f"'{again(args, 'plan')}' shows {', '.join(told)}" if told else ""
+        rest = f"what is above is done by hand: {', '.join(by_hand)}" if by_hand else ""
+        return f"Next: {'; '.join(filter(None, (plan, rest)))}."
     if any(drop.fix for drop in summary.drops):
         return f"Next: the fix above; '{again(args, 'scan')}' finds what else could happen."
     return f"Next: '{again(args, 'scan')}' finds what could happen."

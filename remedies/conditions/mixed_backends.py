@@ -39,6 +39,7 @@ from remedies.model import Evidence, Finding, Severity
 from remedies.netlink.links import Links
 from remedies.printable import both_ends
 from remedies.rules.prefixes import contains
+from remedies.rules.rule import PacketRule
 from remedies.rules.unlisted import UnlistedRules
 
 TITLE = "Rules for containers stand in both variants of iptables"
@@ -98,7 +99,7 @@ def _mixture(netfilter: Netfilter, hidden: tuple[RuledDrop, ...]) -> Finding:
         message = (
             f"{sum(each.drop.count for each in hidden)} packets were dropped by {rule.place} "
             f"({rule.text}), and NAT is done by the other variant of iptables, which does not show "
-            f"that rule; the most of {first.protocol} {both_ends(*first.way.parts)}"
+            f"that rule; the most of {first.protocol} {both_ends(*first.way.parts)}{_removes(rule)}"
         )
         extra = (evidence(first), Evidence(rule.place, "rule", rule.text))
     tables = dict.fromkeys(tuple(place.split()[:3]) for place in netfilter.mixed)
@@ -114,6 +115,14 @@ def _mixture(netfilter: Netfilter, hidden: tuple[RuledDrop, ...]) -> Finding:
         message=f"{message}; both sets are shown by: {shown}",
         evidence=(*(Evidence("rules", "base chain", place) for place in netfilter.mixed), *extra),
     )
+
+
+def _removes(rule: PacketRule) -> str:
+    """Return what removes a rule that nobody meant, where its whole text is known."""
+    if not rule.line.startswith("-A ") or "[" in rule.line:
+        return ""
+    tool = rule.backend.replace("iptables", _tool(rule.family))
+    return f"; if it is left over: {tool} -t {rule.table} -D {rule.line[len('-A ') :]}"
 
 
 def _unlisted(found: UnlistedRules) -> Finding:

@@ -40,7 +40,8 @@ def of_rule(drop: DropEvent, rule: PacketRule) -> str:
     if drop.invalid:
         return (
             "let INVALID segments of known connections reach their socket, or set "
-            "'sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1'"
+            "'sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1'; 'remedy plan' shows it as "
+            "tcp-be-liberal"
         )
     owner = _OWNERS.get(rule.owner, "")
     if rule.owner in _COMPLETE:

@@ -23,6 +23,7 @@ from remedies.netlink.flow import Tuple
 from remedies.netlink.route import Route, route_get
 from remedies.netlink.socket import NETLINK_ROUTE, NETLINK_SOCK_DIAG, Netlink
 from remedies.printable import at, both_ends
+from remedies.rules.accepting import accepting
 from remedies.rules.invalid_packet import EPHEMERAL
 from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
@@ -35,6 +36,7 @@ from remedies.trace.nat_rules import NatRules
 from remedies.trace.socket_owners import Holders
 from remedies.values import NamedTuple, replace
 
+LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 _LISTENS = 10  # TCP_LISTEN, include/net/tcp_states.h
 _PATIENCE = 0.5
 _MOST_SOCKETS = 4
@@ -87,9 +89,9 @@ class DropTies:
         way = drop.way
         if way is None or drop.ordinary:
             return named
-        tie = Tie()
+        tie = self._one_way(named, rule, way)
         asking = self._asking.get(drop.sign)
-        if asking is not None and drop.namespace != "?":
+        if not tie.condition and asking is not None and drop.namespace != "?":
             with_it = asking
             tie = (
                 self._looks.take(f"about {drop.reason}", lambda: self._there(with_it, drop, way))
@@ -98,7 +100,7 @@ class DropTies:
         sent, sent_by = ("", None) if drop.namespace else self._sent_here(drop, way)
         if tie.about and drop.sign == "NO_SOCKET":
             named = replace(named, means="no socket takes it")
-        elif tie.about and drop.sign == "NETFILTER_DROP":
+        elif tie.about and drop.sign == "NETFILTER_DROP" and rule is None:
             named = replace(named, means="NAT drops it, no rule does", look="")
         if tie.condition:
             named = replace(named, look="")
@@ -114,6 +116,23 @@ class DropTies:
     def _there(ask: Callable[[DropEvent, Tuple], Tie], drop: DropEvent, way: Tuple) -> Tie:
         with inside(drop.namespace) if drop.namespace else contextlib.nullcontext():
             return ask(drop, way)
+
+    def _one_way(self, drop: DropEvent, rule: Optional[PacketRule], way: Tuple) -> Tie:
+        """Return what is said of a segment that is INVALID for want of an answer, or nothing."""
+        if rule is None or not drop.invalid:
+            return Tie()
+        flow = self._questions.flow("tcp", way)
+        if flow is None or flow.seen_reply:
+            return Tie()
+        return Tie(
+            (
+                "conntrack has seen no answer of its connection: answers take another way than by "
+                "this host",
+            ),
+            "lead both directions over this host, or let these by before that rule: "
+            + accepting(rule, "tcp", way),
+            "invalid-drop-harmful",
+        )
 
     def _sent_here(self, drop: DropEvent, way: Tuple) -> tuple[str, Optional[PacketRule]]:
         """Return what was asked for before NAT sent the packet where it was dropped, or empty.
@@ -148,7 +167,7 @@ class DropTies:
             if flow.nat and not drop.conntrack:
                 return Tie(
                     (f"{known} and calls this segment INVALID, so that NAT did not rewrite it",),
-                    "'remedy plan' shows the fix",
+                    f"sysctl -w {LIBERAL}=1; 'remedy plan' shows it as tcp-be-liberal",
                     "tcp-invalid-reset",
                 )
             return Tie((known,))
@@ -159,7 +178,10 @@ class DropTies:
             if mine is not None:
                 told = f"{who(process)} has connected its socket to that client from "
                 told += at(mine, way.destination_port)
-                return Tie((told,), "'remedy plan' shows the fix", "udp-connected-server")
+                asked = at(way.destination, way.destination_port)
+                cure = f"have it bind {asked}, or answer without connecting its socket"
+                cure += ": 'remedy plan' shows bind-advice"
+                return Tie((told,), cure, "udp-connected-server")
         past = None
         if not drop.namespace and (protocol == "udp" or not drop.conntrack):
             past = missed(self._questions, self._rules, protocol, way)

@@ -23,7 +23,7 @@ from remedies.netfilter.stores import Legacy, RuleStore
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
-from remedies.tap.streams import DATA
+from remedies.tap.streams import DATA, PASSING
 from remedies.tap.tally import TallyEntry
 from remedies.trace.event import DropEvent
 from remedies.trace.looks import Looks
@@ -55,11 +55,16 @@ class FirewallRules:
                 f"rules for {way.destination}", lambda: self._dropping(seen, legacy=True)
             )
         flow = None if ordinary else self._questions.flow("tcp", way)
-        if flow is not None and flow.seen_reply:
+        if flow is None:
+            return self._looks.take(f"rules for {way.destination}", lambda: self._dropping(seen))
+        if flow.seen_reply:
             return self._looks.take(
                 f"rules for {way.destination}", lambda: self._taking(way, DATA, flow, drop.link)
             )
-        return self._looks.take(f"rules for {way.destination}", lambda: self._dropping(seen))
+        return self._looks.take(
+            f"rules for {way.destination}",
+            lambda: self._taking(way, PASSING, flow, drop.link) or self._dropping(seen),
+        )
 
     def of_reset(self, entry: TallyEntry) -> Optional[PacketRule]:
         """Return the rule whose reset this is, sent for a segment that is only INVALID."""

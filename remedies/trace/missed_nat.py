@@ -49,7 +49,7 @@ class MissedNat(NamedTuple):
         """Return what lets NAT see it."""
         if self.notrack is not None:
             end = at(self.way.destination, self.way.destination_port)
-            return f"take {self.protocol} to {end} out of {self.notrack.named}; see 'remedy plan'"
+            return f"take {self.protocol} to {end} out of {self.notrack.named}"
         return (
             f"delete the flow: conntrack -D -p {self.protocol} --orig-src {self.way.source} "
             f"--orig-dst {self.way.destination} --sport {self.way.source_port} "

@@ -19,6 +19,7 @@ from remedies.conditions import (
     forward_policy_drop,
     ipv6_ra_route_lost,
     local_port_exhaustion,
+    mixed_backends,
     published_but_refused,
     ruleset_wiped,
     snat_port_exhaustion,
@@ -26,7 +27,7 @@ from remedies.conditions import (
     udp_receive_buffer,
 )
 from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts, Watch, counters, name_of, queues, wiped
+from remedies.facts import Asking, Facts, Watch, counters, name_of, netfilter, queues, wiped
 from remedies.facts.counters import Counters
 from remedies.facts.drop_signs import evidence
 from remedies.facts.droppers import BY_FIREWALL, Droppers, RuledDrop, beside, published_by
@@ -57,6 +58,7 @@ class _Judging(Protocol):
 _RULED: tuple[_Judging, ...] = (
     docker_direct_routing_drop,
     forward_policy_drop,
+    mixed_backends,
     published_but_refused,
 )
 _QUEUED: tuple[_Judging, ...] = (accept_queue_overflow, udp_receive_buffer)
@@ -185,10 +187,12 @@ class Verdicts:
                 rule = rules[drop.rule]
                 other = beside(stores, links, seen, rule)
                 found.append(RuledDrop(seen, rule, other, published_by(asking, links, seen)))
+        by_iptables = any(rules[drop.rule].backend.startswith("iptables") for drop in drops)
         return {
             "drops": Drops(tuple(each.drop for each in found), listened=_PATIENCE),
             "droppers": Droppers(tuple(found)),
             "links": links,
+            "netfilter": netfilter.read(asking) if by_iptables else Netfilter(True, "none"),
         }
 
 
@@ -238,7 +242,7 @@ def _by_full_table(drop: DropEvent) -> DropEvent:
         drop,
         means="conntrack's table is full, no rule drops it",
         look="",
-        fix="'remedy plan' shows the fix",
+        fix="a larger table, or fewer flows: 'remedy plan' shows both as flow-advice",
         condition=conntrack_pressure.CONDITION,
     )
 

@@ -195,9 +195,11 @@ def run(argv: list[str], stdin: str = "", *, check: bool = True) -> str:
 def dump() -> dict[str, str]:
     """Return what every tool says of this namespace, without counters and comments.
 
-    iptables-nft-save gives up on a native table that has the name of one of its own.
+    iptables-nft-save gives up on a native table that has the name of one of its own. What nft says
+    of targets that it does not know stands between any two tables.
     """
-    found = {"nft": normal(run(["nft", "-s", "list", "ruleset"]))}
+    listed = run(["nft", "-s", "list", "ruleset"]).splitlines()
+    found = {"nft": normal("\n".join(line for line in listed if not line.startswith("XT ")))}
     for program, family in (("iptables", xtables.IPV4), ("ip6tables", xtables.IPV6)):
         if f"table {family.nft} " in found["nft"]:
             found[f"{program}-nft"] = normal(run([f"{program}-nft-save"], check=False))

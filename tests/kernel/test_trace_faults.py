@@ -38,7 +38,14 @@ FAULTS = (
     Told("idle-timeout", "idle-timeout", "has forgotten",
          "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
     Told("accept-queue-overflow", "accept-queue-overflow", "the limit is", "backlog"),
-    Told("conntrack-pressure", "conntrack-pressure", "flows are in use", "'remedy plan'"),
+    Told("conntrack-pressure", "conntrack-pressure", "flows are in use", "flow-advice"),
+    Told("mixed-backends", "mixed-backends", "(iptables-legacy ip filter FORWARD)",
+         "iptables-legacy -t filter -D FORWARD -i docker0 -o eth0 -j DROP"),
+    Told("invalid-drop-harmful", "invalid-drop-harmful", "'ct state invalid drop",
+         "nft insert rule ip lab_filter forward ip daddr 10.21.17.1 tcp dport 8080 accept"),
+    Told("tcp-invalid-reset", "tcp-invalid-reset", "calls this segment INVALID",
+         "tcp-be-liberal"),
+    Told("mtu-black-hole", "mtu-black-hole", "meta l4proto icmp", "established,related accept"),
     Told("snat-port-exhaustion", "snat-port-exhaustion", "NAT found no source port",
          "--random-fully"),
     Told("subnet-overlap", "subnet-overlap", "share", "another subnet"),
@@ -46,7 +53,7 @@ FAULTS = (
     Told("ruleset-wiped", "ruleset-wiped", "no NAT", "restart"),
     Told("local-port-exhaustion", "local-port-exhaustion", "ports", "ip_local_port_range"),
     Told("udp-connected-server", "udp-connected-server", "has connected its socket",
-         "'remedy plan'"),
+         "bind-advice"),
 )  # fmt: skip
 
 
