@@ -79,6 +79,10 @@ def _reporting(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--since", metavar="WHEN", help="with -o: only transactions this recent")
     parser.add_argument(
+        "--against", metavar="FILE",
+        help="with -o: an earlier report (-o json:FILE); also what has become better and worse",
+    )  # fmt: skip
+    parser.add_argument(
         "--heads-of", metavar="RUN",
         help="with -o: check each host's journal against the head that this rollout has kept",
     )  # fmt: skip

@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = host_report.outputs(args.output)
     since = args.since or SINCE
     limit = host_report.since_when(since)
+    earlier = host_report.earlier(args)
     kept = _run(args, args.heads_of) if args.heads_of else None
     site = fleet_inventory.inventory_of(args)
     quiet = argparse.Namespace(**{**vars(args), "json": False})
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         if host.chain is not None and not host.chain.holds:
             warn(f"{host.place.name}: journal: {host.chain.state}; {host.chain.anchor}")
     report = Report(operation.tool(), "", operation.maker(), told, missing, limit)
+    report = operation.compared(report, earlier)
     host_report.write(operation.sealed(report, began), chosen)
     return UNREACHED if missing else 0
 

@@ -16,11 +16,13 @@ from remedies.cli.parser import watching
 from remedies.errors import UsageError
 from remedies.operations import report as operation
 from remedies.report import Format
+from remedies.report import trend as trends
 from remedies.report.record import Report
 
 EXAMPLES = (
     ("report -o markdown:report.md -o sarif:report.sarif", "write two formats of one report"),
     ("report --since 30d -o markdown:-", "only the last 30 days, on standard output"),
+    ("report --against last-week.json -o html:page.html", "also what has changed since"),
 )
 
 _DAY = 86_400.0
@@ -56,6 +58,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="report on all hosts of a rollout (run id or folder), unreachable ones included",
     )
     parser.add_argument(
+        "--against",
+        metavar="FILE",
+        help="an earlier report (-o json:FILE): also what has become better and worse since",
+    )
+    parser.add_argument(
         "--run-dir", metavar="DIR", help="where runs are kept (~/.local/state/remedy/runs)"
     )
 
@@ -65,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     chosen = outputs(args.output or ["json:-" if args.json else "markdown:-"])
     since = since_when(args.since)
+    before = earlier(args)
     if args.fleet:
         report = _of_fleet(args)
     else:
@@ -75,8 +83,13 @@ def run(args: argparse.Namespace) -> int:
             scan=not args.no_scan,
             head=args.head,
         )
-    write(operation.sealed(report, began), chosen)
+    write(operation.sealed(operation.compared(report, before), began), chosen)
     return 0
+
+
+def earlier(args: argparse.Namespace) -> Optional[Report]:
+    """Return the report that ``--against`` names, None without it. Raises InputError."""
+    return trends.read(files.read_file(args.against), args.against) if args.against else None
 
 
 def outputs(words: Iterable[str]) -> list[tuple[Format, str]]:

@@ -17,6 +17,7 @@ from remedies.report.chain import described
 from remedies.report.host_info import read_place
 from remedies.report.record import Actor, Chain, HostReport, Report, Tool
 from remedies.report.redact import fit
+from remedies.report.trend import trend
 from remedies.status import in_force
 from remedies.transaction import actor
 from remedies.transaction import ledger as ledgers
@@ -44,6 +45,11 @@ def maker() -> Actor:
 def sealed(report: Report, began: float) -> Report:
     """Return a report with its times and without secrets; ``began`` is a time.monotonic()."""
     return replace(fit(report), made=now(), seconds=round(time.monotonic() - began, 1))
+
+
+def compared(report: Report, earlier: Optional[Report]) -> Report:
+    """Return a report with what has become better and worse since an earlier one, if there is."""
+    return report if earlier is None else replace(report, trend=trend(earlier, report))
 
 
 def of_host(

@@ -99,7 +99,13 @@ def sentence(report: Report) -> str:
     if report.unreached:
         parts.append(many(len(report.unreached), "host", "hosts") + " never reached")
     by = "By the journal alone, " if alone else ""
-    return f"{by}{checks} on {hosts}: {', '.join(parts)}."
+    moved = report.trend
+    since = (
+        f" Since {moved.since} {len(moved.better):,} better, {len(moved.worse):,} worse."
+        if moved
+        else ""
+    )
+    return f"{by}{checks} on {hosts}: {', '.join(parts)}.{since}"
 
 
 def many(number: int, one: str, more: str) -> str:

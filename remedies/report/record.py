@@ -23,7 +23,7 @@ from remedies.outcomes import (
 )
 from remedies.values import dataclass, field
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 """Of the JSON form; a minor bump only adds keys."""
 
 Moment = Literal["before", "after", "now"]
@@ -291,6 +291,35 @@ class Unreached:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """A condition on a host that is not as the earlier report had it."""
+
+    host: str
+    condition: str
+    was: Judged
+    """The worst outcome then; now is the worst of now."""
+    was_verdict: Seen
+    now: Judged
+    now_verdict: Seen
+
+
+@dataclass(frozen=True)
+class Trend:
+    """What has become better and worse since an earlier report."""
+
+    since: str
+    """When that was made."""
+    better: tuple[Moved, ...]
+    worse: tuple[Moved, ...]
+    same: int
+    """How many conditions, over all hosts, are as they were."""
+    new: tuple[str, ...] = ()
+    """Hosts that the earlier report does not judge."""
+    gone: tuple[str, ...] = ()
+    """Hosts that it judges, and this one does not."""
+
+
+@dataclass(frozen=True)
 class Report:
     """One report: of one host, or of a fleet run."""
 
@@ -305,6 +334,8 @@ class Report:
     """How long collecting took."""
     run: str = ""
     """The fleet run that it is about; empty where it is about none."""
+    trend: Optional[Trend] = None
+    """Against an earlier report, where one was given."""
 
 
 def counts(report: Report) -> dict[Judged, int]:

@@ -27,6 +27,7 @@ import report_hostile  # noqa: E402
 import report_proofs  # noqa: E402
 import report_samples as samples  # noqa: E402
 
+from remedies.operations.report import compared  # noqa: E402
 from remedies.report import load, sheet  # noqa: E402
 from remedies.report.record import Report  # noqa: E402
 from remedies.report.redact import fit  # noqa: E402
@@ -122,7 +123,7 @@ def page(folder: Path, report: Report) -> Path:
 PAGES = {
     "host": samples.full(),
     "proofs": report_proofs.proofs(),
-    "fleet": samples.fleet(1000),
+    "fleet": compared(samples.fleet(1000), samples.fleet(40)),
     "markup": samples.poisoned(samples.MARKUP),
     "long": samples.poisoned(samples.LONG),
     "breakers": samples.poisoned(samples.BREAKERS),

@@ -8,7 +8,7 @@ from remedies.outcomes import QUIET, UNDONE
 from remedies.report.headline import headline, sentence
 from remedies.report.history import IN_FORCE
 from remedies.report.markdown_escape import block, code, cut, prose
-from remedies.report.record import Changed, Deed, HostReport, Judgement, Report
+from remedies.report.record import Changed, Deed, HostReport, Judgement, Report, Trend
 
 HELP = "Markdown for a ticket"
 
@@ -28,12 +28,26 @@ def render(report: Report) -> Iterator[str]:
         yield f"- {prose(ask)}\n"
     yield f"\n{prose(sentence(report))} Made {report.made} by {code(report.by.user)} "
     yield f"with {prose(report.tool.name)} {prose(report.tool.version)}.\n"
+    if report.trend:
+        yield from _trend(report.trend)
     for host in report.hosts:
         yield from _host(host, many)
     if report.unreached:
         yield "\n## Hosts never reached\n\n"
         for missing in report.unreached:
             yield f"- {code(missing.name)}: {prose(missing.reason)}\n"
+
+
+def _trend(trend: Trend) -> Iterator[str]:
+    yield f"\n## What changed since {prose(trend.since)}\n\n"
+    yield f"{len(trend.worse)} worse, {len(trend.better)} better, {trend.same} as before.\n\n"
+    for word, moved in (("worse", trend.worse), ("better", trend.better)):
+        for one in moved:
+            was, now = f"{one.was} ({one.was_verdict})", f"{one.now} ({one.now_verdict})"
+            yield f"- {word}: {prose(one.condition)} on {code(one.host)}: {was}, now {now}\n"
+    for word, hosts in (("new", trend.new), ("no longer judged", trend.gone)):
+        for host in hosts:
+            yield f"- {word}: {code(host)}\n"
 
 
 def _host(host: HostReport, many: bool) -> Iterator[str]:

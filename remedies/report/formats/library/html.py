@@ -36,6 +36,7 @@ from remedies.report.record import (
     counts,
     order,
 )
+from remedies.report.trend import name
 
 HELP = "one self-contained page for people: light, dark, print, phone"
 
@@ -146,6 +147,7 @@ def _values(report: Report) -> dict[str, Any]:
         "title": _title(report),
         "headline": headline(report),
         "sentence": sentence(report),
+        "trend": report.trend,
         "tally": [(o, found[o]) for o in JUDGED if found[o]],
         "facts": _facts(report),
         "about": _about(report),
@@ -206,8 +208,7 @@ def _many_hosts(report: Report) -> bool:
 
 def _title(report: Report) -> str:
     if not _many_hosts(report):
-        place = report.hosts[0].place
-        return place.name if place.netns == "host" else f"{place.name}, namespace {place.netns}"
+        return name(report.hosts[0])
     if report.unreached:
         every = len(report.hosts) + len(report.unreached)
         return f"{len(report.hosts):,} of {every:,} hosts"
@@ -305,6 +306,7 @@ def _cell(outcome: str, said: str = "") -> Markup:
 def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the anchors of the sections that are there."""
     wanted = (
+        ("trend", "What changed", values["trend"]),
         ("fleet", "Hosts and conditions", values["matrix"].rows or values["unreached"]),
         ("findings", "Findings", True),
         ("changes", "Planned changes", values["planned"]),
