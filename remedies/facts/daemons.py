@@ -238,6 +238,22 @@ DAEMONS = (
         "podman-run(1), --publish",
     ),
     DaemonOption(
+        ("krb5kdc",),
+        "MIT Kerberos' KDC",
+        "kdc.conf, in [kdcdefaults]",
+        "kdc_listen = {endpoint}",
+        "kdc.conf(5), kdc_listen; right",
+        note="Addresses on one line are separated by commas.",
+    ),
+    DaemonOption(
+        ("rpcbind",),
+        "rpcbind",
+        "",
+        "-h {address}",
+        "rpcbind(8), -h; right",
+        note="It listens on the loopback addresses, too.",
+    ),
+    DaemonOption(
         ("xl2tpd",),
         "xl2tpd",
         "xl2tpd.conf, in [global]",

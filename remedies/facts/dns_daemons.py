@@ -102,6 +102,13 @@ DNS = (
         "dnscrypt-proxy: example-dnscrypt-proxy.toml; bound",
     ),
     DaemonOption(
+        ("stubby",),
+        "Stubby",
+        "stubby.yml, in listen_addresses",
+        "- {address}@{port}",
+        "stubby: stubby.yml.example, listen_addresses; tried",
+    ),
+    DaemonOption(
         ("systemd-resolve",),
         "systemd-resolved",
         "resolved.conf, in [Resolve]",
