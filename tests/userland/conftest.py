@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -42,9 +43,15 @@ def release(suite: str) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the single-file host tool."""
-    path = tmp_path_factory.mktemp("bundle") / "remedy.pyz"
-    path.write_bytes(host_tool.build())
+    """Give the single-file host tool, the same file to every process of this run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "remedy.pyz"
+    with (folder / "remedy.pyz.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            path.write_bytes(host_tool.build())
     return path
 
 

@@ -3,8 +3,8 @@
 Sent as text to the userland's own Python (3.9 and newer), with the bundle's path as argument. A
 line on standard input is a JSON list: the words of one command line. The answer is its exit code,
 a line; what it printed is in ``/run/out`` and ``/run/err``. The modules of the tool are imported
-once, because a bundle without bytecode for this Python compiles them in each process; the command
-line itself runs in a process of its own.
+once, because each process would read or compile them anew; the command line itself runs in a
+process of its own.
 """
 
 from __future__ import annotations

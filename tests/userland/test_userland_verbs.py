@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import drop_first
@@ -12,6 +12,7 @@ from userland_world import BUNDLE, Userland
 
 from remedies import catalogue
 from remedies.lab import ruleset
+from remedies.lab.world import Options
 
 NAT = "add table ip n\nadd chain ip n p { type nat hook postrouting priority 100; }\n"
 REPORTS = ("csv", "json", "jsonl", "markdown", "nagios", "sarif")
@@ -20,8 +21,8 @@ RULE = "add rule ip n p masquerade\n"
 
 
 @pytest.fixture(scope="module")
-def world(userland: Callable[..., Userland]) -> Iterator[Userland]:
-    with userland() as made:
+def world(release: Path, bundle: Path) -> Iterator[Userland]:
+    with Userland("userland", Options(), release, bundle, plain=True) as made:
         made.sh("nft", "-f", "-", stdin=NAT + RULE)
         settings = made.root / "etc/remedy/remedy.conf"
         settings.parent.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ is gone with process 1, which ends with us.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -26,6 +27,12 @@ DEADLINE = 120.0
 """Seconds that one command in the userland may take; most take a tenth of one."""
 BUNDLE = "/opt/remedy.pyz"
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+ADAPT = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from remedies.bundle import archive
+sys.stdout.buffer.write(archive.of_this_python(sys.argv[1]))
+"""
 _FIRST = Path(__file__).with_name("process_one.py")
 # Its own number is read before /proc is the new process namespace's, where it is 1. All mounts are
 # this process's alone (unshare(1) makes them private), so /mnt serves as well as a new folder.
@@ -48,11 +55,17 @@ exec chroot . python3 -I -S -c "$4" "$3"
 
 
 class Userland(World):
-    """A world whose host is a Debian release; ``root`` is its folder, ``bundle`` the host tool."""
+    """A world whose host is a Debian release; ``root`` is its folder, ``bundle`` the host tool.
 
-    def __init__(self, scenario: str, options: Options, root: Path, bundle: Path) -> None:
+    The host has the tool with bytecode for its own Python, as a fleet's host keeps it; ``plain``:
+    as it was built, by this Python.
+    """
+
+    def __init__(
+        self, scenario: str, options: Options, root: Path, bundle: Path, *, plain: bool = False
+    ) -> None:
         super().__init__(scenario, options)
-        self._lower, self._bundle = root, bundle
+        self._lower, self._bundle = root, bundle if plain else adapted(bundle, root)
         self._first: subprocess.Popen[str] | None = None
         self._pid = 0
 
@@ -188,6 +201,26 @@ class Userland(World):
     def files(self) -> dict[str, str]:
         """Return every file and folder of /etc: content, mode, owner, extended attributes."""
         return dict(_described(self.root / "etc"))
+
+
+def adapted(bundle: Path, root: Path) -> Path:
+    """Return the bundle with bytecode for a release's Python, made once beside the bundle."""
+    made = bundle.with_name(f"{root.name}.pyz")
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            # The mount is this process's alone: nothing is written to the release.
+            script = 'mount --bind "$1" "$2/mnt"; exec chroot "$2" python3 -I -S -c "$3" "/mnt/$4"'
+            done = subprocess.run(
+                ["unshare", "--mount", "sh", "-ec", script, "sh", str(bundle.parent), str(root),
+                 ADAPT, bundle.name], capture_output=True, timeout=DEADLINE, env=ENVIRONMENT,
+                check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr.decode()
+            draft = made.with_suffix(".draft")
+            draft.write_bytes(done.stdout)
+            draft.rename(made)
+    return made
 
 
 def _described(folder: Path) -> Iterator[tuple[str, str]]:
