@@ -33,6 +33,7 @@ HOST_IN_CONTROL = (
     "report/controls.py",
     "report/conversation.py",
     "report/evidence.py",
+    "report/headline.py",
     "report/history.py",
     "report/host_info.py",
     "report/markdown_escape.py",
@@ -44,6 +45,7 @@ HOST_IN_CONTROL = (
     "report/redact.py",
     "report/sheet.py",
     "report/transactions.py",
+    "report/trend.py",
 )
 """What makes bytecode for the host's Python, what a compiled policy needs, a host's record of
 itself, and what draws a conversation."""

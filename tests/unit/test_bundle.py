@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -326,3 +327,30 @@ def test_the_bundle_is_the_host_side_and_nothing_else(pyz: Path) -> None:
     assert sources == host | {"__main__.py", "nftables.py"}
     assert not any("/lab/" in name or "/templates/" in name for name in names)
     assert "remedies/shipped_data/compiled/default.json" in names
+
+
+def test_what_its_modules_import_at_the_top_is_in_it(pyz: Path) -> None:
+    with zipfile.ZipFile(pyz) as archive:
+        sources = {n: archive.read(n) for n in archive.namelist() if n.endswith(".py")}
+    missing = {
+        (name, module)
+        for name, source in sources.items()
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ImportFrom)
+        for module in [node.module or "", *(f"{node.module}.{a.name}" for a in node.names)]
+        if module.startswith("remedies.")
+        and os.path.exists(_file(module))
+        and os.path.relpath(_file(module), _file("")) not in sources
+    }
+    # Completion comes with the installed tool.
+    assert {name for name, _ in missing} <= {"remedies/cli/completion_names.py"}, missing
+
+
+def _file(module: str) -> str:
+    """Return the file of a module of the checkout; the folder that it is in for ``""``."""
+    path = os.path.join(os.path.dirname(str(Path(build.__file__).parents[1])), *module.split("."))
+    return (
+        os.path.join(path, "__init__.py")
+        if module and os.path.isdir(path)
+        else (f"{path}.py" if module else path)
+    )
