@@ -20,6 +20,8 @@ NAMES = {
 }
 """Module to the project that pip installs and Debian's package; no package: Debian has none."""
 _DEBIAN = "/etc/debian_version"
+_PIPX = "pipx_metadata.json"
+"""What pipx keeps in each environment that it makes, wherever PIPX_HOME is; none of them has pip."""
 
 
 def how_to_add(module: str) -> str:
@@ -30,8 +32,7 @@ def how_to_add(module: str) -> str:
     """
     project, package = NAMES.get(module, (module, ""))
     if sys.prefix != sys.base_prefix:
-        above = os.path.dirname(sys.prefix)
-        if (os.path.basename(above), os.path.basename(os.path.dirname(above))) == ("venvs", "pipx"):
+        if os.path.exists(os.path.join(sys.prefix, _PIPX)):
             return f"pipx inject {os.path.basename(sys.prefix)} {project}"
         return f"{os.path.join(sys.prefix, 'bin', 'pip')} install {project}"
     if package and os.path.exists(_DEBIAN):

@@ -26,8 +26,6 @@ def test_each_is_a_dependency_of_the_project() -> None:
     ("prefix", "debian", "module", "said"),
     [
         ("/opt/remedy", True, "shtab", "/opt/remedy/bin/pip install shtab"),
-        ("/root/.local/share/pipx/venvs/remedies", True, "ansible_runner",
-         "pipx inject remedies ansible-runner"),
         ("/usr", True, "nftables", "apt install python3-nftables"),
         ("/usr", True, "trestle",
          "install remedies in a virtual environment, and compliance-trestle in it"),
@@ -46,3 +44,15 @@ def test_it_is_said_for_how_this_copy_was_installed(
         marker.touch()
     monkeypatch.setattr(libraries, "_DEBIAN", str(marker))
     assert libraries.how_to_add(module) == said
+
+
+def test_pipx_is_known_wherever_it_keeps_its_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With PIPX_HOME the path says nothing, and there is no pip in it."""
+    prefix = tmp_path / "remedies"
+    prefix.mkdir()
+    (prefix / "pipx_metadata.json").touch()
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    assert libraries.how_to_add("ansible_runner") == "pipx inject remedies ansible-runner"
