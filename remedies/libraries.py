@@ -21,7 +21,7 @@ NAMES = {
 """Module to the project that pip installs and Debian's package; no package: Debian has none."""
 _DEBIAN = "/etc/debian_version"
 _PIPX = "pipx_metadata.json"
-"""What pipx keeps in each environment that it makes, wherever PIPX_HOME is; none of them has pip."""
+"""What pipx keeps in each environment that it makes, wherever that is; none of them has pip."""
 
 
 def how_to_add(module: str) -> str:

@@ -15,7 +15,7 @@ from remedies.cli.terminal import Style, clean
 from remedies.facts.gather import now
 from remedies.model import FORMAT_VERSION
 from remedies.operations import standing, unowned
-from remedies.operations.outlook import Outlook
+from remedies.operations.outlook import AtBoot, Outlook
 from remedies.operations.session import HostSession
 from remedies.operations.standing import HostStatus
 from remedies.printable import local
@@ -180,9 +180,18 @@ def _outlook_lines(outlook: Outlook) -> list[str]:
         f"that '{item.own}' is for; remove that rule, or roll back and apply again to be first"
         for item in outlook.bypassed
     ]
-    for entry in outlook.boot:
-        by = entry.decided_by or "nothing"
-        what = f"sets it to {entry.value}" if entry.value is not None else "brings it back"
-        not_ours = "" if entry.ours else ", not as it is in force now"
-        told.append(f"boot     {entry.resource}: at the next boot {by} {what}{not_ours}")
+    told += [f"boot     {entry.resource}: {_at_boot(entry)}" for entry in outlook.boot]
     return told
+
+
+def _at_boot(entry: AtBoot) -> str:
+    """Return what becomes of a resource at the next boot."""
+    if not entry.decided_by:
+        return "kept by the next boot as it is" if entry.ours else "lost at the next boot"
+    if entry.value is None:
+        return f"{entry.decided_by} brings it back at the next boot" + (
+            "" if entry.ours else ", but not as it is in force now"
+        )
+    return f"{entry.decided_by} sets it to {entry.value} at the next boot" + (
+        "" if entry.ours else ": that undoes the fix"
+    )

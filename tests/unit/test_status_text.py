@@ -6,11 +6,12 @@ from argparse import Namespace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from builder import finding
 
 from remedies.cli import status
 from remedies.model import Held
-from remedies.operations.outlook import Outlook
+from remedies.operations.outlook import AtBoot, Outlook
 from remedies.operations.standing import HostStatus
 from remedies.status.in_force import InForce
 from remedies.transaction.ledger import Begin, Transaction, Verified
@@ -34,3 +35,20 @@ def test_a_fix_is_told_with_its_age_and_its_fault() -> None:
     assert "since 2026-11-30 00:02:26 UTC" in text
     assert "for tcp-invalid-reset on tcp through NAT: was proven, mitigated right after" in text
     assert "'remedy verify'" in text
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (AtBoot(SYSCTL, "", None, ours=False, lasting=False), "lost at the next boot"),
+        (AtBoot(SYSCTL, "a.conf:2", "0", ours=False, lasting=True), "that undoes the fix"),
+        (AtBoot(SYSCTL, "a.conf:2", "1", ours=True, lasting=True), "a.conf:2 sets it to 1 at the"),
+        (AtBoot(SYSCTL, "x.service", None, ours=True, lasting=True), "x.service brings it back"),
+    ],
+)
+def test_the_next_boot_is_told_without_two_negations(entry: AtBoot, said: str) -> None:
+    here = SimpleNamespace(ledger={}, held={})
+    args = Namespace(no_color=True, plain=True, typed=frozenset())
+    text = status.text(args, cast(Any, here), HostStatus((), Outlook((entry,), ()), {}, ()))
+    assert said in text
+    assert "nothing brings it back" not in text
