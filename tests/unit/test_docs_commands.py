@@ -44,7 +44,7 @@ def quoted(text: str) -> Iterator[str]:
 
 def words(command: str) -> list[str]:
     """Return a quoted command as a person would type it."""
-    command = re.split(r"\s[|#]", command)[0]
+    command = re.split(r"\s[|#>]", command)[0]
     command = re.sub(r"\[([^\]]*)\]", r"\1", command).replace("|zsh|fish", "")
     return [STANDS_FOR.get(word, word) for word in shlex.split(command) if word != "..."]
 
