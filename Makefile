@@ -3,6 +3,7 @@
 # make check   format, lint, strict types, docstrings, import rules, playbooks
 # make test    every test (root: real namespaces), and what they need: a browser, whole Debians
 # make man, make collection   manual pages; the Ansible collection
+# make image   the container image, from the Debian package
 # make bench   what things cost, side by side
 
 VENV := .venv
@@ -14,7 +15,7 @@ TEST_PACKAGES := $(SETUP_PACKAGES) strace openssh-client netcat-openbsd ipset zs
 # The report's page is tested in a real browser. npm only where none is: Debian's brings 400 packages.
 TEST_PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
 # Whole hosts and userlands.
-TEST_PACKAGES += debootstrap systemd-container
+TEST_PACKAGES += debootstrap systemd-container mmdebstrap
 # What the daemons of the tests are linked with.
 TEST_PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
 # Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.
@@ -22,17 +23,19 @@ docker := docker.io containerd runc busybox-static
 openssh := openssh-server
 # promtool, and what reads the watch's numbers.
 prometheus := prometheus
+# kubectl, for its kustomize.
+kubernetes := kubernetes-client
 # With the libraries that are not installed.
 daemons := openvpn iperf3 snmpd tftpd-hpa unbound dnsmasq-base bind9 chrony kamailio nsd memcached xl2tpd socat \
 	xinetd radsecproxy
 # Named by the list: another list is unpacked anew.
-DAEMONS := $(foreach d,docker openssh daemons prometheus,build/$d/.$(shell echo $($d) | sha256sum | cut -c1-8))
+DAEMONS := $(foreach d,docker openssh daemons prometheus kubernetes,build/$d/.$(shell echo $($d) | sha256sum | cut -c1-8))
 AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 CHECKS := check-types check-playbooks check-python check-style
 
-.PHONY: setup run check $(CHECKS) format test bench man clean packages-run packages-setup packages-test packages-bench
+.PHONY: setup run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
 
 setup: packages-setup $(VENV)/.installed
 
@@ -70,7 +73,7 @@ check-types:
 	$(BIN)/mypy
 
 check-playbooks:
-	$(BIN)/yamllint --strict policies playbooks
+	$(BIN)/yamllint --strict policies playbooks monitoring/kubernetes
 	$(BIN)/ansible-lint --offline --profile production playbooks/*.yml
 
 check-python:
@@ -129,6 +132,10 @@ bench: setup packages-bench
 
 man: setup
 	$(BIN)/python -m remedies.cli.manual build/man
+
+PACKAGE ?= ../remedy_$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' remedies/__init__.py)_all.deb
+image:
+	$(SUDO) $(PYTHON) monitoring/kubernetes/image.py build/image $(PACKAGE)
 
 collection: setup
 	$(BIN)/python playbooks/collection/build.py build/collection

@@ -7,14 +7,24 @@ import os
 
 from remedies.cli import starting
 from remedies.errors import NotPermitted
+from remedies.namespaces import machine
 from remedies.operations import recovery
 from remedies.operations.session import HostSession
 
 
 def need_root(verb: str) -> None:
-    """Raise NotPermitted for anybody but root."""
+    """Raise NotPermitted for anybody but root, and in a container that was given the machine.
+
+    What it writes would be the machine's, and its guard and its files the container's.
+    """
     if os.geteuid() != 0:
         raise NotPermitted(f"'remedy {verb}' changes the host", "run as root, or use --dry-run")
+    if machine.ROOT:
+        raise NotPermitted(
+            f"'remedy {verb}' changes the machine, and this is a container on it: what undoes the "
+            "change would end with the container",
+            "run it on the machine itself, or use --dry-run",
+        )
 
 
 def start(args: argparse.Namespace, verb: str) -> HostSession:

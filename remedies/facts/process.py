@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remedies.namespaces.containers import placement, pod
+from remedies.namespaces.cgroups import placement, pod
 from remedies.values import dataclass
 
 _LONGEST_ARGV = 4096

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from remedies.errors import UsageError
 from remedies.namespaces import machine, netns
-from remedies.namespaces.containers import placement
+from remedies.namespaces.cgroups import placement
 from remedies.namespaces.netns import CLONE_NEWNET, RUN_DIR
 from remedies.values import dataclass, field
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from remedies.errors import NotPermitted, UsageError
+from remedies.namespaces.cgroups import placement
 from remedies.values import dataclass
 
 SPEC = "host"
@@ -60,9 +61,9 @@ def demand(needed: tuple[Capability, ...] = NEEDED) -> None:
 def path() -> str:
     """Return the file of the machine's own network namespace.
 
-    Raises NotPermitted where process 1 may not be looked at, and UsageError where it cannot be
-    told from a process of this container's own: in a process namespace that is not the machine's
-    first one it has to be in another network namespace than we are.
+    Raises NotPermitted where process 1 may not be looked at, and UsageError where it may be of a
+    container itself. In the kernel's first process namespace it never is; in another one it must
+    be in no container's control group, and have other files or another network than we have.
     """
     try:
         its = os.stat(NET)
@@ -70,15 +71,22 @@ def path() -> str:
         ptrace = tuple(each for each in NEEDED if each.name == "CAP_SYS_PTRACE")
         why = "run with CAP_SYS_PTRACE" if missing(ptrace) else f"CAP_SYS_PTRACE: {_SECURITY}"
         raise NotPermitted(f"process 1 may not be looked at ({NET})", why) from error
-    first = os.stat("/proc/self/ns/pid").st_ino == _FIRST_PROCESSES
-    if not first and os.path.samestat(its, os.stat("/proc/thread-self/ns/net")):
+    if os.stat("/proc/self/ns/pid").st_ino == _FIRST_PROCESSES:
+        return NET
+    ours = not ROOT and os.path.samestat(its, os.stat("/proc/thread-self/ns/net"))
+    if ours or _contained():
         raise UsageError(
-            "--netns host: process 1 is in the same namespaces as remedy, so it may be this "
-            "container's own and not the machine's",
+            "--netns host: process 1 may be this container's own and not the machine's",
             "start the container with hostPID: true (docker run --pid=host); on the machine "
             "itself, leave --netns out",
         )
     return NET
+
+
+def _contained() -> bool:
+    """Tell whether process 1 is a container's, by its control groups."""
+    with open("/proc/1/cgroup", encoding="utf-8", errors="replace") as file:
+        return bool(placement(file.read(65536))[1])
 
 
 def _root() -> str:

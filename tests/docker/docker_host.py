@@ -27,6 +27,7 @@ import time
 from pathlib import Path
 from socket import socket as Socket  # noqa: N812 - 'socket' is a method's name here, too
 from types import TracebackType
+from typing import Self
 
 from remedies.errors import RemedyError
 from remedies.lab.topology import uplink
@@ -70,6 +71,11 @@ def missing() -> list[str]:
 class DockerHost(World):
     """The world; a context manager that leaves nothing behind."""
 
+    unshared: tuple[str, ...] = ("--mount", "--propagation", "slave")
+    """What the daemon has of its own, as unshare(1) names it."""
+    private: tuple[str, ...] = _PRIVATE
+    """Folders of which the daemon sees one of its own, empty at first."""
+
     def __init__(self, options: Options, iptables: str) -> None:
         """Describe it; ``iptables`` is what the daemon runs: iptables-nft or iptables-legacy."""
         super().__init__("docker", options)
@@ -80,7 +86,7 @@ class DockerHost(World):
         self.started_in = 0.0
         """Seconds from the daemon's start to its readiness."""
 
-    def __enter__(self) -> DockerHost:
+    def __enter__(self) -> Self:
         """Wire the host to the server, start the daemon, import the image."""
         super().__enter__()
         self.place = tempfile.mkdtemp(prefix="remedy-docker-")
@@ -92,6 +98,12 @@ class DockerHost(World):
             self.__exit__(None, None, None)
             raise
         return self
+
+    @property
+    def first(self) -> int:
+        """Return the number of the daemon's own process."""
+        assert self._daemon is not None
+        return self._daemon.pid
 
     @property
     def address(self) -> str:
@@ -196,15 +208,15 @@ class DockerHost(World):
             program = shutil.which(tool)
             assert program is not None
             os.symlink(program, f"{self.place}/bin/{name}")
-        for folder in _PRIVATE:
+        for folder in self.private:
             if not os.path.isdir(folder):
                 os.mkdir(folder, 0o700)
                 self._made.append(folder)
         place = self.place
         argv = [
             *("nsenter", f"--net=/run/netns/{self.namespace('host')}"),
-            *("unshare", "--mount", "--propagation", "slave"),
-            *("sh", "-ec", _DAEMON.format(folders=" ".join(_PRIVATE)), "sh"),
+            *("unshare", *self.unshared),
+            *("sh", "-ec", _DAEMON.format(folders=" ".join(self.private)), "sh"),
             *("dockerd", "-H", self.address, "--pidfile", f"{place}/pid"),
             *("--data-root", f"{place}/data", "--exec-root", f"{place}/exec"),
             *("--cgroup-parent", self._cgroup, "--exec-opt", "native.cgroupdriver=cgroupfs"),
@@ -293,7 +305,7 @@ class DockerHost(World):
         if daemon.poll() is None:
             with contextlib.suppress(RemedyError, subprocess.TimeoutExpired):
                 self.remove(*self.docker("ps", "-aq").split())
-            daemon.terminate()
+            os.kill(self.first, signal.SIGTERM)
         try:
             daemon.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -23,7 +23,7 @@ from remedies.errors import RemedyError, Unreadable
 from remedies.facts import counters, docker, oneway, owners, saved
 from remedies.facts import session as ssh
 from remedies.model import Policy, Wanted
-from remedies.namespaces import containers
+from remedies.namespaces import cgroups, containers
 from remedies.netfilter import expressions, legacy, sets, xt
 from remedies.netlink import conntrack_entry, conntrack_stats, diag, ipset, nft, route
 from remedies.netlink import socket as netlink
@@ -192,7 +192,7 @@ def ssh_connection(data: bytes) -> object:
 
 
 def cgroup(data: bytes) -> object:
-    return containers.placement(_text(data))
+    return cgroups.placement(_text(data))
 
 
 def proc_counters(data: bytes) -> object:

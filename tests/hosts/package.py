@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from debian import root_folder
+
+import remedies
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SUITE = "trixie"
@@ -46,6 +51,17 @@ def build(folder: Path) -> Path:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (package,) = folder.glob("*.deb")
     return package
+
+
+def shared(factory: pytest.TempPathFactory) -> Path:
+    """Return the package, built once a run: its processes have one folder above theirs."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "remedy-package"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)
+        made = folder / f"remedy_{remedies.__version__}_all.deb"
+        return made if made.exists() else build(folder)
 
 
 def build_depends() -> tuple[str, ...]:

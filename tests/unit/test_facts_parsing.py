@@ -19,7 +19,7 @@ from remedies.facts.counters import (
 )
 from remedies.facts.sockets import UdpSocket
 from remedies.facts.sysctl import NO_KEY, Sysctl
-from remedies.namespaces.containers import placement, pod
+from remedies.namespaces.cgroups import placement, pod
 from remedies.netlink.links import Address, Link, Links
 
 OLD = """entries  searched found new invalid ignore delete insert insert_failed drop early_drop

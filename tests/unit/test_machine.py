@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from io import StringIO
 from types import SimpleNamespace
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -15,14 +16,15 @@ FIRST, OTHER = machine._FIRST_PROCESSES, 4026532500
 
 
 def given(
-    monkeypatch: pytest.MonkeyPatch, *, pids: int, its_net: Optional[int], our_net: int = 1
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    pids: int,
+    its_net: Optional[int],
+    its_root: str = "/proc/1/root",
+    its_group: str = "/init.scope",
 ) -> None:
-    """Have process 1 in a network namespace; None: it may not be looked at."""
-    numbers = {
-        machine.NET: its_net,
-        "/proc/self/ns/pid": pids,
-        "/proc/thread-self/ns/net": our_net,
-    }
+    """Have process 1 in a network namespace, ours is 1; None: it may not be looked at."""
+    numbers = {machine.NET: its_net, "/proc/self/ns/pid": pids, "/proc/thread-self/ns/net": 1}
 
     def stat(path: str) -> SimpleNamespace:
         number = numbers[path]
@@ -31,6 +33,10 @@ def given(
         return SimpleNamespace(st_ino=number, st_dev=4)
 
     monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(machine, "ROOT", its_root)
+    monkeypatch.setattr(
+        machine, "open", lambda *_, **__: StringIO(f"0::{its_group}\n"), raising=False
+    )
 
 
 def having(monkeypatch: pytest.MonkeyPatch, *lacking: str) -> None:
@@ -41,24 +47,38 @@ def having(monkeypatch: pytest.MonkeyPatch, *lacking: str) -> None:
     )
 
 
+CONTAINER = f"/../cri-containerd-{'0af1' * 16}.scope"
+
+
 @pytest.mark.parametrize(
-    ("pids", "its_net"),
+    "of_process_one",
     [
-        pytest.param(FIRST, 1, id="on the machine itself, or in a container with its network"),
-        pytest.param(FIRST, 2, id="in a container with its processes"),
-        pytest.param(OTHER, 2, id="the same, where the machine is a container itself"),
+        pytest.param({"pids": FIRST, "its_net": 1, "its_root": ""}, id="on the machine itself"),
+        pytest.param({"pids": FIRST, "its_net": 2}, id="in a container with its processes"),
+        pytest.param({"pids": FIRST, "its_net": 1}, id="and with its network"),
+        pytest.param({"pids": OTHER, "its_net": 2}, id="where the machine is a container itself"),
+        pytest.param({"pids": OTHER, "its_net": 1}, id="there, and with its network"),
     ],
 )
 def test_process_one_is_the_machines(
-    monkeypatch: pytest.MonkeyPatch, pids: int, its_net: int
+    monkeypatch: pytest.MonkeyPatch, of_process_one: dict[str, Any]
 ) -> None:
-    given(monkeypatch, pids=pids, its_net=its_net)
+    given(monkeypatch, **of_process_one)
     assert machine.path() == machine.NET
 
 
-def test_a_containers_own_process_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also that of a pod whose containers share their processes: it shares their network, too."""
-    given(monkeypatch, pids=OTHER, its_net=1)
+@pytest.mark.parametrize(
+    "of_process_one",
+    [
+        pytest.param({"its_net": 1, "its_root": ""}, id="remedy itself"),
+        pytest.param({"its_net": 1, "its_group": CONTAINER}, id="the pod's, if it shares them"),
+        pytest.param({"its_net": 2, "its_group": CONTAINER}, id="another container's"),
+    ],
+)
+def test_a_containers_process_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, of_process_one: dict[str, Any]
+) -> None:
+    given(monkeypatch, pids=OTHER, **of_process_one)
     with pytest.raises(UsageError, match="hostPID"):
         machine.path()
 

@@ -29,7 +29,7 @@ NEWER = "9.0"
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the package; lintian had nothing to say."""
-    return package.build(tmp_path_factory.mktemp("package"))
+    return package.shared(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
