@@ -32,7 +32,7 @@ from remedies.rules.invalid_packet import (
 )
 from remedies.rules.invalid_places import all_placed, with_sources
 from remedies.rules.matching import conjoin, covers, remainder
-from remedies.rules.rule import JUMP_DEPTH, Match, PacketRule
+from remedies.rules.rule import CONNTRACK_PRIORITY, JUMP_DEPTH, Match, PacketRule
 from remedies.rules.sometimes import sometimes
 from remedies.values import dataclass, field, replace
 
@@ -61,8 +61,8 @@ class _Course:
     """It is the reset that answers such a segment."""
     sent: bool
     """And this host's own."""
-    service: bool
-    """It goes to one service: what accepts that is not about another one."""
+    ported: bool
+    """Its ports are told, those of services among them: what accepts one of these lets some by."""
     own: bool
     """Only base chains with rules of ours are passed; else no rule of ours is."""
     drops: list[Met] = field(default_factory=list)
@@ -142,7 +142,7 @@ class _Pass:
                 if self.blind:
                     continue
             for step in self.table.steps(entry):
-                if step.verdict or step.mark is not None:
+                if step.verdict or step.mark is not None or step.action == "notrack":
                     self.parts = len(parts)
                     parts = [p for part in parts for p in self._step(path, step, part, back)]
         return parts + back
@@ -169,7 +169,7 @@ class _Pass:
             part,
             packet=replace(packet, unmodelled=()),
             doubt=part.doubt if some else part.doubt or met,
-            service=part.service or (one_service(match) and not self.way.service),
+            service=part.service or (one_service(match) and not self.way.ported),
         )
         rest = [] if sure and covers(match, part.packet) else [part]
         if sure and rest:
@@ -187,7 +187,15 @@ class _Pass:
             return rest
         if step.verdict in ("jump", "goto"):
             return self._led(path, step, part, taken, rest, back, sure)
+        if step.action == "notrack":
+            return self._untracked(part, taken, rest if sure else [part])
         return [*rest, _marked(step, taken)] if sure else [replace(part, mark=None)]
+
+    def _untracked(self, part: Part, taken: Part, rest: list[Part]) -> list[Part]:
+        """Take the state away (nft_notrack_eval()); before conntrack, NAT does not see the flow."""
+        if self.base.priority <= CONNTRACK_PRIORITY or taken.service:
+            return [part]
+        return [*rest, replace(taken, packet=replace(taken.packet, states=("untracked",)))]
 
     def _rest(self, part: Part, match: Match) -> list[Part]:
         """Return the parts that do not meet a match; all of it where that would be too many."""
@@ -292,7 +300,12 @@ class _InvalidAnswers:
         denied: set[int] = set()
         for packet in all_placed(packets, hook, self.links):
             way = _Course(
-                self.tables, self.unread, reset, hook == "output", one_service(packet), own
+                self.tables,
+                self.unread,
+                reset,
+                hook == "output",
+                reset or bool(packet.destination_ports),
+                own,
             )
             left += way.through(course, packet)
             denied |= way.denied

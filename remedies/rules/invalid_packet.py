@@ -28,6 +28,7 @@ EPHEMERAL: PortRange = (32768, 65535)
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
 
 FLAGS_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) ([0-9a-fx ]+)"
+EVERY_PORT: PortRange = (0, 65535)
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
 _OF_AN_ENTRY = (
@@ -190,7 +191,7 @@ def strays(rules: Iterable[PacketRule], family: str, hook: str) -> tuple[Match, 
         if met is not None:
             come_by = met.in_interfaces, met.not_in_interfaces
             leave_by = met.out_interfaces, met.not_out_interfaces
-            key = rule.hook, one_service(met), *come_by, *leave_by
+            key = rule.hook, bool(met.destination_ports), *come_by, *leave_by
             alike.setdefault(key, []).append(met)
     return tuple(_together(each) for each in alike.values()) or (every,)
 
@@ -245,7 +246,8 @@ def _stray(rule: PacketRule, hook: str) -> Optional[Match]:
             not_in_interfaces=match.not_out_interfaces,
         )
     if hook == "input" and published:
-        requests = replace(match, states=(), unmodelled=())
+        ports = match.destination_ports or (EVERY_PORT,)
+        requests = replace(match, destination_ports=ports, states=(), unmodelled=())
         return None if match.destination_local is False else requests
     if hook == "forward" and published and rule.action == "dnat":
         addresses, ports = target(rule.to)

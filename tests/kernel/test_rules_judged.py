@@ -40,9 +40,10 @@ _HEADERS: tuple[dict[str, Any], ...] = (
     {"service": 2},
     {"data": b"still here"},
     {"mac": bytes.fromhex("020000000103")},
+    {"source": (SERVER[0], 22)},
 )
 ANSWERS = [
-    ANSWER._replace(destination=(HOST["eth0"][0], 40000 + at), **header)
+    ANSWER._replace(**{"destination": (HOST["eth0"][0], 40000 + at), **header})
     for at, header in enumerate(_HEADERS)
 ]
 """And as other senders, or by other ways, send it."""
@@ -159,6 +160,18 @@ def test_nat_that_stands_for_addresses_of_nobody_here(site: Site, case: str) -> 
         assert judge(site, "iptables-nft-restore", nat + denied)[0] == "mitigated"
         assert not site.container.answered([PUBLISHED_ANSWER])
         assert not site.server.answered(to_it)
+
+
+@pytest.mark.parametrize("accepts", ["", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"])
+def test_each_port_of_a_machine_behind(site: Site, accepts: str) -> None:
+    """A service of it may have a number that one of this host has."""
+    nat = table("nat", f"-A PREROUTING -d {HOST['eth0'][0]}/32 -i eth0 -p tcp -j DNAT "
+                f"--to-destination {CONTAINER[0]}")  # fmt: skip
+    denied = "-A FORWARD -m conntrack --ctstate INVALID -j DROP"
+    lines = [line for line in (denied, accepts, INVALID) if line]
+    verdict, message = judge(site, "iptables-nft-restore", nat + table("filter", *lines))
+    requests = [Stray((SERVER[0], 50000), (HOST["eth0"][0], port)) for port in (22, 80)]
+    assert verdict == ("exposed" if site.server.answered(requests) else "mitigated"), message
 
 
 def test_what_a_program_decides_is_unknown(site: Site) -> None:
