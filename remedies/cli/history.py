@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         what += f", rolled back by {by[entry.id]}" if entry.id in by else ""
         what += f" of {', '.join(entry.begin.undoes)}" if entry.begin.undoes else ""
         print(clean(f"{entry.id}  {entry.begin.kind:8} {row['outcome']:11} {what}"))
+        if args.quiet:
+            continue
         who = f"{entry.begin.user}: {entry.begin.command}"
         print(style("dim", clean(f"    {local(entry.time)}  {who}")))
         if said := said_of(entry.begin):

@@ -40,8 +40,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(plain(here, found), indent=2))
     else:
-        print(host_line(here.host, now(), here.policy.ref(), Style(args)), end="\n\n")
+        if not args.quiet:
+            print(host_line(here.host, now(), here.policy.ref(), Style(args)), end="\n\n")
         print(text(args, here, found))
+        if found.entries and not found.bad and not args.quiet:
+            print(f"\nNext: '{again(args, 'verify')}' looks whether the faults are gone.")
     return 2 if found.bad else 0
 
 
@@ -138,6 +141,8 @@ def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
         lines.append(f"{mark} {style('bold', clean(entry.resource))}  by {entry.fix}"
                      f"{_since(here, entry)}, {entry.transaction}"
                      f"{_policy_of(here, entry)}")  # fmt: skip
+        if args.quiet:
+            continue
         lines += [f"         {clean(line)}" for line in _answers(here, entry)]
         if entry.state == "drifted":
             ours, now = apart(entry.resource, here.held[entry.resource].ours, entry.now)
@@ -157,13 +162,13 @@ def text(args: argparse.Namespace, here: HostSession, found: HostStatus) -> str:
     lines += [clean(line) for line in _outlook_lines(found.outlook)]
     if not lines:
         return "No fix is in force."
+    if args.quiet:
+        return "\n".join(lines)
     if found.unowned:
         lines.append(
             f"\nNext: '{again(args, 'confirm', '--unowned')}' adopts what is not in this journal, "
             f"'{again(args, 'rollback', '--unowned')}' shows and removes it."
         )
-    elif found.entries and not found.bad:
-        lines.append(f"\nNext: '{again(args, 'verify')}' looks whether the faults are gone.")
     if any(entry.state in ("drifted", "gone") for entry in found.entries):
         lines.append(
             f"\nNext: '{again(args, 'apply')}' restores it, "

@@ -7,7 +7,7 @@ import json
 
 from remedies.cli import starting, status
 from remedies.cli.parser import watching
-from remedies.cli.render import findings_text, host_line
+from remedies.cli.render import brief, findings_text, host_line
 from remedies.cli.terminal import Style
 from remedies.operations import standing
 from remedies.planning import planfile
@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         ref = here.policy.ref()
         plain = {**planfile.scan_plain(scan, ref), **status.plain(here, found, "verify")}
         print(json.dumps(plain, indent=2))
+    elif args.quiet:
+        print(status.text(args, here, found), *brief(scan, Style(args)), sep="\n")
     else:
         style = Style(args)
         print(

@@ -201,5 +201,7 @@ def test_a_change_is_told_with_its_ticket_and_who_approved_it(
     for words in (["history"], ["show", "last"]):
         assert cli.main([*words, "--state-dir", str(tmp_path)]) == 0
         assert "change CHG42, approved by bob, resets at night" in capsys.readouterr().out
+    assert cli.main(["history", "-q", "--state-dir", str(tmp_path)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
     (row,) = cast(Any, told(capsys, str(folder / NAME), "history")["transactions"])
     assert (row["change_id"], row["approver"]) == ("CHG42", "bob")
