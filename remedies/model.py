@@ -355,6 +355,17 @@ class Waiver:
 
 
 @dataclass(frozen=True)
+class Unattended:
+    """What a watch may apply with nobody there, and how often."""
+
+    conditions: tuple[str, ...]
+    budget: int = 2
+    """Applies in an hour, over all namespaces of a host."""
+    each: int = 1
+    """Of these, in one namespace."""
+
+
+@dataclass(frozen=True)
 class Policy:
     """A compiled policy: plain data, every ``extends`` resolved."""
 
@@ -370,6 +381,8 @@ class Policy:
     """Where each value came from: dotted key to ``file:line``."""
     source: str = ""
     """What names this policy here: an option, a variable or a settings file; empty: nothing."""
+    unattended: Optional[Unattended] = None
+    """None: nothing is applied with nobody there."""
 
     def ref(self) -> PolicyRef:
         """Return the short form that a plan carries."""

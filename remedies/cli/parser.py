@@ -24,7 +24,7 @@ VERBS = {
     "verify": "check that the fixes in force are unchanged and that the faults are gone",
     "check": "answer a monitoring system in one line: Nagios, Icinga, node-problem-detector",
     "trace": "watch resets, refusals and dropped packets; exit 2 if one proves a fault",
-    "watch": "watch until stopped: what appears, changes and clears, and why; changes nothing",
+    "watch": "watch until stopped: what appears, changes and clears, and why",
     "history": "list the transactions of this host and namespace",
     "show": "show one transaction, its changes and how it ended; or a saved plan",
     "report": "write an audit report in several formats; changes nothing, exit 0 whatever it finds",

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any, Optional
 
-from remedies.cli import files, starting
+from remedies.cli import files, starting, writing
 from remedies.cli.parser import duration, everywhere_from, warn, watching
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
@@ -19,10 +19,12 @@ from remedies.namespaces import machine, workers
 from remedies.operations.session import HostSession
 from remedies.printable import local
 from remedies.trace.stop_signal import Ending
+from remedies.values import replace
 from remedies.watch import baseline, endpoint, metrics, service_manager
+from remedies.watch.applier import Applier, PlacedApply
 from remedies.watch.baseline import WatchPlace
 from remedies.watch.endpoint import Endpoint
-from remedies.watch.watcher import PlacedEvent, Watcher
+from remedies.watch.watcher import PlacedEvent, Watcher, listening
 
 EXAMPLES = (
     ("watch", "print what appears, changes and clears on this host"),
@@ -67,6 +69,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[ADDR:]PORT",
         help="serve metrics as OpenMetrics under /metrics (ADDR: 127.0.0.1 unless given)",
     )
+    parser.add_argument(
+        "--unattended",
+        action="store_true",
+        help="apply harmless fixes for proven faults, as the policy's 'unattended' allows "
+        "(without: change nothing)",
+    )
     watching(parser)
     parser.set_defaults(at_home=_prepare)
 
@@ -88,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     if args.policy != ["-"]:
         # What compiles a policy takes twice the memory of the watch: a child does, and keeps it.
         workers.visit_all([lambda: starting.load_policy(args).digest], _COMPILING)
-    here = starting.start(args)
+    here = _unattended(args) if args.unattended else starting.start(args)
     starting.warn_unfinished(here)
     if here.host.netns != "host" and not args.netns:
         warn(
@@ -105,6 +113,12 @@ def run(args: argparse.Namespace) -> int:
         known, unusable = baseline.load(here.state_dir, scope, here.host.boot_id)
         if unusable:
             warn(unusable)
+        applier = Applier(
+            replace(here, window=max(here.window, listening((), args.interval))),
+            here.policy.unattended if args.unattended else None,
+            known.applied,
+            baseline.stop_file(here.state_dir),
+        )
         watcher = Watcher(
             here,
             everywhere=args.all_netns,
@@ -112,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
             rescan=args.rescan,
             known=known,
             manager=manager,
+            applier=applier,
         )
         if args.metrics:
             stack.callback(_removed, args.metrics)
@@ -124,6 +139,10 @@ def run(args: argparse.Namespace) -> int:
                 _event(args, style, told)
                 unsaved = True
                 continue
+            if isinstance(told, PlacedApply):
+                baseline.save(here.state_dir, scope, watcher.saved())
+                _applied(args, style, told, here.state_dir)
+                continue
             if told.first:
                 _ready(args, watcher)
             if unsaved or told.first:
@@ -135,6 +154,17 @@ def run(args: argparse.Namespace) -> int:
         if watcher.ready:
             baseline.save(here.state_dir, scope, watcher.saved())
     return 0
+
+
+def _unattended(args: argparse.Namespace) -> HostSession:
+    """Return a session that may write. Raises UsageError where policy does not allow it."""
+    here = writing.start(args, "watch --unattended")
+    if here.policy.unattended is None:
+        raise UsageError(
+            f"policy {' + '.join(here.policy.names)} allows nothing with nobody there",
+            "leave --unattended out, or add 'unattended: {conditions: [...]}' to a policy of yours",
+        )
+    return here
 
 
 def _publish(args: argparse.Namespace, watcher: Watcher, server: Optional[Endpoint]) -> None:
@@ -244,6 +274,37 @@ def _event(args: argparse.Namespace, style: Style, told: PlacedEvent) -> None:
         + clean(f"{event.subject}{where}{was}{said} [{event.reason}]"),
         flush=True,
     )
+
+
+def _applied(args: argparse.Namespace, style: Style, told: PlacedApply, state_dir: str) -> None:
+    place = told.place
+    if args.json:
+        _line(
+            "watch-apply",
+            time=told.time,
+            netns=place.netns or None,
+            netns_name=place.name or None,
+            netns_key=place.key,
+            container=place.container or None,
+            condition=told.condition,
+            subject=told.subject,
+            outcome=told.outcome,
+            reason=told.reason,
+            transaction=told.transaction or None,
+            fixes=list(told.fixes),
+            stopped=told.stopped,
+        )
+        return
+    what = f"{told.outcome} {', '.join(told.fixes)}" if told.outcome else "nothing applied"
+    undo = f" ('remedy rollback {told.transaction}' takes it back)"
+    stop = f"; nothing more is applied until somebody removes {baseline.stop_file(state_dir)}"
+    said = [
+        f" for {told.condition}  {told.subject}{_title(place)}",
+        undo if told.outcome == "applied" else "",
+        f": {told.reason}" if told.reason else "",
+        stop if told.stopped else "",
+    ]
+    print(f"{_clock()}  {style('bold', what)}{clean(''.join(said))}", flush=True)
 
 
 def _title(place: WatchPlace) -> str:

@@ -39,6 +39,8 @@ class ApplyOptions:
     confirm: Optional[str] = None
     """This host's name: apply even what can cut the session off."""
     lock_timeout: float = 0.0
+    narrow: Optional[Callable[[Plan], Plan]] = None
+    """Returns what of a plan made now is applied; None: all of it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def apply(
         here = recovery.recover(session.reread(here), journal)
         if request.saved is None:
             plan, _ = plans.make(here, prune=request.prune)
+            plan = request.narrow(plan) if request.narrow else plan
         else:
             plan = saved_plans.read(here, request.saved, request.path)
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import remedies
-from remedies import model, site
+from remedies import catalogue, model, site
 from remedies.errors import ConfigError
 from remedies.policy import references, sources, validation
 from remedies.policy.document import Document, Path, PolicyProblem, Problems, dotted, parse
@@ -141,10 +141,11 @@ class _Merged:
 
     def add(self, document: Document, values: dict[str, Any]) -> None:
         """Merge one validated document over what is there."""
-        for key in ("backend", "persist"):
+        for key in ("backend", "persist", "unattended"):
             if key in values:
                 self.plain[key] = values[key]
                 self.origins[key] = _origin(document, (key,))
+                self.places[key] = (document, (key,))
         for condition, rule in values.get("rules", {}).items():
             self.rules.setdefault(condition, {}).update(rule)
             for key in rule:
@@ -174,7 +175,19 @@ class _Merged:
             )
             for name, rule in self.rules.items()
             if rule.get("mode") == "fix" and not references.fixes_of(rule)
-        ] + list(self._at_odds())
+        ] + [*self._at_odds(), *self._not_unattended()]
+
+    def _not_unattended(self) -> Iterator[PolicyProblem]:
+        """Yield the conditions for which a watch could apply nothing with nobody there."""
+        for index, name in enumerate((self.plain.get("unattended") or {}).get("conditions", ())):
+            document, path = self.places["unattended"]
+            rule = self.rules.get(name, {})
+            may = [fix for fix in references.fixes_of(rule) if catalogue.fix(fix).HARMLESS]
+            if rule.get("mode") != "fix" or not may:
+                what = f"the rule for {name} has no harmless fix to apply"
+                named = ", ".join(catalogue.harmless(name)) or "none; leave the condition out"
+                hint = f"give it 'mode: fix' and one of these: {named}"
+                yield document.problem((*path, "conditions", index), what, hint)
 
     def _at_odds(self) -> Iterator[PolicyProblem]:
         """Yield where two site conditions set one thing to two states."""
@@ -203,6 +216,7 @@ class _Merged:
             rules={name: _rule(rule) for name, rule in self.rules.items()},
             require=tuple(_required_fix(entry.values) for entry in self.require),
             waivers=tuple(_waiver(entry.values) for entry in self.waivers),
+            unattended=_unattended(self.plain.get("unattended")),
             origins=origins,
         )
 
@@ -249,6 +263,12 @@ def _required_fix(values: dict[str, Any]) -> model.RequiredFix:
     return model.RequiredFix(
         fix=values["fix"], params=values.get("params", {}), reason=values["reason"]
     )
+
+
+def _unattended(values: dict[str, Any] | None) -> model.Unattended | None:
+    if values is None:
+        return None
+    return model.Unattended(**{**values, "conditions": tuple(values["conditions"])})
 
 
 def _waiver(values: dict[str, Any]) -> model.Waiver:

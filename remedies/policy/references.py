@@ -29,6 +29,9 @@ def check(
         found += _site(document, ("site", index), entry)
     for index, entry in enumerate(values.get("require", [])):
         found += _standing(document, ("require", index), entry)
+    for index, name in enumerate((values.get("unattended") or {}).get("conditions", ())):
+        path = ("unattended", "conditions", index)
+        found += _known(document, path, "condition", name, catalogue.condition_ids())
     for index, entry in enumerate(values.get("waivers", [])):
         found += _known(
             document,

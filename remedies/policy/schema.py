@@ -107,6 +107,17 @@ class WaiverSource(_Strict):
     owner: Text
 
 
+class UnattendedSource(_Strict):
+    """What 'remedy watch --unattended' may apply with nobody there."""
+
+    conditions: list[str] = Field(
+        min_length=1,
+        description="Whose proven faults: their rules have mode fix and a fix that is harmless.",
+    )
+    budget: int = Field(2, ge=1, le=20, description="Applies in an hour, in all namespaces.")
+    each: int = Field(1, ge=1, le=20, description="Of these, in one namespace.")
+
+
 class SetSource(_Strict):
     """What a site condition sets: a sysctl to a value, a module to load at boot, or a file."""
 
@@ -158,6 +169,9 @@ class PolicySource(_Strict):
     site: list[SiteSource] = Field([], description="Conditions of this site, without Python.")
     require: list[RequireSource] = Field([], description="Standing fixes.")
     waivers: list[WaiverSource] = Field([], description="Faults that somebody has accepted.")
+    unattended: UnattendedSource | None = Field(
+        None, description="What a watch may apply with nobody there; null: nothing."
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -172,6 +186,7 @@ def json_schema() -> dict[str, Any]:
     stated = {"pattern": parts["SiteSource"]["properties"]["id"]["pattern"]}
     parts["WaiverSource"]["properties"]["condition"]["anyOf"] = [{"enum": conditions}, stated]
     parts["RequireSource"]["properties"]["fix"]["enum"] = fixes
+    parts["UnattendedSource"]["properties"]["conditions"]["items"]["enum"] = conditions
     parts["Every"]["properties"]["all"]["items"]["enum"] = fixes
     parts["RuleSource"]["properties"]["accept_harm"]["items"]["enum"] = fixes
     return schema

@@ -19,6 +19,9 @@ def to_yaml(policy: Policy) -> str:
     lines = ["---", "apiVersion: remedy/v1", f"name: {policy.names[-1]}"]
     lines.append(_line("", "backend", policy.backend, policy.origins.get("backend")))
     lines.append(_line("", "persist", policy.persist, policy.origins.get("persist")))
+    if policy.unattended is not None:
+        values = {**vars(policy.unattended), "conditions": list(policy.unattended.conditions)}
+        lines.append(_line("", "unattended", values, policy.origins.get("unattended")))
     ours = {name: rule for name, rule in policy.rules.items() if not site.is_site(name)}
     if ours:
         lines.append("rules:")

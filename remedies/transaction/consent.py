@@ -9,6 +9,7 @@ makes one asks whether this is a dry run, and refuses then. Nothing else can mak
 question   a person read the changes and answered ``y``
 --yes      the option: whoever typed it needs no question
 playbook   a play that runs without ``--check`` (it hands ``--playbook`` to the host)
+unattended a policy that allows it, and ``remedy watch --unattended``: a person turned both keys
 confirm    ``remedy confirm``: the verb itself is the answer
 recovery   nobody was asked now. Whoever began a transaction agreed to all or nothing, and to
            going back when nobody confirms; a writer that died, or a time that is up, is ended
@@ -62,6 +63,11 @@ def stated(option: str, who: str, *, dry_run: bool) -> Optional[Consent]:
 def played(who: str, *, check: bool) -> Consent:
     """Return the consent of a play, which is a dry run in Ansible's check mode."""
     return _made("playbook", who, check)
+
+
+def unattended(*, dry_run: bool) -> Consent:
+    """Return the consent of a policy and of who started the watch: nobody is there now."""
+    return _made("unattended", "watch", dry_run)
 
 
 def confirmed(who: str, *, dry_run: bool) -> Consent:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from remedies import codec, private_file
 from remedies.errors import Locked, NotPermitted, RemedyError
-from remedies.values import dataclass
+from remedies.values import dataclass, replace
+from remedies.watch.allowance import Done
 from remedies.watch.events import Sighting
 from remedies.watch.pulse import Pulse
 
@@ -50,6 +51,8 @@ class Baseline:
     policy: str
     """The digest of the policy it was judged by."""
     namespaces: tuple[WatchedNamespace, ...] = ()
+    applied: Done = ()
+    """What was applied with nobody there."""
 
 
 NONE = Baseline("", "", "")
@@ -75,8 +78,13 @@ def load(state_dir: str, scope: str, boot_id: str) -> tuple[Baseline, str]:
         return NONE, f"the saved baseline cannot be used, so a new one is begun: {error}"
     if saved.boot_id != boot_id:
         kept = tuple(_without_pulse(each) for each in saved.namespaces)
-        return Baseline(saved.time, boot_id, saved.policy, kept), ""
+        return replace(saved, boot_id=boot_id, namespaces=kept), ""
     return saved, ""
+
+
+def stop_file(state_dir: str) -> str:
+    """Return the file that, while it is there, keeps watches from applying anything."""
+    return os.path.join(state_dir, FOLDER, "unattended-stopped")
 
 
 def save(state_dir: str, scope: str, baseline: Baseline) -> None:

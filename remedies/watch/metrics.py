@@ -30,6 +30,8 @@ DROPS = frozenset(
     )
 )
 """The counters of the pulse that count packets which went no further."""
+ENDS = ("applied", "rolled-back", "incomplete")
+"""How an apply with nobody there can end; there is a number for each from the beginning."""
 EVENTS: tuple[EventKind, ...] = ("appeared", "changed", "cleared")
 
 Number = Union[int, float]
@@ -59,6 +61,10 @@ class WatchNumbers:
     """By fix: everything of it is as it was written."""
     hits: dict[str, int] = field(default_factory=dict)
     """Packets that the rules of a fix counted, by fix."""
+    unattended: Optional[dict[str, int]] = None
+    """Applies with nobody there, by outcome; None: the watch applies nothing."""
+    stopped: bool = False
+    """It applies nothing until a person says so."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,16 @@ def families(numbers: WatchNumbers) -> Iterator[MetricFamily]:
         tuple(("", (("fix", fix),), int(ours)) for fix, ours in sorted(numbers.fixes.items())),
     )
     yield _counter("remedy_rule_hits", "Packets that a fix's rules met.", "fix", numbers.hits)
+    if numbers.unattended is not None:
+        ends = {**dict.fromkeys(ENDS, 0), **numbers.unattended}
+        yield _counter(
+            "remedy_unattended_applies", "Applies with nobody there, by outcome.", "outcome", ends
+        )
+        yield _gauge(
+            "remedy_unattended_stopped",
+            "1 if nothing is applied with nobody there until a person says so.",
+            int(numbers.stopped),
+        )
 
 
 def _verdicts(numbers: WatchNumbers) -> Iterator[MetricFamily]:

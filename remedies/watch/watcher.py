@@ -26,6 +26,7 @@ from remedies.planning import engine
 from remedies.trace.stop_signal import Ending
 from remedies.values import dataclass, replace
 from remedies.watch import baseline, events, pulse, visits
+from remedies.watch.applier import Applier, PlacedApply
 from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
 from remedies.watch.events import NOW, Seen, WatchEvent
 from remedies.watch.metrics import WatchNumbers
@@ -63,7 +64,7 @@ class IntervalEnd:
     """From here on "nothing found" is a statement: all was scanned, and a whole interval passed."""
 
 
-Told = Union[PlacedEvent, IntervalEnd]
+Told = Union[PlacedEvent, PlacedApply, IntervalEnd]
 
 
 def pause(interval: float, slowest: float) -> float:
@@ -91,6 +92,7 @@ class Watcher:
         self,
         here: HostSession,
         *,
+        applier: Applier,
         everywhere: bool,
         interval: float,
         rescan: float,
@@ -118,6 +120,7 @@ class Watcher:
         self._heard: set[str] = set()
         self._begun = False
         self._manager = manager
+        self._applier = applier
         self._counters = dict.fromkeys(sorted(pulse.COUNTERS), 0)
         self._happened: dict[str, int] = {}
         self._scans, self._failed, self._scan_seconds = 0, 0, 0.0
@@ -165,6 +168,8 @@ class Watcher:
             scan_seconds=self._scan_seconds,
             counters=self._counters,
             events=self._happened,
+            unattended=self._applier.ends,
+            stopped=bool(self._applier.stopped()),
             fixes={
                 fix: all(each.state == "ours" for each in held if each.fix == fix)
                 for fix in {each.fix for each in held}
@@ -175,7 +180,14 @@ class Watcher:
     def saved(self) -> Baseline:
         """Return what another watch has to know to go on from here."""
         here = self._here
-        return Baseline(now(), here.host.boot_id, here.policy.digest, self.namespaces)
+        unmet = tuple(self._known.values())
+        return Baseline(
+            now(),
+            here.host.boot_id,
+            here.policy.digest,
+            (*self.namespaces, *unmet),
+            self._applier.done,
+        )
 
     def watch(self, ending: Ending) -> Iterator[Told]:
         """Yield what happens until ``ending`` has a signal."""
@@ -196,6 +208,7 @@ class Watcher:
                 if self._manager.watchdog:
                     self._manager.tell("WATCHDOG=1")
                 yield from self._hear(ending, min(tick, time.monotonic() + patience))
+            yield from self._applier.finish()
 
     def _whole(self, begun: float) -> bool:
         """Tell whether an interval has passed and all was scanned that was there at its begin."""
@@ -210,6 +223,7 @@ class Watcher:
         for key in [key for key in self._tracks if key not in present]:
             track = self._tracks.pop(key)
             self._crew.end(track.number)
+            self._applier.forget(key)
             yield from self._ended(track.place, track.seen, "the namespace has ended")
         for key in [key for key in self._known if key not in present]:
             left = self._known.pop(key)
@@ -297,22 +311,28 @@ class Watcher:
             track.begun = time.monotonic()
             self._crew.start(track.number, work, window + PATIENCE)
 
-    def _hear(self, ending: Ending, until: float) -> Iterator[PlacedEvent]:
+    def _hear(self, ending: Ending, until: float) -> Iterator[Union[PlacedEvent, PlacedApply]]:
         """Wait for results, a signal or the next tick."""
         poll = select.poll()
-        for descriptor in (ending.fileno(), *self._crew.pipes):
-            poll.register(descriptor, select.POLLIN)
-        left = max(0.0, min(until, self._crew.until) - time.monotonic())
         pipes = self._crew.pipes
+        applies = self._applier.pipes
+        for descriptor in (ending.fileno(), *pipes, *applies):
+            poll.register(descriptor, select.POLLIN)
+        left = max(0.0, min(until, self._applier.until, self._crew.until) - time.monotonic())
         for descriptor, _ in poll.poll(left * 1000):
+            if descriptor in applies:
+                yield from self._applier.hear(descriptor)
             if descriptor in pipes:
                 heard = self._crew.hear(descriptor)
                 if heard is not None:
                     yield from self._judged(*heard)
         for number, result in self._crew.late():
             yield from self._judged(number, result)
+        yield from self._applier.late()
 
-    def _judged(self, number: int, result: WorkerResult) -> Iterator[PlacedEvent]:
+    def _judged(
+        self, number: int, result: WorkerResult
+    ) -> Iterator[Union[PlacedEvent, PlacedApply]]:
         """Take in what became of a scan."""
         track = next((t for t in self._tracks.values() if t.number == number), None)
         if track is None:
@@ -335,6 +355,7 @@ class Watcher:
             return  # another one has taken its name
         track.in_force = child.in_force
         yield from self._take(track, child.scan, cause)
+        yield from self._applier.consider(track)
 
     def _take(self, track: Track, scan: Scan, cause: str) -> Iterator[PlacedEvent]:
         track.seen, happened = events.compare(track.seen, scan, cause)

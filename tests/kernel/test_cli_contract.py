@@ -19,7 +19,7 @@ from remedies.lab.world import World
 PRINTED_ELSEWHERE = {
     *("init", "trace-drop", "trace-event", "trace-more", "trace-step"),
     *("fleet", "host", "groups", "summary", "lab", "lab-up", "lab-down"),
-    *("watch", "watch-event", "watch-ready"),
+    *("watch", "watch-apply", "watch-event", "watch-ready"),
 }
 """Kinds whose documents are validated where a test prints them: of the trace, the watch, the fleet,
 the lab and init."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from remedies.errors import ConfigError
+from remedies.model import Unattended
 from remedies.policy.compile import BUILT_IN, compile_all, compile_policy
 from remedies.policy.document import Problems
 from remedies.policy.show import to_yaml
@@ -336,3 +337,41 @@ def test_a_key_too_many_in_a_list_hides_nothing_else_of_it(write: Write) -> None
     )
     places = [text.split(": ")[1] for text in problems("p.yaml")]
     assert places == ["require.0.fix", "require.1.more", "require.2.fix"]
+
+
+ALONE = """\
+extends: default
+unattended: {conditions: [tcp-invalid-reset], budget: 3}
+"""
+
+
+def test_what_a_watch_may_apply_alone(write: Write) -> None:
+    write(ALONE, "base.yaml")
+    write(ALONE)
+    policy = compile_policy(["p.yaml"]).policy
+    assert policy.unattended == Unattended(("tcp-invalid-reset",), budget=3, each=1)
+    write(to_yaml(policy).partition("name: mine\n")[2], "shown.yaml")
+    assert compile_policy(["shown.yaml"]).policy.unattended == policy.unattended
+    write("extends: base.yaml\nunattended: null\n")
+    assert compile_policy(["p.yaml"]).policy.unattended is None
+    assert compile_policy(["default"]).policy.unattended is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("unattended: {conditions: [tcp-invalid-reste]}", "tcp-invalid-reste"),
+        ("unattended: {conditions: []}", "unattended.conditions"),
+        ("unattended: {conditions: [tcp-invalid-reset], budget: 0}", "unattended.budget"),
+        ("unattended: {conditions: [conntrack-pressure]}", "no harmless fix"),
+        ("unattended: {conditions: [tcp-invalid-reset]}\n"
+         "rules: {tcp-invalid-reset: {fixes: [invalid-drop]}}", "no harmless fix"),
+        ("unattended: {conditions: [tcp-invalid-reset]}\n"
+         "rules: {tcp-invalid-reset: {mode: advise}}", "no harmless fix"),
+    ],
+)  # fmt: skip
+def test_what_it_could_never_apply_is_refused(write: Write, text: str, said: str) -> None:
+    write(f"extends: default\n{text}\n")
+    (problem,) = problems("p.yaml")
+    assert said in problem
+    assert "p.yaml:" in problem

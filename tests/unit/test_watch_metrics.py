@@ -51,6 +51,14 @@ NUMBERS = WatchNumbers(
 )
 
 
+def test_what_is_applied_alone_is_counted_where_it_may_be() -> None:
+    assert not [name for name in parsed(NUMBERS) if "unattended" in name]
+    alone = replace(NUMBERS, unattended={"applied": 2}, stopped=True)
+    assert value(alone, "remedy_unattended_applies", outcome="applied") == 2
+    assert value(alone, "remedy_unattended_applies", outcome="rolled-back") == 0
+    assert value(alone, "remedy_unattended_stopped") == 1
+
+
 def parsed(numbers: WatchNumbers) -> dict[str, Metric]:
     text = metrics.text(numbers, openmetrics=True)
     return {f.name: f for f in openmetrics(text)}  # type: ignore[no-untyped-call]
@@ -112,7 +120,8 @@ def test_a_hostile_value_stays_within_its_label() -> None:
 
 
 def test_rules_and_dashboard_ask_for_metrics_that_are_there() -> None:
-    names = {s.name for f in parsed(NUMBERS).values() for s in f.samples}
+    alone = replace(NUMBERS, unattended={})
+    names = {s.name for f in parsed(alone).values() for s in f.samples}
     folder = Path(shipped.folder("monitoring"))
     dashboard = json.loads((folder / "dashboard.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
