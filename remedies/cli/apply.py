@@ -96,7 +96,8 @@ def _request(args: argparse.Namespace) -> ApplyOptions:
 def _write(args: argparse.Namespace, here: HostSession) -> int:
     def show(made: Plan) -> None:
         if not args.json and not args.quiet:
-            print(_text(args, made))
+            # What it ends with says the same.
+            print(_text(args, made).removesuffix("\nNothing to change.\n"))
         else:
             starting.warn_of(made)
 

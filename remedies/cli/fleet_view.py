@@ -132,7 +132,9 @@ class View:
         if self._args.json:
             return
         for standing in found.values():
-            if standing.rc or standing.state in ("applied", "reverted", "needs-human"):
+            wanted = standing.state == "reverted" and self._args.action == "rollback"
+            told = standing.state in ("applied", "reverted", "needs-human") and not wanted
+            if standing.rc or told:
                 mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
                 print(f"{mark} {self._style('bold', clean(standing.host))}  exit {standing.rc}"
                       f"  {clean(standing.message)}".rstrip())  # fmt: skip
