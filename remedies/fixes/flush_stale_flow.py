@@ -33,7 +33,7 @@ from remedies.values import replace
 TITLE = "End flows that go past today's NAT rules"
 ANSWERS = ("stale-flow",)
 RISK: Risk = "low"
-HARMLESS = False
+HARMLESS = True
 NEEDS: tuple[type[object], ...] = ()
 TOPICS: tuple[str, ...] = ()
 PARAMS: Mapping[str, object] = {}

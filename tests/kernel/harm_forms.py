@@ -8,10 +8,14 @@ from harm_site import AT, World
 from older_drop import OLDER
 
 from remedies import catalogue
+from remedies.conditions import stale_flow
 from remedies.facts import Facts
+from remedies.facts.gather import read_facts
 from remedies.facts.netfilter import Netfilter
 from remedies.model import Backend, Finding, Host, Terms, Wanted
+from remedies.transaction.host import HostResources
 
+ENDS = "flush-stale-flow"
 HOST = Host("h", "m", "6.18", "n", "b")
 
 
@@ -36,6 +40,17 @@ class Form:
         if world.of or self.fix in BESIDE:
             return world.of == self.fix or (not world.of and world.name in BESIDE[self.fix])
         return world.served or self.fix in EVERYWHERE or "iptables" not in self.name
+
+    def act(self) -> None:
+        """Do what a fix does that is in force at no time: end the flows that are stale now."""
+        facts = read_facts(HOST, stale_flow.NEEDS)
+        resources, module = HostResources(), catalogue.fix(self.fix)
+        for finding in stale_flow.detect(facts, {}):
+            desired = module.desired(finding, facts, Terms())
+            assert isinstance(desired, tuple)
+            for wanted in desired:
+                resources.check(wanted.resource, wanted.state)
+                resources.write(wanted.resource, wanted.state)
 
     @property
     def column(self) -> str:
@@ -151,6 +166,7 @@ FORMS = (
     _form("loopback-drop", "nftables"),
     _form("loopback-drop", "iptables-nft", "nft"),
     _form("loopback-drop", "iptables-legacy", "legacy"),
+    Form(ENDS, ENDS),
 )
 BROAD = Form("every", wanted=(Wanted("nft:inet/remedy_invalid_drop", OLDER),))
 """What earlier versions wrote; looked at last, because what it ends is slow to begin again."""
@@ -160,5 +176,6 @@ nftables does, so it is looked at where there is UDP or a service of the host.""
 BESIDE = {
     "clamp-mss": ("published port", "SYNPROXY, published port", "bridged, one link"),
     "loopback-drop": ("published port",),
+    ENDS: ("masquerade", "published port", "direct return", "UDP services", "published UDP port"),
 }
 """By fix that touches few packets: the worlds that it is looked at in beside its own."""

@@ -125,6 +125,8 @@ class Site:
     def __init__(self, names: Mapping[str, str]) -> None:
         """Take the namespace of each role."""
         self.names = names
+        self.acts: Callable[[], None] = lambda: None
+        """What a fix does that acts once, in the midst of each connection."""
         self._running = threading.Lock()
 
     def wire(self) -> None:
@@ -218,6 +220,11 @@ class Site:
         """Empty the host's flow table of one IP version: the other one's is another probe's."""
         with self.running():  # -D, as -F takes no notice of -f; it exits with 1 if it is empty
             run_command(self.names["h"], ["conntrack", "-D", "-f", f"ipv{version}"], check=False)
+
+    def halfway(self, version: int) -> None:
+        """Let a fix act that acts once; the other IP version's probe may be anywhere."""
+        with self.inside("h"):
+            self.acts()
 
     def running(self) -> contextlib.AbstractContextManager[object]:
         """Return what is held while a child may have copies of another thread's sockets."""

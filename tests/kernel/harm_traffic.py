@@ -106,6 +106,7 @@ def transfer(
                                 )
                             if between:
                                 between(site, version)
+                            site.halfway(version)
                         _echo(asking, answering)
                         if ear:
                             ear.listen()
@@ -151,6 +152,7 @@ def answered(
                     asking.connect(asked)
                     asking.send(b"question")
                 question, peer = answering.recvfrom(100)
+                site.halfway(version)
                 answering.sendto(question, peer)
                 asking.recv(100)
             except OSError as error:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from harm_forms import BROAD, FORMS, HOST, TRIED, Form
+from harm_forms import BROAD, ENDS, FORMS, HOST, TRIED, Form
 from harm_site import AT, Site, World
 from harm_worlds import WORLDS
 
@@ -32,9 +32,12 @@ def in_force(site: Site, form: Form) -> Iterator[None]:
         for wanted in form.wanted:
             resources.check(wanted.resource, wanted.state)
             resources.write(wanted.resource, wanted.state)
+    if form.fix == ENDS:
+        site.acts = form.act
     try:
         yield
     finally:
+        site.acts = lambda: None
         with site.inside("h"):
             for address, state in reversed(before):
                 resources.write(address, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harm_site import AT, World
+from harm_stale import moved, one_way
 from harm_traffic import (
     FAR,
     abandoned,
@@ -424,5 +425,21 @@ WORLDS = (
         tcp=False,
         of="loopback-drop",
         probes=(("neighbour", version_four(from_outside("x", "br0", "h", 8000))),),
+    ),
+    World(
+        "rules that change",
+        MASQUERADE,
+        tcp=False,
+        of="flush-stale-flow",
+        probes=(
+            ("stale fault", one_way(5301, ("nobody",), ("container",), "c")),
+            ("TCP goes on", moved(5302)),
+            (
+                "an endpoint is kept",
+                one_way(5303, ("container", "sibling"), ("container", "sibling"), "same"),
+            ),
+            ("a program's own port", one_way(5304, (), ("container",), "h")),
+            ("answered", answered("x", "host", 53)),
+        ),
     ),
 )

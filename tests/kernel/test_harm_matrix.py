@@ -211,6 +211,12 @@ def test_a_clamp_heals_both_directions_of_a_narrow_link(matrix: Seen, backend: s
     assert faults == ["lives"] * 4
 
 
+def test_a_stale_flow_is_ended_and_no_other(matrix: Seen) -> None:
+    assert harmed(matrix, "flush-stale-flow") == []
+    faults = [now for _, p, _, now in cells(matrix, "flush-stale-flow") if p.startswith("stale")]
+    assert faults == ["lives", "lives"]
+
+
 @pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "iptables-legacy"])
 def test_the_loopback_is_closed_to_others_and_to_nobody_who_needs_the_setting(
     matrix: Seen, backend: str
