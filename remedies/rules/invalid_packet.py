@@ -28,6 +28,10 @@ EPHEMERAL: PortRange = (32768, 65535)
 (net.ipv4.ip_local_port_range begins at 32768); a port below belongs to a service."""
 
 FLAGS_TEST = r"tcp flags & 0x([0-9a-f]+) (==|!=) ([0-9a-fx ]+)"
+_MANY = 1024
+"""Among so many ports are some that NAT hands out: it keeps those below 1024 below, and where one
+is taken already, or at random, it gives any from 1024 on (net/netfilter/nf_nat_core.c,
+nf_nat_l4proto_unique_tuple())."""
 EVERY_PORT: PortRange = (0, 65535)
 _SEGMENT = (SYN | RST | ACK, ACK)
 _RESET = (0xFF, RST)
@@ -310,10 +314,10 @@ def loopback(prefixes: tuple[str, ...]) -> bool:
 
 
 def one_service(met: Match) -> bool:
-    """Tell whether these packets go to ports that NAT does not hand out."""
-    return bool(met.destination_ports) and not any(
-        ports_meet(ports, EPHEMERAL) for ports in met.destination_ports
-    )
+    """Tell whether these packets go to some ports, none of which NAT is likely to hand out."""
+    ports = met.destination_ports
+    few = sum(last - first + 1 for first, last in ports) < _MANY
+    return bool(ports) and few and not any(ports_meet(each, EPHEMERAL) for each in ports)
 
 
 def resets_of(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:

@@ -41,12 +41,14 @@ _HEADERS: tuple[dict[str, Any], ...] = (
     {"data": b"still here"},
     {"mac": bytes.fromhex("020000000103")},
     {"source": (SERVER[0], 22)},
+    {"destination": (HOST["eth0"][0], 700)},
+    {"destination": (HOST["eth0"][0], 20000)},
 )
 ANSWERS = [
     ANSWER._replace(**{"destination": (HOST["eth0"][0], 40000 + at), **header})
     for at, header in enumerate(_HEADERS)
 ]
-"""And as other senders, or by other ways, send it."""
+"""And as other senders, or by other ways, send it; and to other ports that NAT hands out."""
 REQUEST = Stray((SERVER[0], 50000), (HOST["eth0"][0], 8080))
 """To a published port, of which the next is the answer."""
 PUBLISHED_ANSWER = Stray((CONTAINER[0], 80), (SERVER[0], 50000))

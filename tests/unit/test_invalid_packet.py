@@ -414,6 +414,10 @@ def test_a_target_is_an_address_and_ports(
         (((32768, 32768),), False),
         (((80, 80), (40000, 40000)), False),
         (((1, 65535),), False),
+        (((30000, 31000),), True),
+        (((0, 1022),), True),
+        (((0, 1023),), False),
+        (((1024, 1535), (2000, 2511)), False),
     ],
 )
 def test_a_service_has_a_port_that_nat_does_not_hand_out(
