@@ -10,6 +10,7 @@ from pathlib import Path
 from box import REMEDY, Box
 
 from remedies import shipped
+from remedies.model import Unattended
 
 UNIT = Path(shipped.folder("monitoring")) / "remedy-watch.service"
 # The tool lies elsewhere here, and is asked more often; all else is as shipped.
@@ -29,6 +30,21 @@ table ip theirs {
     }
 }
 """
+DROPPED_IN = "/etc/systemd/system/remedy-watch.service.d/"
+SENDER = """\
+import subprocess, time
+from remedies.lab.scenarios import tcp_invalid_reset as fault
+from remedies.lab.world import Options, World
+
+with World("tcp-invalid-reset", Options()) as world:
+    fault.build(world)
+    until = time.monotonic() + 60
+    said = ""
+    while "applied tcp-be-liberal" not in said and time.monotonic() < until:
+        fault.transfer(world, 100_000_000)
+        said = subprocess.run(LOGGED, capture_output=True, text=True, check=True).stdout
+    print("lives" if fault.transfer(world, 100_000_000).alive else "dies")
+"""
 PATIENCE = 60.0
 
 
@@ -47,9 +63,9 @@ def test_the_unit_as_it_is_shipped(boot: Callable[[], Box]) -> None:
     box = boot()
     box.policy()
     box.write("/etc/systemd/system/remedy-watch.service", UNIT.read_text())
-    box.run("mkdir", "/etc/systemd/system/remedy-watch.service.d")
+    box.run("mkdir", DROPPED_IN)
     program = f"/usr/bin/{' '.join(REMEDY)}"
-    box.write("/etc/systemd/system/remedy-watch.service.d/test.conf", ASKED.format(program))
+    box.write(f"{DROPPED_IN}test.conf", ASKED.format(program))
     box.run("systemctl", "daemon-reload")
     box.run("ip", "netns", "add", "web")
     box.run("systemctl", "start", "remedy-watch")  # returns once it has said that it is ready
@@ -77,6 +93,24 @@ def test_the_unit_as_it_is_shipped(boot: Callable[[], Box]) -> None:
     box.run("systemctl", "stop", "remedy-watch")
     ended = box.run("systemctl", "show", "--property=Result,ExecMainStatus", "remedy-watch")
     assert ended.split() == ["Result=success", "ExecMainStatus=0"]
+    applies_alone(box, program)
+
+
+def applies_alone(box: Box, program: str) -> None:
+    """With the drop-in that is shipped, and a policy that allows it, connections live again."""
+    box.policy("tcp-be-liberal", unattended=Unattended(("tcp-invalid-reset",)))
+    text = (UNIT.parent / "remedy-watch-unattended.conf").read_text()
+    asked = "--unattended --policy /etc/test-policy.json --interval 300ms --window 500ms"
+    text = text.replace("/usr/bin/remedy", program).replace("--unattended\n", f"{asked}\n")
+    box.write(f"{DROPPED_IN}unattended.conf", text)
+    box.run("systemctl", "daemon-reload")
+    box.run("systemctl", "start", "remedy-watch")
+    logged = ("journalctl", "--unit", "remedy-watch", "--no-pager")
+    lives = box.run(*REMEDY[:-2], "-c", f"LOGGED = {logged!r}\n{SENDER}")
+    said = box.run(*logged)
+    assert lives == "lives\n", said
+    assert "applied tcp-be-liberal" in said
+    box.run("systemctl", "stop", "remedy-watch")
 
 
 def test_systemd_knows_every_line_of_it(debian: Path) -> None:
