@@ -22,6 +22,7 @@ from whole_host import WholeHost
 __all__ = ["TABLE", "LightHost", "WholeHost", "run", "wait_until"]
 
 BIN = os.path.dirname(sys.executable)
+UNUSED = str(HERE.parent / "hosts/unused")
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
 _numbers = itertools.count(1)
@@ -127,6 +128,7 @@ class Fleet:
             "LC_ALL": "C.UTF-8",
             "HOME": str(self.folder),
             "ANSIBLE_NOCOLOR": "1",
+            "PYTHONPATH": UNUSED,
         }
 
     def start(self, *argv: str) -> subprocess.Popen[str]:

@@ -14,6 +14,7 @@ import pytest
 from run_in import RunIn
 
 BIN = os.path.dirname(sys.executable)
+UNUSED = str(Path(__file__).resolve().parent.parent / "hosts/unused")
 NAT = """
 table ip world_nat {
   chain post {
@@ -60,7 +61,7 @@ def test_the_playbooks_do_what_the_plan_says_and_undo_it(
         argv = [f"{BIN}/ansible-playbook", "-i", "localhost,", "-c", "local", f"{tmp_path}/{name}",
                 "-e", "remedy_hosts=all", "-e", "ansible_become=false"]  # fmt: skip
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8",
-                       "ANSIBLE_NOCOLOR": "1",
+                       "ANSIBLE_NOCOLOR": "1", "PYTHONPATH": UNUSED,
                        "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}  # fmt: skip
         done = run_in(ns, argv, timeout=120, env=environment, check=False)
         recap = re.search(r"^localhost +: (.*)$", done.stdout, re.MULTILINE)
