@@ -30,7 +30,9 @@ BASE = ("base-files", "netbase")
 _ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "ppc64el": "ppc64le", "s390x": "s390x"}
 """Debian's names to Go's, which images use."""
 _LEFT_OUT = ("dev/", "usr/share/locale/", "usr/share/man/", "usr/share/info/", "var/cache/",
-             "var/lib/apt/", "var/log/", "etc/apt/")  # fmt: skip
+             "var/lib/apt/", "var/log/", "etc/apt/",
+             "etc/hostname", "etc/resolv.conf")  # fmt: skip
+"""The last two are those of the machine that builds it."""
 _TYPE = "application/vnd.oci.image"
 
 

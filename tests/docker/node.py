@@ -27,7 +27,8 @@ class Node(DockerHost):
 
     def __init__(self) -> None:
         super().__init__(Options("nft", 4), "iptables-nft")
-        self.image = ""
+        self.image, self.layout = "", Path()
+        """The image that it has: its name, and where it was loaded from."""
 
     @property
     def first(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         tmp_path_factory.mktemp("image") / "layout", package.shared(tmp_path_factory)
     )
     with Node() as made:
-        made.image = made.load(built)
+        made.layout, made.image = built, made.load(built)
         yield made
 
 
@@ -132,6 +133,18 @@ def test_it_sees_the_machine_and_its_neighbours_not_itself(node: Node, state: Pa
     assert (state / "watch/all.json").exists(), "what is known outlives the pod"
     with watching(node, state) as watch:
         assert watch.await_line(kind="watch")["known"] >= 2
+
+
+def test_nothing_of_the_machine_that_builds_it_is_in_the_image(node: Node) -> None:
+    (entry,) = json.loads((node.layout / "manifest.json").read_text())
+    (layer,) = entry["Layers"]
+    with tarfile.open(node.layout / layer) as archive:
+        entries = archive.getmembers()
+    names = {each.name for each in entries}
+    assert "usr/bin/remedy" in names
+    assert not {"etc/hostname", "etc/resolv.conf", "etc/machine-id", "usr/bin/sh"} & names
+    assert {(each.uid, each.gid) for each in entries} == {(0, 0)}
+    assert [each.name for each in entries if each.isdev()] == []
 
 
 def test_kubectl_makes_what_the_image_is(node: Node) -> None:
