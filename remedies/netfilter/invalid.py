@@ -5,7 +5,8 @@ priorities: prerouting, then input or forward, then postrouting; and so is the r
 (on output; or, for what was forwarded, from the client). A rule takes those packets that meet it,
 and the rest goes on, in parts; marks that rules set go along. A way is closed where every part is
 dropped: by one rule, by several, or by the policy of a chain that accepts only what it knows. An
-accept of services' own ports lets none by.
+accept of a few services' ports lets none by that go to a port which NAT or a client picked; a reset
+goes to a service.
 
 Where a part is let by through a rule that is not understood, it is in doubt whether the way is
 closed. A drop that is not understood closes nothing.
