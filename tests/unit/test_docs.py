@@ -215,7 +215,7 @@ BAD = {
 HERE = cast(Any, SimpleNamespace(
     policy=SimpleNamespace(names=()), ledger={}, held={"a": builder.held("a")}
 ))  # fmt: skip
-STYLE = Namespace(plain=True, no_color=True, json=False, typed=frozenset())
+STYLE = Namespace(plain=True, quiet=False, no_color=True, json=False, typed=frozenset())
 
 
 def test_every_reason_for_which_status_exits_2_is_listed() -> None:
