@@ -110,9 +110,9 @@ class DockerHost(World):
         """Return what DOCKER_HOST is for this daemon."""
         return f"unix://{self.place}/docker.sock"
 
-    def docker(self, *words: str, stdin: bytes = b"") -> str:
-        """Run Docker's client and return what it printed."""
-        done = subprocess.run(
+    def client(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run Docker's client and return how it ended."""
+        return subprocess.run(
             ["docker", *words],
             input=stdin,
             capture_output=True,
@@ -120,6 +120,10 @@ class DockerHost(World):
             check=False,
             env={**self._environment(), "DOCKER_HOST": self.address},
         )
+
+    def docker(self, *words: str, stdin: bytes = b"") -> str:
+        """Run Docker's client and return what it printed; raise RemedyError where it fails."""
+        done = self.client(*words, stdin=stdin)
         if done.returncode != 0:
             raise RemedyError(f"docker {' '.join(words)}: {done.stderr.decode().strip()}")
         return done.stdout.decode().strip()

@@ -13,7 +13,7 @@ from typing import Any
 
 import container_image
 import yaml
-from docker_host import _PRIVATE, PATIENCE, DockerHost
+from docker_host import _PRIVATE, DockerHost
 
 from remedies.lab.world import Options
 
@@ -50,16 +50,6 @@ class Node(DockerHost):
             ["docker", "logs", "--follow", name],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**self._environment(), "DOCKER_HOST": self.address},
-        )
-
-    def client(self, *words: str) -> subprocess.CompletedProcess[bytes]:
-        """Run Docker's client, and return how it ended."""
-        return subprocess.run(
-            ["docker", *words],
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
             env={**self._environment(), "DOCKER_HOST": self.address},
         )
 
