@@ -54,8 +54,8 @@ def _lay(tree: Path) -> None:
     for playbook in PLAYBOOKS.glob("*.yml"):
         text = _ACTION.sub(rf"\1{NAME}.remedy:", playbook.read_text())
         (tree / "playbooks" / playbook.name).write_text(text)
-    _run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", "wheels", str(ROOT),
-         cwd=tree.parent)  # fmt: skip
+    _run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "wheels",
+         str(ROOT), cwd=tree.parent)  # fmt: skip
     (wheel,) = (tree.parent / "wheels").iterdir()
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
