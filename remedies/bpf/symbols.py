@@ -13,6 +13,8 @@ def functions(addresses: Collection[int]) -> dict[int, str]:
 
     Where addresses are hidden from us (kernel.kptr_restrict; all read as zero) nothing is found.
     """
+    if not addresses:
+        return {}
     try:
         with open(FILE, encoding="ascii", errors="replace") as file:
             return nearest(addresses, file)

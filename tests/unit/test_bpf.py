@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from remedies.bpf import symbols
 from remedies.bpf.code import R0, R1, R2, R6, R10, READ_KERNEL, Code
 from remedies.bpf.symbols import nearest
 from remedies.bpf.types import KernelTypes
@@ -163,3 +164,12 @@ def test_an_address_lies_in_the_function_that_begins_last_before_it() -> None:
     asked = {0x350: "third", 0x310: "third", 0x300: "third", 0x2FF: "second", 0x100: "first"}
     assert nearest([*asked, 0x50], lines) == asked
     assert nearest([0x350], ["0000000000000000 T hidden"]) == {}
+
+
+def test_where_nothing_is_asked_the_list_of_functions_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has 120,000 lines, and most scans ask for none."""
+    monkeypatch.setattr(symbols, "nearest", lambda *_: {1: "read"})
+    assert symbols.functions((1,)) == {1: "read"}
+    assert symbols.functions(()) == {}
