@@ -57,9 +57,11 @@ $(VENV)/.usable: pyproject.toml hatch_build.py | packages-run
 	$(BIN)/pip install --quiet --editable '.[terminal]'
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.usable | packages-setup
+# All at once where there is no environment yet: pip takes half a minute to find out what is needed.
+$(VENV)/.installed: pyproject.toml hatch_build.py | packages-setup
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	touch $(VENV)/.usable $@
 
 run: packages-run $(VENV)/.usable
 	$(SUDO) $(BIN)/remedy lab run tcp-invalid-reset

@@ -6,13 +6,14 @@ in a healthy twin none. The end of the run prints it.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 from cli_shapes import departures
 from forked_cli import Forked
 
-from remedies.lab import registry, scenarios, story
+from remedies.lab import registry, scenarios, story, world
 
 ONE_VARIANT = (
     "conntrack-pressure",
@@ -57,8 +58,12 @@ CASES = [
 def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command, and what it runs, in forks that have the tool's modules already."""
 
+    def started(words: Sequence[str], folder: str) -> Forked:
+        # A story is told by the policy that everybody has, not by the tests' own.
+        return Forked(words, folder, env=inspect.unwrap(world.child_environment)())
+
     def forks() -> None:
-        story.started = Forked  # type: ignore[assignment]
+        story.started = started  # type: ignore[assignment]
 
     return forked_cli.run("lab", *arguments, timeout=120, env=os.environ, prepare=forks)
 
