@@ -46,6 +46,7 @@ HOST_IN_CONTROL = (
     "report/sheet.py",
     "report/transactions.py",
     "report/trend.py",
+    "report/written.py",
 )
 """What makes bytecode for the host's Python, what a compiled policy needs, a host's record of
 itself, and what draws a conversation."""

@@ -250,10 +250,7 @@ def _event(args: argparse.Namespace, style: Style, told: PlacedEvent) -> None:
             "watch-event",
             time=event.time,
             event=event.event,
-            netns=place.netns or None,
-            netns_name=place.name or None,
-            netns_key=place.key,
-            container=place.container or None,
+            **_place(place),
             condition=event.condition,
             subject=event.subject,
             verdict=event.verdict,
@@ -282,10 +279,7 @@ def _applied(args: argparse.Namespace, style: Style, told: PlacedApply, state_di
         _line(
             "watch-apply",
             time=told.time,
-            netns=place.netns or None,
-            netns_name=place.name or None,
-            netns_key=place.key,
-            container=place.container or None,
+            **_place(place),
             condition=told.condition,
             subject=told.subject,
             outcome=told.outcome,
@@ -305,6 +299,16 @@ def _applied(args: argparse.Namespace, style: Style, told: PlacedApply, state_di
         stop if told.stopped else "",
     ]
     print(f"{_clock()}  {style('bold', what)}{clean(''.join(said))}", flush=True)
+
+
+def _place(place: WatchPlace) -> dict[str, Optional[str]]:
+    """Return how a line of JSON names a namespace."""
+    return {
+        "netns": place.netns or None,
+        "netns_name": place.name or None,
+        "netns_key": place.key,
+        "container": place.container or None,
+    }
 
 
 def _title(place: WatchPlace) -> str:

@@ -13,12 +13,9 @@ from datetime import datetime
 
 from remedies import catalogue, codec
 from remedies.errors import InputError
+from remedies.report import written
 from remedies.report.controls import controls
-from remedies.report.record import (
-    FORMAT_VERSION,
-    HostReport,
-    Judgement,
-)
+from remedies.report.record import HostReport, Judgement
 from remedies.values import replace
 
 SIZE_LIMIT = 16 * 1024 * 1024
@@ -38,15 +35,9 @@ def admit(text: str, name: str, where: str) -> HostReport:
     """
     if len(text) > SIZE_LIMIT:
         raise InputError(f"{where}: more than {SIZE_LIMIT} characters", "ask for less: --since 2d")
-    plain = codec.loads(text, where)
-    hosts = plain.get("hosts") if isinstance(plain, dict) else None
-    if not isinstance(hosts, list) or len(hosts) != 1 or plain.get("kind") != "report":
+    hosts = written.plain(text, where).get("hosts")
+    if not isinstance(hosts, list) or len(hosts) != 1:
         raise InputError(f"{where}: not the report of one host", "make it with 'remedy report'")
-    version = str(plain.get("format_version"))
-    if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
-        raise InputError(
-            f"{where}: format {version!r} is not this version's", "use one version of remedy"
-        )
     host = codec.decode(HostReport, hosts[0], where)
     for what in _wrong(host):
         raise InputError(f"{where}: {what}", "remedy does not write this")

@@ -7,9 +7,9 @@ port, a link) differs from day to day.
 from __future__ import annotations
 
 from remedies import codec
-from remedies.errors import InputError
 from remedies.outcomes import JUDGED
-from remedies.report.record import FORMAT_VERSION, HostReport, Judgement, Moved, Report, Trend
+from remedies.report import written
+from remedies.report.record import HostReport, Judgement, Moved, Report, Trend
 
 _VERDICTS = ("proven", "active", "exposed", "unknown", "mitigated", "absent", "off")
 """Worst first."""
@@ -18,13 +18,8 @@ Worst = dict[str, Judgement]
 
 
 def read(text: str, where: str) -> Report:
-    """Return the report that the ``json`` format wrote. Raises InputError."""
-    plain = codec.loads(text, where)
-    if not isinstance(plain, dict) or plain.get("kind") != "report":
-        raise InputError(f"{where}: not a report", "make it with 'remedy report -o json:FILE'")
-    version = str(plain.get("format_version"))
-    if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
-        raise InputError(f"{where}: format {version!r} is not known", "use its version of remedy")
+    """Return the report that the ``json`` format wrote; raise InputError."""
+    plain = written.plain(text, where)
     head = ("kind", "format_version")
     return codec.decode(Report, {k: v for k, v in plain.items() if k not in head}, where)
 
