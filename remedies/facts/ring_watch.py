@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Callable
 
@@ -11,7 +12,7 @@ from remedies.tap.ring import Packet, Ring
 _LEAST_SHARE = 12
 
 
-class RingWatch:
+class RingWatch(ABC):
     """A packet socket, and how long it was heard; what a packet means is the subclass's.
 
     Each is a :class:`~remedies.facts.Watch` as soon as it has ``finish``.
@@ -35,9 +36,9 @@ class RingWatch:
         """Take what has arrived, a bounded number of packets."""
         self._take(self._ring.read(self._at_once))
 
+    @abstractmethod
     def _take(self, packets: Iterable[Packet]) -> None:
         """Take packets in as they were heard."""
-        raise NotImplementedError
 
     def _rest(self) -> float:
         """Take what has passed by now and stop hearing; return how many seconds were heard."""

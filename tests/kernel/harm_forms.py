@@ -151,21 +151,11 @@ TRIED = (
 """Forms of invalid-drop that were tried and are not used."""
 FORMS = (
     _form("tcp-be-liberal", ""),
-    _form("invalid-drop", "nftables"),
-    _form("invalid-drop", "iptables-nft", "nft"),
-    _form("invalid-drop", "iptables-legacy", "legacy"),
-    _form("udp-redirect", "nftables"),
-    _form("udp-redirect", "iptables-nft", "nft"),
-    _form("udp-redirect", "iptables-legacy", "legacy"),
-    _form("notrack", "nftables"),
-    _form("notrack", "iptables-nft", "nft"),
-    _form("notrack", "iptables-legacy", "legacy"),
-    _form("clamp-mss", "nftables"),
-    _form("clamp-mss", "iptables-nft", "nft"),
-    _form("clamp-mss", "iptables-legacy", "legacy"),
-    _form("loopback-drop", "nftables"),
-    _form("loopback-drop", "iptables-nft", "nft"),
-    _form("loopback-drop", "iptables-legacy", "legacy"),
+    *(
+        _form(fix, *backend)
+        for fix in ("invalid-drop", "udp-redirect", "notrack", "clamp-mss", "loopback-drop")
+        for backend in (("nftables",), ("iptables-nft", "nft"), ("iptables-legacy", "legacy"))
+    ),
     Form(ENDS, ENDS),
 )
 BROAD = Form("every", wanted=(Wanted("nft:inet/remedy_invalid_drop", OLDER),))
