@@ -63,15 +63,16 @@ def read(asking: Asking) -> Crowds:
     if sysctl is None or len(bounds) != 2:
         raise Unreadable(f"{RANGE}: not read")
     low, high = map(int, bounds)
-    ports = set(range(low, high + 1)) - reserved(sysctl.get(RESERVED) or "")
-    if _sockets_there_are() < CROWDED * len(ports):
-        return Crowds(len(ports))
+    ports, kept = range(low, high + 1), reserved(sysctl.get(RESERVED) or "")
+    given = len(ports) - sum(port in ports for port in kept)
+    if _sockets_there_are() < CROWDED * given:
+        return Crowds(given)
     try:
         with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
             found = list(by_local_ports(client, "tcp", low, high))
     except OSError as error:
         raise Unreadable(f"TCP sockets (sock_diag): {error.strerror}") from error
-    available = len(ports - {one.local[1] for one in found if one.state == LISTEN})
+    available = len({*ports} - kept - {one.local[1] for one in found if one.state == LISTEN})
     crowds = crowded(found, available)
     seen, unread = processes.look_up(
         {inode: 6 if ":" in crowd.address else 4 for crowd, inode in crowds if inode},
@@ -114,7 +115,7 @@ def _sockets_there_are() -> int:
     count = 0
     for name in ("sockstat", "sockstat6"):
         try:
-            with open(f"{PROC_NET}/{name}", encoding="ascii") as file:
+            with open(f"{PROC_NET}/{name}", encoding="utf-8") as file:
                 for line in file:
                     words = line.split()
                     if words and words[0] in ("TCP:", "TCP6:"):

@@ -34,6 +34,7 @@ def fork(
     ``on_signal``: what the process does with :data:`SIGNALS`.
     """
     parent = os.getpid()
+    netns.load()  # or each child would
     pid = os.fork()
     if pid == 0:
         try:

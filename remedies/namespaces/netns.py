@@ -28,15 +28,15 @@ _FIRST_ONLY = "/proc/sys/net/core/netdev_max_backlog"
 
 
 @functools.cache
-def _libc() -> tuple[Any, Callable[[], int]]:
-    """Return the C library, and what asks for the errno of its last call."""
+def load() -> tuple[Any, Callable[[], int]]:
+    """Return the C library, loaded once, and what asks for the errno of its last call."""
     import ctypes  # costs 3 ms that a process which stays where it is need not pay
 
     return ctypes.CDLL(None, use_errno=True), ctypes.get_errno
 
 
 def _libc_call(name: str, *arguments: int) -> None:
-    library, errno = _libc()
+    library, errno = load()
     if getattr(library, name)(*arguments) != 0:
         number = errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
