@@ -7,7 +7,15 @@ import json
 from typing import Any
 
 from remedies import codec
-from remedies.trace.event import ConversationStep, DropEvent, Event, Interval, Summary, Told
+from remedies.trace.event import (
+    ConversationStep,
+    DropEvent,
+    Event,
+    Interval,
+    Sentence,
+    Summary,
+    Told,
+)
 
 
 class JsonLines:
@@ -21,6 +29,8 @@ class JsonLines:
             _line("trace-drop", **_drop_fields(told))
         elif isinstance(told, ConversationStep):
             self._step(told)
+        elif isinstance(told, Sentence):
+            _line("trace-sentence", **_sentence_fields(told))
         else:
             self._more(told)
 
@@ -64,6 +74,8 @@ class JsonLines:
             followed=summary.followed,
             flows=summary.flows,
             unread=summary.unread,
+            sentences=[_sentence_fields(said) for said in summary.sentences],
+            sentences_lost=summary.sentences_lost,
             findings=[{"id": f.id, **codec.encode(f)} for f in summary.findings],
         )
 
@@ -123,6 +135,21 @@ def _drop_fields(drop: DropEvent) -> dict[str, Any]:
         "fix": drop.fix,
         "condition": drop.condition or None,
         "count": drop.count,
+    }
+
+
+def _sentence_fields(said: Sentence) -> dict[str, Any]:
+    """Return the keys that a sentence of conntrack's has in JSON."""
+    return {
+        "time": _utc(said.time),
+        "message": said.text,
+        "protocol": said.protocol,
+        "source": said.way.source,
+        "source_port": said.way.source_port,
+        "destination": said.way.destination,
+        "destination_port": said.way.destination_port,
+        "flags": said.flags,
+        "count": said.count,
     }
 
 

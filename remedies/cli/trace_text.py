@@ -12,7 +12,15 @@ from remedies.cli.terminal import Style, clean
 from remedies.facts.daemon_lines import option_of, sentence
 from remedies.printable import both_ends
 from remedies.trace.drops import without_port_of_client
-from remedies.trace.event import ConversationStep, DropEvent, Event, Interval, Summary, Told
+from remedies.trace.event import (
+    ConversationStep,
+    DropEvent,
+    Event,
+    Interval,
+    Sentence,
+    Summary,
+    Told,
+)
 
 _SHOWN_OF_A_KIND = 3
 
@@ -59,6 +67,8 @@ class TextLines:
             _drop(told)
         elif isinstance(told, ConversationStep):
             print(f"{_clock(told.time)}  {clean(told.text)}", flush=True)
+        elif isinstance(told, Sentence):
+            print(f"{_clock(told.time)}  {clean(told.line)}", flush=True)
         else:
             _more(told)
 
@@ -102,6 +112,7 @@ class TextLines:
         for told in dict.fromkeys(filter(None, map(_to_write, summary.top))):
             print(clean(told))
         _drops(summary)
+        _sentences(summary)
         _flows(summary)
         if summary.unexamined:
             print(f"not examined: {summary.unexamined:,} packets (too many new flows at once)")
@@ -193,6 +204,14 @@ def _drops(summary: Summary) -> None:
         print(f"dropped for reasons not shown: {summary.drops_lost:,} packets (too many kinds)")
     if summary.drops_source.startswith("none"):
         print(f"dropped packets are not shown: {clean(summary.drops_source[len('none: ') :])}")
+
+
+def _sentences(summary: Summary) -> None:
+    """Print what conntrack itself said of packets, where it was asked to."""
+    for said in summary.sentences:
+        print(f"  {said.count:,} times: {clean(said.line)}")
+    if summary.sentences_lost:
+        print(f"not heard: what conntrack said of {summary.sentences_lost:,} more packets")
 
 
 def _to_write(event: Event) -> str:

@@ -12,24 +12,25 @@ from remedies.operations import recovery
 from remedies.operations.session import HostSession
 
 
-def need_root(verb: str) -> None:
+def need_root(verb: str, instead: str = "use --dry-run") -> None:
     """Raise NotPermitted for anybody but root, and in a container that was given the machine.
 
-    What it writes would be the machine's, and its guard and its files the container's.
+    What it writes would be the machine's, and its guard and its files the container's. ``instead``
+    says what they can do.
     """
     if os.geteuid() != 0:
-        raise NotPermitted(f"'remedy {verb}' changes the host", "run as root, or use --dry-run")
+        raise NotPermitted(f"'remedy {verb}' changes the host", f"run as root, or {instead}")
     if machine.ROOT:
         raise NotPermitted(
             f"'remedy {verb}' changes the machine, and this is a container on it: what undoes the "
             "change would end with the container",
-            "run it on the machine itself, or use --dry-run",
+            f"run it on the machine itself, or {instead}",
         )
 
 
-def start(args: argparse.Namespace, verb: str) -> HostSession:
-    """Return a session that may write, its state folder made; raise NotPermitted but for root."""
-    need_root(verb)
+def start(args: argparse.Namespace, verb: str, instead: str = "use --dry-run") -> HostSession:
+    """Return a session that may write, its state folder made; raises as :func:`need_root`."""
+    need_root(verb, instead)
     here = starting.start(args)
     recovery.prepare(here)
     return here

@@ -36,7 +36,7 @@ from remedies.netlink.socket import (
     nested,
 )
 from remedies.rules.ours import TRACE_PREFIX
-from remedies.tap.drops import decode
+from remedies.tap.drops import decode_ip
 from remedies.values import NamedTuple
 
 DROP, ACCEPT = 0, 1  # include/uapi/linux/netfilter.h
@@ -54,8 +54,6 @@ _META_NFTRACE, _META_NFPROTO, _META_L4PROTO = 12, 15, 16
 _NETWORK, _TRANSPORT = 1, 2
 _BY_POLICY, _BY_RULE = 1, 3  # enum nft_trace_types
 _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132}
-_VERSIONS = {4: (0x0800, 20), 6: (0x86DD, 40)}
-"""Ethertype and octets of the header of each IP version."""
 _MOST_PACKETS = 4096
 """Packets whose headers are remembered."""
 _PER_SECOND = 50
@@ -109,14 +107,11 @@ class TraceMessages:
 
     def _end(self, packet: int, got: dict[int, bytes]) -> tuple[str, Optional[Tuple]]:
         """Return protocol and ends of a packet: the kernel tells its headers once a base chain."""
-        headers = got.get(8, b"")
-        ethertype, least = _VERSIONS.get(headers[0] >> 4 if headers else 0, (0, 1))
-        if len(headers) >= least:  # a packet may be shorter than what it says it is
-            told = decode(headers + got.get(9, b""), ethertype)
-            if told.way is not None:
-                if len(self._ends) >= _MOST_PACKETS:
-                    self._ends.clear()
-                self._ends[packet] = told.protocol, told.way
+        told = decode_ip(got.get(8, b""), got.get(9, b""))
+        if told is not None and told.way is not None:
+            if len(self._ends) >= _MOST_PACKETS:
+                self._ends.clear()
+            self._ends[packet] = told.protocol, told.way
         return self._ends.get(packet, ("", None))
 
 

@@ -30,6 +30,8 @@ _STATES = {
 _NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "icmpv6", 132: "sctp", 136: "udplite"}
 _PORTS = (6, 17, 33, 132, 136)
 _ICMP = (1, 58)
+_VERSIONS = {4: (0x0800, 20), 6: (0x86DD, 40)}
+"""Ethertype and octets of the header of each IP version."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,15 @@ class Drop:
     """What conntrack holds about it, ``""`` for nothing: not asked yet, or INVALID."""
     packet: DroppedPacket
     count: int
+
+
+def decode_ip(headers: bytes, beyond: bytes = b"") -> Optional[DroppedPacket]:
+    """Return what a packet says that begins with its IP header; None where that is not whole.
+
+    ``beyond``: what follows that header, where the kernel tells it apart.
+    """
+    ethertype, least = _VERSIONS.get(headers[0] >> 4 if headers else 0, (0, 0))
+    return decode(headers + beyond, ethertype) if ethertype and len(headers) >= least else None
 
 
 def decode(headers: bytes, ethertype: int) -> DroppedPacket:

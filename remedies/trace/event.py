@@ -161,6 +161,35 @@ class ConversationStep:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """What conntrack says of packets: as a rule, why it calls them INVALID."""
+
+    time: float
+    """Seconds since 1970: when the first one was heard."""
+    text: str
+    """The kernel's own words, of the first packet of the kind."""
+    protocol: str
+    way: Tuple
+    """Of that packet, as it was when conntrack saw it."""
+    flags: str
+    """TCP's, as ``PSH ACK``."""
+    count: int = 1
+    """Packets of the kind, whatever port their client has and whatever numbers are in the words."""
+
+    @property
+    def line(self) -> str:
+        """Return one line: which packet, and what is said of it."""
+        way, flags = self.way, f" {self.flags}" if self.flags else ""
+        ends = f"{end(way.source, way.source_port)} -> {end(way.destination, way.destination_port)}"
+        return f"{self.protocol}{flags} {ends}: {by_conntrack(self.text)}"
+
+
+def by_conntrack(text: str) -> str:
+    """Return a sentence of conntrack's as it stands beside others."""
+    return f'conntrack says "{text}"'
+
+
+@dataclass(frozen=True)
 class Interval:
     """What happened in the last second beside the events told one by one."""
 
@@ -173,6 +202,16 @@ class Interval:
     """Packets of a flood that were counted and not looked at."""
     lost: int = 0
     """Packets that the kernel dropped because we were too slow."""
+
+    def since(self, before: Interval) -> Interval:
+        """Return what was counted between the two; ``untold`` is of the last second."""
+        return Interval(
+            time=self.time,
+            untold=self.untold,
+            packets=self.packets - before.packets,
+            unexamined=self.unexamined - before.unexamined,
+            lost=self.lost - before.lost,
+        )
 
 
 @dataclass(frozen=True)
@@ -208,7 +247,11 @@ class Summary:
     unread: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
     """What conditions say of the drops and of full queues, as in ``scan``."""
+    sentences: tuple[Sentence, ...] = ()
+    """What conntrack itself said, the kinds with most packets; ``count`` is final."""
+    sentences_lost: int = 0
+    """Packets of which it said something that was not heard."""
 
 
-Told = Union[Event, DropEvent, ConversationStep, Interval]
+Told = Union[Event, DropEvent, ConversationStep, Sentence, Interval]
 """What a trace yields while it goes on."""

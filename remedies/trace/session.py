@@ -16,6 +16,7 @@ from typing import Optional, Union
 
 from remedies.facts.pairs import Proof, here
 from remedies.facts.process import Process
+from remedies.netfilter.packet_log import PacketLog
 from remedies.netlink.flow import Tuple
 from remedies.tap.listener import Listener
 from remedies.tap.lookups import Questions
@@ -33,14 +34,17 @@ from remedies.trace.event import (
     Event,
     Interval,
     Meaning,
+    Sentence,
     Summary,
     Told,
+    by_conntrack,
 )
 from remedies.trace.firewall_rules import FirewallRules
 from remedies.trace.missed_nat import MissedNat, missed
 from remedies.trace.packet_filter import PacketFilter
 from remedies.trace.rate_limit import Pace
 from remedies.trace.reasons import Reasons
+from remedies.trace.sentences import Sentences
 from remedies.trace.socket_owners import Holders
 from remedies.trace.stop_signal import Ending
 from remedies.trace.traced_rules import TracedRules
@@ -65,10 +69,12 @@ class TraceSession:
         wanted: Optional[PacketFilter] = None,
         cache: Optional[str] = None,
         rules: bool = False,
+        log: Optional[PacketLog] = None,
     ) -> None:
         """Describe it: ``syn`` hears SYNs, too; ``wanted`` follows one conversation and no other.
 
-        ``rules``: have nftables trace the packets, by a table that ends with this trace.
+        ``rules``: have nftables trace the packets, by a table that ends with this trace. ``log``:
+        where conntrack's sentences are heard, if somebody has it say them.
         ``cache``: the folder where the kernel's types may be kept. Nothing is opened before the
         ``with`` block.
         """
@@ -80,6 +86,7 @@ class TraceSession:
         self._firewall = FirewallRules(self._questions)
         self._traced = TracedRules()
         self._trace_rules = rules
+        self._sentences = Sentences(log, self._concerns)
         self._drops = DropWatch(self._concerns, self._explained, cache)
         self._holders = Holders()
         self._answers = RefusedAnswers(self._questions, self._holders)
@@ -131,10 +138,9 @@ class TraceSession:
         poll = select.poll()
         poll.register(tap.fileno(), select.POLLIN)
         poll.register(ending.fileno(), select.POLLIN)
-        if self._traced.fileno() >= 0:
-            poll.register(self._traced.fileno(), select.POLLIN)
-        if self._verdicts.fileno() >= 0:
-            poll.register(self._verdicts.fileno(), select.POLLIN)
+        for other in (self._traced.fileno(), self._verdicts.fileno()):
+            if other >= 0:
+                poll.register(other, select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
         yield from self._steps()
         while ending.signal is None and (now := time.monotonic()) < end:
@@ -148,10 +154,12 @@ class TraceSession:
             if time.monotonic() >= tick:
                 tick += 1.0
                 yield from self._steps()
+                yield from self._said()
                 yield from self._dropped()
                 yield from self._interval()
         yield from self._judged(tap.drain())
         yield from self._steps()
+        yield from self._said()
         yield from self._dropped()
         yield from self._interval()
 
@@ -172,7 +180,16 @@ class TraceSession:
     def _explained(self, drop: DropEvent) -> DropEvent:
         traced = self._traced.of(drop)
         rule = traced.rule or self._firewall.of_drop(drop, legacy=bool(traced.told))
-        return self._ties.tie(drop, rule, traced.told)
+        tied = self._ties.tie(drop, rule, traced.told)
+        said = "" if drop.namespace else self._sentences.of(drop.protocol, drop.way)
+        return replace(tied, about=(*tied.about, by_conntrack(said))) if said else tied
+
+    def _said(self) -> Iterator[Sentence]:
+        """Yield what conntrack said of packets, each kind once."""
+        self._sentences.hear()
+        for said in self._sentences.new():
+            if self._pace.allows(proof=False):
+                yield said
 
     def _dropped(self) -> Iterator[DropEvent]:
         """Yield the new kinds of drops; what belongs to a working protocol is only counted."""
@@ -203,6 +220,7 @@ class TraceSession:
         entries = list(heard)
         self._reasons.read()
         if entries:
+            self._sentences.hear()
             yield from self._early_steps()  # NAT's addresses of a flow that has just begun
         for entry in entries:
             if not self._concerns(entry.heard.protocol, entry.heard.way):
@@ -230,6 +248,8 @@ class TraceSession:
             )
             rule = None if says.condition or reason else self._firewall.of_reset(entry)
             says = says if rule is None else explain.rejected(way, rule)
+            said = self._sentences.of("tcp", way.reversed)
+            says = replace(says, text=f"{says.text}; {by_conntrack(said)}") if said else says
         elif heard.event == REFUSED or self._own(entry):
             peer = heard.source
             proof: Optional[Proof] = None
@@ -304,23 +324,14 @@ class TraceSession:
         """Yield one line about the last second, where there is anything to add."""
         tap = self._hearing()
         tally = tap.tally
-        packets = sum(tally.totals.values())
-        told = self._told
         now = Interval(
             time=time.time(),
             untold=self._pace.renew(),
-            packets=packets,
+            packets=sum(tally.totals.values()),
             unexamined=tally.unexamined,
             lost=tap.lost(),
         )
-        self._told = now
-        more = Interval(
-            time=now.time,
-            untold=now.untold,
-            packets=now.packets - told.packets,
-            unexamined=now.unexamined - told.unexamined,
-            lost=now.lost - told.lost,
-        )
+        more, self._told = now.since(self._told), now
         if more.untold or more.unexamined or more.lost:
             yield more
 
@@ -337,7 +348,7 @@ class TraceSession:
             seconds=round(time.monotonic() - self._begin, 3),
             heard=dict(sorted(tap.tally.totals.items())),
             proven=proven,
-            top=tuple(_counted(self._events[entry], entry) for entry in kept[:_TOP]),
+            top=tuple(replace(self._events[e], count=e.count) for e in kept[:_TOP]),
             unexamined=tap.tally.unexamined,
             lost=lost,
             reasons=self._reasons.source,
@@ -350,6 +361,8 @@ class TraceSession:
             followed=str(self._followed.wanted) if self._followed else None,
             findings=findings,
             flows=tuple(self._followed.flows.values()) if self._followed else (),
+            sentences=self._sentences.top(_TOP),
+            sentences_lost=self._sentences.lost(),
             unread=tuple(
                 dict.fromkeys(
                     (
@@ -363,6 +376,7 @@ class TraceSession:
                         *self._ties.unread,
                         *self._verdicts.unread,
                         *self._traced.unread,
+                        *self._sentences.unread,
                     )
                 )
             ),
@@ -384,7 +398,3 @@ def _event(
         flow=entry.flow,
         process=process,
     )
-
-
-def _counted(event: Event, entry: TallyEntry) -> Event:
-    return replace(event, count=entry.count)

@@ -24,7 +24,7 @@ from remedies.facts import counters, docker, oneway, owners, saved
 from remedies.facts import session as ssh
 from remedies.model import Policy, Wanted
 from remedies.namespaces import cgroups, containers
-from remedies.netfilter import expressions, legacy, sets, xt
+from remedies.netfilter import expressions, legacy, packet_log, sets, xt
 from remedies.netlink import conntrack_entry, conntrack_stats, diag, ipset, nft, route
 from remedies.netlink import socket as netlink
 from remedies.planning import engine, savedplan
@@ -319,11 +319,13 @@ FORMATS["socket_entry"] = _each(diag.wildcard, diag.tcp_or_udp)
 FORMATS["route_messages"] = _each(
     route.link, route.address, route.default_route, route.route, route.rule
 )
+FORMATS["logged_packet"] = packet_log.sentence_of
 FORMATS["nft_chain"] = lambda data: nft.chain(b"\1\0\0\0" + data)
 
 KERNEL = frozenset(
     ("netlink_datagram", "packet", "nft_rule", "nft_elements", "xt_blob", "legacy_table",
-     "conntrack_entry", "socket_entry", "route_messages", "nft_chain", "ipset_listing")
+     "conntrack_entry", "socket_entry", "route_messages", "nft_chain", "ipset_listing",
+     "logged_packet")
 )  # fmt: skip
 """Formats that are attributes and structs, not text."""
 

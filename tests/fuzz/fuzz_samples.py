@@ -219,5 +219,6 @@ def seeds() -> dict[str, list[bytes]]:
         socket_entry=[bytes(72) + attribute(11, b"\1")], route_messages=[ROUTE],
         nft_chain=[attribute(1, b"t\0") + attribute(6, u32(1))],
         ipset_listing=[IPSET],
+        logged_packet=[bytes(4) + attribute(9, PACKET) + attribute(10, b"nf_ct_proto_6: x \0")],
     )  # fmt: skip
     return found

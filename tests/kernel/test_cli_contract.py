@@ -17,7 +17,7 @@ from faulty import eventually
 from remedies.lab.world import World
 
 PRINTED_ELSEWHERE = {
-    *("init", "trace-drop", "trace-event", "trace-more", "trace-step"),
+    *("init", "trace-drop", "trace-event", "trace-more", "trace-sentence", "trace-step"),
     *("fleet", "host", "groups", "summary", "lab", "lab-up", "lab-down"),
     *("watch", "watch-apply", "watch-event", "watch-ready"),
 }

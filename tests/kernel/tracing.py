@@ -59,14 +59,19 @@ class Trace:
 
     def end(self) -> Line:
         """End the trace as Ctrl-C does; return its summary."""
+        errors = self.interrupt()
+        assert self.code == 130, errors
+        assert self.lines[-1]["kind"] == "trace"
+        return self.lines[-1]
+
+    def interrupt(self) -> str:
+        """End the trace as Ctrl-C does, whatever its exit code; return what it warns of."""
         self._child.send_signal(signal.SIGINT)
         out, errors = self._child.communicate(timeout=10)
         self.code = self._child.returncode
-        assert self.code == 130, errors
         self.lines += [*self._waiting, *map(json.loads, (self._rest + out).splitlines())]
         assert [one for line in self.lines for one in departures(line)] == []
-        assert self.lines[-1]["kind"] == "trace"
-        return self.lines[-1]
+        return errors.decode()
 
     def await_end(self) -> None:
         """Wait until the process is gone."""
