@@ -14,7 +14,7 @@ Why it matters
 Evidence
     Count and maximum; over the window the counters ``drop`` (no room), ``early_drop`` (an
     unassured flow gave way) and ``insert_failed``; the services that own the flows, counted in one
-    dump of 65,536 flows at most, by service and by source, protocol and state. ``active`` from the
+    dump of 16,384 flows at most, by service and by source, protocol and state. ``active`` from the
     threshold on; severity ``critical`` from 90 % on or while packets are dropped, but not where
     unassured flows give way (``early_drop``) and nothing is dropped: then new connections still
     pass.
