@@ -15,7 +15,7 @@ TEST_PACKAGES := $(SETUP_PACKAGES) strace openssh-client netcat-openbsd ipset zs
 # The report's page is tested in a real browser. npm only where none is: Debian's brings 400 packages.
 TEST_PACKAGES += chromium chromium-driver fonts-dejavu-core $(if $(shell command -v npm),,npm)
 # Whole hosts and userlands.
-TEST_PACKAGES += debootstrap systemd-container mmdebstrap
+TEST_PACKAGES += mmdebstrap systemd-container
 # What the daemons of the tests are linked with.
 TEST_PACKAGES += libdevmapper1.02.1 libseccomp2 libsystemd0 libwrap0
 # Unpacked, not installed: an installed docker.io or openssh-server starts a daemon.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from debian import root_folder
-from light_fleet import fleet
+from light_fleet import QUICK, fleet
 from machine import Machine
 
 __all__ = ["fleet"]
@@ -21,6 +21,7 @@ def machines() -> Iterator[Callable[[str], Machine]]:
         if suite not in booted:
             made = Machine(root_folder(suite), {})
             booted[suite] = made  # closed at the end even if it does not boot
+            (made.root / "etc/ssh/sshd_config.d/quick.conf").write_text(QUICK)
             made.boot()
         return booted[suite]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import drop_first
+import once
 import pytest
 from cli_shapes import departures
 from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
@@ -25,6 +26,9 @@ BIN = os.path.dirname(sys.executable)
 UNUSED = str(HERE.parent / "hosts/unused")
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
+QUICK = "Compression no\nCiphers aes128-gcm@openssh.com\n"
+"""What else a server says: by default the tool's seven megabytes are compressed and enciphered by
+portable code on their way from one process of this machine to another."""
 _numbers = itertools.count(1)
 
 
@@ -35,6 +39,8 @@ class Fleet:
     folder: Path
     netns: str
     machines: Callable[[str], Machine]
+    cache: Path
+    """Where the controller keeps what can be made again, as for all tests of a run."""
     hosts: dict[str, LightHost] = field(default_factory=dict)
 
     def host(self, name: str, *, sshd: bool = True, exposed: bool = True, legacy: bool = False,
@@ -93,7 +99,7 @@ class Fleet:
         (host.folder / "sshd_config").write_text(
             f"Port 22\nListenAddress {host.address}\nHostKey {key}\nUsePAM no\nStrictModes no\n"
             f"AuthorizedKeysFile {self.folder}/key.pub\nPidFile none\nPermitRootLogin yes\n"
-            f"SetEnv PATH={binaries}:/usr/sbin:/usr/bin:/sbin:/bin\n"
+            f"SetEnv PATH={binaries}:/usr/sbin:/usr/bin:/sbin:/bin\n{QUICK}"
         )
         self._known(host.address, (host.folder / "host_key.pub").read_text())
         argv = ["unshare", "-m", "/usr/bin/python3", str(HERE / "light_host.py"), SSHD,
@@ -127,6 +133,7 @@ class Fleet:
             "PATH": os.environ["PATH"],
             "LC_ALL": "C.UTF-8",
             "HOME": str(self.folder),
+            "XDG_CACHE_HOME": str(self.cache),
             "ANSIBLE_NOCOLOR": "1",
             "PYTHONPATH": UNUSED,
         }
@@ -188,7 +195,9 @@ def wait_for_log(runs: Path, number: int) -> Path:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, machines: Callable[[str], Machine]) -> Iterator[Fleet]:
+def fleet(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, machines: Callable[[str], Machine]
+) -> Iterator[Fleet]:
     """Give a controller and an empty network; everything is gone afterwards."""
     if os.geteuid() != 0:
         if os.environ.get("CI") == "true":
@@ -196,7 +205,7 @@ def fleet(tmp_path: Path, machines: Callable[[str], Machine]) -> Iterator[Fleet]
         pytest.skip("needs root: it makes network namespaces")
     netns = f"rf-{os.getpid()}-c{next(_numbers)}"
     run("ip", "netns", "add", netns)
-    made = Fleet(tmp_path, netns, machines)
+    made = Fleet(tmp_path, netns, machines, once.cache(tmp_path_factory))
     try:
         run("ip", "-n", netns, "link", "set", "lo", "up")
         run("ip", "-n", netns, "link", "add", "br0", "type", "bridge")

@@ -12,7 +12,8 @@ from machine import Machine
 
 _CLEAN = """
 systemctl kill --quiet --signal=KILL 'remedy-guard-*.scope' 2>/dev/null
-rm -rf /var/lib/remedy /etc/remedy
+rm -rf /etc/remedy
+find /var/lib/remedy -mindepth 1 -maxdepth 1 ! -name bundle -exec rm -r {} +
 find /etc -name '*remedy*' -delete
 sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0
 nft flush ruleset
@@ -59,7 +60,7 @@ class WholeHost(LightHost):
         self.on("loginctl", "enable-linger", name)
 
     def stop(self) -> None:
-        """Leave the machine as it was booted, for the next test."""
+        """Leave the machine as it was booted, for the next test, but for the single-file tool."""
         for process in self.processes:
             os.killpg(process.pid, signal.SIGKILL)  # an agent's nft monitor, too
             process.wait()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import once
 import pytest
 from debian import root_folder
 
@@ -55,8 +55,7 @@ def build(folder: Path) -> Path:
 
 def shared(factory: pytest.TempPathFactory) -> Path:
     """Return the package, built once a run: its processes have one folder above theirs."""
-    own = factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "remedy-package"
+    folder = once.folder(factory) / "remedy-package"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder.mkdir(exist_ok=True)

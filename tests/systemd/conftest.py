@@ -1,4 +1,4 @@
-"""Fixtures of the tests on whole hosts. They need root, debootstrap and systemd-nspawn."""
+"""Fixtures of the tests on whole hosts. They need root, mmdebstrap and systemd-nspawn."""
 
 from __future__ import annotations
 

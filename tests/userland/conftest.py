@@ -1,17 +1,16 @@
-"""Fixtures of the tests on other Debians' userlands. They need root and debootstrap."""
+"""Fixtures of the tests on other Debians' userlands. They need root and mmdebstrap."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import once
 import pytest
 from debian import SUITES, root_folder
 from userland_world import Userland
 
-from remedies.bundle import build as host_tool
 from remedies.lab.world import Options
 
 ROOT = os.geteuid() == 0
@@ -44,15 +43,7 @@ def release(suite: str) -> Path:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the single-file host tool, the same file to every process of this run."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    path = folder / "remedy.pyz"
-    with (folder / "remedy.pyz.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            path.write_bytes(host_tool.build())
-    return path
+    return once.bundle(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
