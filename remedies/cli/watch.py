@@ -294,7 +294,7 @@ def _applied(args: argparse.Namespace, style: Style, told: PlacedApply, state_di
     stop = f"; nothing more is applied until somebody removes {baseline.stop_file(state_dir)}"
     said = [
         f" for {told.condition}  {told.subject}{_title(place)}",
-        undo if told.outcome == "applied" else "",
+        undo if told.outcome == "applied" and not told.once else "",
         f": {told.reason}" if told.reason else "",
         stop if told.stopped else "",
     ]

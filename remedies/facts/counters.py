@@ -17,13 +17,16 @@ SNMP = frozenset(
     (
         "Icmp.InDestUnreachs",
         "Icmp.OutRedirects",
+        "Ip.FragFails",
         "Ip.InAddrErrors",
         "Tcp.OutRsts",
         "Udp.RcvbufErrors",
     )
 )
 NETSTAT = frozenset(("TcpExt.IPReversePathFilter", "TcpExt.ListenDrops"))
-SNMP6 = frozenset(("Icmp6.InDestUnreachs", "Icmp6.OutRedirects", "Udp6.RcvbufErrors"))
+SNMP6 = frozenset(
+    ("Icmp6.InDestUnreachs", "Icmp6.OutRedirects", "Ip6.FragFails", "Udp6.RcvbufErrors")
+)
 NAMES = frozenset((*(f"nf_conntrack.{name}" for name in CONNTRACK), *SNMP, *NETSTAT, *SNMP6))
 """Every counter that is read, as :class:`Counters` names it."""
 

@@ -15,6 +15,7 @@ from remedies.operations.apply import ApplyOptions
 from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
 from remedies.planning.unattended import narrowed
+from remedies.rules import kinds
 from remedies.transaction import consent
 from remedies.values import dataclass, replace
 
@@ -28,6 +29,8 @@ class UnattendedEnd:
     reason: str = ""
     transaction: str = ""
     fixes: tuple[str, ...] = ()
+    once: bool = False
+    """All that it did was done once: nothing of it is in force, to keep the fault away."""
 
 
 def work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
@@ -50,8 +53,10 @@ def work(here: HostSession, namespace: Namespace) -> Callable[[], str]:
             return codec.dumps(UnattendedEnd(reason=str(error)))
         if not ended.plan.changes:
             return codec.dumps(UnattendedEnd(reason=_nothing(ended)))
-        fixes = tuple(dict.fromkeys(change.fix for change in ended.plan.changes))
-        end = UnattendedEnd(ended.outcome, ended.reason, ended.transaction or "", fixes)
+        changes = ended.plan.changes
+        fixes = tuple(dict.fromkeys(change.fix for change in changes))
+        once = not any(kinds.comes_back(change.resource) for change in changes)
+        end = UnattendedEnd(ended.outcome, ended.reason, ended.transaction or "", fixes, once)
         return codec.dumps(end)
 
     return run

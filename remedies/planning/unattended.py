@@ -6,6 +6,7 @@ from typing import Optional, Protocol
 
 from remedies import catalogue
 from remedies.model import Plan, Policy, Verdict
+from remedies.rules import kinds
 from remedies.values import replace
 
 
@@ -36,14 +37,15 @@ def narrowed(policy: Policy, plan: Plan) -> Plan:
     """Return a plan without all that is not for a person's absence.
 
     What stays is the use of a fix that ended nothing in any world of the harm matrix, for a proven
-    fault of a condition that policy lists. Nothing is removed, and no flow is ended.
+    fault of a condition that policy lists. Nothing of ours is removed; the only flows that are
+    ended are those that such a fix ends because they go nowhere.
     """
     faults = {each.id for each in plan.scan.findings if allowed(policy, each)}
     kept = tuple(
         change
         for change in plan.changes
         if faults.intersection(change.answers)
-        and change.after is not None
+        and (change.after is not None or not kinds.comes_back(change.resource))
         and not change.effects
         and catalogue.fix(change.fix).HARMLESS
     )

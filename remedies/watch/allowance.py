@@ -1,7 +1,7 @@
 """Whether a watch may apply a fix with nobody there: a budget, and a stop. Pure.
 
 Whatever shows that a fix was not the answer stops all of them until a person says otherwise: one
-that was undone, or not, and a fault that is proven again where its fix was applied.
+that was undone, or not, and a fault that is proven again where its fix is to keep it away.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class UnattendedApply:
     condition: str
     outcome: Outcome
     transaction: str
+    once: bool = False
+    """Nothing of it is in force: the same fault, later, is another one."""
 
 
 Done = tuple[UnattendedApply, ...]
@@ -46,7 +48,7 @@ class Allowed(NamedTuple):
 def ask(terms: Unattended, done: Done, key: str, condition: str, now: float) -> Allowed:
     """Answer whether a proven fault in a namespace may be fixed now."""
     for each in remembered(done, now):
-        if (each.key, each.condition) == (key, condition):
+        if (each.key, each.condition, each.once) == (key, condition, False):
             return Allowed(False, f"the fault is back after transaction {each.transaction}", True)
     recent = [each for each in done if now - each.at < HOUR]
     if len(recent) >= terms.budget:

@@ -45,6 +45,8 @@ class PlacedApply:
     reason: str
     transaction: str
     fixes: tuple[str, ...]
+    once: bool
+    """Nothing of it is in force, and nothing can be taken back."""
     stopped: bool
     """Nothing is applied any more, until a person says so."""
 
@@ -152,7 +154,7 @@ class Applier:
         if self.ends is not None:
             self.ends[end.outcome] = self.ends.get(end.outcome, 0) + 1
         done = UnattendedApply(
-            time.time(), track.place.key, fault.condition, end.outcome, end.transaction
+            time.time(), track.place.key, fault.condition, end.outcome, end.transaction, end.once
         )
         self.done = (*self.done, done)
         why = allowance.stops(end.outcome, end.reason)
@@ -170,7 +172,7 @@ class Applier:
     def _said(self, track: Track, fault: Sighting, end: UnattendedEnd) -> PlacedApply:
         return PlacedApply(
             track.place, now(), fault.condition, fault.subject, end.outcome, end.reason,
-            end.transaction, end.fixes, bool(self.stopped()),
+            end.transaction, end.fixes, end.once, bool(self.stopped()),
         )  # fmt: skip
 
     def _stop(self, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any, Optional
@@ -123,6 +124,21 @@ def test_what_takes_too_long_is_unknown(
 def seconds(duration: str) -> float:
     assert duration.endswith("s")
     return float(duration[:-1])
+
+
+@pytest.mark.parametrize("name", ["icinga2.conf", "nagios.cfg"])
+def test_the_shipped_services_run_what_their_line_for_sudo_allows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but that line is allowed, and no other is run."""
+    text = (Path(shipped.folder("monitoring")) / name).read_text()
+    (allowed,) = re.findall(r"NOPASSWD: (.*)$", text, re.MULTILINE)
+    (run,) = re.findall(r"^ *command(?:_line| =) +(.*sudo.*)$", text, re.MULTILINE)
+    sudo, option, program, *words = re.sub(r'[][",]', " ", run).split()
+    assert [sudo, option, program, *words] == ["sudo", "-n", *allowed.split()]
+    assert program == "/usr/bin/remedy"
+    monkeypatch.setattr(check, "check", lambda *_: HealthAnswer("critical", "c proven"))
+    assert cli.main(words) == 2
 
 
 def test_the_shipped_plugin_configuration_is_one_that_node_problem_detector_takes(

@@ -31,8 +31,10 @@ TERMS = Unattended((CONDITION,), budget=2, each=1)
 ALLOWING = policy({CONDITION: Rule("fix", "exposed", ("tcp-be-liberal",))}, unattended=TERMS)
 
 
-def done(ago: float, key: str = "host", condition: str = "other") -> UnattendedApply:
-    return UnattendedApply(NOW - ago, key, condition, "applied", "t1")
+def done(
+    ago: float, key: str = "host", condition: str = "other", *, once: bool = False
+) -> UnattendedApply:
+    return UnattendedApply(NOW - ago, key, condition, "applied", "t1", once)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,8 @@ def done(ago: float, key: str = "host", condition: str = "other") -> UnattendedA
         ((done(REMEMBERED - 1, condition=CONDITION),), "back after transaction t1"),
         ((done(REMEMBERED, condition=CONDITION),), Allowed(True)),
         ((done(1, "a", CONDITION),), Allowed(True)),
+        ((done(HOUR, condition=CONDITION, once=True),), Allowed(True)),
+        ((done(1, condition=CONDITION, once=True),), "for one namespace"),
     ],
 )
 def test_a_budget_counts_an_hour_and_what_comes_back_stops(
@@ -70,6 +74,7 @@ def test_only_what_helped_or_was_not_begun_goes_on(outcome: Optional[Outcome], s
 
 
 FAULT = finding(CONDITION, verdict="proven")
+FLOW = "flow:udp/10.21.17.1/5062/10.21.17.99/5060"
 GOOD = change("sysctl:a", "0", fix="tcp-be-liberal", finding=FAULT.id)
 
 
@@ -79,6 +84,8 @@ GOOD = change("sysctl:a", "0", fix="tcp-be-liberal", finding=FAULT.id)
         (True, {}, {}),
         (False, {"fix": "invalid-drop"}, {}),
         (False, {"after": None}, {}),
+        (True, {"resource": FLOW, "fix": "flush-stale-flow", "after": None}, {}),
+        (False, {"resource": FLOW, "fix": "udp-redirect", "after": None}, {}),
         (False, {"effects": ("flow:x",)}, {}),
         (False, {"finding": "another"}, {}),
         (False, {}, {"verdict": "active"}),
@@ -132,9 +139,11 @@ class Attended:
         self.track = Track(1, inside, place, pulse.NONE, (seen,), 0.0, "")
         return list(self.applier.consider(self.track))
 
-    def ends(self, outcome: Optional[Outcome], reason: str = "") -> PlacedApply:
+    def ends(
+        self, outcome: Optional[Outcome], reason: str = "", *, once: bool = False
+    ) -> PlacedApply:
         """Return what is said when the apply that is at work ends."""
-        end = UnattendedEnd(outcome, reason, "t1" if outcome else "", ("tcp-be-liberal",))
+        end = UnattendedEnd(outcome, reason, "t1" if outcome else "", ("tcp-be-liberal",), once)
         self.crew.result = WorkerResult(codec.dumps(end))
         (said,) = self.applier.hear(7)
         return said
@@ -161,6 +170,17 @@ def test_one_at_a_time_and_each_refusal_is_said_once(attended: Attended) -> None
     assert attended.crew.begun == 2
     attended.applier.forget("c")
     assert len(attended.proven("c")) == 1
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_what_is_done_once_keeps_nothing_away_so_the_next_is_another(
+    attended: Attended, once: bool
+) -> None:
+    attended.proven()
+    assert attended.ends("applied", once=once).once == once
+    (said,) = attended.proven()
+    assert (said.stopped, attended.stop_file.exists()) == (not once, not once)
+    assert ("budget" in said.reason) == once
 
 
 def test_a_lock_that_somebody_holds_uses_up_no_budget(attended: Attended) -> None:
