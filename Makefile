@@ -1,7 +1,8 @@
 # make run     reproduce, prove, fix and undo a fault in throw-away namespaces, then scan this host
 # make setup   what 'make check' and most tests need; quick when nothing is missing
 # make check   format, lint, strict types, docstrings, import rules, playbooks
-# make test    every test (root: real namespaces), and what they need: a browser, whole Debians
+# make test    every test (root: real namespaces)
+# make prepare what the tests need beside 'make setup': a browser, daemons
 # make man, make collection   manual pages; the Ansible collection
 # make image   the container image, from the Debian package
 # make bench   what things cost, side by side
@@ -35,7 +36,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 CHECKS := check-types check-playbooks check-python check-style
 
-.PHONY: setup run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
+.PHONY: setup prepare run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
 
 setup: packages-setup $(VENV)/.installed
 
@@ -95,6 +96,8 @@ format:
 $(AXE): | packages-test
 	npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4
 
+prepare: packages-test $(AXE) $(DAEMONS)
+
 UNPACK = $($(notdir $(@D)))
 build/daemons/.%: UNPACK = $$(apt-get -qq -s install --no-install-recommends $(daemons) | awk '/^Inst/ {print $$2}')
 $(DAEMONS): | packages-test
@@ -104,14 +107,14 @@ $(DAEMONS): | packages-test
 	rm -r $(@D)/deb
 	touch $@
 
-# Many tests wait for a kernel or for another process: two processes for each processor keep it
-# busy and no test late, and the longest tests come first. Bytecode before: commands of tests would compile the tool
-# again and again where nothing may write it (PYTHONDONTWRITEBYTECODE), and every worker each test, whose
+# Many tests wait for a kernel or for another process: with two processes for each processor, it was idle
+# for a quarter of the time. The longest tests come first. Bytecode before: commands of tests would compile the
+# tool again and again where nothing may write it (PYTHONDONTWRITEBYTECODE), and every worker each test, whose
 # assertions are rewritten: half a minute of processor. A short folder: ssh's
 # sockets are made there. In memory, as a disk takes milliseconds for each fsync.
-WORKERS ?= $(shell expr 2 '*' $$(nproc))
+WORKERS ?= $(shell expr 3 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
-test: packages-test setup $(AXE) $(DAEMONS)
+test: setup prepare
 	$(BIN)/python -m compileall -q remedies
 	for tests in tests/unit "$(filter-out %/unit,$(TESTS))"; do \
 	  PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq -p no:cacheprovider $$tests > /dev/null & done; wait
