@@ -99,7 +99,7 @@ def condition(name: str) -> Condition:
     """
     if site.is_site(name):
         return site.PolicyCondition(name)
-    return cast(Condition, _module("conditions", name, condition_ids()))
+    return cast(Condition, _module("conditions", name))
 
 
 def topics_of(name: str, params: Mapping[str, object]) -> frozenset[str]:
@@ -128,7 +128,7 @@ def fix(name: str) -> Fix:
     """Return the fix with this id; raise UsageError where there is none."""
     if site.is_site(name):
         return site.PolicyFix(name)
-    return cast(Fix, _module("fixes", name, fix_ids()))
+    return cast(Fix, _module("fixes", name))
 
 
 def is_fix(name: str) -> bool:
@@ -169,7 +169,9 @@ def _written(mine: str, address: str) -> bool:
 
 
 @functools.cache
-def _module(folder: str, name: str, known: tuple[str, ...]) -> object:
+@functools.cache
+def _module(folder: str, name: str) -> object:
+    known = _ids(folder)
     if name not in known:
         raise UsageError(f"nothing in {folder} is called {name!r}", f"known: {', '.join(known)}")
     return importlib.import_module(f"remedies.{folder}.{name.replace('-', '_')}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -11,7 +10,7 @@ from remedies.facts import Asking, processes
 from remedies.facts.flows import PRESSURE
 from remedies.facts.process import Process
 from remedies.facts.sysctl import Sysctl
-from remedies.netlink.diag import Bound, bound_udp, wildcard_udp
+from remedies.netlink.diag import bound_udp, wildcard_udp
 from remedies.netlink.links import Links
 from remedies.netlink.socket import NETLINK_SOCK_DIAG, Netlink
 from remedies.values import dataclass, replace
@@ -101,7 +100,7 @@ def read(asking: Asking) -> Sockets:
         with Netlink(NETLINK_SOCK_DIAG, asking.deadline()) as client:
             raw = list(wildcard_udp(client))
             ports = {item.port for item in raw}
-            bound, connected, more = _with_address(bound_udp(client), links, ports)
+            bound, connected, more = _with_address(client, links, ports)
     except OSError as error:
         raise Unreadable(f"UDP sockets (sock_diag): {error.strerror}") from error
     found = [
@@ -141,7 +140,7 @@ def read(asking: Asking) -> Sockets:
 
 
 def _with_address(
-    raw: Iterable[Bound], links: Optional[Links], ports: set[int]
+    client: Netlink, links: Optional[Links], ports: set[int]
 ) -> tuple[tuple[BoundSocket, ...], list[tuple[BoundSocket, int]], int]:
     """Return the bound sockets on ``ports``, the connected ones, and how many more are connected.
 
@@ -156,9 +155,7 @@ def _with_address(
     }
     bound: list[BoundSocket] = []
     connected: list[tuple[BoundSocket, int]] = []
-    for item in raw:
-        if item.address not in kinds:
-            continue
+    for item in bound_udp(client, kinds):
         mine = BoundSocket(_text(item.address), item.port, item.inode)
         if not item.peer_port:
             bound.append(mine)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -283,10 +283,11 @@ class Bound(NamedTuple):
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 
 
-def bound_udp(client: Netlink) -> Iterator[Bound]:
+def bound_udp(client: Netlink, among: Optional[Container[bytes]] = None) -> Iterator[Bound]:
     """Yield the UDP sockets that have a local address, by bind or by connect, IPv4 first.
 
-    Raises OSError (ENOENT where the kernel has no udp_diag) and Unreadable.
+    ``among``: one of these, packed. Raises OSError (ENOENT where the kernel has no udp_diag) and
+    Unreadable.
     """
     for family in (socket.AF_INET, socket.AF_INET6):
         ask = _request(family, "udp", bytes(48))
@@ -295,10 +296,11 @@ def bound_udp(client: Netlink) -> Iterator[Bound]:
             if len(payload) < _MESSAGE.size:
                 raise Unreadable(f"sock_diag: message of {len(payload)} bytes")
             fields = _MESSAGE.unpack_from(payload)
-            if fields[0] == family:
-                port, peer_port, address, peer = fields[4:8]
+            port, peer_port, address, peer = fields[4:8]
+            own = _packed(family, address)
+            if fields[0] == family and (among is None or own in among):
                 yield Bound(
-                    _packed(family, address),
+                    own,
                     int.from_bytes(port, "big"),
                     _packed(family, peer),
                     int.from_bytes(peer_port, "big"),

@@ -53,6 +53,7 @@ _DATAGRAM = 1 << 17
 SMALL = 1 << 15
 """Octets of what a dump fills, at most; below what malloc() asks the kernel for each time."""
 _REPEATS = 4
+_CUT_OFF = int(socket.MSG_TRUNC)  # an enumeration's & costs as much as the rest of a datagram
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
@@ -208,7 +209,7 @@ class Netlink:
                 continue
             if sender[0] != 0:  # any process may write to a netlink socket; only port 0 is kernel
                 continue
-            if flags & socket.MSG_TRUNC or not datagram:
+            if flags & _CUT_OFF or not datagram:
                 raise Unreadable("netlink: a datagram was cut off")
             return datagram
 
