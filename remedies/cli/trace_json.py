@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any
+from typing import Any, Optional
 
 from remedies import codec
+from remedies.netlink.flow import Tuple
 from remedies.trace.event import (
     ConversationStep,
     DropEvent,
@@ -93,10 +94,7 @@ def _fields(event: Event) -> dict[str, Any]:
         "time": _utc(event.time),
         "event": event.event,
         "protocol": event.protocol,
-        "source": event.way.source,
-        "source_port": event.way.source_port,
-        "destination": event.way.destination,
-        "destination_port": event.way.destination_port,
+        **_ends(event.way),
         "peer": event.peer,
         "verdict": "proven" if event.meaning.condition else None,
         "condition": event.meaning.condition,
@@ -110,7 +108,6 @@ def _fields(event: Event) -> dict[str, Any]:
 
 def _drop_fields(drop: DropEvent) -> dict[str, Any]:
     """Return the keys that a drop has in JSON."""
-    way = drop.way
     return {
         "time": _utc(drop.time),
         "reason": drop.reason,
@@ -118,10 +115,7 @@ def _drop_fields(drop: DropEvent) -> dict[str, Any]:
         "look": drop.look,
         "ordinary": drop.ordinary,
         "protocol": drop.protocol,
-        "source": way.source if way else None,
-        "source_port": way.source_port if way else None,
-        "destination": way.destination if way else None,
-        "destination_port": way.destination_port if way else None,
+        **_ends(drop.way),
         "flags": drop.flags,
         "namespace": drop.namespace,
         "container": drop.container,
@@ -144,13 +138,16 @@ def _sentence_fields(said: Sentence) -> dict[str, Any]:
         "time": _utc(said.time),
         "message": said.text,
         "protocol": said.protocol,
-        "source": said.way.source,
-        "source_port": said.way.source_port,
-        "destination": said.way.destination,
-        "destination_port": said.way.destination_port,
+        **_ends(said.way),
         "flags": said.flags,
         "count": said.count,
     }
+
+
+def _ends(way: Optional[Tuple]) -> dict[str, Any]:
+    """Return the keys of a way; what is no IP packet has null for each."""
+    parts = (None,) * 4 if way is None else way.parts
+    return dict(zip(("source", "source_port", "destination", "destination_port"), parts))
 
 
 def _utc(seconds: float) -> str:

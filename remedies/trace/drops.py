@@ -16,15 +16,28 @@ from remedies.namespaces import containers
 from remedies.namespaces.cookies import CookieNamespace, by_cookie, own
 from remedies.namespaces.netns import cookie, is_host
 from remedies.netlink.flow import Tuple
-from remedies.tap.drops import Drop, DropCounter
+from remedies.tap.drops import Drop, DropCounter, DroppedPacket
 from remedies.trace.drop_reasons import sign_of, words
 from remedies.trace.event import FLAGS, DropEvent
-from remedies.values import replace
+from remedies.values import NamedTuple, replace
 
 _MOST = 1024
 """Kinds that are remembered."""
+_MOST_AT_ONCE = 64
+"""Kinds that are explained at one look: more than can be told, and a flood must not deafen us."""
 _PICKED = 32768  # net.ipv4.ip_local_port_range begins here
 _GONE = CookieNamespace("?", (), {})
+
+
+class _Kind(NamedTuple):
+    """What is told once: as the drop has it, but by names, and whatever port its client has."""
+
+    reason: str
+    namespace: str
+    link: str
+    place: str
+    state: str
+    packet: DroppedPacket
 
 
 def without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
@@ -51,8 +64,8 @@ class DropWatch:
         """Begin with nothing; :meth:`begin` loads the program.
 
         ``takes`` tells by protocol and way whether a packet is to be told; ``explain`` adds what is
-        behind each kind of drop, once; ``cache``: the folder where the kernel's types are
-        kept.
+        behind a kind of drop, before it is told or listed; ``cache``: the folder where the kernel's
+        types are kept.
         """
         self._takes, self._explain, self._cache = takes, explain, cache
         self.source = "not asked for"
@@ -68,7 +81,11 @@ class DropWatch:
         self._asked: set[tuple[int, int]] = set()
         """Namespaces and interfaces that were looked up, those that had gone by then included."""
         self._places: dict[int, str] = {}
-        self._kinds: dict[DropEvent, DropEvent] = {}
+        self.untold = 0
+        """Kinds that were new at the last look, found no room and were not yielded."""
+        self._kinds: dict[_Kind, DropEvent] = {}
+        self._bare: set[_Kind] = set()
+        """Of these, those that are not explained yet."""
 
     def begin(self) -> None:
         """Begin to count; where the kernel does not let us, ``source`` says why."""
@@ -80,7 +97,10 @@ class DropWatch:
             self.source = f"none: {error}"
 
     def read(self) -> Iterator[DropEvent]:
-        """Yield the kinds of drops that are new since the last look."""
+        """Yield the kinds of drops that are new since the last look.
+
+        Those that are part of a working protocol, and those of a flood, are not explained.
+        """
         if self._counter is None:
             return
         now = time.time()
@@ -92,18 +112,27 @@ class DropWatch:
             return
         drops = [drop for drop in drops if self._takes(drop.packet.protocol, drop.packet.way)]
         self._name(drops)
+        left, self.untold = _MOST_AT_ONCE, 0
         for drop in drops:
             self.packets += drop.count
-            event = self._event(drop, now)
-            kind = replace(event, time=0.0, way=without_port_of_client(event.way), count=0)
+            kind = self._kind(drop)
             known = self._kinds.get(kind)
             if known is not None:
-                way = event.way if event.way == known.way else kind.way
+                way = known.way if known.way == drop.packet.way else kind.packet.way
                 self._kinds[kind] = replace(known, way=way, count=known.count + drop.count)
                 continue
-            event = self._explain(event)
-            if len(self._kinds) < _MOST:
+            room = len(self._kinds) < _MOST
+            if not room and not left:
+                self.untold += 1
+                continue
+            event = self._event(drop, now)
+            bare = event.ordinary or not left
+            if not bare:
+                left -= 1
+                event = self._explain(event)
+            if room:
                 self._kinds[kind] = event
+                self._bare.update((kind,) if bare else ())
             yield event
 
     def again(self, wanted: Callable[[DropEvent], bool]) -> Iterator[DropEvent]:
@@ -115,7 +144,10 @@ class DropWatch:
 
     def top(self, most: int) -> tuple[DropEvent, ...]:
         """Return the kinds with most packets, ordinary ones last."""
-        return tuple(sorted(self._kinds.values(), key=lambda e: (e.ordinary, -e.count))[:most])
+        kinds = sorted(self._kinds.items(), key=lambda kept: (kept[1].ordinary, -kept[1].count))
+        return tuple(
+            self._explain(event) if kind in self._bare else event for kind, event in kinds[:most]
+        )
 
     def close(self) -> None:
         """Stop counting; safe to repeat."""
@@ -135,6 +167,18 @@ class DropWatch:
         if places:
             self._places.update(dict.fromkeys(places, ""))
             self._places.update(functions(places))
+
+    def _kind(self, drop: Drop) -> _Kind:
+        """Return what a drop has in common with others of its kind."""
+        where, packet = self._names.get(drop.cookie, _GONE), drop.packet
+        return _Kind(
+            drop.reason,
+            where.spec,
+            where.links.get(drop.link, ""),
+            self._places.get(drop.place, ""),
+            drop.state,
+            replace(packet, way=without_port_of_client(packet.way)),
+        )
 
     def _event(self, drop: Drop, now: float) -> DropEvent:
         """Return a drop with everything named."""

@@ -197,6 +197,7 @@ class TraceSession:
         for drop in self._drops.read():
             if not drop.ordinary and self._pace.allows(proof=False):
                 yield drop
+        self._pace.untold += self._drops.untold
         yield from self._drops.again(self._newly_traced)
 
     def _newly_traced(self, drop: DropEvent) -> bool:
@@ -338,10 +339,9 @@ class TraceSession:
     def summary(self) -> Summary:
         """Return what the trace came to; call it inside the ``with`` block."""
         tap = self._hearing()
-        lost = tap.lost()
-        proven: dict[str, int] = {}
+        lost, proven = tap.lost(), dict.fromkeys(self._proofs.values(), 0)
         for entry, condition in self._proofs.items():
-            proven[condition] = proven.get(condition, 0) + entry.count
+            proven[condition] += entry.count
         drops, findings = self._verdicts.judged(self._drops.top(_TOP), self._ties.rules)
         kept = sorted(self._events, key=lambda e: (e not in self._proofs, -e.count, e.first))
         return Summary(

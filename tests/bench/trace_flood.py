@@ -1,7 +1,8 @@
 """What ``remedy trace`` costs while a host sends many resets: ``trace_flood.py [RATE [SECONDS]]``.
 
 A peer sends SYNs for a closed port, at a rate, for a bounded time, in throw-away namespaces; the
-host answers each with a reset. Then it sends datagrams that a rule drops, at four times the rate.
+host answers each with a reset. Then it sends four times as many datagrams that a rule drops, at
+eight times the rate, or as fast as this machine can beside the trace.
 Prints the part of a processor that the trace took, its peak memory and what it accounts for: once
 for few tuples that repeat, once for a new one each time. :mod:`figures` says how they are kept.
 """
@@ -211,14 +212,14 @@ def _peak(pid: int) -> float:
 def main(rate: int = 50_000, seconds: float = 4.0) -> None:
     """Print and keep the figures of all floods."""
     part = figures.Part("trace")
-    floods = (("resets", rate, flood), ("drops", 4 * rate, drop_flood))
-    for what, pace, flooding in floods:
-        for name, tuples in (("64 tuples", 64), ("a tuple each", int(pace * seconds))):
+    floods = (("resets", rate, seconds, flood), ("drops", 8 * rate, seconds / 2, drop_flood))
+    for what, pace, lasting, flooding in floods:
+        for name, tuples in (("64 tuples", 64), ("a tuple each", int(pace * lasting))):
             with World("trace-flood", Options()) as world:
                 container_host(world)
-                took = measure(world, pace, seconds, tuples, flooding)
+                took = measure(world, pace, lasting, tuples, flooding)
             heard = took.accounted if flooding is flood else took.summary["dropped"]
-            sent = took.sent if flooding is flood else int(pace * seconds)
+            sent = took.sent if flooding is flood else int(pace * lasting)
             label = f"trace beside {sent / took.seconds:,.0f} {what} a second, {name}"
             part.row(f"{label}: of a core", 100 * took.processor, "%")
             part.row("  its memory", took.peak, "MB")
