@@ -29,7 +29,7 @@ _PICKED = 32768  # net.ipv4.ip_local_port_range begins here
 _GONE = CookieNamespace("?", (), {})
 
 
-class _Kind(NamedTuple):
+class _DropKind(NamedTuple):
     """What is told once: as the drop has it, but by names, and whatever port its client has."""
 
     reason: str
@@ -83,8 +83,8 @@ class DropWatch:
         self._places: dict[int, str] = {}
         self.untold = 0
         """Kinds that were new at the last look, found no room and were not yielded."""
-        self._kinds: dict[_Kind, DropEvent] = {}
-        self._bare: set[_Kind] = set()
+        self._kinds: dict[_DropKind, DropEvent] = {}
+        self._bare: set[_DropKind] = set()
         """Of these, those that are not explained yet."""
 
     def begin(self) -> None:
@@ -168,10 +168,10 @@ class DropWatch:
             self._places.update(dict.fromkeys(places, ""))
             self._places.update(functions(places))
 
-    def _kind(self, drop: Drop) -> _Kind:
+    def _kind(self, drop: Drop) -> _DropKind:
         """Return what a drop has in common with others of its kind."""
         where, packet = self._names.get(drop.cookie, _GONE), drop.packet
-        return _Kind(
+        return _DropKind(
             drop.reason,
             where.spec,
             where.links.get(drop.link, ""),
