@@ -20,6 +20,8 @@ from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
 from machine import Machine
 from whole_host import WholeHost
 
+from remedies.bundle import build
+
 __all__ = ["TABLE", "LightHost", "WholeHost", "run", "wait_until"]
 
 BIN = os.path.dirname(sys.executable)
@@ -76,6 +78,12 @@ class Fleet:
         if exposed:
             host.expose()
         return host
+
+    def bring(self, host: LightHost) -> None:
+        """Put the single-file tool on a host, as the first command that it is sent does."""
+        path, _ = build.cached(str(self.cache / "remedy/fleet/bundle"))
+        host.on("install", "-d", "-m", "700", "/var/lib/remedy/bundle")
+        host.on("install", "-m", "600", path, "/var/lib/remedy/bundle")
 
     def _connect(self, host: LightHost, number: int) -> None:
         host.folder.mkdir()

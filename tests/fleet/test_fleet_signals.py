@@ -106,7 +106,7 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
 ) -> None:
     hosts = [fleet.host(name) for name in ("a", "b", "c")]
     before = [host.ruleset() for host in hosts]
-    assert fleet.remedy("scan")[0] == 0  # the host tool is there: one command is one start
+    fleet.bring(hosts[1])  # one command is one start
     gate = Gate(hosts[1])
     commands, said, ends = STAGES[stage]
     there = programs(hosts[1])
@@ -132,12 +132,13 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     assert hosts[1].has_table() or hosts[1].ruleset() == before[1]
     if number != signal.SIGINT or stage not in ("applied", "told to keep it"):
         return  # the others go on in the same way
-    runs = files(fleet)
-    dry, out, err = fleet.call(*resume, "-n")
-    assert dry == 0, out + err
-    assert "+table inet" in out, out
-    assert not hosts[2].has_table()
-    assert files(fleet) == runs
+    if stage == "applied":
+        runs = files(fleet)
+        dry, out, err = fleet.call(*resume, "-n")
+        assert dry == 0, out + err
+        assert "+table inet" in out, out
+        assert not hosts[2].has_table()
+        assert files(fleet) == runs
     code, out, err = fleet.call(*resume, "--yes", "--json")
     assert code == 0, out + err
     assert all(host.has_table() for host in hosts)
@@ -154,7 +155,7 @@ def test_a_killed_controller_begins_and_confirms_no_host_any_more(fleet: Fleet) 
     """Ansible and its workers live on, and find that nobody leads them."""
     hosts = [fleet.host(name) for name in ("a", "b", "c")]
     before = [host.ruleset() for host in hosts]
-    assert fleet.remedy("scan")[0] == 0
+    fleet.bring(hosts[1])
     gate, there = Gate(hosts[1]), programs(hosts[1])
     with rolling(fleet, "--yes", "--batch", "3", "--forks", "1") as controller:
         gate.pass_on(2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from examples import examples
 from foreign_rules import STEPS, foreign
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from ruleset_steps import Foreign, Step, go
 from remedies.namespaces import netns
 from remedies.resources import iptables_legacy
 
-EXAMPLES = 150
+EXAMPLES = examples(75)
 
 
 @pytest.fixture(autouse=True)

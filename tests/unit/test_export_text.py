@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import builder
@@ -85,7 +86,7 @@ def poisoned(text: str, count: int) -> Plan:
 def skeleton(text: str) -> str:
     """Return a playbook's structure and every text without the tag."""
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.CSafeLoader):
         pass
 
     Loader.add_constructor("!unsafe", lambda _loader, _node: None)
@@ -97,7 +98,7 @@ def kept(text: str) -> list[str]:
     """Return every tagged text."""
     found: list[str] = []
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.CSafeLoader):
         def tagged(self, node: Any) -> None:
             scalars = node.value if isinstance(node, yaml.SequenceNode) else [node]
             found.extend(scalar.value for scalar in scalars)
@@ -107,11 +108,16 @@ def kept(text: str) -> list[str]:
     return found
 
 
+@cache
+def harmless(text: str, count: int) -> dict[str, str]:
+    return export.playbooks(poisoned(text, count))
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_nothing_of_a_plan_is_outside_the_tagged_data(text: str) -> None:
     count = len(changes(text))
     plain = "plain" if is_line(text) else "a\nb"
-    made, other = (export.playbooks(poisoned(each, count)) for each in (text, plain))
+    made, other = export.playbooks(poisoned(text, count)), harmless(plain, count)
     for name, book in made.items():
         assert skeleton(book) == skeleton(other[name])
         assert f"#{text}\n" in kept(book)
