@@ -4,6 +4,8 @@ What it detects
     Requests of others without an answer, of UDP or of TCP that has got no further than its SYN,
     whose flow has another target than the one that today's NAT rules (DNAT, REDIRECT) give such
     packets; and UDP flows, answered or not, to a target that is gone, which no rule gives any more.
+    And flows to which a rule (``snat to``) gave an address that has left this host since, and whose
+    packets nobody answers.
 
 Why it matters
     NAT is decided by the first packet of a flow. A client that asks from one port all the time (a
@@ -14,7 +16,9 @@ Why it matters
 
 Evidence
     ``proven``: the flow as conntrack has it, and the rule that would send it elsewhere; where no
-    rule would send it on, that nothing is at its target: no neighbour answers, or no route.
+    rule would send it on, that nothing is at its target: no neighbour answers, or no route. Of an
+    address that has left: two packets or more that left with it while scan watched, when nothing
+    came to it, and that nobody here answers for it on the link whose subnet it is of.
 
 False positives
     A rule with a condition that is not understood may send the packets there, so any target of a
@@ -26,10 +30,12 @@ False positives
     is said: its flows may be all that works. Packets of a link that cannot be told from the
     client's address count for no rule that asks for a link. TCP, and neighbours that are being
     asked, are looked at twice, 0.25 s apart. A flow that its client gave up a moment ago is still
-    named: deleting it harms nobody.
+    named: deleting it harms nobody. An address of no link's subnet may be led here from elsewhere,
+    and is not judged; a datagram that nobody has ever answered may need no answer.
 
 References
-    net/netfilter/nf_nat_core.c, nf_nat_inet_fn(); moby/moby#8795, moby/moby#53384,
+    net/netfilter/nf_nat_core.c, nf_nat_inet_fn(); nf_nat_masquerade.c beside it (who ends flows
+    with their address); moby/moby#8795, moby/moby#53384,
     kubernetes/kubernetes#105657, kubernetes/kubernetes#139629; conntrack(8), -D
 """
 
@@ -39,6 +45,7 @@ from collections.abc import Mapping
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
+from remedies.facts.departed import Departed, DepartedSource
 from remedies.facts.stale import Stale, StaleFlow
 from remedies.model import Evidence, Finding, Severity
 from remedies.netlink.flow import Flow
@@ -52,7 +59,7 @@ SYMPTOM = (
 SEVERITY: Severity = "high"
 AREA = "NAT"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
-NEEDS = (Stale,)
+NEEDS = (Stale, Departed)
 PARAMS: Mapping[str, object] = {}
 
 MOST_ENDED = 256
@@ -65,13 +72,16 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
 
     Raises Unreadable for unread rules.
     """
-    fact = facts.get(Stale)
+    fact, departed = facts.get(Stale), facts.get(Departed)
     by_subject: dict[str, list[StaleFlow]] = {}
     for each in fact.found:
         by_subject.setdefault(_subject(each), []).append(each)
-    if not by_subject and fact.unread:
+    if not by_subject and not departed.found and fact.unread:
         raise Unreadable("; ".join(fact.unread))
-    return tuple(_finding(subject, stale) for subject, stale in by_subject.items())
+    return (
+        *(_finding(subject, stale) for subject, stale in by_subject.items()),
+        *map(_of_source, departed.found),
+    )
 
 
 def _subject(stale: StaleFlow) -> str:
@@ -117,6 +127,50 @@ def _finding(subject: str, stale: list[StaleFlow]) -> Finding:
             "nat": "" if rule is None else rule.text,
             "flows": str(len(stale)),
             "stale": " ".join(_path(each.flow) for each in stale[:MOST_ENDED]),
+        },
+    )
+
+
+def _of_source(gone: DepartedSource) -> Finding:
+    """Return the finding on flows that have an address which this host has no longer."""
+    first, rule = gone.flows[0], gone.rule
+    ends = f"{first.protocol} {both_ends(*first.original.parts)}"
+    udp = [flow for flow in gone.flows if flow.protocol == "udp"]
+    if rule is not None:
+        cure = (
+            f"the NAT rule '{rule.text}' ({rule.place}) still gives it: have it name an address of "
+            f"this host, or give the address back: ip addr add {gone.address} dev {gone.link}"
+        )
+    else:
+        cure = "no rule gives it any more; end the flow, and the next packet takes today's rules: "
+        cure += command(first)
+    return Finding(
+        condition="stale-flow",
+        subject=f"source {gone.address}",
+        verdict="proven",
+        severity=SEVERITY,
+        message=(
+            f"{gone.count} packets left with the source {gone.address}, which is no address of "
+            f"this host, and nothing came back: NAT gave it to {len(gone.flows)} flows, the first "
+            f"{ends}, and nobody here answers for it on {gone.link}; {cure}"
+        ),
+        evidence=(
+            *(() if rule is None else (Evidence(rule.place, rule.action, rule.text),)),
+            *(
+                Evidence(
+                    "conntrack",
+                    "has the address",
+                    f"{flow.protocol} {both_ends(*flow.original.parts)}",
+                    f"as {at(*flow.reply.parts[2:])}",
+                )
+                for flow in gone.flows[:_SHOWN]
+            ),
+            Evidence("packet socket", "not answered", gone.address, f"{gone.count} times"),
+        ),
+        details={
+            "nat": "" if rule is None else rule.text,
+            "flows": str(len(gone.flows)),
+            "stale": "" if rule is not None else " ".join(map(_path, udp[:MOST_ENDED])),
         },
     )
 

@@ -20,6 +20,8 @@ KEYS = (
     "net.netfilter.nf_conntrack_tcp_loose",
     "net.netfilter.nf_conntrack_tcp_timeout_established",
     "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged",
+    "net.netfilter.nf_conntrack_udp_timeout",
+    "net.netfilter.nf_conntrack_udp_timeout_stream",
     "net.ipv4.conf.all.route_localnet",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.all.src_valid_mark",

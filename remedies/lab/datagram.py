@@ -53,16 +53,16 @@ def ask(
 
 
 def keep_asking(
-    world: World, role: str, family: int, address: str, port: int, source: str = ""
+    world: World, role: str, family: int, address: str, port: int, source: str = "", own: int = 0
 ) -> TrafficOutcome:
     """Ask ``address``:``port`` every :data:`BEAT` until an answer comes, for :data:`PATIENCE`.
 
-    ``source``: the client's address; empty: any.
+    ``source``: the client's address; empty: any. ``own``: its port; 0: any.
 
     What watches half a second beside it hears several questions.
     """
     with world.socket(role, family, socket.SOCK_DGRAM) as client:
-        client.bind((source, 0))
+        client.bind((source, own))
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:

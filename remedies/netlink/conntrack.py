@@ -13,6 +13,7 @@ import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -227,12 +228,21 @@ def answered_udp(client: Netlink, targets: Collection[str]) -> Iterator[Entry]:
                 yield found
 
 
-def turned_sources(client: Netlink) -> Iterator[Entry]:
-    """Yield the entries whose source NAT turned, in one walk. Raises as :func:`flows`."""
-    for payload in _dump(client, socket.AF_UNSPEC, *_by_status(IPS_SRC_NAT, IPS_SRC_NAT)):
-        found = entry(payload)
-        if found is not None and found.status & IPS_SRC_NAT:
-            yield found
+def turned_sources(
+    client: Netlink, most: Optional[int] = None, but: Collection[str] = ()
+) -> Iterator[Entry]:
+    """Yield the entries whose source NAT turned, in one walk. Raises as :func:`flows`.
+
+    Of the first ``most`` alone; what has an address of ``but`` in it is not parsed.
+    """
+    packed = [socket.inet_pton(family_of(end), end) for end in but]
+    found = _dump(client, socket.AF_UNSPEC, *_by_status(IPS_SRC_NAT, IPS_SRC_NAT))
+    for payload in islice(found, most):
+        if any(end in payload for end in packed):
+            continue
+        parsed = entry(payload)
+        if parsed is not None and parsed.status & IPS_SRC_NAT:
+            yield parsed
 
 
 def everything(client: Netlink) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ _RTM_GETNEIGH = 30
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, interface, NUD_* state, flags, RTN_* type
 _NDA_DST = 1
 _INCOMPLETE, _FAILED = 0x01, 0x20
+_NTF_PROXY = 0x08
 
 
 class Neighbour(NamedTuple):
@@ -24,6 +25,22 @@ class Neighbour(NamedTuple):
     link: int
     silent: bool
     """It has not answered: it is being asked, or was asked as often as the kernel asks."""
+
+
+def answered_for(client: Netlink) -> set[str]:
+    """Return the addresses of others for which this host answers (``ip neigh add proxy``).
+
+    Raises OSError and Unreadable.
+    """
+    found = set()
+    for _, payload in client.table(_RTM_GETNEIGH, _NDMSG.pack(0, 0, 0, _NTF_PROXY, 0)):
+        if len(payload) < _NDMSG.size:
+            continue
+        family, _, _, flags, _ = _NDMSG.unpack_from(payload)
+        for kind, value in attributes(payload, _NDMSG.size):
+            if flags & _NTF_PROXY and kind == _NDA_DST and len(value) in (4, 16):
+                found.add(socket.inet_ntop(family, value))
+    return found
 
 
 def neighbours(client: Netlink, *, silent: bool = False) -> list[Neighbour]:

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterable
-from typing import Optional
+from typing import Literal, Optional
 
 from remedies.errors import Unreadable
 from remedies.netlink import diag
@@ -14,6 +14,7 @@ from remedies.netlink.conntrack import TupleMatch, flow_by_tuple, flows, not_per
 from remedies.netlink.conntrack_entry import IPS_SEEN_REPLY, flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
+from remedies.values import NamedTuple
 
 _PATIENCE = 1.0
 _MOST_ADDRESSES = 64
@@ -24,6 +25,29 @@ _SHARE = 5
 for its repetition."""
 _BURST = 2.0
 """Seconds by which walks may run ahead of that: refusals come several at once."""
+
+FTP = 21
+_FTP_DATA = 20
+"""ftp and ftp-data (RFC 959, 8; RFC 1123, 4.1.2.12): in active mode the server opens the data
+connection, from the second."""
+
+Why = Literal["data", "other-port", "forgotten"]
+
+
+class Awaited(NamedTuple):
+    """What a client behind NAT waits for, while NAT does not know that it is for this client."""
+
+    flow: Flow
+    """The client's own, through NAT."""
+    why: Why
+    """``data``: FTP's data connection, which its server opens; ``other-port``: the answer comes
+    from another port, as TFTP's; ``forgotten``: conntrack had forgotten the flow, the datagram took
+    its port, and NAT has given the client another one since."""
+
+    @property
+    def asked(self) -> tuple[str, int]:
+        """Return the server's address and port that the client asked."""
+        return self.flow.original.destination, self.flow.original.destination_port
 
 
 class Questions:
@@ -83,28 +107,38 @@ class Questions:
 
     def requests_of(self, client: str, port: int) -> tuple[Flow, ...]:
         """Return the unreplied UDP flows that a client began from one port of its own."""
-        return self._walk(TupleMatch(source=client, source_port=port))
+        return self._walk(TupleMatch(source=client, source_port=port), mask=IPS_SEEN_REPLY)
 
-    def other_port(self, refused: Tuple) -> Optional[Flow]:
-        """Return the flow whose answer a refused datagram was, sent from another port.
+    def awaited(self, protocol: str, way: Tuple) -> Optional[Awaited]:
+        """Return the client behind NAT that a packet is for which came to this host itself.
 
-        NAT has a port of this host for it, where the datagram went, and waits for an answer from
-        the port that was asked: of TFTP and its like, whose helper would have told it better.
+        ``way`` is the packet, for which conntrack had no flow, and whose port nobody here has.
         """
-        for flow in self._walk(TupleMatch(destination=refused.source)):
-            here = flow.reply.destination, flow.reply.destination_port
-            if flow.nat and here == (refused.destination, refused.destination_port):
-                return flow
-        return None
+        server, port = way.source, way.destination_port
+        if protocol == "tcp":
+            if way.source_port != _FTP_DATA:
+                return None
+            match = TupleMatch(destination=server, destination_port=FTP)
+            return _first(self._walk(match, "tcp"), way, "data")
+        asked = self._walk(TupleMatch(destination=server), mask=IPS_SEEN_REPLY)
+        found = _first((f for f in asked if f.reply.destination_port == port), way, "other-port")
+        if found is not None:
+            return found
+        match = TupleMatch(None, port, server, way.source_port)
+        moved = (f for f in self._walk(match) if f.reply.destination_port != port)
+        return _first(moved, way, "forgotten")
 
-    def _walk(self, match: TupleMatch) -> tuple[Flow, ...]:
-        """Return the unreplied UDP flows that match: a walk of the table, so bounded in rate."""
+    def _walk(self, match: TupleMatch, protocol: str = "udp", mask: int = 0) -> tuple[Flow, ...]:
+        """Return the flows that match and have none of the bits of ``mask``.
+
+        A walk of the table, so bounded in rate.
+        """
         now = time.monotonic()
         if not self.open or now + _BURST < self._paid:
             return ()
         try:
             with Netlink(NETLINK_NETFILTER, now + _PATIENCE) as client:
-                found = flows(client, "udp", match, status=0, mask=IPS_SEEN_REPLY)
+                found = flows(client, protocol, match, status=0, mask=mask)
                 return tuple(flow_of(entry) for entry in itertools.islice(found, _MOST_FLOWS))
         except (OSError, Unreadable) as error:
             self.unread[f"conntrack flows: {error}"] = None
@@ -129,3 +163,10 @@ class Questions:
             if client is not None:
                 client.close()
         self._client = self._sockets = None
+
+
+def _first(found: Iterable[Flow], way: Tuple, why: Why) -> Optional[Awaited]:
+    """Return the first flow to which NAT gave the address that a packet came to, of another's."""
+    mine = (f for f in found if f.nat and f.reply.destination == way.destination)
+    behind = (Awaited(f, why) for f in mine if f.original.source != way.destination)
+    return next(behind, None)

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Optional
 
+from remedies.conditions import helper_missing, idle_timeout
 from remedies.facts import processes, sysctl
 from remedies.facts.forgotten import LIMITS
+from remedies.facts.strays import SYN, may_be
 from remedies.facts.switches import key_of
 from remedies.namespaces.netns import inside
 from remedies.netlink import diag
@@ -29,7 +31,7 @@ from remedies.rules.rule import PacketRule
 from remedies.tap.lookups import Questions
 from remedies.trace import cures
 from remedies.trace.event import DropEvent
-from remedies.trace.explain import who
+from remedies.trace.explain import waited_for, who
 from remedies.trace.looks import Looks
 from remedies.trace.missed_nat import missed
 from remedies.trace.nat_rules import NatRules
@@ -89,7 +91,8 @@ class DropTies:
         way = drop.way
         if way is None or drop.ordinary:
             return named
-        tie = self._one_way(named, rule, way)
+        tie = self._waited_for(named, way)
+        tie = tie if tie.condition else self._one_way(named, rule, way)
         asking = self._asking.get(drop.sign)
         if not tie.condition and asking is not None and drop.namespace != "?":
             with_it = asking
@@ -116,6 +119,23 @@ class DropTies:
     def _there(ask: Callable[[DropEvent, Tuple], Tie], drop: DropEvent, way: Tuple) -> Tie:
         with inside(drop.namespace) if drop.namespace else contextlib.nullcontext():
             return ask(drop, way)
+
+    def _waited_for(self, drop: DropEvent, way: Tuple) -> Tie:
+        """Return what is said of a packet that is for a client behind NAT, or nothing."""
+        protocol, flags = drop.protocol.split()[0], SYN if drop.flags == "SYN" else 0
+        if (
+            drop.namespace
+            or not may_be(drop.sign, protocol, way, flags, drop.conntrack)
+            or not self._rules.is_local(way.destination)
+        ):
+            return Tie()
+        awaited = self._questions.awaited(protocol, way)
+        if awaited is None:
+            return Tie()
+        about = (waited_for(way, awaited),)
+        if awaited.why == "forgotten":
+            return Tie(about, idle_timeout.cure(way), "idle-timeout")
+        return Tie(about, helper_missing.cure(protocol, awaited.asked[1]), "helper-missing")
 
     def _one_way(self, drop: DropEvent, rule: Optional[PacketRule], way: Tuple) -> Tie:
         """Return what is said of a segment that is INVALID for want of an answer, or nothing."""

@@ -15,6 +15,7 @@ from remedies.facts.services import PROXY
 from remedies.netlink.flow import Flow, Tuple
 from remedies.printable import at
 from remedies.rules.rule import PacketRule
+from remedies.tap.lookups import Awaited
 from remedies.tap.whose import whose
 from remedies.trace.behind import Behind
 from remedies.trace.event import Meaning
@@ -126,13 +127,13 @@ def refusal(
     local: Collection[str],
     *,
     past: Optional[MissedNat] = None,
-    asked: Optional[Flow] = None,
+    awaited: Optional[Awaited] = None,
 ) -> Meaning:
     """Judge a port unreachable that was sent to ``peer`` and quotes its datagram ``way``.
 
     ``connected``: another local address on which a socket is connected to that very client by
     the same ports. ``past``: the NAT rule that sends such datagrams on, and did not see this one.
-    ``asked``: the flow of a client behind NAT that this answers from another port.
+    ``awaited``: the client behind NAT that it is for.
     """
     here = at(way.destination, way.destination_port)
     if connected is not None:
@@ -147,16 +148,31 @@ def refusal(
             f"refused {protocol} of {peer} to {here} while forwarding: a firewall's REJECT"
         )
     text = f"refused {protocol} of {peer} to {here}"
-    if asked is not None:
-        client, server = asked.original, at(way.source, way.source_port)
-        return Meaning(
-            f"{text}: {at(client.source, client.source_port)} asked "
-            f"{at(client.destination, client.destination_port)} through NAT here, and the answer "
-            f"comes from {server}: a protocol such as TFTP needs its conntrack helper for that"
-        )
+    if awaited is not None:
+        return Meaning(f"{text}: {waited_for(way, awaited)}")
     if past is not None:
         return Meaning(f"{text}: {past.why}; {past.fix}")
     return Meaning(f"{text}: no process listens here")
+
+
+def waited_for(way: Tuple, awaited: Awaited) -> str:
+    """Say for whom a packet ``way`` is that came to this host itself."""
+    client = awaited.flow.original
+    asked = (
+        f"{at(client.source, client.source_port)} asked "
+        f"{at(client.destination, client.destination_port)} through NAT here"
+    )
+    if awaited.why == "forgotten":
+        return (
+            f"{asked}, conntrack had no flow any more when this came for it, and NAT has had to "
+            f"give that client port {awaited.flow.reply.destination_port} instead"
+        )
+    comes = "opens the data connection" if awaited.why == "data" else "answers"
+    name = "FTP in active mode" if awaited.why == "data" else "a protocol such as TFTP"
+    return (
+        f"{asked}, and the server {comes} from port {way.source_port}: {name} needs its conntrack "
+        "helper for that"
+    )
 
 
 def retry(way: Tuple, flow: Optional[Flow], count: int, seconds: float) -> Meaning:

@@ -19,7 +19,7 @@ from remedies.facts.process import Process
 from remedies.netfilter.packet_log import PacketLog
 from remedies.netlink.flow import Tuple
 from remedies.tap.listener import Listener
-from remedies.tap.lookups import Questions
+from remedies.tap.lookups import Awaited, Questions
 from remedies.tap.packets import REFUSAL, REFUSED, RESET
 from remedies.tap.tally import TallyEntry
 from remedies.trace import explain
@@ -138,7 +138,7 @@ class TraceSession:
         poll = select.poll()
         poll.register(tap.fileno(), select.POLLIN)
         poll.register(ending.fileno(), select.POLLIN)
-        for other in (self._traced.fileno(), self._verdicts.fileno()):
+        for other in (self._traced.fileno(), *self._verdicts.filenos()):
             if other >= 0:
                 poll.register(other, select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
@@ -288,6 +288,7 @@ class TraceSession:
         connected: Optional[str] = None
         process: Optional[Process] = None
         past: Optional[MissedNat] = None
+        awaited: Optional[Awaited] = None
         if not here(way.destination, local):
             past_nat = bridged(self._questions, entry.heard.protocol, way)
             if past_nat is not None:
@@ -296,11 +297,12 @@ class TraceSession:
         elif entry.heard.protocol == "udp":
             connected, process = self._holders.connected(way, local)
             if connected is None:
-                entry.flow = self._questions.other_port(way)
+                awaited = self._questions.awaited("udp", way)
+                entry.flow = None if awaited is None else awaited.flow
                 past = missed(self._questions, self._answers.rules, "udp", way)
         peer, protocol = entry.heard.destination, entry.heard.protocol
         says = explain.refusal(
-            way, peer, protocol, connected, process, local, past=past, asked=entry.flow
+            way, peer, protocol, connected, process, local, past=past, awaited=awaited
         )
         return says, process
 

@@ -23,11 +23,22 @@ from remedies.conditions import (
     published_but_refused,
     ruleset_wiped,
     snat_port_exhaustion,
+    stale_flow,
     subnet_overlap,
     udp_receive_buffer,
 )
 from remedies.errors import Unreadable
-from remedies.facts import Asking, Facts, Watch, counters, name_of, netfilter, queues, wiped
+from remedies.facts import (
+    Asking,
+    Facts,
+    Watch,
+    counters,
+    departed,
+    name_of,
+    netfilter,
+    queues,
+    wiped,
+)
 from remedies.facts.counters import Counters
 from remedies.facts.drop_signs import evidence
 from remedies.facts.droppers import BY_FIREWALL, Droppers, RuledDrop, beside, published_by
@@ -37,6 +48,7 @@ from remedies.facts.host import read_host
 from remedies.facts.links import read as read_links
 from remedies.facts.netfilter import Netfilter, open_stores
 from remedies.facts.routes import Routes
+from remedies.facts.stale import Stale
 from remedies.model import Finding
 from remedies.netlink.links import Links
 from remedies.rules.rule import PacketRule
@@ -81,6 +93,7 @@ class Verdicts:
         self._refused = 0
         """Packets for which conntrack had no room or no free tuple, by its own counter."""
         self._wiped: Optional[Watch[wiped.Wiped]] = None
+        self._departed: Optional[Watch[departed.Departed]] = None
 
     def begin(self) -> None:
         """Take the first reading; where that fails, :attr:`unread` says why."""
@@ -90,22 +103,27 @@ class Verdicts:
         try:
             self._queues = queues.watch(asking)
             known = read_facts(asking.host, (Links, Netfilter, Routes)).known
-            self._wiped = wiped.watch(replace(asking, known=dict(known)))
+            of_networks = replace(asking, known=dict(known))
+            self._wiped = wiped.watch(of_networks)
+            self._departed = departed.watch(of_networks)
         except Unreadable as error:
             self.unread[str(error)] = None
 
-    def fileno(self) -> int:
-        """Return the descriptor on which packets of networks without NAT arrive; -1: none is."""
-        return self._wiped.fileno() if self._wiped is not None else -1
+    def filenos(self) -> tuple[int, ...]:
+        """Return the descriptors on which packets arrive that NAT did not turn, or did in vain."""
+        watches = (self._wiped, self._departed)
+        found = (watch.fileno() for watch in watches if watch is not None)
+        return tuple(fileno for fileno in found if fileno >= 0)
 
     def hear(self) -> None:
         """Take what has arrived."""
-        if self._wiped is not None:
-            self._wiped.hear()
+        for watch in (self._wiped, self._departed):
+            if watch is not None:
+                watch.hear()
 
     def close(self) -> None:
         """Stop hearing; safe to repeat."""
-        for watch in (self._queues, self._counters, self._wiped):
+        for watch in (self._queues, self._counters, self._wiped, self._departed):
             if watch is not None:
                 watch.close()
 
@@ -125,6 +143,9 @@ class Verdicts:
                 found += self._found(_QUEUED, {"queues": self._queues.finish()})
             if self._wiped is not None:
                 found += self._found((ruleset_wiped,), {"wiped": self._wiped.finish()})
+            if self._departed is not None:
+                known = {"departed": self._departed.finish(), "stale": Stale()}
+                found += self._found((stale_flow,), known)
             ruled = [drop for drop in here if drop.rule in rules]
             if ruled:
                 found += self._found(_RULED, self._ruled(ruled[:_MOST], rules))

@@ -35,6 +35,8 @@ FIXED = {
     "tap": "the same",
     "drops": "a map in the kernel, of a fixed size, for the window alone",
     "droppers": "reads nothing where the firewall drops nothing; rules within the deadline",
+    "departed": "4,096 flows at most, and rules only where packets of one go unanswered",
+    "strays": "sixteen questions to conntrack, and none where nothing is dropped",
     "returns": "sixteen routes, and none where the filter drops nothing",
     "dropped": "reads nothing where no connection stands still",
     "queues": "reads sockets only where a counter moved while it watched; within the deadline",

@@ -36,8 +36,11 @@ these are about one IP version alone."""
 NO_NAT = (
     "accept-queue-overflow",
     "bridge-netfilter-missing",
+    "helper-missing",
     "ip-forward-off",
     "local-port-exhaustion",
+    "snat-departed",
+    "udp-idle",
     "udp-receive-buffer",
 )
 """Told once for each IP version: no rule is in their way."""

@@ -27,6 +27,7 @@ class Told(NamedTuple):
 
 FAULTS = (
     Told("stale-flow", "stale-flow", "dnat to 172.17.0.2", "conntrack -D -p udp"),
+    Told("snat-departed", "stale-flow", "no address of this host", "conntrack -D -p udp"),
     Told("notrack-breaks-nat", "notrack-breaks-nat", "notrack", "out of 'udp dport 5060 notrack"),
     Told("bridge-netfilter-missing", "bridge-netfilter-missing", "past NAT",
          "net.bridge.bridge-nf-call-iptables is 0"),
@@ -37,6 +38,8 @@ FAULTS = (
          "firewall-cmd --zone=", "udp to 10.21.17.99:56789"),
     Told("idle-timeout", "idle-timeout", "has forgotten",
          "sysctl -w net.netfilter.nf_conntrack_tcp_timeout_established=7440"),
+    Told("udp-idle", "idle-timeout", "had no flow any more", "conntrack -D -p udp"),
+    Told("helper-missing", "helper-missing", "FTP in active mode", "--helper ftp"),
     Told("accept-queue-overflow", "accept-queue-overflow", "the limit is", "backlog"),
     Told("conntrack-pressure", "conntrack-pressure", "flows are in use", "flow-advice"),
     Told("mixed-backends", "mixed-backends", "(iptables-legacy ip filter FORWARD)",

@@ -15,12 +15,14 @@ from builder import HOST, TIME
 from remedies import catalogue, codec
 from remedies.errors import Unreadable
 from remedies.facts import Facts, saved
+from remedies.facts.departed import Departed
 from remedies.facts.dropped import Dropped
 from remedies.facts.drops import Drops
 from remedies.facts.flows import Flows
 from remedies.facts.loopback import Loopback
 from remedies.facts.queues import Queues
 from remedies.facts.stale import Stale
+from remedies.facts.strays import Strays
 from remedies.facts.tap import Tap
 from remedies.facts.untracked import Untracked
 from remedies.facts.wiped import Wiped
@@ -132,6 +134,8 @@ SEEN: dict[str, object] = {
     "flows": Flows(),
     "dropped": Dropped(),
     "drops": Drops(),
+    "departed": Departed(),
+    "strays": Strays(),
     "stale": Stale(),
     "untracked": Untracked(),
     "queues": Queues(),

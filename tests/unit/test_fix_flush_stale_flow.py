@@ -12,6 +12,7 @@ from fake_store import YES, FakeStore
 
 from remedies.conditions import stale_flow
 from remedies.errors import InputError, StalePlan
+from remedies.facts.departed import Departed
 from remedies.facts.stale import Stale, StaleFlow
 from remedies.model import Change, Finding, Plan, Rule, Verdict
 from remedies.netlink.flow import Flow, Tuple
@@ -39,7 +40,7 @@ def path(port: int, number: int = 7) -> str:
 
 
 def found(*ports: int) -> Finding:
-    (one,) = stale_flow.detect(facts(Stale(tuple(map(stale, ports)))), {})
+    (one,) = stale_flow.detect(facts(Stale(tuple(map(stale, ports))), Departed()), {})
     return one
 
 

@@ -10,6 +10,7 @@ from remedies.facts.pairs import Proof
 from remedies.facts.process import Process
 from remedies.netlink.flow import Flow, Tuple
 from remedies.rules.rule import PacketRule
+from remedies.tap.lookups import Awaited
 from remedies.tap.whose import owner
 from remedies.trace import explain, reasons
 from remedies.trace.behind import Behind
@@ -152,10 +153,16 @@ def test_a_refusal_names_the_rule_or_the_flow_that_it_is_beside() -> None:
         "udp", Tuple(CONTAINER, 40000, SERVER, 69), Tuple(SERVER, 69, UPLINK, 40000), False, True
     )
     way = Tuple(SERVER, 41000, UPLINK, 40000)
-    says = explain.refusal(way, SERVER, "udp", None, None, LOCAL, asked=asked)
-    assert says.condition is None
-    assert f"{CONTAINER}:40000 asked {SERVER}:69 through NAT" in says.text
-    assert f"comes from {SERVER}:41000" in says.text
+    for why, text in (
+        ("other-port", "the server answers from port 41000: a protocol such as TFTP needs its"),
+        ("data", "the server opens the data connection from port 41000: FTP in active mode"),
+        ("forgotten", "has had to give that client port 40000 instead"),
+    ):
+        awaited = Awaited(asked, why)  # type: ignore[arg-type]
+        says = explain.refusal(way, SERVER, "udp", None, None, LOCAL, awaited=awaited)
+        assert says.condition is None
+        assert f"{CONTAINER}:40000 asked {SERVER}:69 through NAT" in says.text
+        assert text in says.text
 
 
 def test_a_refusal_is_proof_where_the_server_has_connected_elsewhere() -> None:
