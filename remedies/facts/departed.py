@@ -78,10 +78,10 @@ def watch(asking: Asking) -> Watch[Departed]:
     # Where no rule names an address, only one that was there before may have left such flows.
     many = "snat" in actions and int(sysctl.value(_COUNT)) > _LOOKED_AT
     unread = (f"the first {_LOOKED_AT} flows whose source NAT turned were looked at",) * many
-    return _Listener(asking, found, unread) if found else Unwatched(Departed(unread=unread))
+    return _SourceWatch(asking, found, unread) if found else Unwatched(Departed(unread=unread))
 
 
-class _Listener(RingWatch):
+class _SourceWatch(RingWatch):
     """Counts what leaves with each address, and notes what comes to it."""
 
     def __init__(

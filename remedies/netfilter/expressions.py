@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netfilter import maps, xt
-from remedies.netfilter.fields import Field, apply, payload_field
+from remedies.netfilter import maps, user_queues, xt
+from remedies.netfilter.fields import Field, apply, option_field, payload_field
 from remedies.netfilter.maps import Elements, OnlyAmong
 from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink import nft
@@ -38,7 +38,7 @@ _OBJECTS = {2: "quota", 4: "limit", 5: "connlimit", 10: "synproxy"}
 _OBJECTS_SILENT = (1, 3, 6, 7, 8, 9)
 """Counter, helper, tunnel, time-out, secmark, expectation: each packet goes on."""
 _SILENT = {"counter", "log", "dup", "last", "flow_offload"}
-_LOADING = {"exthdr": 1, "rt": 1, "hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
+_LOADING = {"rt": 1, "hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
 _DELETE = 2  # NFT_DYNSET_OP_DELETE: what is not in the set ends the rule
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
@@ -262,6 +262,11 @@ class _RuleState:
         for branch in self.branches:
             xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family, self.sets)
 
+    def _do_exthdr(self, got: Mapping[int, bytes]) -> None:
+        if 1 not in got:  # it sets or takes away an option
+            return self._unknown("exthdr")
+        return self._load(_number(got, 1), option_field(got))
+
     def _do_limit(self, _: Mapping[int, bytes]) -> None:
         self._unknown("limit")
 
@@ -355,8 +360,8 @@ class _RuleState:
         verdict = "reset" if _number(got, 1, 0) == 1 else "reject"
         self._end(verdict)
 
-    def _do_queue(self, _: Mapping[int, bytes]) -> None:
-        self._end("queue")
+    def _do_queue(self, got: Mapping[int, bytes]) -> None:
+        self._end(user_queues.of_nft(got))
 
     def _do_nat(self, got: Mapping[int, bytes]) -> None:
         self.conntrack = True

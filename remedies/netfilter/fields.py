@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from remedies.rules import header_words
@@ -22,6 +22,7 @@ from remedies.rules.packet_words import (
 )
 from remedies.rules.prefixes import parse, show
 from remedies.rules.rule import Match
+from remedies.rules.tcp_options import option_test, value_of
 from remedies.values import NamedTuple
 
 Keys = Sequence[tuple[bytes, bytes]]
@@ -101,6 +102,15 @@ def _spans(keys: Keys, order: str = "big") -> list[tuple[int, int]]:
     return [(int.from_bytes(a, "little"), int.from_bytes(b, "little")) for a, b in keys]
 
 
+def option_field(got: Mapping[int, bytes]) -> Field:
+    """Return what an exthdr expression loads; ``got``: its attributes (NFTA_EXTHDR_*)."""
+    kind = got.get(2, b"\0")[0]
+    if int.from_bytes(got.get(6, b""), "big") != 1:  # NFT_EXTHDR_OP_TCPOPT
+        return Field("exthdr", 4)
+    present = int.from_bytes(got.get(5, b""), "big") & 1  # NFT_EXTHDR_F_PRESENT
+    return Field(option_test(kind) if present else value_of(kind), 4)
+
+
 def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: bool) -> None:
     """Add "``field`` is (not) in one of these ranges" to ``terms``."""
     name = field.name
@@ -122,6 +132,9 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         terms.unknown(header_words.of_link(types, negate=negate))
     elif name == "meta secpath" and keys and keys[0][0] == keys[0][1]:
         terms.unknown(header_words.of_tunnel(any(keys[0][0]) != negate))
+    elif name.startswith("tcp option ") and keys and keys[0][0] == keys[0][1]:
+        there = any(keys[0][0]) != negate
+        terms.unknown(option_test(int(name.rpartition(" ")[2]), absent=not there))
     elif name == STATUS and field.mask and len(keys) == 1 and keys[0][0] == keys[0][1]:
         mask, value = (int.from_bytes(v[:4], sys.byteorder) for v in (field.mask, keys[0][0]))
         terms.unknown(status_test(mask, value, negate=negate))

@@ -13,6 +13,7 @@ import struct
 from typing import Optional
 
 from remedies.errors import Unreadable
+from remedies.netfilter import user_queues
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules import header_words
 from remedies.rules.decoded import MatchTerms, states_of
@@ -20,12 +21,14 @@ from remedies.rules.invalid_packet import flags_test, frame_test, owner_test, ty
 from remedies.rules.marks import mark_test
 from remedies.rules.packet_words import port_test, state_test, xt_icmp_test
 from remedies.rules.rule import Match
+from remedies.rules.tcp_options import option_test
 
 _HARMLESS = {"comment", "nfacct"}
 _UNTRACKED = 256  # XT_CONNTRACK_STATE_UNTRACKED, include/uapi/linux/netfilter/xt_conntrack.h
 _SNAT, _DNAT = 64, 128  # XT_CONNTRACK_STATE_SNAT, _DNAT: states that NAT makes, not conntrack
 _ASKED_PORT = 1 << 9  # XT_CONNTRACK_ORIGDST_PORT
 _STATE_ALIAS = 1 << 13  # XT_CONNTRACK_STATE_ALIAS: written as "-m state"
+_MSS = 2  # TCPOPT_MSS, include/net/tcp.h
 _LOCAL = 1 << 2  # XT_ADDRTYPE_LOCAL
 _CONNTRACK = {"conntrack", "state", "connmark", "connbytes", "connlimit", "connlabel", "helper"}
 _NAT = {"DNAT": "dnat", "SNAT": "snat", "MASQUERADE": "masquerade", "REDIRECT": "redirect"}
@@ -36,7 +39,7 @@ OWNER = {4: "socket", 1: "uid", 2: "gid", 8: "groups"}
 _BRIDGED = 0x16  # XT_PHYSDEV_OP_BRIDGED, _OUT and _ISOUT, linux/netfilter/xt_physdev.h
 _RECENT_SET = 1 << 1  # XT_RECENT_SET alone, include/uapi/linux/netfilter/xt_recent.h
 _NO_SET = b"\xff\xff"  # IPSET_INVALID_ID, include/uapi/linux/netfilter/ipset/ip_set.h
-_TERMINAL = {"REJECT": "reject", "NFQUEUE": "queue", "TPROXY": "accept", "SYNPROXY": "drop"}
+_TERMINAL = {"REJECT": "reject", "TPROXY": "accept", "SYNPROXY": "drop"}
 
 
 def comment(info: bytes) -> str:
@@ -78,7 +81,9 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
         if name == "tcp" and info[9]:  # flg_mask, flg_cmp; XT_TCP_INV_FLAGS is 4
             terms.unknown(flags_test(info[9], info[10], negate=bool(inverted & 4)))
         if name == "tcp" and info[8]:
-            terms.unknown("tcp option")
+            terms.unknown(option_test(info[8], absent=bool(inverted & 8)))  # XT_TCP_INV_OPTION
+    elif name == "tcpmss":  # struct xt_tcpmss_match_info; what has no such option meets "!" alone
+        terms.unknown(option_test(_MSS, absent=bool(info[4])))
     elif name == "multiport" and revision == 1:
         _multiport(terms, info)
     elif name == "conntrack" and revision in (1, 2, 3):
@@ -201,6 +206,12 @@ def _iprange(terms: MatchTerms, info: bytes, family: str) -> None:
         terms.spans("destination", family, [(bounds[2], bounds[3])], negate=bool(info[64] & 32))
 
 
+def _queues(revision: int, info: bytes) -> tuple[int, int, bool]:
+    """Decode struct xt_NFQ_info to xt_NFQ_info_v3: the first queue, how many, and bypass."""
+    first, total, flags = struct.unpack_from("=HHH", info.ljust(6, b"\0"))
+    return first, total if revision else 1, bool(revision > 1 and flags & 1)
+
+
 def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str, str]:
     """Return verdict, action and destination (``to``) of an extension target.
 
@@ -216,6 +227,9 @@ def target(name: str, revision: int, info: bytes, family: str) -> tuple[str, str
             return "accept", _NAT[name], _nat_range(name, revision, info, family)
         if name == "NETMAP":
             return "accept", "dnat", _nat_range(name, revision, info, family)
+        if name == "NFQUEUE":
+            first, total, bypass = _queues(revision, info)
+            return user_queues.verdict(first, total, bypass=bypass), "", ""
         if name == "REJECT" and struct.unpack_from("=I", info)[0] == _TCP_RESET[family]:
             return "reset", "", ""
     except (struct.error, IndexError, ValueError) as error:

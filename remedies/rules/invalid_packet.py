@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import Optional, TypeVar
 
-from remedies.rules import marks
+from remedies.rules import marks, tcp_options
 from remedies.rules.header_words import LINK
 from remedies.rules.matching import conjoin, ports_meet
 from remedies.rules.prefixes import contains, of_range, parse
@@ -121,6 +121,9 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str)
         if all((value ^ flags) & mask & known or value & ~mask for value in values):
             return tested[2] == "!="
         return None if mask & ~known else tested[2] == "=="
+    option = tcp_options.met(name, reset=reset)
+    if option is not None:
+        return option
     if name == "conntrack" and match.states:
         return True  # conntrack_mt() looks no further than the state
     marked = marks.read(name) or marks.spans(name)

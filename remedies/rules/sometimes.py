@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from remedies.rules import tcp_options
 from remedies.rules.header_words import CHOSEN
 from remedies.rules.invalid_packet import ACK, FLAGS_TEST
 from remedies.rules.rule import ONE_OF_ALL
@@ -46,7 +47,8 @@ def sometimes(name: str, *, sent: bool) -> bool:
     """
     tested = re.fullmatch(FLAGS_TEST, name)
     if not tested:
-        return name in _SOMETIMES or (not sent and name in CHOSEN)
+        chosen = name in CHOSEN or tcp_options.sometimes(name)
+        return name in _SOMETIMES or (not sent and chosen)
     mask, values = int(tested[1], 16), [int(value, 16) for value in tested[3].split()]
     equal = (flags & mask in values for flags in (ACK, ACK | _PSH))
     return any(met == (tested[2] == "==") for met in equal)

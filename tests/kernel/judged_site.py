@@ -51,12 +51,15 @@ class Stray(NamedTuple):
     service: int = 0
     """DSCP and ECN: the octet that was the type of service."""
     data: bytes = b""
+    options: bytes = b""
+    """TCP's."""
     mac: bytes = b""
     """The link address that it comes from; empty for the neighbour's own."""
 
     def packet(self) -> bytes:
         """Return it with its IP header."""
-        body = forge(self.source, self.destination, Position(1000, 2000), self.data, flags=_ACK)
+        at = Position(1000, 2000)
+        body = forge(self.source, self.destination, at, self.data, flags=_ACK, options=self.options)
         six = ":" in self.source[0]
         family = socket.AF_INET6 if six else socket.AF_INET
         ends = b"".join(socket.inet_pton(family, a) for a, _ in (self.source, self.destination))

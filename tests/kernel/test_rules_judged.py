@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rules_of_others import table
 from run_in import run_command
 
 from remedies.namespaces import netns as namespaces
+from remedies.netlink.socket import NETLINK_NETFILTER, Netlink, attribute
 
 Case = Mapping[str, Any]
 
@@ -39,6 +41,8 @@ _HEADERS: tuple[dict[str, Any], ...] = (
     {"service": 0xB8},
     {"service": 2},
     {"data": b"still here"},
+    {"options": bytes((1, 1, 8, 10)) + bytes(8)},
+    {"options": bytes((1, 1, 5, 10)) + bytes(8)},
     {"mac": bytes.fromhex("020000000103")},
     {"source": (SERVER[0], 22)},
     {"destination": (HOST["eth0"][0], 700)},
@@ -177,9 +181,14 @@ def test_each_port_of_a_machine_behind(site: Site, accepts: str) -> None:
 
 
 def test_what_a_program_decides_is_unknown(site: Site) -> None:
-    for rules in (["-j NFQUEUE --queue-num 7", "-j DROP"], ["-j NFQUEUE --queue-num 7"]):
-        verdict, message = judge(site, *ruleset({"input": rules}))
-        assert (verdict, "NFQUEUE --queue-num 7" in message) == ("unknown", True), message
+    header, bind = struct.pack(">BBH", 0, 0, 7), attribute(1, bytes([1, 0, 0, 0]))
+    with namespaces.inside(site.host), Netlink(NETLINK_NETFILTER) as program:
+        program.request(3 << 8 | 2, header + bind)  # NFQNL_MSG_CONFIG: bind to queue 7
+        for bypass in ("", " --queue-bypass"):
+            rule = f"-j NFQUEUE --queue-num 7{bypass}"
+            for rules in ([rule, "-j DROP"], [rule]):
+                verdict, message = judge(site, *ruleset({"input": rules}))
+                assert (verdict, rule in message) == ("unknown", True), message
 
 
 DOCKER = table("nat", "-A PREROUTING ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT "
@@ -222,7 +231,7 @@ def test_the_accept_is_named(site: Site) -> None:
     assert (verdict, "docker0 -j ACCEPT" in message) == ("mitigated", False)
 
 
-@pytest.mark.parametrize("condition", ["rt classid 7", "@nh,64,8 64", "tcp option mss size 1-9999"])
+@pytest.mark.parametrize("condition", ["rt classid 7", "@nh,64,8 64", "tcp option sack left 1-99"])
 def test_what_is_not_understood_is_unknown(site: Site, condition: str) -> None:
     """Unless it concerns others, stands behind the drop, or all is open anyway."""
     accept, drop = f"{condition} accept", "ct state invalid drop"
