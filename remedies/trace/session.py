@@ -136,11 +136,10 @@ class TraceSession:
         """
         tap = self._hearing()
         poll = select.poll()
-        poll.register(tap.fileno(), select.POLLIN)
-        poll.register(ending.fileno(), select.POLLIN)
-        for other in (self._traced.fileno(), *self._verdicts.filenos()):
-            if other >= 0:
-                poll.register(other, select.POLLIN)
+        more = self._traced.fileno(), *self._verdicts.filenos()
+        for heard in (tap.fileno(), ending.fileno(), *more):
+            if heard >= 0:
+                poll.register(heard, select.POLLIN)
         end, tick = self._begin + seconds, self._begin + 1.0
         yield from self._steps()
         while ending.signal is None and (now := time.monotonic()) < end:
@@ -275,10 +274,8 @@ class TraceSession:
         """Tell whether a program of this host refuses what another one here sent."""
         local = self._hearing().origin.local()
         way = entry.heard.way
-        return (
-            entry.heard.event == REFUSAL
-            and here(way.source, local)
-            and here(way.destination, local)
+        return entry.heard.event == REFUSAL and all(
+            here(end, local) for end in (way.source, way.destination)
         )
 
     def _refusal(
@@ -298,7 +295,7 @@ class TraceSession:
             connected, process = self._holders.connected(way, local)
             if connected is None:
                 awaited = self._questions.awaited("udp", way)
-                entry.flow = None if awaited is None else awaited.flow
+                entry.flow = awaited and awaited.flow
                 past = missed(self._questions, self._answers.rules, "udp", way)
         peer, protocol = entry.heard.destination, entry.heard.protocol
         says = explain.refusal(
