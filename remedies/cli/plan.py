@@ -11,6 +11,7 @@ from remedies.cli.parser import watching
 from remedies.cli.render import brief_plan, plan_text
 from remedies.cli.terminal import Style
 from remedies.model import Plan
+from remedies.namespaces import machine
 from remedies.operations import plans
 
 EXAMPLES = (
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
 def _next(args: argparse.Namespace, plan: Plan) -> None:
     if plan.changes:
         words = ("apply", args.output) if args.output else ("apply",)
-        print(f"\nNext: '{again(args, *words)}'.")
+        where = ", on the machine itself" if machine.ROOT else ""  # a container may not apply
+        print(f"\nNext{where}: '{again(args, *words)}'.")
     elif plan.advice and not args.verbose:
         print(f"\nNext: '{again(args, 'plan', '-v')}' gives the advice in full.")
     else:

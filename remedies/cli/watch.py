@@ -214,7 +214,8 @@ def _begin(
     where = "every network namespace" if args.all_netns else "this host"
     if not args.all_netns and here.host.netns != "host":
         where = f"namespace {args.netns or here.host.netns}"
-    past = f"; {findings} findings known since {local(known.time)}" if known.time else ""
+    many = f"{findings} findings" if findings != 1 else "1 finding"
+    past = f"; {many} known since {local(known.time)}" if known.time else ""
     policy = " + ".join(here.policy.names)
     print(
         clean(

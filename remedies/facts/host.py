@@ -31,12 +31,20 @@ def read_host() -> Host:
         machine_id = ""
     names = os.uname()
     return Host(
-        name=names.nodename,
+        name=_machine_name() or names.nodename,
         machine_id=machine_id,
         kernel=names.release,
         netns=key,
         boot_id=boot_id,
     )
+
+
+def _machine_name() -> str:
+    """Return the machine's name in a container on it, whose own is the pod's; elsewhere nothing."""
+    try:
+        return _line(machine.ROOT + "/etc/hostname") if machine.ROOT else ""  # hostname(5)
+    except OSError:
+        return ""
 
 
 def _line(path: str) -> str:

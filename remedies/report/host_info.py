@@ -7,6 +7,7 @@ import shlex
 import subprocess
 
 from remedies.model import Host
+from remedies.namespaces import machine
 from remedies.report.record import Place
 
 _ADJTIMEX_BYTES = 1024
@@ -31,10 +32,10 @@ def read_place(host: Host) -> Place:
 
 
 def _distribution() -> str:
-    """Return PRETTY_NAME of os-release(5), which is written as for a shell."""
+    """Return PRETTY_NAME of the machine's os-release(5), which is written as for a shell."""
     for path in _OS_RELEASE:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(machine.ROOT + path, encoding="utf-8") as file:
                 lines = [line for line in file if line.startswith("PRETTY_NAME=")]
             return shlex.split(lines[-1].partition("=")[2])[0][:200] if lines else ""
         except (OSError, ValueError, IndexError):

@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterator
 
 from remedies.errors import InputError, NotPermitted, Unreadable, WriteFailed
+from remedies.namespaces import machine
 from remedies.resources import shell
 from remedies.resources.tasks import Task, Text, done, looked
 
@@ -38,8 +39,9 @@ _WITHOUT = "set 'persist: false' in the policy"
 LIMIT = 1 << 20
 """Bytes; a file longer than that is none of ours."""
 
-ROOT = ""
-"""What stands before every path. Tests point it at a folder of their own."""
+ROOT = machine.ROOT
+"""What stands before every path: in a container that reads the machine, its files. Tests point it
+at a folder of their own."""
 
 
 def split(path: str) -> tuple[str, str]:

@@ -94,6 +94,8 @@ def privileges(pod: dict[str, Any], state: Path) -> list[str]:
     words = []
     for name, value in container["securityContext"].items():
         words += _SECURITY[name](value)
+    words += [f"--env={each['name']}={each['value']}" for each in container["env"]
+              if "value" in each]  # fmt: skip
     words += ["--pid=host"] if pod.get("hostPID") else []
     assert not {"hostNetwork", "hostIPC", "shareProcessNamespace", "securityContext"} & {*pod}
     (volume,) = pod["volumes"]

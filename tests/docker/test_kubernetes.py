@@ -116,12 +116,17 @@ def test_it_sees_the_machine_and_its_neighbours_not_itself(node: Node, state: Pa
         assert OWN_CONDITION in conditions(forked(own, state / "own", "scan", "--window=0"))
         scanned = remedy(node, "scan", "--window=0", "--fail-on=proven")
         assert scanned["host"]["netns"] == "host"
+        assert scanned["host"]["name"] == Path("/etc/hostname").read_text().strip()
         assert conditions(scanned) == {CONDITION}
         machine_id = Path("/etc/machine-id").read_text().strip()
         assert scanned["host"]["machine_id"] == machine_id
         answer = remedy(node, "check", "--format=npd", CONDITION)
         assert (answer["state"], answer["code"]) == ("ok", 0)
 
+        planned = remedy(node, "plan", "--window=0")
+        assert planned["policy"]["names"] == ["kubernetes-node"], "of the watch and of each command"
+        written = {each["resource"].partition(":")[0] for each in planned["changes"]}
+        assert written == {"sysctl", "file"}, "what the machine has in /etc is what counts"
         words = ("exec", "watch", "remedy", "apply", "--yes")
         refused = node.client(*words)
         assert (refused.returncode, refused.stdout) == (77, b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -28,8 +29,8 @@ KEY = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
 class Controller:
     """A controller that has ansible-core and what it needs, and not this package."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, archive: str) -> None:
+        self.folder, self.archive = folder, archive
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -39,6 +40,9 @@ class Controller:
             # An editable package is found by a .pth file, and only site folders have those.
             "PYTHONPATH": sysconfig.get_path("purelib"),
         }
+
+    def install(self) -> None:
+        self("galaxy", "collection", "install", "--offline", self.archive)
 
     def __call__(self, command: str, *words: str) -> str:
         """Run one of Ansible's commands; return what it prints."""
@@ -62,8 +66,8 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Controller:
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
-    controller = Controller(folder)
-    controller("galaxy", "collection", "install", "--offline", built.stdout.strip())
+    controller = Controller(folder, built.stdout.strip())
+    controller.install()
     return controller
 
 
@@ -108,7 +112,10 @@ def test_its_playbooks_and_role_do_what_the_documentation_says(
     assert told.index("exposed tcp-invalid-reset") < told.index("mitigated tcp-invalid-reset")
     assert "ok=7    changed=1" in told
     assert value() == "1"
-    assert "changed=1" in play("remedy.fleet.rollback")
+    shutil.rmtree(controller.folder / "home/collections/ansible_collections/remedy")
+    assert value() == "1", "who removes it has still to undo"
+    controller.install()
+    assert "changed=1" in play("remedy.fleet.rollback", "-e", "remedy_every=true")
     assert value() == "0"
 
 
