@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Asking
 from remedies.values import dataclass, field
 
+_LONGEST = 1 << 13
 NO_KEY = "no such key: its kernel module is not loaded"
 
 KEYS = (
@@ -58,9 +60,15 @@ class Sysctl:
 
 
 def value(key: str) -> str:
-    """Return one value of this namespace, tabs as single spaces; raise OSError."""
-    with open(f"/proc/sys/{key.replace('.', '/')}", encoding="utf-8", errors="replace") as file:
-        return " ".join(file.read().split())
+    """Return one value of this namespace, tabs as single spaces; raise OSError.
+
+    The kernel says it at once, as far as there is room (proc_sys_call_handler()).
+    """
+    descriptor = os.open(f"/proc/sys/{key.replace('.', '/')}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return " ".join(os.read(descriptor, _LONGEST).decode("utf-8", "replace").split())
+    finally:
+        os.close(descriptor)
 
 
 def read(asking: Asking) -> Sysctl:
