@@ -1,24 +1,25 @@
 """systemd-networkd will remove the routing rules that another program lives by.
 
 What it detects
-    systemd-networkd runs, its setting ``ManageForeignRoutingPolicyRules`` is not ``no``, and there
-    are routing rules that neither the kernel nor networkd added.
+    systemd-networkd manages a link, its setting ``ManageForeignRoutingPolicyRules`` is not ``no``,
+    and there are routing rules that neither the kernel nor networkd added.
 
 Why it matters
     networkd takes every rule that is in none of its files for a leftover, and removes it when it
-    starts again or reads its files anew: an update of systemd, ``netplan apply``. CNIs (Cilium,
+    configures a link: after ``networkctl reload`` and ``netplan apply``, and in newer versions
+    whenever it starts, as after an update (seen: 252 the one, 257 both). CNIs (Cilium,
     Calico, the VPC CNI of AWS), VPNs and multi-homed hosts route by such rules; pods or the whole
     host are cut off until their owner happens to write them again.
 
 Evidence
     ``exposed``: the rules by number and table, and the files that decide the setting. When networkd
-    reads its files cannot be foreseen, so it is never more. It was not seen on a kernel in the lab:
-    that takes a machine that systemd runs.
+    does it cannot be foreseen, so it is never more. It was not seen on a kernel in the lab, which
+    has no systemd: a test boots a machine, and sees the rules go, and stay by the advice.
 
 False positives
     Rules whose owner restores them at once (some CNIs watch them), and rules that somebody wrote by
-    hand for a while. Versions of systemd before 249 do not know the setting; they remove rules,
-    too.
+    hand for a while. Versions of systemd before 249 do not know the setting; 247 was not seen to
+    remove rules.
 
 References
     networkd.conf(5): ManageForeignRoutingPolicyRules, ManageForeignRoutes; systemd/systemd#19287,
@@ -49,7 +50,7 @@ _SHOWN = 5
 def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     """Return one finding where such rules are at networkd's mercy. Raises Unreadable."""
     networkd = facts.get(Networkd)
-    if not (networkd.running and networkd.takes_rules):
+    if not (networkd.running and networkd.network and networkd.takes_rules):
         return ()
     rules = facts.get(Routes).foreign_rules
     if not rules:
@@ -64,13 +65,14 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             verdict="exposed",
             severity=SEVERITY,
             message=(
-                f"systemd-networkd removes {count} that it did not add, each time it starts; to "
-                f"keep them: mkdir -p {DROP_IN.rpartition('/')[0]} && "
+                f"systemd-networkd removes {count} that it did not add, when it configures a link "
+                f"(netplan apply, a start); to keep them: mkdir -p {DROP_IN.rpartition('/')[0]} && "
                 f"printf '{lines}\\n' > {DROP_IN}; then restart networkd, "
                 "at a time when losing them once more does no harm"
             ),
             evidence=(
                 *(Evidence("rtnetlink", "rule", rule) for rule in rules[:_SHOWN]),
+                Evidence("networkd", ".network file", networkd.network),
                 Evidence("networkd.conf", RULES, "yes", ", ".join(networkd.files) or "by default"),
             ),
         ),

@@ -11,8 +11,8 @@ Why it matters
     runs sysctl by hand.
 
 Evidence
-    ``exposed``: the line, and the value in /proc/sys. It was not seen on a kernel in the lab: boot
-    files are the machine's.
+    ``exposed``: the line, and the value in /proc/sys. It was not seen on a kernel in the lab, which
+    has no boot files: a test boots a machine, follows the advice there, and reboots it.
 
 False positives
     A program that sets the key back to the kernel's default on purpose (kube-proxy does for what

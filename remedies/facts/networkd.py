@@ -1,4 +1,4 @@
-"""Whether systemd-networkd runs, and whether it leaves other programs' routing rules alone.
+"""Whether systemd-networkd manages a link, and whether it leaves others' routing rules alone.
 
 Its settings are read as systemd reads them (systemd-system.conf(5), networkd.conf(5)): one main
 file, that of the first folder, then the drop-ins in the order of their names; of two with one name
@@ -16,8 +16,11 @@ from remedies.namespaces import machine
 from remedies.values import dataclass
 
 FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
-UNIT = "/sys/fs/cgroup/system.slice/systemd-networkd.service"
-"""There while the unit runs."""
+RUNS = "/run/systemd/units/invocation:systemd-networkd.service"
+"""A link to nowhere that is there while the unit runs, however control groups are mounted
+(unit_export_invocation_id() in systemd's src/core/unit.c; systemd 236)."""
+LINKS = "/run/systemd/netif/links"
+"""A file for each link, as sd_network_link_get_network_file() of libsystemd reads it."""
 ROOT = machine.ROOT
 """What stands before every path. Tests point it at a tree of their own."""
 RULES, ROUTES = "ManageForeignRoutingPolicyRules", "ManageForeignRoutes"
@@ -31,6 +34,9 @@ class Networkd:
     """systemd-networkd in the machine's own namespace; of any other it manages nothing."""
 
     running: bool = False
+    network: str = ""
+    """The .network file of a link that it manages; empty where it manages none, and so sets nothing
+    and removes nothing."""
     takes_rules: bool = True
     """It removes routing rules that it did not add."""
     takes_routes: bool = True
@@ -40,7 +46,7 @@ class Networkd:
 
 def read(asking: Asking) -> Networkd:
     """Read the fact; raise Unreadable for what this user may not read."""
-    if asking.host.netns != "host" or not os.path.isdir(ROOT + UNIT):
+    if asking.host.netns != "host" or not os.path.lexists(ROOT + RUNS):
         return Networkd()
     said: dict[str, tuple[str, str]] = {}
     for path in _files():
@@ -54,10 +60,28 @@ def read(asking: Asking) -> Networkd:
         said.update((key, (value, path)) for key, value in settings(text).items())
     return Networkd(
         running=True,
+        network=_network(),
         takes_rules=said.get(RULES, ("yes", ""))[0].lower() not in _NO,
         takes_routes=said.get(ROUTES, ("yes", ""))[0].lower() not in _NO,
         files=tuple(dict.fromkeys(path for _, path in said.values())),
     )
+
+
+def _network() -> str:
+    """Return the .network file of the first link that has one; raise Unreadable."""
+    try:
+        links = sorted(filter(str.isdecimal, os.listdir(ROOT + LINKS)), key=int)
+        for link in links:
+            with open(f"{ROOT}{LINKS}/{link}", encoding="utf-8", errors="replace") as file:
+                for line in file.read(_LIMIT).splitlines():
+                    key, _, value = line.partition("=")
+                    if key == "NETWORK_FILE" and value:
+                        return value
+    except FileNotFoundError:  # none yet, or a link that has just gone
+        return ""
+    except OSError as error:
+        raise Unreadable(f"{error.filename}: {error.strerror}", "run as root") from error
+    return ""
 
 
 def settings(text: str) -> dict[str, str]:

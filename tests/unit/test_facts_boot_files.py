@@ -88,10 +88,36 @@ def test_networkds_settings_are_read_as_systemd_reads_them(
     for path, text in files.items():
         put(tmp_path, path, text)
     assert not networkd.read(ASKING).running
-    put(tmp_path, f"{networkd.UNIT}/cgroup.procs", "")
+    runs = tmp_path / networkd.RUNS.lstrip("/")
+    runs.parent.mkdir(parents=True)
+    runs.symlink_to("0123456789abcdef0123456789abcdef")
     found = networkd.read(ASKING)
     assert (found.running, found.takes_rules, found.takes_routes) == (True, rules, routes)
     assert not networkd.read(replace(ASKING, host=ELSEWHERE)).running
+
+
+@pytest.mark.parametrize(
+    ("links", "network"),
+    [
+        ({}, ""),
+        ({"1": "ADMIN_STATE=unmanaged\n"}, ""),
+        (
+            {
+                "1": "ADMIN_STATE=unmanaged\n",
+                "10": "NETWORK_FILE=/etc/systemd/network/b.network\n",
+                "2": "# private\nNETWORK_FILE=/run/systemd/network/a.network\nDNS=\n",
+            },
+            "/run/systemd/network/a.network",
+        ),
+    ],
+)
+def test_the_links_that_networkd_manages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: dict[str, str], network: str
+) -> None:
+    monkeypatch.setattr(networkd, "ROOT", str(tmp_path))
+    for path in (networkd.RUNS, *(f"{networkd.LINKS}/{link}" for link in links)):
+        put(tmp_path, path, links.get(path.rpartition("/")[2], ""))
+    assert networkd.read(ASKING).network == network
 
 
 def test_siphash_is_the_one_of_its_authors() -> None:
