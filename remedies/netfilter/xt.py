@@ -165,7 +165,8 @@ def _conntrack(terms: MatchTerms, revision: int, info: bytes) -> None:
         terms.unknown(port_test([ports], negate=bool(inverted & _ASKED_PORT)))
         known |= _ASKED_PORT
     if flags & ~known:
-        terms.unknown("conntrack")
+        # Without an entry a match that asks for the state looks no further, and others fail.
+        terms.unknown("conntrack" if flags & 1 else "conntrack entry")
 
 
 def _addrtype(terms: MatchTerms, revision: int, info: bytes) -> None:

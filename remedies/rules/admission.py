@@ -21,7 +21,7 @@ _ELSEWHERE = frozenset(
         *("limit", "mark", "length", "pkttype", "skuid", "skgid", "quota", "numgen"),
         *ON_ARRIVAL,
         ONE_OF_ALL,
-        *("conntrack", "connlimit", "statistic"),
+        *("conntrack", "conntrack entry", "connlimit", "statistic"),
         *("ct key 1", "ct key 2", "ct key 3"),  # direction, status and mark: enum nft_ct_keys
     )
 )
