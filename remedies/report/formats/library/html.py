@@ -7,12 +7,13 @@ its own style and script, so that a browser runs nothing else even where an esca
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from remedies.outcomes import HOSTS, JUDGED, KEPT, QUIET
@@ -82,6 +83,11 @@ class _Plot:
 
 def render(report: Report) -> Iterator[str]:
     """Yield the page."""
+    yield from _template(_many_hosts(report)).generate(_values(report))
+
+
+@functools.lru_cache(maxsize=2)  # compiling it takes longer than a page of it
+def _template(many: bool) -> Template:
     environment = Environment(
         loader=PackageLoader("remedies.report"),
         autoescape=True,
@@ -95,13 +101,13 @@ def render(report: Report) -> Iterator[str]:
     style = f"{COLOURS}{PICTURES}{style}"
     environment.globals.update(
         marks=MARKS,
-        many=_many_hosts(report),
+        many=many,
         style=Markup(style),  # noqa: S704  # ours, from the package
         style_hash=_hash(style),
         script=Markup(script),  # noqa: S704  # ours, from the package
         script_hash=_hash(script),
     )
-    yield from environment.get_template("page.html.j2").generate(_values(report))
+    return environment.get_template("page.html.j2")
 
 
 def _source(environment: Environment, name: str) -> str:
