@@ -22,7 +22,8 @@ from test_rules_judged import judge, site
 
 __all__ = ["site"]
 
-EXAMPLES = examples(200)
+EXAMPLES = examples(360)
+# More than 300 differ: that is what was promised of a run.
 HEADERS: tuple[dict[str, Any], ...] = (
     {},
     {"hops": 255, "service": 0xB8},
@@ -77,7 +78,7 @@ def test_random_firewalls_are_judged_as_the_kernel_runs_them(site: Site) -> None
 
     agrees()
     print(f"random firewalls: {dict(told)}")
-    assert len(seen) > EXAMPLES * 3 / 4
+    assert len(seen) > min(300, EXAMPLES * 3 / 4)
     assert told["needless"] < len(seen) / 25
     assert told["unknown"] < len(seen) / 10
     assert min(told["exposed"], told["mitigated"]) > len(seen) / 10
