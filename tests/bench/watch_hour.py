@@ -9,10 +9,10 @@ late or told of another namespace. Other work on the machine makes lines late: e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
-import signal
 import socket
 import subprocess
 import sys
@@ -246,7 +246,11 @@ def measure(minutes: float, many: int, flows: int) -> int:
         subprocess.Popen(
             ["conntrack", "-E"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         ) as conntrack,
+        contextlib.ExitStack() as ending,
     ):
+        # They are awaited, also where a fault cannot be put in.
+        for program in (watch, conntrack):
+            ending.callback(program.terminate)
         await_line(watch, "watch-ready")
         threading.Thread(target=lines.read, args=(watch,), daemon=True).start()
         assert conntrack.stdout is not None
@@ -259,8 +263,6 @@ def measure(minutes: float, many: int, flows: int) -> int:
             print(json.dumps(asdict(outcome) | {"share": round(100 * share, 3), "anonymous_kb":
                   resident(watch.pid)}), flush=True)  # fmt: skip
         after, highest = resident(watch.pid), peak(watch.pid)
-        watch.send_signal(signal.SIGTERM)
-        conntrack.terminate()
     while not lines.come.empty():
         lines.wrong.append(lines.come.get()[1])
     missed = [one.number for one in done if one.seen is None or one.cleared is None]
