@@ -11,13 +11,24 @@ from remedies.operations import session
 from remedies.operations.session import HostSession
 from remedies.outcomes import Kind
 from remedies.printable import local
-from remedies.transaction import actor, bootguard, consent, guard, guarded, state, undo, undofile
+from remedies.transaction import (
+    actor,
+    bootguard,
+    built_in,
+    consent,
+    guard,
+    guarded,
+    state,
+    undo,
+    undofile,
+)
 from remedies.transaction.consent import Consent
 from remedies.transaction.journal import Journal
 from remedies.transaction.ledger import (
     Begin,
     Transaction,
     checkpoint,
+    in_force,
     to_roll_back,
     unfinished,
 )
@@ -146,7 +157,7 @@ def begin(
     """Return the ``begin`` record: what the journal has before the first write."""
     return Begin(
         kind=kind,
-        changes=changes,
+        changes=built_in.before_ours(changes, in_force(here.ledger)),
         tool=__version__,
         host=here.host.name,
         machine_id=here.host.machine_id,

@@ -24,7 +24,7 @@ from remedies.model import Action, Backend, Change, Finding, Host, Reversibility
 from remedies.namespaces import netns
 from remedies.outcomes import Kind
 from remedies.resources import xtables
-from remedies.transaction import consent, ledger, undo
+from remedies.transaction import built_in, consent, ledger, undo
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import Journal, records
 from remedies.transaction.ledger import Begin
@@ -102,6 +102,7 @@ class Tool:
     store: HostResources = field(default_factory=HostResources)
 
     def begin(self, changes: tuple[Change, ...], kind: Kind, undoes: tuple[str, ...] = ()) -> Begin:
+        changes = built_in.before_ours(changes, ledger.in_force(self.ledger()))
         return Begin(kind, changes, "0", "h", "m", "b", "root", "remedy", undoes=undoes)
 
     def ledger(self) -> dict[str, ledger.Transaction]:
