@@ -28,7 +28,6 @@ from remedies.transaction.ledger import (
     Begin,
     Transaction,
     checkpoint,
-    in_force,
     to_roll_back,
     unfinished,
 )
@@ -157,7 +156,7 @@ def begin(
     """Return the ``begin`` record: what the journal has before the first write."""
     return Begin(
         kind=kind,
-        changes=built_in.before_ours(changes, in_force(here.ledger)),
+        changes=built_in.before_ours(changes, here.held),
         tool=__version__,
         host=here.host.name,
         machine_id=here.host.machine_id,

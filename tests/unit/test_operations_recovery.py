@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from builder import begin, change, finding, plan
+from builder import begin, change, finding, held, plan
 from fake_operations import KEY, FakeGuard, FakeHost, fake_host
 from fake_store import YES
 
@@ -15,6 +15,7 @@ from remedies.errors import RemedyError, WriteFailed
 from remedies.operations import confirm, recovery, session
 from remedies.operations.recovery import Arming
 from remedies.operations.session import Ticket
+from remedies.rules.ours import iptables_chain, iptables_text
 from remedies.transaction import actor, consent, guard, guarded, undo, undofile
 from remedies.transaction.journal import Journal
 from remedies.transaction.store import Result
@@ -46,6 +47,15 @@ def test_the_journal_has_who_from_where_and_for_which_ticket(
     assert [f.condition for f in found.findings] == ["cond"], "what the changes answer"
     approved = replace(made, approved="x")
     assert recovery.begin(here, "apply", (CHANGE,), YES, plan=approved).plan_id == "x"
+
+
+def test_the_journal_has_what_was_there_before_the_first_of_ours(host: FakeHost) -> None:
+    first, second = "iptables:mangle/REMEDY-INVALID", "iptables:mangle/REMEDY-MSS"
+    ours = iptables_chain("mangle/REMEDY-INVALID", "nft", ("FORWARD",), ("-j DROP",))
+    here = replace(host.session, held={first: held(first, ours)})
+    now = iptables_text("nft", "mangle", (":FORWARD",), ())
+    (found,) = recovery.begin(here, "apply", (change(second, before=now),), YES).changes
+    assert found.before is None
 
 
 def test_who_answered_the_question_approved_it_unless_somebody_else_is_named(
