@@ -54,11 +54,12 @@ from remedies.namespaces.netns import inside
 with inside(sys.argv[1]):
     stores, _ = open_stores(time.monotonic() + 60)
     for store in stores:
-        for base in store.bases():
-            for _ in store.raw(base.family, base.table, base.chain):
-                pass
+        for family, table in store.tables():
+            for chain in store.chains(family, table):
+                for _ in store.raw(family, table, chain):
+                    pass
 """
-"""The kernel's own dump of every base chain, read and thrown away."""
+"""The kernel's own dump of every chain, read and thrown away."""
 
 
 @contextmanager
