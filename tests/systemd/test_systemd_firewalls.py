@@ -66,7 +66,8 @@ FIREWALLD = Product(
     ("firewalld.service",),
     (("nft", "-s", "list", "table", "inet", "firewalld"),),
     "invalid",
-    ready=("firewall-cmd", "--state"),
+    # It is on the bus before its rules are loaded, and says then that it does not run.
+    ready=("sh", "-c", "until firewall-cmd --quiet --state; do :; done"),
 )
 PRODUCTS = {
     "firewalld": FIREWALLD,
