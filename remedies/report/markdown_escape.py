@@ -8,7 +8,7 @@ CUT = 300
 """Characters of one host value in a ticket."""
 
 _LIVE = re.compile(r"([\\`*_\[\]<>|#~!&{}()])")
-_LINE_START = re.compile(r"^(|\d+(?=\. ))([-+=.])")
+_LINE_START = re.compile(r"^(|\d+(?=\.(?: |$)))([-+=.])")
 """Of an item, or of what makes the line above it a heading; ``1)`` is live anyway."""
 
 
