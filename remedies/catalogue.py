@@ -169,7 +169,6 @@ def _written(mine: str, address: str) -> bool:
 
 
 @functools.cache
-@functools.cache
 def _module(folder: str, name: str) -> object:
     known = _ids(folder)
     if name not in known:

@@ -33,10 +33,9 @@ from collections.abc import Mapping
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.drop_signs import evidence
-from remedies.facts.strays import StrayPacket, Strays
-from remedies.model import Evidence, Finding, Severity
-from remedies.printable import at, both_ends
+from remedies.facts.strays import StrayPacket, Strays, evidence_of
+from remedies.model import Finding, Severity
+from remedies.printable import at
 
 TITLE = "A protocol behind NAT lacks its conntrack helper"
 SYMPTOM = "FTP (active mode) or TFTP from a container hangs at the first transfer"
@@ -85,19 +84,7 @@ def _finding(subject: str, strays: list[StrayPacket]) -> Finding:
             f"server sent it from port {way.source_port} were dropped by this host, because "
             f"conntrack did not expect them; {cure(first.flow.protocol, asked.destination_port)}"
         ),
-        evidence=tuple(
-            item
-            for stray in strays[:_FINDINGS]
-            for item in (
-                evidence(stray.drop),
-                Evidence(
-                    "conntrack",
-                    "through NAT",
-                    f"{stray.flow.protocol} {both_ends(*stray.flow.original.parts)}",
-                    f"as {at(*stray.flow.reply.parts[2:])}",
-                ),
-            )
-        ),
+        evidence=evidence_of(strays[:_FINDINGS], "through NAT", "as"),
     )
 
 

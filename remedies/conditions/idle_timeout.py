@@ -47,10 +47,9 @@ from collections.abc import Mapping
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.drop_signs import evidence
 from remedies.facts.forgotten import Forgotten, Short
 from remedies.facts.netfilter import Netfilter
-from remedies.facts.strays import Strays
+from remedies.facts.strays import Strays, evidence_of
 from remedies.facts.sysctl import Sysctl
 from remedies.facts.tap import Reset, Tap
 from remedies.model import Evidence, Finding, Severity
@@ -104,19 +103,7 @@ def _udp(facts: Facts) -> tuple[Finding, ...]:
                 f"{first.flow.reply.destination_port} instead of {way.destination_port} ({told}); "
                 f"{cure(way)}"
             ),
-            evidence=tuple(
-                item
-                for stray in late[:_SHOWN]
-                for item in (
-                    evidence(stray.drop),
-                    Evidence(
-                        "conntrack",
-                        "moved by NAT",
-                        f"udp {both_ends(*stray.flow.original.parts)}",
-                        f"to {at(*stray.flow.reply.parts[2:])}",
-                    ),
-                )
-            ),
+            evidence=evidence_of(late[:_SHOWN], "moved by NAT", "to"),
         ),
     )
 

@@ -6,11 +6,16 @@ while the window lasted: no socket took them, or the firewall did not.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from remedies.facts import Asking
+from remedies.facts.drop_signs import evidence
 from remedies.facts.droppers import BY_FIREWALL
 from remedies.facts.drops import Drops, SeenDrop
+from remedies.model import Evidence
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.links import Links
+from remedies.printable import at, both_ends
 from remedies.tap.lookups import Questions, Why
 from remedies.values import dataclass
 
@@ -38,6 +43,23 @@ class Strays:
 
     found: tuple[StrayPacket, ...] = ()
     unread: tuple[str, ...] = ()
+
+
+def evidence_of(strays: Iterable[StrayPacket], what: str, preposition: str) -> tuple[Evidence, ...]:
+    """Return what was dropped, and of each the client's own flow: ``what`` NAT did with it."""
+    return tuple(
+        item
+        for stray in strays
+        for item in (
+            evidence(stray.drop),
+            Evidence(
+                "conntrack",
+                what,
+                f"{stray.flow.protocol} {both_ends(*stray.flow.original.parts)}",
+                f"{preposition} {at(*stray.flow.reply.parts[2:])}",
+            ),
+        )
+    )
 
 
 def may_be(reason: str, protocol: str, way: Tuple, flags: int, state: str) -> bool:
