@@ -22,6 +22,8 @@ from remedies import catalogue
 from remedies.lab import world
 
 ROOT = os.geteuid() == 0
+_NO_STATE = {"REMEDY_STATE_DIR": "/proc/no-state"}
+"""Nobody can make that folder: what a unit test leaves out is not written on the machine."""
 
 # The same examples on every run, and no deadline: how long an example takes says how busy the
 # machine is, not whether the code is right. New examples are fuzzing's.
@@ -88,11 +90,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWorld
 
 
 @pytest.fixture(autouse=True)
-def _drop_first(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every command that a test on a real kernel starts have the policy of its environment."""
-    if "/unit/" not in str(request.node.path):
-        for name, value in drop_first.ENVIRONMENT.items():
-            monkeypatch.setenv(name, value)
+def _environment_of_commands(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give commands of a test on a real kernel its policy; those of a unit test have no state."""
+    unit = "/unit/" in str(request.node.path)
+    for name, value in (_NO_STATE if unit else drop_first.ENVIRONMENT).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,8 +7,10 @@ and policy compiler are what they were. Whatever is wrong with an entry makes it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -19,6 +21,9 @@ from remedies.policy import sources as policy_sources
 from remedies.policy.sources import SourcePlace
 
 _FORMAT = 1
+_KEPT = 16
+"""Entries. A host has one or two policies; what compiles another file each time leaves no heap."""
+_ENTRY = re.compile(r"[0-9a-f]{32}\.json")
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
 
 
@@ -79,6 +84,17 @@ def write(
         "policy": codec.encode(policy),
     }
     private_file.write(_path(folder, sources), json.dumps(entry))
+    _forget_the_oldest(folder)
+
+
+def _forget_the_oldest(folder: str) -> None:
+    """Remove all entries but the newest; another command may do the same just now."""
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        entries = [
+            (each.stat().st_mtime_ns, each.path) for each in found if _ENTRY.fullmatch(each.name)
+        ]
+        for _, path in sorted(entries)[:-_KEPT]:
+            os.unlink(path)
 
 
 def _path(folder: str, sources: Sequence[str]) -> str:

@@ -77,7 +77,8 @@ def press(
         [*argv, *words], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=30, check=False,
         env={"PATH": f"{BIN}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "TERM": "dumb",
-             "HOME": str(folder), **paths, **(env or {})},
+             "HOME": str(folder), "REMEDY_STATE_DIR": os.environ["REMEDY_STATE_DIR"],
+             **paths, **(env or {})},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, ""), (shell, words, done)
     told = Path(paths["OUT"]).read_text() if shell == "zsh" else done.stdout

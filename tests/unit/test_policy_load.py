@@ -61,6 +61,20 @@ def test_a_hit_imports_neither_yaml_nor_pydantic(file: Path, folder: Path) -> No
     assert done.stdout.strip() == "[]"
 
 
+def test_the_newest_entries_are_kept_and_no_other_file_is_touched(
+    file: Path, folder: Path, tmp_path: Path
+) -> None:
+    """A policy under another name each time, as a job of a pipeline has it."""
+    for number in range(40):
+        copy = tmp_path / f"{number}.yaml"
+        copy.write_bytes(file.read_bytes())
+        policy.load((str(copy),), str(folder))
+        (folder / "kernel-types.json").touch()
+    assert len(list(folder.iterdir())) == 16 + 1
+    assert cache.read(str(folder), (str(tmp_path / "39.yaml"),)) is not None
+    assert cache.read(str(folder), (str(tmp_path / "23.yaml"),)) is None
+
+
 def test_no_cache_folder_means_no_cache(file: Path, tmp_path: Path) -> None:
     assert policy.load((str(file),)).persist
     assert [path.name for path in tmp_path.iterdir()] == ["p.yaml"]
