@@ -28,7 +28,7 @@ BIN = os.path.dirname(sys.executable)
 UNUSED = str(HERE.parent / "hosts/unused")
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
-QUICK = "Compression no\nCiphers aes128-gcm@openssh.com\n"
+QUICK = "Compression no\nCiphers aes128-gcm@openssh.com\nKexAlgorithms curve25519-sha256\n"
 """What else a server says: by default the tool's seven megabytes are compressed and enciphered by
 portable code on their way from one process of this machine to another."""
 _numbers = itertools.count(1)
