@@ -26,7 +26,12 @@ def table(what: str) -> str:
     return ours.nft_table(invalid_drop.TABLE, tuple(chains))
 
 
+def cut(what: str) -> None:
+    """Let this process's remedy have the wrong fix."""
+    wrong = table(what)
+    invalid_drop.table = lambda: wrong
+
+
 if __name__ == "__main__":
-    cut = table(sys.argv.pop(1))
-    invalid_drop.table = lambda: cut
+    cut(sys.argv.pop(1))
     sys.exit(cli.main())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -196,6 +197,11 @@ class Host:
         found = os.listdir(self.state) if self.state.exists() else []
         return [name for name in found if name.startswith("guard-")]
 
+    def forget(self) -> None:
+        """Begin with an empty journal again. Nothing of ours may be there."""
+        assert json.loads(self.run("status", "--json").out)["in_force"] == []
+        shutil.rmtree(self.state)
+
     def unguarded(self, seconds: float = 20.0) -> None:
         """Wait until the last guard has done its work."""
         eventually(lambda: not self.guards(), seconds, "a guard is at work still")
@@ -215,11 +221,18 @@ def standing(backend: str, fix: str, netns: Callable[..., str], folder: Path) ->
 
 
 def eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something outside this process holds; fail after ``seconds``."""
+    """Wait until something outside this process holds; fail after ``seconds``.
+
+    A look may start programs: looking takes a fifth of the time at most.
+    """
     end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, what
-        time.sleep(0.005)
+    while True:
+        began = time.monotonic()
+        if holds():
+            return
+        ended = time.monotonic()
+        assert ended < end, what
+        time.sleep(min(max(0.005, 4 * (ended - began)), 0.25))
 
 
 def _be_remedy(
