@@ -6,7 +6,7 @@ priorities: prerouting, then input or forward, then postrouting; and so is the r
 and the rest goes on, in parts; marks that rules set go along. A way is closed where every part is
 dropped: by one rule, by several, or by the policy of a chain that accepts only what it knows. An
 accept of a few services' ports lets none by that go to a port which NAT or a client picked; a reset
-goes to a service.
+goes to a service, and comes from such a port.
 
 Where a part is let by through a rule that is not understood, it is in doubt whether the way is
 closed. A drop that is not understood closes nothing.
@@ -62,8 +62,9 @@ class _Course:
     """It is the reset that answers such a segment."""
     sent: bool
     """And this host's own."""
-    ported: bool
-    """Its ports are told, those of services among them: what accepts one of these lets some by."""
+    picked: str
+    """The side (``source``, ``destination``) whose port a client or NAT has picked: what accepts
+    the port of a service there lets none of these by. Empty where that side's ports are told."""
     own: bool
     """Only base chains with rules of ours are passed; else no rule of ours is."""
     drops: list[Met] = field(default_factory=list)
@@ -170,7 +171,7 @@ class _Pass:
             part,
             packet=replace(packet, unmodelled=()),
             doubt=part.doubt if some else part.doubt or met,
-            service=part.service or (one_service(match) and not self.way.ported),
+            service=part.service or one_service(match, self.way.picked),
         )
         rest = [] if sure and covers(match, part.packet) else [part]
         if sure and rest:
@@ -190,7 +191,11 @@ class _Pass:
             return self._led(path, step, part, taken, rest, back, sure)
         if step.action == "notrack":
             return self._untracked(part, taken, rest if sure else [part])
-        return [*rest, _marked(step, taken)] if sure else [replace(part, mark=None)]
+        if sure:
+            return [*rest, _marked(step, taken)]
+        if some and self.parts <= _PARTS:  # some of them are marked, and others are not
+            return [part, _marked(step, taken)]
+        return [replace(part, mark=None)]
 
     def _untracked(self, part: Part, taken: Part, rest: list[Part]) -> list[Part]:
         """Take the state away (nft_notrack_eval()); before conntrack, NAT does not see the flow."""
@@ -300,14 +305,9 @@ class _InvalidAnswers:
         left: list[Part] = []
         denied: set[int] = set()
         for packet in all_placed(packets, hook, self.links):
-            way = _Course(
-                self.tables,
-                self.unread,
-                reset,
-                hook == "output",
-                reset or bool(packet.destination_ports),
-                own,
-            )
+            told = packet.source_ports if reset else packet.destination_ports
+            picked = "" if told else "source" if reset else "destination"
+            way = _Course(self.tables, self.unread, reset, hook == "output", picked, own)
             left += way.through(course, packet)
             denied |= way.denied
             drops.update(

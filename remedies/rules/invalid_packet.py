@@ -59,6 +59,8 @@ _NEVER = {
 }
 """Conntrack puts fragments together before any rule that knows a state sees them
 (net/netfilter/nf_conntrack_proto.c, nf_defrag_ipv4_enable()); and what NAT serves is routed."""
+ROUTED = "routed"
+"""Of a packet whose route is known: none is in prerouting (nft_rt_get_eval())."""
 GENUINE = frozenset(("rpfilter", "fib"))
 """Conditions on the way back to a packet's sender: what lets packets pass is met."""
 
@@ -136,6 +138,8 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str)
     if typed:
         met_by = {number in typed[3].split() for number in _types(typed[1], hook)}
         return met_by.pop() == (typed[2] == "==") if len(met_by) == 1 else None
+    if name == ROUTED:
+        return hook != "prerouting"
     if name in _NEVER:
         return _NEVER[name]
     if hook == "output" and name in LINK:
@@ -215,6 +219,7 @@ def resets_sent(segments: Iterable[Match], family: str) -> tuple[Match, ...]:
             destinations=each.sources,
             not_destinations=each.not_sources,
             destination_ports=each.source_ports,
+            source_ports=each.destination_ports,
             out_interfaces=each.in_interfaces,
             not_out_interfaces=each.not_in_interfaces,
         )
@@ -316,9 +321,12 @@ def loopback(prefixes: tuple[str, ...]) -> bool:
     )
 
 
-def one_service(met: Match) -> bool:
-    """Tell whether these packets go to some ports, none of which NAT is likely to hand out."""
-    ports = met.destination_ports
+def one_service(met: Match, side: str) -> bool:
+    """Tell whether these packets have ports that neither NAT nor a client is likely to pick.
+
+    ``side``: ``source`` or ``destination``; never where it is empty.
+    """
+    ports = {"source": met.source_ports, "destination": met.destination_ports}.get(side, ())
     few = sum(last - first + 1 for first, last in ports) < _MANY
     return bool(ports) and few and not any(ports_meet(each, EPHEMERAL) for each in ports)
 
@@ -339,6 +347,7 @@ def resets_of(rules: Iterable[PacketRule], family: str) -> tuple[Match, ...]:
             not_sources=answer.not_destinations,
             destinations=answer.sources,
             destination_ports=answer.source_ports,
+            source_ports=answer.destination_ports,
             in_interfaces=answer.out_interfaces,
             not_in_interfaces=answer.not_out_interfaces,
         )

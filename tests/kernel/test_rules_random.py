@@ -50,7 +50,7 @@ def dies(site: Site, made: Firewall) -> bool:
     answers = [
         Stray((CONTAINER[at], 80), (to, port), **header)
         for to in senders
-        for port in (443, 50000)
+        for port in (33000, 50000)
         for header in HEADERS
     ]
     return made.publishes and bool(site.container.answered(answers))

@@ -423,7 +423,10 @@ def test_a_target_is_an_address_and_ports(
 def test_a_service_has_a_port_that_nat_does_not_hand_out(
     ports: tuple[tuple[int, int], ...], one: bool
 ) -> None:
-    assert invalid_packet.one_service(Match(destination_ports=ports)) is one
+    assert invalid_packet.one_service(Match(destination_ports=ports), "destination") is one
+    assert invalid_packet.one_service(Match(source_ports=ports), "source") is one
+    assert not invalid_packet.one_service(Match(source_ports=ports), "destination")
+    assert not invalid_packet.one_service(Match(source_ports=ports, destination_ports=ports), "")
 
 
 @pytest.mark.parametrize(
