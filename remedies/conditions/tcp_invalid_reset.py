@@ -8,13 +8,15 @@ What it detects
     destinations are (a published port: what its clients send arrives on input, what the container
     answers is forwarded, and a client that reaches the container's address resets it).
     A drop counts if no earlier rule of its chain accepts some of these segments (one service's own
-    port aside, unless it is the published one), and on forward a rule that keeps clients' resets
-    from containers does as much. Where this host itself asks a published port, what the container
-    answers arrives on input. NAT that stays on the loopback is none (what this host sends,
-    redirected to a proxy on it). No more is NAT that stands for addresses of no link here (a pool,
-    a service): nobody here answers for them.
-    ``unknown``: a rule that is not understood, and no other, may accept some before a drop, or a
-    program that reads a queue decides.
+    port aside, where a client or NAT picked the port), and on forward a rule that keeps clients'
+    resets from containers does as much. Where this host itself asks a published port, what the
+    container answers arrives on input. NAT that stays on the loopback is none (what this host
+    sends, redirected to a proxy on it). No more is NAT that stands for addresses of no link here (a
+    pool, a service): nobody here answers for them.
+    ``unknown``: a rule that is not understood, and no other, may accept some before a drop, a
+    program that reads a queue decides, or a rule asks for a realm or for IPsec where routes give
+    realms, or IPsec has policies: which of NAT's flows have either does not show. Nor does a drop
+    on nftables' egress hook of a link count (netdev): what it keeps in is ``exposed``.
     NAT rules that could not be read count as rewriting both. ``active``: a reset left for a tuple
     that a NAT flow owns while INVALID segments arrived, and neither its checksum nor the INVALID
     counter tells who made it: the host's TCP, or a firewall's REJECT; or, where connections are

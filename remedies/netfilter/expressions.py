@@ -16,8 +16,16 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.netfilter import maps, user_queues, xt
-from remedies.netfilter.fields import Field, apply, option_field, payload_field
-from remedies.netfilter.maps import Elements, OnlyAmong
+from remedies.netfilter.fields import (
+    Field,
+    apply,
+    meta_field,
+    option_field,
+    payload_field,
+    rt_field,
+)
+from remedies.netfilter.maps import Branch, Elements, OnlyAmong
+from remedies.netfilter.nat_target import endpoint_of, in_slots, slot_in, slot_of
 from remedies.netfilter.sets import NO_SETS, IpSets
 from remedies.netlink import nft
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
@@ -28,26 +36,16 @@ from remedies.rules.rule import ONE_OF_ALL, Match
 
 _VERDICTS = 2048
 """Steps that a map of verdicts may become; past that the rule is not read."""
-_META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
-_OTHER_META = {
-    0: "length", 3: "mark", 8: "iiftype", 10: "skuid", 11: "skgid", 19: "pkttype", 21: "iifgroup",
-    22: "oifgroup", 24: "random", 25: "secpath",
-}  # fmt: skip
 _OBJECTS = {2: "quota", 4: "limit", 5: "connlimit", 10: "synproxy"}
 """Named objects that decide which packets go on (NFT_OBJECT_*, linux/netfilter/nf_tables.h)."""
 _OBJECTS_SILENT = (1, 3, 6, 7, 8, 9)
 """Counter, helper, tunnel, time-out, secmark, expectation: each packet goes on."""
 _SILENT = {"counter", "log", "dup", "last", "flow_offload"}
-_LOADING = {"rt": 1, "hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
+_LOADING = {"hash": 2, "osf": 1, "xfrm": 1, "tunnel": 2}
 _DELETE = 2  # NFT_DYNSET_OP_DELETE: what is not in the set ends the rule
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 _ANY = Match()
-
-
-class _Branch:
-    def __init__(self, terms: MatchTerms, verdict: str = "", chain: str = "") -> None:
-        self.terms, self.verdict, self.chain = terms, verdict, chain
 
 
 def decode(
@@ -78,11 +76,6 @@ def _number(got: Mapping[int, bytes], key: int, default: Optional[int] = None) -
     return int(value)
 
 
-def _slot(register: int) -> int:
-    """Return the first 32-bit slot of a register: NFT_REG_1 to 4 hold 16 bytes, others 4."""
-    return (register - 1) * 4 if register < 8 else register - 8
-
-
 class _RuleState:
     """The state of one rule while its expressions are followed."""
 
@@ -103,7 +96,8 @@ class _RuleState:
         self.constants: dict[int, bytes] = {}
         self.turned: dict[int, Mark] = {}
         self.lots: dict[int, range] = {}
-        self.branches = [_Branch(MatchTerms())]
+        self.mapped: dict[int, tuple[list[tuple[Field, int]], list[Element]]] = {}
+        self.branches = [Branch(MatchTerms())]
         self.action = self.to = self.comment = ""
         self.mark: Optional[Mark] = None
         self.conntrack = False
@@ -114,7 +108,7 @@ class _RuleState:
             method(got)
         elif name in _NAT:
             self.action, self.conntrack = _NAT[name], True
-            self.to = self._endpoint(got, None, 1)
+            self._translate(got, None, 1)
         elif name not in _SILENT:
             # One that loads a register is judged where the register is compared.
             if _LOADING.get(name) in got:
@@ -133,7 +127,7 @@ class _RuleState:
                 verdict=verdict,
                 chain=branch.chain,
                 action=self.action,
-                to=self.to,
+                to=branch.to or self.to,
                 conntrack=self.conntrack,
                 comment=self.comment,
                 raw=self.raw,
@@ -145,18 +139,20 @@ class _RuleState:
     # what expressions load
 
     def _load(self, register: int, field: Field) -> None:
-        slot = _slot(register)
+        slot = slot_of(register)
         self.fields[slot] = field
-        self.constants.pop(slot, None)
-        self.lots.pop(slot, None)
+        for other in (self.constants, self.lots, self.mapped):
+            other.pop(slot, None)
 
     def _do_meta(self, got: Mapping[int, bytes]) -> None:
         key = _number(got, 2)
         if 3 in got and key == _MARK:  # NFTA_META_SREG: it sets
-            self.mark = self._marked(_slot(_number(got, 3)))
+            self.mark = self._marked(slot_of(_number(got, 3)))
         elif 1 in got:
-            name = _META.get(key) or f"meta {_OTHER_META.get(key, key)}"
-            self._load(_number(got, 1), Field(name, 16 if key in (6, 7) else 4))  # IFNAMSIZ
+            self._load(_number(got, 1), meta_field(key))
+
+    def _do_rt(self, got: Mapping[int, bytes]) -> None:
+        self._load(_number(got, 1), rt_field(_number(got, 2)))
 
     def _marked(self, slot: int) -> Optional[Mark]:
         """Return how a mark is set from a register; a ct key ends the rule where there is none."""
@@ -179,7 +175,7 @@ class _RuleState:
     def _do_numgen(self, got: Mapping[int, bytes]) -> None:
         register, first = _number(got, 1), _number(got, 4, 0)
         self._load(register, Field("numgen", 4))
-        self.lots[_slot(register)] = range(first, first + _number(got, 2))
+        self.lots[slot_of(register)] = range(first, first + _number(got, 2))
 
     def _do_ct(self, got: Mapping[int, bytes]) -> None:
         self.conntrack = True
@@ -197,13 +193,13 @@ class _RuleState:
         self._load(_number(got, 1), Field(plain or "fib", 4))
 
     def _do_bitwise(self, got: Mapping[int, bytes]) -> None:
-        field = self.fields.get(_slot(_number(got, 1)))
+        field = self.fields.get(slot_of(_number(got, 1)))
         if field is None:
             return
         mask = constant(got[4]) if 4 in got else b""
         if field.name == "meta mark" and mask and not field.mask:
             kept, turned = (int.from_bytes(v, sys.byteorder) for v in (mask, constant(got[5])))
-            self.turned[_slot(_number(got, 2))] = kept, turned
+            self.turned[slot_of(_number(got, 2))] = kept, turned
         plain = mask and not any(constant(got[5]) if 5 in got else b"") and not field.mask
         self._load(
             _number(got, 2),
@@ -211,7 +207,7 @@ class _RuleState:
         )
 
     def _do_byteorder(self, got: Mapping[int, bytes]) -> None:
-        field = self.fields.get(_slot(_number(got, 1)))
+        field = self.fields.get(slot_of(_number(got, 1)))
         if field is not None:
             self._load(_number(got, 2), field._replace(turned=_number(got, 3) == 1))  # ..._HTON
 
@@ -221,8 +217,9 @@ class _RuleState:
             verdict, chain = nft.verdict_of(got[2])
             self._end(verdict, chain)
         else:
-            self.fields.pop(_slot(register), None)
-            self.constants[_slot(register)] = constant(got[2])
+            self.fields.pop(slot_of(register), None)
+            self.mapped.pop(slot_of(register), None)
+            self.constants[slot_of(register)] = constant(got[2])
 
     # what expressions demand
 
@@ -236,7 +233,7 @@ class _RuleState:
             apply(branch.terms, field, self.family, [(low, high)], negate=negate)
 
     def _do_cmp(self, got: Mapping[int, bytes]) -> None:
-        slot, operator, data = _slot(_number(got, 1)), _number(got, 2), constant(got[3])
+        slot, operator, data = slot_of(_number(got, 1)), _number(got, 2), constant(got[3])
         number, size = int.from_bytes(data, "big"), len(data)
         zero, full = bytes(size), b"\xff" * size
         if operator in (0, 1):  # eq, neq
@@ -251,7 +248,7 @@ class _RuleState:
 
     def _do_range(self, got: Mapping[int, bytes]) -> None:
         low, high = constant(got[3]), constant(got[4])
-        self._demand(_slot(_number(got, 1)), low, high, negate=_number(got, 2) == 1)
+        self._demand(slot_of(_number(got, 1)), low, high, negate=_number(got, 2) == 1)
 
     def _do_match(self, got: Mapping[int, bytes]) -> None:
         name = got[1].rstrip(b"\0").decode(errors="replace")
@@ -266,9 +263,6 @@ class _RuleState:
         if 1 not in got:  # it sets or takes away an option
             return self._unknown("exthdr")
         return self._load(_number(got, 1), option_field(got))
-
-    def _do_limit(self, _: Mapping[int, bytes]) -> None:
-        self._unknown("limit")
 
     def _do_objref(self, got: Mapping[int, bytes]) -> None:
         kind = _number(got, 1, 0)  # none where a map names the object
@@ -285,7 +279,7 @@ class _RuleState:
             self._unknown(name)
 
     def _do_lookup(self, got: Mapping[int, bytes]) -> None:
-        slot = _slot(_number(got, 2))
+        slot = slot_of(_number(got, 2))
         name = got[1].rstrip(b"\0").decode(errors="replace")
         mapped, inverted = 3 in got, _number(got, 5, 0) == 1
         verdicts = mapped and _number(got, 3) == 0
@@ -299,8 +293,8 @@ class _RuleState:
             return
         fields = maps.key_fields(self.fields, slot, len(found[0].first)) if found else []
         if mapped and not verdicts:  # the value takes the place of the key, often the same register
-            self.fields.pop(_slot(_number(got, 3)), None)
-            self.constants.pop(_slot(_number(got, 3)), None)
+            self._load(_number(got, 3), Field("a computed value", 4))
+            self.mapped[slot_of(_number(got, 3))] = fields, found
         if verdicts:
             if self.among and len(found) > _VERDICTS:
                 found = self.among.concerned(fields, found, self.family, _VERDICTS)
@@ -312,7 +306,7 @@ class _RuleState:
                 for branch in self.branches:
                     branch.terms.match = None
         elif len(fields) > 1 and not inverted:
-            self._alternatives(fields, found, verdicts=False)
+            self._alternatives(fields, found, verdicts=False, mapped=mapped)
         elif len(fields) > 1:
             self._all_but(fields, found, name)
         else:
@@ -321,7 +315,12 @@ class _RuleState:
                 apply(branch.terms, fields[0][0], self.family, keys, negate=inverted)
 
     def _alternatives(
-        self, fields: list[tuple[Field, int]], found: list[Element], *, verdicts: bool
+        self,
+        fields: list[tuple[Field, int]],
+        found: list[Element],
+        *,
+        verdicts: bool,
+        mapped: bool = False,
     ) -> None:
         if len(found) * len(self.branches) > (_VERDICTS if verdicts else ALTERNATIVES):
             if verdicts:
@@ -334,7 +333,7 @@ class _RuleState:
                 terms = branch.terms.copy()
                 maps.narrow_to(terms, fields, item, found, self.family)
                 ends = nft.verdict_of(item.data) if verdicts else (branch.verdict, branch.chain)
-                made.append(_Branch(terms, *ends))
+                made.append(Branch(terms, *ends, item if mapped and not verdicts else None))
         self.branches = made
 
     def _all_but(self, fields: list[tuple[Field, int]], found: list[Element], name: str) -> None:
@@ -343,7 +342,7 @@ class _RuleState:
             self._unknown(f"! set {name}")
             return
         ends = [(branch.verdict, branch.chain) for branch in self.branches]
-        self.branches = [_Branch(t, *end) for end, parts in zip(ends, each) for t in parts or ()]
+        self.branches = [Branch(t, *end) for end, parts in zip(ends, each) for t in parts or ()]
 
     # what expressions do
 
@@ -366,27 +365,28 @@ class _RuleState:
     def _do_nat(self, got: Mapping[int, bytes]) -> None:
         self.conntrack = True
         self.action = "dnat" if _number(got, 1) == 1 else "snat"
-        self.to = self._endpoint(got, 3, 5)
-        family = {2: "ip", 10: "ip6"}.get(_number(got, 2, 0))  # NFPROTO_*, of the address
-        if self.family == "inet" and family is not None and self.to:
-            for branch in self.branches:
+        self._translate(got, 3, 5)
+        family = {2: "ip", 10: "ip6"}.get(_number(got, 2, 0), "")  # NFPROTO_*, of the address
+        for branch in self.branches if family and self.family == "inet" else ():
+            if branch.to or self.to:
                 branch.terms.family(family)
 
-    def _endpoint(self, got: Mapping[int, bytes], address: Optional[int], port: int) -> str:
-        """Return address and port that constants give, empty where a map gives them."""
-
-        def register(key: Optional[int], size: int) -> bytes:
-            if key is None or key not in got:
-                return b""
-            return self.constants.get(_slot(_number(got, key)), b"")[:size]
-
-        low, high = register(port, 2), register(port + 1, 2)
-        ports = None
-        if len(low) == 2:
-            ports = (int.from_bytes(low, "big"), int.from_bytes(high or low, "big"))
-        first = register(address, 16)
-        last = register(None if address is None else address + 1, 16)
-        return xt.endpoint(first if len(first) in (4, 16) else b"", last, ports)
+    def _translate(self, got: Mapping[int, bytes], address: Optional[int], port: int) -> None:
+        """Note where NAT sends to: what constants say, or a map, which makes alternatives of it."""
+        into = {slot_in(got, key) for key in (address, port) if key} & self.mapped.keys()
+        fields, found = self.mapped[min(into)] if len(into) == 1 else ([], [])
+        if not found or len(found) * len(self.branches) > ALTERNATIVES:
+            self.to = endpoint_of(got, self.constants, address, port)
+            return
+        made = []
+        for branch in self.branches:
+            for item in found if branch.item is None else [branch.item]:
+                terms = branch.terms.copy()
+                maps.narrow_to(terms, fields, item, found, self.family)
+                held = {**self.constants, **in_slots(min(into), constant(item.data))}
+                to = endpoint_of(got, held, address, port)
+                made.append(Branch(terms, branch.verdict, branch.chain, to=to))
+        self.branches = made
 
     def _do_target(self, got: Mapping[int, bytes]) -> None:
         name = got[1].rstrip(b"\0").decode(errors="replace")

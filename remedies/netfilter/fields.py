@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
+from remedies.netfilter import in_use
 from remedies.rules import header_words
 from remedies.rules.decoded import ADDRESS_BITS, ALTERNATIVES, STATES, MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, frame_test, type_test
@@ -32,6 +33,15 @@ _UNTRACKED = 64  # NF_CT_STATE_UNTRACKED_BIT
 _RTN_LOCAL = 2  # include/uapi/linux/rtnetlink.h
 _ETHERTYPES = {0x0800: "ip", 0x86DD: "ip6"}
 _NFPROTO = {2: "ip", 10: "ip6"}
+_META = {6: "in", 7: "out", 4: "iif", 5: "oif", 15: "nfproto", 16: "protocol", 1: "etherproto"}
+_OTHER_META = {
+    0: "length", 3: "mark", 8: "iiftype", 10: "skuid", 11: "skgid", 19: "pkttype", 21: "iifgroup",
+    22: "oifgroup", 24: "random", 25: "secpath",
+}  # fmt: skip
+_RT = {0: "rt classid", 4: "rt xfrm"}
+"""NFT_RT_CLASSID, NFT_RT_XFRM."""
+_IPSEC = ("meta secpath", "rt xfrm")
+_GROUPS = {"meta iifgroup": "in", "meta oifgroup": "out"}
 _OF_FRAGMENTS = (b"\x1f\xff", b"\x3f\xff")
 """Masks of the fragment offset, without and with the flag that more follow (RFC 791, 3.1)."""
 
@@ -102,6 +112,17 @@ def _spans(keys: Keys, order: str = "big") -> list[tuple[int, int]]:
     return [(int.from_bytes(a, "little"), int.from_bytes(b, "little")) for a, b in keys]
 
 
+def meta_field(key: int) -> Field:
+    """Return what a meta expression loads; ``key``: NFT_META_*."""
+    name = _META.get(key) or f"meta {_OTHER_META.get(key, key)}"
+    return Field(name, 16 if key in (6, 7) else 4)  # IFNAMSIZ
+
+
+def rt_field(key: int) -> Field:
+    """Return what an rt expression loads; ``key``: NFT_RT_*."""
+    return Field(_RT.get(key, f"rt {key}"), 4)
+
+
 def option_field(got: Mapping[int, bytes]) -> Field:
     """Return what an exthdr expression loads; ``got``: its attributes (NFTA_EXTHDR_*)."""
     kind = got.get(2, b"\0")[0]
@@ -130,8 +151,16 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
     elif name == "meta iiftype" and not field.mask:
         types = [low for low, _ in _spans([(a[:2], b[:2]) for a, b in keys], sys.byteorder)]
         terms.unknown(header_words.of_link(types, negate=negate))
-    elif name == "meta secpath" and keys and keys[0][0] == keys[0][1]:
-        terms.unknown(header_words.of_tunnel(any(keys[0][0]) != negate))
+    elif name in _IPSEC and keys and keys[0][0] == keys[0][1]:
+        in_use.narrow_ipsec(terms, any(keys[0][0]) != negate)
+    elif name == "xfrm":  # without IPsec it ends the rule, whatever is asked (nft_xfrm_get_eval())
+        in_use.narrow_ipsec(terms, True)
+    elif name in _GROUPS:
+        bits = int.from_bytes(field.mask, sys.byteorder) if field.mask else 0xFFFFFFFF
+        groups = _spans(keys, sys.byteorder)
+        in_use.narrow_group(terms, _GROUPS[name], groups, bits, negate=negate)
+    elif name == "rt classid" and keys:
+        in_use.narrow_realm(terms, any(low <= 0 <= high for low, high in _spans(keys)) != negate)
     elif name.startswith("tcp option ") and keys and keys[0][0] == keys[0][1]:
         there = any(keys[0][0]) != negate
         terms.unknown(option_test(int(name.rpartition(" ")[2]), absent=not there))

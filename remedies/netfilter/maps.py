@@ -20,6 +20,21 @@ Elements = Callable[[str], list[Element]]
 _NFT_REG_VERDICT = bytes(4)
 
 
+class Branch:
+    """One of the alternatives that a rule is: its conditions, and how it ends."""
+
+    def __init__(
+        self,
+        terms: MatchTerms,
+        verdict: str = "",
+        chain: str = "",
+        item: Optional[Element] = None,
+        to: str = "",
+    ) -> None:
+        """Make one; ``item``: the element of a map that it is of; ``to``: where NAT sends."""
+        self.terms, self.verdict, self.chain, self.item, self.to = terms, verdict, chain, item, to
+
+
 @dataclass(frozen=True)
 class OnlyAmong:
     """What is asked of maps of verdicts that are too big to be followed whole."""

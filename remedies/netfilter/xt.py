@@ -13,7 +13,7 @@ import struct
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netfilter import user_queues
+from remedies.netfilter import in_use, user_queues
 from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
 from remedies.rules import header_words
 from remedies.rules.decoded import MatchTerms, states_of
@@ -39,6 +39,8 @@ OWNER = {4: "socket", 1: "uid", 2: "gid", 8: "groups"}
 _BRIDGED = 0x16  # XT_PHYSDEV_OP_BRIDGED, _OUT and _ISOUT, linux/netfilter/xt_physdev.h
 _RECENT_SET = 1 << 1  # XT_RECENT_SET alone, include/uapi/linux/netfilter/xt_recent.h
 _NO_SET = b"\xff\xff"  # IPSET_INVALID_ID, include/uapi/linux/netfilter/ipset/ip_set.h
+_POLICY_FLAGS = 4 * 76  # struct xt_policy_info: four of xt_policy_elem, then the flags
+_POLICY_NONE = 4  # XT_POLICY_MATCH_NONE, include/uapi/linux/netfilter/xt_policy.h
 _TERMINAL = {"REJECT": "reject", "TPROXY": "accept", "SYNPROXY": "drop"}
 
 
@@ -109,10 +111,16 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
                 terms.unknown(owner_test(asked, negate=bool(info[17] & bit)))
     elif name == "physdev":
         _physdev(terms, info)
+    elif name == "policy":
+        in_use.narrow_ipsec(terms, not info[_POLICY_FLAGS] & _POLICY_NONE)
+    elif name == "realm":  # struct xt_realm_info
+        in_use.narrow_realm(terms, (not any(info[:4])) != bool(info[8]))
+    elif name == "devgroup":
+        _devgroup(terms, info)
     elif name == "recent" and info[8] & _RECENT_SET and not info[9]:  # xt_recent_mtinfo
         pass  # it notes the packet, and lets each go on
     else:
-        terms.unknown(header_words.of_xt(name, info))
+        terms.unknown(header_words.of_xt(name))
 
 
 def _multiport(terms: MatchTerms, info: bytes) -> None:
@@ -133,6 +141,16 @@ def _multiport(terms: MatchTerms, info: bytes) -> None:
     else:
         side = "source" if info[0] == 0 else "destination"
         terms.ports(side, ranges, negate=bool(info[47]))
+
+
+def _devgroup(terms: MatchTerms, info: bytes) -> None:
+    """Decode struct xt_devgroup_info: what is asked, then group and mask of both links."""
+    asked, *values = struct.unpack_from("=5I", info)
+    for at, side in enumerate(("in", "out")):
+        if asked >> 2 * at & 1:  # XT_DEVGROUP_MATCH_SRC, _DST; the next bit inverts
+            value, mask = values[2 * at : 2 * at + 2]
+            negate = bool(asked >> 2 * at & 2)
+            in_use.narrow_group(terms, side, [(value & mask,) * 2], mask, negate=negate)
 
 
 def _physdev(terms: MatchTerms, info: bytes) -> None:

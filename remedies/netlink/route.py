@@ -31,7 +31,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_PROTO = 1, 2, 11
 IFAPROT_KERNEL_RA = 2
 """The kernel made the address, of a router's announcement."""
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 2, 3, 4, 5, 6
-_RTA_PREFSRC, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
+_RTA_PREFSRC, RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 7, 9, 15, 18
 _RTA_MARK = 16
 _RTN_UNICAST, RTN_LOCAL = 1, 2
 _LOOKUP_TABLE = 0x1000  # RTM_F_LOOKUP_TABLE: say which table the answer is from (Linux 4.4)
@@ -252,7 +252,7 @@ def default_route(payload: bytes) -> RawDefault | None:
             table = _number(value)
         elif number in (_RTA_GATEWAY, _RTA_VIA):
             gateway = _gateway(family, number, value)
-        elif number == _RTA_MULTIPATH:
+        elif number == RTA_MULTIPATH:
             hops = list(_hops(family, value))
             links += [hop for hop, _ in hops]
             gateway = hops[0][1] if hops else gateway
@@ -312,17 +312,23 @@ def _gateway(family: int, number: int, value: bytes) -> str | None:
 
 
 def _hops(family: int, buffer: bytes) -> Iterator[tuple[int, Optional[str]]]:
-    """Yield interface and gateway of each struct rtnexthop of an RTA_MULTIPATH."""
+    """Yield interface and gateway of each next hop of an RTA_MULTIPATH."""
+    for interface, hop in next_hops(buffer):
+        gateway = None
+        for number, value in hop:
+            if number in (_RTA_GATEWAY, _RTA_VIA):
+                gateway = _gateway(family, number, value)
+        yield interface, gateway
+
+
+def next_hops(buffer: bytes) -> Iterator[tuple[int, list[tuple[int, bytes]]]]:
+    """Yield interface and attributes of each struct rtnexthop of an RTA_MULTIPATH."""
     offset = 0
     while len(buffer) - offset >= _NEXTHOP.size:
         length, _, _, interface = _NEXTHOP.unpack_from(buffer, offset)
         if length < _NEXTHOP.size or length > len(buffer) - offset:
             raise Unreadable(f"rtnetlink: next hop of length {length}")
-        gateway = None
-        for number, value in attributes(buffer[offset : offset + length], _NEXTHOP.size):
-            if number in (_RTA_GATEWAY, _RTA_VIA):
-                gateway = _gateway(family, number, value)
-        yield interface, gateway
+        yield interface, list(attributes(buffer[offset : offset + length], _NEXTHOP.size))
         offset += length + 3 & ~3
 
 

@@ -28,8 +28,6 @@ _AT: Mapping[str, Mapping[tuple[int, int], str]] = {
 """By IP version, and by offset and length in its header: RFC 791, 3.1 and RFC 8200, 3."""
 _ETHER = 1  # ARPHRD_ETHER, include/uapi/linux/if_arp.h
 _XT = {"ttl": HOPS, "hl": HOPS, "dscp": SERVICE, "tos": SERVICE}
-_POLICY_FLAGS = 4 * 76  # struct xt_policy_info: four of xt_policy_elem, then the flags
-_POLICY_NONE = 4  # XT_POLICY_MATCH_NONE, include/uapi/linux/netfilter/xt_policy.h
 
 
 def kind(name: str) -> str:
@@ -54,8 +52,6 @@ def of_tunnel(known: bool) -> str:
     return TUNNEL if known else NO_TUNNEL
 
 
-def of_xt(name: str, info: bytes) -> str:
-    """Return the name of an xtables match; its own for others. Raises IndexError."""
-    if name == "policy":
-        return of_tunnel(not info[_POLICY_FLAGS] & _POLICY_NONE)
+def of_xt(name: str) -> str:
+    """Return the name of an xtables match; its own for others."""
     return _XT.get(name, name)

@@ -35,6 +35,7 @@ _ACK = 0x10
 _ETH_P_ALL, _IPV4, _ARP, _IPV6 = 0x0003, 0x0800, 0x0806, 0x86DD
 _OUTGOING = 4
 _PROBES = 4
+GROUPS = {"eth0": 7, "docker0": 0}
 HOST = {"eth0": ("10.21.17.99", "fd21::99"), "docker0": ("172.17.0.1", "fd17::1")}
 SERVER, CONTAINER = ("10.21.17.1", "fd21::1"), ("172.17.0.2", "fd17::2")
 FAR = ("192.0.2.77", "fd92::77")
@@ -161,6 +162,7 @@ def _end(host: str, other: str, link: str, theirs: tuple[str, ...]) -> End:
     ours, macs = HOST[link], _MACS[link]
     pair = ["type", "veth", "peer", "name", "up0", "address", macs[1], "netns", other]
     run_command(host, ["ip", "link", "add", link, "address", macs[0], *pair])
+    run_command(host, ["ip", "link", "set", link, "group", str(GROUPS[link])])
     sides = ((host, link, ours, theirs[:2], macs[1]), (other, "up0", theirs, ours, macs[0]))
     for ns, name, own, peers, lladdr in sides:
         run_command(ns, ["ip", "link", "set", name, "up"])

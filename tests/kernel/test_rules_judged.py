@@ -168,6 +168,35 @@ def test_nat_that_stands_for_addresses_of_nobody_here(site: Site, case: str) -> 
         assert not site.server.answered(to_it)
 
 
+def mapped(hook: str, nat: str, forward: Iterable[str]) -> str:
+    """Return NAT by a map, a drop on input where it publishes, and rules on forward."""
+    base = "chain {0} {{ type {1} hook {0} priority {2}; {3}\n}}"
+    chains = [base.format(hook, "nat", 0, nat)]
+    if hook == "prerouting":
+        chains.append(base.format("input", "filter", 0, "ct state invalid drop"))
+    chains.append(base.format("forward", "filter", 0, "\n".join(forward)))
+    none = "map none { type ipv4_addr : ipv4_addr; }"
+    return "\n".join(["table ip n {", none, *chains, "}"])
+
+
+@pytest.mark.parametrize("case", CASES["leaving"])
+def test_sources_that_a_map_gives(site: Site, case: str) -> None:
+    nat, *forward = CASES["leaving"][case]
+    verdict, message = judge(site, "nft", mapped("postrouting", nat, forward))
+    given = [address for address in (HOST["eth0"][0], "198.51.100.7") if address in nat]
+    asked = [
+        Stray((SERVER[0], 443), (address, port)) for address in given for port in (2500, 40000)
+    ]
+    assert verdict == ("exposed" if site.server.answered(asked) else "-"), message
+
+
+@pytest.mark.parametrize("case", CASES["entering"])
+def test_destinations_that_a_map_gives(site: Site, case: str) -> None:
+    nat, *forward = CASES["entering"][case]
+    verdict, message = judge(site, "nft", mapped("prerouting", nat, forward))
+    assert verdict == ("exposed" if dies(site) else "mitigated"), message
+
+
 @pytest.mark.parametrize("accepts", ["", "-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT"])
 def test_each_port_of_a_machine_behind(site: Site, accepts: str) -> None:
     """A service of it may have a number that one of this host has."""
@@ -231,7 +260,7 @@ def test_the_accept_is_named(site: Site) -> None:
     assert (verdict, "docker0 -j ACCEPT" in message) == ("mitigated", False)
 
 
-@pytest.mark.parametrize("condition", ["rt classid 7", "@nh,64,8 64", "tcp option sack left 1-99"])
+@pytest.mark.parametrize("condition", ["@nh,64,8 64", "tcp option sack left 1-99"])
 def test_what_is_not_understood_is_unknown(site: Site, condition: str) -> None:
     """Unless it concerns others, stands behind the drop, or all is open anyway."""
     accept, drop = f"{condition} accept", "ct state invalid drop"
@@ -247,6 +276,28 @@ def test_what_is_not_understood_is_unknown(site: Site, condition: str) -> None:
         ((f"{condition} drop",), "exposed"),
     ):
         assert judge(site, *ruleset({"rules": rules}))[0] == known, rules
+
+
+SOME = {
+    "route {} 203.0.113.0/24 dev eth0 realm 9": ("rt classid 7", "rt classid 0"),
+    "route {} 203.0.113.0/24 nexthop dev eth0 realm 9 nexthop dev docker0": ("rt classid 7",),
+    "rule {} to 203.0.113.0/24 table main realm 9 priority 77": ("rt classid 7",),
+    "xfrm policy {} src 203.0.113.0/24 dir in": ("meta secpath exists", "ipsec in reqid 3"),
+}
+
+
+@pytest.mark.parametrize("made", SOME)
+def test_where_there_are_realms_or_ipsec_it_is_not_told_which_packets_have_them(
+    site: Site, made: str
+) -> None:
+    added, deleted = ("add", "delete") if "policy" in made else ("add", "del")
+    run_command(site.host, ["ip", *made.format(added).split()])
+    try:
+        for condition in SOME[made]:
+            rules = [f"{condition} accept", "ct state invalid drop"]
+            assert judge(site, *ruleset({"rules": rules}))[0] == "unknown"
+    finally:
+        run_command(site.host, ["ip", *made.format(deleted).split()])
 
 
 def test_nat_of_udp_behind_a_jump_rewrites_no_tcp(site: Site) -> None:
