@@ -2,9 +2,10 @@
 
 What it detects
     A client behind NAT that speaks FTP in active mode, or TFTP or its like, and what its server
-    sends it: FTP's server opens a connection from port 20, TFTP's answers from another port than
-    the one that was asked. conntrack expects neither, so NAT does not turn it to the client, and
-    this host drops it.
+    sends it: FTP's server opens a connection, TFTP's answers from another port than the one that
+    was asked. And an FTP server behind a published port, to which its client opens a connection in
+    passive mode. conntrack expects none of them, so NAT does not turn it to the other end, and this
+    host drops it.
 
 Why it matters
     The client logs in and then hangs at the first listing or transfer. Up to Linux 5.19 the sysctl
@@ -14,12 +15,14 @@ Why it matters
 Evidence
     ``proven``: the packets that were dropped here, for want of a socket or by the firewall, and the
     client's own flow to that very server, of which NAT gave out the address that they came to.
-    Without BTF or CAP_BPF it is unknown.
+    FTP's data is known by port 20, or by a port from 32768 on, which programs wait at that name
+    none. Without BTF or CAP_BPF it is unknown.
 
 False positives
     A server that answers from another port by mistake looks the same; it cannot be reached through
-    NAT either. FTP in passive mode, and servers that open their data connection from another port
-    than 20, are not told.
+    NAT either. Who has a session of FTP with the other end and tries a closed port from 32768 on
+    for another reason looks the same, too. A session on another port than 21, and passive ports
+    below 32768 that nobody published, are not told: nothing outside the session names them.
 
 References
     Documentation/networking/nf_conntrack-sysctl.rst; commit b118509076b3 (netfilter: remove
@@ -38,7 +41,7 @@ from remedies.model import Finding, Severity
 from remedies.printable import at
 
 TITLE = "A protocol behind NAT lacks its conntrack helper"
-SYMPTOM = "FTP (active mode) or TFTP from a container hangs at the first transfer"
+SYMPTOM = "FTP or TFTP from a container, or FTP to one, hangs at the first transfer"
 SEVERITY: Severity = "medium"
 AREA = "NAT"
 CONTROLS = ("NIST-800-53 CM-6",)
@@ -74,27 +77,36 @@ def _finding(subject: str, strays: list[StrayPacket]) -> Finding:
     first = strays[0]
     asked, way = first.flow.original, first.drop.way
     count = sum(stray.drop.count for stray in strays)
+    talks = f"{asked.source} talks to {subject} through NAT here, and {count} packets that"
+    sent = f"the server sent it from port {way.source_port}"
+    passive = first.why == "passive"
+    if passive:
+        sent = f"it sent to port {way.destination_port} for its data"
     return Finding(
         condition="helper-missing",
         subject=subject,
         verdict="proven",
         severity=SEVERITY,
         message=(
-            f"{asked.source} talks to {subject} through NAT here, and {count} packets that the "
-            f"server sent it from port {way.source_port} were dropped by this host, because "
-            f"conntrack did not expect them; {cure(first.flow.protocol, asked.destination_port)}"
+            f"{talks} {sent} were dropped by this host, because conntrack did not expect them; "
+            f"{cure(first.flow.protocol, asked.destination_port, passive=passive)}"
         ),
         evidence=evidence_of(strays[:_FINDINGS], "through NAT", "as"),
     )
 
 
-def cure(protocol: str, port: int) -> str:
-    """Return what lets the data of a service through; ``port``: the one that is asked."""
+def cure(protocol: str, port: int, *, passive: bool) -> str:
+    """Return what lets the data of a service through; ``port``: the one that is asked.
+
+    ``passive``: the server is behind a published port, and its client opens the data connection.
+    """
     helper = HELPERS.get((protocol, port))
     if helper is None:
         return "have the server answer from the port that was asked: no helper is known for it"
-    passive = ", or have the client use passive mode" if helper == "ftp" else ""
+    other = ", or have the client use passive mode" if helper == "ftp" else ""
+    if passive:
+        other = ", or publish the ports that the server uses in passive mode"
     return (
         f"load nf_nat_{helper} and assign the helper: iptables -t raw -A PREROUTING -p {protocol} "
-        f"--dport {port} -j CT --helper {helper} (ip6tables for IPv6){passive}"
+        f"--dport {port} -j CT --helper {helper} (ip6tables for IPv6){other}"
     )

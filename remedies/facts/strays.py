@@ -46,7 +46,10 @@ class Strays:
 
 
 def evidence_of(strays: Iterable[StrayPacket], what: str, preposition: str) -> tuple[Evidence, ...]:
-    """Return what was dropped, and of each the client's own flow: ``what`` NAT did with it."""
+    """Return what was dropped, and of each the client's own flow: ``what`` NAT did with it.
+
+    ``preposition``: before the address and port that NAT gave the client.
+    """
     return tuple(
         item
         for stray in strays
@@ -56,7 +59,9 @@ def evidence_of(strays: Iterable[StrayPacket], what: str, preposition: str) -> t
                 "conntrack",
                 what,
                 f"{stray.flow.protocol} {both_ends(*stray.flow.original.parts)}",
-                f"{preposition} {at(*stray.flow.reply.parts[2:])}",
+                f"to {at(*stray.flow.reply.parts[:2])}"
+                if stray.why == "passive"
+                else f"{preposition} {at(*stray.flow.reply.parts[2:])}",
             ),
         )
     )

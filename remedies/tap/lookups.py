@@ -26,12 +26,19 @@ for its repetition."""
 _BURST = 2.0
 """Seconds by which walks may run ahead of that: refusals come several at once."""
 
+_FRESH = 1.0
+"""Seconds for which the sessions of FTP that were found are those that there are."""
+_MOST_SESSIONS = 1024
+
 FTP = 21
 _FTP_DATA = 20
 """ftp and ftp-data (RFC 959, 8; RFC 1123, 4.1.2.12): in active mode the server opens the data
-connection, from the second."""
+connection, from the second unless it may not."""
+_OWN_PORTS = 32768
+"""From here on programs are given ports that they do not name (net.ipv4.ip_local_port_range):
+who waits for data has one. Below it others may be meant: servers ask for port 113 (RFC 1413)."""
 
-Why = Literal["data", "other-port", "forgotten"]
+Why = Literal["data", "passive", "other-port", "forgotten"]
 
 
 class Awaited(NamedTuple):
@@ -40,9 +47,10 @@ class Awaited(NamedTuple):
     flow: Flow
     """The client's own, through NAT."""
     why: Why
-    """``data``: FTP's data connection, which its server opens; ``other-port``: the answer comes
-    from another port, as TFTP's; ``forgotten``: conntrack had forgotten the flow, the datagram took
-    its port, and NAT has given the client another one since."""
+    """``data``: FTP's data connection, which its server opens; ``passive``: which its client opens,
+    to a server behind a published port; ``other-port``: the answer comes from another port, as
+    TFTP's; ``forgotten``: conntrack had forgotten the flow, the datagram took its port, and NAT has
+    given the client another one since."""
 
     @property
     def asked(self) -> tuple[str, int]:
@@ -62,7 +70,8 @@ class Questions:
         self.unread: dict[str, None] = {}
         self._client: Optional[Netlink] = None
         self._sockets: Optional[Netlink] = None
-        self._paid = float("-inf")
+        self._paid = self._asked = float("-inf")
+        self._sessions: tuple[Flow, ...] = ()
 
     def flow(self, protocol: str, way: Tuple) -> Optional[Flow]:
         """Return the flow one of whose directions is ``way``; None: none, or none can be read."""
@@ -112,14 +121,12 @@ class Questions:
     def awaited(self, protocol: str, way: Tuple) -> Optional[Awaited]:
         """Return the client behind NAT that a packet is for which came to this host itself.
 
-        ``way`` is the packet, for which conntrack had no flow, and whose port nobody here has.
+        Or the one that sent it, to a server behind NAT. ``way`` is the packet, for which conntrack
+        had no flow, and whose port nobody here has.
         """
         server, port = way.source, way.destination_port
         if protocol == "tcp":
-            if way.source_port != _FTP_DATA:
-                return None
-            match = TupleMatch(destination=server, destination_port=FTP)
-            return _first(self._walk(match, "tcp"), way, "data")
+            return self._of_ftp(way)
         asked = self._walk(TupleMatch(destination=server), mask=IPS_SEEN_REPLY)
         found = _first((f for f in asked if f.reply.destination_port == port), way, "other-port")
         if found is not None:
@@ -128,7 +135,29 @@ class Questions:
         moved = (f for f in self._walk(match) if f.reply.destination_port != port)
         return _first(moved, way, "forgotten")
 
-    def _walk(self, match: TupleMatch, protocol: str = "udp", mask: int = 0) -> tuple[Flow, ...]:
+    def _of_ftp(self, way: Tuple) -> Optional[Awaited]:
+        server = TupleMatch(destination=way.source, destination_port=FTP)
+        if way.source_port == _FTP_DATA:
+            return _first(self._walk(server, "tcp"), way, "data")
+        if way.destination_port < _OWN_PORTS:
+            return None
+        if time.monotonic() > self._asked + _FRESH:  # a scan of ports asks again and again
+            every = TupleMatch(destination_port=FTP)
+            self._sessions = self._walk(every, "tcp", most=_MOST_SESSIONS)
+            self._asked = time.monotonic()
+        theirs = (f for f in self._sessions if f.original.destination == way.source)
+        own = (
+            Awaited(f, "passive")
+            for f in self._sessions
+            if f.nat
+            and (f.original.source, f.original.destination) == (way.source, way.destination)
+            and f.reply.source != way.destination
+        )
+        return _first(theirs, way, "data") or next(own, None)
+
+    def _walk(
+        self, match: TupleMatch, protocol: str = "udp", mask: int = 0, most: int = _MOST_FLOWS
+    ) -> tuple[Flow, ...]:
         """Return the flows that match and have none of the bits of ``mask``.
 
         A walk of the table, so bounded in rate.
@@ -139,7 +168,7 @@ class Questions:
         try:
             with Netlink(NETLINK_NETFILTER, now + _PATIENCE) as client:
                 found = flows(client, protocol, match, status=0, mask=mask)
-                return tuple(flow_of(entry) for entry in itertools.islice(found, _MOST_FLOWS))
+                return tuple(flow_of(entry) for entry in itertools.islice(found, most))
         except (OSError, Unreadable) as error:
             self.unread[f"conntrack flows: {error}"] = None
             return ()

@@ -135,7 +135,9 @@ class DropTies:
         about = (waited_for(way, awaited),)
         if awaited.why == "forgotten":
             return Tie(about, idle_timeout.cure(way), "idle-timeout")
-        return Tie(about, helper_missing.cure(protocol, awaited.asked[1]), "helper-missing")
+        passive = awaited.why == "passive"
+        cure = helper_missing.cure(protocol, awaited.asked[1], passive=passive)
+        return Tie(about, cure, "helper-missing")
 
     def _one_way(self, drop: DropEvent, rule: Optional[PacketRule], way: Tuple) -> Tie:
         """Return what is said of a segment that is INVALID for want of an answer, or nothing."""

@@ -167,6 +167,11 @@ def waited_for(way: Tuple, awaited: Awaited) -> str:
             f"{asked}, conntrack had no flow any more when this came for it, and NAT has had to "
             f"give that client port {awaited.flow.reply.destination_port} instead"
         )
+    if awaited.why == "passive":
+        return (
+            f"{asked}, and opens the data connection to port {way.destination_port}: FTP in "
+            "passive mode behind a published port needs its conntrack helper for that"
+        )
     comes = "opens the data connection" if awaited.why == "data" else "answers"
     name = "FTP in active mode" if awaited.why == "data" else "a protocol such as TFTP"
     return (

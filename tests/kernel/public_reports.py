@@ -13,6 +13,8 @@ CASES = "unit/test_condition_cases.py::test_case"
 STORY = "kernel/test_lab_story.py::test_"
 ADVICE = "unit/test_advice.py::test_"
 HERE = "kernel/test_public_reports.py::test_"
+TOLD = "kernel/test_trace_faults.py::test_the_trace_alone_names_cause_rule_and_cure"
+TWIN = f"{STORY}healthy_twin_calls_for_no_action"
 
 
 class Report(NamedTuple):
@@ -169,3 +171,34 @@ REPORTS = (
          f"{STORY}story_comes_out_as_told"),
     ),
 )  # fmt: skip
+
+VARIANTS = (
+    Report(
+        "of moby/moby#34359, over UDP",
+        "conntrack forgot a masqueraded flow; what the server sends after that comes to the host",
+        (f"{STORY}story_comes_out_as_told", TWIN, TOLD, CASES),
+    ),
+    Report(
+        "of moby/moby#22837, FTP in active mode, or from another port than 20",
+        "the server opens the data connection to the host, and NAT expects none",
+        (f"{STORY}story_comes_out_as_told", TWIN, TOLD, CASES,
+         f"{HERE}a_connection_for_the_data_of_a_session_of_ftp_is_known"),
+    ),
+    Report(
+        "of moby/moby#22837, FTP in passive mode behind a published port",
+        "the client opens the data connection to a port of the host that nobody has",
+        (f"{HERE}a_connection_for_the_data_of_a_session_of_ftp_is_known", CASES),
+    ),
+    Report(
+        "of kubernetes/kubernetes#139628, the source instead of the destination",
+        "flows go on with a source address that has left the host",
+        ("kernel/test_departed_sources.py::test_only_an_address_that_nobody_answers_for_is_told",
+         f"{STORY}story_comes_out_as_told", TWIN, TOLD, CASES),
+    ),
+    Report(
+        "of kubernetes/kubernetes#95565, in the container",
+        "a container is asked on one of its addresses and answers from the other; a trace tells it",
+        (f"{HERE}a_container_that_answers_from_its_other_address",),
+    ),
+)  # fmt: skip
+"""Faults like these that nobody of them reported."""

@@ -1,4 +1,4 @@
-"""Twenty-five faults as people reported them: which test rebuilds each, and its healthy twin.
+"""Twenty-five faults as people reported them, and variants: which test rebuilds each, and its twin.
 
 ``public_reports.py`` has a line for each: where it was reported, what went wrong, and the tests
 that build it anew with the verdict and the words that it should get, beside what looks like it and
@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from public_reports import REPORTS
+from public_reports import REPORTS, VARIANTS
 from test_notrack_kubernetes import verdicts
 from udp_site import CONDITION, PORT, Asker, Site, judging, plainly, site, standing
 
 from remedies.namespaces.netns import inside
+from remedies.netlink.flow import Tuple
+from remedies.tap.lookups import Questions
 
 __all__ = ["site", "standing"]
 
@@ -36,7 +38,7 @@ def defined(file: str) -> frozenset[str]:
 
 def test_each_report_is_rebuilt() -> None:
     assert len(REPORTS) == 25
-    for report in REPORTS:
+    for report in (*REPORTS, *VARIANTS):
         for test in report.tests:
             file, _, name = test.partition("::")
             assert not name or name in defined(file), (report.source, test)
@@ -78,13 +80,13 @@ def test_a_virtual_address_on_the_loopback(site: Site) -> None:
         assert (seen.verdicts, seen.events) == ([], [])
 
 
-def publish(site: Site, target: str) -> None:
+def publish(site: Site, target: str, port: int = PORT, protocol: str = "udp") -> None:
     """Let the uplink's port lead to an address of the container's network."""
     name = "ip6" if site.v6 else "ip"
-    to = f"[{target}]:{PORT}" if site.v6 else f"{target}:{PORT}"
+    to = f"[{target}]:{port}" if site.v6 else f"{target}:{port}"
     chain = (
         f"table {name} kube {{\n chain pre {{\n  type nat hook prerouting priority dstnat\n"
-        f"  {name} daddr {site.at.uplink} udp dport {PORT} dnat to {to}\n }}\n}}\n"
+        f"  {name} daddr {site.at.uplink} {protocol} dport {port} dnat to {to}\n }}\n}}\n"
     )
     anew = f"add table {name} kube\ndelete table {name} kube\n"
     site.world.run("host", ["nft", "-f", "-"], anew + chain)
@@ -168,6 +170,44 @@ def test_with_its_helper_tftp_is_answered(site: Site) -> None:
         data.sendto(b"\0\3\0\1data", peer)
         assert client.recvfrom(100)[1][0] == site.at.server
     assert (seen.verdicts, seen.events) == ([], [])
+
+
+def connected(site: Site, role: str, listens: str, address: str) -> str:
+    """Have a session of FTP that a client opened; return its address as the server sees it."""
+    server = site.open.enter_context(site.world.socket(listens, site.at.family, socket.SOCK_STREAM))
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("", 21))
+    server.listen()
+    client = site.open.enter_context(site.world.socket(role, site.at.family, socket.SOCK_STREAM))
+    client.settimeout(5)
+    client.connect((address, 21))
+    session, peer = server.accept()
+    site.open.enter_context(session)
+    return str(peer[0])
+
+
+@pytest.mark.parametrize("case", ["active", "passive"])
+def test_a_connection_for_the_data_of_a_session_of_ftp_is_known(site: Site, case: str) -> None:
+    site.world.run("host", ["conntrack", "-F"])
+    try:
+        if case == "active":
+            here = connected(site, "client", "server", site.at.server)
+        else:
+            publish(site, site.at.client, 21, "tcp")
+            connected(site, "server", "client", site.at.uplink)
+            here = site.at.uplink
+        there = site.at.server
+        asked = {
+            Tuple(there, 20, here, 30000): "data" if case == "active" else None,
+            Tuple(there, 41000, here, 45000): "data" if case == "active" else "passive",
+            Tuple(there, 41000, here, 113): None,
+            Tuple(f"{there}0", 41000, here, 45000): None,
+        }
+        with inside(site.world.namespace("host")), contextlib.closing(Questions()) as questions:
+            found = {way: questions.awaited("tcp", way) for way in asked}
+        assert {way: each and each.why for way, each in found.items()} == asked
+    finally:
+        site.open.close()
 
 
 def test_a_server_of_one_link_is_named(site: Site) -> None:
