@@ -124,6 +124,11 @@ def explained_by(name: str) -> tuple[str, ...]:
     return cast("tuple[str, ...]", getattr(condition(name), "FOLLOWS", ()))
 
 
+def in_pulse(name: str) -> bool:
+    """Tell whether a watch sees without a scan that this fault has ended."""
+    return bool(getattr(condition(name), "IN_PULSE", False))
+
+
 def fix(name: str) -> Fix:
     """Return the fix with this id; raise UsageError where there is none."""
     if site.is_site(name):

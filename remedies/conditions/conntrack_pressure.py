@@ -53,6 +53,7 @@ AREA = "conntrack"
 CONTROLS = ("NIST-800-53 CM-6", "NIST-800-53 SC-5")
 NEEDS = (Sysctl, Counters, Flows, Links, Sockets, Docker)
 PARAMS: Mapping[str, object] = {"threshold_percent": 80}
+IN_PULSE = True
 
 CONDITION = "conntrack-pressure"
 _CRITICAL_PERCENT = 90
@@ -77,8 +78,7 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
     if count is None or not most:
         return ()
     percent = 100 * count / most
-    threshold = params.get("threshold_percent", PARAMS["threshold_percent"])
-    if percent < float(str(threshold)):
+    if percent < threshold(params):
         return ()
     unread = [f"{name}: {facts.unknown.get(name, 'not read')}" for name in _BESIDE
               if name not in facts.known]  # fmt: skip
@@ -119,6 +119,11 @@ def detect(facts: Facts, params: Mapping[str, object]) -> tuple[Finding, ...]:
             details={**_details(largest), **_source_details(facts, leading)},
         ),
     )
+
+
+def threshold(params: Mapping[str, object]) -> float:
+    """Return the percent of the table from which on it is nearly full."""
+    return float(str(params.get("threshold_percent", PARAMS["threshold_percent"])))
 
 
 def _number(facts: Facts, key: str) -> Optional[int]:

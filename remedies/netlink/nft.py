@@ -147,10 +147,9 @@ def generation(deadline: float) -> int:
 
     Raises as :func:`chains` does.
     """
-    with Netlink(NETLINK_NETFILTER, deadline, largest=SMALL) as client:
-        for _, body in client.request(_SUBSYSTEM | _GETGEN, _request("")):
-            return _u32(dict(attributes(body, HEADER)).get(1, b""))
-    raise Unreadable("nf_tables: no answer to the question for the generation")
+    with Netlink(NETLINK_NETFILTER, deadline, largest=SMALL, explained=False) as client:
+        body = client.ask(_SUBSYSTEM | _GETGEN, _request(""))
+    return _u32(dict(attributes(body, HEADER)).get(1, b""))
 
 
 def chains(deadline: float) -> list[KernelChain]:

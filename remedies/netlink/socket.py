@@ -149,6 +149,7 @@ class Netlink:
         *,
         strict: bool = False,
         largest: int = _DATAGRAM,
+        explained: bool = True,
     ):
         """Open a socket of ``protocol``.
 
@@ -156,6 +157,8 @@ class Netlink:
         ``strict``: ask the kernel to check dump requests and to honour their filters
         (NETLINK_GET_STRICT_CHK, Linux 4.20; without effect before). ``largest``: octets of a
         datagram, at most :data:`SMALL` where no single message is longer: such a buffer is cheap.
+        ``explained``: ask for the kernel's own sentence with an error; two calls that who asks
+        many namespaces for what cannot be wrong does without.
         """
         self.deadline = time.monotonic() + 5.0 if deadline is None else deadline
         self._sequence = 0
@@ -164,9 +167,9 @@ class Netlink:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         except OSError as error:
             raise Unreadable(f"netlink protocol {protocol}: {error.strerror}") from error
-        # Options that an older kernel does not know cost their comfort only.
-        self._option(_NETLINK_EXT_ACK)
-        self._option(_NETLINK_CAP_ACK)
+        if explained:  # an older kernel that does not know these options costs their comfort only
+            self._option(_NETLINK_EXT_ACK)
+            self._option(_NETLINK_CAP_ACK)
         if strict:
             self._option(_NETLINK_GET_STRICT_CHK)
 
@@ -260,6 +263,20 @@ class Netlink:
             except Interrupted:
                 continue
         return list(self.dump(kind, payload, flags))
+
+    def ask(self, kind: int, payload: bytes = b"") -> bytes:
+        """Return the payload of the one message that answers a question.
+
+        Raises OSError with the kernel's error number, and Unreadable as :meth:`dump` does.
+        """
+        sequence = self._send(kind, 0, payload)
+        while True:
+            for got, marks, number, body in messages(self._receive()):
+                error = failure(marks, body) if got == NLMSG_ERROR else None
+                if number == sequence and error is not None:
+                    raise error
+                if number == sequence and got > NLMSG_OVERRUN:
+                    return body
 
     def request(self, kind: int, payload: bytes = b"", flags: int = 0) -> list[Message]:
         """Send one request and return what the kernel answers before its acknowledgement.

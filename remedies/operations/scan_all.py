@@ -7,6 +7,7 @@ from typing import Optional
 
 from remedies import codec
 from remedies.errors import Unreadable
+from remedies.facts.drops import Drops
 from remedies.facts.gather import now
 from remedies.facts.host import read_host
 from remedies.model import Scan, Unknown
@@ -17,6 +18,7 @@ from remedies.operations.session import HostSession
 from remedies.planning import engine
 from remedies.status import in_force
 from remedies.status.in_force import InForce
+from remedies.tap.drop_types import drop_types
 from remedies.values import dataclass, replace
 
 PATIENCE = 20.0
@@ -51,7 +53,7 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
 
     A namespace that has ended before it was visited is left out, with a warning.
     """
-    engine.needs_of_scan(here.policy)  # imports every condition once, before the children
+    prepare(here)
     found, unread = find.find()
     unnamed: list[str] = []
     names = containers.names(unnamed) if any(n.containers for n in found) else {}
@@ -70,6 +72,17 @@ def scan_all(here: HostSession) -> tuple[ScannedNamespace, ...]:
     if len(places) < len(found):
         here.notify(f"{len(found) - len(places)} namespaces ended before they were visited")
     return tuple(places)
+
+
+def prepare(here: HostSession) -> None:
+    """Do once what each child would do by itself: import the conditions, read the kernel's types.
+
+    What could not be read is told by the scans.
+    """
+    kinds = engine.needs_of_scan(here.policy)
+    if here.window > 0 and here.cache is not None and Drops in kinds:
+        # By a child, because it takes more memory than all the rest.
+        workers.visit_all([lambda: drop_types(here.cache).kernel], PATIENCE)
 
 
 def work(here: HostSession, namespace: Namespace, *, of_force: bool = False) -> Callable[[], str]:

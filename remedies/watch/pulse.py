@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from typing import Any, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import shared
@@ -34,18 +35,28 @@ _BRIDGED = "net.bridge.bridge-nf-call-iptables"
 COUNTERS = NAMES | shared.SUMS
 """Every counter of a pulse."""
 _TABLE = "net.netfilter.nf_conntrack_"
-_FULL_FROM, _STEP = 75, 5
-"""Percent: below it the share of conntrack's table that is in use is no movement."""
+_SYSCTLS = (*KEYS, _BRIDGED, _TABLE + "count", _TABLE + "max")
 _MOST = 1 << 16
 """Octets of a file that are compared."""
 _PATIENCE = 1.0
 """Seconds that netlink may take."""
+_RULESET = "nf_tables ruleset"
 _LINKS = "links and addresses"
+_ALL = "all of it"
 _TOLD = 3
 _RT6 = (0, 1, 3)
 """Nodes, nodes with routes, and routes (rt6_stats_seq_show()); what lies between only grows."""
 _OF_EVERY_PACKET = ("snmp", "snmp6")
 """The files that change with every packet of IPv4 and IPv6: if they do not, no other one does."""
+_EACH_TIME = (
+    *_OF_EVERY_PACKET,
+    "ip_tables_names",
+    "ip6_tables_names",
+    "route",
+    "rt6_stats",
+    "sockstat",
+)
+"""The files of /proc/net that are read each time."""
 
 
 @dataclass(frozen=True)
@@ -61,28 +72,41 @@ class Pulse:
     limit: int = 0
     """The most it takes; 0: conntrack is not loaded."""
     files: dict[str, int] = field(default_factory=dict)
-    """A hash of each file of counters, in this process: what is the same is not parsed again."""
+    """A hash of what is costly to look into, and of all that was read, in this process: what is the
+    same is not looked into again."""
 
 
 NONE = Pulse()
 
 
 def read(
-    before: Pulse = NONE, *, of_machine: bool = False, sysctl: SysctlReader = by_path
+    before: Pulse = NONE,
+    *,
+    of_machine: bool = False,
+    sysctl: SysctlReader = by_path,
+    full_from: float = 100.0,
 ) -> Pulse:
     """Return the pulse of this thread's namespace; what cannot be read is left out.
 
-    ``before`` is the one of an interval ago: what has not changed since costs little.
-    ``of_machine``: it is the machine's own namespace, which alone shows what all of them share.
+    ``before`` is the one of an interval ago: where nothing has changed since, it is returned as it
+    is, and what has not changed is not looked into again. ``of_machine``: it is the machine's own
+    namespace, which alone shows what all of them share. ``full_from``: the percent of conntrack's
+    table from which on it counts as full.
     """
-    counted, files = _counters(before)
+    said = _said(sysctl)
     if of_machine:
-        counted = {**counted, **shared.sums()}
-    entries, limit = _number(sysctl(_TABLE + "count")), _number(sysctl(_TABLE + "max"))
-    states = dict(_states(before, files, sysctl))
+        said.update(shared.sums())
+    files = {_ALL: hash(tuple(said.items()))}
+    if files[_ALL] == before.files.get(_ALL):
+        return before
+    counted = _counters(before, files, said)
+    if of_machine:
+        counted = {**counted, **{name: said[name] for name in shared.SUMS if name in said}}
+    entries, limit = _number(said[_TABLE + "count"]), _number(said[_TABLE + "max"])
+    states = dict(_states(before, files, said))
     if limit:
-        percent = 100 * entries // limit // _STEP * _STEP
-        states["conntrack's table"] = f"{percent} % full" if percent >= _FULL_FROM else "has room"
+        over = 100 * entries / limit >= full_from
+        states["conntrack's table"] = f"{full_from:g} % full" if over else "has room"
     return Pulse(counted, states, entries, limit, files)
 
 
@@ -114,56 +138,74 @@ def counted(before: Pulse, now: Pulse) -> str:
     return f"counters: {', '.join(words[:_TOLD])}{more}" if words else ""
 
 
-def _counters(before: Pulse) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the counters, and the hash of each file they are from."""
-    content = {name: _content(f"{PROC_NET}/{name}") for name in _OF_EVERY_PACKET}
-    files = {name: hash(text) for name, text in content.items()}
-    if before.files and all(before.files.get(name) == files[name] for name in files):
-        return before.counters, dict(before.files)
+def _said(sysctl: SysctlReader) -> dict[str, Any]:
+    """Return all that each pulse asks for, as the kernel says it."""
+    folder = os.open(PROC_NET, os.O_PATH | os.O_CLOEXEC)
+    try:
+        said: dict[str, Any] = {name: _content(name, folder) for name in _EACH_TIME}
+    finally:
+        os.close(folder)
+    with contextlib.suppress(OSError, Unreadable):  # no nf_tables, or not permitted: a scan says so
+        said[_RULESET] = nft.generation(time.monotonic() + _PATIENCE)
+    for family in ("ip", "ip6"):
+        if said[f"{family}_tables_names"]:
+            with contextlib.suppress(OSError, Unreadable):
+                for table in legacy.tables(family):
+                    said[f"legacy {family} table {table}"] = legacy.state(family, table)
+    with contextlib.suppress(OSError, Unreadable):
+        until = time.monotonic() + _PATIENCE
+        with Netlink(NETLINK_ROUTE, until, largest=SMALL, explained=False) as client:
+            said[_LINKS] = route.configuration(client)
+    for key in _SYSCTLS:
+        said[key] = sysctl(key)
+    return said
+
+
+def _counters(before: Pulse, files: dict[str, int], said: dict[str, Any]) -> dict[str, int]:
+    """Return the counters; add to ``files`` the hash of each file they are from."""
+    files.update((name, hash(said[name])) for name in _OF_EVERY_PACKET)
+    if before.files and all(before.files.get(name) == files[name] for name in _OF_EVERY_PACKET):
+        files.update({name: was for name, was in before.files.items() if name not in files})
+        return before.counters
     values = dict(before.counters)
     for name, parse in FILES:
-        text = content.get(name) or _content(f"{PROC_NET}/{name}")
+        text = said.get(name) or _content(f"{PROC_NET}/{name}")
         files[name] = hash(text)
         if files[name] != before.files.get(name):
             with contextlib.suppress(Unreadable):
                 values.update(parse(text.decode("utf-8", "replace")))
-    return values, files
+    return values
 
 
 def _states(
-    before: Pulse, files: dict[str, int], sysctl: SysctlReader
+    before: Pulse, files: dict[str, int], said: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the states; add to ``files`` the hash of what was read and is costly to look into."""
-    with contextlib.suppress(OSError, Unreadable):  # no nf_tables, or not permitted: a scan says so
-        yield "nf_tables ruleset", f"generation {nft.generation(time.monotonic() + _PATIENCE)}"
-    for family in ("ip", "ip6"):
-        if _content(f"{PROC_NET}/{family}_tables_names"):
-            with contextlib.suppress(OSError, Unreadable):
-                for table in legacy.tables(family):
-                    yield f"legacy {family} table {table}", legacy.state(family, table)
-    yield "routes", _content(f"{PROC_NET}/route").decode("ascii", "replace")
-    with contextlib.suppress(OSError, Unreadable):
-        until = time.monotonic() + _PATIENCE
-        with Netlink(NETLINK_ROUTE, until, largest=SMALL) as client:
-            said = route.configuration(client)
-        files[_LINKS] = hash(said)
+    """Yield the states; add to ``files`` the hash of what is costly to look into."""
+    if _RULESET in said:
+        yield _RULESET, f"generation {said[_RULESET]}"
+    for name, state in said.items():
+        if name.startswith("legacy "):
+            yield name, state
+    yield "routes", said["route"].decode("ascii", "replace")
+    if _LINKS in said:
+        files[_LINKS] = hash(said[_LINKS])
         same = _LINKS in before.states and before.files.get(_LINKS) == files[_LINKS]
-        yield _LINKS, before.states[_LINKS] if same else f"{route.lasting(said):08x}"
-    numbers = _content(f"{PROC_NET}/rt6_stats").split()
+        with contextlib.suppress(Unreadable):
+            yield _LINKS, before.states[_LINKS] if same else f"{route.lasting(said[_LINKS]):08x}"
+    numbers = said["rt6_stats"].split()
     yield "IPv6 routes", b" ".join(numbers[at] for at in _RT6 if at < len(numbers)).decode()
-    _, found, rest = _content(f"{PROC_NET}/sockstat").partition(b"UDP: inuse ")
+    _, found, rest = said["sockstat"].partition(b"UDP: inuse ")
     if found:
         yield "UDP sockets", rest.split(maxsplit=1)[0].decode("ascii", "replace")
     for key in (*KEYS, _BRIDGED):
-        value = sysctl(key)
-        if value:
-            yield key, value.decode("ascii", "replace").strip()
+        if said[key]:
+            yield key, said[key].decode("ascii", "replace").strip()
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, folder: Optional[int] = None) -> bytes:
     """Return the first octets of a file; empty where there is none, or it may not be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
         return b""
     try:

@@ -20,9 +20,10 @@ Beats = dict[str, tuple[Namespace, Pulse]]
 class Visits:
     """Takes pulses; what it holds open between two looks keeps no namespace alive."""
 
-    def __init__(self, boot_id: str) -> None:
-        """Hold nothing yet."""
+    def __init__(self, boot_id: str, full_from: float) -> None:
+        """Hold nothing yet. ``full_from``: see :func:`pulse.read`."""
         self._boot_id = boot_id
+        self._full_from = full_from
         self._sysctls: dict[str, OpenSysctls] = {}
 
     def pulses(self, found: Iterable[Namespace], before: Callable[[str], Pulse]) -> Beats:
@@ -54,7 +55,12 @@ class Visits:
             host = None if its is None else its == (namespace.device, namespace.inode)
             key = netns.key(self._boot_id, host=host)
             sysctls = self._sysctls.setdefault(key, OpenSysctls())
-            beat = pulse.read(before(key), of_machine=key == "host", sysctl=sysctls.read)
+            beat = pulse.read(
+                before(key),
+                of_machine=key == "host",
+                sysctl=sysctls.read,
+                full_from=self._full_from,
+            )
             room -= len(sysctls)
             if room < 0:
                 sysctls.close()

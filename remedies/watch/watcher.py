@@ -14,6 +14,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Optional, Union
 
+from remedies import catalogue
+from remedies.conditions import conntrack_pressure
 from remedies.facts.gather import now
 from remedies.model import Scan
 from remedies.namespaces import containers, find
@@ -28,7 +30,7 @@ from remedies.values import dataclass, replace
 from remedies.watch import baseline, events, pulse, visits
 from remedies.watch.applier import Applier, PlacedApply
 from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
-from remedies.watch.events import NOW, Seen, WatchEvent
+from remedies.watch.events import NOW, Seen, Sighting, WatchEvent
 from remedies.watch.metrics import WatchNumbers
 from remedies.watch.pulse import Pulse
 from remedies.watch.service_manager import NOBODY, ServiceManager
@@ -85,6 +87,11 @@ def listening(seen: Seen, most: float) -> float:
     return min(most / 2 if failing else most, LONGEST)
 
 
+def _may_end(each: Sighting) -> bool:
+    """Tell whether it is a fault that may be over without a pulse that shows it."""
+    return each.verdict in NOW and each.open and not catalogue.in_pulse(each.condition)
+
+
 class Watcher:
     """Watches one namespace, or every one of the machine."""
 
@@ -116,7 +123,8 @@ class Watcher:
         self._tracks: dict[str, Track] = {}
         self._numbers = 0
         self._crew = Crew()
-        self._visits = visits.Visits(here.host.boot_id)
+        pressed = engine.rule_for(here.policy, conntrack_pressure.CONDITION).params
+        self._visits = visits.Visits(here.host.boot_id, conntrack_pressure.threshold(pressed))
         self._heard: set[str] = set()
         self._begun = False
         self._manager = manager
@@ -191,7 +199,7 @@ class Watcher:
 
     def watch(self, ending: Ending) -> Iterator[Told]:
         """Yield what happens until ``ending`` has a signal."""
-        engine.needs_of_scan(self._here.policy)  # imports every condition once, before the children
+        scan_all.prepare(self._here)
         begun = tick = time.monotonic()
         patience = (self._manager.watchdog or float("inf")) / 3
         with self._crew, contextlib.closing(self._visits):
@@ -243,7 +251,7 @@ class Watcher:
             if time.monotonic() >= track.due:
                 causes.append("a regular scan")
             quiet = not causes and time.monotonic() >= track.listen_until
-            if quiet and any(each.verdict in NOW and each.open for each in track.seen):
+            if quiet and any(map(_may_end, track.seen)):
                 causes.append("a fault was seen before, and no counter moved since")
             track.pulse, track.namespace = beat, namespace
             track.cause = "; ".join(dict.fromkeys(filter(None, (track.cause, *causes))))

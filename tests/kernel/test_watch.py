@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -15,11 +16,13 @@ from typing import Any
 
 from watching import PATIENCE, LiveWatch, watching
 
+from remedies.facts import sysctl
+from remedies.lab import flow_table
 from remedies.lab.world import child_environment
 from remedies.namespaces import find
 from remedies.namespaces.netns import inside
 from remedies.netfilter import legacy
-from remedies.netlink.socket import NETLINK_ROUTE, messages
+from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_ROUTE, messages
 from remedies.watch import pulse
 from remedies.watch.pulse import Pulse
 from remedies.watch.visits import Beats, Visits
@@ -155,6 +158,47 @@ def test_what_moves_no_counter_and_no_size_is_seen_too(
         watch.end()
 
 
+PRESSED = """\
+apiVersion: remedy/v1
+name: pressed
+extends: default
+rules:
+  conntrack-pressure: {mode: advise, from: exposed, params: {threshold_percent: 1}}
+"""
+
+
+def test_a_full_table_is_seen_by_the_policy_s_percent_and_not_scanned_at_every_look(
+    netns: Make, run_in: Any, tmp_path: Path
+) -> None:
+    """What the pulse shows is not asked for again: a scan for each thing that moves."""
+    name, numbers, policy = netns(), tmp_path / "numbers", tmp_path / "pressed.yaml"
+    policy.write_text(PRESSED)
+    with inside(name):
+        flows = -(-int(sysctl.value(flow_table.MAX)) // 100)
+        ctnetlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    full = {"kind": "watch-event", "condition": "conntrack-pressure"}
+    words = ("--policy", str(policy), "--metrics", str(numbers))
+    with ctnetlink, watching(tmp_path / "state", *words, netns=name) as watch:
+        watch.await_line(kind="watch-ready")
+        flow_table.make(ctnetlink, "192.0.2.1", 5000, flows)
+        seen = watch.await_line(**full)
+        assert (seen["event"], seen["verdict"]) == ("appeared", "active")
+        assert "conntrack's table" in seen["reason"]
+        for _ in range(ROUNDS):
+            put_in(run_in, name)
+            watch.await_line(kind="watch-event", condition=CONDITION, event="appeared")
+            take_out(run_in, name)
+            watch.await_line(kind="watch-event", condition=CONDITION, event="cleared")
+        scans = re.search(r"^remedy_scan_duration_seconds_count (\d+)", numbers.read_text(), re.M)
+        assert scans is not None
+        assert int(scans[1]) <= 1 + 1 + 2 * ROUNDS
+        run_in(name, ["conntrack", "-F"])
+        gone = watch.await_line(**full)
+        assert (gone["event"], gone["before"]) == ("cleared", "active")
+        assert "conntrack's table" in gone["reason"]
+        watch.end()
+
+
 def test_traffic_moves_no_legacy_table_and_each_change_does(netns: Make, run_in: Any) -> None:
     name = netns()
     run_in(name, ["ip", "link", "set", "lo", "up"])
@@ -235,7 +279,7 @@ def test_what_is_held_open_is_each_namespace_s_own_and_keeps_none_alive(
     name, other = netns(), netns()
     run_in(other, ["ip", "link", "add", "ours", "type", "veth", "peer", "theirs", "netns", name])
     places = {each.name: each for each in find.find()[0] if each.name in (name, other)}
-    visits, before = Visits("b" * 8), descriptors()
+    visits, before = Visits("b" * 8, 80.0), descriptors()
     beats: Beats = {}
 
     def look() -> dict[str, Pulse]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import pytest
 from builder import HOST, finding, policy, scan
 
 from remedies import codec
 from remedies.errors import Unreadable
+from remedies.facts.drops import Drops
 from remedies.model import Rule
 from remedies.namespaces import containers, find, workers
 from remedies.namespaces.find import Namespace
@@ -18,6 +20,8 @@ from remedies.namespaces.workers import WorkerResult
 from remedies.operations import scan_all, session
 from remedies.operations.session import HostSession
 from remedies.planning import engine
+from remedies.tap.drop_types import DropTypes
+from remedies.values import replace
 
 OWN = Namespace(1, 4, ("/proc/self/ns/net",), own=True)
 BOX = Namespace(2, 4, ("/proc/4711/ns/net",), containers=("c0ffee",))
@@ -74,6 +78,29 @@ def test_each_namespace_is_scanned_from_inside(machine: Machine) -> None:
         ("", ("unfinished", "warned")), ("web", ("unfinished", "warned"))
     ]  # fmt: skip
     assert machine.said == ["one was not read"]
+
+
+def test_the_kernel_s_types_are_read_once_and_before_the_children_that_need_them(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def read(cache: Optional[str]) -> DropTypes:
+        done.append(f"types for {cache}")
+        return DropTypes("this one", {}, cast(Any, None))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(engine, "needs_of_scan", lambda _: (Drops,))
+    monkeypatch.setattr(scan_all, "drop_types", read)
+    monkeypatch.setattr(session, "look", lambda *_, **__: done.append("a scan"))
+    monkeypatch.setattr(
+        workers, "visit_all", lambda works, _: [WorkerResult(work()) for work in works]
+    )
+    machine.scanned()
+    assert done == ["types for /nowhere/cache", "a scan", "a scan"]
+    machine.session = replace(machine.session, window=0.0)  # nobody listens, and none are needed
+    machine.scanned()
+    assert done[3:] == ["a scan", "a scan"]
 
 
 def test_what_had_ended_is_left_out_and_counted(machine: Machine) -> None:
