@@ -7,6 +7,7 @@ names where (``FILE: changes[0].before``). Standard library only: it is on the f
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -25,7 +26,6 @@ SIZE_LIMIT = 64 * 1024 * 1024
 DEPTH_LIMIT = 64
 
 _SURROGATE = r"\\u[dD][89a-fA-F]"
-_HINTS: dict[type[Any], dict[str, Any]] = {}
 Words = Mapping[Any, str]
 """Closed types (``typing.Literal``), each with the word that stands for one it does not have."""
 _STRICT: Words = {}
@@ -209,20 +209,29 @@ def _decode_tuple(
     )
 
 
+@functools.cache
+def members(kind: Any) -> dict[str, tuple[str, Any]]:
+    """Return the name and the type of each field of a dataclass, by its key.
+
+    To understand its annotations takes longer than to decode it. Raises NameError for a type that
+    only type checkers import.
+    """
+    types = typing.get_type_hints(kind)
+    return {name.rstrip("_"): (name, types[name]) for name in values.fields(kind) or ()}
+
+
 def _decode_dataclass(
-    kind: type[Any], names: dict[str, bool], plain: Any, where: str, manner: _Manner
+    kind: Any, names: dict[str, bool], plain: Any, where: str, manner: _Manner
 ) -> Any:
     _require(isinstance(plain, dict), "an object", plain, where)
-    if kind not in _HINTS:
-        _HINTS[kind] = typing.get_type_hints(kind)
-    known = {name.rstrip("_"): name for name in names}
+    known = members(kind)
     for key in plain:
         if key not in known:
             raise InputError(f"{where}: unknown key {key!r}", f"known: {', '.join(known)}")
     given = {}
-    for key, name in known.items():
+    for key, (name, of) in known.items():
         if key in plain:
-            given[name] = _decode(_HINTS[kind][name], plain[key], f"{where}.{key}", manner)
+            given[name] = _decode(of, plain[key], f"{where}.{key}", manner)
         elif not names[name]:
             raise InputError(
                 f"{where}: the key {key!r} is missing", "use the file as remedy saved it"

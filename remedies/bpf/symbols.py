@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Collection, Iterable
 
 FILE = "/proc/kallsyms"
+_AT_ONCE = 10_000
+"""Lines, of a hundred thousand and more."""
 
 
 def functions(addresses: Collection[int]) -> dict[int, str]:
@@ -25,19 +28,17 @@ def functions(addresses: Collection[int]) -> dict[int, str]:
 def nearest(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
     """Return for each address the function that begins last before it. Pure.
 
-    ``lines`` are those of the file, in any order: a list of all functions would be 16 MB.
+    ``lines`` are those of the file, in any order. They are compared as they are, some at a time:
+    every address has as many digits, most of them are in order, and all of them would be 16 MB.
     """
-    asked = sorted(addresses)
-    begins, names = [0] * len(asked), [""] * len(asked)
-    for line in lines:
-        start, kind, name = line.split()[:3]
-        if kind not in "tTwW":  # code
-            continue
-        begin = int(start, 16)
-        at = bisect.bisect_left(asked, begin)  # the first address that may lie in it
-        if at < len(asked) and begins[at] < begin:
-            begins[at], names[at] = begin, name
-    for at in range(1, len(asked)):  # no function begins between the two
-        if not names[at]:
-            names[at] = names[at - 1]
-    return {address: name for address, name in zip(asked, names) if name}
+    rest = iter(lines)
+    before = dict.fromkeys(addresses, "")
+    while some := list(itertools.islice(rest, _AT_ONCE)):
+        digits = some[0].index(" ")
+        code = sorted(line for line in some if line[digits + 1] in "tTwW")
+        for address, last in before.items():
+            count = bisect.bisect(code, f"{address:0{digits}x}~")  # behind all that begin there
+            if count and code[count - 1] > last:
+                before[address] = code[count - 1]
+    found = {address: line.split() for address, line in before.items() if line}
+    return {address: words[2] for address, words in found.items() if int(words[0], 16)}

@@ -55,8 +55,7 @@ def drop_types(cache: Optional[str] = None) -> DropTypes:
     kept = _kept(path, kernel) if kernel else None
     if kept is not None:
         return kept
-    types = _btf()
-    found = DropTypes(kernel, types.numbers("skb_drop_reason"), offsets(types))
+    found = DropTypes(kernel, *_asked())
     if kernel:
         private_file.write(path, codec.dumps(found))
     return found
@@ -71,6 +70,12 @@ def _kept(path: str, kernel: str) -> Optional[DropTypes]:
     except (ValueError, InputError):
         return None
     return found if found.kernel == kernel else None
+
+
+def _asked() -> tuple[dict[str, int], Offsets]:
+    """Return the reasons and the offsets that the kernel's BTF holds."""
+    types = _btf()
+    return types.numbers("skb_drop_reason"), offsets(types)
 
 
 def _btf() -> KernelTypes:

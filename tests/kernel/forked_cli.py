@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -16,10 +18,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from remedies import catalogue, cli
+from remedies import catalogue, cli, codec, shipped
 from remedies.cli.parser import VERBS
+from remedies.errors import Unreadable
 from remedies.lab.world import child_environment
+from remedies.policy import compile as compiler
 from remedies.rules.kinds import KINDS
+from remedies.tap import drop_types
 
 _MOST_FILES = 1 << 20
 
@@ -32,6 +37,20 @@ for _condition in catalogue.condition_ids():
     catalogue.condition(_condition)
 for _fix in catalogue.fix_ids():
     catalogue.fix(_fix)
+# What a command finds in the folder of its state from the second time on, and what it understands
+# once: a fork has it, also with a folder of its own.
+drop_types._asked = functools.cache(drop_types._asked)
+with contextlib.suppress(Unreadable):
+    drop_types._asked()
+compiler.parse = functools.cache(compiler.parse)  # type: ignore[attr-defined]
+for _policy in shipped.policies():
+    compiler.compile_policy([_policy])
+for _name, _module in list(sys.modules.items()):
+    for _class in vars(_module).values() if _name.startswith("remedies.") else ():
+        ours = isinstance(_class, type) and _class.__module__ == _name
+        if ours and "__fields__" in vars(_class):
+            with contextlib.suppress(NameError):  # its types are for checkers: it is in no file
+                codec.members(_class)
 
 
 class Forked:
