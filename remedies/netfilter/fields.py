@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Optional
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Optional
 
 from remedies.netfilter import in_use
 from remedies.rules import header_words
@@ -40,6 +40,13 @@ _OTHER_META = {
 }  # fmt: skip
 _RT = {0: "rt classid", 4: "rt xfrm"}
 """NFT_RT_CLASSID, NFT_RT_XFRM."""
+_BOUNDS = {
+    (1, "ip"): (0, 1, 2, 4, 6, 8, 9, 10, 12, 16, 20),
+    (1, "ip6"): (4, 6, 7, 8, 24, 40),
+    (2, ""): (0, 2, 4),
+    (2, "icmp"): (0, 1, 2),
+}
+"""Where fields begin, by header and IP version: RFC 791, 3.1; RFC 8200, 3; ports; RFC 792."""
 _IPSEC = ("meta secpath", "rt xfrm")
 _GROUPS = {"meta iifgroup": "in", "meta oifgroup": "out"}
 _OF_FRAGMENTS = (b"\x1f\xff", b"\x3f\xff")
@@ -58,6 +65,8 @@ class Field(NamedTuple):
     """For an address: ``ip`` or ``ip6``."""
     turned: bool = False
     """A number of this machine's byte order, turned to that of the network."""
+    parts: tuple[tuple[int, Any], ...] = ()
+    """The fields that it is made of, each with its offset: nft loads neighbours in one."""
 
 
 def _family_of(family: str, known: Optional[Match]) -> str:
@@ -90,12 +99,31 @@ def payload_field(
             return Field("protocol", 1)
         if offset in (8, 24) and length <= 16:
             return Field("source" if offset == 8 else "destination", length, family="ip6")
-    elif base == 2 and offset in (0, 2) and length == 2:
+    elif base == 2 and offset in (0, 2) and length == 2 and not _icmp(known):
         return Field("sport" if offset == 0 else "dport", 2)
     if (base, offset, length) == (2, 13, 1) and known and known.protocols == ("tcp",):
         return Field("tcp flags", 1)
     named = header_words.at(_family_of(family, known), base, offset, length)
-    return Field(named or f"payload {base},{offset},{length}", length)
+    if named:
+        return Field(named, length)
+    parts = tuple(_parts(family, known, base, offset, length))
+    return Field(f"payload {base},{offset},{length}", length, parts=parts)
+
+
+def _icmp(known: Optional[Match]) -> bool:
+    return known is not None and known.protocols in (("icmp",), ("icmpv6",))
+
+
+def _parts(
+    family: str, known: Optional[Match], base: int, offset: int, length: int
+) -> Iterator[tuple[int, Field]]:
+    """Yield the fields that are known of a span of a header; none unless they fill it."""
+    header = _family_of(family, known) if base == 1 else "icmp" if _icmp(known) else ""
+    bounds = _BOUNDS.get((base, header), ())
+    inside = [at for at in bounds if offset <= at <= offset + length]
+    if len(inside) > 2 and (inside[0], inside[-1]) == (offset, offset + length):
+        for first, last in zip(inside, inside[1:]):
+            yield first - offset, payload_field(family, known, base, first, last - first)
 
 
 def _name(value: bytes, last: bytes) -> str:
@@ -104,6 +132,10 @@ def _name(value: bytes, last: bytes) -> str:
         return value.rstrip(b"\0").decode(errors="replace") + "*"
     text = value.split(b"\0")[0].decode(errors="replace")
     return text if b"\0" in value or len(value) >= 16 else f"{text}*"
+
+
+def _one(keys: Keys) -> bool:
+    return len(keys) == 1 and keys[0][0] == keys[0][1]
 
 
 def _spans(keys: Keys, order: str = "big") -> list[tuple[int, int]]:
@@ -135,7 +167,10 @@ def option_field(got: Mapping[int, bytes]) -> Field:
 def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: bool) -> None:
     """Add "``field`` is (not) in one of these ranges" to ``terms``."""
     name = field.name
-    if name in ("source", "destination"):
+    if field.parts and not negate and not field.mask and _one(keys):
+        for at, part in field.parts:
+            apply(terms, part, family, [(keys[0][0][at : at + part.size],) * 2], negate=False)
+    elif name in ("source", "destination"):
         _addresses(terms, field, keys, negate=negate)
     elif name == "state":
         _states(terms, field, keys, negate=negate)
@@ -164,7 +199,7 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
     elif name.startswith("tcp option ") and keys and keys[0][0] == keys[0][1]:
         there = any(keys[0][0]) != negate
         terms.unknown(option_test(int(name.rpartition(" ")[2]), absent=not there))
-    elif name == STATUS and field.mask and len(keys) == 1 and keys[0][0] == keys[0][1]:
+    elif name == STATUS and field.mask and _one(keys):
         mask, value = (int.from_bytes(v[:4], sys.byteorder) for v in (field.mask, keys[0][0]))
         terms.unknown(status_test(mask, value, negate=negate))
     elif name == ASKED_PORT and not field.mask:

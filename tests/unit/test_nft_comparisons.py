@@ -9,6 +9,7 @@ import pytest
 from remedies.errors import Unreadable
 from remedies.netfilter.expressions import decode
 from remedies.netlink.socket import attribute, nested
+from remedies.rules.rule import Match
 
 EQ, NEQ, LT, LTE, GT, GTE = range(6)  # enum nft_cmp_ops, include/uapi/linux/netfilter/nf_tables.h
 TCP = 6
@@ -76,3 +77,44 @@ def test_a_range_has_both_its_ends() -> None:
 def test_a_comparison_cut_short_is_unreadable() -> None:
     with pytest.raises(Unreadable):
         ports(_expression("cmp", _word(1, 1), _word(2, EQ)))
+
+
+def seen(family: str, protocol: int, span: tuple[int, int, int], demand: bytes) -> Match:
+    """Return what a rule sees that loads a span (base, offset, length) of a protocol's packets."""
+    body = struct.pack(">BBH", 2, 0, 0) + nested(
+        4,
+        _expression("meta", _word(1, 1), _word(2, 16)),  # NFT_META_L4PROTO
+        _compare(EQ, bytes([protocol])),
+        _expression("payload", _word(1, 1), *(_word(2 + at, each) for at, each in enumerate(span))),
+        demand,
+    )
+    (step,) = decode(body, family, lambda *_: [])
+    return step.match
+
+
+@pytest.mark.parametrize(
+    ("family", "protocol", "span", "value", "found"),
+    [
+        ("inet", TCP, (2, 0, 4), "01bb0016",
+         Match(("tcp",), source_ports=((443, 443),), destination_ports=((22, 22),))),
+        ("inet", 1, (2, 0, 2), "0304",
+         Match(("icmp",), unmodelled=("icmp type == 3", "icmp code == 4"))),
+        ("inet", 58, (2, 0, 2), "0200",
+         Match(("icmpv6",), unmodelled=("icmp type == 2", "icmp code == 0"))),
+        ("ip", TCP, (1, 8, 2), "ff06", Match(("tcp",), unmodelled=("ttl",))),
+        ("ip", TCP, (1, 12, 8), "0a0000010a000002",
+         Match(("tcp",), ("10.0.0.1",), destinations=("10.0.0.2",))),
+        ("ip", TCP, (1, 13, 7), "00000100000000", Match(("tcp",), unmodelled=("payload 1,13,7",))),
+        ("inet", TCP, (1, 8, 2), "ff06", Match(("tcp",), unmodelled=("payload 1,8,2",))),
+        ("ip6", TCP, (1, 6, 2), "0640", Match(("tcp",), unmodelled=("ttl",))),
+    ],
+)  # fmt: skip
+def test_neighbours_that_are_loaded_in_one_are_told_apart(
+    family: str, protocol: int, span: tuple[int, int, int], value: str, found: Match
+) -> None:
+    assert seen(family, protocol, span, _compare(EQ, bytes.fromhex(value))) == found
+
+
+def test_all_but_a_pair_is_not_modelled() -> None:
+    met = seen("inet", TCP, (2, 0, 4), _compare(NEQ, bytes.fromhex("01bb0016")))
+    assert met == Match(("tcp",), unmodelled=("payload 2,0,4",))
