@@ -13,7 +13,7 @@ from remedies.netlink import labels, xfrm
 from remedies.netlink.socket import NETLINK_ROUTE, Netlink
 from remedies.rules import header_words
 from remedies.rules.decoded import MatchTerms, Span
-from remedies.rules.invalid_packet import ROUTED
+from remedies.rules.invalid_packet import GROUPED, ROUTED
 
 _NET = Path("/proc/thread-self/net")
 
@@ -33,6 +33,8 @@ def narrow_group(
         terms.unknown(f"the group of a link ({side})")
     else:
         terms.interfaces(side, names or [f"#group {first}" for first, _ in groups], negate=negate)
+        if negate:
+            terms.unknown(GROUPED[side])
 
 
 def narrow_realm(terms: MatchTerms, none: bool) -> None:

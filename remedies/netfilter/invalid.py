@@ -154,7 +154,8 @@ class _Pass:
         self.visits += 1
         if self.visits > _VISITS:
             raise Unreadable(f"more than {_VISITS} rules on the way of a packet")
-        match = left_open(step.match, self.base.hook, reset=self.way.reset, mark=part.mark)
+        hook = "output" if self.way.sent else self.base.hook
+        match = left_open(step.match, hook, reset=self.way.reset, mark=part.mark)
         if match is None:
             return [part]
         lets = step.verdict in (*_TAKING, "return")

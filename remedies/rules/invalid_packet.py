@@ -59,6 +59,8 @@ _NEVER = {
 }
 """Conntrack puts fragments together before any rule that knows a state sees them
 (net/netfilter/nf_conntrack_proto.c, nf_defrag_ipv4_enable()); and what NAT serves is routed."""
+GROUPED = {"in": "a link that it came by", "out": "a link that it leaves by"}
+"""A condition on a link's group ends the rule where there is no link (nft_meta_get_eval())."""
 ROUTED = "routed"
 """Of a packet whose route is known: none is in prerouting (nft_rt_get_eval())."""
 GENUINE = frozenset(("rpfilter", "fib"))
@@ -92,7 +94,8 @@ def left_open(
 
     What stays in ``unmodelled`` is not known of the packet: the segment, or its ``reset``. It has
     no link that it came by on output, and none that it leaves by in prerouting and on input
-    (net/netfilter/nft_meta.c, nft_meta_get_eval()). ``mark``: what rules set; None: not known.
+    (net/netfilter/nft_meta.c, nft_meta_get_eval()). ``hook``: output for all that begins here,
+    also in postrouting. ``mark``: what rules set; None: not known.
     """
     nowhere = {"output": match.in_interfaces, "prerouting": match.out_interfaces}
     if any(name != "*" for name in nowhere.get("prerouting" if hook == "input" else hook, ())):
@@ -140,6 +143,8 @@ def _meets(name: str, match: Match, reset: bool, mark: Optional[int], hook: str)
         return met_by.pop() == (typed[2] == "==") if len(met_by) == 1 else None
     if name == ROUTED:
         return hook != "prerouting"
+    if name in GROUPED.values():
+        return hook not in (("output",) if name == GROUPED["in"] else ("prerouting", "input"))
     if name in _NEVER:
         return _NEVER[name]
     if hook == "output" and name in LINK:

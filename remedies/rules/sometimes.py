@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from remedies.rules import tcp_options
-from remedies.rules.header_words import CHOSEN
+from remedies.rules.header_words import CHOSEN, SERVICE, kind
 from remedies.rules.invalid_packet import ACK, FLAGS_TEST
 from remedies.rules.rule import ONE_OF_ALL
 
@@ -40,7 +40,8 @@ the length in an IPv4 header (RFC 791, 3.1), the processor, and the time, day an
 def sometimes(name: str, *, sent: bool) -> bool:
     """Tell whether some segments, or the resets that answer them, meet a condition so named.
 
-    ``sent``: they are resets of this host, whose headers nobody chooses.
+    ``sent``: they are resets of this host, whose headers nobody chooses, but for the class of
+    service: that is the segment's (tcp_v4_send_reset(), tcp_v6_send_reset()).
 
     Segments with data have PSH or not, as their sender's buffer is empty or not (RFC 9293,
     3.9.1.2); flags that are rarer than that are not counted on.
@@ -48,7 +49,7 @@ def sometimes(name: str, *, sent: bool) -> bool:
     tested = re.fullmatch(FLAGS_TEST, name)
     if not tested:
         chosen = name in CHOSEN or tcp_options.sometimes(name)
-        return name in _SOMETIMES or (not sent and chosen)
+        return name in _SOMETIMES or (chosen and (not sent or kind(name) == SERVICE))
     mask, values = int(tested[1], 16), [int(value, 16) for value in tested[3].split()]
     equal = (flags & mask in values for flags in (ACK, ACK | _PSH))
     return any(met == (tested[2] == "==") for met in equal)

@@ -105,8 +105,9 @@ MAPS = (
     "meta mark vmap { 0x0 : jump two, 0x1 : accept }",
 )
 NEAR = (("input", "filter"), ("input", "filter"), ("input", "mangle"), ("prerouting", "mangle"),
-        ("output", "filter"), ("prerouting", "raw"))  # fmt: skip
-FAR_SIDE = (("forward", "filter"), ("forward", "filter"), ("forward", "mangle"))
+        ("output", "filter"), ("prerouting", "raw"), ("postrouting", "mangle"))  # fmt: skip
+FAR_SIDE = (("forward", "filter"), ("forward", "filter"), ("forward", "mangle"),
+            ("postrouting", "mangle"))  # fmt: skip
 
 
 class Firewall(NamedTuple):
@@ -124,6 +125,7 @@ def _for(version: int, text: str) -> str:
     """Return a condition with the addresses and words of an IP version."""
     for word, found in (("OUT", OUT), ("FAR", FAR), ("INSIDE", INSIDE), ("HOST", HOST["eth0"])):
         text = text.replace(word, found[version])
+    text = text.replace("BEHIND", (CONTAINER[0], f"[{CONTAINER[1]}]")[version])
     text = text.replace("CONTAINER", CONTAINER[version]).replace("@ ", ("ip ", "ip6 ")[version])
     if text.startswith("TTL"):
         return text.replace("TTL", ("ip ttl", "ip6 hoplimit")[version])
@@ -162,7 +164,7 @@ def line(draw: st.DrawFn, chain: str, version: int) -> str:
         if text.startswith("-p tcp"):
             parts["-p"], text = "-p tcp", text[7:]
         option = text.removeprefix("! ").partition(" ")[0]
-        if not text or (option == "-i" and chain == "OUTPUT"):
+        if not text or (option == "-i" and chain in ("OUTPUT", "POSTROUTING")):
             continue
         parts.setdefault(text if option == "-m" else option, _for(version, text))
     if (chain == "one" and verdict.endswith("one")) or (chain == "two" and verdict[3:] in NAMES):
@@ -173,17 +175,16 @@ def line(draw: st.DrawFn, chain: str, version: int) -> str:
 NAMES = ("one", "two")
 
 
-def _nft_nat(version: int, masquerades: str, publishes: bool) -> list[str]:
+def _nft_nat(version: int, masquerades: str, publishes: str) -> list[str]:
     family, inside = ("ip", "ip6")[version], INSIDE[version]
     lines = [f"table {family} site {{", f"chain behind {{ {family} saddr {inside} masquerade\n}}"]
     if masquerades:
         hook = "type nat hook postrouting priority srcnat;"
         lines.append(f"chain post {{ {hook}\n  {_for(version, masquerades)}\n}}")
     if publishes:
-        to = (f"{CONTAINER[0]}:80", f"[{CONTAINER[1]}]:80")[version]
         hook = "type nat hook prerouting priority dstnat;"
-        met = f"{family} daddr {HOST['eth0'][version]} tcp dport 8080"
-        lines.append(f"chain pre {{ {hook}\n  {met} dnat to {to}\n}}")
+        met = f"{family} daddr {HOST['eth0'][version]}"
+        lines.append(f"chain pre {{ {hook}\n  {met} {_for(version, publishes)}\n}}")
     return [*lines, "}"]
 
 
@@ -192,6 +193,13 @@ MASQUERADES = (
     '@ saddr INSIDE oifname != "docker0" masquerade',
     'oifname "eth0" meta l4proto tcp masquerade',
     'oifname "eth0" jump behind',
+    'oifname "eth0" snat to @ saddr map { CONTAINER : HOST }',
+)
+PUBLISHES = (
+    "tcp dport 8080 dnat to BEHIND:80",
+    "tcp dport 8080 dnat to BEHIND:80",
+    "tcp dport 8080 dnat @ to tcp dport map { 8080 : CONTAINER . 80 }",
+    "dnat @ to tcp dport map { 8080 : CONTAINER . 80, 8081 : CONTAINER . 443 }",
 )
 
 
@@ -206,7 +214,11 @@ def nft_text(draw: st.DrawFn, version: int, masquerades: bool, publishes: bool) 
     family = draw(st.sampled_from((("ip", "ip6")[version], "inet")))
     kind = ("ipv4_addr", "ipv6_addr")[version]
     lines = [
-        *_nft_nat(version, draw(st.sampled_from(MASQUERADES)) if masquerades else "", publishes),
+        *_nft_nat(
+            version,
+            draw(st.sampled_from(MASQUERADES)) if masquerades else "",
+            draw(st.sampled_from(PUBLISHES)) if publishes else "",
+        ),
         f"table {family} f {{",
         "set high { type inet_service; flags interval; elements = { 1024-65535 } }",
         f"set peers {{ type {kind}; flags interval; elements = {{ {WIDE[version]} }} }}",
@@ -215,9 +227,12 @@ def nft_text(draw: st.DrawFn, version: int, masquerades: bool, publishes: bool) 
     ]
     for number, (hook, priority) in enumerate(_bases(draw, publishes)):
         policy = draw(st.sampled_from(("accept", "accept", "drop")))
+        rules = body(() if hook == "postrouting" else ("one", "two"))
+        if hook == "postrouting":  # nothing is rejected there, nor in what it leads to
+            rules = rules.replace("reject with tcp reset", "drop").replace("reject", "drop")
         lines.append(
             f"chain base{number} {{ type filter hook {hook} priority {priority} + {number}; "
-            f"policy {policy};\n{body(('one', 'two'))}\n}}"
+            f"policy {policy};\n{rules}\n}}"
         )
     return "\n".join((*lines, "}", ""))
 

@@ -13,7 +13,7 @@ from remedies.netfilter import in_use
 from remedies.netlink import labels, xfrm
 from remedies.rules.decoded import MatchTerms
 from remedies.rules.header_words import NO_TUNNEL, TUNNEL
-from remedies.rules.invalid_packet import ROUTED
+from remedies.rules.invalid_packet import GROUPED, ROUTED
 from remedies.rules.rule import Match
 
 ROWS = "sk Eth Pid\n0 0 0\n0 {} 0\n"
@@ -44,7 +44,12 @@ def test_groups_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, fails: obje
     ("groups", "mask", "negate", "found"),
     [
         ([(7, 7)], 0xFFFFFFFF, False, Match(in_interfaces=("eth0",))),
-        ([(7, 7)], 0xFFFFFFFF, True, Match(not_in_interfaces=("eth0",))),
+        (
+            [(7, 7)],
+            0xFFFFFFFF,
+            True,
+            Match(not_in_interfaces=("eth0",), unmodelled=(GROUPED["in"],)),
+        ),
         ([(2, 2)], 0x2, False, Match(in_interfaces=("eth0", "wg0"))),
         ([(1, 9)], 0xFFFFFFFF, False, Match(in_interfaces=("eth0", "wg0"))),
         ([(0, 0), (3, 3)], 0xFFFFFFFF, False, Match(in_interfaces=("lo", "wg0"))),
