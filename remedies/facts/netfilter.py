@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import links
 from remedies.netfilter import variants, walk
+from remedies.netfilter.accepts import Accepts, AcceptSearch
+from remedies.netfilter.chains import ReadTables
 from remedies.netfilter.invalid import judged
 from remedies.netfilter.redirects import Redirect, redirects
 from remedies.netfilter.stores import Base, Legacy, NfTables, RuleStore
+from remedies.netfilter.tracking import tracks
 from remedies.netlink.links import Address, Links
 from remedies.rules import marks
 from remedies.rules.decoded import Mark
@@ -27,6 +29,8 @@ from remedies.values import dataclass, field, replace
 if TYPE_CHECKING:
     from remedies.facts import Asking
 
+ACCEPTS_TOPIC = "accepts-of-invalid"
+"""A topic of :class:`~remedies.facts.Asking`: look for rules that let INVALID segments live."""
 _FOLLOWED = 3_000
 """Rules met on the ways to NAT; past that, which links it serves is not asked."""
 _DECODED = 2_000
@@ -82,6 +86,8 @@ class Netfilter:
     unlisted: tuple[UnlistedRules, ...] = ()
     unread: tuple[str, ...] = ()
     """What could not be read, and why."""
+    accepts: Optional[Accepts] = None
+    """Rules that let INVALID segments live on purpose; None where nobody asked."""
     unread_notracks: tuple[str, ...] = ()
     """Where a notrack rule may stand that could not be read, and why."""
     nat_unread: tuple[str, ...] = ()
@@ -96,6 +102,13 @@ class Netfilter:
         nf_tables store, whose tables go again with their last chain.
         """
         return "legacy" if self.iptables == "legacy" or not self.nf_tables else "nft"
+
+    @property
+    def lived_by(self) -> Accepts:
+        """Return the rules that let INVALID segments live; raise Unreadable if nobody asked."""
+        if self.accepts is None:
+            raise Unreadable("rules that accept INVALID segments were not asked for")
+        return self.accepts
 
 
 def open_stores(
@@ -126,7 +139,7 @@ def open_stores(
 
 def read(asking: Asking) -> Netfilter:
     """Read the fact; ends at ``asking``'s deadline. Raises Unreadable without CAP_NET_ADMIN."""
-    stores, unread = open_stores(asking.deadline())
+    stores, unopened = open_stores(asking.deadline())
     near = _links(asking)
     bases = [
         (store, base)
@@ -135,7 +148,7 @@ def read(asking: Asking) -> Netfilter:
         if base.rules or not base.accepts
     ]
     reading = _HookAnswers(
-        tuple(bases), near.addresses, unread=unread, unread_notracks=list(unread)
+        tuple(bases), near.addresses, unread=list(unopened), unread_notracks=list(unopened)
     )
     places = [_place(base) for _, base in bases]
     # NAT first, of every store: which packets a drop has to cover hangs on the links that NAT
@@ -150,7 +163,9 @@ def read(asking: Asking) -> Netfilter:
     )
     for store, base in bases:
         reading.base(store, base)
-    invalid = judged(bases, reading.served, near)
+    search = AcceptSearch() if ACCEPTS_TOPIC in asking.topics else None
+    tables = search.tables if search else ReadTables()
+    invalid = judged(bases, reading.served, near, tables)
     backends = {
         store.backend(family, table)
         for store in stores
@@ -166,12 +181,13 @@ def read(asking: Asking) -> Netfilter:
         nat=tuple(place for place in places if place in reading.nat),
         nat_uses=tuple(sorted(reading.uses, key=_in_order)),
         nat_unread=tuple(reading.nat_unread),
-        conntrack_used=bool(reading.nat) or _tracks(stores, reading),
+        conntrack_used=bool(reading.nat) or tracks(stores, reading.unread),
         drops=invalid.drops,
         lets_by=invalid.lets_by,
         doubts=invalid.doubts,
         notracks=tuple(reading.notracks),
         redirects=_redirects(stores, reading),
+        accepts=search.found(bases, unopened) if search else None,
         unread=(*reading.unread, *invalid.unread),
         unread_notracks=tuple(reading.unread_notracks),
     )
@@ -335,10 +351,6 @@ class _HookAnswers:
         return [] if self.blind else [r for r in self.rewrites if family in r.versions]
 
 
-def _both(family: str) -> tuple[str, ...]:
-    return ("ip", "ip6") if family == "inet" else (family,)
-
-
 def _action(base: Base, action: str) -> str:
     """Return what a rule does at the hook of its base chain.
 
@@ -357,44 +369,3 @@ def _taken_first(rule: PacketRule, version: str) -> bool:
     """Tell whether no packet of an IP version gets to a rule."""
     packets = conjoin(rule.match, Match(sources=(EVERYONE[version],)))
     return packets is None or any(covers(earlier, packets) for earlier in rule.after)
-
-
-def _tracks(stores: list[RuleStore], reading: _HookAnswers) -> bool:
-    """Tell whether somebody else's rule makes the namespace track connections.
-
-    Flows in the table answer it at once, unless a rule of ours may be what put them there.
-    """
-    chains = [
-        (store, family, table, chain)
-        for store in stores
-        for family, table in store.tables()
-        for chain in store.chains(family, table)
-    ]
-    own = any(walk.ours(table, chain) for _, _, table, chain in chains)
-    if not own and _flows():
-        return True
-    foreign = [entry for entry in chains if not walk.ours(entry[2], entry[3])]
-    try:
-        return any(True for _ in _tracking(foreign))
-    except Unreadable as error:
-        reading.unread.append(str(error))
-        return False
-
-
-def _tracking(chains: list[tuple[RuleStore, str, str, str]]) -> Iterator[bytes]:
-    """Yield the rules that look as if they track and, decoded, do."""
-    for store, family, table, chain in chains:
-        for raw in store.raw(family, table, chain):
-            if walk.mentions(raw, walk.TRACK_WORDS) and any(
-                step.conntrack for step in store.decode(family, table, raw)
-            ):
-                yield raw
-
-
-def _flows() -> bool:
-    """Tell whether the table holds a flow; the file is missing where conntrack is not loaded."""
-    try:
-        with open("/proc/sys/net/netfilter/nf_conntrack_count", encoding="utf-8") as file:
-            return int(file.read()) > 0
-    except (OSError, ValueError):
-        return False

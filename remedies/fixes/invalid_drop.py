@@ -70,9 +70,8 @@ from typing import Optional
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.accepts import Accepts
 from remedies.facts.counters import Counters
-from remedies.facts.netfilter import Netfilter
+from remedies.facts.netfilter import ACCEPTS_TOPIC, Netfilter
 from remedies.facts.routes import Routes
 from remedies.facts.sysctl import Sysctl
 from remedies.model import Finding, Risk, Terms, Wanted
@@ -82,8 +81,8 @@ TITLE = "Drop the resets that answer INVALID TCP segments"
 ANSWERS = ("tcp-invalid-reset",)
 RISK: Risk = "moderate"
 HARMLESS = False
-NEEDS = (Netfilter, Routes, Sysctl, Counters, Accepts)
-TOPICS: tuple[str, ...] = ()
+NEEDS = (Netfilter, Routes, Sysctl, Counters)
+TOPICS = (ACCEPTS_TOPIC,)
 PARAMS: Mapping[str, object] = {}
 
 TABLE = "inet/remedy_invalid_drop"
@@ -142,7 +141,7 @@ def _families(family: str) -> tuple[str, ...]:
 
 def _lived_by(facts: Facts) -> Optional[str]:
     """Return who lives by segments that conntrack calls INVALID, or None; raise Unreadable."""
-    accepts = facts.get(Accepts)
+    accepts = facts.get(Netfilter).lived_by
     if accepts.invalid:
         return f"a rule accepts INVALID segments ({accepts.invalid}): {_LIBERAL}"
     if accepts.synproxy:

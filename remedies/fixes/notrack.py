@@ -36,10 +36,9 @@ from typing import Optional
 
 from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
-from remedies.facts.accepts import Accepts
 from remedies.facts.inputs import Inputs
 from remedies.facts.nat import Nat, service_topic
-from remedies.facts.netfilter import Netfilter
+from remedies.facts.netfilter import ACCEPTS_TOPIC, Netfilter
 from remedies.facts.slab import KNOWN
 from remedies.model import Finding, Risk, Terms, Wanted
 from remedies.netlink.links import Links
@@ -54,8 +53,8 @@ TITLE = "Keep one service's packets out of conntrack"
 ANSWERS: tuple[str, ...] = ()
 RISK: Risk = "moderate"
 HARMLESS = False
-NEEDS = (Netfilter, Nat, Links, Inputs, Accepts)
-TOPICS = ("input-rules",)
+NEEDS = (Netfilter, Nat, Links, Inputs)
+TOPICS = ("input-rules", ACCEPTS_TOPIC)
 PARAMS: Mapping[str, object] = {"protocol": None, "ports": None, "addresses": None}
 
 TABLE = "inet/remedy_notrack"
@@ -165,7 +164,7 @@ def _proxied(params: Mapping[str, object], facts: Facts) -> Optional[str]:
     """Return which SYNPROXY rule may answer for the service, or None; raise Unreadable."""
     if service(params)[0] != "tcp":
         return None
-    accepts = facts.get(Accepts)
+    accepts = facts.get(Netfilter).lived_by
     if accepts.synproxy:
         return f"SYNPROXY is in use ({accepts.synproxy}) and needs conntrack for what it answers"
     if accepts.blind is not None:

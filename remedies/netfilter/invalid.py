@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from remedies.errors import Unreadable
-from remedies.netfilter.chains import NARROW, ReadTable
+from remedies.netfilter.chains import NARROW, ReadTable, ReadTables
 from remedies.netfilter.invalid_parts import Met, Part
 from remedies.netfilter.stores import HOOKS, Base, RuleStore
 from remedies.netfilter.walk import beside_ours, ours, own_chains
@@ -56,7 +56,7 @@ Places = Sequence[tuple[RuleStore, Base]]
 class _Course:
     """One kind of packet on its way through the base chains of its hooks."""
 
-    tables: dict[tuple[int, str, str], ReadTable]
+    tables: ReadTables
     unread: dict[str, None]
     reset: bool
     """It is the reset that answers such a segment."""
@@ -81,9 +81,7 @@ class _Course:
                 foreign = not ours(base.table, base.chain)
                 if not (next(own_chains(store, base), "") if self.own else foreign):
                     continue
-                key = id(store), base.family, base.table
-                table = self.tables.setdefault(key, ReadTable(store, base))
-                parts = _Pass(self, store, base, table).all(parts)
+                parts = _Pass(self, store, base, self.tables.of(store, base)).all(parts)
             except Unreadable as error:
                 place = f"{base.backend} {base.family} {base.table} {base.chain}"
                 self.unread[f"{place}: {error}"] = None
@@ -288,7 +286,7 @@ _COURSES = {
 class _InvalidAnswers:
     places: Places
     links: Links
-    tables: dict[tuple[int, str, str], ReadTable] = field(default_factory=dict)
+    tables: ReadTables
     unread: dict[str, None] = field(default_factory=dict)
     found: dict[str, list[PacketRule]] = field(default_factory=dict)
 
@@ -350,16 +348,22 @@ def _chief(drops: list[Met]) -> list[Met]:
     return by_state[:_NAMED] or drops[-1:]
 
 
-def judged(places: Places, served: Callable[[str], Sequence[PacketRule]], links: Links) -> Judged:
+def judged(
+    places: Places,
+    served: Callable[[str], Sequence[PacketRule]],
+    links: Links,
+    tables: ReadTables,
+) -> Judged:
     """Return what becomes of INVALID segments of the flows that NAT rules rewrite.
 
     ``served``: the NAT rules of an IP version (``ip`` or ``ip6``), none where they are not known.
-    ``links`` and addresses of this host: none where they are not known. Ours are judged by
+    ``links`` and addresses of this host: none where they are not known. ``tables``: through which
+    the chains are read. Ours are judged by
     themselves. A rule that answers forwarded segments with a reset ends the connection itself, so
     that it is no help who keeps other resets away. What cannot be read is passed by and named.
     """
     chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
-    judge = _InvalidAnswers(chains, links)
+    judge = _InvalidAnswers(chains, links, tables)
     whose = (False, True) if any(beside_ours(*at) for at in chains) else (False,)
     for family in ("ip", "ip6"):
         nat, ended = [*with_sources(served(family), family, links)], False

@@ -9,13 +9,13 @@ import pytest
 
 from remedies.errors import Unreadable
 from remedies.facts import Facts
-from remedies.facts.accepts import Accepts
 from remedies.facts.counters import Counters
 from remedies.facts.netfilter import NatUse, Netfilter
 from remedies.facts.routes import DefaultRoute, Routes
 from remedies.facts.sysctl import Sysctl
 from remedies.fixes import invalid_drop
 from remedies.model import Finding, Terms
+from remedies.netfilter.accepts import Accepts
 from remedies.rules.nft_syntax import nft_text
 from remedies.rules.rule import PacketRule
 
@@ -28,17 +28,16 @@ def facts(
     *,
     loose: str = "1",
     moved: dict[str, int] | None = None,
-    accepts: Accepts = Accepts(),  # noqa: B008 (frozen)
+    accepts: Accepts | None = Accepts(),  # noqa: B008 (frozen)
     in_force: tuple[str, ...] = (),
     **netfilter: Any,
 ) -> Facts:
     seen = {"nf_tables": True, "iptables": "none", "conntrack_used": True, **netfilter}
     return builder.facts(
-        Netfilter(**seen),
+        Netfilter(accepts=accepts, **seen),
         Routes(defaults=(ETH0,)) if routes is None else routes,
         Sysctl({invalid_drop.LOOSE: loose}),
         Counters({"nf_conntrack.invalid": 0, "Tcp.OutRsts": 0}, moved or {}),
-        accepts,
         ours=in_force,
     )
 
@@ -175,6 +174,8 @@ def test_invalid_that_is_answered_is_the_fault_itself(moved: dict[str, int]) -> 
 def test_rules_that_cannot_be_read_may_accept_invalid() -> None:
     with pytest.raises(Unreadable, match="too many"):
         invalid_drop.guard(finding(), facts(accepts=Accepts(unread=("too many",))), TERMS)
+    with pytest.raises(Unreadable, match="not asked for"):
+        invalid_drop.guard(finding(), facts(accepts=None), TERMS)
 
 
 WLAN0 = DefaultRoute(family=4, links=("wlan0",), table=254, metric=600)

@@ -11,12 +11,12 @@ from builder import packet_rule
 
 from remedies.errors import ConfigError, Unreadable
 from remedies.facts import Facts
-from remedies.facts.accepts import Accepts
 from remedies.facts.inputs import Inputs
 from remedies.facts.nat import Nat
 from remedies.facts.netfilter import Netfilter
 from remedies.fixes import notrack
 from remedies.model import Backend, Terms
+from remedies.netfilter.accepts import Accepts
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules.admission import InputChain, InputRule
 from remedies.rules.rule import Match, PacketRule
@@ -33,9 +33,14 @@ LINKS = Links(
 )
 
 
-def facts(nat: Nat, *more: object, iptables: str = "nft") -> Facts:
-    netfilter = Netfilter(nf_tables=True, iptables=iptables)
-    return builder.facts(Accepts(), Inputs(asked=True), LINKS, nat, netfilter, *more)
+def facts(
+    nat: Nat,
+    *more: object,
+    iptables: str = "nft",
+    accepts: Accepts = Accepts(),  # noqa: B008 (frozen)
+) -> Facts:
+    netfilter = Netfilter(nf_tables=True, iptables=iptables, accepts=accepts)
+    return builder.facts(Inputs(asked=True), LINKS, nat, netfilter, *more)
 
 
 def dnat(port: int, owner: str = "docker") -> PacketRule:
@@ -204,14 +209,15 @@ def test_rules_that_were_not_read_refuse_it() -> None:
         with pytest.raises(Unreadable, match="gone" if inputs.asked else "not asked for"):
             notrack.guard(None, facts(Nat(asked=True), inputs), Terms(params=GOOD))
     blind = Accepts(unread=("nft ip f i: gone",))
-    assert notrack.guard(None, facts(Nat(asked=True), blind), Terms(params=GOOD)) is None
+    read = facts(Nat(asked=True), accepts=blind)
+    assert notrack.guard(None, read, Terms(params=GOOD)) is None
     tcp = Terms(params={**GOOD, "protocol": "tcp"})
     with pytest.raises(Unreadable, match="gone"):
-        notrack.guard(None, facts(Nat(asked=True), blind), tcp)
+        notrack.guard(None, read, tcp)
 
 
 def test_synproxy_refuses_a_tcp_service() -> None:
-    found = facts(Nat(asked=True), Accepts(synproxy="nft inet sp input: synproxy"))
+    found = facts(Nat(asked=True), accepts=Accepts(synproxy="nft inet sp input: synproxy"))
     reason = notrack.guard(None, found, Terms(params={**GOOD, "protocol": "tcp"}))
     assert reason == (
         "SYNPROXY is in use (nft inet sp input: synproxy) and needs conntrack for what it answers"

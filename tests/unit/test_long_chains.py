@@ -8,13 +8,16 @@ from typing import Optional
 import pytest
 from builder import packet_rule
 
+from remedies.errors import Unreadable
 from remedies.netfilter import invalid
-from remedies.netfilter.chains import NARROW
+from remedies.netfilter.accepts import AcceptSearch
+from remedies.netfilter.chains import NARROW, ReadTables
 from remedies.netfilter.stores import Base
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules.decoded import Step
 from remedies.rules.matching import remainder
 from remedies.rules.rule import Match, PacketRule
+from remedies.values import replace
 
 FORWARD = Base("nft", "ip", "f", "FORWARD", "forward", 0, "filter", accepts=True, rules=1)
 LINKS = Links(
@@ -31,6 +34,8 @@ class Store:
     def __init__(self, chains: Mapping[str, Sequence[Step]]) -> None:
         self.steps = {name: list(steps) for name, steps in chains.items()}
         self.decoded: list[bytes] = []
+        self.asked: list[str] = []
+        self.ending = ""
         self.left_out: list[str] = []
 
     def bases(self) -> tuple[Base, ...]:
@@ -43,7 +48,10 @@ class Store:
         return tuple(self.steps)
 
     def raw(self, family: str, table: str, chain: str) -> Iterator[bytes]:
-        return (f"{chain} {at}".encode() for at in range(len(self.steps[chain])))
+        self.asked.append(chain)
+        yield from (f"{chain} {at}".encode() for at in range(len(self.steps[chain])))
+        if chain == self.ending:
+            raise Unreadable("it took too long")
 
     def every(self, family: str, table: str) -> Iterator[tuple[str, bytes]]:
         return ((chain, rule) for chain in self.steps for rule in self.raw(family, table, chain))
@@ -102,9 +110,18 @@ def service(number: int, verdict: str = "accept") -> Step:
     )
 
 
-def judge(store: Store, nat: Optional[Sequence[PacketRule]] = None) -> invalid.Judged:
+def judge(
+    store: Store,
+    nat: Optional[Sequence[PacketRule]] = None,
+    tables: Optional[ReadTables] = None,
+) -> invalid.Judged:
     rules = [published(0)] if nat is None else nat
-    return invalid.judged([(store, FORWARD)], lambda family: rules if family == "ip" else [], LINKS)
+    return invalid.judged(
+        [(store, FORWARD)],
+        lambda family: rules if family == "ip" else [],
+        LINKS,
+        tables or ReadTables(),
+    )
 
 
 def test_what_is_left_of_packets_is_not_worked_out_for_each_of_many_services(
@@ -143,3 +160,47 @@ def test_up_to_that_many_rules_all_are_looked_at() -> None:
     found = judge(store)
     assert found.drops[-1].text.startswith("drop")
     assert len(set(store.decoded)) == 502
+
+
+KEPT = Step(Match(states=("invalid",)), "accept")
+INPUT = replace(FORWARD, chain="INPUT", hook="input")
+
+
+def led_to_many(last: Step) -> Store:
+    """Return a store whose chains of both hooks lead to one of many services, and to an end."""
+    return Store(
+        {
+            "FORWARD": [Step(Match(), "jump", chain="connected")],
+            "INPUT": [Step(Match(), "jump", chain="connected")],
+            "connected": [*(service(number) for number in range(2 * NARROW)), last],
+        }
+    )
+
+
+def test_a_chain_is_read_once_for_who_drops_and_who_accepts() -> None:
+    store, search = led_to_many(KEPT), AcceptSearch()
+    judge(store, tables=search.tables)
+    assert store.asked == ["FORWARD", "connected"]
+    found = search.found([(store, FORWARD), (store, INPUT)], ())
+    assert store.asked == ["FORWARD", "connected", "INPUT"]
+    assert found.invalid == "nft ip f connected: accept ('invalid',)"
+    assert (found.synproxy, found.unread) == ("", ())
+
+
+def test_who_accepts_is_found_in_what_nobody_else_read() -> None:
+    store, search = led_to_many(KEPT), AcceptSearch()
+    judge(store, [], search.tables)
+    found = search.found([(store, INPUT)], ("legacy tables: gone",))
+    assert found.invalid == "nft ip f connected: accept ('invalid',)"
+    assert found.unread == ("legacy tables: gone",)
+    assert search.found([(store, replace(INPUT, type="nat"))], ()).invalid == ""
+
+
+def test_where_a_chain_was_not_read_to_its_end_nobody_is_sure() -> None:
+    store, search = led_to_many(ALL), AcceptSearch()
+    store.ending = "connected"
+    store.steps["connected"].pop()
+    assert judge(store, tables=search.tables).unread != ()
+    found = search.found([(store, FORWARD)], ())
+    assert found.unread == ("nft ip f FORWARD: it took too long",)
+    assert store.asked == ["FORWARD", "connected"]
