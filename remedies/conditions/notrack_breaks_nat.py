@@ -30,7 +30,8 @@ False positives
     made. Rules that run only by other rules' marks are ``unknown``, but for kube-proxy's
     masquerade, which marks what its rules for a service match, and those are judged, and for what
     Cilium marks for its proxy. The packets of a tunnel (VXLAN, Geneve, WireGuard) never leave by
-    the tunnel: NAT of what it carries is not about them.
+    the tunnel: NAT of what it carries is not about them. What comes in by one link and would leave
+    by the same is taken for nothing that is forwarded, unless that link is the only one.
 
 References
     iptables-extensions(8): CT; nft(8): NOTRACK STATEMENT; moby/moby#10270;

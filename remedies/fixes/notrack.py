@@ -10,8 +10,9 @@ What it changes
 
 Safety
     NAT does not see untracked packets. Refused, naming the rule, where a DNAT, REDIRECT, SNAT or
-    MASQUERADE rule could match the same packets or their replies, where NAT rules could not be
-    read, and for an address that is not this host's own. Never bare: address and port are both
+    MASQUERADE rule could match the same packets or their replies (one that goes by a mark could:
+    kube-proxy's, as programs mark what they send, too), where NAT rules could not be read, and for
+    an address that is not this host's own. Never bare: address and port are both
     required. Rules that accept by ``ct state established`` or ``new`` no longer match these
     packets: refused, naming the rule or policy, where a firewall may then stop the service's
     requests or answers, and for TCP where SYNPROXY is in use, since it needs conntrack. In the harm

@@ -184,7 +184,7 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
         forwarded = "what is forwarded comes from no address of this host"
         return Overlap("no", forwarded if met.source_local else "this host sends from its own")
     if notrack.hook == "prerouting":
-        return _by_interface(met, links) or found
+        return _turns_back(met, links) or _by_interface(met, links) or found
     senders = [
         a
         for a in links.addresses
@@ -199,6 +199,28 @@ def _leaving(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:
     if senders:
         return Overlap("no", f"addresses of {listed(met.not_out_interfaces)} leave by it")
     return found
+
+
+def _turns_back(met: Match, links: Links) -> Overlap | None:
+    """Answer "no" where the packets would leave by the one link that they come by.
+
+    Hosts of one network say to each other themselves what they have to say. Not where that link is
+    all there is: a router with one arm has nothing else.
+    """
+    names = {link.name for link in links.links if link.up and not link.loopback}
+
+    def some(yes: tuple[str, ...], no: tuple[str, ...]) -> set[str]:
+        return {
+            name
+            for name in names
+            if (not yes or any(name_covers(each, name) for each in yes))
+            and not any(name_covers(each, name) for each in no)
+        }
+
+    by = some(met.in_interfaces, met.not_in_interfaces)
+    if len(by) != 1 or len(names) == 1 or by != some(met.out_interfaces, met.not_out_interfaces):
+        return None
+    return Overlap("no", f"what comes in by {listed(tuple(by))} leaves by another link")
 
 
 def _source_replies(notrack: PacketRule, nat: PacketRule, links: Links) -> Overlap:

@@ -117,15 +117,16 @@ def test_native_sets_maps_and_jumps_are_keys_of_the_match(load: Load) -> None:
     assert pre[0].to == "10.0.0.2"
     assert set(pre[1].match.sources) == {"10.0.0.0/8", "192.168.1.5"}
     assert pre[1].match.destination_ports == ((0, 21), (23, 79), (81, 65535))
-    assert sorted(pre[2].match.destination_ports) == [(53, 53), (69, 69)]
-    assert {rule.match.destination_ports for rule in pre[3:5]} == {((6000, 6000),), ((6001, 6001),)}
-    assert {rule.chain for rule in pre[3:5]} == {"sip"}
-    tuples = {(rule.match.destinations, rule.match.destination_ports) for rule in pre[5:7]}
+    by_map = {rule.match.destination_ports: rule.to for rule in pre[2:4]}
+    assert by_map == {((53, 53),): "10.0.0.2", ((69, 69),): "10.0.0.3"}
+    assert {rule.match.destination_ports for rule in pre[4:6]} == {((6000, 6000),), ((6001, 6001),)}
+    assert {rule.chain for rule in pre[4:6]} == {"sip"}
+    tuples = {(rule.match.destinations, rule.match.destination_ports) for rule in pre[6:8]}
     assert tuples == {(("192.0.2.1",), ((7000, 7000),)), (("192.0.2.2",), ((7001, 7003),))}
-    assert pre[7].match.destination_local is True
-    assert set(pre[7].match.protocols) == {"tcp", "udp"}
-    assert pre[8].match.destinations == ("2001:db8::/33",)
-    assert pre[8].to == "[fd00::1]:99"
+    assert pre[8].match.destination_local is True
+    assert set(pre[8].match.protocols) == {"tcp", "udp"}
+    assert pre[9].match.destinations == ("2001:db8::/33",)
+    assert pre[9].to == "[fd00::1]:99"
     post = [rule for rule in nat_fact.rules if rule.hook == "postrouting"]
     assert post[0].match.not_sources == ("10.1.0.0/16",)
     assert post[0].match.out_interfaces == ("eth0",)

@@ -14,7 +14,11 @@ from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
 
 LINKS = Links(
-    links=(Link(1, "lo", "", True), Link(2, "eth0", "", True), Link(3, "docker0", "bridge", True)),
+    links=(
+        Link(1, "lo", "", True, loopback=True),
+        Link(2, "eth0", "", True),
+        Link(3, "docker0", "bridge", True),
+    ),
     addresses=(
         Address("127.0.0.1", 8, 1, "host"),
         Address("10.21.17.99", 24, 2, "global"),
@@ -330,6 +334,29 @@ def test_an_earlier_rule_that_is_not_understood_may_take_the_packets() -> None:
     assert (found.answer, "meta mark" in found.reason) == ("maybe", True)
     other = replace(everything, after=(replace(MARKED, protocols=("tcp",)),))
     assert overlap(sip, other, LINKS).answer == "yes"
+
+
+OUT_BY_ETH0 = packet_rule("postrouting", "masquerade", Match(out_interfaces=("eth0",)))
+ONE_ARM = replace(LINKS, links=LINKS.links[:2])
+
+
+@pytest.mark.parametrize(
+    ("links", "seen", "answer"),
+    [
+        (LINKS, {"in_interfaces": ("eth0",)}, "no"),
+        (LINKS, {"not_in_interfaces": ("docker*",)}, "no"),
+        (LINKS, {"in_interfaces": ("docker0",)}, "yes"),
+        (LINKS, {"in_interfaces": ("eth0", "docker0")}, "yes"),
+        (LINKS, {}, "yes"),
+        (ONE_ARM, {"in_interfaces": ("eth0",)}, "yes"),
+        (replace(LINKS, links=()), {"in_interfaces": ("eth0",)}, "yes"),
+    ],
+)
+def test_nothing_leaves_by_the_link_that_it_came_by(
+    links: Links, seen: dict[str, tuple[str, ...]], answer: str
+) -> None:
+    seen_by = notrack("prerouting", destination_ports=port(53), **seen)
+    assert overlap(seen_by, OUT_BY_ETH0, links).answer == answer
 
 
 @pytest.mark.parametrize(
