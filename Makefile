@@ -58,9 +58,10 @@ $(VENV)/.usable: pyproject.toml hatch_build.py | packages-run
 	$(BIN)/pip install --quiet --editable '.[terminal]'
 	touch $@
 
-# All at once where there is no environment yet: pip takes half a minute to find out what is needed.
+# All at once where there is no environment yet: pip takes half a minute to find out what is needed,
+# and one that came with an older Python a third more than today's.
 $(VENV)/.installed: pyproject.toml hatch_build.py | packages-setup
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $(VENV)/.usable $@
 

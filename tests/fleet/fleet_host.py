@@ -111,9 +111,15 @@ def kill_all(netns: str) -> None:
 
 
 def wait_until(true: Callable[[], bool], seconds: float) -> None:
-    """Return once something is so; fail when time is up. Most looks cost a process or more."""
-    end, pause = time.monotonic() + seconds, 0.05
-    while not true():
-        assert time.monotonic() < end, "it did not come to that in time"
-        time.sleep(pause)
-        pause = min(pause * 1.3, 0.5)
+    """Return once something is so; fail when time is up.
+
+    Most looks start programs: looking takes a fifth of the time at most.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        began = time.monotonic()
+        if true():
+            return
+        ended = time.monotonic()
+        assert ended < end, "it did not come to that in time"
+        time.sleep(min(max(0.05, 4 * (ended - began)), 2.0))
