@@ -166,7 +166,9 @@ def fault(number: int, lines: Lines, peer: list[str]) -> Outcome:
     outcome = Outcome(number, kind.condition, place, passing and turn % 2 == 0)
     if passing:
         make(place)
-        run("", "ip", "link", "add", "byway", "type", "veth", "peer", "eth0", "netns", place)
+        # One name each: the kernel ends a namespace, and with it its links, when it finds time.
+        run("", "ip", "link", "add", f"byway{number}", "type", "veth",
+            "peer", "eth0", "netns", place)  # fmt: skip
     before, heard = counters(), len(peer)
     program = None
     if kind.take_out:
