@@ -83,6 +83,8 @@ def listen(
 
     With a window of 0 no harm is looked for.
     """
+    if window <= 0:
+        return session.look(here, for_plan=False, window=window, kinds=kinds), ()
     held = tuple(held)
     drops, redirects = harm.dropping(held), harm.redirected(held)
     topics = frozenset(f"{TOPIC}{port}" for _, _, port in redirects)

@@ -12,6 +12,7 @@ from builder import HOST, begin, change, facts, held, policy
 from remedies import catalogue
 from remedies.boot import sysctl_d, units
 from remedies.boot.sysctl_d import Decision
+from remedies.facts import Facts
 from remedies.facts.asked import Asked
 from remedies.facts.bypassed import Bypassed
 from remedies.facts.oneway import Oneway
@@ -220,3 +221,21 @@ def test_harm_is_judged_by_what_was_counted_while_listening(
     assert asked["stalls"] == [(drops[0], 0), (drops[1], 3)]
     assert asked["counted"] == {"nft:a": 0, "nft:b": 3, "nft:c": 0}
     assert (asked["window"], len(asked["topics"])) == (2.0, 1)
+
+
+def test_where_nobody_listens_nothing_is_counted_and_what_was_asked_for_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outlook, "_counted", lambda _: pytest.fail("a rule's counters were read"))
+    monkeypatch.setattr(harm, "dropping", lambda held: held)
+    monkeypatch.setattr(harm, "redirected", lambda _: ())
+    asked: list[type[Any]] = []
+
+    def read(_host: Host, kinds: tuple[type[Any], ...], **_: object) -> Facts:
+        asked.extend(kinds)
+        return facts()
+
+    here = SimpleNamespace(read=read, host=HOST, held={}, policy=policy(),
+                           cache=None, busy=lambda _: contextlib.nullcontext())  # fmt: skip
+    outlook.listen(cast(Any, here), (held("nft:a"),), 0.0, (Asked,))
+    assert asked == [Asked]
