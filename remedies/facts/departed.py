@@ -72,11 +72,12 @@ def watch(asking: Asking) -> Watch[Departed]:
     if netfilter is None or links is None:
         raise Unreadable("links or rules could not be read")
     actions = {use.action for use in netfilter.nat_uses if use.hook == "postrouting"}
-    if asking.window <= 0 or not actions & {"snat", "masquerade"} or not _tracked():
+    count = _tracked() if asking.window > 0 and actions & {"snat", "masquerade"} else 0
+    if not count:
         return Unwatched(Departed())
     found = _departed(asking, links)
     # Where no rule names an address, only one that was there before may have left such flows.
-    many = "snat" in actions and int(sysctl.value(_COUNT)) > _LOOKED_AT
+    many = "snat" in actions and count > _LOOKED_AT
     unread = (f"the first {_LOOKED_AT} flows whose source NAT turned were looked at",) * many
     return _SourceWatch(asking, found, unread) if found else Unwatched(Departed(unread=unread))
 
@@ -118,12 +119,12 @@ class _SourceWatch(RingWatch):
         return Departed(tuple(silent), unread)
 
 
-def _tracked() -> bool:
-    """Tell whether conntrack holds any flow: to ask it would load its modules."""
+def _tracked() -> int:
+    """Return how many flows conntrack holds: to ask itself would load its modules."""
     try:
-        return sysctl.value(_COUNT) != "0"
+        return int(sysctl.value(_COUNT))
     except OSError:
-        return False
+        return 0
 
 
 def _departed(asking: Asking, links: Links) -> tuple[DepartedSource, ...]:
@@ -139,28 +140,36 @@ def _departed(asking: Asking, links: Links) -> tuple[DepartedSource, ...]:
                     flows.setdefault(end, []).append(conntrack_entry.flow_of(entry))
     except OSError as error:
         raise conntrack.not_permitted(error) from error
-    return tuple(
+    found = [
         DepartedSource(address, link, tuple(of_it[:_FLOWS]))
         for address, of_it in islice(flows.items(), _ADDRESSES)
         for link in _subnet_of(address, links)[:1]
-        if not _answered_for(asking, address, link)
-    )
+        if not _proxies(address, link)
+    ]
+    answered = _answered_for(asking) if found else frozenset()
+    return tuple(each for each in found if each.address not in answered)
 
 
 def _subnet_of(address: str, links: Links) -> list[str]:
     return [links.name(item.link) for item in links.addresses if contains(item.subnet, address)]
 
 
-def _answered_for(asking: Asking, address: str, link: str) -> bool:
-    """Tell whether this host answers for an address on a link that is another's."""
+def _proxies(address: str, link: str) -> bool:
+    """Tell whether this host answers on a link for whatever it leads to."""
     six = family_of(address) == socket.AF_INET6
     name = "proxy_ndp" if six else "proxy_arp"
     keys = [key_of(each, name, 6 if six else 4) for each in (link, "all")]
     try:
-        if any(sysctl.value(key) != "0" for key in keys):
-            return True
+        return any(sysctl.value(key) != "0" for key in keys)
+    except OSError as error:
+        raise Unreadable(f"neighbours: {error.strerror}") from error
+
+
+def _answered_for(asking: Asking) -> frozenset[str]:
+    """Return the single addresses of others for which this host answers."""
+    try:
         with Netlink(NETLINK_ROUTE, asking.deadline()) as client:
-            return address in neighbours.answered_for(client)
+            return frozenset(neighbours.answered_for(client))
     except OSError as error:
         raise Unreadable(f"neighbours: {error.strerror}") from error
 

@@ -60,12 +60,16 @@ class AcceptSearch:
         self._chains: dict[tuple[int, str, str, str], _HeardChain] = {}
 
     def _chain(self, store: RuleStore, base: Base, chain: str) -> _HeardChain:
-        return self._chains.setdefault((id(store), base.family, base.table, chain), _HeardChain())
+        key = id(store), base.family, base.table, chain
+        if key not in self._chains:
+            self._chains[key] = _HeardChain()
+        return self._chains[key]
 
     def _hear(self, store: RuleStore, base: Base, chain: str, raw: bytes) -> None:
         notes = self._chain(store, base, chain)
         try:
-            notes.targets.update(dict.fromkeys(store.targets(base.family, base.table, raw)))
+            for target in store.targets(base.family, base.table, raw):
+                notes.targets[target] = None
             if mentions(raw, _WORDS):
                 for step in store.decode(base.family, base.table, raw):
                     kind = _kind(raw, step)
