@@ -108,12 +108,12 @@ $(DAEMONS): | packages-test
 	rm -r $(@D)/deb
 	touch $@
 
-# Many tests wait for a kernel or for another process: with two processes for each processor, it was idle
-# for a quarter of the time. The longest tests come first. Bytecode before: commands of tests would compile the
+# Many tests wait for a kernel or for another process: with three processes for each processor, it was idle
+# for a fifth of the time. The longest tests come first. Bytecode before: commands of tests would compile the
 # tool again and again where nothing may write it (PYTHONDONTWRITEBYTECODE), and every worker each test, whose
 # assertions are rewritten: half a minute of processor. A short folder: ssh's
 # sockets are made there. In memory, as a disk takes milliseconds for each fsync.
-WORKERS ?= $(shell expr 3 '*' $$(nproc))
+WORKERS ?= $(shell expr 4 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: setup prepare
 	$(BIN)/python -m compileall -q remedies

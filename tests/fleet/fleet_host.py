@@ -24,6 +24,8 @@ table ip world_nat {
 }
 """
 TABLE = "remedy_invalid_drop"
+BUNDLE = "/usr/bin/python3 /var/lib/remedy/bundle/*.pyz"
+"""The tool on a host; what PATH has may be a script that looks for a Python first."""
 
 
 def run(*argv: str, stdin: str | None = None, timeout: float = 30.0) -> str:

@@ -18,6 +18,7 @@ import pytest
 from cli_shapes import departures
 from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
 from machine import Machine
+from plays import UNUSED
 from whole_host import WholeHost
 
 from remedies.bundle import build
@@ -25,7 +26,6 @@ from remedies.bundle import build
 __all__ = ["TABLE", "LightHost", "WholeHost", "run", "wait_until"]
 
 BIN = os.path.dirname(sys.executable)
-UNUSED = str(HERE.parent / "hosts/unused")
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
 QUICK = "Compression no\nCiphers aes128-gcm@openssh.com\nKexAlgorithms curve25519-sha256\n"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fleet_host import TABLE
+from fleet_host import BUNDLE, TABLE
 from light_fleet import Fleet
-
-BUNDLE = "python3 /var/lib/remedy/bundle/*.pyz"
 
 
 def test_what_is_undone_and_how_much_may_fail_is_as_asked(fleet: Fleet) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
-from fleet_host import TABLE, LightHost, kill_all, wait_until
+from fleet_host import BUNDLE, TABLE, LightHost, kill_all, wait_until
 from light_fleet import Fleet, wait_for_log
 
 CUT_ALL = (
@@ -18,14 +18,14 @@ MEND = "delete table inet cut\n"
 
 def pending(host: LightHost) -> bool:
     """Tell whether a change waits there to be confirmed, or is under way."""
-    told = host.on("sh", "-c", "python3 /var/lib/remedy/bundle/*.pyz status --json || true")
+    told = host.on("sh", "-c", f"{BUNDLE} status --json || true")
     status = json.loads(told) if told else {}
     return bool(status.get("pending_confirm") or status.get("unfinished"))
 
 
 def outcomes(host: LightHost) -> list[str]:
     """Return how each transaction of the host ended, as the host itself tells it."""
-    told = host.on("sh", "-c", "python3 /var/lib/remedy/bundle/*.pyz history --json || true")
+    told = host.on("sh", "-c", f"{BUNDLE} history --json || true")
     return [row["outcome"] for row in json.loads(told)["transactions"]] if told else []
 
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fleet_host import LightHost, wait_until
+from fleet_host import BUNDLE, LightHost, wait_until
 from light_fleet import BIN, Fleet, run
 from residents import residents
 from test_fleet_rollout import outcomes
@@ -269,9 +269,8 @@ def test_a_dry_run_over_the_fleet_changes_no_host_and_no_run(fleet: Fleet) -> No
     hosts = [fleet.host(name) for name in ("done", "new", "waits")]
     words = ["--run-dir", "runs"]
     assert fleet.remedy("apply", "--yes", "--limit", "done", *words)[0] == 0
-    bundle = "python3 /var/lib/remedy/bundle/*.pyz"
     assert fleet.remedy("plan", "-o", "plans", "--exclude", "done")[0] == 0
-    hosts[2].on("sh", "-c", f"{bundle} apply --yes --no-wait --window 0 --confirm-timeout 600s")
+    hosts[2].on("sh", "-c", f"{BUNDLE} apply --yes --no-wait --window 0 --confirm-timeout 600s")
     (name,) = (path.name for path in (fleet.folder / "runs").iterdir())
     with (fleet.folder / "runs" / name / "states.jsonl").open("a") as log:
         word = {"host": "done", "state": "reverted", "rc": 7, "time": "2026-01-01T00:00:00Z"}

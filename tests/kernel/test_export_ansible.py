@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from plays import UNUSED
 from run_in import RunIn
 
 BIN = os.path.dirname(sys.executable)
-UNUSED = str(Path(__file__).resolve().parent.parent / "hosts/unused")
 NAT = """
 table ip world_nat {
   chain post {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plays import UNUSED
 from run_in import RunIn
 
 from remedies.errors import WriteFailed
@@ -120,7 +121,8 @@ def test_the_playbooks_bring_back_what_was_there(ns: str, here: Path, run_in: Ru
     remedy(run_in, ns, here, "plan", "--backend", "nftables", "-o", "p.json")
     run_in(ns, [f"{BIN}/remedy", "export", "ansible", "p.json", "-o", "out"], timeout=30)
     environment = {"PATH": os.environ["PATH"], "HOME": str(here), "LC_ALL": "C.UTF-8",
-                   "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}  # fmt: skip
+                   "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
+                   "PYTHONPATH": UNUSED}  # fmt: skip
 
     def play(name: str, *options: str) -> bool:
         """Run one; tell whether it changed something."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from plays import UNUSED
 
 from remedies import shipped
 
@@ -65,6 +66,7 @@ class Site:
                 "HOME": str(self.folder),
                 "ANSIBLE_HOME": str(self.folder / "ansible"),
                 "ANSIBLE_NOCOLOR": "1",
+                "PYTHONPATH": UNUSED,
             },
         )
         output = done.stdout + done.stderr
