@@ -96,7 +96,7 @@ def read(
     said = _said(sysctl)
     if of_machine:
         said.update(shared.sums())
-    files = {_ALL: hash(tuple(said.items()))}
+    files = {_ALL: hash((full_from, *said.items()))}
     if files[_ALL] == before.files.get(_ALL):
         return before
     counted = _counters(before, files, said)
