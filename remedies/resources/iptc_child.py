@@ -16,6 +16,8 @@ import os
 import shlex
 import signal
 import sys
+import sysconfig
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,9 +172,15 @@ def know_libraries() -> None:
     """Tell python-iptables where its libraries are.
 
     By itself it asks ctypes.util.find_library(), which runs ldconfig, and where that does not
-    know a name, gcc and ld; and ldconfig once more for the extensions (iptc/xtables.py).
+    know a name, gcc and ld; and ldconfig once more for the extensions (iptc/xtables.py). And it
+    asks distutils for one folder (iptc/util.py), for which setuptools stands in where it is
+    installed: that alone takes longer than all else.
     """
     import ctypes.util
+
+    distutils = types.ModuleType("distutils.sysconfig")
+    vars(distutils)["get_python_lib"] = lambda: sysconfig.get_path("purelib")
+    sys.modules["distutils"] = sys.modules["distutils.sysconfig"] = distutils
 
     ctypes.util.find_library = LIBRARIES.get  # type: ignore[assignment]
     folders = [folder for pattern in EXTENSIONS for folder in sorted(glob.glob(pattern))]
