@@ -26,7 +26,7 @@ from remedies.netfilter.fields import (
 )
 from remedies.netfilter.maps import Branch, Elements, OnlyAmong
 from remedies.netfilter.nat_target import endpoint_of, in_slots, slot_in, slot_of
-from remedies.netfilter.sets import NO_SETS, IpSets
+from remedies.netfilter.referred_to import NOT_READ, ReferredTo
 from remedies.netlink import nft
 from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
 from remedies.netlink.socket import attributes
@@ -52,14 +52,14 @@ def decode(
     body: bytes,
     family: str,
     elements: Elements,
-    sets: IpSets = NO_SETS,
+    host: ReferredTo = NOT_READ,
     among: Optional[OnlyAmong] = None,
 ) -> tuple[Step, ...]:
     """Return the steps of one rule message; none for a rule that no packet can meet.
 
     Raises Unreadable where the message is malformed.
     """
-    rule = _RuleState(body, family, elements, sets, among)
+    rule = _RuleState(body, family, elements, host, among)
     rule.comment = comment_of(dict(attributes(body, HEADER)).get(7, b""))
     try:
         for name, got in expressions(body):
@@ -84,13 +84,13 @@ class _RuleState:
         raw: bytes,
         family: str,
         elements: Elements,
-        sets: IpSets,
+        host: ReferredTo,
         among: Optional[OnlyAmong],
     ) -> None:
         self.raw = raw
         self.family = family
         self.elements = elements
-        self.sets = sets
+        self.host = host
         self.among = among
         self.fields: dict[int, Field] = {}
         self.constants: dict[int, bytes] = {}
@@ -230,7 +230,7 @@ class _RuleState:
     def _demand(self, slot: int, low: bytes, high: bytes, *, negate: bool) -> None:
         field = self.fields.get(slot, Field("a computed value", 4))
         for branch in self.branches:
-            apply(branch.terms, field, self.family, [(low, high)], negate=negate)
+            apply(branch.terms, field, self.family, [(low, high)], self.host, negate=negate)
 
     def _do_cmp(self, got: Mapping[int, bytes]) -> None:
         slot, operator, data = slot_of(_number(got, 1)), _number(got, 2), constant(got[3])
@@ -257,7 +257,7 @@ class _RuleState:
         if name == "comment":
             self.comment = xt.comment(got.get(3, b""))
         for branch in self.branches:
-            xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family, self.sets)
+            xt.narrow(branch.terms, name, _number(got, 2), got.get(3, b""), family, self.host)
 
     def _do_exthdr(self, got: Mapping[int, bytes]) -> None:
         if 1 not in got:  # it sets or takes away an option
@@ -312,7 +312,7 @@ class _RuleState:
         else:
             keys = [(item.first, item.last) for item in found]
             for branch in self.branches:
-                apply(branch.terms, fields[0][0], self.family, keys, negate=inverted)
+                apply(branch.terms, fields[0][0], self.family, keys, self.host, negate=inverted)
 
     def _alternatives(
         self,
@@ -331,13 +331,13 @@ class _RuleState:
         for branch in self.branches:
             for item in found:
                 terms = branch.terms.copy()
-                maps.narrow_to(terms, fields, item, found, self.family)
+                maps.narrow_to(terms, fields, item, found, self.family, self.host)
                 ends = nft.verdict_of(item.data) if verdicts else (branch.verdict, branch.chain)
                 made.append(Branch(terms, *ends, item if mapped and not verdicts else None))
         self.branches = made
 
     def _all_but(self, fields: list[tuple[Field, int]], found: list[Element], name: str) -> None:
-        each = [maps.all_but(branch.terms, fields, found, self.family) for branch in self.branches]
+        each = [maps.all_but(b.terms, fields, found, self.family, self.host) for b in self.branches]
         if None in each:
             self._unknown(f"! set {name}")
             return
@@ -382,7 +382,7 @@ class _RuleState:
         for branch in self.branches:
             for item in found if branch.item is None else [branch.item]:
                 terms = branch.terms.copy()
-                maps.narrow_to(terms, fields, item, found, self.family)
+                maps.narrow_to(terms, fields, item, found, self.family, self.host)
                 held = {**self.constants, **in_slots(min(into), constant(item.data))}
                 to = endpoint_of(got, held, address, port)
                 made.append(Branch(terms, branch.verdict, branch.chain, to=to))

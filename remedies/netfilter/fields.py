@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
-from remedies.netfilter import in_use
+from remedies.netfilter import referred_to
+from remedies.netfilter.referred_to import ReferredTo
 from remedies.rules import header_words
 from remedies.rules.decoded import ADDRESS_BITS, ALTERNATIVES, STATES, MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, frame_test, type_test
@@ -164,12 +165,14 @@ def option_field(got: Mapping[int, bytes]) -> Field:
     return Field(option_test(kind) if present else value_of(kind), 4)
 
 
-def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: bool) -> None:
-    """Add "``field`` is (not) in one of these ranges" to ``terms``."""
+def apply(
+    terms: MatchTerms, field: Field, family: str, keys: Keys, host: ReferredTo, *, negate: bool
+) -> None:
+    """Add "``field`` is (not) in one of these ranges" to ``terms``; ``host``: what it refers to."""
     name = field.name
     if field.parts and not negate and not field.mask and _one(keys):
         for at, part in field.parts:
-            apply(terms, part, family, [(keys[0][0][at : at + part.size],) * 2], negate=False)
+            apply(terms, part, family, [(keys[0][0][at : at + part.size],) * 2], host, negate=False)
     elif name in ("source", "destination"):
         _addresses(terms, field, keys, negate=negate)
     elif name == "state":
@@ -187,15 +190,16 @@ def apply(terms: MatchTerms, field: Field, family: str, keys: Keys, *, negate: b
         types = [low for low, _ in _spans([(a[:2], b[:2]) for a, b in keys], sys.byteorder)]
         terms.unknown(header_words.of_link(types, negate=negate))
     elif name in _IPSEC and keys and keys[0][0] == keys[0][1]:
-        in_use.narrow_ipsec(terms, any(keys[0][0]) != negate)
+        referred_to.narrow_ipsec(terms, host, wanted=any(keys[0][0]) != negate)
     elif name == "xfrm":  # without IPsec it ends the rule, whatever is asked (nft_xfrm_get_eval())
-        in_use.narrow_ipsec(terms, True)
+        referred_to.narrow_ipsec(terms, host, wanted=True)
     elif name in _GROUPS:
         bits = int.from_bytes(field.mask, sys.byteorder) if field.mask else 0xFFFFFFFF
         groups = _spans(keys, sys.byteorder)
-        in_use.narrow_group(terms, _GROUPS[name], groups, bits, negate=negate)
+        referred_to.narrow_group(terms, _GROUPS[name], groups, bits, host, negate=negate)
     elif name == "rt classid" and keys:
-        in_use.narrow_realm(terms, any(low <= 0 <= high for low, high in _spans(keys)) != negate)
+        none = any(low <= 0 <= high for low, high in _spans(keys)) != negate
+        referred_to.narrow_realm(terms, host, none=none)
     elif name.startswith("tcp option ") and keys and keys[0][0] == keys[0][1]:
         there = any(keys[0][0]) != negate
         terms.unknown(option_test(int(name.rpartition(" ")[2]), absent=not there))

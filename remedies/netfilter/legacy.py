@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from remedies.errors import Unreadable
 from remedies.netfilter import xt
-from remedies.netfilter.sets import NO_SETS, IpSets
+from remedies.netfilter.referred_to import NOT_READ, ReferredTo
 from remedies.rules.decoded import MatchTerms, Step
 from remedies.rules.prefixes import show
 from remedies.rules.rule import Match
@@ -249,7 +249,7 @@ def narrow(family: str, entry: bytes) -> bool:
     return name in (b"tcp\0", b"udp\0") and ports != _ANY_PORTS
 
 
-def decode(table: Table, entry: bytes, sets: IpSets = NO_SETS) -> tuple[Step, ...]:
+def decode(table: Table, entry: bytes, host: ReferredTo = NOT_READ) -> tuple[Step, ...]:
     """Return the step of one entry; none for a rule that no packet can meet."""
     family, layout, terms = table.family, _LAYOUTS[table.family], MatchTerms()
     try:
@@ -261,7 +261,7 @@ def decode(table: Table, entry: bytes, sets: IpSets = NO_SETS) -> tuple[Step, ..
             if size < 32:
                 raise Unreadable(f"legacy table {table.name}: a match of {size} bytes")
             name = entry[at + 2 : at + 31].split(b"\0")[0].decode(errors="replace")
-            xt.narrow(terms, name, entry[at + 31], entry[at + 32 : at + size], family, sets)
+            xt.narrow(terms, name, entry[at + 31], entry[at + 32 : at + size], family, host)
             if name == "comment":
                 comment = xt.comment(entry[at + 32 : at + size])
             tracked, at = tracked or xt.tracks(name), at + size

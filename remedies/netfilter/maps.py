@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Optional
 
 from remedies.netfilter.fields import Field, apply
+from remedies.netfilter.referred_to import NOT_READ, ReferredTo
 from remedies.netlink.nft import Element, expressions, verdict_of
 from remedies.rules.decoded import ALTERNATIVES, MatchTerms
 from remedies.rules.rule import Match
@@ -87,7 +88,7 @@ class OnlyAmong:
         def concerns(keys: tuple[tuple[bytes, bytes], ...]) -> bool:
             terms = MatchTerms()
             for (field, _), key in zip(told, keys):
-                apply(terms, field, family, [key], negate=False)
+                apply(terms, field, family, [key], NOT_READ, negate=False)
             match = terms.match
             return match is not None and self.sought.met(match)
 
@@ -117,6 +118,7 @@ def narrow_to(
     item: Element,
     found: Iterable[Element],
     family: str,
+    host: ReferredTo,
 ) -> None:
     """Add "the key is that of this element" to ``terms``.
 
@@ -126,14 +128,18 @@ def narrow_to(
     if item.others:
         keys = [(each.first, each.last) for each in found if not each.others]
         if keys and len(fields) == 1:
-            apply(terms, fields[0][0], family, keys, negate=True)
+            apply(terms, fields[0][0], family, keys, host, negate=True)
         return
     for field, key in _parts(fields, item):
-        apply(terms, field, family, [key], negate=False)
+        apply(terms, field, family, [key], host, negate=False)
 
 
 def all_but(
-    terms: MatchTerms, fields: Sequence[tuple[Field, int]], found: Iterable[Element], family: str
+    terms: MatchTerms,
+    fields: Sequence[tuple[Field, int]],
+    found: Iterable[Element],
+    family: str,
+    host: ReferredTo,
 ) -> Optional[list[MatchTerms]]:
     """Return ``terms`` for keys of no element: each part misses every one by a field of it.
 
@@ -145,7 +151,7 @@ def all_but(
         for each in made.values():
             for field, key in _parts(fields, item):
                 part = each.copy()
-                apply(part, field, family, [key], negate=True)
+                apply(part, field, family, [key], host, negate=True)
                 if part.match is not None:
                     missed.setdefault(part.match, part)
         if len(missed) > ALTERNATIVES:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
-from remedies.netfilter import legacy, sets, shown
+from remedies.netfilter import legacy, referred_to, shown
 from remedies.netfilter.expressions import decode
 from remedies.netfilter.maps import OnlyAmong, verdict_maps
 from remedies.netlink import nft
@@ -131,7 +131,7 @@ class NfTables:
         def leads(family: str, table: str, name: str) -> tuple[str, ...]:
             return nft.map_targets(family, table, name, _LEAD_LIMIT, deadline)
 
-        ip_sets = sets.kernels(deadline)
+        host = referred_to.of_kernel(deadline)
 
         @functools.lru_cache(maxsize=_DECODED)
         def decoded(family: str, table: str, rule: bytes) -> tuple[Step, ...]:
@@ -143,7 +143,7 @@ class NfTables:
                 chains = self._followed.get((family, table), frozenset())
                 big = functools.partial(read, limit=_BIG_LIMIT)
                 only = OnlyAmong(among, big, chains, self.left_out.append)
-            return decode(rule, family, read, ip_sets, only)
+            return decode(rule, family, read, host, only)
 
         self._elements, self._leads, self._decoded = elements, leads, decoded
         xtables = {
@@ -273,7 +273,7 @@ class Legacy:
 
     def __init__(self, deadline: float) -> None:
         """Read every table that exists. Raises Unreadable."""
-        self._sets = sets.kernels(deadline)
+        self._host = referred_to.of_kernel(deadline)
         self._tables = {}
         self.left_out: list[str] = []
         self._followed: dict[tuple[str, str], frozenset[str]] = {}
@@ -347,7 +347,7 @@ class Legacy:
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what an entry means."""
-        return legacy.decode(self._tables[family, table], rule, self._sets)
+        return legacy.decode(self._tables[family, table], rule, self._host)
 
     def text(self, family: str, table: str, chain: str, step: Step) -> str:
         """Return a rule as iptables-legacy-save prints it."""

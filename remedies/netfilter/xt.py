@@ -13,8 +13,9 @@ import struct
 from typing import Optional
 
 from remedies.errors import Unreadable
-from remedies.netfilter import in_use, user_queues
-from remedies.netfilter.sets import NO_SETS, IpSets, narrow_by_set, set_match
+from remedies.netfilter import referred_to, user_queues
+from remedies.netfilter.referred_to import NOT_READ, ReferredTo
+from remedies.netfilter.sets import narrow_by_set, set_match
 from remedies.rules import header_words
 from remedies.rules.decoded import MatchTerms, states_of
 from remedies.rules.invalid_packet import flags_test, frame_test, owner_test, type_test
@@ -60,19 +61,21 @@ def narrow(
     revision: int,
     info: bytes,
     family: str,
-    sets: IpSets = NO_SETS,
+    host: ReferredTo = NOT_READ,
 ) -> None:
     """Add what one match demands; raise Unreadable where its struct is too short."""
     try:
         if name == "set":
-            narrow_by_set(terms, set_match(revision, info), family, sets)
+            narrow_by_set(terms, set_match(revision, info), family, host.sets)
         else:
-            _narrow(terms, name, revision, info, family)
+            _narrow(terms, name, revision, info, family, host)
     except (struct.error, IndexError, ValueError) as error:
         raise Unreadable(f"xt match {name} revision {revision} of {len(info)} bytes") from error
 
 
-def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: str) -> None:
+def _narrow(
+    terms: MatchTerms, name: str, revision: int, info: bytes, family: str, host: ReferredTo
+) -> None:
     if name in _HARMLESS:
         return
     if name in ("tcp", "udp"):
@@ -112,11 +115,11 @@ def _narrow(terms: MatchTerms, name: str, revision: int, info: bytes, family: st
     elif name == "physdev":
         _physdev(terms, info)
     elif name == "policy":
-        in_use.narrow_ipsec(terms, not info[_POLICY_FLAGS] & _POLICY_NONE)
+        referred_to.narrow_ipsec(terms, host, wanted=not info[_POLICY_FLAGS] & _POLICY_NONE)
     elif name == "realm":  # struct xt_realm_info
-        in_use.narrow_realm(terms, (not any(info[:4])) != bool(info[8]))
+        referred_to.narrow_realm(terms, host, none=(not any(info[:4])) != bool(info[8]))
     elif name == "devgroup":
-        _devgroup(terms, info)
+        _devgroup(terms, info, host)
     elif name == "recent" and info[8] & _RECENT_SET and not info[9]:  # xt_recent_mtinfo
         pass  # it notes the packet, and lets each go on
     else:
@@ -143,14 +146,14 @@ def _multiport(terms: MatchTerms, info: bytes) -> None:
         terms.ports(side, ranges, negate=bool(info[47]))
 
 
-def _devgroup(terms: MatchTerms, info: bytes) -> None:
+def _devgroup(terms: MatchTerms, info: bytes, host: ReferredTo) -> None:
     """Decode struct xt_devgroup_info: what is asked, then group and mask of both links."""
     asked, *values = struct.unpack_from("=5I", info)
     for at, side in enumerate(("in", "out")):
         if asked >> 2 * at & 1:  # XT_DEVGROUP_MATCH_SRC, _DST; the next bit inverts
             value, mask = values[2 * at : 2 * at + 2]
             negate = bool(asked >> 2 * at & 2)
-            in_use.narrow_group(terms, side, [(value & mask,) * 2], mask, negate=negate)
+            referred_to.narrow_group(terms, side, [(value & mask,) * 2], mask, host, negate=negate)
 
 
 def _physdev(terms: MatchTerms, info: bytes) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from remedies.errors import Unreadable
-from remedies.netfilter import in_use
+from remedies.netfilter import referred_to
+from remedies.netfilter.referred_to import ReferredTo
 from remedies.netlink import labels, xfrm
 from remedies.rules.decoded import MatchTerms
 from remedies.rules.header_words import NO_TUNNEL, TUNNEL
@@ -27,16 +29,18 @@ def late(*_: object) -> Iterator[tuple[str, int]]:
     raise Unreadable("netlink: the kernel's answer took too long")
 
 
-def narrowed(narrow: Callable[[MatchTerms], None]) -> Match | None:
+def narrowed(narrow: Callable[[MatchTerms, ReferredTo], None]) -> Match | None:
     terms = MatchTerms()
-    narrow(terms)
+    narrow(terms, referred_to.of_kernel(time.monotonic() + 5.0))
     return terms.match
 
 
 @pytest.mark.parametrize("fails", [refused, late])
 def test_groups_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, fails: object) -> None:
     monkeypatch.setattr(labels, "groups", fails)
-    found = narrowed(lambda t: in_use.narrow_group(t, "in", [(7, 7)], 0xFF, negate=False))
+    found = narrowed(
+        lambda t, h: referred_to.narrow_group(t, "in", [(7, 7)], 0xFF, h, negate=False)
+    )
     assert found == Match(unmodelled=("the group of a link (in)",))
 
 
@@ -65,7 +69,7 @@ def test_links_by_group(
 ) -> None:
     links = (("lo", 0), ("eth0", 7), ("wg0", 3))
     monkeypatch.setattr(labels, "groups", lambda _: iter(links))
-    seen = narrowed(lambda t: in_use.narrow_group(t, "in", groups, mask, negate=negate))
+    seen = narrowed(lambda t, h: referred_to.narrow_group(t, "in", groups, mask, h, negate=negate))
     assert seen == found
 
 
@@ -83,7 +87,7 @@ def test_realms(
     monkeypatch: pytest.MonkeyPatch, known: object, none: bool, found: Match | None
 ) -> None:
     monkeypatch.setattr(labels, "realms", known)
-    assert narrowed(lambda t: in_use.narrow_realm(t, none)) == found
+    assert narrowed(lambda t, h: referred_to.narrow_realm(t, h, none=none)) == found
 
 
 @pytest.mark.parametrize(
@@ -107,16 +111,40 @@ def test_ipsec(
     entries: object,
     may_be: bool,
 ) -> None:
-    monkeypatch.setattr(in_use, "_NET", tmp_path)
+    monkeypatch.setattr(referred_to, "_NET", tmp_path)
     monkeypatch.setattr(xfrm, "entries", entries)
     if protocol is not None:
         (tmp_path / "netlink").write_text(ROWS.format(protocol))
     if pfkey:
         (tmp_path / "pfkey").touch()
-    came = narrowed(lambda t: in_use.narrow_ipsec(t, True))
-    others = narrowed(lambda t: in_use.narrow_ipsec(t, False))
+    came = narrowed(lambda t, h: referred_to.narrow_ipsec(t, h, wanted=True))
+    others = narrowed(lambda t, h: referred_to.narrow_ipsec(t, h, wanted=False))
     if may_be:
         assert came == Match(unmodelled=(TUNNEL,))
         assert others == Match(unmodelled=(NO_TUNNEL,))
     else:
         assert (came, others) == (None, Match())
+
+
+def test_many_rules_ask_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A dump of a million routes for each rule that names a realm takes minutes."""
+    asked: list[str] = []
+
+    def answer(of: str, found: object) -> Callable[[object], object]:
+        def answered(_: object) -> object:
+            asked.append(of)
+            return found
+
+        return answered
+
+    monkeypatch.setattr(labels, "groups", answer("groups", (("eth0", 7),)))
+    monkeypatch.setattr(labels, "realms", answer("realms", False))
+    monkeypatch.setattr(xfrm, "entries", answer("ipsec", 0))
+    monkeypatch.setattr(referred_to, "_NET", tmp_path)
+    (tmp_path / "netlink").write_text(ROWS.format(xfrm.NETLINK_XFRM))
+    host = referred_to.of_kernel(time.monotonic() + 5.0)
+    for _ in range(3):
+        referred_to.narrow_group(MatchTerms(), "in", [(7, 7)], 0xFF, host, negate=False)
+        referred_to.narrow_realm(MatchTerms(), host, none=True)
+        referred_to.narrow_ipsec(MatchTerms(), host, wanted=True)
+    assert asked == ["groups", "realms", "ipsec"]
