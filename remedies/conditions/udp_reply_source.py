@@ -31,7 +31,8 @@ Evidence
     - ``unknown``: as exposed, but this user may not look at the socket.
 
     A container that is asked on one of its addresses and answers from another is no server of this
-    host: ``remedy trace`` says so of its refused answer, a scan does not.
+    host: ``remedy trace`` says so of its refused answer, and a scan of its own namespace
+    (``--netns``, ``--all-netns``) finds it there.
 
     docker-proxy has a condition of its own (``udp-proxy-hairpin``), and so has a server that
     connects to its client (``udp-connected-server``): neither is reported here.

@@ -197,7 +197,7 @@ VARIANTS = (
     ),
     Report(
         "of kubernetes/kubernetes#95565, in the container",
-        "a container is asked on one of its addresses and answers from the other; a trace tells it",
+        "a container answers from its other address: a trace tells it, and a scan in it",
         (f"{HERE}a_container_that_answers_from_its_other_address",),
     ),
 )  # fmt: skip

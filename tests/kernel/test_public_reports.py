@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from public_reports import REPORTS, VARIANTS
 from test_notrack_kubernetes import verdicts
-from udp_site import CONDITION, PORT, Asker, Site, judging, plainly, site, standing
+from udp_site import CONDITION, PORT, Asker, Site, judging, plainly, scan, site, standing
 
 from remedies.namespaces.netns import inside
 from remedies.netlink.flow import Tuple
@@ -239,7 +239,10 @@ def test_a_container_that_answers_from_its_other_address(site: Site) -> None:
             asker = site.ask(server, "server", site.at.uplink)
             plainly(site, server, asker)
             assert not asker.answered()
+            (own,) = (f for f in scan(site.world, role="client") if f.condition == CONDITION)
         assert seen.proven is None
+        assert own.verdict == "exposed"
+        assert own.subject.endswith(f":{PORT}")
         assert [e.meaning.condition for e in seen.events] == [None]
         assert f"has to answer from {asked}" in seen.events[0].meaning.text
 

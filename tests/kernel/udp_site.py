@@ -113,9 +113,9 @@ class Judged:
         return [f.verdict for f in self.findings if f.subject.endswith(f":{PORT}")]
 
 
-def scan(world: World, window: float = 0.0) -> tuple[Finding, ...]:
+def scan(world: World, window: float = 0.0, role: str = "host") -> tuple[Finding, ...]:
     needs = (*udp_reply_source.NEEDS, *udp_connected_server.NEEDS)
-    with inside(world.namespace("host")):
+    with inside(world.namespace(role)):
         facts = read_facts(read_host(), needs, window=window)
     found = udp_reply_source.detect(facts, udp_reply_source.PARAMS)
     return found + udp_connected_server.detect(facts, {})
