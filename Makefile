@@ -80,8 +80,10 @@ check-playbooks:
 	$(BIN)/yamllint --strict policies playbooks monitoring/kubernetes
 	$(BIN)/ansible-lint --offline --profile production playbooks/*.yml
 
+# What it takes for Python 2's file and str.decode() would leave a file out.
 check-python:
 	@$(BIN)/vermin --no-tips --violations -t=3.9- --no-parse-comments --eval-annotations \
+	  --exclude file --exclude str.decode \
 	  $(shell $(PYTHON) tests/unit/host_side.py)
 
 check-style:
