@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
+from unittest import mock
 
 from remedies import catalogue, cli, codec, shipped
 from remedies.cli.parser import VERBS
@@ -39,12 +40,13 @@ for _fix in catalogue.fix_ids():
     catalogue.fix(_fix)
 # What a command finds in the folder of its state from the second time on, and what it understands
 # once: a fork has it, also with a folder of its own.
-drop_types._asked = functools.cache(drop_types._asked)
+_kernel_types = functools.cache(drop_types._asked)
 with contextlib.suppress(Unreadable):
-    drop_types._asked()
-compiler.parse = functools.cache(compiler.parse)  # type: ignore[attr-defined]
-for _policy in shipped.policies():
-    compiler.compile_policy([_policy])
+    _kernel_types()
+_parsed = functools.cache(compiler.parse)  # type: ignore[attr-defined]
+with mock.patch.object(compiler, "parse", _parsed):
+    for _policy in shipped.policies():
+        compiler.compile_policy([_policy])
 for _name, _module in list(sys.modules.items()):
     for _class in vars(_module).values() if _name.startswith("remedies.") else ():
         ours = isinstance(_class, type) and _class.__module__ == _name
@@ -178,6 +180,7 @@ def be_remedy(
         os.dup2(1 if err is None else _emptied(err), 2)
         # In a fork of a fork the earlier ones go now, and take no number with them.
         sys.stdin, sys.stdout, sys.stderr = map(_standard, range(3))
+        drop_types._asked, compiler.parse = _kernel_types, _parsed  # type: ignore[attr-defined]
         prepare()
         sys.argv = ["remedy", *argv]
         code = cli.main(argv)

@@ -16,6 +16,7 @@ import pytest
 from cli_shapes import departures
 
 from remedies.lab.world import World, child_environment
+from remedies.trace import tracefs
 
 families = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 Line = dict[str, Any]
@@ -83,12 +84,19 @@ class Trace:
         return [line["condition"] for line in self.lines if line.get("verdict") == "proven"]
 
 
+_UNMOUNTED = f'umount --quiet {tracefs.MOUNTED}; exec "$@"'
+
+
 @contextlib.contextmanager
 def trace(world: Optional[World], *arguments: str, drop: str = "") -> Iterator[Trace]:
-    """Trace a world's host, or the machine; ``drop``: without capabilities."""
+    """Trace a world's host, or the machine; ``drop``: without capabilities, and without tracefs.
+
+    A machine may have that mounted, for other programs.
+    """
     prefix, where = [], []
     if world is not None and drop:
-        prefix = [*world.entering("host"), "setpriv", f"--bounding-set=-{drop}"]
+        prefix = [*world.entering("host"), "unshare", "--mount", "sh", "-c", _UNMOUNTED, "sh",
+                  "setpriv", f"--bounding-set=-{drop}"]  # fmt: skip
     elif world is not None:
         where = ["--netns", world.namespace("host")]
     child = subprocess.Popen(
