@@ -8,8 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,18 +108,3 @@ def kill_all(netns: str) -> None:
     for pid in run("ip", "netns", "pids", netns).split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-
-
-def wait_until(true: Callable[[], bool], seconds: float) -> None:
-    """Return once something is so; fail when time is up.
-
-    Most looks start programs: looking takes a fifth of the time at most.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        began = time.monotonic()
-        if true():
-            return
-        ended = time.monotonic()
-        assert ended < end, "it did not come to that in time"
-        time.sleep(min(max(0.05, 4 * (ended - began)), 2.0))

@@ -16,14 +16,15 @@ import drop_first
 import once
 import pytest
 from cli_shapes import departures
-from fleet_host import HERE, TABLE, LightHost, kill_all, run, wait_until
+from fleet_host import HERE, TABLE, LightHost, kill_all, run
 from machine import Machine
 from plays import UNUSED
+from waiting import eventually
 from whole_host import WholeHost
 
 from remedies.bundle import build
 
-__all__ = ["TABLE", "LightHost", "WholeHost", "run", "wait_until"]
+__all__ = ["TABLE", "LightHost", "WholeHost", "run"]
 
 BIN = os.path.dirname(sys.executable)
 _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
@@ -198,7 +199,7 @@ def wait_for_log(runs: Path, number: int) -> Path:
     def logs() -> list[Path]:
         return list(runs.glob("*/states.jsonl"))
 
-    wait_until(lambda: waiting() >= number, 60)
+    eventually(lambda: waiting() >= number, 60)
     return logs()[0]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 
-from fleet_host import BUNDLE, TABLE, LightHost, kill_all, wait_until
+from fleet_host import BUNDLE, TABLE, LightHost, kill_all
 from light_fleet import Fleet, wait_for_log
+from waiting import eventually
 
 CUT_ALL = (
     "add table inet cut\nadd chain inet cut i { type filter hook input priority -300; }\n"
@@ -138,8 +139,8 @@ def test_a_killed_controller_leaves_no_host_in_between(fleet: Fleet) -> None:
     assert all("remedy-guard-" in host.guards() for host in whole)
     assert not (log.parent / "summary.json").exists()
     run = log.parent.name
-    wait_until(lambda: not any(host.has_table() for host in hosts), 60)
-    wait_until(lambda: not any(host.guards() for host in whole), 10)
+    eventually(lambda: not any(host.has_table() for host in hosts), 60)
+    eventually(lambda: not any(host.guards() for host in whole), 10)
     for host in hosts:
         host.end_agent()
     assert [host.ruleset() for host in hosts] == before
@@ -171,7 +172,7 @@ def test_what_a_killed_front_end_leaves_running_settles_each_host_too(fleet: Fle
     with fleet.start("remedy", "fleet", "apply", "-i", fleet.inventory(), *words) as controller:
         log = wait_for_log(fleet.folder / "runs", 1)
         controller.kill()
-        wait_until(lambda: all(not pending(host) for host in hosts), 60)
+        eventually(lambda: all(not pending(host) for host in hosts), 60)
         kill_all(fleet.netns)  # what still runs there: nothing that could change a host any more
         controller.communicate()
     left = {host.name: set(outcomes(host)) for host in hosts}

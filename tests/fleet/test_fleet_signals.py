@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fleet_host import BUNDLE, LightHost, wait_until
+from fleet_host import BUNDLE, LightHost
 from light_fleet import BIN, Fleet, run
 from residents import residents
 from test_fleet_rollout import outcomes
+from waiting import eventually
 
 from remedies.transaction import actor
 
@@ -42,7 +43,7 @@ class Gate:
     def pass_on(self, commands: int) -> None:
         """Let so many commands through, one after the other; return once the next is held."""
         for number in range(commands + 1):
-            wait_until(partial(self._held, number + 1), 60)
+            eventually(partial(self._held, number + 1), 60)
             if number < commands:
                 with self._path.open("w") as gate:  # waits for the reader
                     gate.write("go\n")
@@ -126,7 +127,7 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     assert [hosts[0].has_table(), hosts[2].has_table()] == [True, False]
 
     gate.open()
-    wait_until(lambda: not programs(hosts[1]), 40)
+    eventually(lambda: not programs(hosts[1]), 40)
     assert outcomes(hosts[1]) in ends
     assert hosts[1].has_table() == (outcomes(hosts[1]) == ["confirmed"])
     assert hosts[1].has_table() or hosts[1].ruleset() == before[1]
@@ -161,8 +162,8 @@ def test_a_killed_controller_begins_and_confirms_no_host_any_more(fleet: Fleet) 
         gate.pass_on(2)
         controller.kill()
         gate.open()
-        wait_until(lambda: workers(fleet) == "", 60)
-    wait_until(lambda: not programs(hosts[1]), 40)
+        eventually(lambda: workers(fleet) == "", 60)
+    eventually(lambda: not programs(hosts[1]), 40)
     assert [outcomes(host) for host in hosts] == [["confirmed"], ["reverted"], []]
     assert [host.ruleset() for host in hosts[1:]] == before[1:]
     (folder,) = (fleet.folder / "runs").iterdir()

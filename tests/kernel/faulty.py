@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from forked_cli import be_remedy
+from waiting import eventually
 
 from remedies.boot import sysctl_d
 from remedies.lab.scenarios import udp_reply_source
@@ -218,21 +218,6 @@ def standing(backend: str, fix: str, netns: Callable[..., str], folder: Path) ->
         udp_reply_source.build(world)
         stir = partial(udp_reply_source.traffic, world)
         yield Host(world.namespace("host"), folder, backend, fix, stir=stir).prepare()
-
-
-def eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something outside this process holds; fail after ``seconds``.
-
-    A look may start programs: looking takes a fifth of the time at most.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        began = time.monotonic()
-        if holds():
-            return
-        ended = time.monotonic()
-        assert ended < end, what
-        time.sleep(min(max(0.005, 4 * (ended - began)), 0.25))
 
 
 def _be_remedy(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_host import Cli, Q
 from cli_shapes import PROMISED, departures
-from faulty import eventually
+from waiting import eventually
 
 from remedies.lab.world import World
 

@@ -16,7 +16,7 @@ from typing import Union
 
 import pytest
 from cli_host import Cli, Q
-from faulty import eventually
+from waiting import eventually
 
 # --- streams, prompts, colour -------------------------------------------------------------------
 

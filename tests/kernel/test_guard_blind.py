@@ -24,7 +24,8 @@ from damages import (
     unlinked,
     unmounted,
 )
-from faulty import Fault, Host, eventually
+from faulty import Fault, Host
+from waiting import eventually
 
 
 def guards_of(host: Host) -> list[int]:

@@ -26,7 +26,8 @@ from pathlib import Path
 import cutting_form
 import forked_cli
 import pytest
-from faulty import NAT, POLICY, Host, eventually
+from faulty import NAT, POLICY, Host
+from waiting import eventually
 
 from remedies.namespaces import netns as namespaces
 

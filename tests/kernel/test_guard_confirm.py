@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from faulty import Fault, Host, eventually
+from faulty import Fault, Host
+from waiting import eventually
 
 from remedies.transaction import guarded
 

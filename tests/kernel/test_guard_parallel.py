@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty import Host, eventually
+from faulty import Host
+from waiting import eventually
 
 from remedies.errors import Locked
 from remedies.transaction import lock, lock_holder

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import forked_cli
 import pytest
 from cli_host import Cli
 from stale_shapes import PORTS, SHAPES, TWIN, VIP, asked, load
+from waiting import eventually
 
 from remedies.facts import gather
 from remedies.facts.stale import Stale
@@ -137,13 +138,6 @@ class Site:
         }
 
 
-def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.fixture(params=[4, 6], ids=["v4", "v6"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with World("stale-flow", Options(family=request.param)) as world:
@@ -167,7 +161,7 @@ def stale_everywhere(site: Site) -> dict[Flow, int]:
         site.ask(name, kind)
         site.ask(name, kind, TWIN)
     every = {(kind, site.way(name, kind, twin)) for name, kind in EVERY for twin in (0, TWIN)}
-    until(lambda: all(site.flow(*each) for each in every))
+    eventually(lambda: all(site.flow(*each) for each in every))
     assert site.stale() == {}, "the rules still give the endpoint that is gone"
     load(site.world, {n: site.at.client for n in SHAPES if n != UNPUBLISHED}, site.at.client)
     for name, kind in EVERY:
@@ -205,7 +199,7 @@ def test_what_works_is_never_named(site: Site) -> None:
         _, sender = answers.recvfrom(10)
         answers.sendto(b"y", sender)
         every = [(kind, site.way(name, kind)) for kind in KINDS]
-        until(lambda: all(entry is not None and entry.status & IPS_SEEN_REPLY
+        eventually(lambda: all(entry is not None and entry.status & IPS_SEEN_REPLY
                           for entry in (site.flow(*each) for each in every)))  # fmt: skip
         ip = "ip" if world.options.family == 4 else "ip6"
         world.run(
@@ -230,13 +224,13 @@ def test_an_answered_flow_is_named_once_its_target_is_gone(site: Site) -> None:
         _, sender = answers.recvfrom(10)
         answers.sendto(b"y", sender)
     way = site.way(name, "udp")
-    until(lambda: bool((entry := site.flow("udp", way)) and entry.status & IPS_SEEN_REPLY))
+    eventually(lambda: bool((entry := site.flow("udp", way)) and entry.status & IPS_SEEN_REPLY))
     load(world, dict.fromkeys(SHAPES, site.gone), at.client)
     assert site.stale() == {}, "it drains"
     world.ip("client", f"addr del {at.client}/{at.inner} dev eth0")
     world.ip("host", f"neigh flush to {at.client}")
     site.keep_asking(name)
-    until(lambda: at.client in site.silent())
+    eventually(lambda: at.client in site.silent())
     assert set(site.stale()) == {("udp", way)}
 
 
@@ -288,7 +282,7 @@ def test_every_shape_is_cured_and_its_twin_is_not_touched(
     for name in wanted:
         site.ask(name, "udp")
         site.connects(name)
-    until(lambda: all(site.target(name, "udp") == site.at.client for name in wanted))
+    eventually(lambda: all(site.target(name, "udp") == site.at.client for name in wanted))
     again = remedy(site, "apply", *policy, "--yes")
     assert (again["outcome"], again["changes"]) == ("nothing", [])
 
@@ -323,7 +317,7 @@ def test_a_saved_plan_whose_flow_ended_by_itself_is_stale(
     with inside(site.world.namespace("host")), Netlink(NETLINK_NETFILTER) as client:
         assert conntrack.delete(client, "udp", way)
     site.ask("portmap", "udp")
-    until(lambda: site.target("portmap", "udp") == site.at.client)
+    eventually(lambda: site.target("portmap", "udp") == site.at.client)
     anew = number(site, ("udp", way))
     refused = remedy(site, "apply", str(saved), *policy[2:], "--yes", code=5)
     assert refused["outcome"] == "stale"
@@ -345,7 +339,7 @@ def test_no_established_connection_is_ended(site: Site, policy: tuple[str, ...])
     lines += [f"-I -p udp {ends} -u SEEN_REPLY" for ends in tuples]
     world.run("host", ["conntrack", "-R", "-"], "\n".join([*lines, ""]))
     site.ask("docker", "udp")
-    until(lambda: bool(site.target("docker", "udp")))
+    eventually(lambda: bool(site.target("docker", "udp")))
     load(world, dict.fromkeys(SHAPES, site.gone), at.client)
     ended = remedy(site, "apply", *policy, "--yes")
     assert len(ended["changes"]) == 1

@@ -17,8 +17,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from faulty import eventually
 from forked_cli import be_remedy
+from waiting import eventually
 
 from remedies.bpf import kernel
 from remedies.namespaces.netns import inside

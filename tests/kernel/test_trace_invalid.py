@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from cli_host import Cli
-from faulty import eventually
 from tracing import Trace, families, rule, trace
+from waiting import eventually
 
 from remedies.lab.scenarios import tcp_invalid_reset
 from remedies.lab.topology import addresses, container_host
