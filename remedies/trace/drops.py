@@ -86,6 +86,9 @@ class DropWatch:
         self._kinds: dict[_DropKind, DropEvent] = {}
         self._bare: set[_DropKind] = set()
         """Of these, those that are not explained yet."""
+        self._again: dict[_DropKind, int] = {}
+        """Of these, those whose cause is not known, with the number of packets at which one of them
+        is asked about again: the first may have come before what tells it."""
 
     def begin(self) -> None:
         """Begin to count; where the kernel does not let us, ``source`` says why."""
@@ -99,7 +102,8 @@ class DropWatch:
     def read(self) -> Iterator[DropEvent]:
         """Yield the kinds of drops that are new since the last look.
 
-        Those that are part of a working protocol, and those of a flood, are not explained.
+        And those of which the cause was found since. Those that are part of a working protocol, and
+        those of a flood, are not explained.
         """
         if self._counter is None:
             return
@@ -113,13 +117,20 @@ class DropWatch:
         drops = [drop for drop in drops if self._takes(drop.packet.protocol, drop.packet.way)]
         self._name(drops)
         left, self.untold = _MOST_AT_ONCE, 0
+        unknown: list[_DropKind] = []
         for drop in drops:
             self.packets += drop.count
             kind = self._kind(drop)
             known = self._kinds.get(kind)
             if known is not None:
                 way = known.way if known.way == drop.packet.way else kind.packet.way
-                self._kinds[kind] = replace(known, way=way, count=known.count + drop.count)
+                event = replace(known, count=known.count + drop.count)
+                if left and self._again.get(kind, event.count + 1) <= event.count:
+                    left -= 1
+                    event = self._asked_again(kind, event, drop.packet.way)
+                self._kinds[kind] = replace(event, way=way)
+                if event.condition != known.condition:
+                    yield event
                 continue
             room = len(self._kinds) < _MOST
             if not room and not left:
@@ -132,8 +143,21 @@ class DropWatch:
                 event = self._explain(event)
             if room:
                 self._kinds[kind] = event
+                if not bare and not event.condition:
+                    unknown.append(kind)
                 self._bare.update((kind,) if bare else ())
             yield event
+        for kind in unknown:
+            self._again[kind] = 2 * self._kinds[kind].count
+
+    def _asked_again(self, kind: _DropKind, event: DropEvent, way: Optional[Tuple]) -> DropEvent:
+        """Return a drop of which nobody knew the cause, explained by another packet of its kind."""
+        found = self._explain(replace(event, way=way))
+        if not found.condition:
+            self._again[kind] = 2 * event.count
+            return event
+        del self._again[kind]
+        return found
 
     def again(self, wanted: Callable[[DropEvent], bool]) -> Iterator[DropEvent]:
         """Yield the kinds of which more is known by now, each with what is new."""

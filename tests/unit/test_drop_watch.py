@@ -96,3 +96,29 @@ def test_places_in_one_function_are_one_kind(
     watch = watching(asked, [replace(drop(), place=place) for place in (4096, 4100)])
     (told,) = watch.read()
     assert (told.place, watch.top(2)[0].count) == ("tcp_v4_rcv", 2)
+
+
+def test_a_cause_that_shows_later_is_told_then(asked: list[DropEvent]) -> None:
+    """The first datagram to a client that is not there comes before its client speaks again."""
+    looks = [(40000, 2), (40001, 1), (40002, 3), (40003, 6), (40004, 90)]
+    watch = watching(asked, *([drop(replace(WAY, source_port=p), count=n)] for p, n in looks))
+    plain = watch._explain
+
+    def explain(event: DropEvent) -> DropEvent:
+        found = plain(event)
+        assert event.way is not None
+        known = event.way.source_port == 40003
+        return replace(found, condition="idle-timeout") if known else found
+
+    watch._explain = explain
+    told = [list(watch.read()) for _ in looks]
+    assert [[event.condition for event in each] for each in told] == [
+        [""],
+        [],
+        [],
+        ["idle-timeout"],
+        [],
+    ]
+    assert [event.way.source_port for event in asked if event.way] == [40000, 40002, 40003]
+    (kept,) = watch.top(20)
+    assert (kept.condition, kept.count) == ("idle-timeout", 102)
