@@ -1,10 +1,16 @@
-"""How the watch looks into each namespace for a moment."""
+"""How the watch looks into each namespace for a moment.
+
+A thread of its own goes there: a process counts as one of the namespace that its first thread is
+in, and who ends a namespace's processes (``ip netns pids``, ip-netns(8)) must not meet the watch.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Optional
 
 from remedies.errors import NotPermitted
 from remedies.namespaces import netns
@@ -28,12 +34,12 @@ class Visits:
 
     def pulses(self, found: Iterable[Namespace], before: Callable[[str], Pulse]) -> Beats:
         """Return the pulse of each namespace that has not ended. ``before``: the last, by key."""
-        home = os.open(netns.OWN, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            beats = dict(self._each(found, before))
-        finally:
-            netns.enter_open(home)
-            os.close(home)
+        looking = _Look(lambda: dict(self._each(found, before)))
+        looking.start()
+        looking.join()
+        if looking.failure is not None:
+            raise looking.failure
+        beats = looking.beats
         for key in [key for key in self._sysctls if key not in beats]:
             self._sysctls.pop(key).close()
         return beats
@@ -65,6 +71,22 @@ class Visits:
             if room < 0:
                 sysctls.close()
             yield key, (namespace, beat)
+
+
+class _Look(threading.Thread):
+    """A thread that ends with its look, wherever that has led it."""
+
+    def __init__(self, look: Callable[[], Beats]) -> None:
+        super().__init__()
+        self._look = look
+        self.beats: Beats = {}
+        self.failure: Optional[BaseException] = None
+
+    def run(self) -> None:
+        try:
+            self.beats = self._look()
+        except BaseException as error:  # it is raised where the look was asked for
+            self.failure = error
 
 
 def _entered(namespace: Namespace) -> bool:

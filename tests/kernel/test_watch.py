@@ -267,6 +267,22 @@ def test_namespaces_come_and_go_and_none_is_taken_for_another(
     assert [line for line in lines if line.get("netns") == other] == []
 
 
+def test_a_look_leaves_the_process_where_it_is(netns: Make) -> None:
+    """Who ends the processes of a namespace ends those whose first thread is in it."""
+    name = netns()
+    places = [each for each in find.find()[0] if each.name == name]
+    home = os.readlink("/proc/self/ns/net")
+    seen: list[str] = []
+
+    def before(_: str) -> Pulse:
+        seen.extend(os.readlink(f"/proc/{who}/ns/net") for who in ("self", "thread-self"))
+        return pulse.NONE
+
+    with contextlib.closing(Visits("b" * 8, 80.0)) as visits:
+        assert len(visits.pulses(places, before)) == 1
+    assert seen == [home, f"net:[{places[0].inode}]"]
+
+
 def descriptors() -> int:
     """Return how many this process has open."""
     return len(os.listdir("/proc/self/fd"))
