@@ -34,7 +34,7 @@ FTP = 21
 _FTP_DATA = 20
 """ftp and ftp-data (RFC 959, 8; RFC 1123, 4.1.2.12): in active mode the server opens the data
 connection, from the second unless it may not."""
-_OWN_PORTS = 32768
+OWN_PORTS = 32768
 """From here on programs are given ports that they do not name (net.ipv4.ip_local_port_range):
 who waits for data has one. Below it others may be meant: servers ask for port 113 (RFC 1413)."""
 
@@ -139,7 +139,7 @@ class Questions:
         server = TupleMatch(destination=way.source, destination_port=FTP)
         if way.source_port == _FTP_DATA:
             return _first(self._walk(server, "tcp"), way, "data")
-        if way.destination_port < _OWN_PORTS:
+        if way.destination_port < OWN_PORTS:
             return None
         if time.monotonic() > self._asked + _FRESH:  # a scan of ports asks again and again
             every = TupleMatch(destination_port=FTP)

@@ -17,6 +17,7 @@ from remedies.namespaces.cookies import CookieNamespace, by_cookie, own
 from remedies.namespaces.netns import cookie, is_host
 from remedies.netlink.flow import Tuple
 from remedies.tap.drops import Drop, DropCounter, DroppedPacket
+from remedies.tap.lookups import OWN_PORTS
 from remedies.trace.drop_reasons import sign_of, words
 from remedies.trace.event import FLAGS, DropEvent
 from remedies.values import NamedTuple, replace
@@ -25,7 +26,6 @@ _MOST = 1024
 """Kinds that are remembered."""
 _MOST_AT_ONCE = 64
 """Kinds that are explained at one look: more than can be told, and a flood must not deafen us."""
-_PICKED = 32768  # net.ipv4.ip_local_port_range begins here
 _GONE = CookieNamespace("?", (), {})
 
 
@@ -44,7 +44,7 @@ def without_port_of_client(way: Optional[Tuple]) -> Optional[Tuple]:
     """Return a way with 0 for the port that a client picked, where the other one is a service's."""
     if way is None:
         return None
-    picked = way.source_port >= _PICKED, way.destination_port >= _PICKED
+    picked = way.source_port >= OWN_PORTS, way.destination_port >= OWN_PORTS
     if picked == (True, False):
         return replace(way, source_port=0)
     if picked == (False, True):
