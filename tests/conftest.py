@@ -1,11 +1,13 @@
 """What holds for every test: which of them share a process, and that none is skipped.
 
-As root a skip is a failure. Signals do what they do by default.
+As root a skip is a failure. Signals do what they do by default. What is collected stays to the
+end: nobody looks for garbage in it.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -36,6 +38,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("remedies")
+
+# Modules and ten thousand tests, in every process: a third of the time that it takes to have them
+# would go into looking for garbage among them, and more in every fork.
+gc.disable()
 
 # nohup, and a script that puts the run in the background, leave them ignored for every program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -87,6 +93,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWorld
     """Share the tests in the order in which they are named, long files first."""
     config.option.loadscopereorder = False
     return ByWorld(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, in what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
