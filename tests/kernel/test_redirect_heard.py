@@ -33,7 +33,6 @@ each = pytest.mark.parametrize(
     ("nat", "backend", "family"),
     [
         ("nft", "nftables", 4),
-        ("nft", "nftables", 6),
         ("iptables-nft", "iptables", 6),
         ("iptables-legacy", "iptables", 4),
     ],

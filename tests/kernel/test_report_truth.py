@@ -35,7 +35,7 @@ SURE = ["apply docker-host", "apply default", "roll back all", "unconfirmed"]
 """What each walk begins with: the road on which a report once lied."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_every_word_of_a_report_is_true(tmp_path: Path, seed: int) -> None:
     steps = list(STEPS) * 2
     random.Random(seed).shuffle(steps)  # the same walk every time
