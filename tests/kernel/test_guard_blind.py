@@ -98,14 +98,15 @@ def test_a_caller_that_waits_hears_how_it_ended_from_the_guard_itself(
 def last_write(
     module_netns: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], int]:
-    """Give the number of the point after the last write of an apply by a backend."""
+    """Give the number of the point after the last write of rules by a backend."""
 
     @functools.cache
     def number(backend: str) -> int:
         host = Host(module_netns("blind"), tmp_path_factory.mktemp("whole"), backend).prepare()
         done = host.run("apply", "--yes")
         assert done.code == 0, done.out
-        return max(n for n, name in enumerate(done.points) if name.startswith("after write "))
+        rules = ("after write nft:", "after write iptables:", "after write ip6tables:")
+        return max(n for n, name in enumerate(done.points) if name.startswith(rules))
 
     return number
 
@@ -123,7 +124,7 @@ def test_what_a_dead_writer_left_is_undone(
     backend: str,
     damage: Damage,
 ) -> None:
-    """Killed after its last write, which no record calls written."""
+    """Killed after its last write of rules, which no record calls written."""
     with mounted(Host(netns("blind"), tmp_path, backend).prepare()) as host:
         before = host.dump()
         fault = Fault(last_write(backend), deed=functools.partial(damage, host.state))
