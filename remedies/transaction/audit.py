@@ -10,16 +10,23 @@ or write all of it anew: that shows only against a head hash that was kept elsew
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 from remedies.errors import NotPermitted
 from remedies.transaction.record import GENESIS, Record
 from remedies.transaction.segments import segments
-from remedies.values import dataclass, field, replace
+from remedies.values import NamedTuple, dataclass, field, replace
+
+
+def _no_fraction(text: str) -> NoReturn:
+    raise ValueError(f"{text} can be written in several ways")
+
 
 _KEYS = {
     "v": int,
@@ -33,10 +40,21 @@ _KEYS = {
 }
 _IN_ORDER = (*(key for key in _KEYS if key != "hash"), "hash")
 _TYPES = list(_KEYS.values())
+_NUMBER = r"(0|[1-9][0-9]{0,14})"
+_TEXT = r'"([ !#-\[\]-~]*)"'
+"""A text without a character that JSON escapes: it stands in the line as it is."""
+_USUAL = re.compile(
+    rf'{{"v":{_NUMBER},"seq":{_NUMBER},"time":{_TEXT},"kind":{_TEXT},"txn":{_TEXT},"prev":{_TEXT},'
+    rf'"data":({{[ -~]*}}),"hash":{_TEXT}}}\n'
+)
+"""A line as the writer makes it, where only what is in ``data`` has to be looked at."""
 _loads = json.JSONDecoder().decode
+_without_fractions = json.JSONDecoder(parse_float=_no_fraction).decode
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 """The same text as the writer hashed, from one encoder: twice as fast over a long journal."""
 _written_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+_SMALL = 512
+"""Bytes of ``data`` up to which it is kept in mind: three of four records say one of few things."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +117,58 @@ def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record
     what it found. ``head`` is a hash kept elsewhere. Raises NotPermitted where a segment may not be
     read.
     """
+    for line in _lines(path, audit, head):
+        yield line.record
+
+
+def verify(path: str, head: Optional[str] = None) -> Audit:
+    """Check a whole journal, and that ``head``, a hash kept elsewhere, is one of its records."""
+    audit = Audit()
+    for _ in _lines(path, audit, head):
+        pass
+    return audit
+
+
+class _JournalLine(NamedTuple):
+    """A line that is a record, and what its hash must be of."""
+
+    v: int
+    seq: int
+    time: str
+    kind: str
+    txn: str
+    prev: str
+    data: dict[str, Any]
+    hash: str
+    canonical: str
+    """What the writer hashed."""
+    exact: bool
+    """It is byte for byte what the writer makes of the record."""
+
+    @property
+    def record(self) -> Record:
+        return Record(
+            v=self.v,
+            seq=self.seq,
+            time=self.time,
+            kind=self.kind,
+            txn=self.txn,
+            prev=self.prev,
+            hash=self.hash,
+            data=self.data,
+        )
+
+
+def _lines(path: str, audit: Audit, head: Optional[str]) -> Iterator[_JournalLine]:
     chain = _ChainSoFar(audit, head)
     for segment in segments(path):
         try:
             with open(segment, "rb") as lines:
-                read = chain.begin(os.path.basename(segment))
+                name = os.path.basename(segment)
+                read = chain.begin(name)
                 for number, line in enumerate(lines, 1):
                     read.update(line)
-                    record = chain.take(line, f"{os.path.basename(segment)}:{number}")
+                    record = chain.take(line, f"{name}:{number}")
                     if record is not None and not chain.broken:
                         yield record
         except PermissionError as error:
@@ -114,14 +176,6 @@ def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record
                 f"cannot read the journal {segment}: {error.strerror}", "run as root"
             ) from None
     chain.end()
-
-
-def verify(path: str, head: Optional[str] = None) -> Audit:
-    """Check a whole journal, and that ``head``, a hash kept elsewhere, is one of its records."""
-    audit = Audit()
-    for _ in walk(path, audit, head):
-        pass
-    return audit
 
 
 class _ChainSoFar:
@@ -147,35 +201,33 @@ class _ChainSoFar:
     @property
     def broken(self) -> bool:
         """Tell whether something did not add up so far."""
-        return bool(self.audit.open or self.gaps)
+        return bool(self.gaps or (self.audit.problems and self.audit.open))
 
-    def take(self, line: bytes, where: str) -> Optional[Record]:
+    def take(self, line: bytes, where: str) -> Optional[_JournalLine]:
         """Take in one line; return its record where it adds up in itself."""
-        plain = _plain(line) if line.endswith(b"\n") else None
-        if plain is None:
+        record = _read(line)
+        if record is None:
             self.torn.append((line, where))
             return None
-        exact = line == _written(plain)
-        claimed = plain.pop("hash")
-        true = hashlib.sha256(_canonical(plain).encode()).hexdigest()
-        self._settle_torn(plain)
-        if claimed != true:
+        true = hashlib.sha256(record.canonical.encode()).hexdigest()
+        self._settle_torn(record)
+        if record.hash != true:
             self._wrong(self.expected, "was altered", where)
             self.seen.add(self.expected)
             self.expected, self.previous = self.expected + 1, None
             return None
-        if not exact:
-            self._wrong(plain["seq"], "was altered", where)
-        if plain["kind"] == "repaired":
-            self._repaired(plain, where)
+        if not record.exact:
+            self._wrong(record.seq, "was altered", where)
+        if record.kind == "repaired":
+            self._repaired(record, where)
         else:
-            self._place(plain["seq"], plain["prev"], where)
+            self._place(record.seq, record.prev, where)
         self.previous = true
         self.audit.records += 1
         self.audit.head = true
         if true == self.head:
-            self.audit.anchor = plain["seq"]
-        return Record(hash=true, **plain)
+            self.audit.anchor = record.seq
+        return record
 
     def _place(self, number: int, previous: str, where: str) -> None:
         """Compare a record's number and link with what must come here."""
@@ -191,31 +243,31 @@ class _ChainSoFar:
         self.seen.add(number)
         self.expected = number + 1
 
-    def _repaired(self, plain: dict[str, Any], where: str) -> None:
+    def _repaired(self, record: _JournalLine, where: str) -> None:
         """Take everything so far for known; the damaged files must be as the repair left them."""
         self._settle_gaps()
-        data = plain["data"]
+        data = record.data
         damaged = data.get("damaged")
         damaged = damaged if isinstance(damaged, dict) else {}
         self.audit.problems = [replace(p, repaired=True) for p in self.audit.problems]
         for name, digest in damaged.items():
             if name not in self.read:
-                self._wrong(plain["seq"], f"names {name}, which is missing", where)
+                self._wrong(record.seq, f"names {name}, which is missing", where)
             elif self.read[name].hexdigest() != digest:
-                self._wrong(plain["seq"], f"names {name}, which was changed since", where)
+                self._wrong(record.seq, f"names {name}, which was changed since", where)
         self.audit.repairs.append(
-            RepairRecord(plain["seq"], plain["time"], str(data.get("user", "")), tuple(damaged))
+            RepairRecord(record.seq, record.time, str(data.get("user", "")), tuple(damaged))
         )
-        self.seen.add(plain["seq"])
-        self.expected = plain["seq"] + 1
+        self.seen.add(record.seq)
+        self.expected = record.seq + 1
 
-    def _settle_torn(self, plain: dict[str, Any]) -> None:
+    def _settle_torn(self, record: _JournalLine) -> None:
         """Lines that are no records: explained by a ``torn`` record, or garbled records."""
         if not self.torn:
             return
         text = b"\n".join(line[:-1] for line, _ in self.torn)
-        data = plain["data"]
-        closed = plain["kind"] == "torn" and data.get("sha256") == hashlib.sha256(text).hexdigest()
+        data = record.data
+        closed = record.kind == "torn" and data.get("sha256") == hashlib.sha256(text).hexdigest()
         if closed and all(line.endswith(b"#\n") for line, _ in self.torn):
             self.torn = []
             return
@@ -252,17 +304,61 @@ class _ChainSoFar:
         self.gaps = []
 
 
-def _written(plain: dict[str, Any]) -> bytes:
-    """Return the line that the writer makes of a record: its keys in order, each once."""
-    return _written_json({key: plain[key] for key in _IN_ORDER}).encode() + b"\n"
-
-
-def _plain(line: bytes) -> Optional[dict[str, Any]]:
-    """Return a record's keys and values, or None where the line is no record."""
+def _read(line: bytes) -> Optional[_JournalLine]:
+    """Return a record, or None where the line is none."""
     try:
-        plain = _loads(line.decode("ascii"))
+        text = line.decode("ascii")
+        return _usual(text) or _plain(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _usual(text: str) -> Optional[_JournalLine]:
+    """Return the record of a line of the usual form; None where it takes a closer look.
+
+    Nothing around ``data`` is escaped, so the text that was hashed is put together from the pieces.
+    """
+    found = _USUAL.fullmatch(text)
+    if found is None:
+        return None
+    v, seq, time, kind, txn, prev, data, own = found.groups()
+    known = (_small if len(data) <= _SMALL else _data)(data)
+    if known is None:
+        return None
+    value, ordered = known
+    canonical = (
+        f'{{"data":{ordered},"kind":"{kind}","prev":"{prev}","seq":{seq},"time":"{time}",'
+        f'"txn":"{txn}","v":{v}}}'
+    )
+    return _JournalLine(int(v), int(seq), time, kind, txn, prev, value, own, canonical, True)
+
+
+def _data(text: str) -> Optional[tuple[dict[str, Any], str]]:
+    """Return a record's ``data`` and its canonical text; None where it may not be what was written.
+
+    Whatever else means the same is longer (blanks, a key twice, an escape that nothing needs), but
+    for fractions and for the letters in an escape's digits: where there is one, none is returned.
+    """
+    if "\\u" in text:
+        return None
+    try:
+        value = _without_fractions(text)
+        ordered = _canonical(value)
+    except (ValueError, RecursionError):
+        return None
+    return (value, ordered) if len(ordered) == len(text) else None
+
+
+_small = functools.lru_cache(maxsize=256)(_data)
+
+
+def _plain(text: str) -> Optional[_JournalLine]:
+    """Return the record of any line, or None where it is none."""
+    plain = _loads(text) if text.endswith("\n") else None
     if not isinstance(plain, dict) or plain.keys() != _KEYS.keys():
         return None
-    return plain if list(map(type, map(plain.get, _KEYS))) == _TYPES else None
+    if list(map(type, map(plain.get, _KEYS))) != _TYPES:
+        return None
+    exact = text == f"{_written_json({key: plain[key] for key in _IN_ORDER})}\n"
+    own = plain.pop("hash")
+    return _JournalLine(**plain, hash=own, canonical=_canonical(plain), exact=exact)

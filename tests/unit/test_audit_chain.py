@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from remedies.cli import main
 from remedies.facts.host import read_host
+from remedies.transaction import audit, record
 from remedies.transaction.audit import verify
 from remedies.transaction.journal import NAME, Journal, records
 
@@ -48,14 +49,14 @@ def found(path: Path, head: str | None = None) -> list[str]:
 
 def test_an_untouched_journal_holds(tmp_path: Path) -> None:
     path = filled(tmp_path)
-    audit = verify(str(path))
-    assert (audit.records, audit.problems) == (6, [])
-    assert audit.head == lines(path)[-1]["hash"]
+    checked = verify(str(path))
+    assert (checked.records, checked.problems) == (6, [])
+    assert checked.head == lines(path)[-1]["hash"]
 
 
 def test_no_journal_holds_nothing(tmp_path: Path) -> None:
-    audit = verify(str(tmp_path / NAME))
-    assert (audit.records, audit.head, audit.problems) == (0, "0" * 64, [])
+    checked = verify(str(tmp_path / NAME))
+    assert (checked.records, checked.head, checked.problems) == (0, "0" * 64, [])
 
 
 def test_an_altered_record(tmp_path: Path) -> None:
@@ -169,8 +170,8 @@ def test_a_cut_tail_shows_against_an_anchor_alone(tmp_path: Path) -> None:
     plain = lines(path)
     write(path, plain[:4])
     assert found(path) == []
-    audit = verify(str(path), plain[-1]["hash"])
-    assert audit.anchor == 0
+    checked = verify(str(path), plain[-1]["hash"])
+    assert checked.anchor == 0
     assert verify(str(path), plain[3]["hash"]).anchor == 4
 
 
@@ -199,6 +200,83 @@ def test_any_flipped_byte_is_found_at_its_record(
     problems = verify(str(path)).problems
     assert problems
     assert abs(problems[0].record - number) <= 1, "a flipped line end joins two records"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+)
+_INSERTED = (
+    "",
+    " ",
+    "0",
+    "e",
+    "\\",
+    '"',
+    "\x7f",
+    "\n",
+    "{}",
+    "\\u0041",
+    "\\u00E9",
+    '"a":1,',
+    ".0",
+    "-",
+)
+
+
+@settings(max_examples=400)
+@given(st.dictionaries(st.text(max_size=4), _JSON, max_size=3), st.data())
+def test_a_line_of_the_usual_form_is_read_as_any_other_line_is(
+    value: dict[str, Any], data: st.DataObject
+) -> None:
+    """Whatever is done to a line: what is not looked at closely is what a close look finds."""
+    own = record.sealed("written", "t1", value, 7, "0" * 64)
+    text = record.line_of(own).decode()
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(text)))
+        gone = data.draw(st.integers(0, 2))
+        text = text[:place] + data.draw(st.sampled_from(_INSERTED)) + text[place + gone :]
+    try:
+        closely = audit._plain(text)
+    except ValueError:
+        closely = None
+    assert audit._usual(text) in (None, closely)
+
+
+@pytest.mark.parametrize(
+    ("value", "usual"),
+    [
+        ({"change": 0}, True),
+        ({"b": '\n"\\', "a": [{"d": -1, "c": None}]}, True),
+        ({"clock": 1.5}, False),
+        ({"comment": "\u00e9"}, False),
+    ],
+)
+def test_what_the_writer_writes_is_of_the_usual_form(value: dict[str, Any], usual: bool) -> None:
+    text = record.line_of(record.sealed("written", "t1", value, 7, "0" * 64)).decode()
+    found = audit._usual(text)
+    assert (found is not None) == usual
+    assert audit._plain(text) == found or not usual
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        '{"a":1e5,"b":2     }',
+        '{"a":"\x7f","b":2     }',
+        '{"a":"\\u00E9"}',
+        '{"a":-0}',
+        '{"a":1,"a":1}',
+        '{},"data":{}',
+    ],
+)
+def test_data_that_is_as_long_as_its_canonical_text_and_differs_gets_a_close_look(
+    other: str,
+) -> None:
+    text = record.line_of(record.sealed("written", "t1", {}, 7, "0" * 64)).decode()
+    assert audit._usual(text) is not None
+    assert audit._usual(text.replace('"data":{}', f'"data":{other}')) is None
 
 
 def cli(folder: Path, *words: str) -> int:
