@@ -39,6 +39,9 @@ class _Manner(NamedTuple):
     """Returns the copy of a text that is kept."""
 
 
+_Decoder = Callable[[Any, str, _Manner], Any]
+
+
 def loads(text: str, where: str, *, recorded: bool = False) -> Any:
     """Parse JSON strictly; raise InputError with line and column.
 
@@ -153,40 +156,53 @@ def decode(
     table of such copies only grows, and Python 3.12 forgets none of them (CPython issue 113993).
     """
     manner = _Manner(otherwise, str if passing else sys.intern)
-    return cast(T, _decode(kind, plain, where, manner))
+    return cast(T, _decoder(cast(Any, kind))(plain, where, manner))
 
 
-def _decode(kind: Any, plain: Any, where: str, manner: _Manner) -> Any:
-    if type(plain) is kind and kind in (str, int, bool):  # nearly all there is: the short way
-        return manner.keep(plain) if kind is str else plain
-    origin = typing.get_origin(kind)
-    fields = values.fields(kind)
-    if fields is not None:
-        return _decode_dataclass(kind, fields, plain, where, manner)
+@functools.cache
+def _decoder(kind: Any) -> _Decoder:
+    """Return what decodes a type: to understand it takes longer than to decode a value of it."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if values.fields(kind) is not None:
+        return functools.partial(_decode_dataclass, kind)
     if origin is Union:
-        inner = [option for option in typing.get_args(kind) if option is not type(None)]
-        return None if plain is None else _decode(inner[0], plain, where, manner)
+        inner = [option for option in options if option is not type(None)]
+        return functools.partial(_decode_optional, _decoder(inner[0]))
     if origin is Literal:
-        return _decode_word(kind, plain, where, manner)
+        return functools.partial(_decode_word, kind, options)
+    if origin is tuple and len(options) == 2 and options[1] is Ellipsis:
+        return functools.partial(_decode_list, _decoder(options[0]))
     if origin is tuple:
-        return _decode_tuple(typing.get_args(kind), plain, where, manner)
+        return functools.partial(_decode_tuple, tuple(map(_decoder, options)))
     if origin is dict:
-        _require(isinstance(plain, dict), "an object", plain, where)
-        item = typing.get_args(kind)[1]
-        return {key: _decode(item, value, f"{where}.{key}", manner) for key, value in plain.items()}
+        return functools.partial(_decode_mapping, _decoder(options[1]))
     if kind is object:
-        return plain
-    if kind is float:
-        _require(isinstance(plain, (int, float)) and plain is not True and plain is not False,
-                 "a number", plain, where)  # fmt: skip
-        return float(plain)
+        return lambda plain, where, manner: plain
+    return _decode_number if kind is float else functools.partial(_decode_plain, kind)
+
+
+def _decode_plain(kind: Any, plain: Any, where: str, manner: _Manner) -> Any:
     _require(type(plain) is kind, f"{kind.__name__}", plain, where)
-    return plain
+    return manner.keep(plain) if kind is str else plain
 
 
-def _decode_word(kind: Any, plain: Any, where: str, manner: _Manner) -> str:
+def _decode_number(plain: Any, where: str, manner: _Manner) -> float:
+    number = isinstance(plain, (int, float)) and plain is not True and plain is not False
+    _require(number, "a number", plain, where)
+    return float(plain)
+
+
+def _decode_optional(inner: _Decoder, plain: Any, where: str, manner: _Manner) -> Any:
+    return None if plain is None else inner(plain, where, manner)
+
+
+def _decode_mapping(item: _Decoder, plain: Any, where: str, manner: _Manner) -> dict[str, Any]:
+    _require(isinstance(plain, dict), "an object", plain, where)
+    return {key: item(value, f"{where}.{key}", manner) for key, value in plain.items()}
+
+
+def _decode_word(kind: Any, known: tuple[str, ...], plain: Any, where: str, manner: _Manner) -> str:
     _require(isinstance(plain, str), "a word", plain, where)
-    known = typing.get_args(kind)
     if plain in known:
         return sys.intern(plain)
     if kind in manner.otherwise:
@@ -195,17 +211,18 @@ def _decode_word(kind: Any, plain: Any, where: str, manner: _Manner) -> str:
                      "use the file as remedy saved it")  # fmt: skip
 
 
+def _decode_list(item: _Decoder, plain: Any, where: str, manner: _Manner) -> tuple[Any, ...]:
+    _require(isinstance(plain, list), "a list", plain, where)
+    return tuple([item(value, f"{where}[{i}]", manner) for i, value in enumerate(plain)])
+
+
 def _decode_tuple(
-    options: tuple[Any, ...], plain: Any, where: str, manner: _Manner
+    items: tuple[_Decoder, ...], plain: Any, where: str, manner: _Manner
 ) -> tuple[Any, ...]:
     _require(isinstance(plain, list), "a list", plain, where)
-    if len(options) == 2 and options[1] is Ellipsis:
-        item = options[0]
-        return tuple(_decode(item, value, f"{where}[{i}]", manner) for i, value in enumerate(plain))
-    _require(len(plain) == len(options), f"a list of {len(options)}", plain, where)
+    _require(len(plain) == len(items), f"a list of {len(items)}", plain, where)
     return tuple(
-        _decode(option, item, f"{where}[{i}]", manner)
-        for i, (option, item) in enumerate(zip(options, plain))
+        item(value, f"{where}[{i}]", manner) for i, (item, value) in enumerate(zip(items, plain))
     )
 
 
@@ -220,19 +237,31 @@ def members(kind: Any) -> dict[str, tuple[str, Any]]:
     return {name.rstrip("_"): (name, types[name]) for name in values.fields(kind) or ()}
 
 
-def _decode_dataclass(
-    kind: Any, names: dict[str, bool], plain: Any, where: str, manner: _Manner
-) -> Any:
+@functools.cache
+def _fields(kind: Any) -> dict[str, tuple[str, bool, bool, _Decoder]]:
+    """Return of each field by key: its name, whether it has a default, is a text; its decoder."""
+    optional = values.fields(kind) or {}
+    return {
+        key: (name, optional[name], of is str, _decoder(of))
+        for key, (name, of) in members(kind).items()
+    }
+
+
+def _decode_dataclass(kind: Any, plain: Any, where: str, manner: _Manner) -> Any:
     _require(isinstance(plain, dict), "an object", plain, where)
-    known = members(kind)
-    for key in plain:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}", f"known: {', '.join(known)}")
+    known = _fields(kind)
+    if not plain.keys() <= known.keys():
+        key = next(key for key in plain if key not in known)
+        raise InputError(f"{where}: unknown key {key!r}", f"known: {', '.join(known)}")
     given = {}
-    for key, (name, of) in known.items():
+    for key, (name, optional, is_text, decoder) in known.items():
         if key in plain:
-            given[name] = _decode(of, plain[key], f"{where}.{key}", manner)
-        elif not names[name]:
+            value = plain[key]
+            if is_text and type(value) is str:  # nearly all there is: no place is put together
+                given[name] = manner.keep(value)
+            else:
+                given[name] = decoder(value, f"{where}.{key}", manner)
+        elif not optional:
             raise InputError(
                 f"{where}: the key {key!r} is missing", "use the file as remedy saved it"
             )
