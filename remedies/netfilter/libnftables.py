@@ -13,6 +13,7 @@ Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, 
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from typing import Any, Optional
@@ -22,6 +23,10 @@ from remedies.libraries import how_to_add
 from remedies.namespaces import child, workers
 
 SONAME = "libnftables.so.1"
+
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+"""What nft's scanner takes for a name (src/scanner.l); any program may give another."""
+_NUMBERED = re.compile(r"\t\t(?P<rule>.*[^{]) # handle (?P<handle>\d+)")
 
 Command = dict[str, Any]
 
@@ -86,14 +91,21 @@ def _execute(commands: list[Command], *, stateless: bool = True, dry_run: bool =
 
 
 def _run_nft(
-    text: str, *, stateless: bool = True, dry_run: bool = False, plain: bool = False
+    text: str,
+    *,
+    stateless: bool = True,
+    dry_run: bool = False,
+    plain: bool = False,
+    handles: bool = False,
 ) -> str:
-    """Return what nft prints for a text, in JSON unless ``plain``."""
+    """Return what nft prints for a text, in JSON unless ``plain``; see :func:`run_text`."""
     library, make = _library(), _binding()
 
     def command() -> tuple[int, str, str]:
         nft = _context(library, make, stateless=stateless, dry_run=dry_run)
         nft.set_json_output(not plain)
+        nft.set_handle_output(handles)
+        nft.set_terse_output(handles)
         code, output, error = nft.cmd(text)
         return code, str(output), str(error)
 
@@ -155,13 +167,34 @@ def table_text(family: str, name: str) -> str:
     return run_text(f"list table {family} {name}")
 
 
-def run_text(text: str) -> str:
+def printed_rules(family: str, name: str) -> dict[int, str]:
+    """Return the rules of a table as ``nft -a -s -t`` prints them, by the kernel's number of each.
+
+    A comment may hold lines that look like rules: a number that stands at two lines tells nothing
+    and is left out, as is every rule of a table whose name nft cannot be asked for in its own
+    words. Raises Unreadable.
+    """
+    if not _PLAIN_NAME.fullmatch(name):
+        return {}
+    printed: dict[int, str] = {}
+    twice = set()
+    for line in run_text(f"list table {family} {name}", handles=True).splitlines():
+        said = _NUMBERED.fullmatch(line)
+        if said is not None:
+            handle = int(said["handle"])
+            twice.update({handle} & printed.keys())
+            printed[handle] = said["rule"]
+    return {handle: rule for handle, rule in printed.items() if handle not in twice}
+
+
+def run_text(text: str, *, handles: bool = False) -> str:
     """Execute commands in nft's own words as one transaction; return what they print.
 
-    Raises Unreadable.
+    ``handles``: with the kernel's numbers, and without the elements of named sets. Raises
+    Unreadable.
     """
     try:
-        return _run_nft(text, plain=True)
+        return _run_nft(text, plain=True, handles=handles)
     except _BatchRefused as error:
         raise Unreadable(f"nft: {error}") from error
 

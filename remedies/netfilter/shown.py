@@ -7,7 +7,7 @@ the rule stands behind it: ``# handle 7`` as ``nft -a`` prints it, or its number
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -18,7 +18,6 @@ from remedies.rules import render
 from remedies.rules.decoded import Step
 from remedies.values import replace
 
-_PLAIN = {"meta", "cmp", "range", "bitwise", "ct", "immediate", "notrack", "fib"}
 _OF_HEADER = (
     "fragments",
     "source mask",
@@ -32,22 +31,16 @@ _FRAGMENT_AT = (6, 2)  # of the IPv4 header: RFC 791
 _HEADERS = (4, 5, 6, 7, 15, 16)  # NFT_META_IIF, OIF, IIFNAME, OIFNAME, NFPROTO, L4PROTO
 
 
-def by_nft(step: Step) -> str:
-    """Return a rule of an nft table; with its handle where nft prints more than is known here."""
-    text = render.nft(step)
-    if step.comment:
-        text += f' comment "{step.comment}"'
-    try:
-        exact = not step.match.unmodelled and all(
-            name in _PLAIN
-            or (name == "payload" and 1 in got)
-            or (name == "lookup" and got[1].startswith(b"__set") and 3 not in got)
-            or (name in ("masq", "redir", "nat") and not set(got) & {1, 7})
-            for name, got in expressions(step.raw)
-        )
-    except (Unreadable, KeyError):
-        exact = False
-    return text if exact else text + _handle(step.raw)
+def by_nft(step: Step, printed: Callable[[], Mapping[int, str]]) -> str:
+    """Return a rule of an nft table with its handle, as ``nft -a`` prints it.
+
+    ``printed`` asks nft for the rules by handle; where it does not say, the text is the decoded
+    match.
+    """
+    text = printed().get(_handle(step.raw), "") if step.comment.isprintable() else ""
+    if not text:
+        text = render.nft(step) + (f' comment "{step.comment}"' if step.comment else "")
+    return text + _found_by(step.raw)
 
 
 def by_iptables_nft(family: str, chain: str, step: Step) -> str:
@@ -58,7 +51,7 @@ def by_iptables_nft(family: str, chain: str, step: Step) -> str:
     except (Unreadable, struct.error, KeyError, IndexError, ValueError):
         words = None
     line = _line(chain, step, words)
-    return render.iptables(chain, step) + _handle(step.raw) if line is None else line
+    return render.iptables(chain, step) + _found_by(step.raw) if line is None else line
 
 
 def by_iptables_legacy(family: str, chain: str, step: Step, number: int) -> str:
@@ -95,11 +88,15 @@ def _line(chain: str, step: Step, words: xt_text.Words) -> Optional[str]:
     return " ".join(parts)
 
 
-def _handle(raw: bytes) -> str:
+def _handle(raw: bytes) -> int:
     try:
-        handle = handle_of(raw)
+        return handle_of(raw)
     except Unreadable:
-        return ""
+        return 0
+
+
+def _found_by(raw: bytes) -> str:
+    handle = _handle(raw)
     return f" # handle {handle}" if handle else ""
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Optional, Protocol
 
 from remedies.errors import Unreadable
-from remedies.netfilter import legacy, referred_to, shown
+from remedies.netfilter import legacy, libnftables, referred_to, shown
 from remedies.netfilter.expressions import decode
 from remedies.netfilter.maps import OnlyAmong, verdict_maps
 from remedies.netlink import nft
 from remedies.netlink.socket import Interrupted
 from remedies.rules.decoded import Step
+from remedies.rules.ours import NFT_PREFIX
 from remedies.rules.sought import Sought
 from remedies.values import dataclass
 
@@ -29,6 +30,8 @@ _PRIORITIES = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _SET_LIMIT = 2048
 _BIG_LIMIT = 1 << 15
 _LEAD_LIMIT = 1 << 17
+_PRINTED = 1 << 11
+"""Rules of a table that nft is asked to print: it loads and prints them all."""
 _DECODED = 1 << 12
 """Rules of which it is remembered what they mean: hooks lead to the same chains."""
 _JUMPS = (b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # NFT_JUMP, NFT_GOTO
@@ -145,7 +148,18 @@ class NfTables:
                 only = OnlyAmong(among, big, chains, self.left_out.append)
             return decode(rule, family, read, host, only)
 
+        @functools.lru_cache(maxsize=256)
+        def printed(family: str, table: str) -> Mapping[int, str]:
+            inside = [c.use for c in self._chains if (c.family, c.table) == (family, table)]
+            if table.startswith(NFT_PREFIX) or sum(inside) > _PRINTED:
+                return {}
+            try:
+                return libnftables.printed_rules(family, table)
+            except Unreadable:  # no binding here, say: the decoded rule and its handle tell enough
+                return {}
+
         self._elements, self._leads, self._decoded = elements, leads, decoded
+        self._printed = printed
         xtables = {
             (chain.family, chain.table)
             for chain in self._chains
@@ -261,7 +275,7 @@ class NfTables:
         """Return a rule in nft's syntax, or iptables' where that tool owns the table."""
         if self.backend(family, table) == "iptables-nft":
             return shown.by_iptables_nft(family, chain, step)
-        return shown.by_nft(step)
+        return shown.by_nft(step, functools.partial(self._printed, family, table))
 
     def backend(self, family: str, table: str) -> str:
         """Return ``iptables-nft`` for a table with that tool's name and base chains."""

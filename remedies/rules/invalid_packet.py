@@ -171,6 +171,12 @@ def _types(side: str, hook: str) -> tuple[str, ...]:
 
 
 EVERYONE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
+NOBODY = {
+    "ip": ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255"),
+    "ip6": ("::", "::1", "ff00::/8"),
+}
+"""Sources of which nothing comes in by a link, whatever rules say: ip_route_input_slow()
+(net/ipv4/route.c) and ip6_rcv_core() (net/ipv6/ip6_input.c); of ``::`` comes no TCP."""
 
 
 def generic(family: str, hook: str) -> Match:
@@ -181,6 +187,7 @@ def generic(family: str, hook: str) -> Match:
     return Match(
         protocols=("tcp",),
         sources=(EVERYONE[family],),
+        not_sources=() if hook == "output" else NOBODY[family],
         not_in_interfaces=("lo",),
         not_out_interfaces=("lo",),
         destination_local=hook == "input",

@@ -30,22 +30,22 @@ CHAIN = "type filter hook input priority 0"
 DROP = "ct state invalid drop"
 KNOWN = "ct state established,related accept"
 RULES: dict[str, tuple[str, str | None]] = {
-    "as many have it": (f"{CHAIN}; {KNOWN}; {DROP}; tcp dport 80 accept", DROP),
-    "by one link": (f"{CHAIN}; iifname eth0 {DROP}", f'iifname "eth0" {DROP}'),
+    "as many have it": (f"{CHAIN}; {KNOWN}; {DROP}; tcp dport 80 accept", f"{DROP} # handle 3"),
+    "by one link": (f"{CHAIN}; iifname eth0 {DROP}", f'iifname "eth0" {DROP} # handle 2'),
     "by another link": (f"{CHAIN}; iifname eth1 {DROP}", None),
-    "of one port": (f"{CHAIN}; tcp dport 80 {DROP}", f"tcp dport 80 {DROP}"),
+    "of one port": (f"{CHAIN}; tcp dport 80 {DROP}", f"tcp dport 80 {DROP} # handle 2"),
     "accepted before": (f"{CHAIN}; tcp dport 80 accept; {DROP}", None),
     "perhaps accepted before": (f"{CHAIN}; limit rate 9/second accept; {DROP}", None),
     "perhaps dropped": (f"{CHAIN}; ct state invalid limit rate 9/second drop", None),
     "perhaps accepted in any state": (f"{CHAIN}; limit rate 9/second accept; drop", None),
-    "of translated flows alone": (f"{CHAIN}; ct status dnat accept; {DROP}", DROP),
-    "only counted before": (f"{CHAIN}; limit rate 9/second counter; {DROP}", DROP),
+    "of translated flows alone": (f"{CHAIN}; ct status dnat accept; {DROP}", f"{DROP} # handle 3"),
+    "only counted before": (f"{CHAIN}; limit rate 9/second counter; {DROP}", f"{DROP} # handle 3"),
     "dropped in any state": (f"{CHAIN}; tcp dport 80 drop; {DROP}", None),
     "refused": (f"{CHAIN}; ct state invalid reject", "ct state invalid reject # handle 2"),
     "by the policy": (f"{CHAIN}; policy drop; {KNOWN}", "policy drop"),
     "by the policy, as all is": (f"{CHAIN}; policy drop", None),
     "before the route is looked up": (
-        f"type filter hook prerouting priority -150; {DROP}", DROP,
+        f"type filter hook prerouting priority -150; {DROP}", f"{DROP} # handle 2",
     ),
     "before conntrack": (f"type filter hook prerouting priority -300; {DROP}", None),
     "forwarded alone": (f"type filter hook forward priority 0; {DROP}", None),

@@ -176,8 +176,8 @@ table inet mine {
   }
 }""",
         [
-            "ip daddr 192.0.2.10 udp dport { 5060, 5070 } notrack",
-            "udp dport 53 notrack # handle 7",  # nft prints its counter, too
+            "ip daddr 192.0.2.10 udp dport { 5060, 5070 } notrack # handle 5",
+            "udp dport 53 counter notrack # handle 7",
         ],
     ),
     "iptables-nft": (
@@ -205,7 +205,7 @@ table inet fw4 {
   chain zone { udp dport 53 notrack
   }
 }""",
-        ['iifname != "lo" udp dport 1 notrack', "udp dport 53 notrack"],
+        ['iifname != "lo" udp dport 1 notrack # handle 5', "udp dport 53 notrack # handle 8"],
     ),
     "zone, not notrack": (
         "iptables-nft-restore",

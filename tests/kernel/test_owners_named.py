@@ -6,6 +6,7 @@ or accepts them before a drop of the admin's. The message has the rule, its plac
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -135,4 +136,8 @@ def test_rules_of_nft_are_named(netns: Callable[..., str], run_in: RunIn, tmp_pa
         text = f"table {family} {name} {{ chain {chain} {{ {INPUT}\n {rule}\n }}\n}}\n"
         run_in(ns, ["nft", "-f", "-"], stdin=f"flush ruleset\n{SITE}{text}")
         whose = f", {owner}" if owner else ""
-        assert f"'{rule}' (nft {family} {name} {chain}{whose})" in message(ns, tmp_path), owner
+        said = message(ns, tmp_path)
+        told = re.search(rf"'{rule} # (handle \d+)' \(nft ({family} {name} {chain}){whose}\)", said)
+        assert told, (owner, said)
+        run_in(ns, ["nft", f"delete rule {told[2]} {told[1]}"])
+        assert rule not in run_in(ns, ["nft", "list", "ruleset"]).stdout

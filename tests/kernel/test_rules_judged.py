@@ -45,6 +45,7 @@ _HEADERS: tuple[dict[str, Any], ...] = (
     {"options": bytes((1, 1, 5, 10)) + bytes(8)},
     {"mac": bytes.fromhex("020000000103")},
     {"source": (SERVER[0], 22)},
+    {"source": ("127.0.0.1", 443)},
     {"destination": (HOST["eth0"][0], 700)},
     {"destination": (HOST["eth0"][0], 20000)},
 )

@@ -15,6 +15,7 @@ import pytest
 from run_in import RunIn
 
 from remedies.namespaces import netns
+from remedies.netfilter import stores
 from remedies.netfilter.stores import Legacy, NfTables, RuleStore
 
 RULES = Path(__file__).with_name("rules_shown.rules").read_text()
@@ -52,29 +53,65 @@ def test_rules_are_shown_as_their_tool_prints_them(
         assert len(mine[place]) == len(lines)
 
 
-def test_rules_of_nft_are_equal_or_have_their_handle(
-    load: Callable[[str, str], str], run_in: RunIn
-) -> None:
-    exact = (
-        'iifname "eth0" tcp dport 22 accept comment "a way in"',
-        'oifname != "docker0" ip saddr 172.17.0.0/16 masquerade',
-        "ct state invalid drop",
-        "ip daddr 10.0.0.1 udp dport 53 notrack",
-    )
-    found = (
-        "ip saddr 10.0.0.1 masquerade random",
-        "meta mark 0x00000001 drop",
-        "@th,16,8 0x01 drop",
-    )
-    rules = "\n".join((*exact, *found))
-    ns = load("nft", f"table ip t {{\n chain c {{\n{rules}\n}}\n}}\n")
+NFT_RULES = (
+    'iifname "eth0" tcp dport 22 accept comment "a way in"',
+    'tcp dport 22 iifname "eth0" accept',
+    "ip protocol udp drop",
+    "tcp dport != 22 accept",
+    "tcp dport < 1024 ip daddr 10.0.0.1-10.0.0.9 reject with tcp reset",
+    'oifname != "docker0" ip saddr 172.17.0.0/16 masquerade',
+    "ip saddr 10.0.0.1 masquerade random",
+    "ct state invalid counter drop",
+    "ct state != established tcp flags & (fin | syn | rst | ack) == rst drop",
+    "ip daddr 10.0.0.1 udp dport 53 notrack",
+    "meta mark & 0x000000ff == 0x00000001 ip ttl < 3 drop",
+    'ct mark 0x00000007 limit rate 5/second log prefix "x # handle 3" drop',
+    "tcp option maxseg size 1-500 meta skuid 0 drop",
+    "ip saddr . tcp dport vmap { 10.0.0.1 . 22 : drop, 10.0.0.2 . 80-90 : accept }",
+    "meta pkttype broadcast fib daddr type local meta l4proto tcp dnat to 10.0.0.2:80",
+    "@th,16,8 0x01 ip dscp cs1 ip saddr @many drop",
+)
+
+
+def shown_by_nft(ns: str) -> list[str]:
+    """Return how the rules of chain ip t c are shown."""
     with netns.inside(ns):
         store = NfTables(time.monotonic() + 10)
-        steps = [s for raw in store.raw("ip", "t", "c") for s in store.decode("ip", "t", raw)]
-        mine = [store.text("ip", "t", "c", step) for step in steps]
-    listed = run_in(ns, ["nft", "-a", "list", "chain", "ip", "t", "c"]).stdout.splitlines()
-    theirs = [line.strip() for line in listed if "# handle" in line][1:]
-    assert mine[: len(exact)] == list(exact)
-    for own, other in zip(mine, theirs):
-        assert other.startswith(own) or own.partition(" # ")[2] == other.partition(" # ")[2]
-    assert all(" # handle " in own for own in mine[len(exact) :])
+        raw = list(store.raw("ip", "t", "c"))
+        steps = [store.decode("ip", "t", each)[0] for each in raw]
+        return [store.text("ip", "t", "c", step) for step in steps]
+
+
+def test_rules_of_nft_are_shown_as_nft_prints_them(
+    load: Callable[[str, str], str], run_in: RunIn
+) -> None:
+    rules = "\n".join(NFT_RULES)
+    many = "set many { type ipv4_addr\n elements = { 10.0.0.1, 10.0.0.2 }\n}"
+    ns = load("nft", f"table ip t {{\n{many}\nchain c {{\n{rules}\n}}\n}}\n")
+    listed = run_in(ns, ["nft", "-a", "-s", "list", "chain", "ip", "t", "c"]).stdout.splitlines()
+    theirs = [line.strip() for line in listed if line.startswith("\t\t")]
+    assert len(theirs) == len(NFT_RULES)
+    assert shown_by_nft(ns) == theirs
+
+
+def test_a_comment_with_lines_like_rules_shows_no_rule_as_another(
+    load: Callable[[str, str], str], run_in: RunIn
+) -> None:
+    lines = "\n".join(f"\t\taccept # handle {number}" for number in (2, 3, 4))
+    rules = f'ip ttl < 3 drop\ntcp dport 22 accept comment "a\n{lines}\n\t\tb"\n'
+    ns = load("nft", f"table ip t {{\nchain c {{\n{rules}}}\n}}\n")
+    forged = run_in(ns, ["nft", "-a", "list", "table", "ip", "t"]).stdout
+    assert "\t\taccept # handle 2\n" in forged
+    first, second = shown_by_nft(ns)
+    assert "drop # handle " in first
+    assert first.startswith("[")
+    assert second.startswith("tcp dport 22 accept comment")
+
+
+def test_rules_of_a_big_table_are_shown_decoded_with_their_handle(
+    load: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ns = load("nft", "table ip t {\nchain c {\nip ttl 1 drop\ntcp dport 22 accept\n}\n}\n")
+    monkeypatch.setattr(stores, "_PRINTED", 1)
+    shown = shown_by_nft(ns)
+    assert shown == ["[ttl] drop # handle 2", "tcp dport 22 accept # handle 3"]

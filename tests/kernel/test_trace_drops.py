@@ -321,7 +321,8 @@ def test_the_rule_that_drops_a_segment_as_invalid_is_named(family: int) -> None:
     assert (told["source"], told["destination"]) == (at.server, at.uplink)
     table = "ip" if family == 4 else "ip6"
     assert told["condition"] == "tcp-invalid-stall"
-    assert told["rule"] == f"'ct state invalid drop # handle 3' (nft {table} lab_filter input)"
+    place = f"(nft {table} lab_filter input)"
+    assert told["rule"] == f"'ct state invalid counter drop # handle 3' {place}"
     (kind,) = [drop for drop in summary["drops"] if drop["rule"]]
     assert kind["count"] > 1
 

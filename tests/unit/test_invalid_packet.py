@@ -9,7 +9,14 @@ from builder import packet_rule
 
 from remedies.netlink.links import Address, Link, Links
 from remedies.rules import header_words, invalid_packet, invalid_places
-from remedies.rules.invalid_packet import flags_test, generic, owner_test, resets_of, strays
+from remedies.rules.invalid_packet import (
+    NOBODY,
+    flags_test,
+    generic,
+    owner_test,
+    resets_of,
+    strays,
+)
 from remedies.rules.marks import mark_test, marks_test
 from remedies.rules.rule import Match, PacketRule
 from remedies.rules.sometimes import sometimes
@@ -242,6 +249,7 @@ def test_a_generic_segment_is_as_its_hook_sees_it(
     assert generic(family, hook) == Match(
         protocols=("tcp",),
         sources=(everyone,),
+        not_sources=() if hook == "output" else NOBODY[family],
         not_in_interfaces=("lo",),
         not_out_interfaces=("lo",),
         destination_local=local,
