@@ -41,15 +41,25 @@ def host(request: pytest.FixtureRequest) -> Iterator[DockerHost]:
         yield made
 
 
-@pytest.fixture
-def containers(host: DockerHost) -> Iterator[DockerHost]:
-    """Give the daemon; what a test makes goes at its end: processes, containers, networks."""
+@pytest.fixture(scope="module")
+def running(host: DockerHost) -> Iterator[DockerHost]:
+    """Give the daemon; containers and networks that a file makes are there for all its tests.
+
+    To start one and to remove it takes a second of processor.
+    """
     networks = set(host.docker("network", "ls", "-q").split())
     yield host
-    host.stop_all()
     host.remove(*host.docker("ps", "-aq").split())
     for network in set(host.docker("network", "ls", "-q").split()) - networks:
         host.docker("network", "rm", network)
+
+
+@pytest.fixture
+def containers(running: DockerHost) -> Iterator[DockerHost]:
+    """Give the daemon; the processes and flows of a test end with it."""
+    yield running
+    running.stop_all()
+    running.run("host", ["conntrack", "-F"])
 
 
 @pytest.fixture

@@ -56,10 +56,15 @@ def verdict(found: dict[str, Any]) -> str:
     return str(one["verdict"])
 
 
+@pytest.fixture(scope="module")
+def two(running: DockerHost) -> None:
+    running.container("busy", *SLEEP)
+    running.container("web", *HTTPD)
+
+
 @pytest.fixture
-def host_with_two(containers: DockerHost) -> DockerHost:
-    containers.container("busy", *SLEEP, role="client")
-    containers.container("web", *HTTPD)
+def host_with_two(containers: DockerHost, two: None) -> DockerHost:
+    containers.locate("busy", "client")
     return containers
 
 

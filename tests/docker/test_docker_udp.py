@@ -64,25 +64,41 @@ class Client:
             return False
 
 
+@pytest.fixture(scope="module")
+def at_the_bridge(running: DockerHost) -> str:
+    """Give the name of a container that asks."""
+    running.container("guest", *SLEEP)
+    return "guest"
+
+
+@pytest.fixture(scope="module")
+def pair(running: DockerHost) -> str:
+    """Two containers on one user network; the first publishes a UDP port, the second asks.
+
+    Gives the name of the second.
+    """
+    both = ("--ipv6", "--subnet", "fd17:173::/64") if running.options.family == 6 else ()
+    running.docker("network", "create", *both, "--subnet", "172.18.0.0/16", "pair")
+    publish = ("-p", f"{PUBLISHED}:{PUBLISHED}/udp")
+    running.container("answerer", "--network", "pair", *publish, *SLEEP)
+    running.container("asker", "--network", "pair", *SLEEP)
+    return "asker"
+
+
 @pytest.fixture
-def wildcard(containers: DockerHost) -> DockerHost:
+def wildcard(containers: DockerHost, at_the_bridge: str) -> DockerHost:
     """A server on every address of the host, and a container that asks."""
-    containers.container("asker", *SLEEP, role="client")
+    containers.locate(at_the_bridge, "client")
     containers.start("host", [SERVER, WILDCARD[containers.options.family], str(HOST_PORT)])
     return containers
 
 
 @pytest.fixture
-def hairpin(containers: DockerHost) -> DockerHost:
-    """Two containers on one user network; the first publishes a UDP port, the second asks."""
-    host = containers
-    both = ("--ipv6", "--subnet", "fd17:173::/64") if host.options.family == 6 else ()
-    host.docker("network", "create", *both, "--subnet", "172.18.0.0/16", "pair")
-    publish = ("-p", f"{PUBLISHED}:{PUBLISHED}/udp")
-    host.container("answerer", "--network", "pair", *publish, *SLEEP)
-    host.container("asker", "--network", "pair", *SLEEP, role="client")
-    host.start("answerer", [SERVER, WILDCARD[host.options.family], str(PUBLISHED)])
-    return host
+def hairpin(containers: DockerHost, pair: str) -> DockerHost:
+    """The first of the pair answers."""
+    containers.locate(pair, "client")
+    containers.start("answerer", [SERVER, WILDCARD[containers.options.family], str(PUBLISHED)])
+    return containers
 
 
 def test_a_wildcard_server_of_the_host(wildcard: DockerHost, remedy: Remedy) -> None:
