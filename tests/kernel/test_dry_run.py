@@ -40,17 +40,18 @@ def writing() -> dict[str, list[argparse.Action]]:
 
 
 def lines(transaction: str, plan: str) -> Iterator[list[str]]:
-    """Yield every verb with each of its own options, alone, and with --yes, before a -n."""
+    """Yield every verb, alone, with --yes, and then with each of its own options, before a -n."""
     everywhere = {o for action in parser.build()._actions for o in action.option_strings}
     for verb, actions in writing().items():
         positional = {"apply": [plan], "rollback": [transaction], "confirm": [transaction]}[verb]
-        for agreed in ([], ["--yes"]) if verb != "confirm" else ([],):
-            yield [verb, *agreed]
-            yield [verb, *agreed, *positional]
-            for action in actions:
-                names = action.option_strings
-                if names and not LEFT_OUT & set(names) and not everywhere & set(names):
-                    yield [verb, *agreed, names[0], *VALUES.get(names[0], [])]
+        agreed = [] if verb == "confirm" else ["--yes"]
+        for said in ([], ["--yes"]) if agreed else ([],):
+            yield [verb, *said]
+            yield [verb, *said, *positional]
+        for action in actions:
+            names = action.option_strings
+            if names and not LEFT_OUT & set(names) and not everywhere & set(names):
+                yield [verb, *agreed, names[0], *VALUES.get(names[0], [])]
 
 
 def reached(name: str) -> None:

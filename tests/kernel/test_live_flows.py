@@ -47,7 +47,6 @@ CASES = [
         ("invalid-drop", "nft", 4, "nftables"),
         ("invalid-drop", "nft", 6, "nftables"),
         ("invalid-drop", "iptables-nft", 4, "iptables"),
-        ("invalid-drop", "iptables-legacy", 4, "iptables"),
         ("invalid-drop", "iptables-legacy", 6, "iptables"),
         ("tcp-be-liberal", "nft", 4, "nftables"),
         ("notrack", "nft", 4, "nftables"),

@@ -51,9 +51,10 @@ WORLDS = {"nothing": "", "IPv4 drops": V4_DROPS, "forward drops": FORWARD_DROPS}
 
 
 @pytest.mark.parametrize(
-    "fixes", ["tcp-be-liberal", "invalid-drop", "invalid-drop, tcp-be-liberal"]
+    ("backend", "fixes"),
+    # A setting is no backend's.
+    [*(("nftables", fixes) for fixes in FIRST), ("iptables", "invalid-drop")],
 )
-@pytest.mark.parametrize("backend", ["nftables", "iptables"])
 @pytest.mark.parametrize("beside", WORLDS)
 def test_a_second_apply_changes_nothing(
     load: Callable[[str, str], str], tmp_path: Path, beside: str, backend: str, fixes: str
