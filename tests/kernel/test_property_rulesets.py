@@ -19,7 +19,7 @@ from ruleset_steps import Foreign, Step, go
 from remedies.namespaces import netns
 from remedies.resources import iptables_legacy
 
-EXAMPLES = examples(75)
+EXAMPLES = examples(50)
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,6 @@ def _nothing_reaches_the_machines_own_rules() -> Iterator[None]:
         yield
 
 
-DRIVERS = [("iptables", iptables), ("ip6tables", ip6tables)]
 WORLDS = {
     "empty": "",
     "foreign rules": "*mangle\n:THEIRS - [0:0]\n-A THEIRS -p udp -j MARK --set-mark 7\n"
@@ -35,6 +34,12 @@ WORLDS = {
     "other hook": "*mangle\n-A PREROUTING -p tcp -j MARK --set-mark 1\nCOMMIT\n",
     "other table": "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n",
 }
+EACH = [
+    *(("iptables", iptables, world) for world in WORLDS),
+    ("ip6tables", ip6tables, "empty"),
+    ("ip6tables", ip6tables, "foreign rules"),
+]
+"""What is there is looked at alike, whichever program's."""
 
 
 def wanted(variant: str) -> str:
@@ -61,8 +66,7 @@ def dump(run_in: RunIn, ns: str) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize(("program", "driver"), DRIVERS)
+@pytest.mark.parametrize(("program", "driver", "world"), EACH)
 def test_the_nf_tables_store_is_as_before_after_undo(
     netns: Make, run_in: RunIn, world: str, program: str, driver: ModuleType
 ) -> None:
@@ -88,8 +92,7 @@ def test_the_nf_tables_store_is_as_before_after_undo(
 
 
 @pytest.mark.parametrize("library", [True, False], ids=["python-iptables", "restore"])
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize(("program", "driver"), DRIVERS)
+@pytest.mark.parametrize(("program", "driver", "world"), EACH)
 def test_the_legacy_store_is_as_before_after_undo(
     netns: Make,
     run_in: RunIn,
@@ -199,8 +202,7 @@ def test_our_chain_in_the_wrong_store_moves(netns: Make, run_in: RunIn) -> None:
     assert "REMEDY" not in run_in(ns, ["iptables-legacy-save"]).stdout
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize(("program", "driver"), DRIVERS)
+@pytest.mark.parametrize(("program", "driver", "world"), EACH)
 def test_a_change_of_variant_is_undone_to_what_was_before(
     netns: Make, run_in: RunIn, world: str, program: str, driver: ModuleType
 ) -> None:
