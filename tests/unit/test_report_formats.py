@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import importlib
 import io
 import json
 import os
@@ -23,8 +24,6 @@ from lxml import etree
 from markdown_it import MarkdownIt
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
-from trestle.oscal.assessment_plan import AssessmentPlan
-from trestle.oscal.assessment_results import AssessmentResults
 
 from remedies import HOME
 from remedies import report as reports
@@ -266,10 +265,15 @@ def test_oscal_names_who_approved_and_is_never_satisfied_with_a_host_missing() -
     assert {f["target"]["status"]["state"] for f in result["findings"]} == {"not-satisfied"}
 
 
+def model(name: str) -> Any:
+    """Return a module of OSCAL's models: half a second, which no other process need take."""
+    return importlib.import_module(f"trestle.oscal.{name}")
+
+
 @every_sample
 def test_oscal_follows_the_model(name: str) -> None:
     plain = json.loads(text("oscal", name))
-    results = AssessmentResults(**plain["assessment-results"])
+    results = model("assessment_results").AssessmentResults(**plain["assessment-results"])
     (resource,) = plain["assessment-results"]["back-matter"]["resources"]
     assert plain["assessment-results"]["import-ap"]["href"] == f"#{resource['uuid']}"
     inside = json.loads(base64.b64decode(resource["base64"]["value"]))
@@ -277,7 +281,7 @@ def test_oscal_follows_the_model(name: str) -> None:
     assert (
         inside["assessment-plan"]["uuid"] == beside["assessment-plan"]["uuid"] == resource["uuid"]
     )
-    AssessmentPlan(**beside["assessment-plan"])
+    model("assessment_plan").AssessmentPlan(**beside["assessment-plan"])
     assert results.results[0].observations
 
 
