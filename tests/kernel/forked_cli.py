@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -198,6 +199,8 @@ def be_remedy(
         sys.stdin, sys.stdout, sys.stderr = map(_standard, range(3))
         drop_types._asked, compiler.parse = _kernel_types, _parsed  # type: ignore[attr-defined]
         symbols.nearest = _known
+        # As everybody's Python does: pytest would look for where each came from.
+        warnings.simplefilter("ignore", ResourceWarning)
         prepare()
         sys.argv = ["remedy", *argv]
         code = cli.main(argv)

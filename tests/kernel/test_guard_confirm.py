@@ -117,6 +117,7 @@ def test_killed_at_every_point_of_confirm_it_waits_on_and_is_undone_whole(host: 
     assert points[0] == "before confirming"
     assert host.run("rollback", "--yes").code == 0
     for at, name in enumerate(points):
+        host.forget()  # every run reads what was before it
         assert host.run(*words, "60s").code == 0
         assert host.run("confirm", fault=Fault(at)).code == -signal.SIGKILL
         status = host.run("status", "--json").json
@@ -184,6 +185,7 @@ def test_time_is_up_though_whoever_confirms_is_stopped(host: Host) -> None:
     assert host.run("rollback", "--yes").code == 0
     told = host.folder / "points"
     for at, name in enumerate(points[:-1]):  # the last one comes after the end
+        host.forget()
         txn = host.run(*words, fault=Fault(NEVER, "tired")).json["transaction"]
         told.write_text("")
         with ThreadPoolExecutor(1) as pool:

@@ -108,7 +108,7 @@ def test_a_rule_replaced_while_we_wait_for_the_lock_is_not_lost(
 def test_two_writers_at_once_lose_nothing(netns: Make, lock: Path, way: str) -> None:
     ns = netns()
     in_ns(ns, [*TOOL, "-L", "-n"])
-    process = writer(ns, way, 5)
+    process = writer(ns, way, 3)
     added = 0
     try:
         while added < 40 or (process.poll() is None and added < 400):
