@@ -67,7 +67,7 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
     except (_BadJsonError, RecursionError, ValueError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{where}: {reason}", "use the file as remedy saved it") from None
-    if _deeper_than(value, DEPTH_LIMIT):
+    if deeper_than(value, DEPTH_LIMIT):
         raise InputError(f"{where}: nested too deep", "use the file as remedy saved it")
     if not recorded and re.search(_SURROGATE, text):
         try:
@@ -104,7 +104,8 @@ def _finite(text: str) -> float:
     return value
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def deeper_than(value: Any, limit: int) -> bool:
+    """Tell whether objects and lists stand in each other more than ``limit`` deep. Pure."""
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(limit):
         level = [

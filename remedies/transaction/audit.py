@@ -10,23 +10,17 @@ or write all of it anew: that shows only against a head hash that was kept elsew
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
-from typing import Any, NoReturn, Optional
+from typing import Optional
 
 from remedies.errors import NotPermitted
-from remedies.transaction.record import GENESIS, Record
+from remedies.transaction.record import GENESIS, Record, record_of
 from remedies.transaction.segments import segments
-from remedies.values import NamedTuple, dataclass, field, replace
-
-
-def _no_fraction(text: str) -> NoReturn:
-    raise ValueError(f"{text} can be written in several ways")
-
+from remedies.transaction.usual_line import JournalLine, usual
+from remedies.values import dataclass, field, replace
 
 _KEYS = {
     "v": int,
@@ -40,21 +34,10 @@ _KEYS = {
 }
 _IN_ORDER = (*(key for key in _KEYS if key != "hash"), "hash")
 _TYPES = list(_KEYS.values())
-_NUMBER = r"(0|[1-9][0-9]{0,14})"
-_TEXT = r'"([ !#-\[\]-~]*)"'
-"""A text without a character that JSON escapes: it stands in the line as it is."""
-_USUAL = re.compile(
-    rf'{{"v":{_NUMBER},"seq":{_NUMBER},"time":{_TEXT},"kind":{_TEXT},"txn":{_TEXT},"prev":{_TEXT},'
-    rf'"data":({{[ -~]*}}),"hash":{_TEXT}}}\n'
-)
-"""A line as the writer makes it, where only what is in ``data`` has to be looked at."""
 _loads = json.JSONDecoder().decode
-_without_fractions = json.JSONDecoder(parse_float=_no_fraction).decode
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
-"""The same text as the writer hashed, from one encoder: twice as fast over a long journal."""
+"""The same text as the writer hashed."""
 _written_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
-_SMALL = 512
-"""Bytes of ``data`` up to which it is kept in mind: three of four records say one of few things."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +101,7 @@ def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record
     read.
     """
     for line in _lines(path, audit, head):
-        yield line.record
+        yield record_of(line)
 
 
 def verify(path: str, head: Optional[str] = None) -> Audit:
@@ -129,37 +112,7 @@ def verify(path: str, head: Optional[str] = None) -> Audit:
     return audit
 
 
-class _JournalLine(NamedTuple):
-    """A line that is a record, and what its hash must be of."""
-
-    v: int
-    seq: int
-    time: str
-    kind: str
-    txn: str
-    prev: str
-    data: dict[str, Any]
-    hash: str
-    canonical: str
-    """What the writer hashed."""
-    exact: bool
-    """It is byte for byte what the writer makes of the record."""
-
-    @property
-    def record(self) -> Record:
-        return Record(
-            v=self.v,
-            seq=self.seq,
-            time=self.time,
-            kind=self.kind,
-            txn=self.txn,
-            prev=self.prev,
-            hash=self.hash,
-            data=self.data,
-        )
-
-
-def _lines(path: str, audit: Audit, head: Optional[str]) -> Iterator[_JournalLine]:
+def _lines(path: str, audit: Audit, head: Optional[str]) -> Iterator[JournalLine]:
     chain = _ChainSoFar(audit, head)
     for segment in segments(path):
         try:
@@ -203,7 +156,7 @@ class _ChainSoFar:
         """Tell whether something did not add up so far."""
         return bool(self.gaps or (self.audit.problems and self.audit.open))
 
-    def take(self, line: bytes, where: str) -> Optional[_JournalLine]:
+    def take(self, line: bytes, where: str) -> Optional[JournalLine]:
         """Take in one line; return its record where it adds up in itself."""
         record = _read(line)
         if record is None:
@@ -243,7 +196,7 @@ class _ChainSoFar:
         self.seen.add(number)
         self.expected = number + 1
 
-    def _repaired(self, record: _JournalLine, where: str) -> None:
+    def _repaired(self, record: JournalLine, where: str) -> None:
         """Take everything so far for known; the damaged files must be as the repair left them."""
         self._settle_gaps()
         data = record.data
@@ -261,7 +214,7 @@ class _ChainSoFar:
         self.seen.add(record.seq)
         self.expected = record.seq + 1
 
-    def _settle_torn(self, record: _JournalLine) -> None:
+    def _settle_torn(self, record: JournalLine) -> None:
         """Lines that are no records: explained by a ``torn`` record, or garbled records."""
         if not self.torn:
             return
@@ -304,61 +257,24 @@ class _ChainSoFar:
         self.gaps = []
 
 
-def _read(line: bytes) -> Optional[_JournalLine]:
+def _read(line: bytes) -> Optional[JournalLine]:
     """Return a record, or None where the line is none."""
+    if not line.endswith(b"\n"):
+        return None
     try:
-        text = line.decode("ascii")
-        return _usual(text) or _plain(text)
+        text = line[:-1].decode("ascii")
+        return usual(text) or _plain(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _usual(text: str) -> Optional[_JournalLine]:
-    """Return the record of a line of the usual form; None where it takes a closer look.
-
-    Nothing around ``data`` is escaped, so the text that was hashed is put together from the pieces.
-    """
-    found = _USUAL.fullmatch(text)
-    if found is None:
-        return None
-    v, seq, time, kind, txn, prev, data, own = found.groups()
-    known = (_small if len(data) <= _SMALL else _data)(data)
-    if known is None:
-        return None
-    value, ordered = known
-    canonical = (
-        f'{{"data":{ordered},"kind":"{kind}","prev":"{prev}","seq":{seq},"time":"{time}",'
-        f'"txn":"{txn}","v":{v}}}'
-    )
-    return _JournalLine(int(v), int(seq), time, kind, txn, prev, value, own, canonical, True)
-
-
-def _data(text: str) -> Optional[tuple[dict[str, Any], str]]:
-    """Return a record's ``data`` and its canonical text; None where it may not be what was written.
-
-    Whatever else means the same is longer (blanks, a key twice, an escape that nothing needs), but
-    for fractions and for the letters in an escape's digits: where there is one, none is returned.
-    """
-    if "\\u" in text:
-        return None
-    try:
-        value = _without_fractions(text)
-        ordered = _canonical(value)
-    except (ValueError, RecursionError):
-        return None
-    return (value, ordered) if len(ordered) == len(text) else None
-
-
-_small = functools.lru_cache(maxsize=256)(_data)
-
-
-def _plain(text: str) -> Optional[_JournalLine]:
-    """Return the record of any line, or None where it is none."""
-    plain = _loads(text) if text.endswith("\n") else None
+def _plain(text: str) -> Optional[JournalLine]:
+    """Return the record of any line, given without its end, or None where it is none."""
+    plain = _loads(text)
     if not isinstance(plain, dict) or plain.keys() != _KEYS.keys():
         return None
     if list(map(type, map(plain.get, _KEYS))) != _TYPES:
         return None
-    exact = text == f"{_written_json({key: plain[key] for key in _IN_ORDER})}\n"
+    exact = text == _written_json({key: plain[key] for key in _IN_ORDER})
     own = plain.pop("hash")
-    return _JournalLine(**plain, hash=own, canonical=_canonical(plain), exact=exact)
+    return JournalLine(**plain, hash=own, canonical=_canonical(plain), exact=exact)

@@ -27,7 +27,6 @@ from remedies.transaction.record import (
     LOST,
     TORN,
     Record,
-    digest,
     intact,
     line_of,
     parse,
@@ -165,7 +164,7 @@ def _checked(
             return
         here, start, end = f"{path}:{number}", end, end + len(line)
         try:
-            record, plain = parse(line, here)
+            record, whole = parse(line, here)
         except InputError:
             where, first = (where, first) if torn else (here, start)
             torn.append(line[:-1])
@@ -174,7 +173,7 @@ def _checked(
             raise _damaged(where, f"not a journal record, from byte {first} to {start}")
         torn = []
         moved = record.prev != (previous or record.prev) or record.seq != (expected or record.seq)
-        if moved or digest(plain) != record.hash:
+        if moved or not whole:
             raise _damaged(here, f"record {record.seq} was altered or moved, at byte {start}")
         previous, expected = record.hash, record.seq + 1
         yield record

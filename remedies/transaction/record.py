@@ -11,6 +11,7 @@ from remedies import codec
 from remedies.errors import InputError, RemedyError
 from remedies.facts.gather import now
 from remedies.hashing import sha256
+from remedies.transaction.usual_line import JournalLine, usual
 from remedies.values import dataclass, field
 
 VERSION = 2
@@ -56,19 +57,38 @@ def digest(plain: dict[str, Any]) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def parse(line: bytes, where: str) -> tuple[Record, dict[str, Any]]:
-    """Return a record, and its plain values; its hash is not checked.
+def record_of(line: JournalLine) -> Record:
+    """Return the record that a line says."""
+    return Record(
+        v=line.v,
+        seq=line.seq,
+        time=line.time,
+        kind=line.kind,
+        txn=line.txn,
+        prev=line.prev,
+        hash=line.hash,
+        data=line.data,
+    )
+
+
+def parse(line: bytes, where: str) -> tuple[Record, bool]:
+    """Return a record, and whether it bears its own hash.
 
     Raises InputError for what is no record, RemedyError for one of a newer remedy.
     """
-    plain = codec.loads(line.decode("utf-8", "replace"), where, recorded=True)
-    record = codec.decode(Record, plain, where)
+    text = line.decode("utf-8", "replace")
+    found = usual(text[:-1] if text.endswith("\n") else text)
+    if found is not None:
+        record, true = record_of(found), sha256(found.canonical.encode()).hexdigest()
+    else:
+        plain = codec.loads(text, where, recorded=True)
+        record, true = codec.decode(Record, plain, where), digest(plain)
     if record.v > VERSION:
         raise RemedyError(
             f"{where}: written by a newer remedy (journal version {record.v})",
             f"this one knows version {VERSION}: use the newer one",
         )
-    return record, plain
+    return record, record.hash == true
 
 
 def unread(line: bytes) -> bool:
@@ -106,8 +126,8 @@ def intact(content: bytes, txn: str) -> Iterator[Record]:
     for line in content.split(b"\n"):
         if mark in line:
             with contextlib.suppress(RemedyError):
-                record, plain = parse(line, "")
-                if record.txn == txn and digest(plain) == record.hash:
+                record, whole = parse(line, "")
+                if record.txn == txn and whole:
                     yield record
 
 
@@ -125,8 +145,7 @@ def readable(content: bytes) -> tuple[list[Record], list[LostRecord]]:
         lines.append(tail)
     for number, line in enumerate(lines, 1):
         try:
-            record, plain = parse(line, "")
-            whole = digest(plain) == record.hash
+            record, whole = parse(line, "")
         except InputError:
             whole = not unread(line)
         else:

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remedies import codec
 from remedies.cli import main
+from remedies.errors import InputError
 from remedies.facts.host import read_host
-from remedies.transaction import audit, record
+from remedies.transaction import audit, record, usual_line
 from remedies.transaction.audit import verify
 from remedies.transaction.journal import NAME, Journal, records
 
@@ -232,7 +234,7 @@ def test_a_line_of_the_usual_form_is_read_as_any_other_line_is(
 ) -> None:
     """Whatever is done to a line: what is not looked at closely is what a close look finds."""
     own = record.sealed("written", "t1", value, 7, "0" * 64)
-    text = record.line_of(own).decode()
+    text = record.line_of(own).decode()[:-1]
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(text)))
         gone = data.draw(st.integers(0, 2))
@@ -241,7 +243,15 @@ def test_a_line_of_the_usual_form_is_read_as_any_other_line_is(
         closely = audit._plain(text)
     except ValueError:
         closely = None
-    assert audit._usual(text) in (None, closely)
+    assert usual_line.usual(text) in (None, closely)
+    try:
+        plain = codec.loads(text, "", recorded=True)
+        strictly = codec.decode(record.Record, plain, ""), record.digest(plain) == plain["hash"]
+    except InputError:
+        with pytest.raises(InputError):
+            record.parse(text.encode(), "")
+    else:
+        assert strictly[0].v > record.VERSION or record.parse(text.encode(), "") == strictly
 
 
 @pytest.mark.parametrize(
@@ -254,8 +264,8 @@ def test_a_line_of_the_usual_form_is_read_as_any_other_line_is(
     ],
 )
 def test_what_the_writer_writes_is_of_the_usual_form(value: dict[str, Any], usual: bool) -> None:
-    text = record.line_of(record.sealed("written", "t1", value, 7, "0" * 64)).decode()
-    found = audit._usual(text)
+    text = record.line_of(record.sealed("written", "t1", value, 7, "0" * 64)).decode()[:-1]
+    found = usual_line.usual(text)
     assert (found is not None) == usual
     assert audit._plain(text) == found or not usual
 
@@ -269,14 +279,16 @@ def test_what_the_writer_writes_is_of_the_usual_form(value: dict[str, Any], usua
         '{"a":-0}',
         '{"a":1,"a":1}',
         '{},"data":{}',
+        '{"a":NaN}',
+        '{"a":' + "[" * 63 + "]" * 63 + "}",
     ],
 )
 def test_data_that_is_as_long_as_its_canonical_text_and_differs_gets_a_close_look(
     other: str,
 ) -> None:
-    text = record.line_of(record.sealed("written", "t1", {}, 7, "0" * 64)).decode()
-    assert audit._usual(text) is not None
-    assert audit._usual(text.replace('"data":{}', f'"data":{other}')) is None
+    text = record.line_of(record.sealed("written", "t1", {}, 7, "0" * 64)).decode()[:-1]
+    assert usual_line.usual(text) is not None
+    assert usual_line.usual(text.replace('"data":{}', f'"data":{other}')) is None
 
 
 def cli(folder: Path, *words: str) -> int:
