@@ -205,19 +205,21 @@ def rules(table: Table, offset: int) -> Iterator[bytes]:
     layout = _LAYOUTS[table.family]
     ends = set(table.underflow.values())
     entries = table.entries
-    while offset < len(entries) and offset not in ends:
-        target, following = _ends(entries, offset + layout.offsets)
-        if following < layout.size or offset + following > len(entries):
-            raise Unreadable(f"legacy table {table.name}: an entry of {following} bytes")
-        if entries.startswith(b"ERROR\0", offset + target + 2):
-            return
+    if offset >= len(entries) or offset in ends:
+        return
+    target, following = _ends(entries, offset + layout.offsets)
+    while not entries.startswith(b"ERROR\0", offset + target + 2):
         after = offset + following
-        last = after >= len(entries) or entries.startswith(
-            b"ERROR\0", after + _ends(entries, after + layout.offsets)[0] + 2
-        )
-        if last:
+        if following < layout.size or after > len(entries):
+            raise Unreadable(f"legacy table {table.name}: an entry of {following} bytes")
+        if after == len(entries):
+            return
+        target, following = _ends(entries, after + layout.offsets)
+        if entries.startswith(b"ERROR\0", after + target + 2):
             return  # the implicit RETURN that ends a user chain
         yield entries[offset:after]
+        if after in ends:
+            return
         offset = after
 
 
