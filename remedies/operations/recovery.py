@@ -42,10 +42,12 @@ def prepare(here: HostSession) -> str:
 def recover(here: HostSession, journal: Journal) -> HostSession:
     """Undo what a dead writer left or nobody confirmed in time, with a warning for each.
 
-    Raises Locked while a transaction is pending. The caller holds the lock.
+    Raises Locked while a transaction is pending. The caller holds the lock, and has read the
+    journal since.
     """
     agreed = consent.recovering(dry_run=here.dry_run)
-    for entry in unfinished(here.ledger):
+    left = unfinished(here.ledger)
+    for entry in left:
         why = guarded.situation(here.folder, entry, here.host.boot_id)
         if why == "pending" and entry.pending is not None:
             raise Locked(
@@ -57,7 +59,9 @@ def recover(here: HostSession, journal: Journal) -> HostSession:
             f"transaction {entry.id} was never finished; it has been undone now ({result.outcome})"
         )
         whole(result)
-    here = sweep(here)
+    if left:
+        here = session.reread(here)
+    sweep(here)
     if journal.full:
         journal.rotate(checkpoint(here.ledger))
     return here
@@ -86,13 +90,11 @@ def whole(result: Result) -> None:
     recorded(result)
 
 
-def sweep(here: HostSession) -> HostSession:
-    """Remove the files that ended transactions left beside the journal; reread the session."""
-    here = session.reread(here)
+def sweep(here: HostSession) -> None:
+    """Remove the files that ended transactions left beside the journal, which was just read."""
     guard.sweep(here.folder)
     bootguard.sweep(here.folder, {entry.id for entry in unfinished(here.ledger)})
     undofile.sweep(here.folder, to_roll_back(here.ledger).keys())
-    return here
 
 
 def waiting(here: HostSession) -> Optional[Transaction]:

@@ -132,7 +132,7 @@ def _undo(
                 "the guard continues to undo what is stuck; 'remedy status' shows when it is done"
             )
         recovery.recorded(result)
-    recovery.sweep(here)
+    recovery.sweep(session.reread(here))
     outcome: Outcome = "rolled-back"
     if drift or stuck:
         outcome = "incomplete" if done else "refused"
