@@ -13,13 +13,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked_cli
 import pytest
 from cli_host import Cli
 from run_in import RunIn, run_command
 
+from remedies.bpf import symbols
 from remedies.lab import ruleset
 from remedies.lab.scenarios import tcp_invalid_reset
 from remedies.lab.world import Options, World
+from remedies.tap import drop_types
 
 ROOT = os.geteuid() == 0
 
@@ -37,6 +40,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail("kernel tests need root, and on CI they must run", pytrace=False)
     pytest.skip("needs root: it makes network namespaces")
+
+
+@pytest.fixture(autouse=True)
+def _what_the_kernel_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give traces of the test's own process what forks have: the kernel's types and functions."""
+    monkeypatch.setattr(drop_types, "_asked", forked_cli.kernel_types)
+    monkeypatch.setattr(symbols, "nearest", forked_cli.known_functions)
 
 
 @pytest.fixture

@@ -43,9 +43,9 @@ for _fix in catalogue.fix_ids():
     catalogue.fix(_fix)
 # What a command finds in the folder of its state from the second time on, and what it understands
 # once: a fork has it, also with a folder of its own.
-_kernel_types = functools.cache(drop_types._asked)
+kernel_types = functools.cache(drop_types._asked)
 with contextlib.suppress(Unreadable):
-    _kernel_types()
+    kernel_types()
 _parsed = functools.cache(compiler.parse)  # type: ignore[attr-defined]
 with mock.patch.object(compiler, "parse", _parsed):
     for _policy in shipped.policies():
@@ -155,7 +155,7 @@ def run(
         return subprocess.CompletedProcess(process.args, process.wait(), out, err)
 
 
-def _known(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
+def known_functions(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
     """Return what symbols.nearest does, of what was read here; anew where modules are others."""
     if os.listdir("/sys/module") == _modules:
         digits = _code[0].index(" ")
@@ -197,8 +197,8 @@ def be_remedy(
         os.dup2(1 if err is None else _emptied(err), 2)
         # In a fork of a fork the earlier ones go now, and take no number with them.
         sys.stdin, sys.stdout, sys.stderr = map(_standard, range(3))
-        drop_types._asked, compiler.parse = _kernel_types, _parsed  # type: ignore[attr-defined]
-        symbols.nearest = _known
+        drop_types._asked, compiler.parse = kernel_types, _parsed  # type: ignore[attr-defined]
+        symbols.nearest = known_functions
         # As everybody's Python does: pytest would look for where each came from.
         warnings.simplefilter("ignore", ResourceWarning)
         prepare()
