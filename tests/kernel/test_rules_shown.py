@@ -7,6 +7,7 @@ compared with what that variant's own save prints.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,10 +109,14 @@ def test_a_comment_with_lines_like_rules_shows_no_rule_as_another(
     assert second.startswith("tcp dport 22 accept comment")
 
 
-def test_rules_of_a_big_table_are_shown_decoded_with_their_handle(
-    load: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", ["a big table", "no binding"])
+def test_rules_that_nft_does_not_print_are_shown_decoded_with_their_handle(
+    load: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     ns = load("nft", "table ip t {\nchain c {\nip ttl 1 drop\ntcp dport 22 accept\n}\n}\n")
-    monkeypatch.setattr(stores, "_PRINTED", 1)
+    if why == "a big table":
+        monkeypatch.setattr(stores, "_PRINTED", 1)
+    else:
+        monkeypatch.setitem(sys.modules, "nftables", None)  # importing it fails
     shown = shown_by_nft(ns)
     assert shown == ["[ttl] drop # handle 2", "tcp dport 22 accept # handle 3"]
