@@ -15,6 +15,7 @@ from rules_of_others import table
 OUT = ("10.21.17.0/24", "fd21::/64")
 WIDE = ("10.21.0.0/16", "fd21::/32")
 INSIDE = ("172.17.0.0/16", "fd17::/64")
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 class Condition(NamedTuple):
@@ -66,6 +67,8 @@ CONDITIONS = tuple(
         ("@ saddr != @peers",),
         ("@ saddr != OUT", "! -s OUT"),
         ("@ saddr INSIDE", "-s INSIDE"),
+        ("@ saddr LOOPBACK", "-s LOOPBACK"),
+        ("@ saddr != LOOPBACK", "! -s LOOPBACK"),
         ("@ daddr HOST", "-d HOST"),
         ("@ daddr CONTAINER", "-d CONTAINER"),
         ("@ daddr != INSIDE", "! -d INSIDE"),
@@ -123,6 +126,7 @@ class Firewall(NamedTuple):
 
 def _for(version: int, text: str) -> str:
     """Return a condition with the addresses and words of an IP version."""
+    text = text.replace("LOOPBACK", LOOPBACK[version])
     for word, found in (("OUT", OUT), ("FAR", FAR), ("INSIDE", INSIDE), ("HOST", HOST["eth0"])):
         text = text.replace(word, found[version])
     text = text.replace("BEHIND", (CONTAINER[0], f"[{CONTAINER[1]}]")[version])

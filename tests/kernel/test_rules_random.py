@@ -36,7 +36,7 @@ HEADERS: tuple[dict[str, Any], ...] = (
 def dies(site: Site, made: Firewall) -> bool:
     """Tell whether a reset answers any stray segment of the flows that NAT rewrites."""
     at, here = made.version, HOST["eth0"][made.version]
-    senders = (SERVER[at], FAR[at])
+    senders = (SERVER[at], FAR[at], ("127.0.0.1", "::1")[at])
     ports = (
         [(443, 40000), (5555, 33000), (443, 20000), (5555, 700), (22, 41000)]
         if made.masquerades
