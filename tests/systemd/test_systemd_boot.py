@@ -6,11 +6,11 @@ NAT table, which is what makes the fault possible.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 from box import Box
+from waiting import eventually
 
 NFTABLES_CONF = """\
 #!/usr/sbin/nft -f
@@ -50,13 +50,9 @@ def tables(box: Box) -> list[str]:
     return box.run("nft", "list", "tables").splitlines()
 
 
-def comes_back(box: Box) -> bool:
-    """Look until the table is there: systemctl waits for the firewall's job, not for ours."""
-    end = time.monotonic() + 60
-    while "table inet remedy_invalid_drop" not in tables(box):
-        if time.monotonic() > end:
-            return False
-    return True
+def comes_back(box: Box) -> None:
+    """Wait until the table is there: systemctl waits for the firewall's job, not for ours."""
+    eventually(lambda: "table inet remedy_invalid_drop" in tables(box), 60)
 
 
 def test_a_table_is_back_after_a_reboot_and_gone_after_a_rollback(box: Box) -> None:
@@ -77,7 +73,7 @@ def test_a_table_is_back_after_a_reboot_and_gone_after_a_rollback(box: Box) -> N
     # What its firewall empties comes back with it: a restart, then a reload.
     for verb in ("restart", "reload"):
         box.run("systemctl", verb, "nftables.service")
-        assert comes_back(box), verb
+        comes_back(box)
         assert box.run("nft", "list", "table", "inet", "remedy_invalid_drop") == in_force
 
     assert box.json("rollback", "--yes", "--every")["outcome"] == "rolled-back"
@@ -101,7 +97,7 @@ def test_before_the_first_boot_what_its_firewall_empties_is_seen_and_comes_back_
     box.run("systemctl", "start", UNIT)
     for verb in ("restart", "reload"):
         box.run("systemctl", verb, "nftables.service")
-        assert comes_back(box), verb
+        comes_back(box)
     assert {e["state"] for e in box.json("status")["in_force"]} == {"ours"}
     assert box.json("rollback", "--yes", "--every")["outcome"] == "rolled-back"
     # systemd still knows the unit, whose file and data are gone: it is passed over.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from box import Box
+from waiting import eventually
 
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"
 OTHERS = ("ip", "rule", "add", "from", "10.9.8.7", "table", "77", "priority", "1234")
@@ -43,9 +43,7 @@ def configured(box: Box, address: str) -> None:
     """Have networkd give the link another address, and wait until it has: it clears up before."""
     box.write("/etc/systemd/network/50-d.network", NETWORK.format(address))
     box.run("networkctl", "reload")
-    until = time.monotonic() + 60
-    while address not in box.run("ip", "-4", "address", "show", "d0"):
-        assert time.monotonic() < until, box.run("networkctl", "status", "d0", code=None)
+    eventually(lambda: address in box.run("ip", "-4", "address", "show", "d0"), 60)
 
 
 def test_networkd_removes_rules_of_others_as_was_said(box: Box) -> None:

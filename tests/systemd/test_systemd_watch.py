@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from box import REMEDY, Box
+from waiting import eventually
 
 from remedies import shipped
 from remedies.model import Unattended
@@ -50,13 +50,19 @@ PATIENCE = 60.0
 
 def awaited(box: Box, words: str, *command: str) -> str:
     """Return what a command prints, as soon as it has these words."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
+    said = ""
+
+    def has_them() -> bool:
+        nonlocal said
         said = box.run(*command, code=None)
-        if words in said:
-            return said
-    logged = box.run("journalctl", "--unit", "remedy-watch", "--no-pager", code=None)
-    raise AssertionError(f"never {words!r}:\n{said}\n{logged}")
+        return words in said
+
+    try:
+        eventually(has_them, PATIENCE, f"never {words!r}")
+    except AssertionError as error:
+        logged = box.run("journalctl", "--unit", "remedy-watch", "--no-pager", code=None)
+        raise AssertionError(f"{error}:\n{said}\n{logged}") from None
+    return said
 
 
 def test_the_unit_as_it_is_shipped(boot: Callable[[], Box]) -> None:
@@ -85,10 +91,9 @@ def test_the_unit_as_it_is_shipped(boot: Callable[[], Box]) -> None:
     assert "ermission" not in logged, logged
     assert "not permitted" not in logged, logged
     restarts = ("systemctl", "show", "--property=NRestarts", "remedy-watch")
-    before, until = box.run(*restarts), time.monotonic() + PATIENCE
+    before = box.run(*restarts)
     box.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", "remedy-watch")
-    while box.run(*restarts) == before:
-        assert time.monotonic() < until, "the watchdog did not see that it hangs"
+    eventually(lambda: box.run(*restarts) != before, PATIENCE, "the watchdog saw no hang")
     awaited(box, "remedy_watch_ready 1", *scrape)
     box.run("systemctl", "stop", "remedy-watch")
     ended = box.run("systemctl", "show", "--property=Result,ExecMainStatus", "remedy-watch")
