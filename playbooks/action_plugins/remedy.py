@@ -24,7 +24,7 @@ except ImportError:
     for _up in ("../../..", "../../../../.."):
         sys.path.append(os.path.abspath(os.path.join(__file__, _up)))
 
-from remedies import outcomes
+from remedies import catalogue, outcomes
 from remedies.bundle import build
 from remedies.errors import RemedyError
 from remedies.fleet import actions, host_state, plans, remote, request, tasks
@@ -73,6 +73,8 @@ _NEW = f"-o ControlPath=none -o ControlMaster=no {_ALIVE}"
 
 _KEY = build.current_key()
 """Asked once for all hosts: Ansible loads this file before it forks its workers."""
+for _name in catalogue.condition_ids():  # what a host's record is held against: once, too
+    catalogue.condition(_name)
 
 
 class ActionModule(ActionBase):

@@ -117,10 +117,12 @@ def _write(
     ``among``: hosts of the ``rollout`` that is undone, with their transactions; no other is asked.
     """
     site = inventory_of(args)
-    hosts = [host for host in site.hosts() if among is None or host in among]
-    question = ACTIONS[args.action].question.format(len(hosts))
-    agreed = None if args.dry_run else ask(args, question, "hosts")
-    run = None if agreed is None else _begun(args, site, hosts, variables, agreed)
+    hosts, agreed, run = None, None, None
+    if among is not None or not args.dry_run:  # else the play looks them up by itself
+        hosts = [host for host in site.hosts() if among is None or host in among]
+    if hosts is not None and not args.dry_run:
+        agreed = ask(args, ACTIONS[args.action].question.format(len(hosts)), "hosts")
+        run = _begun(args, site, hosts, variables, agreed)
 
     def note(standing: HostStanding) -> None:
         if rollout is not None and agreed is not None:

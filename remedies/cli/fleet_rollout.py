@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from typing import Optional
 
 from remedies.cli import fleet_interrupted, fleet_resume
 from remedies.cli.consenting import ask
@@ -34,7 +35,7 @@ def apply(args: argparse.Namespace) -> int:
     timeout = DEFAULT_TIMEOUT if args.confirm_timeout is None else args.confirm_timeout
     asked = RunTerms(
         inventories=site.inventories,
-        hosts=tuple(site.hosts()),
+        hosts=(),
         batch=batches.parse(args.batch or "100%"),
         variables={**given(args), "remedy_confirm_timeout": timeout},
         forks=site.forks,
@@ -44,14 +45,18 @@ def apply(args: argparse.Namespace) -> int:
         max_fail=args.max_fail or 0,
         max_fail_percentage=args.max_fail_percentage or 0.0,
     )
+    nobody_looks = args.yes and (args.quiet or args.json)
+    if not args.plans:  # a play over all of them looks up by itself which they are
+        if args.dry_run:
+            return _dry_run(args, site, asked, None)
+        if not nobody_looks:
+            return _planned(args, site, asked)
+    asked = replace(asked, hosts=tuple(site.hosts()))
     if args.plans:
         asked = _approved(args, asked)
     if args.dry_run:
-        return _dry_run(args, site, asked)
-    nobody_looks = args.yes and (args.quiet or args.json)
-    if args.plans or nobody_looks:
-        return _begin(args, asked, asked.hosts)
-    return _planned(args, site, asked)
+        return _dry_run(args, site, asked, asked.hosts)
+    return _begin(args, asked, asked.hosts)
 
 
 def _approved(args: argparse.Namespace, asked: RunTerms) -> RunTerms:
@@ -74,10 +79,12 @@ def groups_of(folder: str, entries: Mapping[str, HostPlan]) -> list[Group]:
     return plans.grouped(entries, changes)
 
 
-def _dry_run(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
-    """Show what would change on the hosts, in Ansible's check mode."""
+def _dry_run(
+    args: argparse.Namespace, site: Site, asked: RunTerms, hosts: Optional[Sequence[str]]
+) -> int:
+    """Show what would change on ``hosts`` (None: on all of the site), in Ansible's check mode."""
     with View(args, args.resume or "") as view:
-        found = play(args, "apply", site, asked.hosts, asked.variables, view)
+        found = play(args, "apply", site, hosts, asked.variables, view)
     groups = plans.grouped(*plans.heard(found))
     if not args.quiet:
         view.groups(groups)
@@ -95,7 +102,8 @@ def _planned(args: argparse.Namespace, site: Site, asked: RunTerms) -> int:
         variables = {**asked.variables, "remedy_save": folder}
         text = argparse.Namespace(**{**vars(args), "json": False, "action": "plan"})
         with View(text) as view:
-            found = play(text, "plan", site, asked.hosts, variables, view)
+            found = play(text, "plan", site, None, variables, view)
+        asked = replace(asked, hosts=tuple(found))
         entries, _ = plans.heard(found)
         without = {host: s for host, s in found.items() if host not in entries}
         Index.of(entries, {host: s.message for host, s in without.items()}).write(folder)
@@ -139,7 +147,7 @@ def resume(args: argparse.Namespace) -> int:
     began = replace(run, asked=asked)
     if args.dry_run:
         site = Site(asked.inventories, "", asked.forks, asked.extra, asked.folder)
-        return _dry_run(args, site, replace(asked, hosts=tuple(hosts)))
+        return _dry_run(args, site, asked, hosts)
     agreed = ask(args, f"Go on with {len(hosts)} hosts of {run.id}?", "hosts")
     seconds = rollout.unsettled(run, out)
     if seconds:

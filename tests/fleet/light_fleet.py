@@ -125,7 +125,7 @@ class Fleet:
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_timeout": 4,
             "remedy_window": "0s",
-            "remedy_policy": drop_first.YAML,
+            "remedy_policy": drop_first.PATH,
             **group,
         }
         common = {name: value for name, value in common.items() if value is not None}

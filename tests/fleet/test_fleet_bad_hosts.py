@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import drop_first
 from debian import root_folder
 from fleet_host import LightHost
 from light_fleet import BIN, Fleet
@@ -35,7 +36,8 @@ def test_each_bad_host_gets_its_line_and_the_good_one_its_fix(fleet: Fleet) -> N
     full = fleet.host("full")
     full.on("mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", "/var/lib/remedy")
     fleet.host("policy", remedy_policy="nosuch")
-    fleet.host("params", remedy_params={"tcp-invalid-reset": {"nosuch": 1}})
+    params = {"tcp-invalid-reset": {"nosuch": 1}}
+    fleet.host("params", remedy_policy=drop_first.YAML, remedy_params=params)
     odd = fleet.host("odd-settings")
     settings(odd, "policy: &own docker-host\n")
     own = fleet.host("settings")

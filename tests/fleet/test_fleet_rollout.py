@@ -96,7 +96,7 @@ def test_every_kind_of_host_in_one_batch(fleet: Fleet) -> None:
 def test_a_canary_that_goes_wrong_is_undone_and_the_rest_is_left_alone(fleet: Fleet) -> None:
     good = fleet.host("a-good")
     broken = fleet.host("b-broken")
-    rest = [fleet.host(name) for name in ("c", "d")]
+    rest = [fleet.host("c")]
     # Another program of the host takes our table away each time: the fault stays.
     broken.agent(f"delete table inet {TABLE}\n", "")
     code, said, output = fleet.remedy(
@@ -106,22 +106,9 @@ def test_a_canary_that_goes_wrong_is_undone_and_the_rest_is_left_alone(fleet: Fl
     assert (said["b-broken"]["state"], said["b-broken"]["rc"]) == ("reverted", 3), output
     assert (said["a-good"]["state"], said["a-good"]["rc"]) == ("reverted", 0), output
     assert set(said) == {"a-good", "b-broken"}
-    assert '"untouched":2' in output
+    assert '"untouched":1' in output
     assert '"halted":"1 of 2 hosts of the batch failed: b-broken"' in output
     assert not any(host.has_table() for host in (good, broken, *rest))
-
-
-def test_a_write_that_fails_in_the_middle_is_undone_on_its_host_alone(fleet: Fleet) -> None:
-    failing = fleet.host("failing", remedy_backend="iptables")
-    fail_in_the_middle(failing)
-    good = fleet.host("good")
-    before = failing.ruleset()
-    code, said, output = fleet.remedy("apply", "--yes", "--max-fail", "1", "--batch", "1")
-    assert code == 3, output
-    assert (said["failing"]["state"], said["failing"]["rc"]) == ("reverted", 3), output
-    assert said["good"]["state"] == "confirmed", output
-    assert failing.ruleset() == before
-    assert good.has_table()
 
 
 def test_a_killed_controller_leaves_no_host_in_between(fleet: Fleet) -> None:
