@@ -16,6 +16,7 @@ import drop_first
 import once
 import pytest
 from cli_shapes import departures
+from debian import Root
 from fleet_host import HERE, TABLE, LightHost, kill_all, run
 from machine import Machine
 from plays import UNUSED
@@ -47,7 +48,7 @@ class Fleet:
     hosts: dict[str, LightHost] = field(default_factory=dict)
 
     def host(self, name: str, *, sshd: bool = True, exposed: bool = True, legacy: bool = False,
-             minimal: Path | None = None, **variables: Any) -> LightHost:  # fmt: skip
+             minimal: Root | None = None, **variables: Any) -> LightHost:  # fmt: skip
         """Add a host to the network and the inventory.
 
         ``legacy``: it has iptables-legacy alone. ``minimal``: it is a copy of the Debian in that

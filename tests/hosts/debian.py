@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 SUITES = ("bullseye", "bookworm", "trixie")
@@ -45,54 +46,81 @@ def mirror() -> str:
     return main[0][2]
 
 
-def root_folder(suite: str = "bookworm", extra: tuple[str, ...] = ()) -> Path:
+@dataclass(frozen=True)
+class Root:
+    """What a copy of a Debian is laid over; as text, what ``lowerdir`` of an overlay takes."""
+
+    base: Path
+    """The release's own root folder."""
+    more: Path | None = None
+    """What further packages have added to it and changed in it."""
+
+    def __str__(self) -> str:
+        return f"{self.more}:{self.base}" if self.more else str(self.base)
+
+
+def root_folder(suite: str = "bookworm", extra: tuple[str, ...] = ()) -> Root:
     """Return the root folder of a release with ``extra`` packages; make it where there is none.
 
     Every copy is laid over it: nothing may write it. mmdebstrap makes the release itself (for a
-    quarter of what debootstrap takes), apt installs ``extra`` in a copy of that.
+    quarter of what debootstrap takes), apt installs ``extra`` in a layer over that.
     """
     packages = (*PACKAGES, *sorted(extra))
-    digest = hashlib.sha256(" ".join((suite, *packages)).encode()).hexdigest()[:12]
+    recipe = " ".join((suite, *packages)).encode() + Path(__file__).read_bytes()
+    digest = hashlib.sha256(recipe).hexdigest()[:12]
     ready = CACHE / f"{suite}-{digest}"
     CACHE.mkdir(mode=0o700, exist_ok=True)
+    base = root_folder(suite).base if extra else ready
     with (CACHE / f"{ready.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if ready.is_dir():
-            return ready
-        part = ready.with_suffix(".part")
-        _clear(part)
-        if extra:
-            _install(root_folder(suite), part, extra)
-        else:
-            include = "--include=" + ",".join(PACKAGES)
-            _run("mmdebstrap", "--variant=minbase", include, "--dpkgopt=force-unsafe-io",
-                 f"--setup-hook={_MERGED_USR}", suite, str(part), mirror())  # fmt: skip
-            # Each copy is a machine of its own (machine-id(5)): an empty file is filled at boot.
-            (part / "etc/machine-id").write_text("")
-        part.rename(ready)
-    return ready
+        if not ready.is_dir():
+            part = ready.with_suffix(".part")
+            _clear(part)  # of somebody who was killed
+            part.mkdir()
+            made = _add(part, base, extra) if extra else _release(part, suite)
+            made.rename(ready)
+            _clear(part)
+    return Root(base, ready) if extra else Root(base)
 
 
-def _clear(part: Path) -> None:
-    """Take away what a killed mmdebstrap left: its /proc, still mounted there, first."""
+def _clear(place: Path) -> None:
+    """Take a folder away, and what is mounted there first."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in reversed([each for each in mounts if Path(each).is_relative_to(part)]):
+    for mount in reversed([each for each in mounts if Path(each).is_relative_to(place)]):
         _run("umount", "--lazy", mount)
-    if part.exists():
-        shutil.rmtree(part)
+    if place.exists():
+        shutil.rmtree(place)
 
 
-def _install(base: Path, part: Path, extra: tuple[str, ...]) -> None:
-    """Copy a root folder and install packages in the copy; nothing of theirs is started."""
-    _run("cp", "--archive", str(base), str(part))
-    veto = part / "usr/sbin/policy-rc.d"  # what invoke-rc.d(8) asks
+def _release(part: Path, suite: str) -> Path:
+    """Make the release itself; apt's lists stay in it, for those that install more."""
+    root = part / "root"
+    _run("mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(PACKAGES),
+         "--dpkgopt=force-unsafe-io", "--skip=cleanup/apt/lists", f"--setup-hook={_MERGED_USR}",
+         suite, str(root), mirror())  # fmt: skip
+    # Each copy is a machine of its own (machine-id(5)): an empty file is filled at boot.
+    (root / "etc/machine-id").write_text("")
+    return root
+
+
+def _add(part: Path, base: Path, extra: tuple[str, ...]) -> Path:
+    """Install packages in a layer over a root folder; nothing of theirs is started."""
+    root, upper, work = (part / name for name in ("root", "upper", "work"))
+    for folder in (root, upper, work):
+        folder.mkdir()
+    layers = f"lowerdir={base},upperdir={upper},workdir={work}"
+    _run("mount", "-t", "overlay", "-o", layers, "overlay", str(root))
+    veto = root / "usr/sbin/policy-rc.d"  # what invoke-rc.d(8) asks
     veto.write_text("#!/bin/sh\nexit 101\n")
     veto.chmod(0o755)
-    apt = ("chroot", str(part), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq")
-    _run(*apt, "update")
-    _run(*apt, "install", "--no-install-recommends", *extra)
+    apt = ("chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq")
+    unsafe = ("-o", "Dpkg::Options::=--force-unsafe-io")
+    _run(*apt, "install", "--no-install-recommends", *unsafe, *extra)
     _run(*apt, "clean")
+    shutil.rmtree(root / "var/lib/apt/lists")
     veto.unlink()
+    _run("umount", str(root))
+    return upper
 
 
 def _run(*argv: str) -> None:

@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from debian import Root
+
 BOOT = 60.0
 """Seconds a boot may take; it takes about two."""
 
@@ -23,7 +25,7 @@ BOOT = 60.0
 class Machine:
     """One throw-away host, from :meth:`boot` to :meth:`close`."""
 
-    def __init__(self, root: Path, binds: dict[str, Path]) -> None:
+    def __init__(self, root: Root, binds: dict[str, Path]) -> None:
         """Lay a copy over ``root``; ``binds`` are files and folders shown in it, read-only."""
         self.place = Path(tempfile.mkdtemp(prefix="remedy-machine-", dir="/var/tmp"))
         # Of letters and digits alone: systemd takes no name that ends in a dash.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nftables
+from debian import Root
 from machine import Machine
 
 import remedies
@@ -57,7 +58,7 @@ class Box:
         self.write("/etc/test-policy.json", policy.to_compiled(wanted))
 
 
-def start(debian: Path, masked: Sequence[str] = ()) -> Box:
+def start(debian: Root, masked: Sequence[str] = ()) -> Box:
     """Boot a machine that shows the package and the libnftables binding, read-only.
 
     Units that are ``masked`` cannot start before they are unmasked.

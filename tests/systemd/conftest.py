@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from box import Box, start
-from debian import root_folder
+from debian import Root, root_folder
 
 ROOT = os.geteuid() == 0
 
@@ -23,13 +22,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def debian() -> Path:
+def debian() -> Root:
     """Give the Debian that every machine is laid over."""
     return root_folder()
 
 
 @pytest.fixture
-def boot(debian: Path) -> Iterator[Callable[[], Box]]:
+def boot(debian: Root) -> Iterator[Callable[[], Box]]:
     """Give ``boot() -> Box``: a machine of its own, gone after the test."""
     made: list[Box] = []
 

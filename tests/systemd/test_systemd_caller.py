@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from box import REMEDY, Box, start
+from debian import Root
 from waiting import eventually
 
 from remedies.model import RequiredFix
@@ -42,7 +42,7 @@ WAITS_LONG = "--confirm-timeout 10m --wait"
 
 
 @pytest.fixture(scope="module")
-def box(debian: Path) -> Iterator[Box]:
+def box(debian: Root) -> Iterator[Box]:
     made = start(debian)
     try:
         made.policy(rules={}, require=(CUTS,))

@@ -11,12 +11,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from box import Box, start
-from debian import root_folder
+from debian import Root, root_folder
 
 from remedies.values import replace
 
@@ -80,12 +79,12 @@ PRODUCTS = {
 
 
 @pytest.fixture(scope="module")
-def with_firewalls() -> Path:
+def with_firewalls() -> Root:
     return root_folder("bookworm", extra=("docker.io", "firewalld", "ufw"))
 
 
 @pytest.fixture
-def box(with_firewalls: Path) -> Iterator[Box]:
+def box(with_firewalls: Root) -> Iterator[Box]:
     made = start(with_firewalls, masked=UNITS)
     try:
         # An overlay cannot lie over the overlay that the machine is.

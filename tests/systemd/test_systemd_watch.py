@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from box import REMEDY, Box
+from debian import Root
 from waiting import eventually
 
 from remedies import shipped
@@ -118,7 +119,7 @@ def applies_alone(box: Box, program: str) -> None:
     box.run("systemctl", "stop", "remedy-watch")
 
 
-def test_systemd_knows_every_line_of_it(debian: Path) -> None:
+def test_systemd_knows_every_line_of_it(debian: Root) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--threshold=60", str(UNIT)],
         capture_output=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import once
 import pytest
-from debian import SUITES, root_folder
+from debian import SUITES, Root, root_folder
 from userland_world import Userland
 
 from remedies.lab.world import Options
@@ -35,7 +35,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def release(suite: str) -> Path:
+def release(suite: str) -> Root:
     """Give the release's root folder."""
     return root_folder(suite)
 
@@ -47,7 +47,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def userland(release: Path, bundle: Path) -> Callable[..., Userland]:
+def userland(release: Root, bundle: Path) -> Callable[..., Userland]:
     """Give ``userland(nat="nft", family=4) -> Userland``, to be entered by ``with``."""
 
     def make(nat: str = "nft", family: int = 4) -> Userland:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import drop_first
 import pytest
+from debian import Root
 from userland_world import BUNDLE, Userland
 
 from remedies import catalogue
@@ -21,7 +22,7 @@ RULE = "add rule ip n p masquerade\n"
 
 
 @pytest.fixture(scope="module")
-def world(release: Path, bundle: Path) -> Iterator[Userland]:
+def world(release: Root, bundle: Path) -> Iterator[Userland]:
     with Userland("userland", Options(), release, bundle, plain=True) as made:
         made.sh("nft", "-f", "-", stdin=NAT + RULE)
         settings = made.root / "etc/remedy/remedy.conf"

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from debian import Root
+
 from remedies import policy
 from remedies.lab.world import Options, World
 
@@ -55,14 +57,14 @@ exec chroot . python3 -I -S -c "$4" "$3"
 
 
 class Userland(World):
-    """A world whose host is a Debian release; ``root`` is its folder, ``bundle`` the host tool.
+    """A world whose host is a Debian; ``root`` what it is laid over, ``bundle`` the host tool.
 
     The host has the tool with bytecode for its own Python, as a fleet's host keeps it; ``plain``:
     as it was built, by this Python.
     """
 
     def __init__(
-        self, scenario: str, options: Options, root: Path, bundle: Path, *, plain: bool = False
+        self, scenario: str, options: Options, root: Root, bundle: Path, *, plain: bool = False
     ) -> None:
         super().__init__(scenario, options)
         self._lower, self._bundle = root, bundle if plain else adapted(bundle, root)
@@ -203,18 +205,18 @@ class Userland(World):
         return dict(_described(self.root / "etc"))
 
 
-def adapted(bundle: Path, root: Path) -> Path:
+def adapted(bundle: Path, root: Root) -> Path:
     """Return the bundle with bytecode for a release's Python, made once beside the bundle."""
-    made = bundle.with_name(f"{root.name}.pyz")
+    made = bundle.with_name(f"{root.base.name}.pyz")
     with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             # The mount is this process's alone: nothing is written to the release.
             script = 'mount --bind "$1" "$2/mnt"; exec chroot "$2" python3 -I -S -c "$3" "/mnt/$4"'
             done = subprocess.run(
-                ["unshare", "--mount", "sh", "-ec", script, "sh", str(bundle.parent), str(root),
-                 ADAPT, bundle.name], capture_output=True, timeout=DEADLINE, env=ENVIRONMENT,
-                check=False,
+                ["unshare", "--mount", "sh", "-ec", script, "sh", str(bundle.parent),
+                 str(root.base), ADAPT, bundle.name],
+                capture_output=True, timeout=DEADLINE, env=ENVIRONMENT, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr.decode()
             draft = made.with_suffix(".draft")
