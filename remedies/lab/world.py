@@ -187,7 +187,8 @@ class World:
 
     def run(self, role: str, argv: Sequence[str], stdin: str = "") -> str:
         """Run a command in a namespace and return its output; raises RemedyError if it fails."""
-        return _run([*self.entering(role), *argv], stdin)
+        with inside(self.namespace(role)):
+            return _run(argv, stdin)
 
     def entering(self, role: str) -> list[str]:
         """Return the argv prefix that runs a command in a namespace."""
@@ -270,9 +271,12 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _run(argv: Sequence[str], stdin: str) -> str:
     """Run a command; return its output; raise RemedyError with its own words."""
-    done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, timeout=_COMMAND, check=False
-    )
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, timeout=_COMMAND, check=False
+        )
+    except OSError as error:  # there is no such program
+        raise RemedyError(f"{argv[0]}: {error.strerror}") from error
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip().replace("\n", "; ")
         raise RemedyError(f"{' '.join(argv)}: {words or f'exit {done.returncode}'}")

@@ -155,8 +155,8 @@ class Host:
 
     def sh(self, *argv: str) -> str:
         """Run a program in the namespace."""
-        command = ["nsenter", f"--net=/run/netns/{self.ns}", *argv]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        with netns.inside(self.ns):
+            return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
     def dump(self) -> dict[str, str]:
         """Return everything that a fix could have changed."""
