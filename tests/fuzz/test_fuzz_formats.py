@@ -22,7 +22,7 @@ from remedies.netlink.socket import attribute, nested
 from remedies.transaction.record import GENESIS, digest
 
 SEEDS = seeds()
-quick = settings(max_examples=40, deadline=30_000)  # "soon", on the busiest machine
+quick = settings(max_examples=30, deadline=30_000)  # "soon", on the busiest machine
 """The same examples each time: they keep what was found found. New ones are the fuzzer's."""
 
 
