@@ -92,14 +92,15 @@ class Site:
 
     def unsent(self) -> int:
         """Return the bytes that the client has sent and that nobody has acknowledged."""
-        argv = ["nsenter", f"--net=/run/netns/{self.client}", "ss", "-tnH", "state", "established"]
-        out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        argv = ["ss", "-tnH", "state", "established"]
+        with namespaces.inside(self.client):
+            out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
         return sum(int(line.split()[1]) for line in out.splitlines())
 
     def sh(self, *argv: str) -> str:
         """Run a program on the host, from its console."""
-        command = ["nsenter", f"--net=/run/netns/{self.host}", *argv]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        with namespaces.inside(self.host):
+            return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
     def remedy(self, *words: str, cut: str = "") -> subprocess.CompletedProcess[str]:
         """Run the command line on the host, from the console; ``cut``: that of cutting_form.py."""

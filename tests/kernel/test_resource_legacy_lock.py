@@ -54,8 +54,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def in_ns(ns: str, argv: list[str], **env: str) -> None:
-    command = ["nsenter", f"--net=/run/netns/{ns}", "--", *argv]
-    subprocess.run(command, check=True, timeout=20, env={**os.environ, **env})
+    with namespaces.inside(ns):
+        subprocess.run(argv, check=True, timeout=20, env={**os.environ, **env})
 
 
 def writer(ns: str, way: str, times: int) -> subprocess.Popen[bytes]:
