@@ -95,19 +95,22 @@ def _made(cls: Any, frozen: bool) -> Any:
 def _init(self: Any, /, *args: Any, **given: Any) -> None:
     names = self.__fields__
     own = self.__dict__
-    own.update(self.__default_values__)
+    whole = not args and given.keys() == names.keys()  # as whatever is decoded: the short way
+    if not whole:
+        own.update(self.__default_values__)
     if args:
         positional = dict(zip(names, args))
         if len(positional) < len(args) or not positional.keys().isdisjoint(given):
             raise TypeError(f"{type(self).__name__}: too many values for {', '.join(names)}")
         own.update(positional)
     own.update(given)
-    for name, make in self.__default_factories__:
-        if name not in own:
-            own[name] = make()
-    if own.keys() != names.keys():
-        wrong = ", ".join(sorted(own.keys() ^ names.keys()))
-        raise TypeError(f"{type(self).__name__}: fields missing or unknown: {wrong}")
+    if not whole:
+        for name, make in self.__default_factories__:
+            if name not in own:
+                own[name] = make()
+        if own.keys() != names.keys():
+            wrong = ", ".join(sorted(own.keys() ^ names.keys()))
+            raise TypeError(f"{type(self).__name__}: fields missing or unknown: {wrong}")
     if hasattr(self, "__post_init__"):
         self.__post_init__()
 
