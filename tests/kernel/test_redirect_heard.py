@@ -37,6 +37,7 @@ each = pytest.mark.parametrize(
         ("iptables-legacy", "iptables", 4),
     ],
 )
+"""Each store once: what is heard is conntrack's and the sockets', whoever turned the request."""
 WATCH = ("--policy", "docker-host", "apply", "--yes", "--window", "1.5s")
 
 
