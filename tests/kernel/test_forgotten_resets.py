@@ -7,11 +7,11 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from waiting import eventually
 
 from remedies.conditions.tcp_invalid_reset import ESTABLISHED
 from remedies.lab.scenarios import tcp_invalid_reset as fault
@@ -82,9 +82,7 @@ def test_what_conntrack_forgot_is_named_and_its_healthy_twin_is_silent(
     world.sysctl("host", ESTABLISHED, limit)
     with connections(world) as ends:
         if limit == "2":
-            until = time.monotonic() + 20
-            while f"dport={PORT}" in flows(world):
-                assert time.monotonic() < until, "conntrack forgot nothing"
+            eventually(lambda: f"dport={PORT}" not in flows(world), 20, "conntrack forgot nothing")
         finding = scanned(world, ends)
     assert finding["verdict"] == "exposed", finding
     told = "resets answered segments of connections that conntrack has forgotten"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from test_watch import CONDITION, put_in, take_out
+from waiting import eventually
 from watching import PATIENCE, watching
 
 from remedies import shipped
@@ -58,13 +58,15 @@ def query(name: str, expression: str) -> list[dict[str, str]]:
 
 def await_one(name: str, expression: str) -> dict[str, str]:
     """Return the labels of the one result, as soon as it is there: Prometheus asks by its clock."""
-    until = time.monotonic() + 3 * PATIENCE
-    while time.monotonic() < until:
-        found = query(name, expression)
-        if found:
-            assert len(found) == 1, found
-            return found[0]
-    raise AssertionError(f"Prometheus never had {expression}")
+    found: list[dict[str, str]] = []
+
+    def there() -> bool:
+        found[:] = query(name, expression)
+        return bool(found)
+
+    eventually(there, 3 * PATIENCE, f"Prometheus never had {expression}")
+    assert len(found) == 1, found
+    return found[0]
 
 
 @contextlib.contextmanager
