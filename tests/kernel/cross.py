@@ -110,7 +110,7 @@ class Cross:
         done = forked_cli.run(
             "--netns", self.host, "--state-dir", str(self._folder / "state"), "--policy",
             str(policy), "--json", *words,
-            env=os.environ, prepare=be_older if older else lambda: None,
+            env=os.environ, prepare=be_older if older else forked_cli.nothing,
         )  # fmt: skip
         assert code in (None, done.returncode), (words, done.returncode, done.stdout, done.stderr)
         plain: dict[str, Any] = json.loads(done.stdout)

@@ -11,6 +11,7 @@ import sys
 
 from remedies import cli
 from remedies.fixes import invalid_drop
+from remedies.namespaces import netns
 from remedies.rules import ours
 
 MATCHES = {"all": (), "new": (ours.ct_state("invalid", "new"),)}
@@ -30,6 +31,13 @@ def cut(what: str) -> None:
     """Let this process's remedy have the wrong fix."""
     wrong = table(what)
     invalid_drop.table = lambda: wrong
+
+
+def on(host: str, what: str = "") -> None:
+    """Let this process's remedy run in a namespace; ``what``: with that wrong fix."""
+    netns.enter(host)
+    if what:
+        cut(what)
 
 
 if __name__ == "__main__":

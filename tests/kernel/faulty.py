@@ -16,12 +16,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Optional
 
-from forked_cli import be_remedy
+import slim
+from forked_cli import be_remedy, nothing
 from waiting import eventually
 
 from remedies.boot import sysctl_d
@@ -94,7 +95,7 @@ class Fault:
     the latter alone, and nothing goes wrong; or the name of an errno."""
     stays: bool = False
     """Every point of the journal from there on fails, as on a disk that is full."""
-    deed: Callable[[], object] = lambda: None
+    deed: Callable[[], object] = nothing
     """What the writer does there before anything goes wrong."""
 
 
@@ -123,7 +124,7 @@ class Host:
     fix: str = "invalid-drop"
     library: bool = False
     """Write legacy tables with python-iptables, which takes ten times as long."""
-    stir: Callable[[], object] = lambda: None
+    stir: Callable[[], object] = nothing
     """Brings the fault about anew before each apply, where it does not stay by itself."""
 
     @property
@@ -184,13 +185,12 @@ class Host:
             self.stir()
         out, told = self.folder / "out", self.folder / "points"
         told.write_text("")
-        pid = os.fork()
-        if pid == 0:
-            _be_remedy(self, [words[0], *options, *words[1:]], out, told, fault)
-        _, status = os.waitpid(pid, 0)
-        return Done(
-            os.waitstatus_to_exitcode(status), out.read_text(), tuple(told.read_text().splitlines())
-        )
+        argv = [words[0], *options, *words[1:]]
+        child = slim.fork(partial(_be_remedy, replace(self, stir=nothing), argv, out, told, fault))
+        code = child.wait()
+        child.close()
+        assert code is not None
+        return Done(code, out.read_text(), tuple(told.read_text().splitlines()))
 
     def guards(self) -> list[str]:
         """Return the FIFOs of guards: one for each that lives or was killed."""

@@ -1,4 +1,4 @@
-"""The command line in a fork of the test's process: all of it but the start of an interpreter."""
+"""The command line in a fork (see :mod:`slim`): all of it but the start of an interpreter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 from unittest import mock
+
+import slim
 
 from remedies import catalogue, cli, codec, shipped
 from remedies.bpf import symbols
@@ -63,6 +64,10 @@ for _name, _module in list(sys.modules.items()):
                 codec.members(_class)
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class Forked:
     """A command line that was started in a fork, with nothing to read: as subprocess.Popen has it.
 
@@ -77,39 +82,24 @@ class Forked:
         *,
         env: Mapping[str, str] | None = None,
         err: bool = False,
-        prepare: Callable[[], object] = lambda: None,
+        prepare: Callable[[], object] = nothing,
     ) -> None:
         self.args = ["remedy", *words]
         self.returncode: int | None = None
         environment = dict(child_environment() if env is None else env)
 
-        def prepared() -> None:
-            # As an exec would: another thread's Popen waits for the last copy of its pipes to
-            # close. What is garbage by now may own a number that is used anew here, so nothing is
-            # collected.
-            gc.freeze()
-            os.closerange(3, _MOST_FILES)
-            for number in (signal.SIGTERM, signal.SIGHUP):  # a world has taken them
-                signal.signal(number, signal.SIG_DFL)
-            os.chdir(folder)
-            os.environ.clear()
-            os.environ.update(environment)
-            time.tzset()
-            prepare()
-
         self._out = os.memfd_create("out")
         self._err = os.memfd_create("err") if err else None
-        self._pid = os.fork()
-        if self._pid == 0:
-            be_remedy(self._out, self._err, [*words], prepared)
-        self._handle = os.pidfd_open(self._pid)
+        be = functools.partial(_command, [*words], os.path.abspath(folder), environment, prepare)
+        self._child = slim.fork(be, [self._out] if self._err is None else [self._out, self._err])
 
     def __enter__(self) -> Forked:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.wait()
-        for file in (self._out, self._err, self._handle):
+        self._child.close()
+        for file in (self._out, self._err):
             if file is not None:
                 os.close(file)
 
@@ -120,27 +110,26 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """Return its exit code, once it ended. Raises subprocess.TimeoutExpired."""
-        if self.returncode is None:
-            if not select.select([self._handle], [], [], timeout)[0]:
-                shown = [_text(file) for file in (self._out, self._err) if file is not None]
-                raise subprocess.TimeoutExpired(self.args, timeout or 0.0, *shown)
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        return self.returncode
+        code = self.returncode = self._child.wait(timeout)
+        if code is None:
+            shown = [_text(file) for file in (self._out, self._err) if file is not None]
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0, *shown)
+        return code
 
     def terminate(self) -> None:
         """Ask it to end."""
-        signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+        signal.pidfd_send_signal(self._child.handle, signal.SIGTERM)
 
     def kill(self) -> None:
         """End it."""
-        signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        signal.pidfd_send_signal(self._child.handle, signal.SIGKILL)
 
 
 def run(
     *argv: str,
     env: Mapping[str, str] | None = None,
     timeout: float = 60.0,
-    prepare: Callable[[], object] = lambda: None,
+    prepare: Callable[[], object] = nothing,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line in a fork; return how it ended, as ``subprocess.run`` does.
 
@@ -153,6 +142,30 @@ def run(
             process.kill()
             raise
         return subprocess.CompletedProcess(process.args, process.wait(), out, err)
+
+
+def _command(
+    words: list[str],
+    folder: str,
+    environment: Mapping[str, str],
+    prepare: Callable[[], object],
+    out: int,
+    err: int | None = None,
+) -> NoReturn:
+    def prepared() -> None:
+        # As an exec would: another thread's Popen waits for the last copy of its pipes to close.
+        # What is garbage by now may own a number that is used anew here, so nothing is collected.
+        gc.freeze()
+        os.closerange(3, _MOST_FILES)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a world has taken them
+            signal.signal(number, signal.SIG_DFL)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        time.tzset()
+        prepare()
+
+    be_remedy(out, err, words, prepared)
 
 
 def known_functions(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
@@ -183,7 +196,7 @@ def be_remedy(
     out: Path | int,
     err: Path | int | None,
     argv: list[str],
-    prepare: Callable[[], object] = lambda: None,
+    prepare: Callable[[], object] = nothing,
 ) -> NoReturn:
     """Be the command line from here on, in a process that was forked for it.
 

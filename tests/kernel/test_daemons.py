@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 from cli_host import Cli
 from daemons import DAEMONS, ENVIRONMENT, Daemon, certificate
+from waiting import eventually
 
 from remedies.facts.daemon_lines import lines_of, option_of
 from remedies.facts.daemon_option import DaemonOption
@@ -91,14 +91,13 @@ def tracing(cli: Cli) -> Iterator[subprocess.Popen[str]]:
 
 def await_ports(world: World, daemons: Iterable[Daemon] = DAEMONS) -> None:
     """Wait until something listens on every port."""
-    until = time.monotonic() + 15
     ports = {str(daemon.port) for daemon in daemons}
-    while time.monotonic() < until:
+
+    def listening() -> bool:
         lines = world.run("host", ["ss", "-Hlnut"]).splitlines()
-        missing = ports - {line.split()[4].rpartition(":")[2] for line in lines}
-        if not missing:
-            return
-    raise AssertionError(f"nothing listens on {missing}")
+        return ports <= {line.split()[4].rpartition(":")[2] for line in lines}
+
+    eventually(listening, 15, f"something does not listen on its port of {ports}")
 
 
 def answered(world: World, daemon: Daemon) -> bool:

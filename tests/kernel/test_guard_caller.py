@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cutting_form
@@ -106,13 +107,8 @@ class Site:
         """Run the command line on the host, from the console; ``cut``: that of cutting_form.py."""
         where = ("--state-dir", str(self.folder / "state"),
                  "--policy", str(self.folder / "policy"))  # fmt: skip
-
-        def enter() -> None:
-            namespaces.enter(self.host)
-            if cut:
-                cutting_form.cut(cut)
-
-        return forked_cli.run(*words, *where, env=os.environ, prepare=enter)
+        prepare = partial(cutting_form.on, self.host, cut)
+        return forked_cli.run(*words, *where, env=os.environ, prepare=prepare)
 
 
 @pytest.fixture

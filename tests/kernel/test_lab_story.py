@@ -6,14 +6,13 @@ in a healthy twin none. The end of the run prints it.
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ import confusion
 import forked_cli
 import pytest
 from cli_shapes import departures
-from forked_cli import Forked
+from story_forks import by_forks
 
-from remedies.lab import registry, scenarios, story, world
+from remedies.lab import registry, scenarios
 
 ONE_VARIANT = (
     "conntrack-pressure",
@@ -69,15 +68,7 @@ CASES = [
 
 def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command, and what it runs, in forks that have the tool's modules already."""
-
-    def started(words: Sequence[str], folder: str) -> Forked:
-        # A story is told by the policy that everybody has, not by the tests' own.
-        return Forked(words, folder, env=inspect.unwrap(world.child_environment)())
-
-    def forks() -> None:
-        story.started = started  # type: ignore[assignment]
-
-    return forked_cli.run("lab", *arguments, timeout=120, env=os.environ, prepare=forks)
+    return forked_cli.run("lab", *arguments, timeout=120, env=os.environ, prepare=by_forks)
 
 
 def lab_alone(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -66,7 +66,7 @@ FIREWALLD = Product(
     (("nft", "-s", "list", "table", "inet", "firewalld"),),
     "invalid",
     # It is on the bus before its rules are loaded, and says then that it does not run.
-    ready=("sh", "-c", "until firewall-cmd --quiet --state; do :; done"),
+    ready=("sh", "-c", "until firewall-cmd --quiet --state; do sleep 0.2; done"),
 )
 PRODUCTS = {
     "firewalld": FIREWALLD,

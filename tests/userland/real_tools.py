@@ -99,7 +99,7 @@ firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 forward-p
 {_TRUSTED}mkdir -p /run/dbus
 dbus-daemon --system --fork
 firewalld
-timeout 60 sh -c 'until firewall-cmd --state; do :; done'
+timeout 60 sh -c 'until firewall-cmd --state; do sleep 0.2; done'
 """
 _SHOREWALL = r"""
 cd /etc/shorewall
@@ -287,7 +287,7 @@ mkdir -p /etc/docker
 echo '{"storage-driver": "vfs", "exec-opts": ["native.cgroupdriver=cgroupfs"]}' \
   > /etc/docker/daemon.json
 dockerd &
-timeout 60 sh -c 'until docker info > /dev/null 2>&1; do :; done'
+timeout 60 sh -c 'until docker info > /dev/null 2>&1; do sleep 0.2; done'
 """
 _UFW_ALONE = r"""
 ufw allow 22/tcp

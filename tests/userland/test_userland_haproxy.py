@@ -41,7 +41,7 @@ WILD = f"bind quic4@0.0.0.0:{QUIC}"
 # Its output is no pipe of ours: it would keep that open.
 RESTART = f"""
 [ ! -e /run/pid ] || kill "$(cat /run/pid)"
-timeout 60 sh -c 'while ss -Hlnu sport = {QUIC} | grep .; do :; done' > /run/said
+timeout 60 sh -c 'while ss -Hlnu sport = {QUIC} | grep .; do sleep 0.2; done' > /run/said
 haproxy -D -p /run/pid -f /run/haproxy.cfg > /run/said 2>&1 || {{ cat /run/said; exit 1; }}
 """
 # RFC 9000, 17.2.1: a version that nobody speaks, in a datagram as long as a first one has to be.
