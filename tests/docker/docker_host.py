@@ -32,7 +32,6 @@ from typing import Self
 from remedies.errors import RemedyError
 from remedies.lab.topology import uplink
 from remedies.lab.world import DEADLINE, Options, World, child_environment
-from remedies.namespaces.netns import inside
 
 IMAGE = "remedy-busybox:1"
 SLEEP = ("--", "/bin/busybox", "sleep", "600")
@@ -155,12 +154,9 @@ class DockerHost(World):
         if names:
             self.docker("rm", "-f", "-v", *names)
 
-    def socket(self, role: str, family: int, kind: int, protocol: int = 0) -> Socket:
-        """Open a socket that belongs to a container or to a namespace of the world."""
-        if role not in self._pids:
-            return super().socket(role, family, kind, protocol)
-        with inside(str(self._pids[role])):
-            return socket.socket(family, kind, protocol)
+    def namespace(self, role: str) -> str:
+        """Return what names the network namespace of a container (a process), or of the world."""
+        return str(self._pids[role]) if role in self._pids else super().namespace(role)
 
     def entering(self, role: str) -> list[str]:
         """Return the argv prefix that runs a command in a container's namespace, or the world's."""
