@@ -37,10 +37,20 @@ def by_nft(step: Step, printed: Callable[[], Mapping[int, str]]) -> str:
     ``printed`` asks nft for the rules by handle; where it does not say, the text is the decoded
     match.
     """
-    text = printed().get(_handle(step.raw), "") if step.comment.isprintable() else ""
+    asked = step.comment.isprintable() and not _is_one_word(step.raw)
+    text = printed().get(_handle(step.raw), "") if asked else ""
     if not text:
         text = render.nft(step) + (f' comment "{step.comment}"' if step.comment else "")
     return text + _found_by(step.raw)
+
+
+def _is_one_word(raw: bytes) -> bool:
+    """Tell whether a rule says ``masquerade`` or ``notrack`` and nothing else: no need to ask."""
+    try:
+        said = list(expressions(raw))
+    except (Unreadable, KeyError):
+        return False
+    return said in ([("masq", {})], [("notrack", {})])
 
 
 def by_iptables_nft(family: str, chain: str, step: Step) -> str:

@@ -16,7 +16,7 @@ import pytest
 from run_in import RunIn
 
 from remedies.namespaces import netns
-from remedies.netfilter import stores
+from remedies.netfilter import libnftables, stores
 from remedies.netfilter.stores import Legacy, NfTables, RuleStore
 
 RULES = Path(__file__).with_name("rules_shown.rules").read_text()
@@ -62,6 +62,9 @@ NFT_RULES = (
     "tcp dport < 1024 ip daddr 10.0.0.1-10.0.0.9 reject with tcp reset",
     'oifname != "docker0" ip saddr 172.17.0.0/16 masquerade',
     "ip saddr 10.0.0.1 masquerade random",
+    "masquerade",
+    "masquerade fully-random",
+    'notrack comment "all of it"',
     "ct state invalid counter drop",
     "ct state != established tcp flags & (fin | syn | rst | ack) == rst drop",
     "ip daddr 10.0.0.1 udp dport 53 notrack",
@@ -93,6 +96,14 @@ def test_rules_of_nft_are_shown_as_nft_prints_them(
     theirs = [line.strip() for line in listed if line.startswith("\t\t")]
     assert len(theirs) == len(NFT_RULES)
     assert shown_by_nft(ns) == theirs
+
+
+def test_nft_is_not_asked_for_a_rule_of_one_word(
+    load: Callable[[str, str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ns = load("nft", "table ip t {\nchain c {\nmasquerade\nnotrack\n}\n}\n")
+    monkeypatch.delattr(libnftables, "printed_rules")  # asking fails
+    assert shown_by_nft(ns) == ["masquerade # handle 2", "notrack # handle 3"]
 
 
 def test_a_comment_with_lines_like_rules_shows_no_rule_as_another(
