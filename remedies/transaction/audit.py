@@ -19,7 +19,7 @@ from typing import Optional
 from remedies.errors import NotPermitted
 from remedies.transaction.record import GENESIS, Record, record_of
 from remedies.transaction.segments import segments
-from remedies.transaction.usual_line import JournalLine, usual
+from remedies.transaction.usual_line import JournalLine, canonical, usual
 from remedies.values import dataclass, field, replace
 
 _KEYS = {
@@ -35,8 +35,6 @@ _KEYS = {
 _IN_ORDER = (*(key for key in _KEYS if key != "hash"), "hash")
 _TYPES = list(_KEYS.values())
 _loads = json.JSONDecoder().decode
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
-"""The same text as the writer hashed."""
 _written_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 
 
@@ -277,4 +275,4 @@ def _plain(text: str) -> Optional[JournalLine]:
         return None
     exact = text == _written_json({key: plain[key] for key in _IN_ORDER})
     own = plain.pop("hash")
-    return JournalLine(**plain, hash=own, canonical=_canonical(plain), exact=exact)
+    return JournalLine(**plain, hash=own, canonical=canonical(plain), exact=exact)

@@ -11,7 +11,7 @@ from remedies import codec
 from remedies.errors import InputError, RemedyError
 from remedies.facts.gather import now
 from remedies.hashing import sha256
-from remedies.transaction.usual_line import JournalLine, usual
+from remedies.transaction.usual_line import JournalLine, canonical, usual
 from remedies.values import dataclass, field
 
 VERSION = 2
@@ -53,8 +53,7 @@ class LostRecord:
 def digest(plain: dict[str, Any]) -> str:
     """Return the hash that a record must bear, which it may bear already."""
     body = {key: value for key, value in plain.items() if key != "hash"}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return sha256(text.encode()).hexdigest()
+    return sha256(canonical(body).encode()).hexdigest()
 
 
 def record_of(line: JournalLine) -> Record:

@@ -23,7 +23,8 @@ _USUAL = re.compile(
     rf'{{"v":{_NUMBER},"seq":{_NUMBER},"time":{_TEXT},"kind":{_TEXT},"txn":{_TEXT},"prev":{_TEXT},'
     rf'"data":({{[ -~]*}}),"hash":{_TEXT}}}'
 )
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+"""Returns the text of a record without its hash, which that is of."""
 _SMALL = 512
 """Characters of ``data`` up to which it is kept in mind: three of four records say one of few
 things."""
@@ -69,11 +70,11 @@ def usual(text: str) -> Optional[JournalLine]:
     if known is None:
         return None
     value, ordered = known
-    canonical = (
+    hashed = (
         f'{{"data":{ordered},"kind":"{kind}","prev":"{prev}","seq":{seq},"time":"{time}",'
         f'"txn":"{txn}","v":{v}}}'
     )
-    return JournalLine(int(v), int(seq), time, kind, txn, prev, value, own, canonical)
+    return JournalLine(int(v), int(seq), time, kind, txn, prev, value, own, hashed)
 
 
 def _data(text: str) -> Optional[tuple[dict[str, Any], str]]:
@@ -86,7 +87,7 @@ def _data(text: str) -> Optional[tuple[dict[str, Any], str]]:
         return None
     try:
         value = _without_fractions(text)
-        ordered = _canonical(value)
+        ordered = canonical(value)
     except (ValueError, RecursionError):
         return None
     if len(ordered) != len(text):
