@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import secrets
 import select
 import socket
 import time
@@ -18,6 +20,10 @@ QUESTIONS = 2
 PORT = 56789
 """Of the services that have no well-known port."""
 
+_PORTS = range(20000, 32768)
+"""Of clients here: below those that the kernel gives to others (ip_local_port_range)."""
+_taken = itertools.count(secrets.randbelow(len(_PORTS)))
+
 _TOLD = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES)
 """What a client hears of ICMP that says why it is not answered: icmp_err_convert[]
 (net/ipv4/icmp.c), tab_unreach[] (net/ipv6/icmp.c)."""
@@ -25,26 +31,37 @@ _ETH_P_ALL = 0x0003  # include/uapi/linux/if_ether.h
 _PACKET_HOST = 0  # include/uapi/linux/if_packet.h: addressed to this host
 
 
+def client(world: World, role: str, family: int, source: str = "", own: int = 0) -> socket.socket:
+    """Open the UDP socket of a client, of which neither the host nor conntrack knows.
+
+    ``source``: its address; empty: any. ``own``: its port; 0: one that no client of this process
+    had. The kernel gives any port that is free, also one whose last flow conntrack still has, with
+    that flow's NAT.
+    """
+    end = world.socket(role, family, socket.SOCK_DGRAM)
+    end.bind((source, own or _PORTS[next(_taken) % len(_PORTS)]))
+    return end
+
+
 def ask(
     world: World, role: str, family: int, address: str, port: int, own: int = 0
 ) -> TrafficOutcome:
     """Ask ``address``:``port`` from a namespace, over a connected socket, ``QUESTIONS`` times.
 
-    ``own``: the client's port; 0: any.
+    ``own``: the client's port; 0: that of a new client.
 
     Alive when each question is answered with itself. An answer that comes from another source
     never reaches the socket; it is heard on ``eth0``, so nobody has to wait for the time-out.
     """
     with (
         world.socket(role, socket.AF_PACKET, socket.SOCK_DGRAM) as ear,
-        world.socket(role, family, socket.SOCK_DGRAM) as client,
+        client(world, role, family, own=own) as end,
     ):
         ear.bind(("eth0", _ETH_P_ALL))
-        client.bind(("", own))
-        client.connect((address, port))
+        end.connect((address, port))
         for number in range(1, QUESTIONS + 1):
             question = f"question {number}".encode()
-            failure = _attempt(client, ear, question, address)
+            failure = _attempt(end, ear, question, address)
             if failure:
                 return TrafficOutcome(False, f"datagram {number} to {address}:{port}: {failure}")
     return TrafficOutcome(
@@ -57,18 +74,17 @@ def keep_asking(
 ) -> TrafficOutcome:
     """Ask ``address``:``port`` every :data:`BEAT` until an answer comes, for :data:`PATIENCE`.
 
-    ``source``: the client's address; empty: any. ``own``: its port; 0: any.
+    ``source``: the client's address; empty: any. ``own``: its port; 0: that of a new client.
 
     What watches half a second beside it hears several questions.
     """
-    with world.socket(role, family, socket.SOCK_DGRAM) as client:
-        client.bind((source, own))
+    with client(world, role, family, source, own) as end:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:
-                client.connect((address, port))
-                client.send(b"question")
-                if select.select([client], [], [], BEAT)[0] and client.recv(65536):
+                end.connect((address, port))
+                end.send(b"question")
+                if select.select([end], [], [], BEAT)[0] and end.recv(65536):
                     return TrafficOutcome(True, f"{address}:{port} answered")
             except OSError as error:
                 if error.errno not in _TOLD:

@@ -130,3 +130,19 @@ def test_healthy_twin_lives(variant: tuple[str, int], scenario: str) -> None:
         outcome = twin(world)
         assert outcome.alive
         assert outcome.resets == 0
+
+
+def test_a_new_client_has_no_flow_of_an_earlier_one() -> None:
+    """Not even where the kernel has but one port to give, whose flow conntrack still has."""
+    redirect = (
+        "add table ip by_hand\n"
+        "add chain ip by_hand c { type nat hook prerouting priority -110; }\n"
+        "add rule ip by_hand c udp dport 56789 redirect\n"
+    )
+    with World("udp-reply-source", Options("nft", 4)) as world:
+        udp_reply_source.build(world)
+        world.sysctl("client", "net.ipv4.ip_local_port_range", "40000 40000")
+        world.run("host", ["nft", "-f", "-"], redirect)
+        assert udp_reply_source.traffic(world).alive
+        world.run("host", ["nft", "delete", "table", "ip", "by_hand"])
+        assert not udp_reply_source.traffic(world).alive

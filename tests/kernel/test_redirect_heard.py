@@ -19,6 +19,7 @@ import forked_cli
 import pytest
 from beside import beside
 
+from remedies.lab import datagram
 from remedies.lab.scenarios import udp_connected_server as scenario
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
@@ -89,7 +90,7 @@ def asking(world: World, kind: str = "") -> AbstractContextManager[None]:
     at = addresses(world)
 
     def ask() -> None:
-        with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
+        with datagram.client(world, "client", at.family) as end:
             end.settimeout(0.1)
             end.connect((at.uplink, PORT))
             for _ in range(2):

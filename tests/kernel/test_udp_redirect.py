@@ -18,6 +18,7 @@ import forked_cli
 import pytest
 from udp_client import PORT, client, serving
 
+from remedies.lab import datagram
 from remedies.lab.firewall import Firewall
 from remedies.lab.ruleset import difference, dump
 from remedies.lab.scenarios import udp_proxy_hairpin
@@ -293,7 +294,7 @@ table inet acl {{
 def unconnected(world: World) -> bool:
     """Ask the uplink's address by a socket that takes an answer from anybody."""
     at = addresses(world)
-    with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
+    with datagram.client(world, "client", at.family) as end:
         end.sendto(b"question", (at.uplink, PORT))
         return bool(select.select([end], [], [], 1)[0])
 

@@ -43,7 +43,7 @@ class Client:
 def client(world: World, address: str, port: int = PORT) -> Iterator[Client]:
     """Connect a socket of the container's to one of the host's addresses."""
     with (
-        world.socket("client", addresses(world).family, socket.SOCK_DGRAM) as end,
+        datagram.client(world, "client", addresses(world).family) as end,
         world.socket("client", socket.AF_PACKET, socket.SOCK_DGRAM) as ear,
     ):
         ear.bind(("eth0", 3))  # ETH_P_ALL

@@ -56,11 +56,10 @@ def traffic(world: World) -> TrafficOutcome:
     at, path = addresses(world), _ear(world)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
-        world.socket("client", at.family, socket.SOCK_DGRAM) as client,
+        datagram.client(world, "client", at.family, own=_client_port(world)) as client,
     ):
         ear.bind(path)
         try:
-            client.bind(("", _client_port(world)))
             client.connect((at.uplink, PORT))
             for number in range(1, QUESTIONS + 1):
                 failure = _attempt(client, ear, f"line {number}\n".encode())
@@ -86,7 +85,7 @@ def _attempt(client: socket.socket, ear: socket.socket, line: bytes) -> str:
 
 
 def _client_port(world: World) -> int:
-    """Return the port of the client that netcat is connected to; 0 where it waits for one."""
+    """Return the port of the client that netcat is connected to; 0 where it waits for a new one."""
     shown = world.run("host", ["ss", "-Hun", "state", "established", f"sport = :{PORT}"])
     return int(shown.split()[-1].rpartition(":")[2]) if shown.strip() else 0
 

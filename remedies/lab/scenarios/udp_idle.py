@@ -11,7 +11,6 @@ The healthy twin has the kernel's own time-outs, of 30 and 120 seconds.
 from __future__ import annotations
 
 import select
-import socket
 
 from remedies.lab import datagram
 from remedies.lab.story import Story
@@ -48,7 +47,7 @@ def build(world: World) -> None:
 def traffic(world: World) -> TrafficOutcome:
     """Say a word as one more client, and wait for the server."""
     at = addresses(world)
-    with world.socket("client", at.family, socket.SOCK_DGRAM) as client:
+    with datagram.client(world, "client", at.family) as client:
         client.connect((at.server, PORT))
         client.send(b"here")
         heard = bool(select.select([client], [], [], PAUSE + 2)[0]) and client.recv(10)

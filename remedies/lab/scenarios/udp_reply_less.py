@@ -52,7 +52,7 @@ def traffic(world: World) -> TrafficOutcome:
     path = _ear(world)
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear,
-        world.socket("client", at.family, socket.SOCK_DGRAM) as client,
+        datagram.client(world, "client", at.family) as client,
     ):
         ear.bind(path)
         try:
