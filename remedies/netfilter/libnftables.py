@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from remedies.errors import RemedyError, Unreadable, WriteFailed
 from remedies.libraries import how_to_add
-from remedies.namespaces import child, workers
+from remedies.namespaces import child, netns, workers
 
 SONAME = "libnftables.so.1"
 
@@ -29,6 +29,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 _NUMBERED = re.compile(r"\t\t(?P<rule>.*[^{]) # handle (?P<handle>\d+)")
 
 Command = dict[str, Any]
+_Said = tuple[int, str, str]
+"""nft's exit code, what it printed, and its errors."""
 
 
 _CRASHED = (
@@ -62,7 +64,7 @@ def _binding() -> Any:
     return nftables.Nftables
 
 
-def _context(library: Any, make: Any, *, stateless: bool, dry_run: bool) -> Any:
+def _context(library: Any, make: Any, *, stateless: bool = True, dry_run: bool = False) -> Any:
     """Return a fresh binding object. The library is known to load: its ``__del__`` needs that."""
     nft = make(SONAME)
     nft.set_stateless_output(stateless)
@@ -85,29 +87,30 @@ def _words(error: str) -> str:
     return lines[0] if lines else "no reason given"
 
 
-def _execute(commands: list[Command], *, stateless: bool = True, dry_run: bool = False) -> str:
-    batch = {"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]}
-    return _run_nft(json.dumps(batch), stateless=stateless, dry_run=dry_run)
+def _execute(commands: list[Command], *, stateless: bool = True) -> str:
+    return _run_nft(_batch(commands), stateless=stateless)
+
+
+def _batch(commands: Sequence[Command]) -> str:
+    return json.dumps({"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]})
 
 
 def _run_nft(
     text: str,
     *,
     stateless: bool = True,
-    dry_run: bool = False,
     plain: bool = False,
     handles: bool = False,
 ) -> str:
     """Return what nft prints for a text, in JSON unless ``plain``; see :func:`run_text`."""
     library, make = _library(), _binding()
 
-    def command() -> tuple[int, str, str]:
-        nft = _context(library, make, stateless=stateless, dry_run=dry_run)
+    def command() -> _Said:
+        nft = _context(library, make, stateless=stateless)
         nft.set_json_output(not plain)
         nft.set_handle_output(handles)
         nft.set_terse_output(handles)
-        code, output, error = nft.cmd(text)
-        return code, str(output), str(error)
+        return _say(nft, text)
 
     code, output, error = _apart(command)
     if code != 0:
@@ -115,7 +118,12 @@ def _run_nft(
     return output
 
 
-def _apart(command: Callable[[], tuple[int, str, str]]) -> tuple[int, str, str]:
+def _say(nft: Any, text: str) -> _Said:
+    code, output, error = nft.cmd(text)
+    return code, str(output), str(error)
+
+
+def _apart(command: Callable[[], _Said]) -> _Said:
     """Return what a command says in a process of its own; raise Unreadable where that dies.
 
     It ends with this one, so that nothing is written once a guard has killed the writer. Signals
@@ -140,9 +148,12 @@ def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[st
     words, or when the binding or the library is missing.
     """
     try:
-        output = _execute(commands, stateless=stateless)
+        return _objects(_execute(commands, stateless=stateless))
     except _BatchRefused as error:
         raise Unreadable(f"nft: {error}") from error
+
+
+def _objects(output: str) -> list[dict[str, Any]]:
     printed = json.loads(output)["nftables"] if output.strip() else []
     return [item for item in printed if "metainfo" not in item]
 
@@ -153,13 +164,16 @@ def list_table(family: str, name: str, *, stateless: bool = True) -> Optional[li
     Raises Unreadable for every other reason: not permitted, no nf_tables, no library.
     """
     try:
-        listing = {"list": {"table": {"family": family, "name": name}}}
-        return run_json([listing], stateless=stateless)
+        return run_json([_listing(family, name)], stateless=stateless)
     except Unreadable as error:
         # strerror(ENOENT) in the C locale, which this process never leaves.
         if "No such file or directory" in error.what:
             return None
         raise
+
+
+def _listing(family: str, name: str) -> Command:
+    return {"list": {"table": {"family": family, "name": name}}}
 
 
 def table_text(family: str, name: str) -> str:
@@ -207,12 +221,38 @@ def run(commands: list[Command]) -> None:
         raise _write_failed(error) from error
 
 
-def check(commands: list[Command]) -> None:
-    """Let nft and the kernel judge commands and change nothing; raise WriteFailed if refused."""
+def rehearse(
+    commands: Sequence[Command], alone: Sequence[Command], family: str, name: str
+) -> Optional[list[dict[str, Any]]]:
+    """Let nft and the kernel judge commands and change nothing; raise WriteFailed if refused.
+
+    Then load those of ``alone`` in an empty namespace, and return the objects of one table as nft
+    prints it there; None where they cannot be loaded.
+    """
+    library, make = _library(), _binding()
+
+    def command() -> _Said:
+        judged = _context(library, make, dry_run=True)
+        judged.set_json_output(True)
+        refused = _say(judged, _batch(commands)) if commands else (0, "", "")
+        if refused[0] != 0:
+            return refused
+        with netns.scratch():
+            for each in (alone, [_listing(family, name)]):
+                nft = _context(library, make)  # of the new namespace; a context keeps its own
+                nft.set_json_output(True)
+                code, printed, _ = _say(nft, _batch(each))
+                if code != 0:
+                    return 0, "", ""
+        return 0, printed, ""
+
     try:
-        _execute(commands, dry_run=True)
-    except (_BatchRefused, Unreadable) as error:
+        code, output, errors = _apart(command)
+    except Unreadable as error:
         raise _write_failed(error) from error
+    if code != 0:
+        raise _write_failed(_BatchRefused(_words(errors)))
+    return _objects(output) if output else None
 
 
 def _write_failed(error: Exception) -> WriteFailed:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from remedies.errors import Unreadable, WriteFailed
@@ -125,8 +125,7 @@ def check(path: str, state: str | None) -> None:
     except Unreadable as error:
         raise WriteFailed(error.what, error.hint) from error
 
-    libnftables.check(commands)
-    if not same(path, state, _printed(path, state)):
+    if not same(path, state, _printed(path, state, commands)):
         raise WriteFailed(
             f"nft:{path}: this nft prints the table differently from what was written",
             "look at the table and remove it yourself",
@@ -141,16 +140,21 @@ def same(path: str, one: str | None, other: str | None) -> bool:
     """
     if one == other or one is None or other is None:
         return one == other
-    return _printed(path, one) == _printed(path, other)
+    try:
+        return _printed(path, one) == _printed(path, other)
+    except WriteFailed:  # nft ended on the way: what cannot be loaded is the same as itself alone
+        return False
 
 
-def _printed(path: str, state: str) -> str | None:
-    with netns.scratch():
-        try:
-            write(path, state)
-        except WriteFailed:
-            return state  # what cannot be loaded is the same as nothing but itself
-        return read(path)
+def _printed(path: str, state: str, judged: Sequence[libnftables.Command] = ()) -> str:
+    """Return a state as nft prints it alone; itself where it cannot be loaded.
+
+    Raises WriteFailed where nft or the kernel refuses the commands ``judged`` here.
+    """
+    listing = libnftables.rehearse(judged, nft_commands(path, state), *nft_split(path))
+    if listing is None:
+        return state
+    return nft_canonical(_flagged(listing, dormant=_asleep(state)))
 
 
 def counters(path: str) -> dict[str, int]:

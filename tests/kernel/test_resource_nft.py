@@ -14,6 +14,7 @@ from run_in import RunIn
 
 from remedies.errors import InputError, Unreadable, WriteFailed
 from remedies.fixes.invalid_drop import table
+from remedies.namespaces import child
 from remedies.namespaces import netns as namespaces
 from remedies.netfilter import libnftables
 from remedies.resources import nf_tables, nft
@@ -92,6 +93,20 @@ def test_what_somebody_else_has_put_into_the_table_comes_back(netns: Make, run_i
         nft.write(PATH, state)
         assert nft.read(PATH) == state
     assert ruleset(run_in, ns) == before
+
+
+def test_a_check_takes_one_process(netns: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    fork = child.fork
+
+    def counted(*given: Any) -> int:
+        started.append(given)
+        return fork(*given)
+
+    with namespaces.inside(netns()):
+        monkeypatch.setattr(child, "fork", counted)
+        nft.check(PATH, table())
+    assert len(started) == 1
 
 
 def test_a_check_shows_nobody_a_table(netns: Make) -> None:
@@ -282,8 +297,7 @@ def test_a_signal_waits_until_libnftables_is_done(
         parent = os.getpid()
 
         def interrupt(*given: Any, **more: Any) -> object:
-            if not more["dry_run"]:
-                os.kill(parent, signal.SIGINT)
+            os.kill(parent, signal.SIGINT)
             return real(*given, **more)
 
         monkeypatch.setattr(libnftables, "_context", interrupt)
