@@ -53,7 +53,7 @@ def read(asking: Asking) -> Inputs:
                 continue
             if base.accepts and not base.rules:
                 continue
-            place = f"{base.backend} {base.family} {base.table} {base.chain}"
+            place = base.place
             try:
                 rules = _rules(store, base)
             except Unreadable as error:

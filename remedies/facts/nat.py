@@ -122,6 +122,6 @@ def of_packets(
                     rules.extend(found)
             except Unreadable as error:
                 gaps = (str(error),)
-            place = f"{base.backend} {base.family} {base.table} {base.chain}"
+            place = base.place
             unread += (f"{place}: {gap}" for gap in gaps)
     return tuple(rules), tuple(unread)

@@ -150,7 +150,7 @@ def read(asking: Asking) -> Netfilter:
     reading = _HookAnswers(
         tuple(bases), near.addresses, unread=list(unopened), unread_notracks=list(unopened)
     )
-    places = [_place(base) for _, base in bases]
+    places = [base.place for _, base in bases]
     # NAT first, of every store: which packets a drop has to cover hangs on the links that NAT
     # serves; sources first, which are few: beside them the first DNAT of many answers. Then ours:
     # beside a program that writes all the time, there may be no time for more.
@@ -201,10 +201,6 @@ def _links(asking: Asking) -> Links:
         return Links()
 
 
-def _place(base: Base) -> str:
-    return f"{base.backend} {base.family} {base.table} {base.chain}"
-
-
 def _in_order(use: NatUse) -> tuple[str, int]:
     return use.family, NAT_ACTIONS.index(use.action)
 
@@ -245,7 +241,7 @@ class _HookAnswers:
             self._notracks(store, base)
 
     def _nat(self, store: RuleStore, base: Base) -> None:
-        place = _place(base)
+        place = base.place
         try:
             if not any(True for _ in walk.reachable(store, base, walk.NAT_WORDS)):
                 return
@@ -344,7 +340,7 @@ class _HookAnswers:
             if any(True for _ in walk.reachable(store, base, walk.NOTRACK_WORDS)):
                 self.notracks.extend(walk.collect(store, base, ("notrack",)))
         except Unreadable as error:
-            self.unread_notracks.append(f"{_place(base)}: {error}")
+            self.unread_notracks.append(f"{base.place}: {error}")
 
     def served(self, family: str) -> list[PacketRule]:
         """Return the NAT rules of an IP version; none where not all could be followed."""

@@ -95,7 +95,7 @@ class AcceptSearch:
                         text = store.text(base.family, base.table, chain, notes.found[kind])
                         found[kind] = f"{where}: {text}"
             except Unreadable as error:
-                missing.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+                missing.append(f"{base.place}: {error}")
         return Accepts(found.get("invalid", ""), found.get("synproxy", ""), tuple(missing))
 
     def _reached(self, store: RuleStore, base: Base) -> Iterator[tuple[str, _HeardChain]]:

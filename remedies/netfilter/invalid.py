@@ -20,7 +20,7 @@ from remedies.errors import Unreadable
 from remedies.netfilter.chains import NARROW, ReadTable, ReadTables
 from remedies.netfilter.invalid_parts import Met, Part
 from remedies.netfilter.stores import HOOKS, Base, RuleStore
-from remedies.netfilter.walk import beside_ours, ours, own_chains
+from remedies.netfilter.walk import ours, own_chains
 from remedies.netlink.links import Links
 from remedies.rules.decoded import Step
 from remedies.rules.invalid_packet import (
@@ -66,7 +66,7 @@ class _Course:
     """The side (``source``, ``destination``) whose port a client or NAT has picked: what accepts
     the port of a service there lets none of these by. Empty where that side's ports are told."""
     own: bool
-    """Only base chains with rules of ours are passed; else no rule of ours is."""
+    """Rules of ours are passed; else none is."""
     drops: list[Met] = field(default_factory=list)
     answered: list[Part] = field(default_factory=list)
     """What a rule answers with a reset: no later chain sees it."""
@@ -78,13 +78,9 @@ class _Course:
         parts = [Part(packet)]
         for store, base in places:
             try:
-                foreign = not ours(base.table, base.chain)
-                if not (next(own_chains(store, base), "") if self.own else foreign):
-                    continue
                 parts = _Pass(self, store, base, self.tables.of(store, base)).all(parts)
             except Unreadable as error:
-                place = f"{base.backend} {base.family} {base.table} {base.chain}"
-                self.unread[f"{place}: {error}"] = None
+                self.unread[f"{base.place}: {error}"] = None
         return parts + self.answered
 
 
@@ -284,18 +280,33 @@ _COURSES = {
 
 @dataclass
 class _InvalidAnswers:
-    places: Places
     links: Links
     tables: ReadTables
     unread: dict[str, None] = field(default_factory=dict)
     found: dict[str, list[PacketRule]] = field(default_factory=dict)
+    placed: dict[tuple[str, tuple[Match, ...]], list[Match]] = field(default_factory=dict)
+    """Packets as they come to a hook: the same for rules of ours and for all others."""
 
-    def way(self, family: str, hook: str, packets: Iterable[Match], reset: bool, own: bool) -> bool:
+    def with_ours(self, places: Places) -> Places:
+        """Return the base chains that have rules of ours."""
+        found = []
+        for store, base in places:
+            try:
+                if next(own_chains(store, base), ""):
+                    found.append((store, base))
+            except Unreadable as error:
+                self.unread[f"{base.place}: {error}"] = None
+        return found
+
+    def way(
+        self, places: Places, family: str, hook: str, packets: tuple[Match, ...],
+        reset: bool, own: bool,
+    ) -> bool:  # fmt: skip
         """Judge one way of one IP version; tell whether a rule answers some with a reset."""
         course = [
             (store, base)
             for name in _COURSES[hook]
-            for store, base in sorted(self.places, key=lambda at: at[1].priority)
+            for store, base in sorted(places, key=lambda at: at[1].priority)
             if base.hook == name and base.family in (family, "inet")
         ]
         if not course:
@@ -303,7 +314,9 @@ class _InvalidAnswers:
         drops: dict[int, Met] = {}
         left: list[Part] = []
         denied: set[int] = set()
-        for packet in all_placed(packets, hook, self.links):
+        if (hook, packets) not in self.placed:
+            self.placed[hook, packets] = all_placed(packets, hook, self.links)
+        for packet in self.placed[hook, packets]:
             told = packet.source_ports if reset else packet.destination_ports
             picked = "" if told else "source" if reset else "destination"
             way = _Course(self.tables, self.unread, reset, hook == "output", picked, own)
@@ -363,18 +376,21 @@ def judged(
     that it is no help who keeps other resets away. What cannot be read is passed by and named.
     """
     chains = [at for at in places if at[1].type != "nat" and at[1].hook in HOOKS]
-    judge = _InvalidAnswers(chains, links, tables)
-    whose = (False, True) if any(beside_ours(*at) for at in chains) else (False,)
+    judge = _InvalidAnswers(links, tables)
+    whose = (
+        (False, [at for at in chains if not ours(at[1].table, at[1].chain)]),
+        (True, judge.with_ours(chains)),
+    )
     for family in ("ip", "ip6"):
         nat, ended = [*with_sources(served(family), family, links)], False
         to_us, through_us = (strays(nat, family, hook) for hook in ("input", "forward"))
         from_us, from_clients = resets_sent(to_us, family), resets_of(nat, family)
-        for own in whose:
-            judge.way(family, "input", to_us, False, own)
-            judge.way(family, "output", from_us, True, own)
-            ended |= judge.way(family, "forward", through_us, False, own)
+        for own, at in whose:
+            judge.way(at, family, "input", to_us, False, own)
+            judge.way(at, family, "output", from_us, True, own)
+            ended |= judge.way(at, family, "forward", through_us, False, own)
             if not ended:
-                judge.way(family, "forward", from_clients, True, own)
+                judge.way(at, family, "forward", from_clients, True, own)
     found: Mapping[str, list[PacketRule]] = judge.found
     drops, lets_by, doubts = (
         tuple(dict.fromkeys(found.get(what, ()))) for what in ("drops", "lets_by", "doubts")

@@ -63,6 +63,11 @@ class Base:
     rules: int
     """0 where it is empty; for nf_tables how many rules, for legacy tables how many bytes."""
 
+    @property
+    def place(self) -> str:
+        """Return backend, family, table and chain, as messages and facts name it."""
+        return f"{self.backend} {self.family} {self.table} {self.chain}"
+
 
 class RuleStore(Protocol):
     """Where rules live."""

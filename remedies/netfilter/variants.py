@@ -31,7 +31,7 @@ def variant(backends: Collection[str]) -> str:
 def mixed(bases: Iterable[Base]) -> tuple[str, ...]:
     """Return the chains of both variants that forwarded packets pass; none where one has none."""
     places = [
-        f"{base.backend} {base.family} {base.table} {base.chain}"
+        base.place
         for base in bases
         if base.backend in BOTH and (base.type == "nat" or base.hook == "forward")
     ]
@@ -49,7 +49,7 @@ def unlisted(
             try:
                 foreign = _foreign(store, base)
             except Unreadable as error:
-                unread.append(f"{base.backend} {base.family} {base.table} {base.chain}: {error}")
+                unread.append(f"{base.place}: {error}")
                 continue
             if foreign:
                 words = tuple(dict.fromkeys(foreign.values()))

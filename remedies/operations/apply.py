@@ -170,7 +170,7 @@ def unwell(
 def _verified(
     here: HostSession, plan: Plan
 ) -> tuple[list[dict[str, str]], list[Finding], tuple[Harm, ...]]:
-    """Run the detectors again on evidence from after the write, and listen for harm.
+    """Run the detectors of what was answered on evidence from after the write; listen for harm.
 
     Return the verdicts as text, the findings, and the harm.
     """
@@ -184,9 +184,10 @@ def _verified(
         **{c.resource: Held(c.resource, c.fix, c.before, c.after, "") for c in written},
     }
     here = _with_ours(here, tuple(c.resource for c in plan.changes if c.after is not None))
-    needed = engine.needs_of_scan(here.policy)
+    only = engine.with_causes(f.condition for f in plan.scan.findings if f.id in answered)
+    needed = engine.needs_of_scan(here.policy, only)
     facts, harm = outlook.listen(here, held.values(), here.window, needed)
-    scan, _ = session.judge(here, facts)
+    scan, _ = session.judge(here, facts, only)
     return verdicts(plan, scan, harm), [f for f in scan.findings if f.id in answered], harm
 
 
@@ -240,7 +241,9 @@ def _undone(here: HostSession, verified: tuple[dict[str, str], ...]) -> tuple[di
     if not verified:
         return ()
     here = session.reread(here)
-    scan, _ = session.judge(here, session.look(here, for_plan=False))
+    only = engine.with_causes(item["condition"] for item in verified)
+    facts = session.look(here, for_plan=False, kinds=engine.needs_of_scan(here.policy, only))
+    scan, _ = session.judge(here, facts, only)
     now: dict[str, str] = {f.id: f.verdict for f in scan.findings}
     unknown = {u.condition for u in scan.unknown if not u.partly}
     return tuple(

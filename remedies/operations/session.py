@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from remedies.errors import InputError, NotPermitted
@@ -186,12 +186,14 @@ def look(
         )
 
 
-def judge(here: HostSession, facts: Facts) -> tuple[Scan, tuple[str, ...]]:
-    """Run the detectors and mark waived findings; return the scan and warnings.
+def judge(
+    here: HostSession, facts: Facts, only: Optional[Collection[str]] = None
+) -> tuple[Scan, tuple[str, ...]]:
+    """Run the detectors (or of ``only`` these) and mark waived findings; return scan and warnings.
 
     Warnings name what could not be read (a limit, a permission), unless a finding says so.
     """
-    scanned = engine.scan(here.policy, facts)
+    scanned = engine.scan(here.policy, facts, only)
     findings, warnings = waivers.apply(scanned.findings, here.policy.waivers, now()[:10])
     said = "\n".join(
         [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Optional
 
 from remedies import catalogue, site
@@ -21,9 +21,19 @@ def rule_for(policy: Policy, condition: str) -> Rule:
     return policy.rules.get(condition, WATCH_ONLY)
 
 
-def watched(policy: Policy) -> tuple[str, ...]:
-    """Return the conditions that policy does not switch off."""
-    return tuple(c for c in conditions(policy) if rule_for(policy, c).mode != "off")
+def watched(policy: Policy, only: Optional[Collection[str]] = None) -> tuple[str, ...]:
+    """Return the conditions that policy does not switch off, or of ``only`` these."""
+    return tuple(
+        name
+        for name in conditions(policy)
+        if rule_for(policy, name).mode != "off" and (only is None or name in only)
+    )
+
+
+def with_causes(names: Iterable[str]) -> frozenset[str]:
+    """Return conditions and those that explain them: what it takes to judge them again."""
+    names = frozenset(names)
+    return names.union(*(catalogue.explained_by(name) for name in names))
 
 
 def conditions(policy: Policy) -> tuple[str, ...]:
@@ -44,10 +54,10 @@ def topics_of_scan(policy: Policy) -> frozenset[str]:
     return frozenset(site.topic(rule_for(policy, name).params) for name in stated)
 
 
-def needs_of_scan(policy: Policy) -> tuple[type[Any], ...]:
-    """Return the fact types that the conditions ask for."""
+def needs_of_scan(policy: Policy, only: Optional[Collection[str]] = None) -> tuple[type[Any], ...]:
+    """Return the fact types that the conditions (or of ``only`` these) ask for."""
     kinds: dict[type[Any], None] = {}
-    for name in watched(policy):
+    for name in watched(policy, only):
         kinds.update(dict.fromkeys(catalogue.condition(name).NEEDS))
     return tuple(kinds)
 
@@ -73,17 +83,15 @@ def needs_of_plan(
     return tuple(kinds), frozenset(topics)
 
 
-def scan(policy: Policy, facts: Facts, only: Optional[frozenset[str]] = None) -> Scan:
-    """Judge every condition that policy watches (or ``only`` these) on the facts.
+def scan(policy: Policy, facts: Facts, only: Optional[Collection[str]] = None) -> Scan:
+    """Judge every condition that policy watches (or of ``only`` these) on the facts.
 
     Facts that were read in part are judged; the missing part is ``unknown``, unless a finding
     says so.
     """
     findings: list[Finding] = []
     unknown: list[Unknown] = []
-    for name in watched(policy):
-        if only is not None and name not in only:
-            continue
+    for name in watched(policy, only):
         condition = catalogue.condition(name)
         params = {**condition.PARAMS, **rule_for(policy, name).params}
         try:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
 from builder import HOST, change, facts, finding, plan, policy, scan
 from fake_operations import KEY, FakeGuard, FakeHost, fake_host
 
-from remedies import codec, shipped
+from remedies import catalogue, codec, shipped
 from remedies import policy as policies
 from remedies.errors import InputError, UsageError
+from remedies.facts import Facts
+from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
-from remedies.model import Finding, Held, Plan, Policy, Rule, Terms, Unknown
+from remedies.model import Finding, Held, Host, Plan, Policy, Rule, Terms, Unknown
 from remedies.operations import apply, outlook, plans, rollback, saved_plans, session, weigh
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
@@ -41,6 +44,38 @@ def test_what_is_planned_is_shown_agreed_to_written_and_verified(host: FakeHost)
     assert list(here.held) == [KEY]
     recorded = here.ledger[ended.transaction or ""].verified
     assert ([dict(v) for v in recorded.verified], recorded.findings) == (list(ended.verified), ())
+
+
+def test_after_a_write_what_it_answers_and_what_explains_that_is_judged_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    read: list[set[type[Any]]] = []
+    known, answered = host.read, catalogue.condition("cond")
+
+    def condition(name: str) -> Any:
+        def detect(seen: Facts, params: object) -> tuple[Finding, ...]:
+            judged.append(name)
+            return answered.detect(seen, params) if name == "cond" else ()  # type: ignore[arg-type]
+
+        needs = (Flows,) if name == "other" else ()
+        follows = ("cause",) if name == "cond" else ()
+        return SimpleNamespace(
+            **{**vars(answered), "detect": detect, "NEEDS": needs, "FOLLOWS": follows}
+        )
+
+    def reading(of: Host, kinds: Iterable[type[Any]], **given: Any) -> Any:
+        kinds = tuple(kinds)
+        read.append({*kinds})
+        return known(of, kinds, **given)
+
+    monkeypatch.setattr(catalogue, "condition", condition)
+    monkeypatch.setattr(catalogue, "condition_ids", lambda: ("cond", "cause", "other"))
+    host.session = replace(host.session, read=reading)  # type: ignore[arg-type]
+    host.heals = False
+    assert host.apply().outcome == "rolled-back"
+    assert judged == ["cond", "cause", "other", "cond", "cause", "cond", "cause"]
+    assert sum(Flows in kinds for kinds in read) == 1
 
 
 def test_the_second_apply_asks_nobody_and_writes_nothing(host: FakeHost) -> None:
