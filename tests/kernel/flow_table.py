@@ -9,7 +9,7 @@ from remedies.netlink.conntrack import IPCTNL_MSG_CT_DELETE
 from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 
 _BY_FAMILY = 1
-"""struct nfgenmsg's version: with 0 the kernel takes no notice of the family (Linux 5.2)."""
+"""struct nfgenmsg's version: with 0 the kernel takes no notice of the family (Linux 5.3)."""
 
 
 def forget(family: int = socket.AF_UNSPEC) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import bisect
 import contextlib
 import functools
 import gc
 import importlib
+import itertools
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -18,7 +21,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
-from unittest import mock
 
 import slim
 
@@ -33,35 +35,69 @@ from remedies.tap import drop_types
 
 _MOST_FILES = 1 << 20
 
-# Here, so that no fork has to: starting a verb takes longer than what most of them do.
-for _verb in VERBS:
-    importlib.import_module(f"remedies.cli.{_verb}")
-for _scheme in KINDS:
-    importlib.import_module(f"remedies.resources.{_scheme}")
-for _condition in catalogue.condition_ids():
-    catalogue.condition(_condition)
-for _fix in catalogue.fix_ids():
-    catalogue.fix(_fix)
 # What a command finds in the folder of its state from the second time on, and what it understands
-# once: a fork has it, also with a folder of its own.
+# once: a fork of the small process has it, also with a folder of its own.
 kernel_types = functools.cache(drop_types._asked)
-with contextlib.suppress(Unreadable):
-    kernel_types()
 _parsed = functools.cache(compiler.parse)  # type: ignore[attr-defined]
-with mock.patch.object(compiler, "parse", _parsed):
-    for _policy in shipped.policies():
-        compiler.compile_policy([_policy])
-# Five megabytes, which the kernel writes anew for everybody who asks for one function.
-_modules = os.listdir("/sys/module")
-with open(symbols.FILE, encoding="ascii", errors="replace") as _file:
-    _code = sorted(line for line in _file if line.split(" ", 2)[1] in "tTwW")
 _nearest = symbols.nearest
-for _name, _module in list(sys.modules.items()):
-    for _class in vars(_module).values() if _name.startswith("remedies.") else ():
-        ours = isinstance(_class, type) and _class.__module__ == _name
-        if ours and "__fields__" in vars(_class):
-            with contextlib.suppress(NameError):  # its types are for checkers: it is in no file
-                codec.members(_class)
+
+
+class _Functions:
+    """The kernel's functions in order: five megabytes, written anew for everybody who asks."""
+
+    def __init__(self) -> None:
+        self.modules = os.listdir("/sys/module")
+        with open(symbols.FILE, "rb") as file:
+            code = sorted(line for line in file if line.split(b" ", 2)[1] in b"tTwW")
+        self._starts = array.array("I", itertools.accumulate(map(len, code), initial=0))
+        self._text = mmap.mmap(-1, self._starts[-1])  # shared: a fork has nothing to copy
+        self._text.write(b"".join(code))
+
+    def line(self, number: int) -> str:
+        """Return one of kallsyms' lines."""
+        return self._text[self._starts[number] : self._starts[number + 1]].decode(
+            "ascii", "replace"
+        )
+
+    def before(self, address: int) -> list[str]:
+        """Return the line of the function that begins last before an address; none before all."""
+        digits = self.line(0).index(" ")
+        all_lines = range(len(self._starts) - 1)
+        count = bisect.bisect(all_lines, f"{address:0{digits}x}~", key=self.line)
+        return [self.line(count - 1)] if count else []
+
+
+_functions = functools.cache(_Functions)
+
+
+def load() -> None:
+    """Load what commands would, each by itself: starting a verb takes longer than most of them."""
+    _functions()  # first: what it leaves is used for what comes
+    with contextlib.suppress(Unreadable):
+        kernel_types()
+    for verb in VERBS:
+        importlib.import_module(f"remedies.cli.{verb}")
+    for scheme in KINDS:
+        importlib.import_module(f"remedies.resources.{scheme}")
+    for condition in catalogue.condition_ids():
+        catalogue.condition(condition)
+    for fix in catalogue.fix_ids():
+        catalogue.fix(fix)
+    _know()
+    for policy in shipped.policies():
+        compiler.compile_policy([policy])
+    for name, module in list(sys.modules.items()):
+        for kind in vars(module).values() if name.startswith("remedies.") else ():
+            ours = isinstance(kind, type) and kind.__module__ == name
+            if ours and "__fields__" in vars(kind):
+                with contextlib.suppress(NameError):  # its types are for checkers: it is in no file
+                    codec.members(kind)
+
+
+def _know() -> None:
+    """Let this process take what it knows, or will know, for what it would ask again."""
+    drop_types._asked, compiler.parse = kernel_types, _parsed  # type: ignore[attr-defined]
+    symbols.nearest = known_functions
 
 
 def nothing() -> None:
@@ -169,11 +205,9 @@ def _command(
 
 
 def known_functions(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
-    """Return what symbols.nearest does, of what was read here; anew where modules are others."""
-    if os.listdir("/sys/module") == _modules:
-        digits = _code[0].index(" ")
-        before = (bisect.bisect(_code, f"{address:0{digits}x}~") for address in addresses)
-        lines = [_code[count - 1] for count in before if count]
+    """Return what symbols.nearest does, of what was read once; anew where modules are others."""
+    if os.listdir("/sys/module") == _functions().modules:
+        lines = [line for address in addresses for line in _functions().before(address)]
     return _nearest(addresses, lines)
 
 
@@ -210,8 +244,7 @@ def be_remedy(
         os.dup2(1 if err is None else _emptied(err), 2)
         # In a fork of a fork the earlier ones go now, and take no number with them.
         sys.stdin, sys.stdout, sys.stderr = map(_standard, range(3))
-        drop_types._asked, compiler.parse = kernel_types, _parsed  # type: ignore[attr-defined]
-        symbols.nearest = known_functions
+        _know()
         # As everybody's Python does: pytest would look for where each came from.
         warnings.simplefilter("ignore", ResourceWarning)
         prepare()

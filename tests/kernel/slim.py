@@ -28,7 +28,8 @@ from remedies.namespaces import netns
 _STATUS = struct.Struct("i")
 _MOST = 1 << 17
 """Bytes of a request: mostly an environment."""
-_SERVE = "import sys; sys.path[:] = {path!r}; import forked_cli, slim; slim.serve({number})"
+_SERVE = "import sys; sys.path[:] = {path!r}; import forked_cli, slim; "
+_SERVE += "forked_cli.load(); slim.serve({number})"
 _SHARED = ("mnt", "pid_for_children", "uts", "ipc", "cgroup", "user", "time_for_children")
 """The namespaces that a command is in as the small process is; it enters its network by itself."""
 
