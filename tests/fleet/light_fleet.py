@@ -48,11 +48,12 @@ class Fleet:
     hosts: dict[str, LightHost] = field(default_factory=dict)
 
     def host(self, name: str, *, sshd: bool = True, exposed: bool = True, legacy: bool = False,
-             minimal: Root | None = None, **variables: Any) -> LightHost:  # fmt: skip
+             minimal: Root | None = None, tool: bool = True, **variables: Any,
+             ) -> LightHost:  # fmt: skip
         """Add a host to the network and the inventory.
 
         ``legacy``: it has iptables-legacy alone. ``minimal``: it is a copy of the Debian in that
-        folder, with python3-minimal.
+        folder, with python3-minimal. ``tool``: the single-file tool is there already.
         """
         number = next(_numbers)
         netns, address = f"rf-{os.getpid()}-{number}", f"10.77.0.{10 + number % 240}"
@@ -64,6 +65,8 @@ class Fleet:
         if sshd:
             self._sshd(host, *(["legacy"] if legacy else []),
                        *(["minimal", str(minimal)] if minimal else []))  # fmt: skip
+        if sshd and tool and not minimal:
+            self._bring(host)
         return host
 
     def whole(self, name: str, suite: str, *, exposed: bool = True,
@@ -81,12 +84,6 @@ class Fleet:
             host.expose()
         return host
 
-    def bring(self, host: LightHost) -> None:
-        """Put the single-file tool on a host, as the first command that it is sent does."""
-        path, _ = build.cached(str(self.cache / "remedy/fleet/bundle"))
-        host.on("install", "-d", "-m", "700", "/var/lib/remedy/bundle")
-        host.on("install", "-m", "600", path, "/var/lib/remedy/bundle")
-
     def _connect(self, host: LightHost, number: int) -> None:
         host.folder.mkdir()
         self.hosts[host.name] = host
@@ -96,6 +93,12 @@ class Fleet:
         run("ip", "-n", self.netns, "link", "set", f"v{number}", "master", "br0", "up")
         run("ip", "-n", host.netns, "link", "set", "eth0", "up")
         run("ip", "-n", host.netns, "address", "add", f"{host.address}/24", "dev", "eth0")
+
+    def _bring(self, host: LightHost) -> None:
+        """Put the tool on a host, as the first command that it is sent does in half a second."""
+        path, _ = build.cached(str(self.cache / "remedy/fleet/bundle"))
+        put = 'umask 077; mkdir /var/lib/remedy/bundle && cp "$1" /var/lib/remedy/bundle'
+        host.on("sh", "-c", put, "sh", path)
 
     def _known(self, address: str, public: str) -> None:
         with (self.folder / "known_hosts").open("a") as file:

@@ -96,7 +96,8 @@ def main(sshd: str, folder: Path, how: "list[str]") -> None:
     if how == ["legacy"]:
         take_nf_tables_away()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    os.execv(sshd, [sshd, "-D", "-e", "-f", f"{folder}/sshd_config"])
+    # -r: it does not start itself again for each connection.
+    os.execv(sshd, [sshd, "-D", "-e", "-r", "-f", f"{folder}/sshd_config"])
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ def interpreter(host: LightHost, text: str) -> None:
 
 
 def test_each_bad_host_gets_its_line_and_the_good_one_its_fix(fleet: Fleet) -> None:
-    good = fleet.host("good")
+    good = fleet.host("good", tool=False)
     fleet.host("no-python", ansible_python_interpreter="/usr/bin/python4")
     interpreter(fleet.host("old"), STAND_IN.format(before="sys.version_info = (3, 6, 9)"))
     fleet.host("minimal", minimal=root_folder("bookworm"))
     interpreter(fleet.host("garbage"), "#!/bin/sh\nprintf '\\033[31mhe\\000llo {}\\n'\n")
-    noisy = fleet.host("noisy")
+    noisy = fleet.host("noisy", tool=False)
     interpreter(noisy, '#!/bin/sh\necho "Welcome {"\nexec /usr/bin/python3 "$@"\n')
     full = fleet.host("full")
     full.on("mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", "/var/lib/remedy")

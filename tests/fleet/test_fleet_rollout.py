@@ -6,7 +6,8 @@ import json
 import shutil
 
 from fleet_host import BUNDLE, TABLE, LightHost, kill_all
-from light_fleet import Fleet, wait_for_log
+from light_fleet import Fleet, run, wait_for_log
+from residents import residents
 from waiting import eventually
 
 CUT_ALL = (
@@ -19,9 +20,17 @@ MEND = "delete table inet cut\n"
 
 def pending(host: LightHost) -> bool:
     """Tell whether a change waits there to be confirmed, or is under way."""
+    if programs(host):
+        return True
     told = host.on("sh", "-c", f"{BUNDLE} status --json || true")
     status = json.loads(told) if told else {}
     return bool(status.get("pending_confirm") or status.get("unfinished"))
+
+
+def programs(host: LightHost) -> set[int]:
+    """Return the host's processes beside sshd's: a guard that has something to undo is one."""
+    pids = map(int, run("ip", "netns", "pids", host.netns).split())
+    return {pid for pid, name in residents(pids).items() if "sshd" not in name}
 
 
 def outcomes(host: LightHost) -> list[str]:

@@ -20,7 +20,7 @@ import pytest
 from fleet_host import BUNDLE, LightHost
 from light_fleet import BIN, Fleet, run
 from residents import residents
-from test_fleet_rollout import outcomes
+from test_fleet_rollout import outcomes, programs
 from waiting import eventually
 
 from remedies.transaction import actor
@@ -81,12 +81,6 @@ def rolling(fleet: Fleet, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def programs(host: LightHost) -> set[int]:
-    """Return the host's processes beside sshd's: a guard that has something to undo is one."""
-    pids = map(int, run("ip", "netns", "pids", host.netns).split())
-    return {pid for pid, name in residents(pids).items() if "sshd" not in name}
-
-
 def files(fleet: Fleet) -> dict[Path, bytes]:
     """Return what is in the runs' folders."""
     return {p: p.read_bytes() for p in (fleet.folder / "runs").rglob("*") if p.is_file()}
@@ -111,7 +105,6 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     first = [fleet.host("a")] if whole else []
     at, last = fleet.host("b"), fleet.host("c")
     before = at.ruleset()
-    fleet.bring(at)  # one command is one start
     gate = Gate(at)
     commands, said, ends = STAGES[stage]
     with rolling(fleet, "--yes") as controller:
@@ -158,7 +151,6 @@ def test_a_killed_controller_begins_and_confirms_no_host_any_more(fleet: Fleet) 
     """Ansible and its workers live on, and find that nobody leads them."""
     hosts = [fleet.host(name) for name in ("a", "b", "c")]
     before = [host.ruleset() for host in hosts]
-    fleet.bring(hosts[1])
     gate = Gate(hosts[1])
     with rolling(fleet, "--yes", "--batch", "3", "--forks", "1") as controller:
         gate.pass_on(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fleet_host import LightHost
@@ -26,14 +26,14 @@ def encrypted(fleet: Fleet, name: str, value: str) -> str:
     return text
 
 
-def vaulted_file(fleet: Fleet, path: str, text: str) -> None:
-    """Write a file of variables that is encrypted as a whole."""
-    place = fleet.folder / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text)
-    code, _, err = fleet.call("ansible-vault", "encrypt", *VAULT, str(place))
+def vaulted_files(fleet: Fleet, texts: Mapping[str, str]) -> None:
+    """Write files of variables that are encrypted as a whole."""
+    for path, text in texts.items():
+        plain_file(fleet, path, text)
+    code, _, err = fleet.call("ansible-vault", "encrypt", *VAULT, *texts)
     assert code == 0, err
-    assert place.read_text().startswith("$ANSIBLE_VAULT;")
+    for path in texts:
+        assert (fleet.folder / path).read_text().startswith("$ANSIBLE_VAULT;")
 
 
 def plain_file(fleet: Fleet, path: str, text: str) -> None:
@@ -65,7 +65,7 @@ def test_passwords_out_of_a_vault_are_used_and_never_seen(fleet: Fleet) -> None:
     su.user("operator", "another")
     su.on("chpasswd", stdin=f"root:{INLINE}\n")
     before = sudo.ruleset()
-    vaulted_file(fleet, "group_vars/all/vault.yml", f"vault_sudo: {IN_FILE}\n")
+    vaulted_files(fleet, {"group_vars/all/vault.yml": f"vault_sudo: {IN_FILE}\n"})
     plain_file(fleet, "host_vars/sudo.yml", 'ansible_become_password: "{{ vault_sudo }}"\n')
     plain_file(fleet, "host_vars/su.yml", encrypted(fleet, "ansible_become_password", INLINE))
 
@@ -96,14 +96,17 @@ def test_passwords_out_of_a_vault_are_used_and_never_seen(fleet: Fleet) -> None:
 def test_a_variable_out_of_a_vault_is_refused_where_it_would_be_written(fleet: Fleet) -> None:
     (fleet.folder / "vault").write_text("staple\n")
     hosts = [fleet.host(name) for name in ("direct", "inline", "templated", "joined", "params")]
-    vaulted_file(fleet, "group_vars/all/vault.yml", f"vault_token: {IN_FILE}\n")
-    plain_file(fleet, "group_vars/all/inline.yml", encrypted(fleet, "inline_token", INLINE))
-    vaulted_file(fleet, "host_vars/direct/vault.yml", f"remedy_message: {IN_FILE}\n")
-    plain_file(fleet, "host_vars/inline.yml", encrypted(fleet, "remedy_change_id", INLINE))
+    text = f"remedy_params: {{tcp-invalid-reset: {{nosuch: {IN_FILE}}}}}\n"
+    vaulted_files(fleet, {
+        "group_vars/all/vault.yml": f"vault_token: {IN_FILE}\n",
+        "host_vars/direct/vault.yml": f"remedy_message: {IN_FILE}\n",
+        "host_vars/params/vault.yml": text,
+    })  # fmt: skip
+    inline = encrypted(fleet, "inline_token", INLINE)
+    plain_file(fleet, "group_vars/all/inline.yml", inline)
+    plain_file(fleet, "host_vars/inline.yml", inline.replace("inline_token", "remedy_change_id"))
     plain_file(fleet, "host_vars/templated.yml", 'remedy_message: "for {{ vault_token }}"\n')
     plain_file(fleet, "host_vars/joined.yml", 'remedy_message: "x{{ inline_token }}x"\n')
-    text = f"remedy_params: {{tcp-invalid-reset: {{nosuch: {IN_FILE}}}}}\n"
-    vaulted_file(fleet, "host_vars/params/vault.yml", text)
     fleet.host("free", remedy_message="for nobody")
     words = ["--run-dir", "runs", "--undo", "none", "--ansible", " ".join(VAULT)]
     code, said, output = fleet.remedy("apply", "--yes", *words)

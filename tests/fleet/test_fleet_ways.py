@@ -72,63 +72,80 @@ def said_by_sshd(host: LightHost) -> str:
     return text.decode()
 
 
+KINDS = {"ini": "hosts", "yaml": "hosts.yml", "script": "hosts.sh", "folder": "hosts.d"}
+"""Of inventories, with the path of each below a folder of its own."""
+
+
 def test_inventories_of_every_kind_mean_the_same(fleet: Fleet) -> None:
-    """INI, YAML, script, folder: groups, their policies, parameters, and files of variables."""
+    """INI, YAML, script, folder: groups, their policies, parameters, and files of variables.
+
+    All of them in one run: each has names of its own for the same three hosts.
+    """
     for name in ("one", "two", "three"):
         fleet.host(name)
-    everything = json.loads(Path(fleet.inventory()).read_text())["all"]
-    common, hosts = everything["vars"], everything["hosts"]
-    folders = {kind: fleet.folder / f"as-{kind}" for kind in ("ini", "yaml", "script", "folder")}
-    for folder in folders.values():
-        for group in ("all", "edge", "deep"):
+    common = json.loads(Path(fleet.inventory()).read_text())["all"]["vars"]
+    for kind in KINDS:
+        folder = fleet.folder / f"as-{kind}"
+        for group in ("all", f"{kind}_edge", f"{kind}_deep"):
             (folder / "group_vars" / group).mkdir(parents=True)
         (folder / "host_vars").mkdir()
         (folder / "group_vars/all/main.yml").write_text(json.dumps(common))
-        (folder / "group_vars/edge/remedy.yml").write_text("remedy_policy: [observe-only]\n")
-        (folder / "group_vars/deep/remedy.yml").write_text(
+        (folder / f"group_vars/{kind}_edge/remedy.yml").write_text(
+            "remedy_policy: [observe-only]\n"
+        )
+        (folder / f"group_vars/{kind}_deep/remedy.yml").write_text(
             "remedy_policy: own.yaml\n"
             "remedy_params: {conntrack-pressure: {threshold_percent: 81}}\n"
         )
         (folder / "own.yaml").write_text(OWN)
         (folder / "own.yaml").chmod(0o600)
-        (folder / "host_vars/three.json").write_text('{"remedy_message": "three alone"}')
+        (folder / f"host_vars/{kind}-three.json").write_text('{"remedy_message": "three alone"}')
+        address = {f"{kind}-{host.name}": host.address for host in fleet.hosts.values()}
+        write_inventory(folder, kind, address)
 
-    address = {name: hosts[name]["ansible_host"] for name in hosts}
-    ini = "".join(f"{name} ansible_host={address[name]}\n" for name in hosts)
-    (folders["ini"] / "hosts").write_text(f"{ini}[edge]\none\n[deep]\ntwo\n")
-    listed = {name: {"ansible_host": address[name]} for name in hosts}
-    groups: dict[str, dict[str, Any]] = {
-        "edge": {"hosts": {"one": {}}},
-        "deep": {"hosts": {"two": {}}},
-    }
-    text = json.dumps({"all": {"hosts": listed, "children": groups}})
-    (folders["yaml"] / "hosts.yml").write_text(text)
-    script = folders["script"] / "hosts.sh"
-    flat = {"_meta": {"hostvars": listed}, "all": list(hosts), "edge": ["one"], "deep": ["two"]}
-    script.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(flat)}\nEND\n")
-    script.chmod(0o755)
-    parts = folders["folder"] / "hosts.d"
-    parts.mkdir()
-    (parts / "1-hosts").write_text(ini)  # ansible-core before 2.19 leaves .ini out
-    (parts / "2.yml").write_text(json.dumps(groups))
-    for name in ("group_vars", "host_vars", "own.yaml"):
-        (folders["folder"] / name).rename(parts / name)
-
-    plans = {}
-    for kind, path in (("ini", "hosts"), ("yaml", "hosts.yml"), ("script", "hosts.sh"),
-                       ("folder", "hosts.d")):  # fmt: skip
-        words = ["fleet", "plan", "-i", str(folders[kind] / path), "--json", "-o", f"plans-{kind}"]
-        code, out, err = fleet.call("remedy", *words)
-        assert code == 0, out + err
-        plans[kind] = json.loads(out.splitlines()[-1])["groups"]
-        compiled = " ".join(p.read_text() for p in (fleet.folder / f"plans-{kind}").rglob("*.json"))
-        assert '"threshold_percent":81' in compiled.replace(" ", "")
-    assert [(group["summary"], group["hosts"]) for group in plans["ini"]] == [
-        (["+ nft:inet/remedy_invalid_drop"], ["three"]),
-        (["nf_conntrack_tcp_be_liberal 0 -> 1"], ["two"]),
-        ([], ["one"]),
+    sources = [w for kind, path in KINDS.items() for w in ("-i", f"as-{kind}/{path}")]
+    code, out, err = fleet.call("remedy", "fleet", "plan", *sources, "--json", "-o", "plans")
+    assert code == 0, out + err
+    groups = json.loads(out.splitlines()[-1])["groups"]
+    assert [(group["summary"], set(group["hosts"])) for group in groups] == [
+        (summary, {f"{kind}-{name}" for kind in KINDS})
+        for summary, name in (
+            (["+ nft:inet/remedy_invalid_drop"], "three"),
+            (["nf_conntrack_tcp_be_liberal 0 -> 1"], "two"),
+            ([], "one"),
+        )
     ]
-    assert all(groups == plans["ini"] for groups in plans.values()), plans
+    index = json.loads((fleet.folder / "plans/index.json").read_text())["hosts"]
+    for kind in KINDS:
+        compiled = (fleet.folder / "plans" / index[f"{kind}-two"]["policy"]).read_text()
+        assert '"threshold_percent":81' in compiled.replace(" ", "")
+
+
+def write_inventory(folder: Path, kind: str, address: dict[str, str]) -> None:
+    """Write an inventory of the kind: the first host is in the group "edge", the second in "deep".
+
+    The files that are beside a file lie in the folder itself, where that is the inventory.
+    """
+    edge, deep = f"{kind}_edge", f"{kind}_deep"
+    one, two, _ = address
+    ini = "".join(f"{name} ansible_host={address[name]}\n" for name in address)
+    listed = {name: {"ansible_host": address[name]} for name in address}
+    groups: dict[str, Any] = {edge: {"hosts": {one: {}}}, deep: {"hosts": {two: {}}}}
+    path = folder / KINDS[kind]
+    if kind == "ini":
+        path.write_text(f"{ini}[{edge}]\n{one}\n[{deep}]\n{two}\n")
+    elif kind == "yaml":
+        path.write_text(json.dumps({"all": {"hosts": listed, "children": groups}}))
+    elif kind == "script":
+        flat = {"_meta": {"hostvars": listed}, "all": list(address), edge: [one], deep: [two]}
+        path.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(flat)}\nEND\n")
+        path.chmod(0o755)
+    else:
+        path.mkdir()
+        (path / "1-hosts").write_text(ini)  # ansible-core before 2.19 leaves .ini out
+        (path / "2.yml").write_text(json.dumps(groups))
+        for name in ("group_vars", "host_vars", "own.yaml"):
+            (folder / name).rename(path / name)
 
 
 OWN = """\

@@ -86,16 +86,29 @@ ufw route allow proto tcp to 172.17.0.2 port 443
 ufw route allow in on docker0 out on eth0
 ufw --force enable
 """
+# As firewall-offline-cmd writes them, of which each option is an interpreter started.
 _TRUSTED = """\
-firewall-offline-cmd --zone=trusted --add-interface=docker0
+cat > /etc/firewalld/zones/trusted.xml <<'END'
+<?xml version="1.0" encoding="utf-8"?>
+<zone target="ACCEPT"><interface name="docker0"/><forward/></zone>
+END
 """
 _FIREWALLD = rf"""
 sed -i 's/^FirewallBackend=.*/FirewallBackend=BACKEND/' /etc/firewalld/firewalld.conf
-firewall-offline-cmd --zone=external --add-interface=eth0
-firewall-offline-cmd --zone=external --add-forward-port=port=443:proto=tcp:toaddr=172.17.0.2
-firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 masquerade'
-firewall-offline-cmd --zone=external --add-rich-rule='rule family=ipv6 forward-port port=443
-  protocol=tcp to-port=443 to-addr=fd17:172::2'
+cat > /etc/firewalld/zones/external.xml <<'END'
+<?xml version="1.0" encoding="utf-8"?>
+<zone>
+  <service name="ssh"/>
+  <masquerade/>
+  <forward-port port="443" protocol="tcp" to-addr="172.17.0.2"/>
+  <rule family="ipv6"><masquerade/></rule>
+  <rule family="ipv6">
+    <forward-port port="443" protocol="tcp" to-port="443" to-addr="fd17:172::2"/>
+  </rule>
+  <interface name="eth0"/>
+  <forward/>
+</zone>
+END
 {_TRUSTED}mkdir -p /run/dbus
 dbus-daemon --system --fork
 firewalld
