@@ -12,7 +12,7 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypeVar, Union, cast
 
 from remedies import values
@@ -39,7 +39,25 @@ class _Manner(NamedTuple):
     """Returns the copy of a text that is kept."""
 
 
-_Decoder = Callable[[Any, str, _Manner], Any]
+_Decoder = Callable[[Any, _Manner], Any]
+"""Raises _Misfit."""
+_AS_SAVED = "use the file as remedy saved it"
+
+
+class _Misfit(Exception):
+    """A value that is none of its kind: what is wrong, and where it is in the value decoded.
+
+    The place is put together on the way out: most values are in order, and nobody asks for theirs.
+    """
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.hint, self.place = what, hint, ""
+
+    def at(self, place: str) -> _Misfit:
+        """Return itself, of a value that is in another one at this place."""
+        self.place = place + self.place
+        return self
 
 
 def loads(text: str, where: str, *, recorded: bool = False) -> Any:
@@ -61,12 +79,10 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
         )
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
-        raise InputError(
-            f"{place}: not JSON: {error.msg}", "use the file as remedy saved it"
-        ) from None
+        raise InputError(f"{place}: not JSON: {error.msg}", _AS_SAVED) from None
     except (_BadJsonError, RecursionError, ValueError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"{where}: {reason}", "use the file as remedy saved it") from None
+        raise InputError(f"{where}: {reason}", _AS_SAVED) from None
     if deeper_than(value, DEPTH_LIMIT):
         raise InputError(f"{where}: nested too deep", "use the file as remedy saved it")
     if not recorded and re.search(_SURROGATE, text):
@@ -75,7 +91,7 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
         except UnicodeEncodeError:
             raise InputError(
                 f"{where}: a text holds half a character (a lone surrogate)",
-                "use the file as remedy saved it",
+                _AS_SAVED,
             ) from None
     return value
 
@@ -157,7 +173,10 @@ def decode(
     table of such copies only grows, and Python 3.12 forgets none of them (CPython issue 113993).
     """
     manner = _Manner(otherwise, str if passing else sys.intern)
-    return cast(T, _decoder(cast(Any, kind))(plain, where, manner))
+    try:
+        return cast(T, _decoder(cast(Any, kind))(plain, manner))
+    except _Misfit as error:
+        raise InputError(f"{where}{error.place}: {error.what}", error.hint) from None
 
 
 @functools.cache
@@ -178,53 +197,68 @@ def _decoder(kind: Any) -> _Decoder:
     if origin is dict:
         return functools.partial(_decode_mapping, _decoder(options[1]))
     if kind is object:
-        return lambda plain, where, manner: plain
+        return lambda plain, manner: plain
     return _decode_number if kind is float else functools.partial(_decode_plain, kind)
 
 
-def _decode_plain(kind: Any, plain: Any, where: str, manner: _Manner) -> Any:
-    _require(type(plain) is kind, f"{kind.__name__}", plain, where)
+def _decode_plain(kind: Any, plain: Any, manner: _Manner) -> Any:
+    if type(plain) is not kind:
+        raise _expected(kind.__name__, plain)
     return manner.keep(plain) if kind is str else plain
 
 
-def _decode_number(plain: Any, where: str, manner: _Manner) -> float:
-    number = isinstance(plain, (int, float)) and plain is not True and plain is not False
-    _require(number, "a number", plain, where)
+def _decode_number(plain: Any, manner: _Manner) -> float:
+    if type(plain) not in (int, float):
+        raise _expected("a number", plain)
     return float(plain)
 
 
-def _decode_optional(inner: _Decoder, plain: Any, where: str, manner: _Manner) -> Any:
-    return None if plain is None else inner(plain, where, manner)
+def _decode_optional(inner: _Decoder, plain: Any, manner: _Manner) -> Any:
+    return None if plain is None else inner(plain, manner)
 
 
-def _decode_mapping(item: _Decoder, plain: Any, where: str, manner: _Manner) -> dict[str, Any]:
-    _require(isinstance(plain, dict), "an object", plain, where)
-    return {key: item(value, f"{where}.{key}", manner) for key, value in plain.items()}
+def _decode_mapping(item: _Decoder, plain: Any, manner: _Manner) -> dict[str, Any]:
+    if not isinstance(plain, dict):
+        raise _expected("an object", plain)
+    given = {}
+    for key, value in plain.items():
+        try:
+            given[key] = item(value, manner)
+        except _Misfit as error:
+            raise error.at(f".{key}") from None
+    return given
 
 
-def _decode_word(kind: Any, known: tuple[str, ...], plain: Any, where: str, manner: _Manner) -> str:
-    _require(isinstance(plain, str), "a word", plain, where)
+def _decode_word(kind: Any, known: tuple[str, ...], plain: Any, manner: _Manner) -> str:
+    if not isinstance(plain, str):
+        raise _expected("a word", plain)
     if plain in known:
         return sys.intern(plain)
     if kind in manner.otherwise:
         return manner.otherwise[kind]
-    raise InputError(f"{where}: {plain[:40]!r} is not one of {', '.join(known)}",
-                     "use the file as remedy saved it")  # fmt: skip
+    raise _Misfit(f"{plain[:40]!r} is not one of {', '.join(known)}", _AS_SAVED)
 
 
-def _decode_list(item: _Decoder, plain: Any, where: str, manner: _Manner) -> tuple[Any, ...]:
-    _require(isinstance(plain, list), "a list", plain, where)
-    return tuple([item(value, f"{where}[{i}]", manner) for i, value in enumerate(plain)])
+def _decode_list(item: _Decoder, plain: Any, manner: _Manner) -> tuple[Any, ...]:
+    if not isinstance(plain, list):
+        raise _expected("a list", plain)
+    return _decode_items([item] * len(plain), plain, manner)
 
 
-def _decode_tuple(
-    items: tuple[_Decoder, ...], plain: Any, where: str, manner: _Manner
-) -> tuple[Any, ...]:
-    _require(isinstance(plain, list), "a list", plain, where)
-    _require(len(plain) == len(items), f"a list of {len(items)}", plain, where)
-    return tuple(
-        item(value, f"{where}[{i}]", manner) for i, (item, value) in enumerate(zip(items, plain))
-    )
+def _decode_tuple(items: Sequence[_Decoder], plain: Any, manner: _Manner) -> tuple[Any, ...]:
+    if not isinstance(plain, list) or len(plain) != len(items):
+        raise _expected(f"a list of {len(items)}", plain)
+    return _decode_items(items, plain, manner)
+
+
+def _decode_items(items: Sequence[_Decoder], plain: Any, manner: _Manner) -> tuple[Any, ...]:
+    given: list[Any] = []
+    try:
+        for item, value in zip(items, plain):
+            given.append(item(value, manner))
+    except _Misfit as error:
+        raise error.at(f"[{len(given)}]") from None
+    return tuple(given)
 
 
 @functools.cache
@@ -248,30 +282,38 @@ def _fields(kind: Any) -> dict[str, tuple[str, bool, bool, _Decoder]]:
     }
 
 
-def _decode_dataclass(kind: Any, plain: Any, where: str, manner: _Manner) -> Any:
-    _require(isinstance(plain, dict), "an object", plain, where)
+def _decode_dataclass(kind: Any, plain: Any, manner: _Manner) -> Any:
+    if not isinstance(plain, dict):
+        raise _expected("an object", plain)
     known = _fields(kind)
-    if not plain.keys() <= known.keys():
-        key = next(key for key in plain if key not in known)
-        raise InputError(f"{where}: unknown key {key!r}", f"known: {', '.join(known)}")
+    if plain.keys() != known.keys():
+        _check_keys(plain, known)
     given = {}
-    for key, (name, optional, is_text, decoder) in known.items():
-        if key in plain:
-            value = plain[key]
-            if is_text and type(value) is str:  # nearly all there is: no place is put together
-                given[name] = manner.keep(value)
-            else:
-                given[name] = decoder(value, f"{where}.{key}", manner)
-        elif not optional:
-            raise InputError(
-                f"{where}: the key {key!r} is missing", "use the file as remedy saved it"
-            )
+    for key, value in plain.items():
+        name, _, is_text, decoder = known[key]
+        if is_text and type(value) is str:  # nearly all there is
+            given[name] = manner.keep(value)
+            continue
+        try:
+            given[name] = decoder(value, manner)
+        except _Misfit as error:
+            raise error.at(f".{key}") from None
     try:
         return kind(**given)
     except ValueError as error:
-        raise InputError(f"{where}: {error}", "use the file as remedy saved it") from None
+        raise _Misfit(str(error), _AS_SAVED) from None
 
 
-def _require(holds: bool, wanted: str, plain: object, where: str) -> None:
-    if not holds:
-        raise InputError(f"{where}: expected {wanted}, found {type(plain).__name__}")
+def _check_keys(
+    plain: dict[str, object], known: Mapping[str, tuple[str, bool, bool, _Decoder]]
+) -> None:
+    for key in plain:
+        if key not in known:
+            raise _Misfit(f"unknown key {key!r}", f"known: {', '.join(known)}")
+    for key, (_, optional, _, _) in known.items():
+        if key not in plain and not optional:
+            raise _Misfit(f"the key {key!r} is missing", _AS_SAVED)
+
+
+def _expected(wanted: str, plain: object) -> _Misfit:
+    return _Misfit(f"expected {wanted}, found {type(plain).__name__}")

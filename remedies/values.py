@@ -83,8 +83,9 @@ def _made(cls: Any, frozen: bool) -> Any:
         if isinstance(default, _Factory):
             delattr(cls, name)
     cls.__fields__ = {name: name in given for name in names}
-    cls.__default_values__ = {n: v for n, v in given.items() if not isinstance(v, _Factory)}
+    cls.__default_values__ = [(n, v) for n, v in given.items() if not isinstance(v, _Factory)]
     cls.__default_factories__ = [(n, v.make) for n, v in given.items() if isinstance(v, _Factory)]
+    cls.__checks__ = hasattr(cls, "__post_init__")
     cls.__init__, cls.__eq__, cls.__repr__ = _init, _eq, _repr
     cls.__hash__ = _hash if frozen else None
     if frozen:
@@ -95,23 +96,21 @@ def _made(cls: Any, frozen: bool) -> Any:
 def _init(self: Any, /, *args: Any, **given: Any) -> None:
     names = self.__fields__
     own = self.__dict__
-    whole = not args and given.keys() == names.keys()  # as whatever is decoded: the short way
-    if not whole:
-        own.update(self.__default_values__)
     if args:
-        positional = dict(zip(names, args))
-        if len(positional) < len(args) or not positional.keys().isdisjoint(given):
+        own.update(zip(names, args))
+        if len(own) < len(args) or not own.keys().isdisjoint(given):
             raise TypeError(f"{type(self).__name__}: too many values for {', '.join(names)}")
-        own.update(positional)
     own.update(given)
-    if not whole:
+    if len(own) < len(names):
+        for name, value in self.__default_values__:
+            own.setdefault(name, value)
         for name, make in self.__default_factories__:
             if name not in own:
                 own[name] = make()
-        if own.keys() != names.keys():
-            wrong = ", ".join(sorted(own.keys() ^ names.keys()))
-            raise TypeError(f"{type(self).__name__}: fields missing or unknown: {wrong}")
-    if hasattr(self, "__post_init__"):
+    if own.keys() != names.keys():
+        wrong = ", ".join(sorted(own.keys() ^ names.keys()))
+        raise TypeError(f"{type(self).__name__}: fields missing or unknown: {wrong}")
+    if self.__checks__:
         self.__post_init__()
 
 

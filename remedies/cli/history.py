@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from remedies.cli.terminal import Style, clean
 from remedies.facts.host import read_host
@@ -45,52 +45,54 @@ def run(args: argparse.Namespace) -> int:
     found = list(itertools.islice(told, most))
     older = next(told, None) is not None
     by = {undone: t.id for t in found if t.begin.kind == "rollback" for undone in t.begin.undoes}
-    rows = [
-        {
-            "transaction": t.id,
-            "time": t.time,
-            "kind": t.begin.kind,
-            "outcome": t.told,
-            "fixes": sorted({c.fix for c in t.begin.changes}),
-            "removed": sorted(_removed(t)),
-            "undoes": list(t.begin.undoes),
-            "rolled_back_by": by.get(t.id),
-            "user": t.begin.user,
-            "command": t.begin.command,
-            "change_id": t.begin.change_id,
-            "approver": t.begin.approver,
-            "comment": t.begin.comment,
-        }
-        for t in found
-    ]
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,
             "kind": "history",
-            "transactions": rows,
+            "transactions": [_row(entry, by.get(entry.id)) for entry in found],
             "older": older,
         }
         print(json.dumps(plain, indent=2))
         return 0
     style = Style(args)
-    for entry, row in zip(found, rows):
+    for entry in found:
         taken = _removed(entry)
         fixes = sorted({change.fix for change in entry.begin.changes})
         what = ", ".join(f"removed {fix}" if fix in taken else fix for fix in fixes)
         what += f", rolled back by {by[entry.id]}" if entry.id in by else ""
         what += f" of {', '.join(entry.begin.undoes)}" if entry.begin.undoes else ""
-        print(clean(f"{entry.id}  {entry.begin.kind:8} {row['outcome']:11} {what}"))
+        print(clean(f"{entry.id}  {entry.begin.kind:8} {entry.told:11} {what}"))
         if args.quiet:
             continue
         who = f"{entry.begin.user}: {entry.begin.command}"
         print(style("dim", clean(f"    {local(entry.time)}  {who}")))
         if said := said_of(entry.begin):
             print(style("dim", clean(f"    {said}")))
-    if not rows:
+    if not found:
         print("The journal is empty.")
     elif older and not args.quiet:
         print("\nThere are older transactions: 'remedy history --limit 0' shows all.")
     return 0
+
+
+def _row(entry: Transaction, by: Optional[str]) -> dict[str, object]:
+    """Return what JSON says of a transaction that was rolled back by another one, or by none."""
+    begin = entry.begin
+    return {
+        "transaction": entry.id,
+        "time": entry.time,
+        "kind": begin.kind,
+        "outcome": entry.told,
+        "fixes": sorted({change.fix for change in begin.changes}),
+        "removed": sorted(_removed(entry)),
+        "undoes": list(begin.undoes),
+        "rolled_back_by": by,
+        "user": begin.user,
+        "command": begin.command,
+        "change_id": begin.change_id,
+        "approver": begin.approver,
+        "comment": begin.comment,
+    }
 
 
 def said_of(begin: Begin) -> str:
