@@ -29,6 +29,7 @@ from remedies.values import dataclass, field, replace
 if TYPE_CHECKING:
     from remedies.facts import Asking
 
+AFTER = ("links",)
 ACCEPTS_TOPIC = "accepts-of-invalid"
 """A topic of :class:`~remedies.facts.Asking`: look for rules that let INVALID segments live."""
 _FOLLOWED = 3_000
@@ -195,8 +196,9 @@ def read(asking: Asking) -> Netfilter:
 
 def _links(asking: Asking) -> Links:
     """Return the links and addresses of this namespace; none where they cannot be read."""
+    known = asking.earlier(Links)
     try:
-        return links.read(asking)
+        return links.read(asking) if known is None else known
     except Unreadable:
         return Links()
 
