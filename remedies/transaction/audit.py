@@ -2,7 +2,8 @@
 
 :func:`remedies.transaction.journal.records` stops at the first record that does not add up, since
 nothing may be done from there on. An auditor wants all of it, by number: what was altered, removed,
-moved or replaced. One pass; records are handed on as they are read, as long as they add up.
+moved or replaced. One pass, and one more over what a repair names as damaged; records are handed on
+as they are read, as long as they add up.
 
 A chain proves order and wholeness up to its own head. Who can write the file can cut its tail off,
 or write all of it anew: that shows only against a head hash that was kept elsewhere.
@@ -116,9 +117,8 @@ def _lines(path: str, audit: Audit, head: Optional[str]) -> Iterator[JournalLine
         try:
             with open(segment, "rb") as lines:
                 name = os.path.basename(segment)
-                read = chain.begin(name)
+                chain.read[name] = segment
                 for number, line in enumerate(lines, 1):
-                    read.update(line)
                     record = chain.take(line, f"{name}:{number}")
                     if record is not None and not chain.broken:
                         yield record
@@ -141,13 +141,8 @@ class _ChainSoFar:
         self.gaps: list[tuple[int, int, str]] = []
         """From, to (not included), where: removed, or only moved, which the end tells."""
         self.torn: list[tuple[bytes, str]] = []
-        self.read: dict[str, hashlib._Hash] = {}
-        """Of each segment so far, by name: the digest of what was read of it."""
-
-    def begin(self, segment: str) -> hashlib._Hash:
-        """Begin a segment; return what takes in its bytes."""
-        self.read[segment] = hashlib.sha256()
-        return self.read[segment]
+        self.read: dict[str, str] = {}
+        """The path of each segment so far, by name."""
 
     @property
     def broken(self) -> bool:
@@ -161,7 +156,8 @@ class _ChainSoFar:
             self.torn.append((line, where))
             return None
         true = hashlib.sha256(record.canonical.encode()).hexdigest()
-        self._settle_torn(record)
+        if self.torn:
+            self._settle_torn(record)
         if record.hash != true:
             self._wrong(self.expected, "was altered", where)
             self.seen.add(self.expected)
@@ -204,7 +200,7 @@ class _ChainSoFar:
         for name, digest in damaged.items():
             if name not in self.read:
                 self._wrong(record.seq, f"names {name}, which is missing", where)
-            elif self.read[name].hexdigest() != digest:
+            elif _digest_of(self.read[name]) != digest:
                 self._wrong(record.seq, f"names {name}, which was changed since", where)
         self.audit.repairs.append(
             RepairRecord(record.seq, record.time, str(data.get("user", "")), tuple(damaged))
@@ -214,8 +210,6 @@ class _ChainSoFar:
 
     def _settle_torn(self, record: JournalLine) -> None:
         """Lines that are no records: explained by a ``torn`` record, or garbled records."""
-        if not self.torn:
-            return
         text = b"\n".join(line[:-1] for line, _ in self.torn)
         data = record.data
         closed = record.kind == "torn" and data.get("sha256") == hashlib.sha256(text).hexdigest()
@@ -253,6 +247,11 @@ class _ChainSoFar:
                 many = f"to {missing[-1]} were removed"
                 self._wrong(missing[0], many if len(missing) > 1 else "was removed", where)
         self.gaps = []
+
+
+def _digest_of(segment: str) -> str:
+    with open(segment, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _read(line: bytes) -> Optional[JournalLine]:

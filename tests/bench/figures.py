@@ -20,6 +20,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from remedies.catalogue import condition_ids
+
+BARE = 0.010
+"""Seconds of a bare interpreter on the machine on which seconds were named as targets. Here those
+are compared in bare interpreters, started beside: another build of Python, or another processor,
+takes longer for both."""
+STARTS = 9
+PLAN_MOST = 8 + 0.2 * (len(condition_ids()) - 6)
+"""Bare interpreters that a plan may cost: eight with the first six conditions, and a fifth of one
+(2 ms) for each that came since, with the facts it reads: a module takes a million instructions."""
 FILE = Path(__file__).resolve().parent.parent.parent / "build" / "bench.json"
 
 
@@ -86,6 +96,11 @@ def once(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None) -
     )
 
 
+def bare(python: str = sys.executable) -> float:
+    """Return the processor seconds of an interpreter that does nothing, the least of some."""
+    return min(once([python, "-I", "-c", "pass"]).processor for _ in range(STARTS))
+
+
 def instructions(argv: Sequence[str]) -> int:
     """Return how many instructions a command takes, by valgrind; run it once before, for caches.
 
@@ -139,6 +154,14 @@ class Part:
         draft = FILE.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(kept, indent=1) + "\n")
         draft.replace(FILE)
+
+    def seconds(self, what: str, cost: Cost, most: float, interpreter: float) -> None:
+        """Print and keep what a command took, beside a target that was named in seconds (BARE).
+
+        ``interpreter``: processor seconds of a bare one, started beside it.
+        """
+        self.cost(what, cost)
+        self.row(f"  {what} / bare interpreter", cost.processor / interpreter, "x", most / BARE)
 
     def cost(self, what: str, cost: Cost) -> None:
         """Print and keep what a command took."""

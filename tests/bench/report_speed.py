@@ -23,8 +23,7 @@ def measured(part: figures.Part, name: str, *argv: str) -> None:
     """Run a process and print what it took beside its target."""
     cost = figures.once([sys.executable, *argv])
     limit, size = TARGET[name]
-    part.row(name, cost.processor, "s", limit)
-    part.row("  by the clock", cost.clock, "s", limit)
+    part.seconds(name, cost, limit, figures.bare())
     part.row("  its memory", cost.memory, "MB", size)
 
 
