@@ -9,7 +9,6 @@ process of its own.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -26,7 +25,6 @@ def main(bundle: str) -> None:
     sys.path.insert(0, bundle)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     _import_the_tool()
-    gc.freeze()  # nobody looks for garbage in it, in no process of its own
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
