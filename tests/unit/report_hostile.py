@@ -57,6 +57,9 @@ VALUES = (
 )
 
 
+_hints = cache(typing.get_type_hints)
+
+
 def walked(hint: Any, value: Any, choose: Choose, path: str = "") -> Any:
     """Return ``value`` of type ``hint`` with each text chosen anew; what is empty holds one."""
     options = typing.get_args(hint)
@@ -68,7 +71,7 @@ def walked(hint: Any, value: Any, choose: Choose, path: str = "") -> Any:
     if names is not None:
         made = {
             name: walked(kind, getattr(value, name, None), choose, f"{path}.{name}".lstrip("."))
-            for name, kind in typing.get_type_hints(hint).items()
+            for name, kind in _hints(hint).items()
             if name in names
         }
         return typing.cast(Any, hint)(**made)

@@ -144,7 +144,7 @@ def test_a_consent_is_made_in_few_places_which_all_ask_whether_it_is_a_dry_run()
         for node in ast.walk(ast.parse(source.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
-            if ast.unparse(node.func.value) != "consent" or node.func.attr not in MADE_IN:
+            if node.func.attr not in MADE_IN or ast.unparse(node.func.value) != "consent":
                 continue
             found[node.func.attr].add(where)
             (asked,) = (ast.unparse(k.value) for k in node.keywords)
