@@ -36,7 +36,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 CHECKS := check-types check-playbooks check-python check-style
 
-.PHONY: setup prepare run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
+.PHONY: setup prepare hosts run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
 
 setup: packages-setup $(VENV)/.installed
 
@@ -101,6 +101,10 @@ $(AXE): | packages-test
 	npm install --silent --no-audit --no-fund --prefix build/axe axe-core@4
 
 prepare: packages-test $(AXE) $(DAEMONS)
+
+# The Debian that most tests lay their hosts over; where it is missing, the first test that needs it makes it.
+hosts: packages-test
+	cd tests/hosts && $(SUDO) $(PYTHON) -c 'import debian; debian.root_folder()'
 
 UNPACK = $($(notdir $(@D)))
 build/daemons/.%: UNPACK = $$(apt-get -qq -s install --no-install-recommends $(daemons) | awk '/^Inst/ {print $$2}')
