@@ -29,6 +29,7 @@ from remedies.bpf import symbols
 from remedies.cli.parser import VERBS
 from remedies.errors import Unreadable
 from remedies.lab.world import child_environment
+from remedies.namespaces import netns
 from remedies.policy import compile as compiler
 from remedies.rules.kinds import KINDS
 from remedies.tap import drop_types
@@ -224,6 +225,17 @@ def forked(ns: str, folder: Path, *words: str, code: int = 0) -> dict[str, Any]:
     done = run(words[0], *options, *words[1:], env=os.environ)
     assert done.returncode == code, (words, done.stdout, done.stderr)
     return dict(json.loads(done.stdout))
+
+
+def begun_in(ns: str, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a fork that begins in a namespace, as ``ip netns exec`` has it.
+
+    Raises AssertionError where it ends with another code.
+    """
+    with netns.inside(ns):
+        done = run(*words, env=os.environ)
+    assert done.returncode == code, (words, done.stdout, done.stderr)
+    return done
 
 
 def be_remedy(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_cli
 import pytest
 
 from remedies.lab.scenarios import tcp_invalid_reset
@@ -22,14 +23,17 @@ class Host:
 
     def __init__(self, world: World, folder: Path) -> None:
         place = ("--netns", world.namespace("host"), "--state-dir", str(folder))
-        self.argv = [sys.executable, "-m", "remedies", *place]
+        self.place = place
 
-    def remedy(self, *words: str, stdin: int = subprocess.DEVNULL) -> str:
-        """Run a command line and return what it printed."""
-        done = subprocess.run(
-            [*self.argv, *words], stdin=stdin, capture_output=True, text=True, timeout=60,
-            check=False,
-        )  # fmt: skip
+    def remedy(self, *words: str, stdin: int | None = None) -> str:
+        """Run a command line, in a fork where nobody answers it; return what it printed."""
+        if stdin is None:
+            done = forked_cli.run(*self.place, *words, env=os.environ)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", "remedies", *self.place, *words], stdin=stdin,
+                capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
         assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
         return done.stdout
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked_cli import begun_in
 from plays import UNUSED
 from run_in import RunIn
 
@@ -46,8 +46,7 @@ def test_the_playbooks_do_what_the_plan_says_and_undo_it(
     policy.chmod(0o600)
 
     def remedy(*words: str) -> None:
-        argv = [f"{BIN}/remedy", *words, "--state-dir", str(tmp_path / "state")]
-        run_in(ns, argv, timeout=30)
+        begun_in(ns, *words, "--state-dir", str(tmp_path / "state"))
 
     def state() -> tuple[str, ...]:
         """Return rules and the setting; what iptables left empty is not a rule."""
@@ -96,12 +95,10 @@ def test_a_host_name_that_is_none_is_refused(
     run_in(ns, ["nft", "-f", "-"], stdin=NAT)
     plan = tmp_path / "plan.json"
     words = ["--state-dir", str(tmp_path / "state"), "--window", "0", "-o", str(plan)]
-    run_in(ns, [f"{BIN}/remedy", "plan", *words], timeout=30)
+    begun_in(ns, "plan", *words)
     plain = json.loads(plan.read_text())
     plain["host"]["name"] = name
     plan.write_text(json.dumps(plain))
-    argv = [f"{BIN}/remedy", "export", "ansible", str(plan), "-o", str(tmp_path / "out")]
-    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 65
+    done = begun_in(ns, "export", "ansible", str(plan), "-o", str(tmp_path / "out"), code=65)
     assert "is not a host name" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 from faulty import Host
+from forked_cli import Forked
 from waiting import eventually
 
 from remedies.errors import Locked
+from remedies.namespaces.netns import inside
 from remedies.transaction import lock, lock_holder
 
-REMEDY = os.path.join(os.path.dirname(sys.executable), "remedy")
 
-
-def apply(host: Host, timeout: str) -> subprocess.Popen[str]:
-    argv = [
-        "nsenter", f"--net=/run/netns/{host.ns}", REMEDY, "apply", "--yes", "--window", "0",
-        "--state-dir", str(host.folder / "state"), "--policy", str(host.folder / "policy.yaml"),
-        "--lock-timeout", timeout,
+def apply(host: Host, timeout: str) -> Forked:
+    words = [
+        "apply", "--yes", "--window", "0", "--state-dir", str(host.folder / "state"),
+        "--policy", str(host.folder / "policy.yaml"), "--lock-timeout", timeout,
     ]  # fmt: skip
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with inside(host.ns):
+        return Forked(words, env=os.environ)
 
 
 def test_many_applies_at_once_are_one_transaction(
@@ -35,7 +35,10 @@ def test_many_applies_at_once_are_one_transaction(
     """Half of them wait for as long as it takes, half give up soon."""
     host = Host(netns("many"), tmp_path).prepare()
     running = [apply(host, ("600s", "300ms")[number % 2]) for number in range(8)]
-    ended = [(one.communicate()[0], one.returncode) for one in running]
+    ended = []
+    for one in running:
+        with one:
+            ended.append((one.communicate(60)[0], one.wait()))
     codes = [code for _, code in ended]
     assert set(codes) <= {0, 6}, ended
     assert codes[::2] == [0] * 4

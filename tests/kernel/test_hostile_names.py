@@ -113,13 +113,7 @@ def test_no_output_holds_a_control_character(place: str, tmp_path: Path) -> None
     ids=str,
 )  # fmt: skip
 def test_no_error_repeats_a_control_character(words: tuple[str, ...], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "remedies", "--state-dir", str(tmp_path / "state"), *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = forked_cli.run("--state-dir", str(tmp_path / "state"), *words, env=os.environ)
     assert done.returncode in (1, 64, 65, 77, 78), done
     assert shown(done.stderr, words).startswith("remedy: ")
     shown(done.stdout, words)

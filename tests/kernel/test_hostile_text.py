@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_cli import begun_in
 from plays import UNUSED
 from run_in import RunIn
 
@@ -94,21 +95,19 @@ def listed(run_in: RunIn, ns: str) -> str:
     return ours.nft_canonical(json.loads(text)["nftables"])
 
 
-def remedy(run_in: RunIn, ns: str, here: Path, *words: str, code: int = 0) -> str:
+def remedy(ns: str, here: Path, *words: str, code: int = 0) -> str:
     """Run a verb with a policy that requires invalid-drop; return what it says of errors."""
     policy = here / "policy.yaml"
     policy.write_text(POLICY)
     policy.chmod(0o600)
-    argv = [f"{BIN}/remedy", *words, "--policy", str(policy), "--window", "0"]
-    done = run_in(ns, [*argv, "--state-dir", str(here / "state")], timeout=60, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr
+    options = ["--policy", str(policy), "--window", "0", "--state-dir", str(here / "state")]
+    return begun_in(ns, *words, *options, code=code).stderr
 
 
 def test_the_undo_script_brings_back_what_was_there(ns: str, here: Path, run_in: RunIn) -> None:
     was = listed(run_in, ns)
     assert len(was.splitlines()) > 2 * len(HOSTILE) + 4
-    remedy(run_in, ns, here, "apply", "--yes", "--backend", "nftables")
+    remedy(ns, here, "apply", "--yes", "--backend", "nftables")
     assert listed(run_in, ns) != was
     (script,) = (here / "state").glob("*/undo-*.sh")
     done = run_in(ns, ["sh", str(script)])
@@ -118,8 +117,8 @@ def test_the_undo_script_brings_back_what_was_there(ns: str, here: Path, run_in:
 
 def test_the_playbooks_bring_back_what_was_there(ns: str, here: Path, run_in: RunIn) -> None:
     was = listed(run_in, ns)
-    remedy(run_in, ns, here, "plan", "--backend", "nftables", "-o", "p.json")
-    run_in(ns, [f"{BIN}/remedy", "export", "ansible", "p.json", "-o", "out"], timeout=30)
+    remedy(ns, here, "plan", "--backend", "nftables", "-o", "p.json")
+    begun_in(ns, "export", "ansible", "p.json", "-o", "out")
     environment = {"PATH": os.environ["PATH"], "HOME": str(here), "LC_ALL": "C.UTF-8",
                    "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
                    "PYTHONPATH": UNUSED}  # fmt: skip
@@ -226,7 +225,7 @@ def test_apply_refuses_what_could_not_come_back(
     comment = ["-m", "comment", "--comment", HOSTILE[0]]
     run_in(ns, [program, "-w", "-t", "mangle", "-A", "REMEDY-INVALID", *comment, "-j", "ACCEPT"])
     was = run_in(ns, [f"{program}-save"]).stdout.replace("#", "")
-    said = remedy(run_in, ns, here, "apply", "--yes", "--backend", "iptables", code=1)
+    said = remedy(ns, here, "apply", "--yes", "--backend", "iptables", code=1)
     assert "iptables:mangle/REMEDY-INVALID" in said
     assert len(said.splitlines()) == 1
     lines = run_in(ns, [f"{program}-save"]).stdout.replace("#", "").splitlines()
