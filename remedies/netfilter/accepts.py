@@ -6,7 +6,7 @@ says that the host carries traffic of which conntrack sees one direction, or non
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -65,18 +65,23 @@ class AcceptSearch:
             self._chains[key] = _HeardChain()
         return self._chains[key]
 
-    def _hear(self, store: RuleStore, base: Base, chain: str, raw: bytes) -> None:
+    def _hear(self, store: RuleStore, base: Base, chain: str) -> Callable[[bytes], None]:
         notes = self._chain(store, base, chain)
-        try:
-            for target in store.targets(base.family, base.table, raw):
-                notes.targets[target] = None
-            if mentions(raw, _WORDS):
-                for step in store.decode(base.family, base.table, raw):
-                    kind = _kind(raw, step)
-                    if kind:
-                        notes.found.setdefault(kind, step)
-        except Unreadable as error:  # of another question's reading, which goes on
-            notes.failed = str(error)
+        family, table = base.family, base.table
+
+        def hear(raw: bytes) -> None:
+            try:
+                for target in store.targets(family, table, raw):
+                    notes.targets[target] = None
+                if mentions(raw, _WORDS):
+                    for step in store.decode(family, table, raw):
+                        kind = _kind(raw, step)
+                        if kind:
+                            notes.found.setdefault(kind, step)
+            except Unreadable as error:  # of another question's reading, which goes on
+                notes.failed = str(error)
+
+        return hear
 
     def found(self, places: Iterable[tuple[RuleStore, Base]], unread: Iterable[str]) -> Accepts:
         """Return the first rules of each kind that base chains lead to.

@@ -12,8 +12,9 @@ from remedies.rules.decoded import Step
 NARROW = 2_048
 """Rules by address or port that are looked at in a chain; a blocklist has more."""
 
-Hear = Callable[[RuleStore, Base, str, bytes], None]
-"""Is told store, a base chain of the table, chain and raw rule, of every rule as it is read."""
+Hear = Callable[[RuleStore, Base, str], Callable[[bytes], None]]
+"""Is told store, a base chain of the table, and chain; returns what is told each rule of the chain
+as it is read."""
 
 
 class ReadRule:
@@ -72,10 +73,11 @@ class ReadTable:
             raise self._failed[chain]
         if chain not in self._rest:
             self._rest[chain] = self._store.raw(self._base.family, self._base.table, chain)
+        hear = self._hear(self._store, self._base, chain) if self._hear is not None else None
         try:
             for raw in self._rest[chain]:
-                if self._hear is not None:
-                    self._hear(self._store, self._base, chain, raw)
+                if hear is not None:
+                    hear(raw)
                 yield raw
         except Unreadable as error:
             self._failed[chain] = error

@@ -194,9 +194,11 @@ def _chains(family: str, entries: bytes) -> dict[int, str]:
 
 def _ends(entries: bytes, at: int) -> tuple[int, int]:
     """Return target_offset and next_offset of an entry; raise Unreadable where it is cut off."""
-    if at + _HEAD.size > len(entries):
-        raise Unreadable(f"a legacy table ends within an entry ({len(entries)} bytes)")
-    target, following = _HEAD.unpack_from(entries, at)
+    try:
+        target, following = _HEAD.unpack_from(entries, at)
+    except struct.error:
+        length = len(entries)
+        raise Unreadable(f"a legacy table ends within an entry ({length} bytes)") from None
     return target, following
 
 
@@ -205,16 +207,17 @@ def rules(table: Table, offset: int) -> Iterator[bytes]:
     layout = _LAYOUTS[table.family]
     ends = set(table.underflow.values())
     entries = table.entries
-    if offset >= len(entries) or offset in ends:
+    length, at, size = len(entries), layout.offsets, layout.size
+    if offset >= length or offset in ends:
         return
-    target, following = _ends(entries, offset + layout.offsets)
+    target, following = _ends(entries, offset + at)
     while not entries.startswith(b"ERROR\0", offset + target + 2):
         after = offset + following
-        if following < layout.size or after > len(entries):
+        if following < size or after > length:
             raise Unreadable(f"legacy table {table.name}: an entry of {following} bytes")
-        if after == len(entries):
+        if after == length:
             return
-        target, following = _ends(entries, after + layout.offsets)
+        target, following = _ends(entries, after + at)
         if entries.startswith(b"ERROR\0", after + target + 2):
             return  # the implicit RETURN that ends a user chain
         yield entries[offset:after]
@@ -232,10 +235,10 @@ def accepts(table: Table, hook: int) -> bool:
 
 def targets(table: Table, entry: bytes) -> tuple[str, ...]:
     """Return the chain that an entry leads to, if it leads to one."""
-    (target, _) = _ends(entry, _LAYOUTS[table.family].offsets)
+    target, _ = _ends(entry, _LAYOUTS[table.family].offsets)
     if len(entry) < target + 36:
         raise Unreadable(f"legacy table {table.name}: an entry of {len(entry)} bytes")
-    if entry[target + 2]:
+    if entry[target + 2]:  # a name
         return ()
     (code,) = _INTS.unpack_from(entry, target + 32)
     return (table.chains[code],) if code in table.chains else ()
@@ -244,7 +247,7 @@ def targets(table: Table, entry: bytes) -> tuple[str, ...]:
 def narrow(family: str, entry: bytes) -> bool:
     """Tell cheaply that an entry has an address mask, or ports as its first match."""
     layout = _LAYOUTS[family]
-    if any(entry[2 * layout.address : 4 * layout.address]):
+    if entry[2 * layout.address : 4 * layout.address].strip(b"\0"):
         return True
     name = entry[layout.size + 2 : layout.size + 6]
     ports = entry[layout.size + 32 : layout.size + 40]
