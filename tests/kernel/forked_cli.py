@@ -12,6 +12,7 @@ import itertools
 import json
 import mmap
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -160,6 +161,70 @@ class Forked:
     def kill(self) -> None:
         """End it."""
         signal.pidfd_send_signal(self._child.handle, signal.SIGKILL)
+
+
+class Piped:
+    """A command line in a fork that is read while it runs: as subprocess.Popen with two pipes."""
+
+    def __init__(self, words: Sequence[str], *, env: Mapping[str, str]) -> None:
+        self.args = ["remedy", *words]
+        be = functools.partial(_command, [*words], os.getcwd(), dict(env), nothing)
+        (out, theirs), (err, errors) = os.pipe(), os.pipe()
+        try:
+            self._child = slim.fork(be, [theirs, errors])
+        finally:
+            os.close(theirs)
+            os.close(errors)
+        self.pid = self._child.pid
+        self.stdout, self.stderr = os.fdopen(out, "rb"), os.fdopen(err, "rb")
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Piped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stdout.close()
+        self.stderr.close()
+        self._child.wait()
+        self._child.close()
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        self.returncode = self._child.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Return its exit code, once it ended. Raises subprocess.TimeoutExpired."""
+        self.returncode = self._child.wait(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+        """Return what else it prints until it has ended. Raises subprocess.TimeoutExpired."""
+        until = time.monotonic() + timeout
+        printed = {self.stdout.fileno(): b"", self.stderr.fileno(): b""}
+        waiting = [*printed]
+        while waiting:
+            ready, _, _ = select.select(waiting, [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired(self.args, timeout, *printed.values())
+            for file in ready:
+                content = os.read(file, 1 << 16)
+                printed[file] += content
+                if not content:
+                    waiting.remove(file)
+        self.wait(max(0.0, until - time.monotonic()))
+        out, errors = printed.values()
+        return out, errors
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        signal.pidfd_send_signal(self._child.handle, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
 
 
 def run(

@@ -10,22 +10,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import pytest
 from cli_shapes import departures
+from forked_cli import Piped
 
 from remedies.lab.world import World, child_environment
 from remedies.trace import tracefs
 
 families = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 Line = dict[str, Any]
+Child = Union[subprocess.Popen[bytes], Piped]
 
 
 class Trace:
     """A trace that is under way."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, child: Child) -> None:
         self._child = child
         self._rest = b""
         self._waiting: list[Line] = []
@@ -69,7 +71,7 @@ class Trace:
         """End the trace as Ctrl-C does, whatever its exit code; return what it warns of."""
         self._child.send_signal(signal.SIGINT)
         out, errors = self._child.communicate(timeout=10)
-        self.code = self._child.returncode
+        self.code = self._child.wait(10)
         self.lines += [*self._waiting, *map(json.loads, (self._rest + out).splitlines())]
         assert [one for line in self.lines for one in departures(line)] == []
         return errors.decode()
@@ -93,29 +95,18 @@ def trace(world: Optional[World], *arguments: str, drop: str = "") -> Iterator[T
 
     A machine may have that mounted, for other programs.
     """
-    prefix, where = [], []
+    words = ["trace", "--json", "--for", "60s", *arguments]
+    child: Child
     if world is not None and drop:
         prefix = [*world.entering("host"), "unshare", "--mount", "sh", "-c", _UNMOUNTED, "sh",
                   "setpriv", f"--bounding-set=-{drop}"]  # fmt: skip
-    elif world is not None:
-        where = ["--netns", world.namespace("host")]
-    child = subprocess.Popen(
-        [
-            *prefix,
-            sys.executable,
-            "-m",
-            "remedies",
-            *where,
-            "trace",
-            "--json",
-            "--for",
-            "60s",
-            *arguments,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=child_environment(),
-    )
+        child = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "remedies", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=child_environment(),
+        )  # fmt: skip
+    else:
+        where = [] if world is None else ["--netns", world.namespace("host")]
+        child = Piped([*where, *words], env=child_environment())
     with child:
         try:
             assert child.stderr is not None
