@@ -88,6 +88,15 @@ _AFTER_ANOTHER = ("test_trace_drops", "test_trace_flood", "test_trace_live")
 """Files that hear events of the whole machine in a buffer, and one that floods it."""
 
 
+_EARLY = ("test_report_formats", "test_shipped_wheel")
+"""Files that take long, of a folder that comes last: another processor would wait for their end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what would be waited for at the end."""
+    items.sort(key=lambda item: item.path.stem not in _EARLY)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByWorld:
     """Share the tests in the order in which they are named, long files first."""
