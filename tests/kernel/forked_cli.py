@@ -21,7 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, TextIO, Union
 
 import slim
 
@@ -225,6 +225,14 @@ class Piped:
     def terminate(self) -> None:
         """Ask it to end."""
         self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+Started = Union[Piped, subprocess.Popen[bytes]]
+"""A command line that is read while it runs, in a fork or in an interpreter of its own."""
 
 
 def run(

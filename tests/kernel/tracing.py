@@ -10,24 +10,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import pytest
 from cli_shapes import departures
-from forked_cli import Piped
+from forked_cli import Piped, Started
 
 from remedies.lab.world import World, child_environment
 from remedies.trace import tracefs
 
 families = pytest.mark.parametrize("family", [4, 6], ids=["v4", "v6"])
 Line = dict[str, Any]
-Child = Union[subprocess.Popen[bytes], Piped]
 
 
 class Trace:
     """A trace that is under way."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Started) -> None:
         self._child = child
         self._rest = b""
         self._waiting: list[Line] = []
@@ -96,7 +95,7 @@ def trace(world: Optional[World], *arguments: str, drop: str = "") -> Iterator[T
     A machine may have that mounted, for other programs.
     """
     words = ["trace", "--json", "--for", "60s", *arguments]
-    child: Child
+    child: Started
     if world is not None and drop:
         prefix = [*world.entering("host"), "unshare", "--mount", "sh", "-c", _UNMOUNTED, "sh",
                   "setpriv", f"--bounding-set=-{drop}"]  # fmt: skip

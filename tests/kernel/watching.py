@@ -6,16 +6,16 @@ import contextlib
 import json
 import os
 import select
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
 from cli_shapes import departures
+from forked_cli import Piped, Started
 
 from remedies.lab.world import child_environment
+from remedies.namespaces.netns import inside
 
 Line = dict[str, Any]
 PATIENCE = 20.0
@@ -25,7 +25,7 @@ PATIENCE = 20.0
 class LiveWatch:
     """A watch that is under way."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, child: Started) -> None:
         self.child = child
         self._rest = b""
         self._waiting: list[Line] = []
@@ -74,14 +74,10 @@ def watching(
     ``begun_in``: the namespace that it is started in, where its numbers are served.
     """
     where = ["--netns", netns] if netns else []
-    begin = ["nsenter", f"--net=/run/netns/{begun_in}", "--"] if begun_in else []
-    child = subprocess.Popen(
-        [*begin, sys.executable, "-m", "remedies", "--state-dir", str(state), *where, "watch",
-         "--json", "--interval", interval, "--window", "0", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=child_environment(),
-    )  # fmt: skip
+    words = ("--state-dir", str(state), *where, "watch", "--json", "--interval", interval,
+             "--window", "0", *words)  # fmt: skip
+    with inside(begun_in) if begun_in else contextlib.nullcontext():
+        child = Piped(words, env=child_environment())
     with child:
         try:
             yield LiveWatch(child)
