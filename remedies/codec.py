@@ -242,7 +242,7 @@ def _decode_word(kind: Any, known: tuple[str, ...], plain: Any, manner: _Manner)
 def _decode_list(item: _Decoder, plain: Any, manner: _Manner) -> tuple[Any, ...]:
     if not isinstance(plain, list):
         raise _expected("a list", plain)
-    return _decode_items([item] * len(plain), plain, manner)
+    return _decode_items([item] * len(plain), plain, manner) if plain else ()
 
 
 def _decode_tuple(items: Sequence[_Decoder], plain: Any, manner: _Manner) -> tuple[Any, ...]:

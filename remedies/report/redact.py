@@ -76,12 +76,10 @@ def _fit(value: Any, seen: dict[str, str]) -> Any:
         return value if all(map(operator.is_, items, value)) else tuple(items)
     if isinstance(value, dict):
         return {_fit(key, seen): _fit(item, seen) for key, item in value.items()}
-    fields = fields_of(type(value))
-    if fields is None:
+    if fields_of(type(value)) is None:
         return value
     changed = {}
-    for name in fields:
-        old = getattr(value, name)
+    for name, old in vars(value).items():
         if not old or (type(old) is str and seen.get(old) == old):
             continue  # the short way of nearly every field
         new = _fit(old, seen)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Optional
 
 from remedies.errors import NotPermitted
-from remedies.transaction.record import GENESIS, Record, record_of
+from remedies.transaction.record import GENESIS
 from remedies.transaction.segments import segments
 from remedies.transaction.usual_line import JournalLine, canonical, usual
 from remedies.values import dataclass, field, replace
@@ -92,26 +92,13 @@ class Audit:
         return [problem for problem in self.problems if not problem.repaired]
 
 
-def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[Record]:
+def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[JournalLine]:
     """Yield the records of the journal whose first segment is ``path`` until one is wrong.
 
     After a repair on record, goes on. Reads to the end whatever it finds, and leaves in ``audit``
     what it found. ``head`` is a hash kept elsewhere. Raises NotPermitted where a segment may not be
     read.
     """
-    for line in _lines(path, audit, head):
-        yield record_of(line)
-
-
-def verify(path: str, head: Optional[str] = None) -> Audit:
-    """Check a whole journal, and that ``head``, a hash kept elsewhere, is one of its records."""
-    audit = Audit()
-    for _ in _lines(path, audit, head):
-        pass
-    return audit
-
-
-def _lines(path: str, audit: Audit, head: Optional[str]) -> Iterator[JournalLine]:
     chain = _ChainSoFar(audit, head)
     for segment in segments(path):
         try:
@@ -127,6 +114,14 @@ def _lines(path: str, audit: Audit, head: Optional[str]) -> Iterator[JournalLine
                 f"cannot read the journal {segment}: {error.strerror}", "run as root"
             ) from None
     chain.end()
+
+
+def verify(path: str, head: Optional[str] = None) -> Audit:
+    """Check a whole journal, and that ``head``, a hash kept elsewhere, is one of its records."""
+    audit = Audit()
+    for _ in walk(path, audit, head):
+        pass
+    return audit
 
 
 class _ChainSoFar:

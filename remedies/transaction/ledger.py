@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, Union
 
 from remedies import codec
 from remedies.errors import InputError
@@ -21,6 +21,7 @@ from remedies.model import (
 from remedies.outcomes import ENDS, DeedOutcome, Kind, Recorded, State
 from remedies.rules import kinds
 from remedies.transaction.record import Record
+from remedies.transaction.usual_line import JournalLine
 from remedies.values import dataclass, field, replace
 
 _WORDS: codec.Words = {
@@ -172,7 +173,7 @@ class Transaction:
         return tuple(self.begin.changes[i] for i in self.stands)
 
 
-def transactions(records: Iterable[Record]) -> dict[str, Transaction]:
+def transactions(records: Iterable[Union[Record, JournalLine]]) -> dict[str, Transaction]:
     """Return every transaction by id, oldest first. Raises InputError on one that has no begin."""
     found: dict[str, Transaction] = {}
     for record in records:
