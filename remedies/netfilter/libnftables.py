@@ -230,17 +230,21 @@ def rehearse(
     prints it there; None where they cannot be loaded.
     """
     library, make = _library(), _binding()
+    kept = []  # to the process's end: freeing a second one is a double free in nft 0.9.8
+
+    def context(*, dry_run: bool = False) -> Any:
+        kept.append(_context(library, make, dry_run=dry_run))
+        kept[-1].set_json_output(True)
+        return kept[-1]
 
     def command() -> _Said:
-        judged = _context(library, make, dry_run=True)
-        judged.set_json_output(True)
+        judged = context(dry_run=True)
         refused = _say(judged, _batch(commands)) if commands else (0, "", "")
         if refused[0] != 0:
             return refused
         with netns.scratch():
             for each in (alone, [_listing(family, name)]):
-                nft = _context(library, make)  # of the new namespace; a context keeps its own
-                nft.set_json_output(True)
+                nft = context()  # of the new namespace; a context keeps its own
                 code, printed, _ = _say(nft, _batch(each))
                 if code != 0:
                     return 0, "", ""
