@@ -9,18 +9,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked_cli
 import pytest
 from cli_host import Cli, Q
-from forked_cli import be_remedy
+from faulty import REACHED, end_at_any_point
 from residents import residents
 
 from remedies.cli import parser
 from remedies.lab import ruleset
 from remedies.lab.world import World
-from remedies.transaction import crash_points
 
-REACHED = 99
-"""The exit code at any point of a transaction: no record and no write is without one."""
 VALUES = {
     "--change-id": ["C1"], "-m": ["why"], "--approved-by": ["al"], "--window": ["0"],
     "--confirm-timeout": ["5s"], "--fix": ["invalid-drop"],
@@ -54,28 +52,13 @@ def lines(transaction: str, plan: str) -> Iterator[list[str]]:
                 yield [verb, *agreed, names[0], *VALUES.get(names[0], [])]
 
 
-def reached(name: str) -> None:
-    """End here: a point of a transaction."""
-    os._exit(REACHED)
-
-
 def run(cli: Cli, *words: str) -> tuple[int, str]:
     """Run a command line that ends at the first point of a transaction; return how, and its text.
 
     In a fork: there are a hundred of them, and starting one takes longer than what it does.
     """
-
-    def prepare() -> None:
-        os.environ.clear()
-        os.environ.update(cli.environment)
-        crash_points.hit = reached
-
-    said = cli.folder / "said"
-    pid = os.fork()
-    if pid == 0:
-        be_remedy(said, None, [*cli.options, *words], prepare)
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), said.read_text()
+    done = forked_cli.run(*cli.options, *words, env=cli.environment, prepare=end_at_any_point)
+    return done.returncode, done.stdout + done.stderr
 
 
 def state(cli: Cli, world: World) -> tuple[object, ...]:

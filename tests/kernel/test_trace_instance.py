@@ -17,7 +17,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from forked_cli import be_remedy
+from forked_cli import Piped
 from waiting import eventually
 
 from remedies.bpf import kernel
@@ -115,31 +115,20 @@ def test_nothing_is_left_of_traces_that_are_killed_at_any_moment(
     ns, killed, attached = netns("kill"), [], 0
     words = ["--netns", ns, "--state-dir", str(tmp_path / "state"), "trace"]
     for number in range(20):
-        err = tmp_path / f"err{number}"
-        pid = os.fork()
-        if pid == 0:
-            be_remedy(tmp_path / f"out{number}", err, [*words, "--for", "60s"])
-        if number == 0:
-            eventually(partial(has_begun, err), 20, "began")
-        else:  # where it is then differs: before, between or after what it makes
-            select.select([], [], [], 0.004 * number)
-        found = programs(pid)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        killed.append(pid)
+        with Piped([*words, "--for", "60s"], env=os.environ) as child:
+            if number == 0:
+                assert b"listening" in child.stderr.readline()
+            else:  # where it is then differs: before, between or after what it makes
+                select.select([], [], [], 0.004 * number)
+            found = programs(child.pid)
+            child.kill()
+        killed.append(child.pid)
         attached += len(found)
         eventually(partial(none_is_loaded, found), 20, "program is gone")
     assert attached > 0
-    pid = os.fork()
-    if pid == 0:
-        be_remedy(tmp_path / "out", tmp_path / "err", [*words, "--for", "0s"])
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with Piped([*words, "--for", "0s"], env=os.environ) as child:
+        assert child.wait(20) == 0
     assert instances() & {f"remedy-{pid}" for pid in killed} == set()
-
-
-def has_begun(err: Path) -> bool:
-    """Tell whether a trace says that it listens."""
-    return err.exists() and "listening" in err.read_text()
 
 
 def none_is_loaded(programs: list[int]) -> bool:
