@@ -191,30 +191,40 @@ class Netlink:
         self._socket.close()
 
     def _send(self, kind: int, flags: int, payload: bytes) -> int:
+        self._left()
         self._sequence += 1
         self._socket.send(message(kind, flags | NLM_F_REQUEST, self._sequence, payload))
         return self._sequence
 
     def _receive(self) -> bytes:
-        """Return one datagram of the kernel's; raise Unreadable at the deadline."""
+        """Return one datagram of the kernel's; raise Unreadable at the deadline.
+
+        Most answers are there as soon as the question is sent: such a one is taken though nobody
+        would wait for it any longer, as who sent it may have got no processor since.
+        """
         while True:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise Unreadable("netlink: the kernel's answer took too long")
-            try:  # most answers are there as soon as the question is sent
+            try:
                 datagram, _, flags, sender = self._socket.recvmsg(
                     self._largest, 0, socket.MSG_DONTWAIT
                 )
             except BlockingIOError:
                 poll = select.poll()
                 poll.register(self._socket, select.POLLIN)
-                poll.poll(left * 1000)
+                poll.poll(self._left() * 1000)
                 continue
             if sender[0] != 0:  # any process may write to a netlink socket; only port 0 is kernel
+                self._left()
                 continue
             if flags & _CUT_OFF or not datagram:
                 raise Unreadable("netlink: a datagram was cut off")
             return datagram
+
+    def _left(self) -> float:
+        """Return the seconds until the deadline; raise Unreadable once there are none."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Unreadable("netlink: the kernel's answer took too long")
+        return left
 
     def dump(self, kind: int, payload: bytes = b"", flags: int = 0) -> Iterator[Message]:
         """Yield type and payload of every message of a dump, as they arrive.
@@ -227,6 +237,7 @@ class Netlink:
         ended, consistent, at_end = False, True, False
         try:
             while not ended:
+                self._left()  # a dump goes on for as long as its table is read
                 for got, marks, number, body in messages(self._receive()):
                     if number != sequence:
                         continue

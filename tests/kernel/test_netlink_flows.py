@@ -6,10 +6,12 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from remedies.errors import Unreadable
 from remedies.namespaces import netns as namespaces
 from remedies.netlink import conntrack, conntrack_entry, conntrack_stats, diag, route
 from remedies.netlink.conntrack import TupleMatch
@@ -242,3 +244,15 @@ def test_a_refused_request_carries_the_kernels_sentence(netns: Make) -> None:
         pytest.raises(OSError, match="No such device"),
     ):
         client.request(route.RTM_GETLINK, ask)
+
+
+def test_an_answer_that_is_there_is_taken_though_its_time_is_over(netns: Make) -> None:
+    """As to a process that got no processor for longer than it waits. It asks no more."""
+    loopback = struct.pack("=BxHiII", 0, 0, 1, 0, 0)
+    with namespaces.inside(netns()), Netlink(NETLINK_ROUTE) as client:
+        client._send(route.RTM_GETLINK, 0, loopback)
+        client.deadline = time.monotonic() - 1
+        assert b"lo\0" in client._receive()
+        for asked in (client.ask, client.request, client.table):
+            with pytest.raises(Unreadable, match="took too long"):
+                asked(route.RTM_GETLINK, loopback)
