@@ -27,6 +27,7 @@ FINDINGS = st.builds(
     waived=st.none() | TEXT,
     details=st.dictionaries(TEXT, TEXT, max_size=3),
 )
+EXAMPLE = codec.encode(Evidence("source", "key", "value", ""))
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
@@ -70,6 +71,21 @@ def test_loads_returns_or_says_where(text: str) -> None:
 def test_hostile_json(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         codec.loads(text, "p")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"evidence": [EXAMPLE, {**EXAMPLE, "value": 7}]}, r"f\.evidence\[1\]\.value"),
+        ({"details": {"protocol": "tcp", "port": 7}}, r"f\.details\.port"),
+    ],
+)
+def test_a_value_within_others_is_named_from_the_outside_in(
+    wrong: dict[str, object], place: str
+) -> None:
+    finding = Finding("condition", "subject", "exposed", "high", "message")
+    with pytest.raises(InputError, match=f"^{place}: expected str, found int"):
+        codec.decode(Finding, {**codec.encode(finding), **wrong}, "f")
 
 
 def test_the_word_from_is_a_key() -> None:
