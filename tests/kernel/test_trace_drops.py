@@ -158,11 +158,12 @@ def test_no_rule_is_named_where_an_unknown_condition_stands_before() -> None:
 
 @families
 def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> None:
-    with host(family) as world, trace(world) as seen, sender(world, "client") as client:
+    """Each by a trace of its own: beside much other work the next look waits for what one took."""
+    with host(family) as world, sender(world, "client") as client:
         at = addresses(world)
         loopback = "127.0.0.1" if family == 4 else "::1"
-        with sender(world, "host") as elsewhere:
-            world.ip("host", "link set lo up")
+        world.ip("host", "link set lo up")
+        with trace(world) as seen, sender(world, "host") as elsewhere:
             elsewhere.bind((loopback, 4001))
             client.sendto(b"ask", (at.bridge, 4001))
             told = dropped(seen, "NO_SOCKET", 4001, link="docker0")
@@ -171,7 +172,7 @@ def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> Non
         assert f"[{os.getpid()}]" in about
         assert at.bridge in told["fix"]
 
-        with sender(world, "host") as slow:
+        with trace(world) as seen, sender(world, "host") as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
             slow.bind((at.bridge, 4002))
             for _ in range(16):
@@ -186,8 +187,9 @@ def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> Non
             else (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
         )
         client.setsockopt(level, option, IP_PMTUDISC_PROBE)
-        client.sendto(b"x" * 1400, (at.server, 4003))
-        told = dropped(seen, "PKT_TOO_BIG", 4003)
+        with trace(world) as seen:
+            client.sendto(b"x" * 1400, (at.server, 4003))
+            told = dropped(seen, "PKT_TOO_BIG", 4003)
         assert "eth0, whose MTU is 1280" in told["about"][0]
 
         key = "net.ipv4.neigh" if family == 4 else "net.ipv6.neigh"
@@ -197,25 +199,28 @@ def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> Non
         # A timer drops it, on top of whatever runs then. A sandbox's kernel may run no program over
         # the threads of its process 1 (none of their system calls is heard, either), while its own
         # trace event has the packet: seen for 20 of 2,000, each over such a thread.
-        for _ in range(3):
-            client.sendto(b"ask", (nobody, 4004))
-            with contextlib.suppress(AssertionError):
-                seen.await_event(kind="trace-drop", destination_port=4004, destination=nobody)
-                break
+        with trace(world) as seen:
+            for _ in range(3):
+                client.sendto(b"ask", (nobody, 4004))
+                with contextlib.suppress(AssertionError):
+                    seen.await_event(kind="trace-drop", destination_port=4004, destination=nobody)
+                    break
         told = seen.lines[-1]
         assert (told["kind"], told.get("destination")) == ("trace-drop", nobody)
         assert f"get {nobody}" in told["look"]
         assert nobody in told["about"][0]
 
-        world.ip("host", f"route del {_net(at.server, family)} dev eth0")
-        client.sendto(b"ask", (at.server, 4005))
-        told = seen.await_event(kind="trace-drop", destination_port=4005)
+        with trace(world) as seen:
+            world.ip("host", f"route del {_net(at.server, family)} dev eth0")
+            client.sendto(b"ask", (at.server, 4005))
+            told = seen.await_event(kind="trace-drop", destination_port=4005)
         assert told["reason"] == "IP_INNOROUTES"
 
         forwards = "net.ipv4.ip_forward" if family == 4 else "net.ipv6.conf.all.forwarding"
-        world.sysctl("host", forwards, "0")
-        client.sendto(b"ask", (at.server, 4006))
-        told = seen.await_event(kind="trace-drop", destination_port=4006)
+        with trace(world) as seen:
+            world.sysctl("host", forwards, "0")
+            client.sendto(b"ask", (at.server, 4006))
+            told = seen.await_event(kind="trace-drop", destination_port=4006)
         if family == 4:  # for IPv6 the kernel drops it elsewhere, without a route
             assert told["fix"] == "sysctl -w net.ipv4.ip_forward=1"
 
@@ -225,16 +230,17 @@ def _net(address: str, family: int) -> str:
 
 
 def test_the_reverse_path_filter_is_told() -> None:
-    with host(4) as world, trace(world) as seen, sender(world, "client") as client:
+    with host(4) as world, sender(world, "client") as client:
         at = addresses(world)
         world.sysctl("host", "net.ipv4.conf.docker0.rp_filter", "1")
         world.ip("client", "addr add 10.9.9.9/32 dev lo")
-        with sender(world, "client") as first:  # a question of ARP has the packet's source
-            first.sendto(b"ask", (at.bridge, 4000))
+        with trace(world) as seen, sender(world, "client") as first:
+            first.sendto(b"ask", (at.bridge, 4000))  # a question of ARP has the packet's source
             dropped(seen, "NO_SOCKET", 4000)
         client.bind(("10.9.9.9", 0))
-        client.sendto(b"ask", (at.server, 4000))
-        told = dropped(seen, "IP_RPFILTER", 4000)
+        with trace(world) as seen:
+            client.sendto(b"ask", (at.server, 4000))
+            told = dropped(seen, "IP_RPFILTER", 4000)
     assert told["source"] == "10.9.9.9"
     assert "rp_filter" in told["look"]
     assert "no way back to 10.9.9.9" in told["about"][0]
