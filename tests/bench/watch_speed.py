@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,9 +27,7 @@ SECONDS = 40.0
 FAULTS = 5
 INTERVAL = 10.0
 """The default one, in which each change is to be told."""
-STARTS = 20
-"""Bare interpreters that are started to tell how fast the machine is just then."""
-MOST_STARTS = 2.0
+MOST_STARTS = 0.002 * INTERVAL / figures.BARE
 """0.2 % of a core is 20 ms an interval: two interpreters on the machine that it was named for."""
 LIMIT = "/proc/sys/net/netfilter/nf_conntrack_max"
 NAT = "table ip bench { chain c { type nat hook postrouting priority 0; masquerade; }; }"
@@ -69,9 +66,7 @@ def measure(namespaces: int, flows: int) -> dict[str, float]:
         time.sleep(SECONDS)
         share = (processor(watch.pid) - begun) / (time.monotonic() - at)
         memory = peak(watch.pid)
-        bare = statistics.median(
-            figures.once([sys.executable, "-I", "-c", "pass"]).processor for _ in range(STARTS)
-        )
+        bare = figures.bare()
         told = max(way(watch, f"n{number}") for number in range(min(FAULTS, namespaces)))
         watch.terminate()
     return {"share": share, "memory": memory, "told": told, "scan": scan, "bare": bare}
