@@ -41,7 +41,8 @@ class _Manner(NamedTuple):
 
 _Decoder = Callable[[Any, _Manner], Any]
 """Raises _Misfit."""
-_AS_SAVED = "use the file as remedy saved it"
+AS_SAVED = "use the file as remedy saved it"
+"""The hint about a saved file that is none, or no longer one."""
 
 
 class _Misfit(Exception):
@@ -79,19 +80,19 @@ def loads(text: str, where: str, *, recorded: bool = False) -> Any:
         )
     except json.JSONDecodeError as error:
         place = f"{where}:{error.lineno}:{error.colno}"
-        raise InputError(f"{place}: not JSON: {error.msg}", _AS_SAVED) from None
+        raise InputError(f"{place}: not JSON: {error.msg}", AS_SAVED) from None
     except (_BadJsonError, RecursionError, ValueError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"{where}: {reason}", _AS_SAVED) from None
+        raise InputError(f"{where}: {reason}", AS_SAVED) from None
     if deeper_than(value, DEPTH_LIMIT):
-        raise InputError(f"{where}: nested too deep", "use the file as remedy saved it")
+        raise InputError(f"{where}: nested too deep", AS_SAVED)
     if not recorded and re.search(_SURROGATE, text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise InputError(
                 f"{where}: a text holds half a character (a lone surrogate)",
-                _AS_SAVED,
+                AS_SAVED,
             ) from None
     return value
 
@@ -236,7 +237,7 @@ def _decode_word(kind: Any, known: tuple[str, ...], plain: Any, manner: _Manner)
         return sys.intern(plain)
     if kind in manner.otherwise:
         return manner.otherwise[kind]
-    raise _Misfit(f"{plain[:40]!r} is not one of {', '.join(known)}", _AS_SAVED)
+    raise _Misfit(f"{plain[:40]!r} is not one of {', '.join(known)}", AS_SAVED)
 
 
 def _decode_list(item: _Decoder, plain: Any, manner: _Manner) -> tuple[Any, ...]:
@@ -301,7 +302,7 @@ def _decode_dataclass(kind: Any, plain: Any, manner: _Manner) -> Any:
     try:
         return kind(**given)
     except ValueError as error:
-        raise _Misfit(str(error), _AS_SAVED) from None
+        raise _Misfit(str(error), AS_SAVED) from None
 
 
 def _check_keys(
@@ -312,7 +313,7 @@ def _check_keys(
             raise _Misfit(f"unknown key {key!r}", f"known: {', '.join(known)}")
     for key, (_, optional, _, _) in known.items():
         if key not in plain and not optional:
-            raise _Misfit(f"the key {key!r} is missing", _AS_SAVED)
+            raise _Misfit(f"the key {key!r} is missing", AS_SAVED)
 
 
 def _expected(wanted: str, plain: object) -> _Misfit:

@@ -43,7 +43,7 @@ def read_file(path: str, orders: str = "") -> str:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", "check the path") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not text", "use the file as remedy saved it") from None
+        raise InputError(f"{path}: not text", codec.AS_SAVED) from None
     except PermissionError:
         raise NotPermitted(f"{path}: permission denied", "run as its owner") from None
     except OSError as error:

@@ -69,7 +69,7 @@ def _decode(name: str, plain: object, where: str) -> object:
         try:
             parse(text)
         except ValueError as error:
-            raise InputError(f"{place}: {error}", "use the file as remedy saved it") from None
+            raise InputError(f"{place}: {error}", codec.AS_SAVED) from None
     return fact
 
 

@@ -56,7 +56,7 @@ def digest(plain: dict[str, Any]) -> str:
     return sha256(canonical(body).encode()).hexdigest()
 
 
-def record_of(line: JournalLine) -> Record:
+def _record_of(line: JournalLine) -> Record:
     """Return the record that a line says."""
     return Record(
         v=line.v,
@@ -78,7 +78,7 @@ def parse(line: bytes, where: str) -> tuple[Record, bool]:
     text = line.decode("utf-8", "replace")
     found = usual(text[:-1] if text.endswith("\n") else text)
     if found is not None:
-        record, true = record_of(found), sha256(found.canonical.encode()).hexdigest()
+        record, true = _record_of(found), sha256(found.canonical.encode()).hexdigest()
     else:
         plain = codec.loads(text, where, recorded=True)
         record, true = codec.decode(Record, plain, where), digest(plain)
