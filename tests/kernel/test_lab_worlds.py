@@ -8,7 +8,12 @@ import pytest
 
 from remedies.lab import NATS
 from remedies.lab.firewall import Firewall
-from remedies.lab.scenarios import notrack_breaks_nat, tcp_invalid_reset, udp_reply_source
+from remedies.lab.scenarios import (
+    local_port_exhaustion,
+    notrack_breaks_nat,
+    tcp_invalid_reset,
+    udp_reply_source,
+)
 from remedies.lab.world import Options, TrafficOutcome, World
 from remedies.namespaces.netns import inside
 
@@ -146,3 +151,22 @@ def test_a_new_client_has_no_flow_of_an_earlier_one() -> None:
         assert udp_reply_source.traffic(world).alive
         world.run("host", ["nft", "delete", "table", "ip", "by_hand"])
         assert not udp_reply_source.traffic(world).alive
+
+
+def test_local_ports_are_used_up_though_one_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a RST that answers a FIN which was sent a second time."""
+    request = local_port_exhaustion.traffic
+    closed = 0
+
+    def first_one_given_back(world: World) -> TrafficOutcome:
+        nonlocal closed
+        outcome = request(world)
+        closed += 1
+        if closed == 1:
+            world.run("host", ["ss", "-tKHa", "dport", "8080"])
+        return outcome
+
+    monkeypatch.setattr(local_port_exhaustion, "traffic", first_one_given_back)
+    with World("local-port-exhaustion", Options("nft", 4)) as world:
+        local_port_exhaustion.build(world)
+        assert not request(world).alive

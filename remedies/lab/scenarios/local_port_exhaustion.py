@@ -39,8 +39,13 @@ def build(world: World) -> None:
 
 
 def requests(world: World) -> None:
-    """Open and close as many connections as there are local ports, as far as they last."""
-    for _ in range(PORTS):
+    """Open and close connections until there is no local port, and no more than twice as many.
+
+    One for each port need not be enough: a FIN sent a second time on a busy host may meet no socket
+    at the service any more, and the RST that answers it ends a TIME_WAIT (RFC 1337; Linux's
+    tcp_rfc1337 is off).
+    """
+    for _ in range(2 * PORTS):
         if not traffic(world).alive:
             return
 
