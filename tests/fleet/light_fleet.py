@@ -15,9 +15,11 @@ from typing import Any
 import drop_first
 import once
 import pytest
+from ansible_in_forks import Controller
 from cli_shapes import departures
 from debian import Root
 from fleet_host import HERE, TABLE, LightHost, kill_all, run
+from forked_cli import Started
 from machine import Machine
 from plays import UNUSED
 from waiting import eventually
@@ -151,22 +153,23 @@ class Fleet:
             "PYTHONPATH": UNUSED,
         }
 
-    def start(self, *argv: str) -> subprocess.Popen[str]:
-        """Start a program of the controller."""
+    def start(self, *argv: str) -> Started:
+        """Start a program of the controller: in a fork, unless its whole path is said."""
+        if not os.path.isabs(argv[0]):
+            return Controller(argv, self.netns, str(self.folder), self.environment())
         return subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{self.netns}", os.path.join(BIN, argv[0]), *argv[1:]],
+            ["nsenter", f"--net=/run/netns/{self.netns}", *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             env=self.environment(),
             cwd=self.folder,
         )
 
-    def kill(self, controller: subprocess.Popen[str]) -> None:
+    def kill(self, controller: Started) -> None:
         """Let the controller's machine die: all that runs there, at one moment."""
         kill_all(self.netns)
-        controller.communicate()
+        controller.communicate(timeout=60)
 
     def call(self, *argv: str, timeout: float = 300.0) -> tuple[int, str, str]:
         """Run a program of the controller; return its exit code and what it said."""
@@ -176,7 +179,7 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        return process.returncode, out, err
+        return process.wait(timeout), out.decode(), err.decode()
 
     def remedy(self, *words: str, **group: Any) -> tuple[int, dict[str, dict[str, Any]], str]:
         """Run ``remedy fleet``; return its exit code, each host's last word, and all output."""

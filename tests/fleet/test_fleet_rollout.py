@@ -170,7 +170,7 @@ def test_what_a_killed_front_end_leaves_running_settles_each_host_too(fleet: Fle
         controller.kill()
         eventually(lambda: all(not pending(host) for host in hosts), 60)
         kill_all(fleet.netns)  # what still runs there: nothing that could change a host any more
-        controller.communicate()
+        controller.communicate(timeout=60)
     left = {host.name: set(outcomes(host)) for host in hosts}
     assert all(found <= {"confirmed", "reverted"} for found in left.values()), left
     for host, were in zip(hosts, before, strict=True):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from fleet_host import BUNDLE, LightHost
+from forked_cli import Started
 from light_fleet import BIN, Fleet, run
 from residents import residents
 from test_fleet_rollout import outcomes, programs
@@ -71,10 +72,10 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 @contextmanager
-def rolling(fleet: Fleet, *words: str) -> Iterator[subprocess.Popen[str]]:
-    argv = ["fleet", "apply", "-i", fleet.inventory(), "--run-dir", "runs", "--batch", "1",
+def rolling(fleet: Fleet, program: str, *words: str) -> Iterator[Started]:
+    argv = [program, "fleet", "apply", "-i", fleet.inventory(), "--run-dir", "runs", "--batch", "1",
             "--confirm-timeout", "8s", *words]  # fmt: skip
-    with fleet.start("remedy", *argv) as process:
+    with fleet.start(*argv) as process:
         try:
             yield process
         finally:
@@ -100,17 +101,20 @@ def workers(fleet: Fleet) -> str:
 def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     fleet: Fleet, stage: str, number: signal.Signals
 ) -> None:
-    """The whole story is told of one stage: of the others, what becomes of the host."""
+    """The whole story is told of one stage: of the others, what becomes of the host.
+
+    Of that one every program is started as a person would; of the others they are forks.
+    """
     whole = stage == "applied"
     first = [fleet.host("a")] if whole else []
     at, last = fleet.host("b"), fleet.host("c")
     before = at.ruleset()
     gate = Gate(at)
     commands, said, ends = STAGES[stage]
-    with rolling(fleet, "--yes") as controller:
+    with rolling(fleet, f"{BIN}/remedy" if whole else "remedy", "--yes") as controller:
         gate.pass_on(1 + commands)  # the first one is its plan
         controller.send_signal(number)
-        out, err = controller.communicate(timeout=30)
+        out, err = (said.decode() for said in controller.communicate(timeout=30))
     assert controller.returncode == SIGNALS[number], out + err
     assert workers(fleet) == ""
     lines = {line.split()[1]: line for line in out.splitlines() if line[:1].islower()}
@@ -152,7 +156,8 @@ def test_a_killed_controller_begins_and_confirms_no_host_any_more(fleet: Fleet) 
     hosts = [fleet.host(name) for name in ("a", "b", "c")]
     before = [host.ruleset() for host in hosts]
     gate = Gate(hosts[1])
-    with rolling(fleet, "--yes", "--batch", "3", "--forks", "1") as controller:
+    words = ["--yes", "--batch", "3", "--forks", "1"]
+    with rolling(fleet, f"{BIN}/remedy", *words) as controller:
         gate.pass_on(2)
         controller.kill()
         gate.open()
@@ -249,7 +254,7 @@ def test_a_signal_in_a_rollback_says_who_answered(fleet: Fleet) -> None:
     with fleet.start("remedy", *words) as rollback:
         gate.pass_on(0)
         rollback.send_signal(signal.SIGINT)
-        out, err = rollback.communicate(timeout=30)
+        out, err = (said.decode() for said in rollback.communicate(timeout=30))
     assert rollback.returncode == 130, out + err
     assert workers(fleet) == ""
     lines = {line.split()[1]: line for line in out.splitlines() if line[:1].islower()}

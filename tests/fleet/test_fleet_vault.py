@@ -77,8 +77,8 @@ def test_passwords_out_of_a_vault_are_used_and_never_seen(fleet: Fleet) -> None:
         ["report", "-o", "html:report.html", "-o", "json:report.json"],
         ["rollback", "--yes", "--every"],
     ):
-        argv = [f"{BIN}/remedy", "fleet", *words, *inventory, "--json"]
-        code, out, err = fleet.call(*(TRACE if words[0] == "apply" else ()), *argv)
+        program = [*TRACE, f"{BIN}/remedy"] if words[0] == "apply" else ["remedy"]
+        code, out, err = fleet.call(*program, "fleet", *words, *inventory, "--json")
         assert code == 0, out + err
         rows = [json.loads(line) for line in out.splitlines()]
         told = {row["host"]: row["rc"] for row in rows if row["kind"] == "host"}

@@ -124,11 +124,10 @@ class Forked:
     ) -> None:
         self.args = ["remedy", *words]
         self.returncode: int | None = None
-        environment = dict(child_environment() if env is None else env)
-
+        environment = child_environment() if env is None else env
         self._out = os.memfd_create("out")
         self._err = os.memfd_create("err") if err else None
-        be = functools.partial(_command, [*words], os.path.abspath(folder), environment, prepare)
+        be = command(words, folder, environment, prepare)
         self._child = slim.fork(be, [self._out] if self._err is None else [self._out, self._err])
 
     def __enter__(self) -> Forked:
@@ -167,11 +166,15 @@ class Piped:
     """A command line in a fork that is read while it runs: as subprocess.Popen with two pipes."""
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str]) -> None:
-        self.args = ["remedy", *words]
-        be = functools.partial(_command, [*words], os.getcwd(), dict(env), nothing)
+        self._begin(["remedy", *words], command(words, os.getcwd(), env))
+
+    def _begin(
+        self, argv: list[str], be: Callable[[int, int], NoReturn], loads: str = "forked_cli"
+    ) -> None:
+        self.args = argv
         (out, theirs), (err, errors) = os.pipe(), os.pipe()
         try:
-            self._child = slim.fork(be, [theirs, errors])
+            self._child = slim.fork(be, [theirs, errors], loads)
         finally:
             os.close(theirs)
             os.close(errors)
@@ -219,8 +222,9 @@ class Piped:
         return out, errors
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
-        signal.pidfd_send_signal(self._child.handle, number)
+        """Send it a signal; nothing where it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._child.handle, number)
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -254,6 +258,17 @@ def run(
         return subprocess.CompletedProcess(process.args, process.wait(), out, err)
 
 
+def command(
+    words: Sequence[str],
+    folder: str,
+    environment: Mapping[str, str],
+    prepare: Callable[[], object] = nothing,
+) -> Callable[..., NoReturn]:
+    """Return what a fork is to do: to be a command line that prints to two files, or to one."""
+    folder = os.path.abspath(folder)
+    return functools.partial(_command, [*words], folder, dict(environment), prepare)
+
+
 def _command(
     words: list[str],
     folder: str,
@@ -263,19 +278,24 @@ def _command(
     err: int | None = None,
 ) -> NoReturn:
     def prepared() -> None:
-        # As an exec would: another thread's Popen waits for the last copy of its pipes to close.
-        # What is garbage by now may own a number that is used anew here, so nothing is collected.
-        gc.freeze()
-        os.closerange(3, _MOST_FILES)
-        for number in (signal.SIGTERM, signal.SIGHUP):  # a world has taken them
-            signal.signal(number, signal.SIG_DFL)
-        os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(environment)
-        time.tzset()
+        begin(folder, environment)
         prepare()
 
     be_remedy(out, err, words, prepared)
+
+
+def begin(folder: str, environment: Mapping[str, str]) -> None:
+    """Make this process, a fork, as one that was just begun by an exec."""
+    # Another thread's Popen waits for the last copy of its pipes to close. What is garbage by now
+    # may own a number that is used anew here, so nothing is collected.
+    gc.freeze()
+    os.closerange(3, _MOST_FILES)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a world has taken them
+        signal.signal(number, signal.SIG_DFL)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
 
 
 def known_functions(addresses: Collection[int], lines: Iterable[str]) -> dict[int, str]:
@@ -328,7 +348,7 @@ def be_remedy(
         os.dup2(_emptied(out), 1)
         os.dup2(1 if err is None else _emptied(err), 2)
         # In a fork of a fork the earlier ones go now, and take no number with them.
-        sys.stdin, sys.stdout, sys.stderr = map(_standard, range(3))
+        sys.stdin, sys.stdout, sys.stderr = map(standard, range(3))
         _know()
         # As everybody's Python does: pytest would look for where each came from.
         warnings.simplefilter("ignore", ResourceWarning)
@@ -345,7 +365,8 @@ def be_remedy(
         os._exit(code)
 
 
-def _standard(number: int) -> TextIO:
+def standard(number: int) -> TextIO:
+    """Return Python's own file of descriptor 0, 1 or 2."""
     return open(number, closefd=False) if number == 0 else open(number, "w", closefd=False)
 
 

@@ -28,8 +28,8 @@ from remedies.namespaces import netns
 _STATUS = struct.Struct("i")
 _MOST = 1 << 17
 """Bytes of a request: mostly an environment."""
-_SERVE = "import sys; sys.path[:] = {path!r}; import forked_cli, slim; "
-_SERVE += "forked_cli.load(); slim.serve({number})"
+_SERVE = "import sys; sys.path[:] = {path!r}; import {loads}, slim; "
+_SERVE += "{loads}.load(); slim.serve({number})"
 _SHARED = ("mnt", "pid_for_children", "uts", "ipc", "cgroup", "user", "time_for_children")
 """The namespaces that a command is in as the small process is; it enters its network by itself."""
 
@@ -61,14 +61,19 @@ class Child:
         os.close(self.handle)
 
 
-def fork(be: Callable[..., NoReturn], files: Sequence[int] = ()) -> Child:
-    """Return a process that does nothing but ``be``, which is given its numbers of ``files``."""
+def fork(
+    be: Callable[..., NoReturn], files: Sequence[int] = (), loads: str = "forked_cli"
+) -> Child:
+    """Return a process that does nothing but ``be``, which is given its numbers of ``files``.
+
+    ``loads``: the module whose ``load`` was called in the small process; there is one for each.
+    """
     if not _serving:
         try:
             request = pickle.dumps(be)
         except (pickle.PicklingError, AttributeError, TypeError):
             request = b""
-        server = _server()
+        server = _server(loads)
         if request and _namespaces() == server.namespaces:
             return _asked(server.control, request, files)
     pid = os.fork()
@@ -86,18 +91,23 @@ def _become(be: Callable[..., NoReturn], files: Sequence[int]) -> NoReturn:
         os._exit(99)
 
 
+def begin(loads: str) -> None:
+    """Start the small process, where there is none yet, in the namespaces of this thread."""
+    _server(loads)
+
+
 class _Server(NamedTuple):
     control: socket.socket
     namespaces: tuple[str, ...]
 
 
 @functools.cache
-def _server() -> _Server:
+def _server(loads: str) -> _Server:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         number = theirs.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE.format(path=sys.path, number=number)],
+            [sys.executable, "-c", _SERVE.format(path=sys.path, number=number, loads=loads)],
             stdin=subprocess.DEVNULL,
             pass_fds=[number],
         )
