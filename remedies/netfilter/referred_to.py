@@ -6,8 +6,8 @@ Each is asked of the kernel where a rule that asks for it is decoded, once, and 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from remedies.errors import Unreadable
@@ -20,7 +20,7 @@ from remedies.rules.decoded import MatchTerms, Span
 from remedies.rules.invalid_packet import GROUPED, ROUTED
 from remedies.values import dataclass
 
-_NET = Path("/proc/thread-self/net")
+_NET = "/proc/thread-self/net"
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ def of_kernel(deadline: float) -> ReferredTo:
     @functools.cache
     def ipsec() -> bool:
         # Nothing is asked where the kernel has no socket for the question: it would load a module.
-        rows = (_NET / "netlink").read_text(encoding="ascii", errors="replace").splitlines()
-        if not any(row.split()[1:2] == [str(xfrm.NETLINK_XFRM)] for row in rows):
-            return (_NET / "pfkey").exists()
+        with open(f"{_NET}/netlink", encoding="ascii", errors="replace") as file:
+            kinds = [row.split()[1:2] for row in file]
+        if [str(xfrm.NETLINK_XFRM)] not in kinds:
+            return os.path.exists(f"{_NET}/pfkey")
         with Netlink(xfrm.NETLINK_XFRM, deadline) as client:
             return bool(xfrm.entries(client))
 

@@ -111,7 +111,7 @@ def test_ipsec(
     entries: object,
     may_be: bool,
 ) -> None:
-    monkeypatch.setattr(referred_to, "_NET", tmp_path)
+    monkeypatch.setattr(referred_to, "_NET", str(tmp_path))
     monkeypatch.setattr(xfrm, "entries", entries)
     if protocol is not None:
         (tmp_path / "netlink").write_text(ROWS.format(protocol))
@@ -140,7 +140,7 @@ def test_many_rules_ask_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr(labels, "groups", answer("groups", (("eth0", 7),)))
     monkeypatch.setattr(labels, "realms", answer("realms", False))
     monkeypatch.setattr(xfrm, "entries", answer("ipsec", 0))
-    monkeypatch.setattr(referred_to, "_NET", tmp_path)
+    monkeypatch.setattr(referred_to, "_NET", str(tmp_path))
     (tmp_path / "netlink").write_text(ROWS.format(xfrm.NETLINK_XFRM))
     host = referred_to.of_kernel(time.monotonic() + 5.0)
     for _ in range(3):
