@@ -34,7 +34,7 @@ zpty -w -n shell "$line"$'\\t'
 while zpty -r shell said; do :; done
 """
 _IN_ZSH = """\
-autoload -Uz compinit; compinit -u -D
+autoload -Uz compinit; compinit -u -C -d "$KNOWN"
 source "$SCRIPT"; compdef _shtab_remedy remedy
 bindkey '^I' complete-word
 zstyle ':completion:*' insert-tab false
@@ -65,6 +65,7 @@ def press(
     where the shell complains.
     """
     paths = {name: str(folder / name) for name in ("SCRIPT", "SETUP", "OUT")}
+    paths["KNOWN"] = str(folder.parent / "zcompdump")
     Path(paths["SCRIPT"]).write_text(script)
     Path(paths["SETUP"]).write_text(_IN_ZSH)
     Path(paths["OUT"]).write_text("")
