@@ -239,7 +239,7 @@ def test_a_block_lost_of_the_last_record_is_torn_and_gone_on_after(
     """Zeros are no line ends: wherever the block was, one line is lost, or two have become one."""
     path = filled(tmp_path)
     with Journal(str(tmp_path)) as journal:
-        journal.append("begin", "long", {"text": "x" * 2000})
+        journal.append("begin", "long", {"text": "x" * 4 * size})
     whole = path.read_bytes()
     first = whole.rindex(b"\n", 0, -1) + 1
     for start in range(first, len(whole) - 1, size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import functools
 import importlib
 import io
 import json
@@ -41,7 +42,7 @@ CHECKER = jsonschema.FormatChecker(("date-time", "uri", "uri-reference", "email"
 """Named, because a format whose library is missing would be passed over in silence."""
 SAMPLES = {
     "full": samples.full(),
-    "fleet": samples.fleet(40),
+    "fleet": samples.fleet(30),
     "nobody": replace(samples.fleet(1), hosts=()),
     **{f"hostile {i}": samples.poisoned(value) for i, value in enumerate(samples.HOSTILE)},
 }
@@ -49,6 +50,7 @@ every_sample = pytest.mark.parametrize("name", SAMPLES)
 every_format = pytest.mark.parametrize("form", reports.formats())
 
 
+@functools.cache
 def text(form: str, name: str) -> str:
     return rendered(form, SAMPLES[name])
 
@@ -68,8 +70,8 @@ def test_the_formats_are_those_promised() -> None:
 
 @every_format
 def test_the_same_record_gives_the_same_bytes(form: str) -> None:
-    assert text(form, "full") == text(form, "full")
-    assert text(form, "fleet") == text(form, "fleet")
+    for name in ("full", "fleet"):
+        assert rendered(form, SAMPLES[name]) == text(form, name)
 
 
 DIGESTS = """
@@ -79,7 +81,7 @@ import report_proofs, report_samples
 from remedies import report
 from remedies.report.redact import fit
 for form in report.formats():
-    for made in (report_proofs.proofs(), report_samples.fleet(40)):
+    for made in (report_proofs.proofs(), report_samples.fleet(30)):
         text = "".join(report.load(form).render(fit(made)))
         print(form, hashlib.sha256(text.encode()).hexdigest())
 """
@@ -172,12 +174,12 @@ def test_who_approved_a_change_stands_wherever_there_is_a_place(form: str) -> No
     assert "CHG0042" in text(form, "full")
 
 
-@every_sample
-def test_json_follows_its_shipped_schema(name: str) -> None:
+def test_json_follows_its_shipped_schema() -> None:
     shipped = json.loads((ROOT / "remedies/report/report.schema.json").read_text())
     assert shipped == schema(), "make it anew from remedies.report.schema"
     jsonschema.Draft202012Validator.check_schema(shipped)
-    jsonschema.validate(json.loads(text("json", name)), shipped)
+    for name in SAMPLES:
+        jsonschema.Draft202012Validator(shipped).validate(json.loads(text("json", name)))
 
 
 @every_sample
@@ -239,6 +241,7 @@ def test_junit_counts_what_stands_as_failures() -> None:
     assert counted == {"tests": "7", "failures": "3", "errors": "1", "skipped": "2"}
 
 
+@functools.cache
 def published(name: str) -> Any:
     """Return NIST's schema; its expressions are ECMAScript's, whose classes Python spells apart."""
     text = (SCHEMAS / f"oscal-1.2.1-{name}.json").read_text()
@@ -391,5 +394,5 @@ def test_html_draws_each_proven_path_with_its_addresses() -> None:
 def test_a_matrix_has_a_row_for_each_host() -> None:
     out = text("html", "fleet")
     matrix = out.partition('<table id="matrix"')[2].partition("</table>")[0]
-    assert matrix.count('<th scope="row">') == 41
+    assert matrix.count('<th scope="row">') == 31
     assert "edge-9999.example.net" in out
