@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Collection, Iterator
 
 from remedies.namespaces import netns
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+GRACE = 1.0
+"""Seconds a killed process may take to be gone; the kernel keeps one that is deep in it."""
 
 
 @contextlib.contextmanager
@@ -50,3 +54,28 @@ def fork(
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpgid(pid, pid)  # the child does so, too: whoever comes first
     return pid
+
+
+def end(pid: int, pipe: int) -> int:
+    """Kill what is left of a process's group, and let the kernel forget the process.
+
+    ``pipe``: its other end is closed once the process is gone: nobody waits for one that is not.
+    Returns the signal that ended it, 0 for none.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    until = time.monotonic() + GRACE
+    gone = False
+    while not gone and poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        gone = not os.read(pipe, 1 << 20)
+    if not gone:
+        return 0
+    _, status = os.waitpid(pid, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def ended_by(number: int) -> str:
+    """Return why a process has said nothing, by the signal that ended it."""
+    return f"its process was ended by {signal.Signals(number).name}" if number else "no result"

@@ -6,7 +6,6 @@ so that what is imported already is shared.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -27,8 +26,6 @@ _FAILED = b"!"
 _DONE = b"="
 _WHOLE = b"\0"
 """The last octet of what a child says: without it the child was killed on the way."""
-_GRACE = 1.0
-"""Seconds a killed process may take to be gone; the kernel keeps one that is deep in it."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ def _start(index: int, work: Callable[[], str], limit: float, running: dict[int,
 def _work(work: Callable[[], str], pipe: int, limit: float, others: tuple[int, ...]) -> None:
     """Be the child: say the result on the pipe."""
     if limit != NO_LIMIT:
-        signal.setitimer(signal.ITIMER_REAL, limit + _GRACE)  # also where the parent hangs
+        signal.setitimer(signal.ITIMER_REAL, limit + child.GRACE)  # also where the parent hangs
     for other in others:
         os.close(other)
     try:
@@ -181,31 +178,12 @@ def _result(done: _Child) -> WorkerResult:
     """Return what a child has said before it closed its end of the pipe."""
     number = _end(done)
     if not done.heard.endswith(_WHOLE):
-        return WorkerResult(failure=_ended_by(number), killed_by=number)
+        return WorkerResult(failure=child.ended_by(number), killed_by=number)
     text = done.heard[1:-1].decode()
     return WorkerResult(text=text) if done.heard[:1] == _DONE else WorkerResult(failure=text)
 
 
-def _ended_by(number: int) -> str:
-    return f"its process was ended by {signal.Signals(number).name}" if number else "no result"
-
-
 def _end(ended: _Child) -> int:
-    """Kill what is left of a child's group, and let the kernel forget the child.
-
-    The child's end of the pipe is closed once it is gone: nobody waits for one that is not.
-    Returns the signal that ended it, 0 for none.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(ended.pid, signal.SIGKILL)
-    poll = select.poll()
-    poll.register(ended.pipe, select.POLLIN)
-    until = time.monotonic() + _GRACE
-    gone = False
-    while not gone and poll.poll(max(0.0, until - time.monotonic()) * 1000):
-        gone = not os.read(ended.pipe, 1 << 20)
+    number = child.end(ended.pid, ended.pipe)
     os.close(ended.pipe)
-    if not gone:
-        return 0
-    _, status = os.waitpid(ended.pid, 0)
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return number

@@ -1,10 +1,11 @@
 """libnftables through its Python binding: JSON in, JSON out, one context a call.
 
-A context keeps the namespace it was made in, because its netlink socket does, so none outlives a
-call. The binding (module ``nftables``) is imported on first use: most scans never need it.
+A context keeps the namespace it was made in, because its netlink socket does, and what it has
+read. The binding (module ``nftables``) is imported on first use: most scans never need it.
 
-Each call has a process of its own. libnftables reads what others have written before it changes
-anything, and 1.0.6 crashes on sets that nft 1.1.3 made (in a container beside it, say).
+Each call has a process of its own, or shares that of a transaction (:func:`one_process`).
+libnftables reads what others have written before it changes anything, and 1.0.6 crashes on sets
+that nft 1.1.3 made (in a container beside it, say).
 
 Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, without the
 ``metainfo`` that every reply begins with. A list of commands is one transaction of the kernel.
@@ -12,15 +13,19 @@ Commands are the objects of libnftables-json(5), ``{"add": {"table": {...}}}``, 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 from remedies.errors import RemedyError, Unreadable, WriteFailed
 from remedies.libraries import how_to_add
-from remedies.namespaces import child, netns, workers
+from remedies.namespaces import child, netns
+from remedies.namespaces.helper import Broken, Helper
+from remedies.values import NamedTuple
 
 SONAME = "libnftables.so.1"
 
@@ -31,6 +36,18 @@ _NUMBERED = re.compile(r"\t\t(?P<rule>.*[^{]) # handle (?P<handle>\d+)")
 Command = dict[str, Any]
 _Said = tuple[int, str, str]
 """nft's exit code, what it printed, and its errors."""
+
+
+class _Input(NamedTuple):
+    """What one context of nft is given."""
+
+    text: str
+    plain: bool = False
+    """It prints its own words, not JSON."""
+    stateless: bool = True
+    handles: bool = False
+    """With the kernel's numbers, and without the elements of named sets."""
+    dry_run: bool = False
 
 
 _CRASHED = (
@@ -64,11 +81,14 @@ def _binding() -> Any:
     return nftables.Nftables
 
 
-def _context(library: Any, make: Any, *, stateless: bool = True, dry_run: bool = False) -> Any:
+def _context(library: Any, make: Any, given: _Input) -> Any:
     """Return a fresh binding object. The library is known to load: its ``__del__`` needs that."""
     nft = make(SONAME)
-    nft.set_stateless_output(stateless)
-    if dry_run:
+    nft.set_json_output(not given.plain)
+    nft.set_stateless_output(given.stateless)
+    nft.set_handle_output(given.handles)
+    nft.set_terse_output(given.handles)
+    if given.dry_run:
         # The binding has no dry run; libnftables has: nft_ctx_set_dry_run(ctx, bool).
         import ctypes
 
@@ -87,58 +107,121 @@ def _words(error: str) -> str:
     return lines[0] if lines else "no reason given"
 
 
-def _execute(commands: list[Command], *, stateless: bool = True) -> str:
-    return _run_nft(_batch(commands), stateless=stateless)
+class _Sharing:
+    """One process for the calls of this one, in the namespace it is in now."""
+
+    def __init__(self) -> None:
+        self._home = self._here()
+        self._helper: Optional[Helper] = None
+
+    @staticmethod
+    def _here() -> tuple[int, int, int]:
+        found = os.stat(netns.OWN)
+        return os.getpid(), found.st_dev, found.st_ino
+
+    @property
+    def is_here(self) -> bool:
+        """Tell whether this is that process, in that namespace: not a fork of it, nor elsewhere."""
+        return self._here() == self._home
+
+    def helper(self) -> Optional[Helper]:
+        """Return it, started if need be; None where it would not be here."""
+        if not self.is_here:
+            return None
+        if self._helper is None or self._helper.ended:
+            self._helper = Helper(_answering())
+        return self._helper
+
+    def end(self) -> None:
+        if self._helper is not None:
+            self._helper.end()
 
 
-def _batch(commands: Sequence[Command]) -> str:
-    return json.dumps({"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]})
+_sharing: Optional[_Sharing] = None
 
 
-def _run_nft(
-    text: str,
-    *,
-    stateless: bool = True,
-    plain: bool = False,
-    handles: bool = False,
-) -> str:
-    """Return what nft prints for a text, in JSON unless ``plain``; see :func:`run_text`."""
+@contextlib.contextmanager
+def one_process() -> Iterator[None]:
+    """Have the calls of a ``with`` block share a process, in the namespace it is in now.
+
+    After a crash of libnftables the next call starts another.
+    """
+    global _sharing
+    if _sharing is not None and _sharing.is_here:
+        yield
+        return
+    before, _sharing = _sharing, _Sharing()
+    try:
+        yield
+    finally:
+        _sharing.end()
+        _sharing = before
+
+
+def _answering() -> Callable[[str], str]:
+    """Return what the process of :func:`_apart` does."""
     library, make = _library(), _binding()
+    kept = []  # to the process's end: freeing a second one is a double free in nft 0.9.8
 
-    def command() -> _Said:
-        nft = _context(library, make, stateless=stateless)
-        nft.set_json_output(not plain)
-        nft.set_handle_output(handles)
-        nft.set_terse_output(handles)
-        return _say(nft, text)
+    def say(given: _Input) -> _Said:
+        kept.append(_context(library, make, given))
+        code, output, error = kept[-1].cmd(given.text)
+        return code, str(output), str(error)
 
-    code, output, error = _apart(command)
-    if code != 0:
-        raise _BatchRefused(_words(error))
-    return output
+    def answer(text: str) -> str:
+        here, alone = ([_Input(*given) for given in inputs] for inputs in json.loads(text))
+        said: list[_Said] = []
+        with contextlib.ExitStack() as namespace:
+            for number, given in enumerate((*here, *alone)):
+                if number == len(here):
+                    namespace.enter_context(netns.scratch())
+                said.append(say(given))
+                if said[-1][0] != 0:
+                    break
+        return json.dumps(said)
+
+    return answer
 
 
-def _say(nft: Any, text: str) -> _Said:
-    code, output, error = nft.cmd(text)
-    return code, str(output), str(error)
+def _apart(here: Sequence[_Input], alone: Sequence[_Input] = ()) -> list[_Said]:
+    """Return what nft says to each input, in a process of its own, up to the first that it refuses.
 
-
-def _apart(command: Callable[[], _Said]) -> _Said:
-    """Return what a command says in a process of its own; raise Unreadable where that dies.
+    Those of ``alone`` are for an empty namespace. Raises Unreadable where the process dies.
 
     It ends with this one, so that nothing is written once a guard has killed the writer. Signals
     that have a handler of this process wait until it is done, as for a call into C.
     """
     handled = [number for number in child.SIGNALS if callable(signal.getsignal(number))]
     with child.signals_wait(handled):
-        (done,) = workers.visit_all([lambda: json.dumps(command())], workers.NO_LIMIT)
-    if done.killed_by:
-        name = signal.Signals(done.killed_by).name
-        raise Unreadable(f"libnftables crashed here ({name})", _CRASHED)
-    if done.failure:
-        raise Unreadable(f"libnftables: {done.failure}")
-    code, output, error = json.loads(done.text)
-    return int(code), str(output), str(error)
+        shared = _sharing.helper() if _sharing is not None else None
+        helper = shared or Helper(_answering())
+        try:
+            said = helper.ask(json.dumps([here, alone]))
+        except Broken as error:
+            if not error.killed_by:
+                raise Unreadable(f"libnftables: {error}") from error
+            name = signal.Signals(error.killed_by).name
+            raise Unreadable(f"libnftables crashed here ({name})", _CRASHED) from error
+        finally:
+            if shared is None:
+                helper.end()
+    return [(code, output, errors) for code, output, errors in json.loads(said)]
+
+
+def _execute(commands: list[Command], *, stateless: bool = True) -> str:
+    return _run_nft(_Input(_batch(commands), stateless=stateless))
+
+
+def _batch(commands: Sequence[Command]) -> str:
+    return json.dumps({"nftables": [{"metainfo": {"json_schema_version": 1}}, *commands]})
+
+
+def _run_nft(given: _Input) -> str:
+    """Return what nft prints; raise _BatchRefused."""
+    ((code, output, error),) = _apart([given])
+    if code != 0:
+        raise _BatchRefused(_words(error))
+    return output
 
 
 def run_json(commands: list[Command], *, stateless: bool = True) -> list[dict[str, Any]]:
@@ -208,7 +291,7 @@ def run_text(text: str, *, handles: bool = False) -> str:
     Unreadable.
     """
     try:
-        return _run_nft(text, plain=True, handles=handles)
+        return _run_nft(_Input(text, plain=True, handles=handles))
     except _BatchRefused as error:
         raise Unreadable(f"nft: {error}") from error
 
@@ -229,34 +312,18 @@ def rehearse(
     Then load those of ``alone`` in an empty namespace, and return the objects of one table as nft
     prints it there; None where they cannot be loaded.
     """
-    library, make = _library(), _binding()
-    kept = []  # to the process's end: freeing a second one is a double free in nft 0.9.8
-
-    def context(*, dry_run: bool = False) -> Any:
-        kept.append(_context(library, make, dry_run=dry_run))
-        kept[-1].set_json_output(True)
-        return kept[-1]
-
-    def command() -> _Said:
-        judged = context(dry_run=True)
-        refused = _say(judged, _batch(commands)) if commands else (0, "", "")
-        if refused[0] != 0:
-            return refused
-        with netns.scratch():
-            for each in (alone, [_listing(family, name)]):
-                nft = context()  # of the new namespace; a context keeps its own
-                code, printed, _ = _say(nft, _batch(each))
-                if code != 0:
-                    return 0, "", ""
-        return 0, printed, ""
-
+    here = [_Input(_batch(commands), dry_run=True)] if commands else []
+    there = [_Input(_batch(each)) for each in (alone, [_listing(family, name)])]
     try:
-        code, output, errors = _apart(command)
+        said = _apart(here, there)
     except Unreadable as error:
         raise _write_failed(error) from error
-    if code != 0:
+    code, output, errors = said[-1]
+    if code == 0:
+        return _objects(output)
+    if len(said) <= len(here):
         raise _write_failed(_BatchRefused(_words(errors)))
-    return _objects(output) if output else None
+    return None
 
 
 def _write_failed(error: Exception) -> WriteFailed:

@@ -8,6 +8,7 @@ from typing import Optional
 from remedies import codec
 from remedies.errors import StalePlan
 from remedies.model import Finding, Held, Plan, Scan
+from remedies.netfilter.libnftables import one_process
 from remedies.operations import outlook, plans, recovery, saved_plans, session, weigh
 from remedies.operations.recovery import Arming
 from remedies.operations.session import HostSession
@@ -76,7 +77,8 @@ def apply(
     ``agree`` raise; nothing is written then.
     """
     arming = Arming(here)
-    with lock.held(here.folder, request.lock_timeout), Journal(here.folder) as journal:
+    locked = lock.held(here.folder, request.lock_timeout)
+    with locked, Journal(here.folder) as journal, one_process():
         here = recovery.recover(session.reread(here), journal)
         if request.saved is None:
             plan, _ = plans.make(here, prune=request.prune)

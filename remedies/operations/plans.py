@@ -6,6 +6,7 @@ from remedies import policy as policies
 from remedies import shipped
 from remedies.facts import Facts
 from remedies.model import Plan
+from remedies.netfilter.libnftables import one_process
 from remedies.operations import session, weigh
 from remedies.operations.session import HostSession
 from remedies.planning import plan as planning
@@ -17,9 +18,10 @@ def make(here: HostSession, *, prune: bool) -> tuple[Plan, Facts]:
     """Scan and plan on the host as it is; return the facts, too."""
     facts = session.look(here, for_plan=True)
     scanned, warnings = session.judge(here, facts)
-    plan = planning.plan(
-        here.policy, facts, scanned, here.held, here.store, prune=prune, warnings=warnings
-    )
+    with one_process():
+        plan = planning.plan(
+            here.policy, facts, scanned, here.held, here.store, prune=prune, warnings=warnings
+        )
     return (weigh.weigh(here, plan, facts) if plan.changes else plan), facts
 
 

@@ -7,6 +7,7 @@ from typing import Optional
 
 from remedies.errors import Drift, RemedyError, UsageError
 from remedies.model import Change
+from remedies.netfilter.libnftables import one_process
 from remedies.operations import recovery, session, unowned
 from remedies.operations.recovery import Arming
 from remedies.operations.session import HostSession
@@ -64,7 +65,7 @@ def roll_back(
     that name, RemedyError where it cannot be undone now, and what ``agree`` raises.
     """
     waits, rejected = _ask_about(here, which, agree)
-    with lock.held(here.folder, lock_timeout), Journal(here.folder) as journal:
+    with lock.held(here.folder, lock_timeout), Journal(here.folder) as journal, one_process():
         here = session.reread(here)
         dead = tuple(entry.id for entry in here.ledger.values() if entry.outcome is None)
         entry = recovery.waiting(here)

@@ -8,6 +8,7 @@ from typing import Literal, Optional
 from remedies import resources
 from remedies.errors import RemedyError
 from remedies.model import Held
+from remedies.netfilter.libnftables import one_process
 from remedies.values import dataclass, field
 
 HeldState = Literal["ours", "drifted", "gone", "unknown"]
@@ -31,7 +32,8 @@ class InForce:
 
 def in_force(held: Mapping[str, Held]) -> tuple[InForce, ...]:
     """Read every resource that is in force and compare it with what we wrote."""
-    return tuple(_judge(entry) for entry in held.values())
+    with one_process():
+        return tuple(_judge(entry) for entry in held.values())
 
 
 def _judge(entry: Held) -> InForce:

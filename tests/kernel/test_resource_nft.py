@@ -16,6 +16,7 @@ from remedies.errors import InputError, Unreadable, WriteFailed
 from remedies.fixes.invalid_drop import table
 from remedies.namespaces import child
 from remedies.namespaces import netns as namespaces
+from remedies.namespaces.workers import visit_all
 from remedies.netfilter import libnftables
 from remedies.resources import nf_tables, nft
 from remedies.rules import ours
@@ -95,7 +96,9 @@ def test_what_somebody_else_has_put_into_the_table_comes_back(netns: Make, run_i
     assert ruleset(run_in, ns) == before
 
 
-def test_a_check_takes_one_process(netns: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return a list that each process adds to which is started for libnftables."""
     started: list[object] = []
     fork = child.fork
 
@@ -103,10 +106,65 @@ def test_a_check_takes_one_process(netns: Make, monkeypatch: pytest.MonkeyPatch)
         started.append(given)
         return fork(*given)
 
+    monkeypatch.setattr(child, "fork", counted)
+    return started
+
+
+def test_a_check_takes_one_process(netns: Make, forks: list[object]) -> None:
     with namespaces.inside(netns()):
-        monkeypatch.setattr(child, "fork", counted)
         nft.check(PATH, table())
-    assert len(started) == 1
+    assert len(forks) == 1
+
+
+def test_a_transaction_takes_one_process(netns: Make, run_in: RunIn, forks: list[object]) -> None:
+    ns = netns()
+    with namespaces.inside(ns), libnftables.one_process():
+        nft.check(PATH, table())
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table()
+        run_in(ns, ["nft", "flush", "chain", "inet", "remedy_invalid_drop", "forward"])
+        assert nft.read(PATH) not in (None, table()), "what others do meanwhile is seen"
+        nft.write(PATH, table())
+        with libnftables.one_process():
+            assert nft.read(PATH) == table()
+        assert len(forks) == 1
+        assert nft.read(PATH) == table()
+        with pytest.raises(WriteFailed, match="nft"):
+            nft.check(PATH, table().replace('"hook": "forward"', '"hook": "nowhere"'))
+        nft.check(PATH, table())
+    assert len(forks) == 1
+
+
+def test_nobody_shares_a_process_in_another_namespace_or_after_a_fork(
+    netns: Make, forks: list[object]
+) -> None:
+    ns, other = netns(), netns()
+    with namespaces.inside(ns), libnftables.one_process():
+        nft.write(PATH, table())
+        with namespaces.inside(other):
+            assert nft.read(PATH) is None
+            libnftables.run_text("add table inet remedy_invalid_drop")
+            assert nft.read(PATH) not in (None, table())
+        (done,) = visit_all([lambda: str(nft.read(PATH) == table())], 60.0)
+        assert done.text == "True"
+        assert nft.read(PATH) == table()
+    assert len(forks) == 1 + 2 + 1  # shared, elsewhere, the visit
+
+
+def test_after_a_crash_the_next_call_has_another_process(
+    netns: Make, monkeypatch: pytest.MonkeyPatch, forks: list[object]
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with namespaces.inside(netns()), libnftables.one_process():
+        with monkeypatch.context() as broken:
+            broken.setattr(libnftables, "_context", crash)
+            with pytest.raises(WriteFailed, match="crashed here"):
+                nft.write(PATH, table())
+        nft.write(PATH, table())
+        assert nft.read(PATH) == table()
+    assert len(forks) == 2
 
 
 def test_a_check_shows_nobody_a_table(netns: Make) -> None:
