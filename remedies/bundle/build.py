@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 from typing import Optional
 
 import remedies
@@ -20,6 +21,8 @@ from remedies.bundle import archive, contents
 from remedies.errors import RemedyError
 from remedies.libraries import how_to_add
 
+_NAME = re.compile(r"[0-9a-f]{64}\.pyz")
+"""Of a kept bundle: its digest."""
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
 
 
@@ -57,9 +60,17 @@ def cached(folder: str, key: str = "") -> tuple[str, str]:
     return found
 
 
+def kept(path: str) -> bytes:
+    """Return the bundle at ``path``, one of :func:`cached`. Raises RemedyError if it is damaged."""
+    data = _bytes(path)
+    if os.path.basename(path) != f"{digest(data)}.pyz":
+        raise RemedyError(f"{path} is damaged", "remove it; it is built again")
+    return data
+
+
 def _on(shelf: str) -> Optional[tuple[str, str]]:
     for name in os.listdir(shelf):
-        if name.endswith(".pyz"):
+        if _NAME.fullmatch(name):
             return os.path.join(shelf, name), name[: -len(".pyz")]
     return None
 
@@ -69,6 +80,8 @@ def _shelved(data: bytes, shelf: str) -> tuple[str, str]:
     draft = f"{path}.{os.getpid()}"
     with open(draft, "xb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # or a power loss could leave the name without the bytes
     os.replace(draft, path)
     return path, digest(data)
 
@@ -91,7 +104,11 @@ def current_key() -> str:
 
 def _read(name: str) -> bytes:
     """Return a file of the package as the import system reads it."""
-    with open(os.path.join(_PACKAGE, name), "rb") as file:
+    return _bytes(os.path.join(_PACKAGE, name))
+
+
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
         return file.read()
 
 
@@ -111,8 +128,7 @@ def binding() -> dict[str, bytes]:
     inside = "" if name == "nftables.py" else "nftables/"
     files = {}
     for name in names:
-        with open(os.path.join(folder, name), "rb") as file:
-            files[inside + name] = file.read()
+        files[inside + name] = _bytes(os.path.join(folder, name))
     return files
 
 

@@ -79,17 +79,17 @@ class RemoteHost:
     python: str = "python3"
 
     def ask(self, words: Sequence[str], stdin: str = "") -> Answer:
-        """Run one verb with ``--json``; bring the bundle first where it is not there. Raises Lost.
+        """Run one verb with ``--json``; bring the bundle first where it is not there.
 
-        ``stdin``: the documents that each ``-`` among the words takes.
+        ``stdin``: the documents that each ``-`` among the words takes. Raises HostLost, or
+        RemedyError where the kept bundle is damaged.
         """
         # Ansible asks for a terminal where there is nothing to send, and a terminal mixes the
         # host's two streams into one.
         stdin = stdin or "\n"
         reply = self.carrier(self._command(0, words), stdin.encode())
         if reply.rc == BUNDLE_WANTED:
-            with open(self.bundle_path, "rb") as file:
-                data = file.read()
+            data = build.kept(self.bundle_path)
             reply = self.carrier(self._command(len(data), words), data + stdin.encode())
         return self._understood(reply)
 

@@ -311,6 +311,18 @@ def test_many_workers_build_one_bundle(tmp_path: Path) -> None:
     assert sorted(worker.communicate(timeout=60)[0] for worker in workers) == ["", "", "built\n"]
 
 
+def test_only_a_file_with_a_digest_for_its_name_is_a_kept_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "build", lambda: b"a bundle")
+    shelf = tmp_path / "key"
+    shelf.mkdir()
+    (shelf / "another.pyz").write_bytes(b"of another program")
+    path, digest = build.cached(str(tmp_path), "key")
+    assert (digest, Path(path).name) == (build.digest(b"a bundle"), f"{digest}.pyz")
+    assert build.cached(str(tmp_path), "key") == (path, digest)
+
+
 def test_a_link_in_the_way_is_refused(pyz: Path, tmp_path: Path) -> None:
     digest = build.digest(pyz.read_bytes())
     (tmp_path / "elsewhere").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from fake_store import YES
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remedies.bundle import build
+from remedies.errors import RemedyError
 from remedies.fleet import apply as applying
 from remedies.fleet import calls
 from remedies.fleet.calls import Visit
@@ -197,6 +200,27 @@ def test_garbage_is_one_clean_line(out: str, err: str, rc: int) -> None:
         assert found.standing.rc != 0
         assert found.standing.message
         assert found.standing.message.isprintable()
+
+
+def test_a_damaged_kept_bundle_is_not_sent(tmp_path: Path) -> None:
+    """As a disk leaves it; a host would refuse it each time, and say that it was the network."""
+    sent = []
+
+    def carry(command: str, stdin: bytes) -> Reply:
+        sent.append(stdin)
+        return Reply(BUNDLE_WANTED, "", "")
+
+    data = b"a bundle"
+    path = tmp_path / f"{build.digest(data)}.pyz"
+    host = RemoteHost(carry, str(path), build.digest(data), "/var/lib/remedy/bundle")
+    path.write_bytes(data)
+    host.ask(["plan"])
+    assert sent == [b"\n", b"a bundle\n"]
+    path.write_bytes(b"a bungle")
+    with pytest.raises(RemedyError, match=str(path)) as refused:
+        host.ask(["plan"])
+    assert "remove it" in (refused.value.hint or "")
+    assert len(sent) == 3
 
 
 def test_where_nobody_leads_any_more_nothing_is_begun_and_nothing_confirmed() -> None:

@@ -206,8 +206,9 @@ class Userland(World):
 
 
 def adapted(bundle: Path, root: Root) -> Path:
-    """Return the bundle with bytecode for a release's Python, made once beside the bundle."""
-    made = bundle.with_name(f"{root.base.name}.pyz")
+    """Return the bundle with bytecode for a release's Python, made once for all processes."""
+    made = bundle.parent / "adapted" / f"{root.base.name}.pyz"
+    made.parent.mkdir(exist_ok=True)
     with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
