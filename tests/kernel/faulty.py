@@ -182,7 +182,8 @@ class Host:
                     lines = self.sh(program, "-t", table).splitlines()
                     kept = (ln.split(" [")[0] for ln in lines if not ln.startswith("#"))
                     found[f"{program} {table}"] = "\n".join(kept)
-        found["key"] = self.sh("cat", f"/proc/sys/{KEY}")
+        with netns.inside(self.ns):
+            found["key"] = Path(f"/proc/sys/{KEY}").read_text()
         for path in sorted((self.folder / "root").rglob("*")):
             if path.is_file():
                 found[str(path)] = path.read_text()

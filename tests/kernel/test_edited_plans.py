@@ -112,7 +112,7 @@ def edits(change: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def test_whatever_field_is_edited_it_is_refused(host: Host) -> None:
     plan = saved(host)
-    before = host.dump()
+    before, journal = host.dump(), host.state / "journal.jsonl"
     first = (host.backend, host.fix) == WORLDS[0]
     tried = set()
     seen: set[str] = set()
@@ -127,11 +127,13 @@ def test_whatever_field_is_edited_it_is_refused(host: Host) -> None:
                 continue
             code, said = apply(host, {**plan, "changes": changes})
             told = (number, field, value, code, said)
+            # Nothing else is written before the journal is.
+            assert not journal.exists() or journal.stat().st_size == 0, told
             # What was before, and what a guard said, may have been so then: stale, for all we know.
             stale = field == "before" or (field, value) == ("finding", None)
             assert code == 65 or (stale and code == 5), told
-            assert host.dump() == before, told
             tried.add(field)
+        assert host.dump() == before, change
         seen.add(known)
     names = values.fields(Change)
     assert names is not None
