@@ -26,6 +26,7 @@ from remedies.transaction.record import (
     GENESIS,
     LOST,
     TORN,
+    AnyRecord,
     Record,
     intact,
     line_of,
@@ -56,7 +57,7 @@ _GO_ON = (
 """How to go on after a damaged record, which must not lose a before-value."""
 
 
-def records(path: str) -> Iterator[Record]:
+def records(path: str) -> Iterator[AnyRecord]:
     """Yield every record of every segment; a journal that does not exist holds none.
 
     Raises InputError naming ``file:line`` for a record that is not what was written, and
@@ -66,7 +67,7 @@ def records(path: str) -> Iterator[Record]:
     return _chained(segments(path), GENESIS, 1)
 
 
-def latest(path: str, lost: Optional[list[str]] = None) -> Iterator[Record]:
+def latest(path: str, lost: Optional[list[str]] = None) -> Iterator[AnyRecord]:
     """Yield the records from the newest checkpoint on; all of them where there is none.
 
     In ``lost`` is put where a last line is passed over that cannot be read.
@@ -82,7 +83,7 @@ def latest(path: str, lost: Optional[list[str]] = None) -> Iterator[Record]:
     return _chained(found, GENESIS, 1, lost)
 
 
-def newest_first(path: str, txn: str = "") -> Iterator[list[Record]]:
+def newest_first(path: str, txn: str = "") -> Iterator[list[AnyRecord]]:
     """Yield the records of each segment, in order, the newest segment first.
 
     With ``txn``, only of the segments that mention this transaction; the others are not decoded.
@@ -91,7 +92,7 @@ def newest_first(path: str, txn: str = "") -> Iterator[list[Record]]:
     """
     found = segments(path)
     given_up, repaired = _repairs(found)
-    after: Optional[Record] = None
+    after: Optional[AnyRecord] = None
     for index in range(len(found) - 1, -1, -1):
         segment = found[index]
         if os.path.basename(segment) in given_up or (txn and not _mentions(segment, txn)):
@@ -139,7 +140,7 @@ def _chained(
     previous: Optional[str],
     expected: Optional[int],
     lost: Optional[list[str]] = None,
-) -> Iterator[Record]:
+) -> Iterator[AnyRecord]:
     """Yield the records of these segments, each checked against the one before it."""
     for path in paths:
         with reading(path) as lines:
@@ -154,7 +155,7 @@ def _checked(
     previous: Optional[str],
     expected: Optional[int],
     lost: Optional[list[str]],
-) -> Iterator[Record]:
+) -> Iterator[AnyRecord]:
     torn: list[bytes] = []
     where, first, start, end = path, 0, 0, 0
     for number, line in enumerate(lines, 1):
@@ -337,7 +338,7 @@ class Journal:
             self._write(TORN + b"\n" if cut else b"", "torn", "", {"sha256": torn_hash(torn)})
 
 
-def _last_record(path: str, lines: list[bytes], torn: list[bytes]) -> Optional[Record]:
+def _last_record(path: str, lines: list[bytes], torn: list[bytes]) -> Optional[AnyRecord]:
     """Return the last record of these lines; put the torn ones after it first in ``torn``."""
     for number in range(len(lines), 0, -1):
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional, Union
+from typing import Optional
 
 from remedies import codec
 from remedies.errors import InputError
@@ -20,8 +20,7 @@ from remedies.model import (
 )
 from remedies.outcomes import ENDS, DeedOutcome, Kind, Recorded, State
 from remedies.rules import kinds
-from remedies.transaction.record import Record
-from remedies.transaction.usual_line import JournalLine
+from remedies.transaction.record import AnyRecord
 from remedies.values import dataclass, field, replace
 
 _WORDS: codec.Words = {
@@ -173,7 +172,7 @@ class Transaction:
         return tuple(self.begin.changes[i] for i in self.stands)
 
 
-def transactions(records: Iterable[Union[Record, JournalLine]]) -> dict[str, Transaction]:
+def transactions(records: Iterable[AnyRecord]) -> dict[str, Transaction]:
     """Return every transaction by id, oldest first. Raises InputError on one that has no begin."""
     found: dict[str, Transaction] = {}
     for record in records:
@@ -214,8 +213,10 @@ def transactions(records: Iterable[Union[Record, JournalLine]]) -> dict[str, Tra
         if not isinstance(index, int) or not 0 <= index < len(entry.begin.changes):
             raise InputError(f"{where}: it names no change of {record.txn}")
         if record.kind == "written":
-            entry.undone = [i for i in entry.undone if i != index]
-            entry.written = [*(i for i in entry.written if i != index), index]
+            if index in entry.undone or index in entry.written:
+                entry.undone = [i for i in entry.undone if i != index]
+                entry.written = [i for i in entry.written if i != index]
+            entry.written.append(index)
         else:
             entry.undone.append(index)
     return found

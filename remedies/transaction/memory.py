@@ -21,7 +21,7 @@ from remedies.transaction import ledger, lock, lock_holder
 from remedies.transaction.fallback import Detached, Unwritable, content
 from remedies.transaction.journal import NAME, Journal, latest
 from remedies.transaction.ledger import Begin, Pending, Transaction
-from remedies.transaction.record import GENESIS, VERSION, Record, intact
+from remedies.transaction.record import GENESIS, VERSION, AnyRecord, Record, intact
 from remedies.transaction.segments import reading, segments
 
 
@@ -37,7 +37,7 @@ class Memory:
         """The writer itself has said that something may be written."""
         self.grown = time.monotonic()
         """When a record of it was last seen to be new."""
-        self._seen: dict[str, Record] = {}
+        self._seen: dict[str, AnyRecord] = {}
         self._looked: Optional[tuple[object, ...]] = None
         made = lock.opened(folder)
         self._lock = os.open(f"/proc/self/fd/{made}", os.O_PATH | os.O_CLOEXEC)

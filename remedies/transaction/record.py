@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Union
 
 from remedies import codec
 from remedies.errors import InputError, RemedyError
@@ -56,29 +56,20 @@ def digest(plain: dict[str, Any]) -> str:
     return sha256(canonical(body).encode()).hexdigest()
 
 
-def _record_of(line: JournalLine) -> Record:
-    """Return the record that a line says."""
-    return Record(
-        v=line.v,
-        seq=line.seq,
-        time=line.time,
-        kind=line.kind,
-        txn=line.txn,
-        prev=line.prev,
-        hash=line.hash,
-        data=line.data,
-    )
+AnyRecord = Union[Record, JournalLine]
+"""A record, or the line that says it: a second value of each takes time."""
 
 
-def parse(line: bytes, where: str) -> tuple[Record, bool]:
+def parse(line: bytes, where: str) -> tuple[AnyRecord, bool]:
     """Return a record, and whether it bears its own hash.
 
     Raises InputError for what is no record, RemedyError for one of a newer remedy.
     """
     text = line.decode("utf-8", "replace")
     found = usual(text[:-1] if text.endswith("\n") else text)
+    record: AnyRecord
     if found is not None:
-        record, true = _record_of(found), sha256(found.canonical.encode()).hexdigest()
+        record, true = found, sha256(found.canonical.encode()).hexdigest()
     else:
         plain = codec.loads(text, where, recorded=True)
         record, true = codec.decode(Record, plain, where), digest(plain)
@@ -119,7 +110,7 @@ def line_of(plain: dict[str, Any]) -> bytes:
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
 
 
-def intact(content: bytes, txn: str) -> Iterator[Record]:
+def intact(content: bytes, txn: str) -> Iterator[AnyRecord]:
     """Yield the records of one transaction that bear their own hash, whatever is around them."""
     mark = f'"txn":{json.dumps(txn)}'.encode()
     for line in content.split(b"\n"):
@@ -130,13 +121,13 @@ def intact(content: bytes, txn: str) -> Iterator[Record]:
                     yield record
 
 
-def readable(content: bytes) -> tuple[list[Record], list[LostRecord]]:
+def readable(content: bytes) -> tuple[list[AnyRecord], list[LostRecord]]:
     """Return the records of a segment that bear their own hash, and the lines that are none.
 
     A line that was torn, and one that was cut off, were never acknowledged: they are neither.
     Raises RemedyError where a newer remedy wrote one.
     """
-    found: list[Record] = []
+    found: list[AnyRecord] = []
     lost: list[LostRecord] = []
     start = 0
     *lines, tail = content.split(b"\n")

@@ -27,10 +27,10 @@ from remedies.transaction.journal import (
     start_segment,
 )
 from remedies.transaction.ledger import Transaction
-from remedies.transaction.record import GENESIS, LostRecord, Record, readable, sealed
+from remedies.transaction.record import GENESIS, AnyRecord, LostRecord, Record, readable, sealed
 from remedies.transaction.segments import reading, segments
 from remedies.transaction.wall import anchor
-from remedies.values import dataclass, replace
+from remedies.values import dataclass
 
 UNKNOWN: Literal["unknown"] = "unknown"
 """The outcome of a transaction whose end is lost, or was never made."""
@@ -85,7 +85,7 @@ def examine(folder: str) -> Damage | None:
     wrong = _first_wrong(path)
     if wrong is None:
         return None
-    records: dict[int, Record] = {}
+    records: dict[int, AnyRecord] = {}
     lost: list[LostLine] = []
     digests: dict[str, str] = {}
     kept: set[str] = set()
@@ -129,16 +129,16 @@ def _first_wrong(path: str) -> str | None:
     return f"{lost[0]}: the last record cannot be read" if lost else None
 
 
-def _is_damaged(there: list[Record], gone: list[LostRecord]) -> bool:
+def _is_damaged(there: list[AnyRecord], gone: list[LostRecord]) -> bool:
     """Tell whether a segment does not add up in itself."""
     follow = zip(there, there[1:])
     linked = all(b.prev == a.hash and b.seq == a.seq + 1 for a, b in follow)
     return not linked or bool(gone)
 
 
-def _transactions(records: Iterable[Record]) -> tuple[dict[str, Transaction], tuple[str, ...]]:
+def _transactions(records: Iterable[AnyRecord]) -> tuple[dict[str, Transaction], tuple[str, ...]]:
     """Return what can be told of transactions, and the ids of those that lack their ``begin``."""
-    known: list[Record] = []
+    known: list[AnyRecord] = []
     begun: set[str] = set()
     headless: dict[str, None] = {}
     for record in records:
@@ -146,7 +146,10 @@ def _transactions(records: Iterable[Record]) -> tuple[dict[str, Transaction], tu
             entries = ledger.transactions([record])
             if record.kind == "checkpoint":  # it only tells again, but for what is lost
                 fresh = [entry for name, entry in entries.items() if name not in begun]
-                record = replace(record, kind="adopted", data=ledger.carried(fresh))
+                record = Record(
+                    record.v, record.seq, record.time, "adopted", record.txn, record.prev,
+                    data=ledger.carried(fresh),
+                )  # fmt: skip
             begun |= entries.keys()
         elif record.kind == "begin":
             begun.add(record.txn)
