@@ -75,8 +75,9 @@ class ByWorld(LoadScopeScheduling):  # type: ignore[misc]
         file, _, test = nodeid.partition("::")
         if file.startswith("tests/docker/"):
             return "-".join(test.partition("[")[2].rstrip("]").split("-")[:2])  # a daemon of that
-        if Path(file).stem in _AFTER_ANOTHER:
-            return "hears the machine"
+        for shared, files in _TOGETHER.items():
+            if Path(file).stem in files:
+                return shared
         return nodeid if Path(file).stem in _APART else file
 
 
@@ -92,8 +93,12 @@ _APART = (
 )
 """Long files whose tests share nothing: each test is given to whoever has time."""
 
-_AFTER_ANOTHER = ("test_trace_drops", "test_trace_flood", "test_trace_live")
-"""Files that hear events of the whole machine in a buffer, and one that floods it."""
+_TOGETHER = {
+    # They hear events of the whole machine in a buffer, and one floods it.
+    "hears the machine": ("test_trace_drops", "test_trace_flood", "test_trace_live"),
+    "booted hosts": ("test_fleet_export", "test_fleet_rollout", "test_fleet_vault"),
+}
+"""Files whose tests run in one process, by what they share."""
 
 
 _EARLY = ("test_report_formats", "test_shipped_wheel")
