@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,13 @@ extends: observe-only
 require:
   - {fix: notrack, params: {protocol: udp, ports: [%s], addresses: [%s]}, reason: test}
 """
-HOOKED = """\
-import os, signal, sys
+HOOKED = f"""\
+{forked_cli.HOOK}
 from remedies import cli
-from remedies.transaction import crash_points
-writer, passed = os.getpid(), []
-def hit(name):
-    if os.getpid() == writer:
-        passed.append(name)
-        point(name)
-%s
-crash_points.hit = hit
 sys.argv = ["remedy", *sys.argv[1:]]
 sys.exit(cli.main(sys.argv[1:]))
 """
-"""The command line with ``point(name)`` at each point of the writer's transaction."""
+"""The command line in an interpreter of its own, with ``point(name)`` as :func:`hooked` has it."""
 
 Q = ("--window", "0")
 
@@ -60,12 +53,13 @@ class Cli:
             self.environment.pop(name, None)
 
     def __call__(self, *words: str, point: str = "", **given: Any) -> Done:
-        """Run a command line, at a named point of it something else; ``given``: of subprocess.run.
+        """Run a command line, at its points something else; ``given``: of subprocess.run.
 
-        Without either it is run in a fork.
+        Without ``given`` it is run in a fork.
         """
-        if not point and not given:
-            return forked_cli.run(*self.options, *words, env=self.environment)
+        if not given:
+            prepare = partial(forked_cli.hooked, point) if point else forked_cli.nothing
+            return forked_cli.run(*self.options, *words, env=self.environment, prepare=prepare)
         start = ["-c", HOOKED % point] if point else ["-m", "remedies"]
         given.setdefault("stdin", subprocess.DEVNULL)
         environment = {**self.environment, **given.pop("env", {})}
