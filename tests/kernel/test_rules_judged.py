@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml_cases
 from judged_site import CONTAINER, FAR, HOST, SERVER, Site, Stray, built, judged, judged_in, load
 from rules_of_others import table
 from run_in import run_command
@@ -68,7 +68,7 @@ table inet f {
 """
 
 
-CASES: dict[str, dict[str, Case]] = yaml.safe_load(
+CASES: dict[str, dict[str, Case]] = yaml_cases.read(
     Path(__file__).with_name("shapes_invalid.yaml").read_text()
 )
 """By what the segments are about, then by name: what that file says in its first lines."""

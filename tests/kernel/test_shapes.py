@@ -17,7 +17,7 @@ from typing import Any
 
 import drop_first
 import pytest
-import yaml
+import yaml_cases
 from crossing import AT, LINKS, Crossing, Leg, entering, leaving, taken
 from forked_cli import forked
 from test_other_firewalls import theirs
@@ -27,10 +27,10 @@ from remedies.lab.ruleset import normal
 SHAPES: dict[str, dict[str, Any]] = {
     name: shape
     for file in sorted(Path(__file__).with_name("shapes").glob("*.yaml"))
-    for name, shape in yaml.safe_load(file.read_text()).items()
+    for name, shape in yaml_cases.read(file.read_text()).items()
 }
 POLICIES = {"default": "tcp-be-liberal", drop_first.PATH: "invalid-drop"}
-UNTRACKED: dict[str, dict[str, Any]] = yaml.safe_load(
+UNTRACKED: dict[str, dict[str, Any]] = yaml_cases.read(
     Path(__file__).with_name("shapes_untracked.yaml").read_text()
 )
 LIBERAL = "net.netfilter.nf_conntrack_tcp_be_liberal"

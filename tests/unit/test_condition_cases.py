@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml_cases
 from builder import HOST, TIME
 
 from remedies import catalogue, codec
@@ -31,8 +31,6 @@ from remedies.values import replace
 
 CASES = Path(__file__).with_name("cases")
 _KEYS = {"name", "why", "facts", "unknown_facts", "window", "ours", "params", "findings", "unknown"}
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, where PyYAML has it: every process of a run reads all cases."""
 _COUNTED = ("message", "evidence")
 """What a finding says in words: a case names parts of it. Everything else is compared whole."""
 
@@ -47,7 +45,7 @@ def laid_over(below: Any, above: Any) -> Any:
 
 def load(text: str, where: str) -> list[tuple[str, dict[str, Any]]]:
     """Return name and content of every case of a file."""
-    whole, found = yaml.load(text, _LOADER), []
+    whole, found = yaml_cases.read(text), []
     assert set(whole) <= {"why", "facts", "cases"}, f"{where}: {set(whole)}"
     for case in whole["cases"]:
         name = f"{where}: {case['name']}"

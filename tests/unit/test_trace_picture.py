@@ -9,7 +9,7 @@ from typing import Any, Optional
 from xml.etree import ElementTree
 
 import pytest
-import yaml
+import yaml_cases
 from conversation_samples import drop, event, hostile, step, summary, way
 from report_hostile import VALUES
 
@@ -21,7 +21,7 @@ from remedies.report.pictures.shapes import Path
 from remedies.trace.event import ConversationStep, Event, Meaning
 from remedies.trace.packet_filter import parse
 
-CASES = yaml.safe_load((File(__file__).parent / "cases/trace-pictures.yaml").read_text())
+CASES = yaml_cases.read((File(__file__).parent / "cases/trace-pictures.yaml").read_text())
 
 
 def drawn(case: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
