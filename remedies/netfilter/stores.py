@@ -35,6 +35,7 @@ _PRINTED = 1 << 11
 _DECODED = 1 << 12
 """Rules of which it is remembered what they mean: hooks lead to the same chains."""
 _JUMPS = (b"\xff\xff\xff\xfd", b"\xff\xff\xff\xfc")  # NFT_JUMP, NFT_GOTO
+_LEADS = b"\xff\xff\xff"
 _PAYLOAD = b"payload\0"
 _PROTOCOL = {
     # NFTA_PAYLOAD_BASE, OFFSET and LEN of the byte that names the protocol: RFC 791, RFC 8200
@@ -43,6 +44,12 @@ _PROTOCOL = {
 }
 _TCP_FLAGS = b"\x08\0\2\0\0\0\0\2" + b"\x08\0\3\0\0\0\0\x0d" + b"\x08\0\4\0\0\0\0\1"
 """The same of the byte with TCP's flags: RFC 9293."""
+_WIDE = {
+    "ip": (_PROTOCOL["ip"], _TCP_FLAGS),
+    "ip6": (_PROTOCOL["ip6"], _TCP_FLAGS),
+    "inet": (*_PROTOCOL.values(), _TCP_FLAGS),
+}
+"""What every TCP packet has, by family."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +226,7 @@ class NfTables:
 
     def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
         """Return where a jump or goto leads, read off its bytes; of a map by names alone."""
-        for code in _JUMPS:
+        for code in _JUMPS if _LEADS in rule else ():
             at = rule.find(code)
             if at >= 0:
                 start = at + len(code) + 4  # behind the header of NFTA_VERDICT_CHAIN
@@ -260,11 +267,10 @@ class NfTables:
         writes ``-p tcp`` so, older ones as ``meta l4proto tcp``.
         """
         looks = rule.count(_PAYLOAD)
-        if not looks:
-            return False
-        protocols = _PROTOCOL.values() if family == "inet" else (_PROTOCOL[family],)
-        wide = (*protocols, _TCP_FLAGS)
-        return looks > sum(rule.count(each) for each in wide)
+        if looks:
+            for each in _WIDE[family]:
+                looks -= rule.count(each)
+        return looks > 0
 
     def decode(self, family: str, table: str, rule: bytes) -> tuple[Step, ...]:
         """Return what a raw rule means, its sets read."""

@@ -48,11 +48,11 @@ _ANY = Match()
 
 def mentions(rule: bytes, words: tuple[bytes, ...]) -> bool:
     """Tell whether any of ``words`` is in a raw rule."""
-    return _any_of(words)(rule) is not None
+    return finder(words)(rule) is not None
 
 
 @functools.cache
-def _any_of(words: tuple[bytes, ...]) -> Callable[[bytes], Optional[re.Match[bytes]]]:
+def finder(words: tuple[bytes, ...]) -> Callable[[bytes], Optional[re.Match[bytes]]]:
     """Return what looks for all of them in one go: half as long as to look for each."""
     return re.compile(b"|".join(map(re.escape, words))).search
 
