@@ -141,7 +141,7 @@ bench: setup packages-bench
 	$(BIN)/python -m compileall -q remedies
 	rm -f build/bench.json; failed=0; \
 	for each in $(BENCHES); do \
-	  $(SUDO) timeout --signal=INT --kill-after=30 400 $(BIN)/python tests/bench/$$each.py || { echo "$$each failed"; failed=1; }; \
+	  $(SUDO) timeout --signal=INT --kill-after=30 600 $(BIN)/python tests/bench/$$each.py || { echo "$$each failed"; failed=1; }; \
 	done; \
 	$(BIN)/python tests/bench/figures.py && exit $$failed
 
