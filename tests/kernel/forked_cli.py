@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import bisect
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -94,6 +95,7 @@ def load() -> None:
             if ours and "__fields__" in vars(kind):
                 with contextlib.suppress(NameError):  # its types are for checkers: it is in no file
                     codec.members(kind)
+    ctypes.CDLL(None).malloc_trim(0)  # each fork would copy where the memory is that is free
 
 
 def _know() -> None:
