@@ -14,6 +14,7 @@ from remedies.netlink.conntrack import TupleMatch, flow_by_tuple, flows, not_per
 from remedies.netlink.conntrack_entry import IPS_SEEN_REPLY, flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
+from remedies.tap.spent import spent
 from remedies.values import NamedTuple
 
 _PATIENCE = 1.0
@@ -21,7 +22,7 @@ _MOST_ADDRESSES = 64
 """Local addresses that one refused datagram is asked about."""
 _MOST_FLOWS = 64
 _SHARE = 5
-"""Walks of the flow table take one part in so many of the time: what would come more often waits
+"""Walks of the flow table take one part in so many of a processor: what would come more often waits
 for its repetition."""
 _BURST = 2.0
 """Seconds by which walks may run ahead of that: refusals come several at once."""
@@ -162,7 +163,7 @@ class Questions:
 
         A walk of the table, so bounded in rate.
         """
-        now = time.monotonic()
+        now, before = time.monotonic(), spent()
         if not self.open or now + _BURST < self._paid:
             return ()
         try:
@@ -173,7 +174,7 @@ class Questions:
             self.unread[f"conntrack flows: {error}"] = None
             return ()
         finally:
-            self._paid = max(now, self._paid) + _SHARE * (time.monotonic() - now)
+            self._paid = max(now, self._paid) + _SHARE * (spent() - before)
 
     def takes_udp(self, local: tuple[str, int], remote: tuple[str, int], interface: int) -> bool:
         """Tell whether a socket takes a datagram; False where it cannot be told, too."""

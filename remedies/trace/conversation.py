@@ -16,6 +16,7 @@ from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.printable import at, both_ends
 from remedies.rules.publishing import leading_to
 from remedies.rules.rule import PacketRule
+from remedies.tap.spent import spent
 from remedies.trace.event import ConversationStep
 from remedies.trace.nat_rules import NatRules
 from remedies.trace.packet_filter import PacketFilter
@@ -23,7 +24,7 @@ from remedies.values import replace
 
 _PATIENCE = 1.0
 _SHARE = 20
-"""Before a look that is not due pass so many times as long as the last one took: each walks the
+"""Before a look that is not due passes so many times what the last one took: each walks the
 table, and a flood of packets must not cause a walk for each."""
 _MOST = 256
 """Flows that one look takes, and that are remembered."""
@@ -80,10 +81,10 @@ class Conversation:
 
     def steps(self) -> Iterator[ConversationStep]:
         """Yield what is new since the last look."""
-        now, begin = time.time(), time.monotonic()
+        now, begin, used = time.time(), time.monotonic(), spent()
         found = self._now()
         self._sent_on.clear()
-        self._next = begin + _SHARE * (time.monotonic() - begin)
+        self._next = begin + _SHARE * (spent() - used)
         for flow in found:
             key = flow.protocol, flow.original
             before = self.flows.get(key)

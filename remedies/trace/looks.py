@@ -1,4 +1,4 @@
-"""How often a trace reads what takes time: bounded in number, and in its part of the time."""
+"""How often a trace reads what takes time: bounded in number, and in its part of a processor."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Optional, TypeVar
 
 from remedies.errors import NotPermitted, Unreadable, UsageError
+from remedies.tap.spent import spent
 
 _T = TypeVar("_T")
 
 _MOST = 64
 _SHARE = 20
-"""Looks take one part in so many of the time: a long ruleset must not deafen us."""
+"""Looks take one part in so many of a processor: a long ruleset must not deafen us."""
 _BURST = 4.0
 """Seconds by which they may run ahead of that: what is dropped comes several kinds at once."""
 
@@ -28,7 +29,7 @@ class Looks:
 
     def take(self, what: str, ask: Callable[[], Optional[_T]]) -> Optional[_T]:
         """Return an answer; None: none, no look is left, or it failed. ``what`` names it then."""
-        begin = time.monotonic()
+        begin, before = time.monotonic(), spent()
         if self._taken >= _MOST or begin + _BURST < self._paid:
             return None
         self._taken += 1
@@ -39,6 +40,6 @@ class Looks:
         except (NotPermitted, Unreadable, UsageError) as error:
             self.unread[f"{what}: {error}"] = None
         finally:
-            took = time.monotonic() - begin
+            took = spent() - before
             self._paid = max(begin, self._paid) + _SHARE * took
         return None

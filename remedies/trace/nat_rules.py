@@ -18,12 +18,14 @@ from remedies.rules.matching import packets_of
 from remedies.rules.overlap import both_see
 from remedies.rules.publishing import gives, leading_to
 from remedies.rules.rule import PacketRule
+from remedies.tap.spent import spent
 from remedies.values import replace
 
 _FRESH = 5.0
 """Seconds after which NAT rules are read again, when a packet asks for them."""
 _SHARE = 20
-"""And so many times as long as reading them took, so that a long ruleset cannot deafen the tap."""
+"""And so many times what reading them took of a processor, so that a long ruleset cannot deafen
+the tap."""
 _TO = ("dnat", "redirect")
 _FROM = ("snat", "masquerade")
 
@@ -95,7 +97,7 @@ class NatRules:
                 yield rule
 
     def _now(self) -> tuple[Nat, Links]:
-        now = time.monotonic()
+        now, before = time.monotonic(), spent()
         if now > self._next:
             facts = read_facts(read_host(), (Netfilter, Nat, Links), topics=frozenset((TOPIC,)))
             try:
@@ -105,7 +107,7 @@ class NatRules:
             except Unreadable as error:
                 unread = (str(error),)
             self.unread.update(dict.fromkeys(unread))
-            took = time.monotonic() - now
+            took = spent() - before
             self._next = now + max(_FRESH, _SHARE * took)
         return self._read
 
