@@ -122,7 +122,6 @@ class _Program(subprocess.Popen[Any]):
 
 def _begin(command: str, argv: Sequence[str], environment: Mapping[str, str]) -> None:
     if _as_loaded(environment):
-        os.closerange(3, 1 << 20)  # among them what says that the exec has been done
         _be(command, argv, environment)
 
 
@@ -132,7 +131,6 @@ def _become(
     program, words = os.fsdecode(command), [os.fsdecode(word) for word in argv]
     names = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
     if program in _PROGRAMS and _as_loaded(names):
-        os.closerange(3, 1 << 20)
         _be(program, words, names)
     _exec(command, [*argv], environment)
 
@@ -151,6 +149,8 @@ def _be(command: str, argv: Sequence[str], environment: Mapping[str, str]) -> No
     """Be one of Ansible's programs from here on."""
     code: object = 99
     try:
+        gc.freeze()  # what is garbage by now may own a number that is used anew here
+        os.closerange(3, 1 << 20)  # among them what says that an exec has been done
         atexit._clear()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
