@@ -223,8 +223,11 @@ class Site:
             flow_table.forget(AT[version].family)
 
     def halfway(self, version: int) -> None:
-        """Let a fix act that acts once; the other IP version's probe may be anywhere."""
-        with self.inside("h"):
+        """Let a fix act that acts once; the other IP version's probe may be anywhere.
+
+        It may start children: to read rules as nft prints them.
+        """
+        with self.running(), self.inside("h"):
             self.acts()
 
     def running(self) -> contextlib.AbstractContextManager[object]:
