@@ -149,6 +149,7 @@ class Fleet:
             "LC_ALL": "C.UTF-8",
             "HOME": str(self.folder),
             "XDG_CACHE_HOME": str(self.cache),
+            "TMPDIR": str(self.folder),  # what a killed controller leaves goes with the test
             "ANSIBLE_NOCOLOR": "1",
             "PYTHONPATH": UNUSED,
         }
