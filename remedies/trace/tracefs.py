@@ -23,8 +23,9 @@ PREFIX = "remedy-"
 # include/uapi/asm-generic/unistd.h (one number on every architecture), include/uapi/linux/mount.h
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _CMD_CREATE = 1, 1, 6
-_GONE_OR_HELD = (errno.ENOENT, errno.ENODEV, errno.EBUSY)
-"""ENODEV: another run is removing it at this moment (instance_rmdir(), kernel/trace/trace.c)."""
+_GONE = (errno.ENOENT, errno.ENODEV)
+"""ENODEV: the name is there, and what it stands for was removed, or is being removed at this moment
+(instance_rmdir() and tracing_open_pipe(), kernel/trace/trace.c)."""
 _TRIES = 5
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -66,8 +67,11 @@ class Instance:
         sweep(self._root)
         for _ in range(_TRIES):
             os.mkdir(f"instances/{self.name}", dir_fd=self._root)
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 return self.open("trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
         raise OSError(errno.ENOENT, "other runs remove the instance as soon as it is made")
 
     def open(self, path: str, flags: int) -> int:
@@ -135,7 +139,7 @@ def _remove(tracefs: int, name: str) -> None:
     try:
         os.rmdir(f"instances/{name}", dir_fd=tracefs)
     except OSError as error:
-        if error.errno not in _GONE_OR_HELD:
+        if error.errno not in (*_GONE, errno.EBUSY):  # EBUSY: it is held
             raise
 
 

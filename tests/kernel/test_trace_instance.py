@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import select
@@ -200,8 +201,9 @@ def test_runs_that_remove_the_same_leftover_at_once_all_go_on() -> None:
     assert [run.exitcode for run in runs] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
 def test_one_that_is_removed_before_it_is_held_is_made_again(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """A run in another process namespace takes this one's maker for dead, and its instance."""
     opened, opens = tracefs.Instance.open, []
@@ -211,6 +213,7 @@ def test_one_that_is_removed_before_it_is_held_is_made_again(
         opens.append(path)
         if len(opens) == 1:
             tracefs._remove(self._root, self.name)
+            raise OSError(number, "as the kernel says, one or the other")
         descriptor = opened(self, path, flags)
         tracefs._remove(self._root, self.name)  # now it is held
         return descriptor
