@@ -15,6 +15,9 @@ from remedies.transaction.ledger import Transaction
 from remedies.transaction.run import confirm_it
 from remedies.values import dataclass
 
+_PATIENCE = 5.0
+"""Seconds that a guard may take to end; one that is stopped reads the journal when it goes on."""
+
 
 @dataclass(frozen=True)
 class Confirmed:
@@ -35,12 +38,14 @@ def confirm(here: HostSession, wanted: Optional[str], *, lock_timeout: float) ->
     with lock.held(folder, lock_timeout), Journal(folder) as journal:
         here = session.reread(here)
         entry = recovery.waiting(here)
-        if entry is not None and wanted in (None, entry.id):
-            agreed = consent.confirmed(actor.user(), dry_run=here.dry_run)
-            _keep(here, journal, entry, agreed)
-            return Confirmed("confirmed", entry.id)
-        _no_stray(here, wanted)
-        return _too_late(recovery.recover(here, journal), wanted)
+        if entry is None or wanted not in (None, entry.id):
+            _no_stray(here, wanted)
+            return _too_late(recovery.recover(here, journal), wanted)
+        agreed = consent.confirmed(actor.user(), dry_run=here.dry_run)
+        _keep(here, journal, entry, agreed)
+    # It needs the lock. Until it has read that, a journal that is lost would make it undo this.
+    guarded.await_end(folder, entry.id, _PATIENCE)
+    return Confirmed("confirmed", entry.id)
 
 
 def adopt_unowned(here: HostSession, *, lock_timeout: float) -> Optional[Transaction]:

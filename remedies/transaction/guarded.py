@@ -6,9 +6,13 @@ the journal. Here is no more than that, so that a verb which only reads need not
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import time
+from collections.abc import Iterator
+from typing import Optional
 
 from remedies.transaction import ledger
 from remedies.transaction.ledger import Transaction
@@ -29,21 +33,40 @@ def wake(folder: str, txn: str) -> None:
     _send(folder, txn, b"\n")
 
 
+def await_end(folder: str, txn: str, patience: float) -> None:
+    """Wait until the guard of a transaction has ended, for ``patience`` seconds at most."""
+    with _opened(folder, txn) as descriptor:
+        if descriptor is not None:
+            poll = select.poll()
+            poll.register(descriptor, 0)  # poll(2): POLLERR is told once nobody reads it
+            poll.poll(patience * 1000)
+
+
 def _send(folder: str, txn: str, word: bytes) -> bool:
+    with _opened(folder, txn) as descriptor:
+        if descriptor is None:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            # full of nudges nobody has read yet: it will look anyway
+            os.write(descriptor, word)
+    return True
+
+
+@contextlib.contextmanager
+def _opened(folder: str, txn: str) -> Iterator[Optional[int]]:
+    """Open a guard's FIFO; None where no guard reads it."""
     try:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(fifo(folder, txn), flags)
     except OSError as error:
-        if error.errno in (errno.ENXIO, errno.ENOENT):  # fifo(7): nobody reads it
-            return False
-        raise
+        if error.errno not in (errno.ENXIO, errno.ENOENT):  # fifo(7): nobody reads it
+            raise
+        yield None
+        return
     try:
-        os.write(descriptor, word)
-    except BlockingIOError:
-        pass  # full of nudges nobody has read yet: it will look anyway
+        yield descriptor
     finally:
         os.close(descriptor)
-    return True
 
 
 def clock() -> float:

@@ -140,6 +140,7 @@ def test_what_was_confirmed_stays(
     with mounted(Host(netns("blind"), tmp_path).prepare()) as host:
         assert host.run("apply", "--yes", "--confirm-timeout", "30s").code == 0
         assert host.run("confirm").code == 0
+        assert not list(host.state.glob("guard-*"))  # it has heard of it
         kept = host.dump()
         damage(host.state)
         alone(host)

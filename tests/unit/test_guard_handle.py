@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_word_wakes_it_and_a_question_does_not(tmp_path: Path) -> None:
         guarded.wake(folder, "t")  # full: it looks anyway
     finally:
         os.close(reader)
+
+
+def test_its_end_is_awaited(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    guarded.await_end(folder, "t", 60.0)  # none is there
+    os.mkfifo(guarded.fifo(folder, "t"))
+    reader = os.open(guarded.fifo(folder, "t"), os.O_RDONLY | os.O_NONBLOCK)
+    guarded.await_end(folder, "t", 0.0)
+    assert guarded.alive(folder, "t")
+    waits = threading.Thread(target=guarded.await_end, args=(folder, "t", 60.0))
+    waits.start()
+    os.close(reader)
+    waits.join(30)
+    assert not waits.is_alive()
 
 
 def test_it_is_no_part_of_our_session(tmp_path: Path) -> None:
