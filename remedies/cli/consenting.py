@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import select
 import sys
 
 from remedies.errors import RemedyError, UsageError
 from remedies.transaction import actor, consent
 from remedies.transaction.consent import Consent
+
+HEARS = 1000
+"""Milliseconds after which a wait for an answer begins anew. A signal that came between a question
+and the wait for its answer would else not be heard before the next line."""
 
 
 def ask(args: argparse.Namespace, question: str, what: str = "the host") -> Consent:
@@ -24,6 +29,10 @@ def ask(args: argparse.Namespace, question: str, what: str = "the host") -> Cons
         raise UsageError(f"this changes {what} and there is no terminal to ask on", "add --yes")
     sys.stdout.flush()
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answered = select.poll()
+    answered.register(sys.stdin, select.POLLIN)
+    while not answered.poll(HEARS):
+        pass
     agreed = consent.answered(sys.stdin.readline(), who, dry_run=args.dry_run)
     if agreed is None:
         raise RemedyError("nothing was changed", "answer y to continue")

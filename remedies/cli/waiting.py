@@ -8,6 +8,7 @@ import select
 import sys
 from datetime import datetime, timezone
 
+from remedies.cli.consenting import HEARS
 from remedies.cli.parser import warn
 from remedies.operations import confirm
 from remedies.operations.apply import Ended
@@ -38,10 +39,11 @@ def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, gua
         left = _left(ended.until or "") if counts else ""
         print(f"{left}Keep these changes? [y/N] ", end="", file=sys.stderr, flush=True)
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(1000 if counts else None)}
-        if not ready:  # what has been typed stays where it is
+        ready = {descriptor for descriptor, _ in poll.poll(HEARS)}
+        if counts and not ready:  # what has been typed stays where it is
             left = _left(ended.until or "")
             print(f"\x1b7\r{left}\x1b8", end="", file=sys.stderr, flush=True)
+        if not ready:
             continue
         if guard.fileno() in ready:
             break
