@@ -2,6 +2,9 @@
 
 A copy is an overlay in memory over the one root folder, so a reboot finds what was written before
 it. Nothing waits for a time to pass: systemd-nspawn says when the boot is done (sd_notify(3)).
+
+Each has control groups of its own: systemd-nspawn puts what it boots into ``payload`` beside
+itself, and of two machines in one ``payload`` each removes what the other's units are to run in.
 """
 
 from __future__ import annotations
@@ -20,6 +23,16 @@ from debian import Root
 
 BOOT = 60.0
 """Seconds a boot may take; it takes about two."""
+_HIERARCHIES = tuple(
+    place
+    for place in map(Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"))
+    if (place / "cgroup.procs").exists()
+)
+"""Where systemd's control groups are: one tree, or two where the host has the first version, too
+(cgroups(7))."""
+_IN_ITS_GROUPS = (
+    'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
+)
 
 
 class Machine:
@@ -31,45 +44,54 @@ class Machine:
         # Of letters and digits alone: systemd takes no name that ends in a dash.
         self.name = "m" + self.place.name[-8:].encode().hex()
         self.root = self.place / "root"
+        self._groups = [place / f"remedy-test-{self.name}" for place in _HIERARCHIES]
         self._binds = [f"--bind-ro={source}:{inside}" for inside, source in binds.items()]
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
-        self._notes = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         _mount("-t", "tmpfs", "-o", "size=1g", "tmpfs", str(self.place))
         for name in ("upper", "work", "root"):
             (self.place / name).mkdir()
         layers = f"lowerdir={root},upperdir={self.place}/upper,workdir={self.place}/work"
         _mount("-t", "overlay", "-o", layers, "overlay", str(self.root))
-        self._notes.bind(str(self.place / "notify"))
 
     def boot(self) -> Machine:
         """Start it and return once its default target is reached."""
-        with (self.place / "console").open("ab") as console:
+        # A socket for each boot: the next one must not hear what the last one has told.
+        told_at = self.place / "notify"
+        told_at.unlink(missing_ok=True)
+        for group in self._groups:
+            group.mkdir(exist_ok=True)
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notes,
+            (self.place / "console").open("ab") as console,
+        ):
+            notes.bind(str(told_at))
             self._nspawn = subprocess.Popen(
-                ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot",
+                ["sh", "-ec", _IN_ITS_GROUPS, "sh", *map(str, self._groups), "--",
+                 "systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot",
                  "--private-network", "--console=pipe", "--register=no", "--keep-unit",
                  "--capability=all", "--system-call-filter=@known", "--notify-ready=yes",
                  f"--machine={self.name}", "--hostname=box", *self._binds],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                env={**os.environ, "NOTIFY_SOCKET": str(self.place / "notify")},
+                env={**os.environ, "NOTIFY_SOCKET": str(told_at)},
             )  # fmt: skip
-        ended = os.pidfd_open(self._nspawn.pid)
-        try:
-            self._await_ready(ended)
-        finally:
-            os.close(ended)
+            ended = os.pidfd_open(self._nspawn.pid)
+            try:
+                self._await_ready(notes, ended)
+            finally:
+                os.close(ended)
         return self
 
-    def _await_ready(self, ended: int) -> None:
+    def _await_ready(self, notes: socket.socket, ended: int) -> None:
         """Wait until the boot is done; ``ended`` is readable once nspawn has ended instead."""
         end, ready, self._leader = time.monotonic() + BOOT, False, 0
         while not (ready and self._leader):
             left = max(0.0, end - time.monotonic())
-            told, _, _ = select.select([self._notes.fileno(), ended], [], [], left)
-            if self._notes.fileno() not in told:
+            told, _, _ = select.select([notes.fileno(), ended], [], [], left)
+            if notes.fileno() not in told:
                 why = "systemd-nspawn ended" if told else f"no boot in {BOOT:g} s"
                 raise AssertionError(f"{why}\n{self.console()}")
-            for line in self._notes.recv(4096).decode().splitlines():
+            for line in notes.recv(4096).decode().splitlines():
                 name, _, value = line.partition("=")
                 ready = ready or (name, value) == ("READY", "1")
                 if name == "X_NSPAWN_LEADER_PID":
@@ -123,14 +145,26 @@ class Machine:
         """End it and leave nothing behind."""
         if self._nspawn is not None:
             for number in (self._leader, self._nspawn.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    if number:
-                        os.kill(number, signal.SIGKILL)
+                if number:
+                    _end(number)
             self._nspawn.wait(timeout=30)
-        self._notes.close()
+            for group in self._groups:
+                for folder, _, _ in os.walk(group, topdown=False):
+                    os.rmdir(folder)
         for path in (self.root, self.place):
             subprocess.run(["umount", str(path)], check=True, timeout=30)
         self.place.rmdir()
+
+
+def _end(pid: int) -> None:
+    """Kill a process and wait until it, and all of its pid namespace, has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], 30)
+        finally:
+            os.close(handle)
 
 
 def _mount(*words: str) -> None:
