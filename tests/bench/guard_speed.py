@@ -16,6 +16,7 @@ from pathlib import Path
 import figures
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "kernel"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "hosts"))
 
 from faulty import WORLDS, Fault, standing
 
