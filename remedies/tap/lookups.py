@@ -14,7 +14,7 @@ from remedies.netlink.conntrack import TupleMatch, flow_by_tuple, flows, not_per
 from remedies.netlink.conntrack_entry import IPS_SEEN_REPLY, flow_of
 from remedies.netlink.flow import Flow, Tuple
 from remedies.netlink.socket import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, Netlink
-from remedies.tap.spent import spent
+from remedies.tap.allowance import Allowance
 from remedies.values import NamedTuple
 
 _PATIENCE = 1.0
@@ -71,7 +71,8 @@ class Questions:
         self.unread: dict[str, None] = {}
         self._client: Optional[Netlink] = None
         self._sockets: Optional[Netlink] = None
-        self._paid = self._asked = float("-inf")
+        self._processor = Allowance(_SHARE, _BURST)
+        self._asked = float("-inf")
         self._sessions: tuple[Flow, ...] = ()
 
     def flow(self, protocol: str, way: Tuple) -> Optional[Flow]:
@@ -163,18 +164,16 @@ class Questions:
 
         A walk of the table, so bounded in rate.
         """
-        now, before = time.monotonic(), spent()
-        if not self.open or now + _BURST < self._paid:
+        if not self.open or not self._processor.left:
             return ()
+        deadline = time.monotonic() + _PATIENCE
         try:
-            with Netlink(NETLINK_NETFILTER, now + _PATIENCE) as client:
+            with self._processor.pay(), Netlink(NETLINK_NETFILTER, deadline) as client:
                 found = flows(client, protocol, match, status=0, mask=mask)
                 return tuple(flow_of(entry) for entry in itertools.islice(found, most))
         except (OSError, Unreadable) as error:
             self.unread[f"conntrack flows: {error}"] = None
             return ()
-        finally:
-            self._paid = max(now, self._paid) + _SHARE * (spent() - before)
 
     def takes_udp(self, local: tuple[str, int], remote: tuple[str, int], interface: int) -> bool:
         """Tell whether a socket takes a datagram; False where it cannot be told, too."""

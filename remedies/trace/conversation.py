@@ -16,7 +16,7 @@ from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 from remedies.printable import at, both_ends
 from remedies.rules.publishing import leading_to
 from remedies.rules.rule import PacketRule
-from remedies.tap.spent import spent
+from remedies.tap.allowance import Allowance
 from remedies.trace.event import ConversationStep
 from remedies.trace.nat_rules import NatRules
 from remedies.trace.packet_filter import PacketFilter
@@ -24,8 +24,8 @@ from remedies.values import replace
 
 _PATIENCE = 1.0
 _SHARE = 20
-"""Before a look that is not due passes so many times what the last one took: each walks the
-table, and a flood of packets must not cause a walk for each."""
+"""Looks that are not due take one part in so many of a processor: each walks the table, and a
+flood of packets must not cause a walk for each."""
 _MOST = 256
 """Flows that one look takes, and that are remembered."""
 
@@ -39,7 +39,7 @@ class Conversation:
         self.unread: dict[str, None] = {}
         self.flows: dict[tuple[str, Tuple], Flow] = {}
         self._rules = rules
-        self._next = float("-inf")
+        self._processor = Allowance(_SHARE)
         self._sent_on: dict[tuple[str, Tuple], bool] = {}
         """Requests without a flow since the last look, and whether a rule turns what is wanted so.
         """
@@ -76,15 +76,15 @@ class Conversation:
 
     def early_steps(self) -> Iterator[ConversationStep]:
         """Yield what is new before the next look is due, unless looks take too much of the time."""
-        if time.monotonic() >= self._next:
+        if self._processor.left:
             yield from self.steps()
 
     def steps(self) -> Iterator[ConversationStep]:
         """Yield what is new since the last look."""
-        now, begin, used = time.time(), time.monotonic(), spent()
-        found = self._now()
+        now = time.time()
+        with self._processor.pay():
+            found = self._now()
         self._sent_on.clear()
-        self._next = begin + _SHARE * (spent() - used)
         for flow in found:
             key = flow.protocol, flow.original
             before = self.flows.get(key)

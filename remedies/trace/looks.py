@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Optional, TypeVar
 
 from remedies.errors import NotPermitted, Unreadable, UsageError
-from remedies.tap.spent import spent
+from remedies.tap.allowance import Allowance
 
 _T = TypeVar("_T")
 
@@ -24,22 +23,19 @@ class Looks:
     def __init__(self) -> None:
         """Begin with all of them."""
         self._taken = 0
-        self._paid = float("-inf")
+        self._processor = Allowance(_SHARE, _BURST)
         self.unread: dict[str, None] = {}
 
     def take(self, what: str, ask: Callable[[], Optional[_T]]) -> Optional[_T]:
         """Return an answer; None: none, no look is left, or it failed. ``what`` names it then."""
-        begin, before = time.monotonic(), spent()
-        if self._taken >= _MOST or begin + _BURST < self._paid:
+        if self._taken >= _MOST or not self._processor.left:
             return None
         self._taken += 1
         try:
-            return ask()
+            with self._processor.pay():
+                return ask()
         except OSError as error:
             self.unread[f"{what}: {error.strerror}"] = None
         except (NotPermitted, Unreadable, UsageError) as error:
             self.unread[f"{what}: {error}"] = None
-        finally:
-            took = spent() - before
-            self._paid = max(begin, self._paid) + _SHARE * took
         return None

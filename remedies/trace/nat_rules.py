@@ -18,14 +18,13 @@ from remedies.rules.matching import packets_of
 from remedies.rules.overlap import both_see
 from remedies.rules.publishing import gives, leading_to
 from remedies.rules.rule import PacketRule
-from remedies.tap.spent import spent
+from remedies.tap.allowance import Allowance
 from remedies.values import replace
 
 _FRESH = 5.0
 """Seconds after which NAT rules are read again, when a packet asks for them."""
 _SHARE = 20
-"""And so many times what reading them took of a processor, so that a long ruleset cannot deafen
-the tap."""
+"""And reading them takes one part in so many of a processor: a long ruleset must not deafen us."""
 _TO = ("dnat", "redirect")
 _FROM = ("snat", "masquerade")
 
@@ -38,7 +37,8 @@ class NatRules:
         self.unread: dict[str, None] = {}
         self._read: tuple[Nat, Links] = (Nat(asked=False), Links())
         self._notracks: tuple[PacketRule, ...] = ()
-        self._next = float("-inf")
+        self._processor = Allowance(_SHARE)
+        self._fresh_until = float("-inf")
 
     def turning(self, protocol: str, way: Tuple) -> Iterator[PacketRule]:
         """Yield the rules that may turn a request to another address: DNAT and REDIRECT."""
@@ -97,8 +97,10 @@ class NatRules:
                 yield rule
 
     def _now(self) -> tuple[Nat, Links]:
-        now, before = time.monotonic(), spent()
-        if now > self._next:
+        if not self._processor.left or time.monotonic() < self._fresh_until:
+            return self._read
+        self._fresh_until = time.monotonic() + _FRESH
+        with self._processor.pay():
             facts = read_facts(read_host(), (Netfilter, Nat, Links), topics=frozenset((TOPIC,)))
             try:
                 self._read = facts.get(Nat), facts.get(Links)
@@ -107,8 +109,6 @@ class NatRules:
             except Unreadable as error:
                 unread = (str(error),)
             self.unread.update(dict.fromkeys(unread))
-            took = spent() - before
-            self._next = now + max(_FRESH, _SHARE * took)
         return self._read
 
 

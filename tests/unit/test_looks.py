@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from remedies.tap.spent import spent
+from remedies.tap import allowance
+from remedies.tap.allowance import spent
 from remedies.trace import looks
 
 
@@ -27,22 +28,22 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
     monkeypatch.setattr("time.monotonic", lambda: made.now)
-    monkeypatch.setattr(looks, "spent", lambda: made.used)
+    monkeypatch.setattr(allowance, "spent", lambda: made.used)
     return made
 
 
 def test_costly_looks_take_a_twentieth_of_a_processor(machine: Machine) -> None:
-    allowance = looks.Looks()
-    assert allowance.take("rules", lambda: machine.look(cost=0.5)) == "seen"
-    assert allowance.take("rules", lambda: machine.look(cost=0.1)) is None
+    looked = looks.Looks()
+    assert looked.take("rules", lambda: machine.look(cost=0.5)) == "seen"
+    assert looked.take("rules", lambda: machine.look(cost=0.1)) is None
     machine.now = 10.0
-    assert allowance.take("rules", lambda: machine.look(cost=0.1)) == "seen"
+    assert looked.take("rules", lambda: machine.look(cost=0.1)) == "seen"
 
 
 def test_waiting_for_a_processor_costs_no_look(machine: Machine) -> None:
-    allowance = looks.Looks()
+    looked = looks.Looks()
     for _ in range(5):
-        assert allowance.take("rules", lambda: machine.look(cost=0.01, waits=2.0)) == "seen"
+        assert looked.take("rules", lambda: machine.look(cost=0.01, waits=2.0)) == "seen"
 
 
 def test_what_a_child_has_used_counts() -> None:
