@@ -40,7 +40,7 @@ settings.register_profile(
 )
 settings.load_profile("remedies")
 
-# Modules and ten thousand tests, in every process: a third of the time that it takes to have them
+# Modules and thousands of tests, in every process: a third of the time that it takes to have them
 # would go into looking for garbage among them, and more in every fork.
 gc.disable()
 

@@ -40,10 +40,10 @@ def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, gua
         print(f"{left}Keep these changes? [y/N] ", end="", file=sys.stderr, flush=True)
     while True:
         ready = {descriptor for descriptor, _ in poll.poll(HEARS)}
-        if counts and not ready:  # what has been typed stays where it is
-            left = _left(ended.until or "")
-            print(f"\x1b7\r{left}\x1b8", end="", file=sys.stderr, flush=True)
         if not ready:
+            if counts:  # what has been typed stays where it is
+                left = _left(ended.until or "")
+                print(f"\x1b7\r{left}\x1b8", end="", file=sys.stderr, flush=True)
             continue
         if guard.fileno() in ready:
             break

@@ -149,15 +149,11 @@ def _be(command: str, argv: Sequence[str], environment: Mapping[str, str]) -> No
     """Be one of Ansible's programs from here on."""
     code: object = 99
     try:
-        gc.freeze()  # what is garbage by now may own a number that is used anew here
-        os.closerange(3, 1 << 20)  # among them what says that an exec has been done
+        # Closed, too, is what says that an exec has been done.
+        forked_cli.begin(os.getcwd(), environment)
         atexit._clear()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.execvpe, subprocess.Popen = _exec, _Popen  # type: ignore[misc]
-        os.environ.clear()
-        os.environ.update(environment)
         sys.argv = [command, *argv[1:]]
         sys.stdin, sys.stdout, sys.stderr = map(forked_cli.standard, range(3))
         _read_settings()

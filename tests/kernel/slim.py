@@ -1,6 +1,6 @@
 """A small process of the tool's modules alone, from which the tests' command lines are forked.
 
-A test's own process has ten thousand tests in its memory. To fork it takes as long as what most
+A test's own process has thousands of tests in its memory. To fork it takes as long as what most
 commands do, and each process that a command forks has them, too. What is to be done is pickled;
 where that fails (a closure), or in other namespaces than the small process is in, the test's own
 process is forked.

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
-from builder import HOST, change, facts, finding, plan, policy, scan
+from builder import HOST, change, facts, finding, plan, policy
 from fake_operations import KEY, FakeGuard, FakeHost, fake_host
 
 from remedies import catalogue, codec, shipped
@@ -18,7 +18,7 @@ from remedies.facts import Facts
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
-from remedies.model import Finding, Held, Host, Plan, Policy, Rule, Terms, Unknown
+from remedies.model import Finding, Held, Host, Plan, Policy, Rule, Terms
 from remedies.operations import apply, outlook, plans, rollback, saved_plans, session, weigh
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
@@ -104,127 +104,6 @@ def test_what_does_harm_is_never_kept(host: FakeHost, monkeypatch: pytest.Monkey
     assert "it eats segments" in ended.reason
 
 
-@pytest.mark.parametrize(
-    ("after", "keep", "why"),
-    [
-        ([], False, None),
-        (["absent", "mitigated"], False, None),
-        (["absent", "still"], True, None),
-        (["absent", "still"], False, "the fault is still there: c1; x hangs"),
-        (["still", "still"], False, "the fault is still there: c0, c1; x hangs"),
-    ],
-)
-def test_a_change_that_has_not_helped_is_undone_and_one_connection_is_named(
-    after: list[str], keep: bool, why: Optional[str]
-) -> None:
-    verified = [{"condition": f"c{n}", "after": word} for n, word in enumerate(after)]
-    seen = [finding(details={"hangs": name}) for name in ("x", "y")]
-    assert apply.unwell(verified, (), keep=keep, seen=(finding(), *seen)) == why
-    harm = (Harm("nft:a", "f", "it eats"), Harm("nft:b", "f", "that too"))
-    assert apply.unwell(verified, harm, keep=keep, seen=seen) == "the fix does harm: nft:a: it eats"
-
-
-BEFORE = finding(verdict="proven")
-ANSWERED = change("sysctl:a", "0", finding=BEFORE.id)
-
-
-@pytest.mark.parametrize(
-    ("now", "unknown", "after"),
-    [
-        ((), (), "absent"),
-        ((finding(verdict="proven"),), (), "still"),
-        ((finding(verdict="active"),), (), "still"),
-        ((finding(verdict="mitigated"),), (), "mitigated"),
-        ((finding(verdict="unknown"),), (), "not-observable"),
-        ((), (Unknown("cond", "denied"),), "not-observable"),
-        ((), (Unknown("cond", "a set was not read", partly=True),), "absent"),
-        ((), (Unknown("other", "denied"),), "absent"),
-        ((finding(verdict="proven", subject="another"),), (), "absent"),
-    ],
-)
-def test_what_became_of_a_fault_is_read_from_the_scan_after_the_write(
-    now: tuple[Finding, ...], unknown: tuple[Unknown, ...], after: str
-) -> None:
-    made = plan(ANSWERED, findings=(BEFORE, finding("unasked")))
-    (row,) = apply.verdicts(made, scan(*now, unknown=unknown), ())
-    assert row == {
-        "finding": BEFORE.id,
-        "condition": "cond",
-        "before": "proven",
-        "after": after,
-    }
-
-
-def test_a_fault_is_still_there_if_its_fix_does_harm_and_no_other_fault_is() -> None:
-    other = change("sysctl:b", "0", fix="g", finding=finding("b").id)
-    made = plan(ANSWERED, other, findings=(BEFORE, finding("b")))
-    rows = apply.verdicts(made, scan(), (Harm("sysctl:a", "f", "it eats"),))
-    assert [row["after"] for row in rows] == ["still", "absent"]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [("exposed", "mitigated"), ("active", "still"), ("proven", "still")]
-)
-def test_a_hanging_connection_undoes_only_what_was_done_about_a_fault_that_was_seen(
-    before: str, after: str
-) -> None:
-    made = plan(ANSWERED, findings=(finding(verdict=before),))
-    hangs = finding(verdict="active", details={"hangs": "10.0.0.1:443"})
-    assert [row["after"] for row in apply.verdicts(made, scan(hangs), ())] == [after]
-
-
-FLOW, YOUNGER = "udp/10.0.0.1/1/10.0.0.2/2/7", "udp/10.0.0.1/1/10.0.0.2/2/8"
-
-
-@pytest.mark.parametrize(
-    ("ended", "stale", "after"),
-    [
-        (FLOW, FLOW, "still"),
-        (FLOW, f"{FLOW} {YOUNGER}", "still"),
-        (FLOW, YOUNGER, "absent"),
-        (FLOW, "", "still"),
-        ("", YOUNGER, "still"),
-    ],
-)
-def test_flows_that_came_after_those_that_were_ended_are_another_fault(
-    ended: str, stale: str, after: str
-) -> None:
-    resource = f"flow:{ended}" if ended else "sysctl:a"
-    made = plan(change(resource, "there", None, finding=BEFORE.id), findings=(BEFORE,))
-    found = finding(verdict="proven", details={"stale": stale} if stale else {})
-    assert [row["after"] for row in apply.verdicts(made, scan(found), ())] == [after]
-
-
-def test_what_became_of_a_fault_after_the_undoing_is_unknown_where_it_cannot_be_judged(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host.heals = False
-    cannot = scan(unknown=(Unknown("cond", "denied"),))
-    partly = scan(unknown=(Unknown("cond", "a set was not read", partly=True),))
-    ended = host.apply(keep=True)
-    undone = replace(ended, outcome="rolled-back")
-    for seen, after in ((cannot, "not-observable"), (partly, "absent")):
-        monkeypatch.setattr(session, "judge", lambda *_, seen=seen: (seen, {}))
-        assert [v["after"] for v in apply.finish(host.session, undone).verified] == [after]
-
-
-def test_the_connection_that_still_hangs_is_named(host: FakeHost) -> None:
-    host.heals, host.details = False, {"hangs": "10.0.0.1:443"}
-    assert "10.0.0.1:443 hangs" in host.apply().reason
-
-
-def test_the_journal_has_what_is_found_after_the_write_of_what_was_answered_alone(
-    host: FakeHost,
-) -> None:
-    host.session = replace(
-        host.session, policy=policy({"cond": Rule("fix", "proven", ("liberal",))})
-    )
-    host.heals, host.beside = False, (finding(subject="another"),)
-    ended = host.apply(keep=True)
-    recorded = session.reread(host.session).ledger[ended.transaction or ""].verified
-    assert [f.id for f in recorded.findings] == [BEFORE.id]
-
-
 A, B, FILE = "sysctl:a", "sysctl:b", "file:/etc/x"
 
 
@@ -299,9 +178,9 @@ def test_apply_names_the_proven_faults_that_stay(
         return policy()
 
     monkeypatch.setattr(policies, "load", load)
-    ended = apply.Ended(plan(findings=(BEFORE,)), "nothing")
+    ended = apply.Ended(plan(findings=(finding(verdict="proven"),)), "nothing")
     (left,) = apply.finish(host.session, ended).left
-    assert (left.finding, left.condition) == (BEFORE.id, "cond")
+    assert (left.finding, left.condition) == (finding().id, "cond")
     assert named == list(shipped.POLICIES)
 
 
