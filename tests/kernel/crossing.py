@@ -175,10 +175,11 @@ class Crossing:
             made.exchange()
             yield made
 
-    def answered(self, leg: Leg, seen_as: str = "", by: str = "") -> bool:
+    def answered(self, leg: Leg, seen_as: str = "", by: str = "", *, patience: float) -> bool:
         """Tell whether a datagram arrives, from an address if one is given, and its answer, too.
 
-        ``by``: the sender's own address, where it has several.
+        ``by``: the sender's own address, where it has several. ``patience``: seconds for each way;
+        one that has to arrive is given time.
         """
         family = socket.AF_INET6 if ":" in leg.to[0] else socket.AF_INET
         with (
@@ -186,8 +187,8 @@ class Crossing:
             self.socket(leg.asks, family, socket.SOCK_DGRAM) as client,
         ):
             server.bind(leg.at)
-            server.settimeout(0.3)
-            client.settimeout(0.3)
+            server.settimeout(patience)
+            client.settimeout(patience)
             client.bind((by, 0))
             client.connect(leg.to)
             try:

@@ -76,7 +76,7 @@ def test_a_virtual_address_on_the_loopback(site: Site) -> None:
             server = site.udp("host", address, PORT)
             asker = site.ask(server, "server", address)
             plainly(site, server, asker)
-            assert asker.answered()
+            assert asker.answered(within=3.0)
         assert (seen.verdicts, seen.events) == ([], [])
 
 
@@ -271,7 +271,7 @@ def test_a_temporary_address_answers(site: Site) -> None:
             server = site.udp("host", asked, PORT)
             asker = site.ask(server, "server", asked)
             plainly(site, server, asker)
-            assert asker.answered()
+            assert asker.answered(within=3.0)
         assert (seen.verdicts, seen.events) == ([], [])
 
 
@@ -300,7 +300,7 @@ def test_the_other_uplink_answers(site: Site) -> None:
                 client.send(b"question")
                 asker = Asker(client, server.recvfrom(100)[1])
                 plainly(site, server, asker)
-                assert asker.answered() == bound
+                assert asker.answered(within=3.0 if bound else 0.2) == bound
             assert (seen.proven is None) == bound
             if seen.proven:
                 assert seen.proven.details["asked"] == asked
