@@ -29,6 +29,8 @@ from socket import socket as Socket  # noqa: N812 - 'socket' is a method's name 
 from types import TracebackType
 from typing import Self
 
+import groups
+
 from remedies.errors import RemedyError
 from remedies.lab.topology import uplink
 from remedies.lab.world import DEADLINE, Options, World, child_environment
@@ -319,25 +321,10 @@ class DockerHost(World):
         """
         name = self._cgroup.lstrip("/")
         for top in glob.glob(f"/sys/fs/cgroup/{name}") + glob.glob(f"/sys/fs/cgroup/*/{name}"):
-            for path in Path(top).rglob("cgroup.procs"):
-                for pid in path.read_text().split():
-                    _kill(int(pid))
-            for folder, _, _ in os.walk(top, topdown=False):
-                os.rmdir(folder)
+            groups.remove(Path(top))
 
 
 def _without_ours(text: str) -> str:
     """Return a table without our chain, the jumps to it and its rules."""
     kept = re.sub(r"\n?\tchain REMEDY-[A-Z]+ \{\n(?:.*\n)*?\t\}\n", "", text)
     return "".join(line for line in kept.splitlines(True) if "REMEDY-" not in line)
-
-
-def _kill(pid: int) -> None:
-    """End a process and wait until it has."""
-    with contextlib.suppress(ProcessLookupError):
-        handle = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [], DEADLINE)
-        finally:
-            os.close(handle)

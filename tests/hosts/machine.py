@@ -5,6 +5,8 @@ it. Nothing waits for a time to pass: systemd-nspawn says when the boot is done 
 
 Each has control groups of its own: systemd-nspawn puts what it boots into ``payload`` beside
 itself, and of two machines in one ``payload`` each removes what the other's units are to run in.
+Programs that are run in it are in them, too: who is two groups or more above is nobody to systemd
+(EUNATCH from version 256 on).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import groups
 from debian import Root
 
 BOOT = 60.0
@@ -30,9 +33,7 @@ _HIERARCHIES = tuple(
 )
 """Where systemd's control groups are: one tree, or two where the host has the first version, too
 (cgroups(7))."""
-_IN_ITS_GROUPS = (
-    'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
-)
+_IN_GROUPS = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
 
 
 class Machine:
@@ -67,7 +68,7 @@ class Machine:
         ):
             notes.bind(str(told_at))
             self._nspawn = subprocess.Popen(
-                ["sh", "-ec", _IN_ITS_GROUPS, "sh", *map(str, self._groups), "--",
+                ["sh", "-ec", _IN_GROUPS, "sh", *map(str, self._groups), "--",
                  "systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot",
                  "--private-network", "--console=pipe", "--register=no", "--keep-unit",
                  "--capability=all", "--system-call-filter=@known", "--notify-ready=yes",
@@ -109,12 +110,15 @@ class Machine:
     def argv(self, *words: str, among_its: bool = True) -> list[str]:
         """Return what runs a program in it as root.
 
-        ``among_its`` processes, or as one that lives through a reboot. systemd-shutdown stops all
-        of its, nsenter(1) stops when it sees that of its child, nobody continues it, and the child
-        that it does not reap keeps the machine from going down.
+        ``among_its`` processes, in the control group of its process 1, or as one that lives through
+        a reboot. systemd-shutdown stops all of its, nsenter(1) stops when it sees that of its
+        child, nobody continues it, and the child that it does not reap keeps the machine from going
+        down.
         """
         pids = ["-p"] if among_its else []
-        return ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", *pids, "-r", "-w",
+        places = [f"{group}/payload/init.scope" for group in self._groups] if among_its else []
+        return ["sh", "-ec", _IN_GROUPS, "sh", *places, "--",
+                "nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", *pids, "-r", "-w",
                 "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
                 *words]  # fmt: skip
 
@@ -149,8 +153,7 @@ class Machine:
                     _end(number)
             self._nspawn.wait(timeout=30)
             for group in self._groups:
-                for folder, _, _ in os.walk(group, topdown=False):
-                    os.rmdir(folder)
+                groups.remove(group)
         for path in (self.root, self.place):
             subprocess.run(["umount", str(path)], check=True, timeout=30)
         self.place.rmdir()
