@@ -1,8 +1,6 @@
-"""How text from a host, times and addresses are shown, in every output."""
+"""How text from a host and addresses are shown, in every output."""
 
 from __future__ import annotations
-
-from datetime import datetime, timezone
 
 
 def clean(text: str) -> str:
@@ -14,20 +12,6 @@ def clean(text: str) -> str:
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(_spelled(character) for character in text)
-
-
-def local(moment: str) -> str:
-    """Return a time as JSON and the journal hold it as this place's clocks show it.
-
-    What is no such time (a saved file may say anything) comes back as it is.
-    """
-    try:
-        utc = datetime.fromisoformat(moment[:-1])
-        if f"{utc.isoformat()}Z" != moment:  # another form of ISO 8601
-            return moment
-        return utc.replace(tzinfo=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    except (ValueError, OverflowError, OSError):
-        return moment
 
 
 def for_plugin(text: str) -> str:

@@ -13,9 +13,12 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Optional
 
 from remedies.cli import parser, settings
+from remedies.cli.parser import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Optional
 
 
 class Terminated(BaseException):

@@ -10,8 +10,8 @@ from remedies.cli.fleet_view import View
 from remedies.fleet.apply import APPLYING, CONFIRMING, UNDOING
 from remedies.fleet.host_state import HostStanding
 from remedies.fleet.rundir import Run
+from remedies.local_time import local
 from remedies.outcomes import UNREACHED
-from remedies.printable import local
 from remedies.values import replace
 
 

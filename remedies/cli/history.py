@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Optional
 
 from remedies.cli.terminal import Style, clean
 from remedies.facts.host import read_host
+from remedies.local_time import local
 from remedies.model import FORMAT_VERSION
 from remedies.operations import session
-from remedies.printable import local
 from remedies.transaction import state
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from remedies.cli import Terminated
 from remedies.cli.parser import warn
+from remedies.local_time import local
 from remedies.operations import session
 from remedies.operations.session import HostSession
 from remedies.outcomes import KEPT
-from remedies.printable import local
 from remedies.transaction.ledger import Transaction
 
 SIGNALS = (KeyboardInterrupt, Terminated)

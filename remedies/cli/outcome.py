@@ -10,10 +10,10 @@ from remedies.cli import leftover
 from remedies.cli.next_command import again
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean
+from remedies.local_time import local
 from remedies.operations.apply import Ended
 from remedies.outcomes import ANSWERS
 from remedies.planning import planfile
-from remedies.printable import local
 
 
 def code(ended: Ended) -> int:

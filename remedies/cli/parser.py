@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import os
 import sys
-from typing import Any, NoReturn, Optional
+from importlib.machinery import PathFinder
 
 from remedies import __version__
 from remedies.errors import UsageError
-from remedies.namespaces import machine
 from remedies.printable import clean
+
+TYPE_CHECKING = False  # typing's own takes loading it, a tenth of the first help page
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, Optional
 
 VERBS = {
     "scan": "detect faults and show the evidence; changes nothing",
@@ -128,14 +131,6 @@ def watching(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="how long to watch counters and packets (default: 1s; 0: one reading)",
     )
-
-
-def everywhere_from(args: argparse.Namespace) -> None:
-    """Raise UsageError for another ``--netns`` than the machine's beside ``--all-netns``."""
-    if args.netns not in (None, machine.SPEC):
-        raise UsageError(
-            f"--netns {args.netns} and --all-netns cannot be combined", "leave one of them out"
-        )
 
 
 def consenting(parser: argparse.ArgumentParser) -> None:
@@ -270,7 +265,7 @@ def _module(name: str) -> Any:
 
 def has(name: str) -> bool:
     """Tell whether the verb is here: the single-file tool lacks those of the control side."""
-    return importlib.util.find_spec(f"remedies.cli.{name}") is not None
+    return PathFinder.find_spec(name, [os.path.dirname(__file__)]) is not None
 
 
 def parse(words: list[str]) -> argparse.Namespace:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from remedies.cli.terminal import Style, clean
+from remedies.local_time import local
 from remedies.model import Advice, Change, Finding, Host, Kept, Plan, PolicyRef, Refusal, Scan
 from remedies.planning.advice import advice_text
-from remedies.printable import local
 from remedies.rules import flow_address
 
 MARKS = {"create": "+", "update": "~", "remove": "-"}

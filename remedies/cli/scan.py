@@ -8,8 +8,9 @@ import os
 from typing import Optional
 
 from remedies.cli import files, namespaces_text, starting
+from remedies.cli.everywhere import everywhere_from
 from remedies.cli.next_command import again
-from remedies.cli.parser import everywhere_from, warn, watching
+from remedies.cli.parser import warn, watching
 from remedies.cli.render import brief, scan_text
 from remedies.cli.terminal import Style
 from remedies.facts import saved

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
-from remedies.cli.parser import duration
+from remedies.cli.parser import TYPE_CHECKING, duration
 from remedies.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing import Any
 
 FILE = "/etc/remedy/remedy.conf"
 """INI, which every host can read: ``[remedy]``, then ``KEY = VALUE`` on a line each."""

@@ -13,10 +13,10 @@ from remedies.cli.render import BY_ROLLBACK, OF_ROLLBACK, changes_text, plan_tex
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
 from remedies.facts.host import read_host
+from remedies.local_time import local
 from remedies.model import FORMAT_VERSION
 from remedies.operations import naming, session
 from remedies.planning import savedplan
-from remedies.printable import local
 from remedies.transaction import state
 
 EXAMPLES = (

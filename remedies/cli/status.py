@@ -13,12 +13,12 @@ from remedies.cli.next_command import again
 from remedies.cli.render import host_line
 from remedies.cli.terminal import Style, clean
 from remedies.facts.gather import now
+from remedies.local_time import local
 from remedies.model import FORMAT_VERSION
 from remedies.operations import standing, unowned
 from remedies.operations.outlook import AtBoot, Outlook
 from remedies.operations.session import HostSession
 from remedies.operations.standing import HostStatus
-from remedies.printable import local
 from remedies.status.in_force import InForce
 from remedies.transaction.guarded import clock
 from remedies.transaction.store import apart

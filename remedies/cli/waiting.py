@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 
 from remedies.cli.consenting import HEARS
 from remedies.cli.parser import warn
+from remedies.local_time import local
 from remedies.operations import confirm
 from remedies.operations.apply import Ended
 from remedies.operations.session import HostSession
 from remedies.outcomes import Outcome
-from remedies.printable import local
 from remedies.transaction import actor, consent
 from remedies.transaction.guard import Guard
 from remedies.values import replace

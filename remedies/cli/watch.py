@@ -10,14 +10,15 @@ import time
 from typing import Any, Optional
 
 from remedies.cli import files, starting, writing
-from remedies.cli.parser import duration, everywhere_from, warn, watching
+from remedies.cli.everywhere import everywhere_from
+from remedies.cli.parser import duration, warn, watching
 from remedies.cli.terminal import Style, clean
 from remedies.errors import UsageError
 from remedies.facts.gather import now
+from remedies.local_time import local
 from remedies.model import FORMAT_VERSION
 from remedies.namespaces import machine, workers
 from remedies.operations.session import HostSession
-from remedies.printable import local
 from remedies.trace.stop_signal import Ending
 from remedies.values import replace
 from remedies.watch import baseline, endpoint, metrics, service_manager

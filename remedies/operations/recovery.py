@@ -6,11 +6,11 @@ from typing import Optional
 
 from remedies import __version__
 from remedies.errors import Locked, RemedyError, WriteFailed
+from remedies.local_time import local
 from remedies.model import Change, Finding, Plan
 from remedies.operations import session
 from remedies.operations.session import HostSession
 from remedies.outcomes import Kind
-from remedies.printable import local
 from remedies.transaction import (
     actor,
     bootguard,

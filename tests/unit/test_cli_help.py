@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -25,6 +27,23 @@ def test_every_verb_has_examples_that_can_be_typed(
     with pytest.raises(SystemExit):
         cli.main([verb, "--help"])
     assert capsys.readouterr().out == shown
+
+
+def test_the_first_page_loads_nothing_that_only_verbs_need() -> None:
+    heavy = ("contextlib", "datetime", "importlib.util", "remedies.namespaces", "typing")
+    text = f"""
+import sys
+from remedies.cli import main
+try:
+    main(["--help"])
+finally:
+    print(sorted(sys.modules.keys() & set({heavy})), file=sys.stderr)
+"""
+    ran = subprocess.run(  # without site, which loads what the environment wants
+        [sys.executable, "-S", "-c", text], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("usage: remedy")
+    assert ran.stderr.strip() == "[]"
 
 
 def test_help_alone_is_the_first_page(capsys: pytest.CaptureFixture[str]) -> None:

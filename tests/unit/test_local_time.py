@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies.printable import local
+from remedies.local_time import local
 
 
 @pytest.fixture(autouse=True)
