@@ -4,8 +4,8 @@ TEXT is that of ``check.py`` and this. With SIZE, as many bytes of standard inpu
 they are kept as FOLDER/DIGEST.pyz if they have that digest (BLAKE2b, 256 bits). Without, that file
 has to be there; exit code 86 asks for it. What is left of standard input is remedy's. The first
 line printed is ``remedy DIGEST``: what comes before it is the noise of the host's login scripts.
-A host whose Python is not the one that built the bundle keeps another beside it, with bytecode of
-its own: FOLDER/DIGEST.pyz.MAGIC.DIGEST, after MAGIC of its bytecode and its own digest.
+What runs is made of it once and kept beside it, with bytecode of this Python and no sources:
+FOLDER/DIGEST.pyz.MAGIC.DIGEST, after MAGIC of its bytecode and its own digest.
 
 Python 3.6 must be able to read this, for ``check.py`` to be heard.
 """
@@ -17,7 +17,6 @@ import time
 from contextlib import suppress
 from importlib.util import MAGIC_NUMBER as MAGIC
 from typing import Optional
-from zipimport import zipimporter
 
 try:
     from _blake2 import blake2b
@@ -110,20 +109,22 @@ def start(digest: str, folder: str, size: int, *words: str) -> int:
         prepare(folder)
         if size:
             receive(path, digest, size)
-        if digest_of(path) != digest:
+        own = of_this_python(path) if os.path.exists(path) else ""
+        if own:
+            os.utime(path)  # used as long as what was made of it
+        elif digest_of(path) != digest:
             return WANTED
     except OSError as error:
         raise Refused(f"cannot write to {folder}: {error.strerror}; fix that") from error
     sys.stdout.write(f"remedy {digest}\n")
     sys.stdout.flush()
     sys.argv = [path, *words]
-    own = of_this_python(path)
     sys.path.insert(0, own or path)
     if not own:
         from remedies.bundle import archive
 
         data = archive.of_this_python(path)
-        with suppress(OSError):  # where it cannot be kept, every run compiles again
+        with suppress(OSError):  # where it cannot be kept, every run makes it again
             keep(f"{path}.{MAGIC.hex()}.{hashed(data)}", data)
 
     from remedies.cli import main
@@ -132,9 +133,7 @@ def start(digest: str, folder: str, size: int, *words: str) -> int:
 
 
 def of_this_python(path: str) -> str:
-    """Return the bundle with bytecode for this Python: PATH, or one made of it; "" for none."""
-    if zipimporter(path).get_data("remedies/__init__.pyc").startswith(MAGIC):
-        return path
+    """Return what was made of the bundle at PATH for this Python and is kept; "" for nothing."""
     folder, name = os.path.split(f"{path}.{MAGIC.hex()}.")
     for other in os.listdir(folder):
         kept = os.path.join(folder, other)

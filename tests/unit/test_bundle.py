@@ -195,8 +195,11 @@ def test_a_host_keeps_the_bundle_and_checks_it_before_use(pyz: Path, tmp_path: P
     assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
     assert launch(b"\n", digest, folder, 0).returncode == 0
 
-    kept.write_bytes(data + b"x")
+    for altered in folder.iterdir():
+        altered.write_bytes(altered.read_bytes() + b"x")
     assert launch(b"\n", digest, folder, 0).returncode == 86, "altered, and used"
+    kept.unlink()
+    assert launch(b"\n", digest, folder, 0).returncode == 86, "there is none"
     damaged = launch(data[:-5], digest, folder, len(data))
     assert damaged.returncode == 1
     assert b"arrived damaged" in damaged.stderr
@@ -204,7 +207,7 @@ def test_a_host_keeps_the_bundle_and_checks_it_before_use(pyz: Path, tmp_path: P
     refused = launch(data, digest, folder, len(data))
     assert refused.returncode == 1
     assert b"writable by nobody else" in refused.stderr
-    assert sorted(p.name for p in folder.iterdir()) == [kept.name]
+    assert not kept.exists()
 
 
 def for_another_python(data: bytes) -> bytes:
@@ -223,10 +226,11 @@ def rewritten(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
     return made.getvalue()
 
 
-def test_bytecode_of_another_python_is_made_once_and_checked_before_use(
-    pyz: Path, tmp_path: Path
+@pytest.mark.parametrize("other", [False, True])
+def test_what_a_host_runs_is_made_once_and_checked_before_use(
+    pyz: Path, tmp_path: Path, other: bool
 ) -> None:
-    data = for_another_python(pyz.read_bytes())
+    data = for_another_python(pyz.read_bytes()) if other else pyz.read_bytes()
     digest, folder = build.digest(data), tmp_path / "state" / "bundle"
     first = launch(data, digest, folder, len(data))
     assert first.returncode == 0, first.stderr
@@ -235,9 +239,15 @@ def test_bytecode_of_another_python_is_made_once_and_checked_before_use(
     assert made.name == f"{digest}.pyz.{MAGIC_NUMBER.hex()}.{build.digest(whole)}"
     assert made.stat().st_mode & 0o777 == 0o600
     before = made.stat()
+    with zipfile.ZipFile(made) as own:
+        assert [name for name in own.namelist() if name.endswith(".py")] == ["__main__.py"]
+    assert len(whole) < 0.65 * len(data), "what every run reads"
+    kept = folder / f"{digest}.pyz"
+    os.utime(kept, (0, 0))
 
     assert launch(b"\n", digest, folder, 0).stdout == first.stdout
     assert made.stat().st_ino == before.st_ino, "made again"
+    assert kept.stat().st_mtime > 0, "it would go as one that nobody uses"
     for spoil in (lambda: made.write_bytes(b"x" + whole[1:]), lambda: made.chmod(0o666)):
         spoil()
         assert launch(b"\n", digest, folder, 0).stdout == first.stdout
