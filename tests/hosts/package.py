@@ -17,7 +17,7 @@ import remedies
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SUITE = "trixie"
 """What it is built on: policies are compiled with a pydantic that bookworm does not have."""
-_LEFT_OUT = (".git", ".venv", "build", "dist", ".*_cache", "__pycache__", "tests")
+_LEFT_OUT = (".git", ".venv", "build", "dist", ".*_cache", ".hypothesis", "__pycache__", "tests")
 # A mount namespace of its own holds the overlay; all of it is gone with the shell.
 _BUILD = """\
 set -e
