@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Self
 
 import groups
+import places
 
 from remedies.errors import RemedyError
 from remedies.lab.topology import uplink
@@ -82,7 +83,7 @@ class DockerHost(World):
         super().__init__("docker", options)
         self._iptables = iptables
         self._pids: dict[str, int] = {}
-        self._made: list[str] = []
+        self._places = contextlib.ExitStack()
         self._daemon: subprocess.Popen[bytes] | None = None
         self.started_in = 0.0
         """Seconds from the daemon's start to its readiness."""
@@ -210,10 +211,7 @@ class DockerHost(World):
             program = shutil.which(tool)
             assert program is not None
             os.symlink(program, f"{self.place}/bin/{name}")
-        for folder in self.private:
-            if not os.path.isdir(folder):
-                os.mkdir(folder, 0o700)
-                self._made.append(folder)
+        self._places.enter_context(places.there(self.private))
         place = self.place
         argv = [
             *("nsenter", f"--net=/run/netns/{self.namespace('host')}"),
@@ -288,17 +286,11 @@ class DockerHost(World):
         """Remove the containers, end the daemon by its pid, and take all the rest away."""
         with contextlib.ExitStack() as steps:  # the last one first, and each whatever happens
             steps.callback(shutil.rmtree, self.place)
-            steps.callback(self._remove_folders)
+            steps.push(self._places)
             steps.callback(super().__exit__, kind, error, trace)
             steps.callback(self._end_cgroup)
             steps.callback(self._stop)
             steps.callback(self.stop_all)
-
-    def _remove_folders(self) -> None:
-        """Remove the folders that were made to be mounted over, empty as they are."""
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # a daemon of the machine's has begun to use it
-                os.rmdir(folder)
 
     def _stop(self) -> None:
         daemon = self._daemon
