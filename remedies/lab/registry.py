@@ -31,6 +31,8 @@ PREFIX = "rl"
 ROLES = ("client", "host", "server")
 GRACE = 2.0
 """Seconds that a process of a world has to end after SIGTERM, before SIGKILL."""
+_KILLED = 30.0
+"""Seconds that SIGKILL may take: each needs the processor once more, beside all else that runs."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,11 @@ def _end(world: str) -> None:
                 handles[pid] = os.pidfd_open(pid)
         # Opened first and asked again after: a handle cannot come to mean another process.
         alive = {handles[pid] for pid in processes(world) if pid in handles}
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, _KILLED)):
             for handle in alive:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(handle, number)
-            _await_end(alive)
+            _await_end(alive, patience)
         if alive:
             raise RemedyError(f"world {world} holds processes that SIGKILL does not end")
     finally:
@@ -187,14 +189,17 @@ def _end(world: str) -> None:
             os.close(handle)
 
 
-def _await_end(alive: set[int]) -> None:
-    """Take out of ``alive`` the process handles that become readable within ``GRACE``."""
+def _await_end(alive: set[int], patience: float) -> None:
+    """Take out of ``alive`` the process handles that become readable within so many seconds.
+
+    Those that are readable count, also where this process had no processor for all that time.
+    """
     poller = select.poll()
     for handle in alive:
         poller.register(handle, select.POLLIN)
-    until = time.monotonic() + GRACE
-    while alive and (left := until - time.monotonic()) > 0:
-        for handle, _ in poller.poll(left * 1000):
+    until = time.monotonic() + patience
+    while alive and (ended := poller.poll(max(0.0, until - time.monotonic()) * 1000)):
+        for handle, _ in ended:
             poller.unregister(handle)
             alive.discard(handle)
 

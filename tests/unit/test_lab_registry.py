@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,15 @@ def test_sweep_does_not_remove_a_marker_twice(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(fcntl, "flock", once_it_is_gone)
     assert registry.sweep() == ()
+
+
+def test_who_has_ended_counts_though_the_time_is_over() -> None:
+    """As for a lab that gets no processor for as long as a process of a world may take."""
+    with subprocess.Popen(["true"]) as child:
+        handle = os.pidfd_open(child.pid)
+    try:
+        alive = {handle}
+        registry._await_end(alive, 0.0)
+        assert alive == set()
+    finally:
+        os.close(handle)
