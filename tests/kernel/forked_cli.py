@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, Union
 
 import slim
+from residents import name_visitor
 
 from remedies import catalogue, cli, codec, shipped
 from remedies.bpf import symbols
@@ -300,6 +301,7 @@ def _command(
 ) -> NoReturn:
     def prepared() -> None:
         begin(folder, environment)
+        name_visitor(words)
         prepare()
 
     be_remedy(out, err, words, prepared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,8 +75,12 @@ def state(cli: Cli, world: World) -> tuple[object, ...]:
 def guards(cli: Cli) -> list[str]:
     argv = ["ip", "netns", "pids", cli.netns]
     pids = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
-    living = residents(map(int, pids))
-    return [str(p) for p in living if Path(f"/proc/{p}/comm").read_text() == "remedy-guard\n"]
+    found = []
+    for pid in residents(map(int, pids)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if Path(f"/proc/{pid}/comm").read_text() == "remedy-guard\n":
+                found.append(str(pid))
+    return found
 
 
 def nothing(_cli: Cli) -> None:
