@@ -149,7 +149,8 @@ def generation(deadline: float) -> int:
     """
     with Netlink(NETLINK_NETFILTER, deadline, largest=SMALL, explained=False) as client:
         body = client.ask(_SUBSYSTEM | _GETGEN, _request(""))
-    return _u32(dict(attributes(body, HEADER)).get(1, b""))
+    # The attributes after it name who asks.
+    return _u32(next((value for number, value in attributes(body, HEADER) if number == 1), b""))
 
 
 def chains(deadline: float) -> list[KernelChain]:

@@ -37,11 +37,16 @@ COUNTERS = NAMES | shared.SUMS
 _TABLE = "net.netfilter.nf_conntrack_"
 _SYSCTLS = (*KEYS, _BRIDGED, _TABLE + "count", _TABLE + "max")
 _MOST = 1 << 16
-"""Octets of a file that are compared."""
+"""Octets of a file that are compared, and somewhat more."""
+_LAST = 2048
+"""An answer shorter than this is a file's last: others are filled with whole lines up to a page
+(seq_read_iter() in fs/seq_file.c), and no line is that long."""
 _PATIENCE = 1.0
 """Seconds that netlink may take."""
 _RULESET = "nf_tables ruleset"
 _LINKS = "links and addresses"
+_ROUTES6 = "IPv6 routes"
+_UDP = "UDP sockets"
 _ALL = "all of it"
 _TOLD = 3
 _RT6 = (0, 1, 3)
@@ -53,10 +58,8 @@ _EACH_TIME = (
     "ip_tables_names",
     "ip6_tables_names",
     "route",
-    "rt6_stats",
-    "sockstat",
 )
-"""The files of /proc/net that are read each time."""
+"""The files of /proc/net that are read each time, and compared as they are."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def changed(before: Pulse, now: Pulse) -> tuple[str, ...]:
 
 def steps(before: Pulse, now: Pulse) -> dict[str, int]:
     """Return how far each counter moved that did. One that begun anew did not. Pure."""
+    if now.counters == before.counters:
+        return {}
     return {
         name: count - before.counters[name]
         for name, count in now.counters.items()
@@ -143,6 +148,8 @@ def _said(sysctl: SysctlReader) -> dict[str, Any]:
     folder = os.open(PROC_NET, os.O_PATH | os.O_CLOEXEC)
     try:
         said: dict[str, Any] = {name: _content(name, folder) for name in _EACH_TIME}
+        said[_ROUTES6] = _routes6(_content("rt6_stats", folder))
+        said[_UDP] = _udp(_content("sockstat", folder))
     finally:
         os.close(folder)
     with contextlib.suppress(OSError, Unreadable):  # no nf_tables, or not permitted: a scan says so
@@ -192,14 +199,23 @@ def _states(
         same = _LINKS in before.states and before.files.get(_LINKS) == files[_LINKS]
         with contextlib.suppress(Unreadable):
             yield _LINKS, before.states[_LINKS] if same else f"{route.lasting(said[_LINKS]):08x}"
-    numbers = said["rt6_stats"].split()
-    yield "IPv6 routes", b" ".join(numbers[at] for at in _RT6 if at < len(numbers)).decode()
-    _, found, rest = said["sockstat"].partition(b"UDP: inuse ")
-    if found:
-        yield "UDP sockets", rest.split(maxsplit=1)[0].decode("ascii", "replace")
+    yield _ROUTES6, said[_ROUTES6].decode()
+    if said[_UDP]:
+        yield _UDP, said[_UDP].decode("ascii", "replace")
     for key in (*KEYS, _BRIDGED):
         if said[key]:
             yield key, said[key].decode("ascii", "replace").strip()
+
+
+def _routes6(text: bytes) -> bytes:
+    """Return what of rt6_stats stands for the routes there are."""
+    numbers = text.split()
+    return b" ".join(numbers[at] for at in _RT6 if at < len(numbers))
+
+
+def _udp(text: bytes) -> bytes:
+    """Return the sockets that sockstat counts; what it says of TCP is the whole machine's."""
+    return text.partition(b"UDP: inuse ")[2].partition(b" ")[0]
 
 
 def _content(path: str, folder: Optional[int] = None) -> bytes:
@@ -209,7 +225,11 @@ def _content(path: str, folder: Optional[int] = None) -> bytes:
     except OSError:
         return b""
     try:
-        return os.read(descriptor, _MOST)
+        content = more = os.read(descriptor, _MOST)
+        while len(more) >= _LAST and len(content) < _MOST:
+            more = os.read(descriptor, _MOST)
+            content += more
+        return content
     except OSError:  # the namespace is ending
         return b""
     finally:

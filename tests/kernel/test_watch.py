@@ -140,6 +140,27 @@ def test_the_pulse_of_a_namespace_at_rest_shows_each_change_once(netns: Make, ru
         before = again
 
 
+def test_the_last_of_many_routes_is_in_the_pulse(netns: Make, run_in: Any) -> None:
+    """The kernel hands out a page of them at a time: 31 lines."""
+    name = netns()
+    routes = [f"route add 198.51.100.{number}/32 dev lo\n" for number in range(40)]
+    run_in(name, ["ip", "-batch", "-"], stdin="".join(routes[:-1]))
+    with inside(name):
+        before = pulse.read()
+    run_in(name, ["ip", "-batch", "-"], stdin=routes[-1])
+    with inside(name):
+        assert "routes changed" in pulse.changed(before, pulse.read(before))
+
+
+def test_sockets_of_others_change_no_pulse(netns: Make) -> None:
+    """What sockstat says of TCP is the whole machine's."""
+    name = netns()
+    with inside(name):
+        before = pulse.read(pulse.read())
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM), inside(name):
+        assert pulse.read(before) is before
+
+
 def test_what_moves_no_counter_and_no_size_is_seen_too(
     netns: Make, run_in: Any, tmp_path: Path
 ) -> None:
