@@ -10,12 +10,14 @@ from typing import Any
 
 import forked_cli
 import pytest
+from tracked import await_flow
 
 from remedies.facts import Asking, slab
 from remedies.facts.host import read_host
 from remedies.lab.scenarios import udp_reply_source
 from remedies.lab.topology import addresses
 from remedies.lab.world import Options, World
+from remedies.netlink.flow import Tuple
 
 
 def remedy(world: World, *words: str) -> dict[str, Any]:
@@ -52,6 +54,8 @@ def test_the_flows_that_a_plan_names_are_the_flows_that_go(tmp_path: Path) -> No
         for target in ((at.uplink, 9999), (at.server, 9999)):
             with world.socket("client", at.family, socket.SOCK_DGRAM) as end:
                 end.sendto(b"x", target)
+                way = Tuple(at.client, end.getsockname()[1], *target)
+                await_flow(world.namespace("host"), "udp", way)
         before = tracked(world)
         plan = remedy(world, "plan", "--window", "0", "-o", str(tmp_path / "plan.json"))
         redirect = next(c for c in plan["changes"] if c["fix"] == "udp-redirect")

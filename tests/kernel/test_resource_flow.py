@@ -6,11 +6,13 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tracked import await_flow
 
 from remedies.errors import InputError, WriteFailed
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
 from remedies.namespaces.netns import inside
+from remedies.netlink.flow import Tuple
 from remedies.resources import flow
 
 PORT = 56789
@@ -26,12 +28,13 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 def send(world: World, role: str, source: tuple[str, int], to: tuple[str, int]) -> str:
-    """Send one datagram; return the path of the flow that it began."""
+    """Send one datagram; return the path of the flow that it began, once the host has it."""
     family = addresses(world).family
     with world.socket(role, family, socket.SOCK_DGRAM) as end:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         end.bind(source)
         end.sendto(b"x", to)
+    await_flow(world.namespace("host"), "udp", Tuple(*source, *to))
     return f"udp/{source[0]}/{source[1]}/{to[0]}/{to[1]}"
 
 
