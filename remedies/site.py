@@ -21,13 +21,13 @@ from remedies.model import Evidence, Finding, Risk, Severity, Terms, Wanted
 from remedies.values import NamedTuple
 
 PREFIX = "site."
-_ID = re.compile(r"site\.[a-z0-9](?:-?[a-z0-9]){0,39}")
-_KEY = re.compile(r"[a-z0-9_]+(?:[./][A-Za-z0-9_/-]+)+")
-_NET = re.compile(r"net\.[a-z0-9_]+(?:[./][A-Za-z0-9_/-]+)+")
-_MODULE = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
-_PATH = re.compile(r"/etc(?:/[A-Za-z0-9_@:+-][A-Za-z0-9._@:+-]*)+")
-_VALUE = re.compile(r"[A-Za-z0-9._:,/+-]+(?: [A-Za-z0-9._:,/+-]+)*")
-_SECRET = re.compile(r"stable_secret|fastopen_key")
+_ID = r"site\.[a-z0-9](?:-?[a-z0-9]){0,39}"
+_KEY = r"[a-z0-9_]+(?:[./][A-Za-z0-9_/-]+)+"
+_NET = r"net\.[a-z0-9_]+(?:[./][A-Za-z0-9_/-]+)+"
+_MODULE = r"[a-z0-9][a-z0-9_]{0,63}"
+_PATH = r"/etc(?:/[A-Za-z0-9_@:+-][A-Za-z0-9._@:+-]*)+"
+_VALUE = r"[A-Za-z0-9._:,/+-]+(?: [A-Za-z0-9._:,/+-]+)*"
+_HIDDEN = r"stable_secret|fastopen_key"
 _FOLDERS = {
     "/etc/systemd/network": (".link",),
     "/etc/systemd/networkd.conf.d": (".conf",),
@@ -74,7 +74,7 @@ def problems(name: str, entry: Mapping[str, Any]) -> Iterator[Misstated]:
 
 
 def _problems(name: str, entry: Mapping[str, Any]) -> Iterator[Misstated]:
-    if not _ID.fullmatch(name):
+    if not re.fullmatch(_ID, name):
         yield Misstated("id", "is not site.NAME", "lower-case letters, digits and '-', 40 at most")
     for key in ("title", "why"):
         text = str(entry.get(key, ""))
@@ -128,9 +128,11 @@ def _set_problems(name: str, sets: Mapping[str, Any]) -> Iterator[Misstated]:
         yield Misstated("set", what, "correct the keys")
     elif kind == "sysctl":
         yield from _misnamed("set", kind, named)
-        if not _NET.fullmatch(named) or any(part in ("", ".", "..") for part in named.split("/")):
+        if not re.fullmatch(_NET, named) or any(
+            part in ("", ".", "..") for part in named.split("/")
+        ):
             yield Misstated("set", f"{_short(named)} is not set by remedy", "keys under net. alone")
-        if not _VALUE.fullmatch(str(sets["value"])) or len(str(sets["value"])) > 400:
+        if not re.fullmatch(_VALUE, str(sets["value"])) or len(str(sets["value"])) > 400:
             yield Misstated("set", f"{_short(str(sets['value']))} is not a value", "plain words")
     elif kind == "module":
         yield from _misnamed("set", kind, named)
@@ -138,7 +140,11 @@ def _set_problems(name: str, sets: Mapping[str, Any]) -> Iterator[Misstated]:
         folder, _, file = named.rpartition("/")
         ends = _FOLDERS.get(folder, ())
         content = str(sets["content"])
-        if f"remedy-{name}" not in file or not file.endswith(ends) or not _PATH.fullmatch(named):
+        if (
+            f"remedy-{name}" not in file
+            or not file.endswith(ends)
+            or not re.fullmatch(_PATH, named)
+        ):
             wanted = " or ".join(f"{f}/NN-remedy-{name}{e[0]}" for f, e in _FOLDERS.items())
             yield Misstated("set", f"{_short(named)} is no file of this condition", wanted)
         if len(content) > _LONGEST or not content.isascii() or not _plain(content):
@@ -153,15 +159,15 @@ def _plain(content: str) -> bool:
 def _misnamed(key: str, scheme: str, named: str) -> Iterator[Misstated]:
     if scheme == "sysctl":
         parts = set(named.replace("/", ".").split("."))
-        if not _KEY.fullmatch(named) or "" in parts or len(named) > 200:
+        if not re.fullmatch(_KEY, named) or "" in parts or len(named) > 200:
             yield Misstated(key, f"{_short(named)} is not a sysctl", "as net.core.somaxconn")
-        elif _SECRET.search(named):
+        elif re.search(_HIDDEN, named):
             yield Misstated(key, f"{_short(named)} holds a secret", "name another key")
-    elif scheme == "module" and not _MODULE.fullmatch(named):
+    elif scheme == "module" and not re.fullmatch(_MODULE, named):
         yield Misstated(
             key, f"{_short(named)} is not a module", "its name with '_', as br_netfilter"
         )
-    elif scheme == "file" and (not _PATH.fullmatch(named) or len(named) > 200):
+    elif scheme == "file" and (not re.fullmatch(_PATH, named) or len(named) > 200):
         yield Misstated(
             key, f"{_short(named)} is not read", "a path under /etc without spaces or .."
         )

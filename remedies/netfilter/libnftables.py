@@ -29,9 +29,9 @@ from remedies.values import NamedTuple
 
 SONAME = "libnftables.so.1"
 
-_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+_PLAIN_NAME = r"[A-Za-z][A-Za-z0-9_./-]*"
 """What nft's scanner takes for a name (src/scanner.l); any program may give another."""
-_NUMBERED = re.compile(r"\t\t(?P<rule>.*[^{]) # handle (?P<handle>\d+)")
+_NUMBERED = r"\t\t(?P<rule>.*[^{]) # handle (?P<handle>\d+)"
 
 Command = dict[str, Any]
 _Said = tuple[int, str, str]
@@ -271,12 +271,12 @@ def printed_rules(family: str, name: str) -> dict[int, str]:
     and is left out, as is every rule of a table whose name nft cannot be asked for in its own
     words. Raises Unreadable.
     """
-    if not _PLAIN_NAME.fullmatch(name):
+    if not re.fullmatch(_PLAIN_NAME, name):
         return {}
     printed: dict[int, str] = {}
     twice = set()
     for line in run_text(f"list table {family} {name}", handles=True).splitlines():
-        said = _NUMBERED.fullmatch(line)
+        said = re.fullmatch(_NUMBERED, line)
         if said is not None:
             handle = int(said["handle"])
             twice.update({handle} & printed.keys())

@@ -89,15 +89,24 @@ def diff(reads: Reads, address: str, before: Optional[str], after: Optional[str]
     except RemedyError:
         old, new = before or "", after or ""
     names = f"{address} (now)", f"{address} (wanted)"
-    if not old and new:  # most plans create something: that needs no comparison
-        added = new.splitlines()
-        head = (
-            f"--- {names[0]}",
-            f"+++ {names[1]}",
-            f"@@ -0,0 +1{f',{len(added)}' if len(added) > 1 else ''} @@",
+    gone, come = old.splitlines(), new.splitlines()
+    if gone == come:
+        return ""
+    if not gone or not come or len(gone) == len(come) == 1:  # nothing stays: nothing to compare
+        return "\n".join(
+            [
+                f"--- {names[0]}",
+                f"+++ {names[1]}",
+                f"@@ -{_lines(gone)} +{_lines(come)} @@",
+                *(f"-{line}" for line in gone),
+                *(f"+{line}" for line in come),
+            ]
         )
-        return "\n".join([*head, *(f"+{line}" for line in added)])
     import difflib  # milliseconds that only a plan that compares pays for
 
-    lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, lineterm="")
-    return "\n".join(lines)
+    return "\n".join(difflib.unified_diff(gone, come, *names, lineterm=""))
+
+
+def _lines(some: Sequence[str]) -> str:
+    """Return how a unified diff says which lines they are of a text that has no others."""
+    return {0: "0,0", 1: "1"}.get(len(some), f"1,{len(some)}")

@@ -23,7 +23,7 @@ from remedies.policy.sources import SourcePlace
 _FORMAT = 1
 _KEPT = 16
 """Entries. A host has one or two policies; what compiles another file each time leaves no heap."""
-_ENTRY = re.compile(r"[0-9a-f]{32}\.json")
+_ENTRY = r"[0-9a-f]{32}\.json"
 _PACKAGE = os.path.dirname(os.path.abspath(remedies.__file__))
 
 
@@ -91,7 +91,9 @@ def _forget_the_oldest(folder: str) -> None:
     """Remove all entries but the newest; another command may do the same just now."""
     with contextlib.suppress(OSError), os.scandir(folder) as found:
         entries = [
-            (each.stat().st_mtime_ns, each.path) for each in found if _ENTRY.fullmatch(each.name)
+            (each.stat().st_mtime_ns, each.path)
+            for each in found
+            if re.fullmatch(_ENTRY, each.name)
         ]
         for _, path in sorted(entries)[:-_KEPT]:
             os.unlink(path)

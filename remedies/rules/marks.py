@@ -10,8 +10,8 @@ from remedies.rules.decoded import Mark
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import NamedTuple, replace
 
-_TEST = re.compile(r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)")
-_SPANS = re.compile(r"meta mark & 0x([0-9a-f]+) (in|not in) ([0-9a-fx -]+)")
+_TEST = r"meta mark & 0x([0-9a-f]+) (==|!=) 0x([0-9a-f]+)"
+_SPANS = r"meta mark & 0x([0-9a-f]+) (in|not in) ([0-9a-fx -]+)"
 _ANY = Match()
 
 
@@ -67,7 +67,7 @@ def marks_test(mask: int, spans: Iterable[tuple[int, int]], *, negate: bool) -> 
 
 def spans(name: str) -> Optional[MarkSpans]:
     """Return the condition of :func:`marks_test` that has such a name."""
-    found = _SPANS.fullmatch(name)
+    found = re.fullmatch(_SPANS, name)
     if not found:
         return None
     bounds = (each.partition("-") for each in found[3].split())
@@ -77,7 +77,7 @@ def spans(name: str) -> Optional[MarkSpans]:
 
 def read(name: str) -> Optional[MarkTest]:
     """Return the condition on the mark that has such a name; None: it is about something else."""
-    found = _TEST.fullmatch(name)
+    found = re.fullmatch(_TEST, name)
     return found and MarkTest(int(found[1], 16), int(found[3], 16), found[2] == "==")
 
 

@@ -155,18 +155,20 @@ def conjoin(one: Match, other: Match) -> Match | None:
 
 def narrowed(match: Match, conditions: Mapping[str, Any]) -> Match | None:
     """Return those of ``match`` that meet conditions, too: values of its fields, by name."""
-    met = dict(vars(match))
+    own = vars(match)
+    met: dict[str, Any] = {}
     try:
         for name, value in conditions.items():
             if value not in _EMPTY:
-                own = met[name]
-                met[name] = value if own in _EMPTY else _JOINS[name](own, value)
+                met[name] = value if own[name] in _EMPTY else _JOINS[name](own[name], value)
         for yes, no, left in _HOLES:
-            if met[no]:
-                met[yes] = left(met[yes], met[no])
+            holes = met.get(no, own[no])
+            if holes:
+                met[yes] = left(met.get(yes, own[yes]), holes)
     except _Disjoint:
         return None
-    return Match(**met) if _one_family(met["sources"], met["destinations"]) else None
+    made = replace(match, **met)
+    return made if _one_family(made.sources, made.destinations) else None
 
 
 def covers(wide: Match, narrow: Match) -> bool:

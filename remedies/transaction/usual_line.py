@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn, Optional
 
 from remedies import codec
@@ -19,7 +20,7 @@ from remedies.values import NamedTuple
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _TEXT = r'"([ !#-\[\]-~]*)"'
 """A text without a character that JSON escapes: it stands in the line as it is."""
-_USUAL = re.compile(
+_USUAL = (
     rf'{{"v":{_NUMBER},"seq":{_NUMBER},"time":{_TEXT},"kind":{_TEXT},"txn":{_TEXT},"prev":{_TEXT},'
     rf'"data":({{[ -~]*}}),"hash":{_TEXT}}}'
 )
@@ -62,7 +63,7 @@ def usual(text: str) -> Optional[JournalLine]:
 
     ``text`` is without the line's end. Pure.
     """
-    found = _USUAL.fullmatch(text)
+    found = _parts()(text)
     if found is None:
         return None
     v, seq, time, kind, txn, prev, data, own = found.groups()
@@ -75,6 +76,12 @@ def usual(text: str) -> Optional[JournalLine]:
         f'"txn":"{txn}","v":{v}}}'
     )
     return JournalLine(int(v), int(seq), time, kind, txn, prev, value, own, hashed)
+
+
+@functools.cache
+def _parts() -> Callable[[str], Optional[re.Match[str]]]:
+    """Return what matches a usual line: to compile it takes longer than a host with no journal."""
+    return re.compile(_USUAL).fullmatch
 
 
 def _data(text: str) -> Optional[tuple[dict[str, Any], str]]:

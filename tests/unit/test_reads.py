@@ -80,6 +80,8 @@ def test_a_text_that_does_not_tell_states_apart_is_not_used() -> None:
         (None, "a\n", ["@@ -0,0 +1 @@", "+a"]),
         (None, "a\nb\n", ["@@ -0,0 +1,2 @@", "+a", "+b"]),
         ("a\n", None, ["@@ -1 +0,0 @@", "-a"]),
+        ("a\nb\n", None, ["@@ -1,2 +0,0 @@", "-a", "-b"]),
+        ("a\n", "b\n", ["@@ -1 +1 @@", "-a", "+b"]),
         ("a\nb\n", "a\nc\n", ["@@ -1,2 +1,2 @@", " a", "-b", "+c"]),
     ],
 )
@@ -99,3 +101,4 @@ def test_states_without_a_text_are_shown_as_they_are(monkeypatch: pytest.MonkeyP
 def test_states_that_are_written_alike_have_no_diff() -> None:
     assert diff(FakeStore(), "a", None, "") == ""
     assert diff(FakeStore(), "a", "1\n", "1\n") == ""
+    assert diff(FakeStore(), "a", "1", "1\n") == ""

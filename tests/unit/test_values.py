@@ -68,6 +68,8 @@ def test_a_value_is_made_and_copied_as_a_standard_one_is() -> None:
     sample = OURS(1, c=(2,))
     for kind in (OURS, STANDARD):
         assert values.replace(kind(1, c=(2,)), a=3) == kind(3, c=(2,))
+        with pytest.raises(TypeError):
+            values.replace(kind(1), z=3)
         assert values.fields(kind) == {"a": False, "b": True, "c": True, "missing": True}
     assert values.fields(tuple) is None
     assert OURS(1).missing is not OURS(1).missing
@@ -83,6 +85,21 @@ def test_a_value_is_made_and_copied_as_a_standard_one_is() -> None:
             OURS(1, **wrong_name)
     with pytest.raises(TypeError, match="a, x"):
         OURS(x=2)
+
+
+def test_a_copy_is_checked_as_the_value_is_and_leaves_that_alone() -> None:
+    def positive(value: Any) -> None:
+        if value.a <= 0:
+            raise ValueError("not positive")
+
+    for make in (values.dataclass, dataclasses.dataclass):
+        body = {"__annotations__": {"a": "int", "b": "int"}, "b": 2, "__post_init__": positive}
+        kind: Any = make(frozen=True)(type("Positive", (), body))
+        one = kind(1)
+        assert values.replace(one, b=3) == kind(1, 3)
+        assert one == kind(1)
+        with pytest.raises(ValueError, match="not positive"):
+            values.replace(one, a=-1)
 
 
 def test_hashable_where_the_fields_are() -> None:
