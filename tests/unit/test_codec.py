@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remedies import codec
+from remedies import codec, facts, model, values
+from remedies.catalogue import condition, condition_ids
 from remedies.errors import InputError
 from remedies.model import Change, Evidence, Finding, Rule, Severity, Terms, Verdict
+from remedies.transaction import ledger
 
 TEXT = st.text(max_size=20)
 EVIDENCE = st.builds(Evidence, TEXT, TEXT, TEXT, TEXT)
@@ -146,3 +149,21 @@ def test_a_change_reversed_twice_is_itself_but_for_words() -> None:
     )
     assert change.reversed().reversed() == change
     assert (change.reversed().before, change.reversed().after) == ("1", None)
+
+
+def test_types_of_fields_are_what_typing_takes_them_for() -> None:
+    needed = {kind.__module__ for name in condition_ids() for kind in condition(name).NEEDS}
+    modules = [model, ledger, facts, *map(importlib.import_module, sorted(needed))]
+    kinds = {
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if values.fields(kind) is not None and kind.__module__ == module.__name__
+    }
+    assert len(kinds) > 50
+    for kind in kinds:
+        try:
+            hints = get_type_hints(kind)
+        except NameError:  # its types are for checkers: it is in no file
+            continue
+        assert dict(codec.members(kind).values()) == hints
