@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from builder import HOST
 from builder import facts as snapshot
 
 from remedies.errors import Unreadable
-from remedies.facts import Asking, gather
+from remedies.facts import Asking, Watch, gather
 
 ORDER: list[str] = []
 
@@ -104,17 +103,23 @@ class Pipe:
             os.close(self.writer)
 
 
-def test_a_watch_hears_while_the_window_lasts_and_later_probes_see_it() -> None:
-    pipe = Pipe()
+def test_a_watch_hears_while_the_window_lasts_and_later_probes_see_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe, listen = Pipe(), gather._listen
+
+    def spoken_to(watches: tuple[Watch[object], ...], window: float) -> None:
+        if window:
+            os.write(pipe.writer, b"x")
+        listen(watches, window)
+
+    monkeypatch.setattr(gather, "_listen", spoken_to)
     tap = make("earlier", watch=lambda asking: pipe)
     late = make("late", read=reading("late"), AFTER=("earlier",))
     early = make("other", read=reading("other"))
-    timer = threading.Timer(0.05, os.write, (pipe.writer, b"x"))
-    timer.start()
     begun = time.monotonic()
     facts = gather.read_facts(HOST, [late, tap, early], window=0.2)
     took = time.monotonic() - begun
-    timer.join()
     assert ORDER == ["other", "finish", "late"]
     assert facts.known["earlier"] == (b"x",)
     assert facts.known["late"] == "late after ['earlier', 'other']"
