@@ -108,6 +108,11 @@ def test_what_a_kind_is(address: str, family: str, boot: bool, data: str, cleare
                          "right": "local"}}, {"drop": None}),),
             [("drop", {"destination_local": True})],
         ),
+        (
+            (({"match": {"op": "!=", "left": {"fib": {"result": "type", "flags": ["daddr"]}},
+                         "right": "local"}}, {"drop": None}),),
+            [("drop", {"destination_local": False})],
+        ),
     ],
 )  # fmt: skip
 def test_rules_of_a_table(rules: tuple[Any, ...], found: list[tuple[str, dict[str, Any]]]) -> None:

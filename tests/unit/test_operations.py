@@ -241,9 +241,10 @@ def test_a_dry_run_of_a_rollback_shows_and_writes_nothing(host: FakeHost) -> Non
     assert change.diff.splitlines()[-2:] == ["-1", "+0"]
 
 
-def test_a_plan_of_another_host_is_refused(host: FakeHost) -> None:
+@pytest.mark.parametrize("differs", ["machine_id", "netns"])
+def test_a_plan_of_another_host_or_namespace_is_refused(host: FakeHost, differs: str) -> None:
     made, _ = plans.make(host.session, prune=False)
-    other = replace(made, scan=replace(made.scan, host=replace(HOST, machine_id="other")))
+    other = replace(made, scan=replace(made.scan, host=replace(HOST, **{differs: "other"})))
     text = codec.dumps(planfile.plan_plain(other, texts(other)))
     with pytest.raises(InputError, match=r"p\.json: made on h .*, not on h ") as refused:
         saved_plans.read(host.session, text, "p.json")

@@ -82,6 +82,12 @@ def test_a_fix_takes_back_what_it_wrote_and_no_other(
     assert host.store.states == {KEY: "0", A: None, B: "1"}
 
 
+def test_what_a_fix_wrote_last_goes_back_first(host: FakeHost, patch: pytest.MonkeyPatch) -> None:
+    written(host, patch, change(A, fix="one"), change(B, fix="one"))
+    host.roll_back(fix="one")
+    assert host.store.writes == [(A, "1"), (B, "1"), (B, None), (A, None)]
+
+
 @pytest.mark.parametrize("which", [{"fix": "one"}, {"unowned": True}, {"transaction": "first"}])
 def test_what_waits_is_not_rejected_by_who_means_something_else(
     host: FakeHost, patch: pytest.MonkeyPatch, which: dict[str, Any]

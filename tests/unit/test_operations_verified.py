@@ -50,6 +50,7 @@ ANSWERED = change("sysctl:a", "0", finding=BEFORE.id)
         ((), (), "absent"),
         ((finding(verdict="proven"),), (), "still"),
         ((finding(verdict="active"),), (), "still"),
+        ((finding(verdict="exposed"),), (), "still"),
         ((finding(verdict="mitigated"),), (), "mitigated"),
         ((finding(verdict="unknown"),), (), "not-observable"),
         ((), (Unknown("cond", "denied"),), "not-observable"),

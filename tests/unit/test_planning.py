@@ -118,6 +118,17 @@ def test_a_fix_that_is_advice_counts_as_used() -> None:
     assert made.changes == ()
 
 
+def test_what_is_removed_comes_after_what_is_made() -> None:
+    """A flow that is ended before the rule is there comes back as it was."""
+    FIXES["first"].wanted = (Wanted("flow:udp/eth0/53", None), Wanted("a", "1"))
+    store = FakeStore(**{"flow:udp/eth0/53": "udp/x"})
+    made = plan(policy(), replace(FINDING, verdict="proven"), store=store)
+    assert [(c.action, c.resource) for c in made.changes] == [
+        ("create", "a"),
+        ("remove", "flow:udp/eth0/53"),
+    ]
+
+
 def test_boot_files_come_last() -> None:
     FIXES["first"].wanted = (Wanted("file", "x", boot=True), Wanted("a", "1"))
     assert [c.resource for c in plan(policy(), FINDING).changes] == ["a", "file"]

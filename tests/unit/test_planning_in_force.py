@@ -115,6 +115,12 @@ def test_another_fix_in_its_place_is_made_before_the_old_one_goes() -> None:
     assert [c.action for c in made.changes] == ["create", "remove"]
 
 
+def test_what_came_last_is_given_back_first() -> None:
+    held = {name: Held(name, "first", None, "1", "t1", policy=("p",)) for name in ("a", "b")}
+    made = plan(policy("off"), store=FakeStore(a="1", b="1"), held=held)
+    assert [c.resource for c in made.changes] == ["b", "a"]
+
+
 def test_a_removal_never_overwrites_a_third_party() -> None:
     made = plan(policy("off"), store=FakeStore(a="theirs"), held=HELD_A)
     assert made.changes == ()

@@ -425,6 +425,17 @@ def test_flows_that_went_by_themselves_need_no_deleting(monkeypatch: pytest.Monk
         assert remake(made, proven(fake_fixes.FINDING, a="1")).changes == ()
 
 
+def test_no_flow_is_deleted_that_the_plan_does_not_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_fixes.install(monkeypatch)
+    flows = ("flow:udp/eth0/53", "flow:udp/eth1/53")
+    fix, now = fake_fixes.FIXES["first"], proven(fake_fixes.FINDING)
+    fix.wanted = (Wanted("a", "1", effects=flows[:1]),)
+    made = planning.plan(fake_fixes.policy(), now.facts, now.scan, {}, now.reads)
+    fix.wanted = (Wanted("a", "1", effects=flows),)
+    with refused(InputError, match="effects"):
+        remake(made, now)
+
+
 def test_flows_are_not_deleted_for_a_fault_that_is_not_seen_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
