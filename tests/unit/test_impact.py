@@ -53,6 +53,7 @@ def test_a_session_that_conntrack_cannot_pick_up_would_be_cut(resource: str, sta
     assert level == "severe"
     assert "203.0.113.9:50000 -> 192.0.2.1:22" in reason
     assert judged(resource, state, facts(unknown, loose=True))[0] == "mild"
+    assert judged(resource, state, facts(unknown, loose=None))[0] == "mild", "no such key yet"
 
 
 def test_half_a_connection_would_be_cut() -> None:

@@ -18,7 +18,7 @@ from remedies.facts import Facts
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
-from remedies.model import Finding, Held, Host, Plan, Policy, Rule, Terms
+from remedies.model import Finding, Held, Host, Plan, Policy, Refusal, Rule, Terms
 from remedies.operations import apply, outlook, plans, rollback, saved_plans, session, weigh
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
@@ -83,6 +83,16 @@ def test_the_second_apply_asks_nobody_and_writes_nothing(host: FakeHost) -> None
     written, asked = list(host.store.writes), list(host.asked)
     assert host.apply().outcome == "nothing"
     assert (host.store.writes, host.asked) == (written, asked)
+
+
+@pytest.mark.parametrize(("wanted", "outcome"), [(True, "refused"), (False, "nothing")])
+def test_a_fix_that_another_stands_in_for_is_not_missed(
+    host: FakeHost, wanted: bool, outcome: str
+) -> None:
+    refused = (Refusal("other", None, "it would cut", wanted=wanted),)
+    options = ApplyOptions(narrow=lambda made: replace(made, changes=(), refused=refused))
+    ended, _ = apply.apply(session.reread(host.session), options, host.shown.append, host.agree)
+    assert (ended.outcome, host.asked, host.store.writes) == (outcome, [], [])
 
 
 def test_what_does_not_help_is_undone_unless_it_is_to_be_kept(host: FakeHost) -> None:

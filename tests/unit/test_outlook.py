@@ -116,16 +116,17 @@ def test_only_what_untracks_is_judged_anew_and_on_its_own_terms(
 def at_next_boot(
     patch: pytest.MonkeyPatch, resource: str, decision: Optional[Decision], file: HeldState = "ours"
 ) -> AtBoot:
-    """Return what becomes of a resource of the fix ``f`` that has one boot file, in this state."""
+    """Return what becomes of a resource of the fix ``f``: one of its two boot files is ``file``."""
     sources = object()
     asked = (resource.partition(":")[2], sources)
     patch.setattr(sysctl_d, "sources", lambda: sources)
     patch.setattr(sysctl_d, "decides", lambda *of: decision if of == asked else None)
-    patch.setattr(units, "boot_paths", lambda *_: ("file:/etc/x",))
-    entries = (InForce("t1", "f", resource, "ours"), InForce("t1", "f", "file:/etc/x", file))
+    patch.setattr(units, "boot_paths", lambda *_: ("file:/etc/x", "file:/etc/y"))
+    states: dict[str, HeldState] = {resource: "ours", "file:/etc/x": "ours", "file:/etc/y": file}
+    entries = tuple(InForce("t1", "f", name, state) for name, state in states.items())
     here = SimpleNamespace(
         host=HOST,
-        held={resource: held(resource), "file:/etc/x": held("file:/etc/x", boot=True)},
+        held={name: held(name, boot=name != resource) for name in states},
         store=SimpleNamespace(same=lambda _, one, other: one == other),
     )
     (found,) = outlook.at_boot(cast(Any, here), entries)
