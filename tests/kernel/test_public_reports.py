@@ -107,7 +107,7 @@ def send(sender: socket.socket) -> None:
 
 
 def heard(server: socket.socket) -> bool:
-    return bool(select.select([server], [], [], 1)[0]) and bool(server.recv(10))
+    return bool(select.select([server], [], [], 10)[0]) and bool(server.recv(10))
 
 
 def test_a_flow_that_was_deleted_meets_its_rule(site: Site, sender: socket.socket) -> None:

@@ -296,7 +296,7 @@ def unconnected(world: World) -> bool:
     at = addresses(world)
     with datagram.client(world, "client", at.family) as end:
         end.sendto(b"question", (at.uplink, PORT))
-        return bool(select.select([end], [], [], 1)[0])
+        return bool(select.select([end], [], [], 10)[0])
 
 
 @pytest.mark.parametrize(("backend", "family"), [("nftables", 4), ("iptables", 6)])
