@@ -136,16 +136,21 @@ def test_timers_and_rollbacks_end_as_promised_beside_a_writer(
     netns: Callable[..., str], tmp_path: Path, backend: str
 ) -> None:
     host = Host(netns("beside"), tmp_path, backend).prepare()
+
+    def run(*words: str, code: int = 0) -> None:
+        done = host.run(*words)
+        assert done.code == code, done.out
+
     with written_to(5000, 100, ns=host.ns):
-        assert host.run("apply", "--yes", "--confirm-timeout", "5s").code == 0
+        run("apply", "--yes", "--confirm-timeout", "5s")
         assert host.run("status", "--json").json["in_force"]
         host.unguarded()
-        assert host.run("confirm").code == 7
+        run("confirm", code=7)
         assert present.addresses() == ()
-        assert host.run("apply", "--yes", "--confirm-timeout", "60s").code == 0
-        assert host.run("confirm").code == 0
-        assert host.run("status").code == 0
-        assert host.run("rollback", "--yes").code == 0
+        run("apply", "--yes", "--confirm-timeout", "60s")
+        run("confirm")
+        run("status")
+        run("rollback", "--yes")
         assert present.addresses() == ()
     outcomes = [t["outcome"] for t in host.run("history", "--json").json["transactions"]]
     assert outcomes == ["rolled-back", "confirmed", "reverted"]
