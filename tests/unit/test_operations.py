@@ -95,6 +95,12 @@ def test_a_fix_that_another_stands_in_for_is_not_missed(
     assert (ended.outcome, host.asked, host.store.writes) == (outcome, [], [])
 
 
+def test_what_a_removal_costs_is_not_told_as_if_it_made_something(host: FakeHost) -> None:
+    gone = change(KEY, "1", None)
+    (weighed,) = weigh.weigh(host.session, plan(gone), facts()).changes
+    assert weighed.impact == gone.impact
+
+
 def test_what_does_not_help_is_undone_unless_it_is_to_be_kept(host: FakeHost) -> None:
     host.heals = False
     ended = host.apply()

@@ -108,6 +108,15 @@ def test_removing_what_keeps_a_fault_away_is_as_risky_as_the_fault(
     assert (f"cond on subject, which was {was}" in change.impact) == (now is not None)
 
 
+def test_removing_what_keeps_several_faults_away_is_as_risky_as_the_worst() -> None:
+    faults = tuple(replace(FINDING, subject=v, verdict=v) for v in ("exposed", "proven", "active"))
+    held = {"a": replace(HELD_A["a"], answered=faults)}
+    covered = replace(FINDING, verdict="mitigated", mitigated_by="remedy a")
+    (change,) = plan(policy("off"), covered, store=FakeStore(a="1"), held=held).changes
+    assert change.risk == "high"
+    assert "cond on proven, which was proven" in change.impact
+
+
 def test_another_fix_in_its_place_is_made_before_the_old_one_goes() -> None:
     FIXES["first"].reason = "asymmetric now"
     finding = replace(FINDING, verdict="mitigated", mitigated_by="remedy a")

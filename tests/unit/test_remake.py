@@ -448,6 +448,19 @@ def test_flows_are_not_deleted_for_a_fault_that_is_not_seen_any_more(
         remake(made, quiet)
 
 
+def test_flows_that_came_since_make_the_plan_of_a_fault_that_was_not_seen_stale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_fixes.install(monkeypatch)
+    now = replace(proven(), scan=scanned(fake_fixes.FINDING))
+    made = planning.plan(fake_fixes.policy(), now.facts, now.scan, {}, now.reads)
+    assert [c.resource for c in made.changes] == ["a"]
+    flow = Wanted("flow:udp/eth0/53", None)
+    fake_fixes.FIXES["first"].wanted = (Wanted("a", "1"), flow)
+    with refused(StalePlan, match="was exposed when the plan was made, and now the fault was not"):
+        remake(made, now)
+
+
 def test_terms_that_a_fix_cannot_use_were_edited(monkeypatch: pytest.MonkeyPatch) -> None:
     def desired(*_: object) -> None:
         raise ConfigError("ports: 'x' is no port")
