@@ -185,6 +185,6 @@ def test_what_cannot_last_is_refused_at_once_and_the_next_fix_is_used(
 
 @pytest.mark.parametrize("hook", ["%h", "$HOME", "INPUT ; x", "'a b'"])
 def test_a_jump_that_a_unit_would_read_otherwise_is_refused(hook: str) -> None:
-    state = ours.iptables_chain("mangle/REMEDY-X", "nft", (hook,), ("-j DROP",))
+    state = ours.iptables_chain("mangle/REMEDY-X", "nft", ("INPUT", hook), ("-j DROP",))
     with pytest.raises(InputError, match="a jump that a unit cannot hold"):
         units.boot_files("x", (Wanted("iptables:mangle/REMEDY-X", state),))
