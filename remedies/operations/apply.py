@@ -232,7 +232,7 @@ def _with_ours(here: HostSession, addresses: tuple[str, ...]) -> HostSession:
         address: Held(resource=address, fix="", base=None, ours=None, transaction="")
         for address in addresses
     }
-    return replace(here, held={**here.held, **held})
+    return replace(here, held={**here.held, **held}, read_at=())
 
 
 def _undone(here: HostSession, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:

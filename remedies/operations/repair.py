@@ -47,7 +47,7 @@ def examine(here: HostSession) -> Optional[Prospect]:
     if damage is None:
         return None
     settled = repair.settle(damage, here.store)
-    here = replace(here, ledger=settled.ledger, held=in_force(settled.ledger))
+    here = replace(here, ledger=settled.ledger, held=in_force(settled.ledger), read_at=())
     scripts = tuple(t for t in undofile.those(here.folder) if t not in settled.ledger)
     return Prospect(damage, settled, here, scripts)
 

@@ -97,4 +97,6 @@ def _with_journal(here: HostSession, head: Optional[str]) -> tuple[HostSession, 
     for problem in audit.problems[:5]:
         rest = "it was repaired since" if problem.repaired else "what comes after is left out"
         here.notify(f"journal: {problem}; {rest}")
-    return replace(here, ledger=found, held=ledgers.in_force(found)), described(audit, head)
+    return replace(here, ledger=found, held=ledgers.in_force(found), read_at=()), described(
+        audit, head
+    )

@@ -18,6 +18,7 @@ from remedies.transaction import guarded, state
 from remedies.transaction.host import HostResources
 from remedies.transaction.journal import NAME, latest, newest_first
 from remedies.transaction.ledger import Begin, Transaction, in_force, transactions, unfinished
+from remedies.transaction.segments import Stamp, stamp
 from remedies.transaction.store import Store
 from remedies.values import dataclass, replace
 
@@ -94,6 +95,8 @@ class HostSession:
     read: Reader = read_facts
     arm: Optional[Arm] = None
     """None: :func:`remedies.transaction.guard.arm`, which only who writes loads."""
+    read_at: Stamp = ()
+    """The journal's files as they were when ledger and held were read; empty: they are not."""
 
     @property
     def folder(self) -> str:
@@ -112,7 +115,7 @@ def cache_of(state_dir: str) -> Optional[str]:
 
 
 def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
-    """Return the session with the journal as it is now.
+    """Return the session with the journal as it is now; itself where that has not changed since.
 
     Without permission to read it, the journal is empty, with a warning. With ``of_journal`` that
     raises NotPermitted: the verb shows the journal, and "nothing" would be false.
@@ -120,15 +123,19 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
     the machine can lose a block of what it is writing, nothing else can.
     """
     if not state.begun(here.folder):
-        return replace(here, ledger={}, held={})
+        return replace(here, ledger={}, held={}, read_at=())
     lost: list[str] = []
+    path = os.path.join(here.folder, NAME)
     try:
-        ledger = transactions(latest(os.path.join(here.folder, NAME), lost))
+        now_at = stamp(path)  # before it is read: what is written meanwhile is read the next time
+        if now_at and now_at == here.read_at:
+            return here
+        ledger = transactions(latest(path, lost))
     except NotPermitted as error:
         if of_journal:
             raise
         here.notify(f"{error}; it is not known which rules are remedy's own")
-        ledger = {}
+        ledger, now_at = {}, ()
     for where in lost:
         for entry in unfinished(ledger):
             if entry.begin.boot_id == here.host.boot_id:
@@ -139,7 +146,7 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
                     "is in force",
                 )
         here.notify(f"{where}: {LOST}")
-    return replace(here, ledger=ledger, held=in_force(ledger))
+    return replace(here, ledger=ledger, held=in_force(ledger), read_at=now_at)
 
 
 def newest(folder: str, txn: str = "") -> Iterator[Transaction]:

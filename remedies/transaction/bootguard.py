@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import string
+import re
 from collections.abc import Collection, Sequence
 
 from remedies.boot.units import UNITS, WANTS
@@ -35,7 +35,8 @@ from remedies.transaction.journal import NAME
 SERVICE = "remedy-recover.service"
 _UNIT, _WANTED = f"{UNITS}/{SERVICE}", f"{WANTS}/remedy-recover.conf"
 _PREFIX, _SUFFIX = "recover-", ".sh"
-_PLAIN = frozenset(string.ascii_letters + string.digits + "._/-@")
+_PLAIN = r"[A-Za-z0-9._/@-]*"
+"""Paths that a shell and systemd take as they are."""
 _HEAD = """\
 #!/bin/sh
 # Ends transaction {txn}, should the machine go down while files for its boot are written.
@@ -61,7 +62,7 @@ def arm(folder: str, txn: str, changes: Sequence[Change]) -> None:
     nothing is armed then.
     """
     folder = os.path.abspath(folder)
-    if not (os.path.isdir(file.ROOT + systemd_scope.RUNNING) and _PLAIN.issuperset(folder)):
+    if not (os.path.isdir(file.ROOT + systemd_scope.RUNNING) and re.fullmatch(_PLAIN, folder)):
         return
     crash_points.hit("before arming for boot")
     path = _path(folder, txn)
@@ -136,7 +137,7 @@ def _script(folder: str, txn: str, changes: Sequence[Change]) -> str:
 
 def _file_of(change: Change) -> str:
     path = change.resource.partition(":")[2]
-    return path if change.boot and _PLAIN.issuperset(path) else ""
+    return path if change.boot and re.fullmatch(_PLAIN, path) else ""
 
 
 def _service(path: str, changes: Sequence[Change]) -> str:

@@ -30,6 +30,16 @@ def segments(path: str) -> list[str]:
     return [os.path.join(folder, n) for n in ([name] if name in found else []) + later]
 
 
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""The segments of a journal, each with its inode, its size and the time (ns) it was written."""
+
+
+def stamp(path: str) -> Stamp:
+    """Return what changes with every record that is written, and with every change beside that."""
+    found = [(each, os.lstat(each)) for each in segments(path)]
+    return tuple((each, at.st_ino, at.st_size, at.st_mtime_ns) for each, at in found)
+
+
 def reading(path: str) -> BinaryIO:
     """Open a segment.
 

@@ -11,7 +11,7 @@ import pytest
 from builder import HOST, change, facts, finding, plan, policy, scan
 from fake_operations import KEY, FakeHost, fake_host
 
-from remedies.errors import InputError, Locked, UsageError
+from remedies.errors import InputError, Locked, NotPermitted, UsageError
 from remedies.facts.asked import Asked
 from remedies.facts.oneway import Oneway
 from remedies.facts.stalls import Stalls
@@ -36,7 +36,7 @@ from remedies.planning import plan as planning
 from remedies.status import harm, in_force
 from remedies.status.harm import Harm
 from remedies.status.in_force import InForce
-from remedies.transaction import actor, guard, undofile
+from remedies.transaction import actor, guard, journal, undofile
 from remedies.transaction.ledger import Transaction
 from remedies.values import replace
 
@@ -56,6 +56,35 @@ def test_without_a_state_folder_nothing_is_in_force(tmp_path: Path) -> None:
     again = session.reread(here)
     assert (again.ledger, again.held) == ({}, {})
     assert not (tmp_path / "none").exists()
+
+
+def test_a_journal_is_read_again_where_it_has_changed_since_and_only_there(host: FakeHost) -> None:
+    host.apply()
+    here = session.reread(host.session)
+    assert here.held
+    assert session.reread(here) is here
+    Path(here.folder, journal.NAME).touch()
+    again = session.reread(here)
+    assert (again, again is here) == (replace(here, read_at=again.read_at), False)
+    host.roll_back()
+    assert session.reread(here).held == {}
+    assert session.reread(replace(here, state_dir="/nowhere")).held == {}
+
+
+def test_a_journal_that_could_not_be_read_is_read_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotPermitted("no")
+
+    host.apply()
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "latest", refuse)
+        here = session.reread(host.session)
+        assert here.held == {}
+        with pytest.raises(NotPermitted):
+            session.reread(here, of_journal=True)
+    assert session.reread(here).held
 
 
 @pytest.mark.parametrize(("user", "kept"), [(0, True), (1000, False)])
