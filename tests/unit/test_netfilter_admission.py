@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remedies.rules.admission import InputChain, InputRule, closed
-from remedies.rules.rule import Match
+from remedies.rules.rule import JUMP_DEPTH, Match
 from remedies.values import replace
 
 OLD_ADDRESS, NEW_ADDRESS = "10.21.17.99/32", "172.17.0.1/32"
@@ -41,6 +41,13 @@ def rule(
 
 def to(address: str) -> Match:
     return Match(protocols=("udp",), destinations=(address,), destination_ports=PORT)
+
+
+def nested(depth: int) -> list[InputRule]:
+    """Return chains that lead from one to the next, the last of which accepts."""
+    names = ["in", *(f"c{number}" for number in range(depth))]
+    jumps = [rule("jump", chain=one, target=other) for one, other in zip(names, names[1:])]
+    return [*jumps, rule("accept", chain=names[-1])]
 
 
 TO_OLD, TO_NEW, TO_PORT = to(OLD_ADDRESS), to(NEW_ADDRESS), Match(destination_ports=PORT)
@@ -163,6 +170,8 @@ CASES = {
         None,
     ),
     "a loop of chains": ([rule("jump", target="in")], True, "too many chains"),
+    "as many chains as the kernel goes through": (nested(JUMP_DEPTH), False, None),
+    "one chain more": (nested(JUMP_DEPTH + 1), False, "too many chains"),
     "established only": ([rule("accept", Match(states=("established",)))], False, None),
 }
 
