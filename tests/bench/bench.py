@@ -169,14 +169,14 @@ def one_host() -> None:
 def many_rules() -> None:
     """Plan beside 50,000 rules of somebody else, in one chain, with three matches each."""
     part = figures.Part("rules")
-    interpreter = figures.bare()
     for tool in ("nft", "iptables-nft", "iptables-legacy"):
         with world(100, 100, tool):
             few = figures.rounds({"plan": remedy(*PLAN)}, ROUNDS)["plan"]
         with world(RULES, 100, tool):
-            many = figures.rounds({"plan": remedy(*PLAN)}, 3)["plan"]
-            dump = figures.rounds({"dump": [sys.executable, "-c", DUMP, NAME]}, 3)["dump"]
-        most = 1.5 * few.processor + dump.processor + NARROW * A_RULE * interpreter
+            dumping = [sys.executable, "-c", DUMP, NAME]
+            costs = figures.rounds({"plan": remedy(*PLAN), "dump": dumping, **figures.STARTED}, 3)
+        many, dump = costs["plan"], costs["dump"].processor
+        most = 1.5 * few.processor + dump + NARROW * A_RULE * figures.started(costs)
         part.row(f"plan beside {RULES:,} rules of {tool}", many.processor, "s", round(most, 3))
         part.row("  its memory", many.memory, "MB", 60)
         part.row("  a rule more", (many.processor - few.processor) / (RULES - 100) * 1e6, "us")

@@ -96,6 +96,15 @@ def once(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None) -
     )
 
 
+STARTED = {f"bare interpreter {n}": (sys.executable, "-I", "-c", "pass") for n in range(STARTS)}
+"""Commands that are run in turn with others: what a busy host does to both is the same."""
+
+
+def started(costs: Mapping[str, Cost]) -> float:
+    """Return the processor seconds of an interpreter that does nothing, the least of STARTED."""
+    return min(costs[name].processor for name in STARTED)
+
+
 def bare(python: str = sys.executable) -> float:
     """Return the processor seconds of an interpreter that does nothing, the least of some."""
     return min(once([python, "-I", "-c", "pass"]).processor for _ in range(STARTS))

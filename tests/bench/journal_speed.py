@@ -104,12 +104,12 @@ def rows(part: figures.Part, state: str, label: str) -> None:
     for line in words:
         verb, *options = line.split()
         commands[line] = [remedy, "--netns", NAME, verb, "--state-dir", state, *options]
-    interpreter = figures.bare()
-    for line, cost in figures.rounds(commands, RUNS).items():
+    costs = figures.rounds({**commands, **figures.STARTED}, RUNS)
+    for line in words:
         if line in MOST:
-            part.seconds(f"{label}: {line}", cost, MOST[line], interpreter)
+            part.seconds(f"{label}: {line}", costs[line], MOST[line], figures.started(costs))
         else:
-            part.cost(f"{label}: {line}", cost)
+            part.cost(f"{label}: {line}", costs[line])
 
 
 def main() -> None:

@@ -16,14 +16,15 @@ import journal_speed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOSTS = 1_000
+ROUNDS = 3
 TARGET = {"audit verify": (2.0, 200), "report of a journal": (5.0, 200), "fleet": (5.0, 200)}
 
 
 def measured(part: figures.Part, name: str, *argv: str) -> None:
-    """Run a process and print what it took beside its target."""
-    cost = figures.once([sys.executable, *argv])
-    limit, size = TARGET[name]
-    part.seconds(name, cost, limit, figures.bare())
+    """Run a process some times and print what it took beside its target."""
+    costs = figures.rounds({name: [sys.executable, *argv], **figures.STARTED}, ROUNDS)
+    cost, (limit, size) = costs[name], TARGET[name]
+    part.seconds(name, cost, limit, figures.started(costs))
     part.row("  its memory", cost.memory, "MB", size)
 
 
