@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any
 
 from remedies.cli.terminal import Style, clean
 from remedies.facts.host import read_host
@@ -15,7 +15,7 @@ from remedies.operations import session
 from remedies.transaction import state
 
 if TYPE_CHECKING:
-    from remedies.transaction.ledger import Begin, Transaction
+    from remedies.transaction.ledger import Transaction
 
 EXAMPLES = (
     ("history", "list the newest transactions"),
@@ -42,31 +42,29 @@ def run(args: argparse.Namespace) -> int:
     folder = state.folder(args.state_dir, read_host().netns)
     most = args.limit if args.limit > 0 else None
     told = session.newest(folder)
-    found = list(itertools.islice(told, most))
+    # Of a long journal only what is shown stays in memory.
+    found = [_row(entry) for entry in itertools.islice(told, most)]
     older = next(told, None) is not None
-    by = {undone: t.id for t in found if t.begin.kind == "rollback" for undone in t.begin.undoes}
+    rollbacks = (row for row in found if row["kind"] == "rollback")
+    by = {undone: row["transaction"] for row in rollbacks for undone in row["undoes"]}
+    for row in found:
+        row["rolled_back_by"] = by.get(row["transaction"])
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,
             "kind": "history",
-            "transactions": [_row(entry, by.get(entry.id)) for entry in found],
+            "transactions": found,
             "older": older,
         }
         print(json.dumps(plain, indent=2))
         return 0
     style = Style(args)
-    for entry in found:
-        taken = _removed(entry)
-        fixes = sorted({change.fix for change in entry.begin.changes})
-        what = ", ".join(f"removed {fix}" if fix in taken else fix for fix in fixes)
-        what += f", rolled back by {by[entry.id]}" if entry.id in by else ""
-        what += f" of {', '.join(entry.begin.undoes)}" if entry.begin.undoes else ""
-        print(clean(f"{entry.id}  {entry.begin.kind:8} {entry.told:11} {what}"))
+    for row in found:
+        print(clean(_what(row)))
         if args.quiet:
             continue
-        who = f"{entry.begin.user}: {entry.begin.command}"
-        print(style("dim", clean(f"    {local(entry.time)}  {who}")))
-        if said := said_of(entry.begin):
+        print(style("dim", clean(f"    {local(row['time'])}  {row['user']}: {row['command']}")))
+        if said := said_of(row["change_id"], row["approver"], row["comment"]):
             print(style("dim", clean(f"    {said}")))
     if not found:
         print("The journal is empty.")
@@ -75,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(entry: Transaction, by: Optional[str]) -> dict[str, object]:
-    """Return what JSON says of a transaction that was rolled back by another one, or by none."""
+def _row(entry: Transaction) -> dict[str, Any]:
+    """Return what JSON says of a transaction, but for what was done about it later."""
     begin = entry.begin
     return {
         "transaction": entry.id,
@@ -86,7 +84,7 @@ def _row(entry: Transaction, by: Optional[str]) -> dict[str, object]:
         "fixes": sorted({change.fix for change in begin.changes}),
         "removed": sorted(_removed(entry)),
         "undoes": list(begin.undoes),
-        "rolled_back_by": by,
+        "rolled_back_by": None,
         "user": begin.user,
         "command": begin.command,
         "change_id": begin.change_id,
@@ -95,9 +93,17 @@ def _row(entry: Transaction, by: Optional[str]) -> dict[str, object]:
     }
 
 
-def said_of(begin: Begin) -> str:
-    """Return what its writer said of it: the change, who approved it, the comment."""
-    said = (("change ", begin.change_id), ("approved by ", begin.approver), ("", begin.comment))
+def _what(row: dict[str, Any]) -> str:
+    taken = row["removed"]
+    what = ", ".join(f"removed {fix}" if fix in taken else fix for fix in row["fixes"])
+    what += f", rolled back by {row['rolled_back_by']}" if row["rolled_back_by"] else ""
+    what += f" of {', '.join(row['undoes'])}" if row["undoes"] else ""
+    return f"{row['transaction']}  {row['kind']:8} {row['outcome']:11} {what}"
+
+
+def said_of(change_id: str, approver: str, comment: str) -> str:
+    """Return what its writer said of a transaction: the change, who approved it, the comment."""
+    said = (("change ", change_id), ("approved by ", approver), ("", comment))
     return ", ".join(f"{word}{text}" for word, text in said if text)
 
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     begin = entry.begin
     print(f"{entry.id}: {begin.kind}, {outcome}")
     print(clean(f"{local(entry.time)} on {begin.host}, by {begin.user}: {begin.command}"))
-    if said := said_of(begin):
+    if said := said_of(begin.change_id, begin.approver, begin.comment):
         print(clean(said))
     print()
     undone = OF_ROLLBACK if begin.kind == "rollback" else BY_ROLLBACK

@@ -16,7 +16,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Optional
 
 from remedies import codec
@@ -144,9 +144,7 @@ def _chained(
     """Yield the records of these segments, each checked against the one before it."""
     for path in paths:
         with reading(path) as lines:
-            for record in _checked(path, lines, previous, expected, lost):
-                previous, expected = record.hash, record.seq + 1
-                yield record
+            previous, expected = yield from _checked(path, lines, previous, expected, lost)
 
 
 def _checked(
@@ -155,14 +153,15 @@ def _checked(
     previous: Optional[str],
     expected: Optional[int],
     lost: Optional[list[str]],
-) -> Iterator[AnyRecord]:
+) -> Generator[AnyRecord, None, tuple[Optional[str], Optional[int]]]:
+    """Yield the records of one segment; return the hash and the number that come next."""
     torn: list[bytes] = []
     where, first, start, end = path, 0, 0, 0
     for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             if LOST in line and lost is not None:
                 lost.append(f"{path}:{number}")
-            return
+            return previous, expected
         here, start, end = f"{path}:{number}", end, end + len(line)
         try:
             record, whole = parse(line, here)
@@ -182,6 +181,7 @@ def _checked(
         raise _damaged(where, f"not a journal record, from byte {first} to {end}")
     if any(map(unread, torn)) and lost is not None:
         lost.append(where)
+    return previous, expected
 
 
 def _damaged(where: str, what: str) -> InputError:

@@ -12,11 +12,12 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -43,6 +44,8 @@ class Cost:
     """Seconds."""
     memory: float
     """The most, in MB."""
+    starts: float = 0.0
+    """Bare interpreters that take as long: the middle one of some, started just before."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,13 @@ def once(argv: Sequence[str], environment: Optional[Mapping[str, str]] = None) -
     )
 
 
-STARTED = {f"bare interpreter {n}": (sys.executable, "-I", "-c", "pass") for n in range(STARTS)}
-"""Commands that are run in turn with others: what a busy host does to both is the same."""
-
-
-def started(costs: Mapping[str, Cost]) -> float:
-    """Return the processor seconds of an interpreter that does nothing, the least of STARTED."""
-    return min(costs[name].processor for name in STARTED)
-
-
 def bare(python: str = sys.executable) -> float:
     """Return the processor seconds of an interpreter that does nothing, the least of some."""
-    return min(once([python, "-I", "-c", "pass"]).processor for _ in range(STARTS))
+    return min(_starts(python))
+
+
+def _starts(python: str = sys.executable) -> list[float]:
+    return [once([python, "-I", "-c", "pass"]).processor for _ in range(STARTS)]
 
 
 def instructions(argv: Sequence[str]) -> int:
@@ -125,16 +123,23 @@ def instructions(argv: Sequence[str]) -> int:
 
 
 def rounds(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, Cost]:
-    """Run commands in turn, so many times; return the least that each took."""
+    """Run commands in turn, so many times; return the least that each took.
+
+    A processor may be half as fast for seconds. Who takes seconds meets the good and the bad ones;
+    of starts, the middle one does, and the least one only the good ones.
+    """
     seen: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(times):
+        start = statistics.median(_starts())
         for name, argv in commands.items():
-            seen[name].append(once(argv))
+            cost = once(argv)
+            seen[name].append(replace(cost, starts=cost.processor / start))
     return {
         name: Cost(
             min(cost.processor for cost in costs),
             min(cost.clock for cost in costs),
             max(cost.memory for cost in costs),
+            min(cost.starts for cost in costs),
         )
         for name, costs in seen.items()
     }
@@ -164,13 +169,10 @@ class Part:
         draft.write_text(json.dumps(kept, indent=1) + "\n")
         draft.replace(FILE)
 
-    def seconds(self, what: str, cost: Cost, most: float, interpreter: float) -> None:
-        """Print and keep what a command took, beside a target that was named in seconds (BARE).
-
-        ``interpreter``: processor seconds of a bare one, started beside it.
-        """
+    def seconds(self, what: str, cost: Cost, most: float) -> None:
+        """Print and keep what a command took, beside a target that was named in seconds (BARE)."""
         self.cost(what, cost)
-        self.row(f"  {what} / bare interpreter", cost.processor / interpreter, "x", most / BARE)
+        self.row(f"  {what} / bare interpreter", cost.starts, "x", most / BARE)
 
     def cost(self, what: str, cost: Cost) -> None:
         """Print and keep what a command took."""

@@ -104,12 +104,11 @@ def rows(part: figures.Part, state: str, label: str) -> None:
     for line in words:
         verb, *options = line.split()
         commands[line] = [remedy, "--netns", NAME, verb, "--state-dir", state, *options]
-    costs = figures.rounds({**commands, **figures.STARTED}, RUNS)
-    for line in words:
+    for line, cost in figures.rounds(commands, RUNS).items():
         if line in MOST:
-            part.seconds(f"{label}: {line}", costs[line], MOST[line], figures.started(costs))
+            part.seconds(f"{label}: {line}", cost, MOST[line])
         else:
-            part.cost(f"{label}: {line}", costs[line])
+            part.cost(f"{label}: {line}", cost)
 
 
 def main() -> None:

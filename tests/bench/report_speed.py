@@ -22,9 +22,9 @@ TARGET = {"audit verify": (2.0, 200), "report of a journal": (5.0, 200), "fleet"
 
 def measured(part: figures.Part, name: str, *argv: str) -> None:
     """Run a process some times and print what it took beside its target."""
-    costs = figures.rounds({name: [sys.executable, *argv], **figures.STARTED}, ROUNDS)
-    cost, (limit, size) = costs[name], TARGET[name]
-    part.seconds(name, cost, limit, figures.started(costs))
+    cost = figures.rounds({name: [sys.executable, *argv]}, ROUNDS)[name]
+    limit, size = TARGET[name]
+    part.seconds(name, cost, limit)
     part.row("  its memory", cost.memory, "MB", size)
 
 
