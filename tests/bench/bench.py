@@ -174,7 +174,7 @@ def many_rules() -> None:
             few = figures.rounds({"plan": remedy(*PLAN)}, ROUNDS)["plan"]
         with world(RULES, 100, tool):
             dumping = [sys.executable, "-c", DUMP, NAME]
-            costs = figures.rounds({"plan": remedy(*PLAN), "dump": dumping}, 3)
+            costs = figures.rounds({"plan": remedy(*PLAN), "dump": dumping}, ROUNDS)
         many, dump = costs["plan"], costs["dump"].processor
         narrowed = NARROW * A_RULE * many.processor / many.starts
         most = 1.5 * few.processor + dump + narrowed

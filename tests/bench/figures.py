@@ -104,7 +104,16 @@ def bare(python: str = sys.executable) -> float:
     return min(_starts(python))
 
 
-def _starts(python: str = sys.executable) -> list[float]:
+def start(python: str = sys.executable) -> float:
+    """Return the same, the middle one of some: to be compared with what takes seconds.
+
+    A processor may be half as fast for seconds. Who takes seconds meets the good and the bad ones;
+    of starts, the middle one does, and the least one only the good ones.
+    """
+    return statistics.median(_starts(python))
+
+
+def _starts(python: str) -> list[float]:
     return [once([python, "-I", "-c", "pass"]).processor for _ in range(STARTS)]
 
 
@@ -123,17 +132,13 @@ def instructions(argv: Sequence[str]) -> int:
 
 
 def rounds(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, Cost]:
-    """Run commands in turn, so many times; return the least that each took.
-
-    A processor may be half as fast for seconds. Who takes seconds meets the good and the bad ones;
-    of starts, the middle one does, and the least one only the good ones.
-    """
+    """Run commands in turn, so many times; return the least that each took."""
     seen: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(times):
-        start = statistics.median(_starts())
+        one = start()
         for name, argv in commands.items():
             cost = once(argv)
-            seen[name].append(replace(cost, starts=cost.processor / start))
+            seen[name].append(replace(cost, starts=cost.processor / one))
     return {
         name: Cost(
             min(cost.processor for cost in costs),

@@ -26,7 +26,7 @@ PYTHON = "/usr/bin/python3"
 """Of the hosts."""
 HOSTS = 50
 FORKS = 20
-ROUNDS = 3
+ROUNDS = 5
 NAT = """
 table ip world_nat {
   chain post {
@@ -93,7 +93,7 @@ def local(part: figures.Part, folder: Path) -> None:
     seen: dict[str, list[figures.Cost]] = {name: [] for name in commands}
     starts = []
     for turn in range(ROUNDS):
-        starts.append(figures.bare(PYTHON))
+        starts.append(figures.start(PYTHON))
         for name, argv in commands.items():
             if not turn or name != "modules":  # which take half a minute, and are far from a target
                 seen[name].append(measure(argv, folder))
