@@ -23,6 +23,7 @@ from remedies.netlink.conntrack_entry import (
     IP_V4_SRC,
     IP_V6_DST,
     IP_V6_SRC,
+    IPS_ASSURED,
     IPS_DST_NAT,
     IPS_SEEN_REPLY,
     IPS_SRC_NAT,
@@ -43,7 +44,7 @@ from remedies.netlink.conntrack_entry import (
     service,
 )
 from remedies.netlink.flow import Tuple
-from remedies.netlink.socket import Netlink, attribute, nested
+from remedies.netlink.socket import Netlink, attribute, attributes, nested
 from remedies.values import NamedTuple
 
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK in the high byte
@@ -243,6 +244,17 @@ def turned_sources(
         parsed = entry(payload)
         if parsed is not None and parsed.status & IPS_SRC_NAT:
             yield parsed
+
+
+def giving_way(client: Netlink) -> Iterator[bytes]:
+    """Yield the message of each entry, of any protocol, that the kernel evicts for a new one.
+
+    Those that are not assured (early_drop(), and gc_worker() once a table is nearly full; both in
+    net/netfilter/nf_conntrack_core.c). Raises OSError and Unreadable.
+    """
+    for payload in _dump(client, socket.AF_UNSPEC, *_by_status(0, IPS_ASSURED)):
+        if not int.from_bytes(dict(attributes(payload, 4))[STATUS], "big") & IPS_ASSURED:
+            yield payload
 
 
 def everything(client: Netlink) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
 """A table that is full and makes room for new flows: a real kernel decides.
 
-The one that is full and drops is the world of ``remedy lab run conntrack-pressure``.
+The one that is full and drops is the world of ``remedy lab run conntrack-pressure``: no entry of
+the kernel's own, which would be evicted, is in it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from remedies.facts.counters import Counters
 from remedies.facts.gather import read_facts
 from remedies.facts.host import read_host
 from remedies.lab import flow_table
+from remedies.lab.topology import addresses, container_host
+from remedies.lab.world import Options, World
 from remedies.namespaces.netns import inside
-from remedies.netlink.socket import NETLINK_NETFILTER
+from remedies.netlink import conntrack, conntrack_stats
+from remedies.netlink.socket import NETLINK_NETFILTER, Netlink
 
 TRACKED = "table ip t { chain c { type filter hook output priority 0; ct state new accept; }; }"
 NEEDS = (*conntrack_pressure.NEEDS, *conntrack_table_full.NEEDS)
@@ -82,3 +86,16 @@ def test_a_full_table_whose_flows_give_way_drops_nothing(
         assert facts.get(Counters).delta("nf_conntrack.early_drop")
         assert conntrack_table_full.detect(facts, conntrack_table_full.PARAMS) == ()
         assert (pressure.verdict, pressure.severity) == ("active", "high")
+
+
+def test_a_full_table_of_the_lab_stays_full() -> None:
+    with World("conntrack-pressure", Options()) as world:
+        container_host(world)
+        at, host = addresses(world), world.namespace("host")
+        ctnetlink = world.socket("host", socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+        with ctnetlink:
+            flow_table.make(ctnetlink, at.uplink, 53, 3, assured=False)
+        flow_table.fill(world, at.uplink, 5060)
+        with inside(host), Netlink(NETLINK_NETFILTER) as client:
+            assert not tuple(conntrack.giving_way(client))
+            assert conntrack_stats.count(client) == int(sysctl.value(flow_table.MAX))
