@@ -121,7 +121,8 @@ $(DAEMONS): | packages-test
 # for a fifth of the time. The longest tests come first. Bytecode before: commands of tests would compile the
 # tool again and again where nothing may write it (PYTHONDONTWRITEBYTECODE), and every worker each test, whose
 # assertions are rewritten: half a minute of processor. A short folder: ssh's
-# sockets are made there. In memory, as a disk takes milliseconds for each fsync.
+# sockets are made there. In memory, as a disk takes milliseconds for each fsync. What fails beside the others is
+# run once more, alone, and has failed if it fails again (tests/README.md).
 WORKERS ?= $(shell expr 4 '*' $$(nproc))
 TESTS := $(addprefix tests/,fleet systemd docker kernel userland browser fuzz unit)
 test: setup prepare
@@ -132,7 +133,9 @@ test: setup prepare
 	trap '$(SUDO) umount --lazy $$folder; rmdir $$folder' EXIT && \
 	trap 'exit 130' HUP INT TERM && \
 	$(SUDO) mount -t tmpfs -o size=3g,mode=0700 remedy-tests $$folder && \
-	$(SUDO) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --basetemp=$$folder/t $(TESTS)
+	{ $(SUDO) $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --basetemp=$$folder/t $(TESTS) || \
+	  { test $$? = 1 && echo "UNSTABLE unless it fails again, alone:" && \
+	    $(SUDO) $(BIN)/pytest --last-failed --exitfirst --basetemp=$$folder/alone $(TESTS); }; }
 
 # Figures are kept in build/bench.json, and printed beside their targets at the end. It fails where
 # one is missed, or where something could not be measured; all else is measured before.
