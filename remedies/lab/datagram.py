@@ -61,7 +61,7 @@ def ask(
         end.connect((address, port))
         for number in range(1, QUESTIONS + 1):
             question = f"question {number}".encode()
-            failure = _attempt(end, ear, question, address)
+            failure = _attempt(end, ear, question, address, world.patience(PATIENCE))
             if failure:
                 return TrafficOutcome(False, f"datagram {number} to {address}:{port}: {failure}")
     return TrafficOutcome(
@@ -79,7 +79,7 @@ def keep_asking(
     What watches half a second beside it hears several questions.
     """
     with client(world, role, family, source, own) as end:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + world.patience(PATIENCE)
         while time.monotonic() < until:
             try:
                 end.connect((address, port))
@@ -105,12 +105,14 @@ def look(world: World) -> tuple[str, ...]:
     return (f"{enter} conntrack -L -p udp", f"{enter} ss -uanp")
 
 
-def _attempt(client: socket.socket, ear: socket.socket, question: bytes, address: str) -> str:
+def _attempt(
+    client: socket.socket, ear: socket.socket, question: bytes, address: str, patience: float
+) -> str:
     """Send one question; return why no answer came, or an empty string when it did."""
     try:
         client.send(question)
         while True:
-            ready = select.select([client, ear], [], [], PATIENCE)[0]
+            ready = select.select([client, ear], [], [], patience)[0]
             if client in ready:
                 return "" if client.recv(65536) == question else "answered with something else"
             if not ready:

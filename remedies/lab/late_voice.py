@@ -32,11 +32,11 @@ def serve(address: str, port: int, pause: float) -> None:
                 seen.setdefault(server.recvfrom(100)[1], time.monotonic())
             now = time.monotonic()
             for peer, since in list(seen.items()):
-                if now > since + pause + GOES_ON:
-                    del seen[peer]
-                elif now > since + pause:
+                if now > since + pause:
                     with contextlib.suppress(OSError):
                         server.sendto(b"notice", peer)
+                if now > since + pause + GOES_ON:
+                    del seen[peer]
 
 
 def call(address: str, port: int, pause: float) -> None:

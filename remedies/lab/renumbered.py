@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 from remedies.lab.segment import Position, forge
+from remedies.lab.world import DEADLINE
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 EVERY = 0.15
@@ -54,7 +55,7 @@ class RenumberedRequest:
         self._there = there
         self._client = made(socket.SOCK_STREAM, 0)
         self._raw = made(socket.SOCK_RAW, socket.IPPROTO_TCP)
-        self._client.settimeout(2)
+        self._client.settimeout(DEADLINE)
         self._client.connect(there)
         self._here = self._client.getsockname()[:2]
         stands = numbers(self._client)

@@ -1,7 +1,7 @@
 """An IPv6 router that announces itself: ``python -m remedies.lab.router LINK PREFIX``.
 
 It sends an advertisement with a /64 prefix every 0.2 s (RFC 4861, 4.2 and 4.6.2) and prints
-``ready`` after the first. Its default route lives a second.
+``ready`` after the first. Its default route lives half an hour, as most do (6.2.1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 PACE = 0.2
 _ALL_NODES = "ff02::1"
-_ADVERTISEMENT = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1, 0, 0)
+_ADVERTISEMENT = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
 """Type, code, checksum (the kernel's), hop limit, flags, lifetime of the route, timers."""
 _PREFIX = struct.Struct("!BBBBIII16s")
 

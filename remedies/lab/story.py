@@ -80,7 +80,8 @@ class Story:
 
     def _attempt(self, title: str, *, alive: bool) -> None:
         self._begin(title)
-        outcome = self.traffic(self.world)
+        with self.world.wanted(alive=alive):
+            outcome = self.traffic(self.world)
         self.tell.output(_sentence(outcome))
         wanted = "alive" if alive else "dead"
         seen = "alive" if outcome.alive else "dead"

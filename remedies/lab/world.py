@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
@@ -26,8 +26,10 @@ from remedies.namespaces.netns import inside
 from remedies.values import replace
 
 TOOLS = ("ip", "nsenter", "nft")
-DEADLINE = 5.0
-"""Seconds that an awaited event of a world may take."""
+DEADLINE = 30.0
+"""Seconds that an awaited event of a world may take, on a busy machine."""
+_LONGER = 20
+"""How many times as long traffic waits for what has to come as for what may stay away."""
 _COMMAND = 60.0
 """Seconds that a command may take: to empty a full flow table takes some, on a busy machine."""
 
@@ -101,6 +103,7 @@ class World:
         )
         self._kept = False
         self._children: list[subprocess.Popen[str]] = []
+        self._wanted: bool | None = None
 
     @property
     def id(self) -> str:
@@ -125,6 +128,23 @@ class World:
         backend = ["--backend", self.options.backend] if self.options.backend else []
         state = ["--state-dir", f"{self.folder}/state"]
         return ["--netns", self.namespace("host"), *state, *backend]
+
+    @contextlib.contextmanager
+    def wanted(self, *, alive: bool) -> Iterator[None]:
+        """Tell the traffic of this block what it has to come to."""
+        self._wanted = alive
+        try:
+            yield
+        finally:
+            self._wanted = None
+
+    def patience(self, seconds: float, *, alive: bool = True) -> float:
+        """Return how long traffic waits for what shows it alive (else: dead), in seconds.
+
+        ``seconds``: how long where it may stay away. Where it has to come it is given more time:
+        whoever sends it may have no processor for a while.
+        """
+        return seconds * (_LONGER if self._wanted is alive else 1)
 
     def namespace(self, role: str) -> str:
         """Return the namespace name of ``client``, ``host`` or ``server``."""

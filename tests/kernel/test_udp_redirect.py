@@ -234,7 +234,7 @@ def test_a_receiver_that_never_answers_is_not_accused() -> None:
         container_host(world)
         world.start("host", ["remedies.lab.silent_server", "nobody", "514"])
         with client(world, addresses(world).uplink, 514) as sender:
-            assert sender.ask() == "no answer"
+            assert sender.ask(0.5) == "no answer"
         assert verdicts(world) == {}
         made = remedy(world, "plan")
         assert "udp-redirect" not in fixes(made)

@@ -24,11 +24,11 @@ class Client:
     address: str
     number: int = 0
 
-    def ask(self) -> str:
-        """Send one datagram; return ``answered``, ``refused`` or why it was not."""
+    def ask(self, patience: float = 20 * datagram.PATIENCE) -> str:
+        """Send one datagram; return ``answered``, ``refused`` or, after ``patience``, why not."""
         self.number += 1
         line = f"question {self.number} of {self.end.getsockname()[1]}.".encode()
-        why = datagram._attempt(self.end, self.ear, line, self.address)
+        why = datagram._attempt(self.end, self.ear, line, self.address, patience)
         return ("refused" if "was refused" in why else why) or "answered"
 
     def drain(self, quiet: float = 0) -> None:

@@ -54,7 +54,7 @@ def traffic(world: World) -> TrafficOutcome:
             client.connect_ex((at.uplink, PORT))
             waiting.add(client)
             _await(waiting, _APART)
-        _await(waiting, PATIENCE)
+        _await(waiting, world.patience(PATIENCE))
     greeted = CLIENTS - len(waiting)
     return TrafficOutcome(not waiting, f"{greeted} of {CLIENTS} connections were greeted")
 

@@ -13,7 +13,7 @@ import socket
 
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import TrafficOutcome, World
+from remedies.lab.world import DEADLINE, TrafficOutcome, World
 
 CONDITION = "helper-missing"
 VERDICT = "proven"
@@ -49,13 +49,13 @@ def traffic(world: World) -> TrafficOutcome:
         world.socket("client", at.family, socket.SOCK_STREAM) as control,
         world.socket("client", at.family, socket.SOCK_STREAM) as waiting,
     ):
-        control.settimeout(5)
+        control.settimeout(DEADLINE)
         control.connect((at.server, 21))
         # The helper reads what begins a line, and knows that of no session's first segment.
         _tell(control, "USER lab")
         waiting.bind((control.getsockname()[0], 0))
         waiting.listen(_AGAIN)
-        waiting.settimeout(5)
+        waiting.settimeout(DEADLINE)
         here, port = waiting.getsockname()[:2]
         for _ in range(_AGAIN):
             _tell(control, f"EPRT |{2 if ':' in here else 1}|{here}|{port}|")

@@ -41,7 +41,7 @@ def traffic(world: World) -> TrafficOutcome:
     """Wait for the server on one more connection."""
     at = addresses(world)
     with world.socket("client", at.family, socket.SOCK_STREAM) as client:
-        client.settimeout(PAUSE + 2)
+        client.settimeout(PAUSE + world.patience(2))
         try:
             client.connect((at.server, PORT))
             heard = client.recv(10)

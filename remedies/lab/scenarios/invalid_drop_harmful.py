@@ -58,14 +58,14 @@ def traffic(world: World) -> TrafficOutcome:
         asking: list[socket.socket] = []
         while len(asking) < REQUESTS:
             client = stack.enter_context(world.socket("client", at.family, socket.SOCK_STREAM))
-            client.settimeout(PATIENCE)
+            client.settimeout(world.patience(PATIENCE))
             try:
                 client.connect((at.server, PORT))
                 client.sendall(bytes(SIZE))
             except OSError as error:
                 return TrafficOutcome(False, f"a request to {at.server}: {error}")
             asking.append(client)
-            if select.select(asking, [], [], datagram.BEAT)[0]:
+            if select.select(asking, [], [], world.patience(datagram.BEAT))[0]:
                 return TrafficOutcome(True, f"a request to {at.server} was answered")
     return TrafficOutcome(False, f"none of {REQUESTS} requests to {at.server} was answered")
 

@@ -51,7 +51,7 @@ def build(world: World) -> None:
 def traffic(world: World) -> TrafficOutcome:
     """Connect to the service from outside; alive where the host keeps it to itself."""
     with world.socket("server", socket.AF_INET, socket.SOCK_STREAM) as other:
-        other.settimeout(PATIENCE)
+        other.settimeout(world.patience(PATIENCE, alive=False))
         try:
             other.connect((LOOPBACK, PORT))
         except OSError as error:

@@ -31,7 +31,8 @@ def build(world: World) -> None:
     at = addresses(world)
     world.sysctl("host", TIMEOUT, "600")  # the flow of before is there however slow we are
     world.start("server", ["remedies.lab.udp_server", at.server, str(datagram.PORT)])
-    before = traffic(world)
+    with world.wanted(alive=True):
+        before = traffic(world)
     if not before.alive:
         raise RemedyError(f"NAT does not work: {before.detail}")
     if not world.options.healthy:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 
+from remedies.errors import RemedyError
 from remedies.lab import datagram
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
@@ -41,8 +42,10 @@ def build(world: World) -> None:
         f'  oifname "eth0" snat to {old}\n }}\n}}\n'
     ))  # fmt: skip
     world.start("server", ["remedies.lab.udp_server", at.server, str(PORT)])
-    if not datagram.ask(world, "client", at.family, at.server, PORT, CLIENT).alive:
-        raise AssertionError("not answered before")
+    with world.wanted(alive=True):
+        before = datagram.ask(world, "client", at.family, at.server, PORT, CLIENT)
+    if not before.alive:
+        raise RemedyError(f"not answered before: {before.detail}")
     if not world.options.healthy:
         world.run("host", ["nft", "delete", "table", family, "lab_source"])
         world.ip("host", f"addr del {old}/{at.outer} dev eth0")

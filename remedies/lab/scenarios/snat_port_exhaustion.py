@@ -12,11 +12,12 @@ import select
 import socket
 import time
 
+from remedies.errors import RemedyError
 from remedies.lab import notifier
 from remedies.lab.firewall import Firewall
 from remedies.lab.story import Story
 from remedies.lab.topology import addresses, container_host
-from remedies.lab.world import TrafficOutcome, World
+from remedies.lab.world import DEADLINE, TrafficOutcome, World
 
 CONDITION = "snat-port-exhaustion"
 VERDICT = "proven"
@@ -24,11 +25,11 @@ HEALTHY = "absent"
 FIXES = ()
 
 PORT = 5432
-PORTS = "40000-40003"
+FIRST, PORTS = 40000, 4
 PATIENCE = 0.15
 TRIES = 5
-FULL = 10.0
-"""Seconds within which the clients hold each port."""
+_HELD = "3600"
+"""Seconds that a client holds its connection: longer than any story takes."""
 
 
 def build(world: World) -> None:
@@ -36,12 +37,21 @@ def build(world: World) -> None:
     container_host(world, nat=world.options.healthy)
     at = addresses(world)
     if not world.options.healthy:
-        Firewall(world).masquerade(at.subnet, "docker0", PORTS)
+        Firewall(world).masquerade(at.subnet, "docker0", f"{FIRST}-{FIRST + PORTS - 1}")
     for role, name in (("server", "serve"), ("client", "subscribe")):
-        world.start(role, ["remedies.lab.notifier", name, at.server, str(PORT), "60"])
-    until = time.monotonic() + FULL
-    while not world.options.healthy and traffic(world).alive and time.monotonic() < until:
-        select.select([], [], [], notifier.EVERY)  # until the clients hold all ports
+        world.start(role, ["remedies.lab.notifier", name, at.server, str(PORT), _HELD])
+    if not world.options.healthy:
+        _await_full(world)
+
+
+def _await_full(world: World) -> None:
+    """Wait until the clients hold each port: each of their connections has one of its own."""
+    held = ["ss", "-Htn", "state", "established", f"dport = :{PORT}"]
+    until = time.monotonic() + DEADLINE
+    while len(world.run("client", held).splitlines()) < PORTS:
+        if time.monotonic() > until:
+            raise RemedyError("the clients do not use up the ports")
+        select.select([], [], [], notifier.EVERY)
 
 
 def traffic(world: World) -> TrafficOutcome:
@@ -49,7 +59,7 @@ def traffic(world: World) -> TrafficOutcome:
     at = addresses(world)
     for number in range(1, TRIES + 1):
         with world.socket("client", at.family, socket.SOCK_STREAM) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(world.patience(PATIENCE))
             try:
                 client.connect((at.server, PORT))
             except TimeoutError:

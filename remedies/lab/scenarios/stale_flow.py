@@ -9,8 +9,7 @@ In the healthy twin the service was published before the client began.
 
 from __future__ import annotations
 
-import socket
-
+from remedies.errors import RemedyError
 from remedies.lab import datagram
 from remedies.lab.firewall import Firewall
 from remedies.lab.story import Story
@@ -39,9 +38,9 @@ def build(world: World) -> None:
     if world.options.healthy:
         Firewall(world).publish(at.uplink, PORT, at.client)
         return
-    with world.socket("server", at.family, socket.SOCK_DGRAM) as client:
-        client.bind(("", CLIENT))
-        client.sendto(b"before", (at.uplink, PORT))
+    before = traffic(world)  # and its refusal has come back: the host has tracked it
+    if before.alive:
+        raise RemedyError(f"answered before it is published: {before.detail}")
     Firewall(world).publish(at.uplink, PORT, at.client)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 
 from remedies.lab.segment import Ear, Endpoint, Position, forge
@@ -31,6 +32,8 @@ CHUNK = 4096
 CHUNKS = 64
 PATIENCE = 2.0
 """Seconds without progress after which the connection counts as dead."""
+_ANSWER = 0.1
+"""Seconds within which a reset that answers the segment arrives."""
 ABOVE = 100_000_000
 """How far above the window the bad segment lies (bytes)."""
 BELOW = 2_000_000
@@ -80,16 +83,16 @@ def transfer(
         listener.bind((address, PORT))
         listener.listen(1)
         for end in (listener, client):
-            end.settimeout(PATIENCE)
+            end.settimeout(world.patience(PATIENCE))
         try:
             client.connect((asked, PORT))
             server, peer = listener.accept()
         except OSError as error:
             return _died(error, 0, 0)
-        opened.enter_context(server).settimeout(PATIENCE)
-        role, source, to = serves, (address, PORT), (peer[0], peer[1])
+        opened.enter_context(server).settimeout(world.patience(PATIENCE))
+        role, end, source, to = serves, server, (address, PORT), (peer[0], peer[1])
         if asking:
-            role, to = asks, (asked, PORT)
+            role, end, to = asks, client, (asked, PORT)
             source = client.getsockname()[:2]
         ear = opened.enter_context(Ear(world, role, source[1]))
         raw = opened.enter_context(
@@ -100,6 +103,9 @@ def transfer(
             for number in range(CHUNKS):
                 if number == CHUNKS // 2 and (sequence or acknowledge):
                     raw.sendto(_stray(ear, source, to, sequence, acknowledge), (to[0], 0))
+                    # On a busy host what is sent next would overtake the reset: it ends nothing
+                    # then, for the window has moved on.
+                    select.select([end], [], [], world.patience(_ANSWER, alive=False))
                 _echo(client, server, os.urandom(CHUNK))
                 echoed += CHUNK
                 ear.listen()

@@ -55,7 +55,7 @@ def traffic(world: World) -> TrafficOutcome:
             _strays(world)
         for number in range(1, _TRIES + 1):
             request.send()
-            if request.arrived(EVERY):
+            if request.arrived(world.patience(EVERY)):
                 return TrafficOutcome(True, f"the request arrived at attempt {number}")
     finally:
         request.close()

@@ -62,7 +62,8 @@ def traffic(world: World) -> TrafficOutcome:
         try:
             client.connect((at.uplink, PORT))
             for number in range(1, QUESTIONS + 1):
-                failure = _attempt(client, ear, f"line {number}\n".encode())
+                line = f"line {number}\n".encode()
+                failure = _attempt(client, ear, line, world.patience(PATIENCE))
                 if failure:
                     return TrafficOutcome(
                         False, f"datagram {number} to {at.uplink}:{PORT}: {failure}"
@@ -72,11 +73,11 @@ def traffic(world: World) -> TrafficOutcome:
     return TrafficOutcome(True, f"netcat printed {QUESTIONS} of {QUESTIONS} datagrams")
 
 
-def _attempt(client: socket.socket, ear: socket.socket, line: bytes) -> str:
+def _attempt(client: socket.socket, ear: socket.socket, line: bytes, patience: float) -> str:
     """Send one line; return why netcat did not print it, or an empty string when it did."""
     try:
         client.send(line)
-        ready = select.select([client, ear], [], [], PATIENCE)[0]
+        ready = select.select([client, ear], [], [], patience)[0]
         if client in ready:
             client.recv(1)
         return "" if ear in ready and line in ear.recv(65536) else "not heard"

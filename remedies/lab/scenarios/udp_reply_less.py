@@ -59,7 +59,7 @@ def traffic(world: World) -> TrafficOutcome:
             client.connect((at.uplink, PORT))
             for number in range(1, QUESTIONS + 1):
                 client.send(f"<13>line {number}".encode())
-                if not select.select([ear], [], [], PATIENCE)[0]:
+                if not select.select([ear], [], [], world.patience(PATIENCE))[0]:
                     return TrafficOutcome(
                         False, f"line {number} to {at.uplink}:{PORT} was not taken"
                     )
