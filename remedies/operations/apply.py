@@ -176,19 +176,17 @@ def _verified(
 
     Return the verdicts as text, the findings, and the harm.
     """
-    written = [c for c in plan.changes if c.after is not None and not c.boot]
+    made = [c for c in plan.changes if c.after is not None]
     answered = {name for change in plan.changes for name in change.answers}
-    if not answered and not written:
+    if not answered and all(c.boot for c in made):
         return [], [], ()
     removed = {c.resource for c in plan.changes if c.after is None}
-    held = {
-        **{name: entry for name, entry in here.held.items() if name not in removed},
-        **{c.resource: Held(c.resource, c.fix, c.before, c.after, "") for c in written},
-    }
-    here = _with_ours(here, tuple(c.resource for c in plan.changes if c.after is not None))
+    as_if = {c.resource: Held(c.resource, c.fix, c.before, c.after, "") for c in made}
+    here = replace(here, held={**here.held, **as_if}, read_at=())  # the journal has no end yet
+    held = [entry for name, entry in here.held.items() if name not in removed]
     only = engine.with_causes(f.condition for f in plan.scan.findings if f.id in answered)
     needed = engine.needs_of_scan(here.policy, only)
-    facts, harm = outlook.listen(here, held.values(), here.window, needed)
+    facts, harm = outlook.listen(here, held, here.window, needed)
     scan, _ = session.judge(here, facts, only)
     return verdicts(plan, scan, harm), [f for f in scan.findings if f.id in answered], harm
 
@@ -224,15 +222,6 @@ def ended_others(finding: Finding, answered: Container[str], ended: Collection[s
     """Tell whether an answered finding is about other flows than those that were to be ended."""
     flows = [f"flow:{path}" for path in finding.details.get("stale", "").split()]
     return bool(ended and flows) and finding.id in answered and not any(f in ended for f in flows)
-
-
-def _with_ours(here: HostSession, addresses: tuple[str, ...]) -> HostSession:
-    """Return the session with these resources as if in force; the journal has no end yet."""
-    held = {
-        address: Held(resource=address, fix="", base=None, ours=None, transaction="")
-        for address in addresses
-    }
-    return replace(here, held={**here.held, **held}, read_at=())
 
 
 def _undone(here: HostSession, verified: tuple[dict[str, str], ...]) -> tuple[dict[str, str], ...]:

@@ -8,14 +8,14 @@ from typing import Optional
 
 from remedies import __version__
 from remedies.errors import Locked, WriteFailed
-from remedies.operations import unowned
+from remedies.operations import session, unowned
 from remedies.operations.session import HostSession
 from remedies.transaction import bootguard, lock, repair, undofile
 from remedies.transaction.consent import Consent
 from remedies.transaction.guard import strays
-from remedies.transaction.ledger import Transaction, in_force
+from remedies.transaction.ledger import Transaction
 from remedies.transaction.repair import Damage, Settled
-from remedies.values import dataclass, replace
+from remedies.values import dataclass
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def examine(here: HostSession) -> Optional[Prospect]:
     if damage is None:
         return None
     settled = repair.settle(damage, here.store)
-    here = replace(here, ledger=settled.ledger, held=in_force(settled.ledger), read_at=())
+    here = session.with_ledger(here, settled.ledger)
     scripts = tuple(t for t in undofile.those(here.folder) if t not in settled.ledger)
     return Prospect(damage, settled, here, scripts)
 

@@ -97,6 +97,4 @@ def _with_journal(here: HostSession, head: Optional[str]) -> tuple[HostSession, 
     for problem in audit.problems[:5]:
         rest = "it was repaired since" if problem.repaired else "what comes after is left out"
         here.notify(f"journal: {problem}; {rest}")
-    return replace(here, ledger=found, held=ledgers.in_force(found), read_at=()), described(
-        audit, head
-    )
+    return session.with_ledger(here, found), described(audit, head)

@@ -123,7 +123,7 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
     the machine can lose a block of what it is writing, nothing else can.
     """
     if not state.begun(here.folder):
-        return replace(here, ledger={}, held={}, read_at=())
+        return with_ledger(here, {})
     lost: list[str] = []
     path = os.path.join(here.folder, NAME)
     try:
@@ -146,7 +146,14 @@ def reread(here: HostSession, *, of_journal: bool = False) -> HostSession:
                     "is in force",
                 )
         here.notify(f"{where}: {LOST}")
-    return replace(here, ledger=ledger, held=in_force(ledger), read_at=now_at)
+    return with_ledger(here, ledger, now_at)
+
+
+def with_ledger(
+    here: HostSession, ledger: dict[str, Transaction], read_at: Stamp = ()
+) -> HostSession:
+    """Return the session with these transactions, and with what they have in force."""
+    return replace(here, ledger=ledger, held=in_force(ledger), read_at=read_at)
 
 
 def newest(folder: str, txn: str = "") -> Iterator[Transaction]:

@@ -137,7 +137,7 @@ def test_harm_is_looked_for_in_what_is_in_force_after_the_write(
     for made in (written, plan(change(A, "1", "2"), change(B, "1", None))):
         monkeypatch.setattr(plans, "make", lambda *_, made=made, **__: (made, ()))
         assert host.apply().outcome == "applied"
-    assert heard == [{A: "1", B: "1"}, {A: "2", FILE: "text"}]
+    assert heard == [{A: "1", B: "1", FILE: "text"}, {A: "2", FILE: "text"}]
 
 
 @pytest.mark.parametrize(("unasked", "asked", "waits"), [

@@ -63,6 +63,7 @@ def test_a_journal_is_read_again_where_it_has_changed_since_and_only_there(host:
     here = session.reread(host.session)
     assert here.held
     assert session.reread(here) is here
+    assert session.reread(session.with_ledger(here, {})).held == here.held
     Path(here.folder, journal.NAME).touch()
     again = session.reread(here)
     assert (again, again is here) == (replace(here, read_at=again.read_at), False)
