@@ -44,7 +44,7 @@ def confirm(here: HostSession, wanted: Optional[str], *, lock_timeout: float) ->
         agreed = consent.confirmed(actor.user(), dry_run=here.dry_run)
         _keep(here, journal, entry, agreed)
     # It needs the lock. Until it has read that, a journal that is lost would make it undo this.
-    guarded.await_end(folder, entry.id, _PATIENCE)
+    guarded.wake(folder, entry.id, _PATIENCE)
     return Confirmed("confirmed", entry.id)
 
 
@@ -87,6 +87,7 @@ def answer(
             return False
         if agreed is not None:
             _keep(here, journal, entry, agreed)
+            guarded.wake(here.folder, name)
         else:
             taken_back = consent.recovering(dry_run=here.dry_run)
             rollback.reject(here, journal, entry, taken_back)
@@ -110,10 +111,9 @@ def end_of(here: HostSession, name: str, watched: guard.Guard) -> Transaction:
 
 
 def _keep(here: HostSession, journal: Journal, entry: Transaction, agreed: consent.Consent) -> None:
-    """Keep a pending transaction and dismiss its guard. The caller holds the lock."""
+    """Keep a pending transaction. The caller holds the lock, and wakes its guard."""
     for_boot = partial(bootguard.arm, here.folder, entry.id)
     confirm_it(here.store, journal, entry, agreed, for_boot)
-    guarded.wake(here.folder, entry.id)
 
 
 def _no_stray(here: HostSession, wanted: Optional[str]) -> None:

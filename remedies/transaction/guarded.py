@@ -25,31 +25,24 @@ def fifo(folder: str, txn: str) -> str:
 
 def alive(folder: str, txn: str) -> bool:
     """Tell whether the guard of a transaction lives: whether its FIFO has a reader."""
-    return _send(folder, txn, b"")
-
-
-def wake(folder: str, txn: str) -> None:
-    """Let the guard of a transaction look at the journal."""
-    _send(folder, txn, b"\n")
-
-
-def await_end(folder: str, txn: str, patience: float) -> None:
-    """Wait until the guard of a transaction has ended, for ``patience`` seconds at most."""
     with _opened(folder, txn) as descriptor:
-        if descriptor is not None:
-            poll = select.poll()
-            poll.register(descriptor, 0)  # poll(2): POLLERR is told once nobody reads it
-            poll.poll(patience * 1000)
+        return descriptor is not None
 
 
-def _send(folder: str, txn: str, word: bytes) -> bool:
+def wake(folder: str, txn: str, patience: float = 0.0) -> None:
+    """Let the guard of a transaction look at the journal.
+
+    Wait until it has ended, for ``patience`` seconds at most.
+    """
     with _opened(folder, txn) as descriptor:
         if descriptor is None:
-            return False
-        with contextlib.suppress(BlockingIOError):
-            # full of nudges nobody has read yet: it will look anyway
-            os.write(descriptor, word)
-    return True
+            return
+        # Full of nudges nobody has read yet: it will look anyway. Or it has ended since.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(descriptor, b"\n")
+        poll = select.poll()
+        poll.register(descriptor, 0)  # poll(2): POLLERR is told once nobody reads it
+        poll.poll(patience * 1000)
 
 
 @contextlib.contextmanager

@@ -57,16 +57,31 @@ def test_a_word_wakes_it_and_a_question_does_not(tmp_path: Path) -> None:
 
 def test_its_end_is_awaited(tmp_path: Path) -> None:
     folder = str(tmp_path)
-    guarded.await_end(folder, "t", 60.0)  # none is there
+    guarded.wake(folder, "t", 60.0)  # none is there
     os.mkfifo(guarded.fifo(folder, "t"))
     reader = os.open(guarded.fifo(folder, "t"), os.O_RDONLY | os.O_NONBLOCK)
-    guarded.await_end(folder, "t", 0.0)
+    guarded.wake(folder, "t", 0.0)
     assert guarded.alive(folder, "t")
-    waits = threading.Thread(target=guarded.await_end, args=(folder, "t", 60.0))
+    waits = threading.Thread(target=guarded.wake, args=(folder, "t", 60.0))
     waits.start()
     os.close(reader)
     waits.join(30)
     assert not waits.is_alive()
+
+
+def test_one_that_ends_while_it_is_woken_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path)
+    os.mkfifo(guarded.fifo(folder, "t"))
+    reader, write = os.open(guarded.fifo(folder, "t"), os.O_RDONLY | os.O_NONBLOCK), os.write
+
+    def late(descriptor: int, word: bytes) -> int:
+        os.close(reader)
+        return write(descriptor, word)
+
+    monkeypatch.setattr(os, "write", late)
+    guarded.wake(folder, "t", 60.0)
 
 
 def test_it_is_no_part_of_our_session(tmp_path: Path) -> None:
