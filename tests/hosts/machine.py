@@ -148,26 +148,16 @@ class Machine:
     def close(self) -> None:
         """End it and leave nothing behind."""
         if self._nspawn is not None:
-            for number in (self._leader, self._nspawn.pid):
-                if number:
-                    _end(number)
+            if self._leader:  # first, lest it starts again what is ended below
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._leader, signal.SIGKILL)
+            self._nspawn.kill()
             self._nspawn.wait(timeout=30)
             for group in self._groups:
                 groups.remove(group)
         for path in (self.root, self.place):
             subprocess.run(["umount", str(path)], check=True, timeout=30)
         self.place.rmdir()
-
-
-def _end(pid: int) -> None:
-    """Kill a process and wait until it, and all of its pid namespace, has ended."""
-    with contextlib.suppress(ProcessLookupError):
-        handle = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [], 30)
-        finally:
-            os.close(handle)
 
 
 def _mount(*words: str) -> None:
