@@ -131,13 +131,21 @@ def instructions(argv: Sequence[str]) -> int:
     return int(found[0].replace(",", ""))
 
 
-def rounds(commands: Mapping[str, Sequence[str]], times: int) -> dict[str, Cost]:
-    """Run commands in turn, so many times; return the least that each took."""
+def rounds(
+    commands: Mapping[str, Sequence[str]],
+    times: int,
+    environment: Optional[Mapping[str, str]] = None,
+    python: str = sys.executable,
+) -> dict[str, Cost]:
+    """Run commands in turn, so many times; return the least that each took.
+
+    ``python``: the interpreter whose starts they are compared with.
+    """
     seen: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(times):
-        one = start()
+        one = start(python)
         for name, argv in commands.items():
-            cost = once(argv)
+            cost = once(argv, environment)
             seen[name].append(replace(cost, starts=cost.processor / one))
     return {
         name: Cost(

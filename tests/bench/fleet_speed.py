@@ -53,12 +53,14 @@ MODULES = """
 """
 
 
-def measure(argv: list[str], folder: Path) -> figures.Cost:
-    """Run a program of the controller in the namespace."""
+def measured(
+    commands: dict[str, list[str]], folder: Path, rounds: int = 1
+) -> dict[str, figures.Cost]:
+    """Run programs of the controller in the namespace, in turn; return what each took."""
     environment = {**os.environ, "HOME": str(folder), "ANSIBLE_FORKS": str(FORKS)}
-    argv = ["nsenter", f"--net=/run/netns/{NETNS}", f"--wd={folder}",
-            os.path.join(BIN, argv[0]), *argv[1:]]  # fmt: skip
-    return figures.once(argv, environment)
+    there = ["nsenter", f"--net=/run/netns/{NETNS}", f"--wd={folder}"]
+    inside = {n: [*there, os.path.join(BIN, argv[0]), *argv[1:]] for n, argv in commands.items()}
+    return figures.rounds(inside, rounds, environment, PYTHON)
 
 
 def inventory(folder: Path, hosts: int, python: str) -> str:
@@ -87,38 +89,30 @@ def local(part: figures.Part, folder: Path) -> None:
         "script": ["ansible-playbook", *where, "script.yml"],
         "plan.yml": ["ansible-playbook", *where, plan],
         "fleet plan": ["remedy", "fleet", "plan", *where],
-        "modules": ["ansible-playbook", *where, "modules.yml"],
     }
-    measure(commands["plan.yml"], folder)  # builds the bundle and brings it
-    seen: dict[str, list[figures.Cost]] = {name: [] for name in commands}
-    starts = []
-    for turn in range(ROUNDS):
-        starts.append(figures.start(PYTHON))
-        for name, argv in commands.items():
-            if not turn or name != "modules":  # which take half a minute, and are far from a target
-                seen[name].append(measure(argv, folder))
-    busy = {name: min(cost.processor for cost in costs) for name, costs in seen.items()}
-    clock = {name: min(cost.clock for cost in costs) for name, costs in seen.items()}
-    part.row(f"a no-op script on {HOSTS} hosts", busy["script"], "s")
-    interpreter = min(starts)
-    for name in ("plan.yml", "fleet plan"):
+    measured({"plan.yml": commands["plan.yml"]}, folder)  # builds the bundle and brings it
+    costs = measured(commands, folder, ROUNDS)
+    script = costs.pop("script")
+    # Once: they take half a minute, and are far from a target.
+    modules = measured({"modules": ["ansible-playbook", *where, "modules.yml"]}, folder)["modules"]
+    part.row(f"a no-op script on {HOSTS} hosts", script.processor, "s")
+    for name, cost in costs.items():
         # Twice a script was named when a plan might cost eight interpreters: as much as a script
         # takes for a host, 76 ms. What a host takes beside it is judged as a plan is.
-        more = (busy[name] - busy["script"]) / HOSTS
-        part.row(f"{name}: a host beside a script / bare interpreter", more / interpreter, "x",
-                 figures.PLAN_MOST)  # fmt: skip
-        part.row("  all of it / script", busy[name] / busy["script"], "x")
-        part.row("  by the clock", clock[name] / clock["script"], "x")
+        more = (cost.starts - script.starts) / HOSTS
+        part.row(f"{name}: a host beside a script / bare interpreter", more, "x", figures.PLAN_MOST)
+        part.row("  all of it / script", cost.processor / script.processor, "x")
+        part.row("  by the clock", cost.clock / script.clock, "x")
         # Five modules are 16 scripts by those targets.
-        most = busy["script"] + HOSTS * figures.PLAN_MOST * interpreter
-        part.row(f"five modules / {name}", busy["modules"] / busy[name], "x",
-                 16 * busy["script"] / most, least=True)  # fmt: skip
+        least = 16 * script.starts / (script.starts + HOSTS * figures.PLAN_MOST)
+        part.row(f"five modules / {name}", modules.processor / cost.processor, "x", least,
+                 least=True)  # fmt: skip
 
 
 def simulated(part: figures.Part, folder: Path, counts: list[int]) -> None:
     """Show how time and memory grow with hosts that cost nothing themselves."""
     one = inventory(folder, 1, PYTHON)
-    measure(["remedy", "fleet", "plan", "-i", one, "-o", "said"], folder)
+    measured({"plan": ["remedy", "fleet", "plan", "-i", one, "-o", "said"]}, folder)
     plan = next((folder / "said" / "plans").glob("*.json"))
     stub = folder / "python3"
     stub.write_text(f'#!/bin/sh\necho "remedy $5"\ncat {plan}\n')
@@ -126,7 +120,8 @@ def simulated(part: figures.Part, folder: Path, counts: list[int]) -> None:
     costs = []
     for count in counts:
         path = inventory(folder, count, str(stub))
-        costs.append(measure(["remedy", "fleet", "plan", "-i", path, "-o", f"p-{count}"], folder))
+        argv = ["remedy", "fleet", "plan", "-i", path, "-o", f"p-{count}"]
+        costs.append(measured({"plan": argv}, folder)["plan"])
         part.row(f"fleet plan of {count} simulated hosts", costs[-1].processor, "s")
     for (few, low), (many, high) in itertools.pairwise(zip(counts, costs, strict=True)):
         more = many - few
