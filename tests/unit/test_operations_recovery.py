@@ -16,7 +16,7 @@ from remedies.operations import confirm, recovery, session
 from remedies.operations.recovery import Arming
 from remedies.operations.session import Ticket
 from remedies.rules.ours import iptables_chain, iptables_text
-from remedies.transaction import actor, consent, guard, guarded, undo, undofile
+from remedies.transaction import actor, consent, guard, guarded, lock, undo, undofile
 from remedies.transaction.journal import Journal
 from remedies.transaction.store import Result
 from remedies.values import replace
@@ -139,8 +139,22 @@ def test_who_confirms_wakes_the_guard(host: FakeHost, monkeypatch: pytest.Monkey
     monkeypatch.setattr(guarded, "alive", lambda *_: True)
     txn = host.apply(confirm_timeout=600.0).transaction or ""
     woken = []
-    monkeypatch.setattr(guarded, "wake", lambda folder, name: woken.append((folder, name)))
+
+    def wake(folder: str, name: str, patience: float) -> None:
+        with lock.held(folder, 0.0):  # which the guard needs before it can end
+            woken.append((folder, name, patience > 0))
+
+    monkeypatch.setattr(guarded, "wake", wake)
     confirm.confirm(host.session, None, lock_timeout=1.0)
+    assert woken == [(host.session.folder, txn, True)]
+
+
+def test_who_answers_yes_wakes_the_guard(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    woken: list[tuple[str, str]] = []
+    monkeypatch.setattr(guarded, "wake", lambda folder, name: woken.append((folder, name)))
+    assert confirm.answer(session.reread(host.session), txn, YES, lock_timeout=1.0)
     assert woken == [(host.session.folder, txn)]
 
 
