@@ -28,7 +28,7 @@ from remedies.netfilter.maps import Branch, Elements, OnlyAmong
 from remedies.netfilter.nat_target import endpoint_of, in_slots, slot_in, slot_of
 from remedies.netfilter.referred_to import NOT_READ, ReferredTo
 from remedies.netlink import nft
-from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions
+from remedies.netlink.nft import HEADER, Element, comment_of, constant, expression
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, Mark, MatchTerms, Step
 from remedies.rules.packet_words import ASKED_PORT
@@ -46,6 +46,8 @@ _DELETE = 2  # NFT_DYNSET_OP_DELETE: what is not in the set ends the rule
 _MARK = 3  # NFT_META_MARK
 _NAT = {"masq": "masquerade", "redir": "redirect"}
 _ANY = Match()
+_NUMBER = struct.Struct(">I")
+_COMPUTED = Field("a computed value", 4)
 
 
 def decode(
@@ -60,10 +62,11 @@ def decode(
     Raises Unreadable where the message is malformed.
     """
     rule = _RuleState(body, family, elements, host, among)
-    rule.comment = comment_of(dict(attributes(body, HEADER)).get(7, b""))
+    parts = dict(attributes(body, HEADER))
+    rule.comment = comment_of(parts.get(7, b""))  # NFTA_RULE_USERDATA
     try:
-        for name, got in expressions(body):
-            rule.execute(name, got)
+        for _, each in attributes(parts.get(4, b"")):  # NFTA_RULE_EXPRESSIONS
+            rule.execute(*expression(each))
         return rule.steps()
     except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error
@@ -72,8 +75,7 @@ def decode(
 def _number(got: Mapping[int, bytes], key: int, default: Optional[int] = None) -> int:
     if key not in got and default is not None:
         return default
-    (value,) = struct.unpack(">I", got[key])
-    return int(value)
+    return int(_NUMBER.unpack(got[key])[0])
 
 
 class _RuleState:
@@ -159,7 +161,7 @@ class _RuleState:
         order = sys.byteorder
         if slot in self.constants:
             return 0, int.from_bytes(self.constants[slot][:4], order)
-        field = self.fields.get(slot, Field("a computed value", 4))
+        field = self.fields.get(slot, _COMPUTED)
         if field.name == "meta mark":
             return (int.from_bytes(field.mask, order), 0) if field.mask else self.mark
         if field.name.startswith("bits of meta mark"):
@@ -188,9 +190,8 @@ class _RuleState:
 
     def _do_fib(self, got: Mapping[int, bytes]) -> None:
         # NFT_FIB_RESULT_ADDRTYPE is 3; NFTA_FIB_F_SADDR is 1, NFTA_FIB_F_DADDR 2: whose type.
-        side = {1: "saddr type", 2: "daddr type"}.get(_number(got, 3))
-        plain = side if _number(got, 2) == 3 else None
-        self._load(_number(got, 1), Field(plain or "fib", 4))
+        side = {1: "saddr type", 2: "daddr type"}.get(_number(got, 3), "fib")
+        self._load(_number(got, 1), Field(side if _number(got, 2) == 3 else "fib", 4))
 
     def _do_bitwise(self, got: Mapping[int, bytes]) -> None:
         field = self.fields.get(slot_of(_number(got, 1)))
@@ -228,23 +229,22 @@ class _RuleState:
             branch.terms.unknown(name)
 
     def _demand(self, slot: int, low: bytes, high: bytes, *, negate: bool) -> None:
-        field = self.fields.get(slot, Field("a computed value", 4))
+        field = self.fields.get(slot, _COMPUTED)
         for branch in self.branches:
             apply(branch.terms, field, self.family, [(low, high)], self.host, negate=negate)
 
     def _do_cmp(self, got: Mapping[int, bytes]) -> None:
         slot, operator, data = slot_of(_number(got, 1)), _number(got, 2), constant(got[3])
-        number, size = int.from_bytes(data, "big"), len(data)
-        zero, full = bytes(size), b"\xff" * size
         if operator in (0, 1):  # eq, neq
-            self._demand(slot, data, data, negate=operator == 1)
-        elif operator in (2, 3):  # lt, lte
-            last = number - (operator == 2)
-            if last >= 0:
-                self._demand(slot, zero, last.to_bytes(size, "big"), negate=False)
-        elif number + (operator == 4) < 1 << 8 * size:  # gt, gte
-            first = number + (operator == 4)
-            self._demand(slot, first.to_bytes(size, "big"), full, negate=False)
+            return self._demand(slot, data, data, negate=operator == 1)
+        number, size = int.from_bytes(data, "big"), len(data)
+        first, last = number + (operator == 4), (1 << 8 * size) - 1  # gt, gte
+        if operator in (2, 3):  # lt, lte
+            first, last = 0, number - (operator == 2)
+        if first > last:
+            return None
+        low, high = first.to_bytes(size, "big"), last.to_bytes(size, "big")
+        return self._demand(slot, low, high, negate=False)
 
     def _do_range(self, got: Mapping[int, bytes]) -> None:
         low, high = constant(got[3]), constant(got[4])
@@ -293,7 +293,7 @@ class _RuleState:
             return
         fields = maps.key_fields(self.fields, slot, len(found[0].first)) if found else []
         if mapped and not verdicts:  # the value takes the place of the key, often the same register
-            self._load(_number(got, 3), Field("a computed value", 4))
+            self._load(_number(got, 3), _COMPUTED)
             self.mapped[slot_of(_number(got, 3))] = fields, found
         if verdicts:
             if self.among and len(found) > _VERDICTS:
@@ -356,8 +356,7 @@ class _RuleState:
 
     def _do_reject(self, got: Mapping[int, bytes]) -> None:
         # NFTA_REJECT_TYPE is NFT_REJECT_TCP_RST (include/uapi/linux/netfilter/nf_tables.h)
-        verdict = "reset" if _number(got, 1, 0) == 1 else "reject"
-        self._end(verdict)
+        self._end("reset" if _number(got, 1, 0) == 1 else "reject")
 
     def _do_queue(self, got: Mapping[int, bytes]) -> None:
         self._end(user_queues.of_nft(got))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,6 +146,7 @@ def _spans(keys: Keys, order: str = "big") -> list[tuple[int, int]]:
     return [(int.from_bytes(a, "little"), int.from_bytes(b, "little")) for a, b in keys]
 
 
+@functools.cache
 def meta_field(key: int) -> Field:
     """Return what a meta expression loads; ``key``: NFT_META_*."""
     name = _META.get(key) or f"meta {_OTHER_META.get(key, key)}"
@@ -170,7 +172,9 @@ def apply(
 ) -> None:
     """Add "``field`` is (not) in one of these ranges" to ``terms``; ``host``: what it refers to."""
     name = field.name
-    if field.parts and not negate and not field.mask and _one(keys):
+    if not field.mask and name in _WHOLE:
+        _WHOLE[name](terms, name, keys, negate=negate)
+    elif field.parts and not negate and not field.mask and _one(keys):
         for at, part in field.parts:
             apply(terms, part, family, [(keys[0][0][at : at + part.size],) * 2], host, negate=False)
     elif name in ("source", "destination"):
@@ -211,28 +215,23 @@ def apply(
     elif name in (ICMP_TYPE, ICMP_CODE) and not field.mask:
         part = "type" if name == ICMP_TYPE else "code"
         terms.unknown(icmp_test(part, _spans([(a[:1], b[:1]) for a, b in keys]), negate=negate))
-    elif field.mask:
-        terms.unknown(f"bits of {name}")
-    elif name in ("sport", "dport"):
-        side = "source" if name == "sport" else "destination"
-        terms.ports(side, _spans([(a[:2], b[:2]) for a, b in keys]), negate=negate)
-    elif name == "protocol":
-        numbers = [
-            n
-            for low, high in _spans([(a[:1], b[:1]) for a, b in keys])
-            for n in range(low, high + 1)
-        ]
-        terms.protocol(numbers, negate=negate)
-    elif name in ("in", "out"):
-        terms.interfaces(name, [_name(low, high) for low, high in keys], negate=negate)
-    elif name in ("iif", "oif"):
-        _indices(terms, name, keys, negate=negate)
-    elif name in ("saddr type", "daddr type"):
-        _local(terms, name, keys, negate=negate)
-    elif name in ("nfproto", "etherproto"):
-        _versions(terms, field, keys, negate=negate)
     else:
-        terms.unknown(name)
+        terms.unknown(f"bits of {name}" if field.mask else name)
+
+
+def _ports(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
+    side = "source" if name == "sport" else "destination"
+    terms.ports(side, _spans([(a[:2], b[:2]) for a, b in keys]), negate=negate)
+
+
+def _protocols(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
+    spans = _spans([(a[:1], b[:1]) for a, b in keys])
+    numbers = [number for low, high in spans for number in range(low, high + 1)]
+    terms.protocol(numbers, negate=negate)
+
+
+def _interfaces(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
+    terms.interfaces(name, [_name(low, high) for low, high in keys], negate=negate)
 
 
 def _addresses(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
@@ -284,8 +283,8 @@ def _local(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
     terms.unknown(type_test(name[:5], types, negate=negate))
 
 
-def _versions(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:
-    if field.name == "nfproto":
+def _versions(terms: MatchTerms, name: str, keys: Keys, *, negate: bool) -> None:
+    if name == "nfproto":
         known, numbers = _NFPROTO, [low for low, _ in _spans([(a[:1], b[:1]) for a, b in keys])]
     else:
         known, numbers = _ETHERTYPES, [low for low, _ in _spans([(a[:2], b[:2]) for a, b in keys])]
@@ -295,6 +294,22 @@ def _versions(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> N
         terms.family(left.pop())
     elif not left:
         terms.match = None
+
+
+_WHOLE = {
+    "sport": _ports,
+    "dport": _ports,
+    "protocol": _protocols,
+    "in": _interfaces,
+    "out": _interfaces,
+    "iif": _indices,
+    "oif": _indices,
+    "saddr type": _local,
+    "daddr type": _local,
+    "nfproto": _versions,
+    "etherproto": _versions,
+}
+"""What a comparison with all bits of a field demands: of the fields that most rules look at."""
 
 
 def _marks(terms: MatchTerms, field: Field, keys: Keys, *, negate: bool) -> None:

@@ -103,11 +103,13 @@ def handle_of(rule: bytes) -> int:
     return int.from_bytes(dict(attributes(rule, HEADER)).get(_HANDLE, b""), "big")
 
 
+@functools.lru_cache(maxsize=1024)
 def constant(data: bytes) -> bytes:
     """Return what an expression compares with or loads: NFTA_DATA_VALUE. Raises KeyError."""
     return dict(attributes(data))[1]
 
 
+@functools.lru_cache(maxsize=1024)
 def verdict_of(data: bytes) -> tuple[str, str]:
     """Return verdict and chain of NFTA_DATA_VERDICT. Raises KeyError and struct.error."""
     got = dict(attributes(dict(attributes(data))[2]))

@@ -64,9 +64,12 @@ def _both(
     one: tuple[T, ...], other: tuple[T, ...], join: Callable[[T, T], Optional[T]]
 ) -> tuple[T, ...]:
     """Return the pairwise meetings of two lists of alternatives."""
-    met = dict.fromkeys(
-        value for a in one for b in other for value in (join(a, b),) if value is not None
-    )
+    met: dict[T, None] = {}
+    for a in one:
+        for b in other:
+            value = join(a, b)
+            if value is not None:
+                met[value] = None
     if not met:
         raise _Disjoint
     return tuple(met)
@@ -154,7 +157,10 @@ def conjoin(one: Match, other: Match) -> Match | None:
 
 
 def narrowed(match: Match, conditions: Mapping[str, Any]) -> Match | None:
-    """Return those of ``match`` that meet conditions, too: values of its fields, by name."""
+    """Return those of ``match`` that meet conditions, too: values of its fields, by name.
+
+    What it excludes of a field is looked at where a condition names either.
+    """
     own = vars(match)
     met: dict[str, Any] = {}
     try:
@@ -163,7 +169,7 @@ def narrowed(match: Match, conditions: Mapping[str, Any]) -> Match | None:
                 met[name] = value if own[name] in _EMPTY else _JOINS[name](own[name], value)
         for yes, no, left in _HOLES:
             holes = met.get(no, own[no])
-            if holes:
+            if holes and (yes in conditions or no in conditions):
                 met[yes] = left(met.get(yes, own[yes]), holes)
     except _Disjoint:
         return None

@@ -55,9 +55,11 @@ def contains(outer: str, inner: str) -> bool:
 
 def meet(one: str, other: str) -> str | None:
     """Return the prefix of the addresses in both (the longer of two nested), None if none."""
-    if contains(one, other):
-        return other
-    return one if contains(other, one) else None
+    bits, first, size = parse(one)
+    other_bits, other_first, other_size = parse(other)
+    if bits != other_bits or (first ^ other_first) >> (bits - min(size, other_size)):
+        return None
+    return other if size <= other_size else one
 
 
 def of_range(bits: int, first: int, last: int) -> list[str]:
