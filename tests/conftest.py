@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import NodeManager
 
 from remedies import catalogue
 from remedies.lab import world
@@ -54,6 +55,10 @@ compiler.parse = functools.cache(compiler.parse)  # type: ignore[attr-defined]
 # nohup, and a script that puts the run in the background, leave them ignored for every program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# A run that is interrupted takes away what its tests have made, in ten seconds: execnet interrupts
+# its other processes after five, and ends them ten later; pytest-xdist would not wait for that.
+NodeManager.EXIT_TIMEOUT = 20
 
 
 # Before any module takes the function by its name: every world's command line has the policy.
@@ -108,6 +113,12 @@ _EARLY = ("test_report_formats", "test_shipped_wheel")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what would be waited for at the end."""
     items.sort(key=lambda item: item.path.stem not in _EARLY)
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Do not interrupt what takes away what tests have made: execnet would, by another signal."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        signal.signal(signal.SIGINT, lambda *_: None)  # not ignored, which programs inherit
 
 
 @pytest.hookimpl(optionalhook=True)

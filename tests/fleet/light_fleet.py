@@ -177,7 +177,7 @@ class Fleet:
         with self.start(*argv) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
+            except BaseException:  # whom an exception ends, nobody waits for
                 process.kill()
                 raise
         return process.wait(timeout), out.decode(), err.decode()

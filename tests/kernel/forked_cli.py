@@ -128,7 +128,37 @@ def hooked(point: str) -> None:
     exec(HOOK % point, {})
 
 
-class Forked:
+class _Fork:
+    """A command line in a fork; who leaves its ``with`` block by an exception has it end.
+
+    By itself it may end late: a run that is interrupted has ten seconds to take away what tests
+    have made.
+    """
+
+    _child: slim.Child
+    returncode: int | None = None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.terminate()
+        self.returncode = self._child.wait()
+        self._child.close()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal; nothing where it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._child.handle, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Forked(_Fork):
     """A command line that was started in a fork, with nothing to read: as subprocess.Popen has it.
 
     Without ``env`` it has a world's environment; without ``err`` all that it prints goes to one
@@ -145,7 +175,6 @@ class Forked:
         prepare: Callable[[], object] = nothing,
     ) -> None:
         self.args = ["remedy", *words]
-        self.returncode: int | None = None
         environment = child_environment() if env is None else env
         self._out = os.memfd_create("out")
         self._err = os.memfd_create("err") if err else None
@@ -155,9 +184,8 @@ class Forked:
     def __enter__(self) -> Forked:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.wait()
-        self._child.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
         for file in (self._out, self._err):
             if file is not None:
                 os.close(file)
@@ -175,16 +203,8 @@ class Forked:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0, *shown)
         return code
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        signal.pidfd_send_signal(self._child.handle, signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End it."""
-        signal.pidfd_send_signal(self._child.handle, signal.SIGKILL)
-
-
-class Piped:
+class Piped(_Fork):
     """A command line in a fork that is read while it runs: as subprocess.Popen with two pipes."""
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str]) -> None:
@@ -202,16 +222,14 @@ class Piped:
             os.close(errors)
         self.pid = self._child.pid
         self.stdout, self.stderr = os.fdopen(out, "rb"), os.fdopen(err, "rb")
-        self.returncode: int | None = None
 
     def __enter__(self) -> Piped:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stdout.close()
         self.stderr.close()
-        self._child.wait()
-        self._child.close()
+        super().__exit__(kind)
 
     def poll(self) -> int | None:
         """Return its exit code, None while it runs."""
@@ -242,19 +260,6 @@ class Piped:
         self.wait(max(0.0, until - time.monotonic()))
         out, errors = printed.values()
         return out, errors
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal; nothing where it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._child.handle, number)
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it."""
-        self.send_signal(signal.SIGKILL)
 
 
 Started = Union[Piped, subprocess.Popen[bytes]]

@@ -132,6 +132,22 @@ def test_nothing_is_left_of_traces_that_are_killed_at_any_moment(
     assert instances() & {f"remedy-{pid}" for pid in killed} == set()
 
 
+def test_it_is_gone_after_a_test_that_fails(netns: Make, tmp_path: Path) -> None:
+    words = ["--netns", netns("fails"), "--state-dir", str(tmp_path / "state"), "trace"]
+
+    def fail() -> None:
+        assert b"listening" in child.stderr.readline()
+        raise AssertionError
+
+    with (
+        pytest.raises(AssertionError),
+        Piped([*words, "--for", "60s"], env=os.environ) as child,
+    ):
+        fail()
+    assert child.returncode == 141, "its summary has no reader"
+    assert f"remedy-{child.pid}" not in instances()
+
+
 def none_is_loaded(programs: list[int]) -> bool:
     """Tell whether the kernel has none of these programs any more."""
     return not any(map(is_loaded, programs))
