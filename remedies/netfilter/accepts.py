@@ -12,7 +12,7 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter.chains import ReadTables
 from remedies.netfilter.stores import Base, RuleStore
-from remedies.netfilter.walk import finder, mentions, ours
+from remedies.netfilter.walk import mentions, ours
 from remedies.rules.decoded import Step
 from remedies.values import dataclass, field
 
@@ -68,13 +68,13 @@ class AcceptSearch:
     def _hear(self, store: RuleStore, base: Base, chain: str) -> Callable[[bytes], None]:
         notes = self._chain(store, base, chain)
         family, table = base.family, base.table
-        targets, mentioned = store.targets, finder(_WORDS)
+        targets = store.targets
 
         def hear(raw: bytes) -> None:
             try:
                 for target in targets(family, table, raw):
                     notes.targets[target] = None
-                if mentioned(raw):
+                if mentions(raw, _WORDS):
                     for step in store.decode(family, table, raw):
                         kind = _kind(raw, step)
                         if kind:
