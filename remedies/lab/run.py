@@ -34,7 +34,7 @@ def run(name: str, options: Options, tell: Tell, *, keep: bool = False) -> LabRe
         twin = ", healthy twin" if options.healthy else ""
         tell.text(f"{name} (IPv{options.family}, NAT by {options.nat}{twin}), world {world.id}\n")
         tell.text((scenario.__doc__ or "").strip())
-        story = Story(world, scenario.traffic, tell)
+        story = Story(world, scenario.traffic, tell, scenario.CONDITION, scenario.VERDICT)
         failure = ""
         try:
             if options.healthy:
@@ -50,12 +50,7 @@ def _healthy(story: Story, scenario: scenarios.Scenario) -> None:
     """Tell the twin's story: nothing dies, and nothing is reported that calls for action."""
     before = story.dump()
     story.lives("The same traffic, without the fault")
-    story.scan(
-        "Nothing that calls for action",
-        condition=scenario.CONDITION,
-        verdict=scenario.HEALTHY,
-        code=0,
-    )
+    story.scan("Nothing that calls for action", verdict=scenario.HEALTHY, code=0)
     story.unchanged("Looking changed nothing", before)
 
 

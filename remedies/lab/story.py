@@ -68,6 +68,9 @@ class Story:
     world: World
     traffic: Callable[[World], TrafficOutcome]
     tell: Tell
+    condition: str
+    verdict: str
+    """What a scan has to say of the condition while the traffic dies."""
     steps: list[StoryStep] = field(default_factory=list)
 
     def dies(self, title: str) -> None:
@@ -102,10 +105,22 @@ class Story:
         """
         self._run(title, arguments, code, says, during=during)
 
-    def scan(self, title: str, *, condition: str, verdict: str, code: int = 2) -> None:
+    def scan(self, title: str, *, verdict: str = "", code: int = 2) -> None:
         """Scan while the traffic runs; the condition has to come out with this verdict."""
         arguments = ("scan",) if code else ("scan", "--show-all")
-        self._run(title, arguments, code, (f"{verdict} {condition}",), during=True)
+        said = f"{verdict or self.verdict} {self.condition}"
+        self._run(title, arguments, code, (said,), during=True)
+
+    def fault(self, traffic: str, cause: str) -> Dump:
+        """Let the traffic die and a scan say why, each with its title, and nothing has changed.
+
+        Return how the host is, for a later comparison.
+        """
+        before = self.dump()
+        self.dies(traffic)
+        self.scan(cause)
+        self.unchanged("Looking changed nothing", before)
+        return before
 
     def dump(self) -> Dump:
         """Return the rules and values of the world's host, for a later comparison."""
@@ -123,7 +138,6 @@ class Story:
     def heals(
         self,
         fix: str,
-        condition: str,
         *,
         before: Dump,
         again: str,
@@ -140,7 +154,7 @@ class Story:
         self.command(
             "The fix, while traffic goes on",
             *(*policy, "apply", "--yes"),
-            says=(fix, f"{condition}: was proven, now {now}".strip()),
+            says=(fix, f"{self.condition}: was proven, now {now}".strip()),
             during=True,
         )
         self.lives(again)

@@ -119,7 +119,7 @@ def test_a_fix_is_added_by_its_page_alone(copy: Copy) -> None:
     assert len(copy.follow("writing-a-fix.md") - before_the_fix) <= MOST
     assert "What rollback restores" in copy.remedy("explain", "enable-forwarding")
     told = json.loads(copy.remedy("lab", "run", "forwarding-off", "--json"))
-    assert [step["title"] for step in told["steps"]][2] == "The fix"
+    assert [step["title"] for step in told["steps"]][3] == "The fix"
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,13 @@ def let_in_late(world: World) -> TrafficOutcome:
 
 
 def test_an_answer_that_has_to_come_is_awaited_longer() -> None:
-    story = Story(World("none", Options()), answered_late, Silent())
+    story = Story(World("none", Options()), answered_late, Silent(), "condition", "proven")
     story.lives("it is answered")
     story.dies("nobody waits that long for silence")
 
 
 def test_an_intruder_who_has_to_come_in_is_awaited_longer() -> None:
-    story = Story(World("none", Options()), let_in_late, Silent())
+    story = Story(World("none", Options()), let_in_late, Silent(), "condition", "proven")
     story.dies("he gets in")
     story.lives("nobody waits that long for one who is kept out")
 

@@ -54,11 +54,10 @@ def story(story: Story) -> None:
     """Show the fault, its fix, and the way back."""
     before = story.dump()
     story.dies("A container asks a service on its own bridge")
-    story.scan("The cause", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause")
     policy = required.fixing(story.world, CONDITION, FIXES[0])
     story.heals(
         FIXES[0],
-        CONDITION,
         before=before,
         again="The same question",
         back="Without the fix it dies again",

@@ -43,10 +43,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence, name the rule, and publish the port."""
-    before = story.dump()
-    story.dies("A peer asks a container by its own address")
-    story.scan("The cause, and what lets it in", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A peer asks a container by its own address", "The cause, and what lets it in")
     world, at = story.world, addresses(story.world)
     story.person(
         "A person publishes the port",

@@ -42,10 +42,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence, name the chain, and accept in it what the network begins."""
-    before = story.dump()
-    story.dies("A container asks a server outside")
-    story.scan("The cause, and what lets it out", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A container asks a server outside", "The cause, and what lets it out")
     story.person(
         "A person accepts what the network begins",
         lambda: Firewall(story.world).forwards(OTHERS),

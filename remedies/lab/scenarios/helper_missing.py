@@ -74,10 +74,7 @@ def _tell(control: socket.socket, command: str) -> str:
 
 def story(story: Story) -> None:
     """Show the silence, name what is missing, and assign it."""
-    before = story.dump()
-    story.dies("A container asks for a listing")
-    story.scan("The cause, while it happens", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A container asks for a listing", "The cause, while it happens")
     story.person("The firewall's owner assigns the helper", lambda: assign(story.world))
     story.lives("The next listing")
 

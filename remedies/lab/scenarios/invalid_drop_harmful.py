@@ -72,10 +72,9 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence, name the rule, and let the connection by."""
-    before = story.dump()
-    story.dies("A container connects and sends a request")
-    story.scan("The rule, and what lets the connection by", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault(
+        "A container connects and sends a request", "The rule, and what lets the connection by"
+    )
     at = addresses(story.world)
     story.person("A person lets it by", lambda: Firewall(story.world).lets_by(at.server, PORT))
     story.lives("The same request")

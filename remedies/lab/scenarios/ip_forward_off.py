@@ -44,17 +44,16 @@ def story(story: Story) -> None:
     story.dies("A container asks a server outside")
     if world.options.family == 4:
         fixing = ("--policy", "docker-host")
-        story.scan("The cause", condition=CONDITION, verdict=VERDICT)
+        story.scan("The cause")
         story.heals(
             "forward-links",
-            CONDITION,
             before=before,
             again="The same question",
             back="Without the fix it dies again",
             policy=fixing,
         )
         return
-    story.scan("The cause", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause")
     story.unchanged("Looking changed nothing", before)
     story.person("A person switches it on", lambda: world.sysctl("host", _key(world), "1"))
     story.lives("The same question")

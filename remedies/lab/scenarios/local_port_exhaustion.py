@@ -70,7 +70,7 @@ def story(story: Story) -> None:
     world = story.world
     before = story.dump()
     story.dies("A program on the host asks a service outside")
-    story.scan("The cause", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause")
     policy = required.fixing(world, CONDITION, "tcp-tw-reuse", since=VERDICT)
     story.command(
         "The fix",

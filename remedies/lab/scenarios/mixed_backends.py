@@ -44,10 +44,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the rule that is not seen, and that its removal by a person heals."""
-    before = story.dump()
-    story.dies("A container asks a server outside")
-    story.scan("The cause, and what shows it", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A container asks a server outside", "The cause, and what shows it")
     story.person(
         "A person removes the rule that was left behind",
         lambda: _iptables(story.world, "legacy", "filter", "-D", *_RULE),

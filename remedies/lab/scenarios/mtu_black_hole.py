@@ -54,13 +54,9 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the hang and the rule, the fix and the way back; then let the message by."""
-    before = story.dump()
-    story.dies("A container uploads something")
-    story.scan("The cause, and what lets the message by", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    before = story.fault("A container uploads something", "The cause, and what lets the message by")
     story.heals(
         FIXES[0],
-        CONDITION,
         before=before,
         again="The same upload, of a new connection",
         back="Without the fix it dies again",

@@ -57,7 +57,7 @@ def story(story: Story) -> None:
     """Show the refusal, prove it, remove the rule, and try our own notrack both ways."""
     world = story.world
     story.dies("The published service refuses")
-    story.scan("The cause, proven by a datagram", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven by a datagram")
     story.person(
         f"The owner of the rule 'udp dport {PORT} notrack' removes it",
         lambda: Firewall(world).track_again(PORT),

@@ -43,10 +43,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the refusal, and name the rule and what lets the port in."""
-    before = story.dump()
-    story.dies("A client outside asks the published port")
-    story.scan("The cause, and what lets it in", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A client outside asks the published port", "The cause, and what lets it in")
     story.person(
         "A person adds a forward port", lambda: Firewall(story.world).admits(datagram.PORT)
     )

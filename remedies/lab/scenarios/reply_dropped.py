@@ -44,10 +44,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence, name the rule, and put what accepts answers before it."""
-    before = story.dump()
-    story.dies("The host asks its resolver")
-    story.scan("The answers are there, and a rule drops them", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("The host asks its resolver", "The answers are there, and a rule drops them")
     world = story.world
     story.person(
         "Who wrote the rules accepts answers first",

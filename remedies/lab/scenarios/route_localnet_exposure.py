@@ -61,13 +61,9 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the neighbour inside, name the setting, keep it out, and let it in again."""
-    before = story.dump()
-    story.dies("A neighbour asks for what is the host's own")
-    story.scan("The service and the link", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    before = story.fault("A neighbour asks for what is the host's own", "The service and the link")
     story.heals(
         FIXES[0],
-        CONDITION,
         before=before,
         again="The neighbour once more",
         back="Without the fix it is inside again",

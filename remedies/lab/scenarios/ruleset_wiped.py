@@ -47,10 +47,8 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show that nothing comes back, and that it does once the rule is made again."""
-    before, at = story.dump(), addresses(story.world)
-    story.dies("A container asks a server outside")
-    story.scan("The network without its rule", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A container asks a server outside", "The network without its rule")
+    at = addresses(story.world)
     story.person(
         "A person has the rules made again",
         lambda: Firewall(story.world).masquerade(at.subnet, "docker0"),

@@ -65,10 +65,9 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence and its cause, and end the one flow."""
-    before = story.dump()
-    story.dies("The client that has asked all the time")
-    story.scan("The cause, and the command that ends it", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    before = story.fault(
+        "The client that has asked all the time", "The cause, and the command that ends it"
+    )
     story.command(
         "The fix ends that flow, and nothing else",
         *("--policy", "docker-host", "apply", "--yes"),

@@ -70,10 +70,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show that nobody gets in, and name the destination."""
-    before = story.dump()
-    story.dies("A container connects to the service")
-    story.scan("The destination, and the counters", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A container connects to the service", "The destination, and the counters")
 
 
 def look(world: World) -> tuple[str, ...]:

@@ -60,11 +60,10 @@ def story(story: Story) -> None:
     """Show the fault, its fix, and the way back."""
     before = story.dump()
     story.dies("A client asks the address on the second link")
-    story.scan("The cause", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause")
     policy = required.fixing(story.world, CONDITION, FIXES[0])
     story.heals(
         "loose-reverse-path",
-        CONDITION,
         before=before,
         again="The same question",
         back="Without the fix it dies again",

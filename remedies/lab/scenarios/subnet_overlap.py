@@ -53,10 +53,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence, name both networks, and give one of them other addresses."""
-    before = story.dump()
-    story.dies("The host asks a machine of the LAN")
-    story.scan("Who has the addresses", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("The host asks a machine of the LAN", "Who has the addresses")
     world = story.world
     story.person(
         "A person gives the container network another subnet",

@@ -162,12 +162,11 @@ def story(story: Story) -> None:
     """Show the reset, prove it, drop the invalid segment instead, and go back."""
     before = story.dump()
     story.dies("A transfer through NAT dies")
-    story.scan("The cause, proven while it happens", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven while it happens")
     story.command("What would change", "plan", says=FIXES[:1])
     story.unchanged("Looking changed nothing", before)
     story.heals(
         FIXES[0],
-        CONDITION,
         before=before,
         again="The same transfer, the same stray segment",
         back="Without the fix the transfer dies again",

@@ -73,13 +73,9 @@ def _strays(world: World) -> None:
 
 def story(story: Story) -> None:
     """Show the hang and the rule, let conntrack pass the segment, and go back."""
-    before = story.dump()
-    story.dies("A request from outside hangs")
-    story.scan("The rule, proven while it drops", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    before = story.fault("A request from outside hangs", "The rule, proven while it drops")
     story.heals(
         FIXES[0],
-        CONDITION,
         before=before,
         again="The same request",
         back="Without the fix it hangs again",

@@ -101,7 +101,7 @@ def story(story: Story) -> None:
 
     before = story.dump()
     story.dies("A container talks to netcat on its host")
-    story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven")
     story.command("What to do about it", "plan", says=(FIXES[1], addresses(world).uplink))
     story.unchanged("Looking changed nothing", before)
     story.command(

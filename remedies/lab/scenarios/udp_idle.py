@@ -57,10 +57,7 @@ def traffic(world: World) -> TrafficOutcome:
 
 def story(story: Story) -> None:
     """Show the silence, name the time-outs, and raise them."""
-    before = story.dump()
-    story.dies("A phone waits for its call")
-    story.scan("The cause, while it happens", condition=CONDITION, verdict=VERDICT)
-    story.unchanged("Looking changed nothing", before)
+    story.fault("A phone waits for its call", "The cause, while it happens")
     story.person(
         "The owner of the time-outs sets the kernel's defaults again", lambda: _raise(story)
     )

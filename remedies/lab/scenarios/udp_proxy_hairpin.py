@@ -54,7 +54,7 @@ def story(story: Story) -> None:
     other = OTHER[story.world.options.family]
     before = story.dump()
     story.dies("A container asks its neighbour by the host's address")
-    story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven")
     story.command("What to do about it", "plan", says=(FIXES[1], other, "28.0.0"))
     story.unchanged("Looking changed nothing", before)
     story.command(

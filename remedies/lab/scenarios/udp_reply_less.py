@@ -74,6 +74,6 @@ def story(story: Story) -> None:
     world = story.world
     before = story.dump()
     story.dies("A container logs to its host, and awaits acknowledgments")
-    story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven")
     story.command("What to do about it", "plan", says=(*FIXES, addresses(world).uplink))
     story.unchanged("Looking changed nothing", before)

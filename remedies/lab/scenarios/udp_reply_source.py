@@ -51,7 +51,7 @@ def story(story: Story) -> None:
 
     before = story.dump()
     story.dies("A container's question to its host is answered from the wrong address")
-    story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven")
     story.command("What to do about it", "plan", says=(*FIXES, address))
     story.unchanged("Looking changed nothing", before)
     story.person(f"The server's owner takes the advice: bind {address}", take_advice)

@@ -42,7 +42,7 @@ def story(story: Story) -> None:
     """Show the refused answer, prove it, redirect, and go back."""
     before = story.dump()
     story.dies("A container's question to its host is answered from the wrong address")
-    story.scan("The cause, proven", condition=CONDITION, verdict=VERDICT)
+    story.scan("The cause, proven")
     story.command("What would change", *POLICY, "plan", says=(FIXES[0], "deletes the unreplied"))
     story.command(
         "The redirect, while clients ask",
