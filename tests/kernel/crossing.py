@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from run_in import run_command
 
-from remedies.lab.segment import FIN, SYN, Position, forge
+from remedies.lab.segment import FIN, RST, SYN, Position, forge
 from remedies.namespaces.netns import inside
 
 FAR_OFF = 100_000_000
@@ -212,6 +212,8 @@ class Crossing:
                     connection.exchange()
                 except OSError:
                     return False
+                if connection.was_reset(of_server):
+                    return False
         return True
 
 
@@ -245,10 +247,34 @@ class Connected:
         away = Position(stands.sequence + FAR_OFF, stands.acknowledge)
         ear.sendto(forge(own, peer, away, b"stray"), (peer[0], 0))
 
+    def was_reset(self, of_server: bool) -> bool:
+        """Tell whether a reset has come to the end that a stray was of.
+
+        On a busy machine what is sent after the stray may overtake the reset, which ends nothing
+        then.
+        """
+        end, ear = self.server if of_server else self.client
+        ports = end.getpeername()[1], end.getsockname()[1]
+        while select.select([ear], [], [], 0)[0]:
+            if _resets(ear.recv(2000), end.family, *ports):
+                return True
+        return False
+
+
+def _body(packet: bytes, family: int) -> bytes:
+    """Return the segment of what a raw socket hears: IPv4's header comes with it."""
+    return packet if family == socket.AF_INET6 else packet[4 * (packet[0] & 15) :]
+
+
+def _resets(packet: bytes, family: int, source: int, destination: int) -> bool:
+    """Tell whether a segment is a reset between these ports."""
+    ports, flags = struct.unpack_from(">I9xB", _body(packet, family))
+    return ports == source << 16 | destination and bool(flags & RST)
+
 
 def _after(packet: bytes, family: int, source: int, destination: int) -> Position | None:
     """Return where the receiver of a segment between these ports stands; None for another one."""
-    body = packet if family == socket.AF_INET6 else packet[4 * (packet[0] & 15) :]
+    body = _body(packet, family)
     ports, sequence, acknowledged, offset, flags = struct.unpack_from(">IIIBB", body)
     if ports != source << 16 | destination:
         return None

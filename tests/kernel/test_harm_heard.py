@@ -20,6 +20,7 @@ from beside import beside
 from cross import LIBERAL, Cross
 from raw_tcp import ACK, FIN, PUSH, RST, RawClient
 from run_in import RunIn
+from waiting import eventually
 
 Work = Callable[[Cross, threading.Event], None]
 World = Callable[[Cross], AbstractContextManager[Work]]
@@ -208,6 +209,7 @@ def test_what_lets_the_request_through_is_success(cross: Cross) -> None:
         cross.meanwhile(lambda stop: ask_through_a_box(cross, stop, answers)),
     ):
         done = cross.remedy("apply", "--yes", *WINDOW, older=False)
+        eventually(lambda: bool(answers), what="the request never got through")
     assert (done["outcome"], answers) == ("applied", [True])
     assert [v["after"] for v in done["verified"]] == ["mitigated"]
 
@@ -277,7 +279,7 @@ def garbage(cross: Cross) -> Iterator[Callable[[threading.Event], None]]:
     of one that has ended, conntrack forgot the end, and its FIN comes again.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(answering(cross, cross.server, 81))
+        stack.enter_context(answering(cross, cross.server, 81, 10))
         listener = stack.enter_context(cross.listening(cross.server, PORT))
         talking, silent, ended, full = (
             stack.enter_context(RawClient(cross, port, (cross.at(2, 2), PORT)))
@@ -306,7 +308,7 @@ def garbage(cross: Cross) -> Iterator[Callable[[threading.Event], None]]:
                 if full.room():
                     full.sequence += 1000
                 with cross.open(cross.client) as short:
-                    short.settimeout(2)
+                    short.settimeout(10)
                     short.connect((cross.at(2, 2), 81))
                     short.sendall(b"question")
                     assert short.recv(10) == b"question"

@@ -25,8 +25,8 @@ from remedies.lab.ruleset import difference, dump
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
 
-PATIENCE = 2.0
-"""Seconds after which a datagram or a chunk counts as lost."""
+PATIENCE = 20.0
+"""Seconds after which a datagram or a chunk counts as lost, on a busy machine."""
 PACE = 0.002
 """Seconds between two rounds: each sends one datagram or chunk by every flow."""
 ROUNDS = 20
@@ -62,8 +62,8 @@ CASES = [
 class Flows:
     """Conversations of one world, kept up by a thread until the ``with`` block is left."""
 
-    def __init__(self, world: World) -> None:
-        self._world, self._at = world, addresses(world)
+    def __init__(self, world: World, patience: float = PATIENCE) -> None:
+        self._world, self._at, self._patience = world, addresses(world), patience
         self._open = contextlib.ExitStack()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -75,7 +75,7 @@ class Flows:
 
     def _socket(self, role: str, kind: int) -> socket.socket:
         end = self._open.enter_context(self._world.socket(role, self._at.family, kind))
-        end.settimeout(PATIENCE)
+        end.settimeout(self._patience)
         return end
 
     def __enter__(self) -> Flows:
@@ -100,7 +100,7 @@ class Flows:
             self._client = self._socket("client", socket.SOCK_STREAM)
             self._client.connect((self._at.server, STREAM))
             self._peer = self._open.enter_context(self._listener.accept()[0])
-            self._peer.settimeout(PATIENCE)
+            self._peer.settimeout(self._patience)
         except BaseException:
             self._open.close()
             raise
@@ -122,13 +122,13 @@ class Flows:
         """Wait until ``ROUNDS`` more have been."""
         with self._went:
             until = self.rounds + ROUNDS
-            if not self._went.wait_for(lambda: self.rounds >= until, 10 * PATIENCE):
+            if not self._went.wait_for(lambda: self.rounds >= until, 2 * PATIENCE):
                 self.lost.append("the traffic stands still")
 
     def await_loss(self) -> None:
         """Wait until something is lost."""
         with self._went:
-            assert self._went.wait_for(lambda: bool(self.lost), 10 * PATIENCE)
+            assert self._went.wait_for(lambda: bool(self.lost), PATIENCE)
 
     @contextlib.contextmanager
     def _noting(self, name: str) -> Iterator[None]:
@@ -176,12 +176,12 @@ class Flows:
             self._world.socket("client", self._at.family, socket.SOCK_STREAM) as client,
         ):
             for end in (asking, client):
-                end.settimeout(PATIENCE)
+                end.settimeout(self._patience)
             asking.connect((self._at.server, THROUGH))
             self._ask("a new flow", asking, f"new {number}".encode())
             client.connect((self._at.server, STREAM))
             with self._listener.accept()[0] as server:
-                server.settimeout(PATIENCE)
+                server.settimeout(self._patience)
                 self._transfer(client, server, b"new")
 
 
@@ -234,7 +234,7 @@ def test_a_rule_that_cuts_a_flow_is_noticed() -> None:
         at = addresses(world)
         world.start("host", ["remedies.lab.udp_server", "0.0.0.0", str(FAULTY)])
         world.start("host", ["remedies.lab.udp_server", "0.0.0.0", str(TO_HOST)])
-        with Flows(world) as flows:
+        with Flows(world, patience=2.0) as flows:
             flows.go_on()
             assert flows.lost == []
             chain = (

@@ -98,7 +98,7 @@ def connected(
         world.socket(role, family, socket.SOCK_STREAM) as client,
     ):
         for each in (listener, client):
-            each.settimeout(3.0)
+            each.settimeout(10.0)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(end)
         listener.listen(1)
@@ -107,7 +107,7 @@ def connected(
         client.connect((at.uplink if role == "server" else at.server, port))
         server, _ = listener.accept()
         with server:
-            server.settimeout(3.0)
+            server.settimeout(10.0)
             yield client, server
 
 
@@ -205,7 +205,7 @@ def test_a_server_that_connects_to_its_first_client_is_proven(family: int) -> No
             world.socket("host", at.family, socket.SOCK_DGRAM) as server,
             world.socket("client", at.family, socket.SOCK_DGRAM) as client,
         ):
-            server.settimeout(3.0)
+            server.settimeout(10.0)
             server.bind(("", 5000))
             client.connect((at.uplink, 5000))
             client.send(b"one")
@@ -227,7 +227,7 @@ def test_a_client_that_did_not_wait_is_nobodys_fault(family: int) -> None:
         container_host(world)
         at = addresses(world)
         with trace(world) as seen, world.socket("host", at.family, socket.SOCK_DGRAM) as server:
-            server.settimeout(3.0)
+            server.settimeout(10.0)
             server.bind((at.bridge, 53))
             with world.socket("client", at.family, socket.SOCK_DGRAM) as client:
                 client.connect((at.bridge, 53))

@@ -68,13 +68,13 @@ def test_the_healthy_twins_are_no_proof(site: Site) -> None:
         server.setsockopt(*PKTINFO[6 if site.v6 else 4], 1)
         asker = site.ask(server, "server", site.virtual)
         from_asked(site, server, asker)
-        assert asker.answered(within=3.0)
+        assert asker.answered(within=10.0)
     assert (seen.verdicts, seen.events) == ([], [])
     with judging(site) as seen:
         server = site.udp("host", site.virtual, PORT)
         asker = site.ask(server, "server", site.virtual)
         plainly(site, server, asker)
-        assert asker.answered(within=3.0)
+        assert asker.answered(within=10.0)
     assert (seen.verdicts, seen.events) == ([], [])
 
 
@@ -89,7 +89,7 @@ def test_a_server_that_is_mended_is_mitigated_at_once(site: Site) -> None:
         server = site.udp("host", site.virtual, PORT)
         asker = site.ask(server, "server", site.virtual)
         plainly(site, server, asker)
-        assert asker.answered(within=3.0)
+        assert asker.answered(within=10.0)
         mended = scan(site.world)
         # The pair is there again, by a socket that is bound to the address that was wrong.
         other = failing.evidence[1].value.split("src=")[1].split()[0]
@@ -157,7 +157,7 @@ def test_a_server_that_is_restarted_with_the_option_is_mitigated_at_once(site: S
         assert not ask(site)
         assert [f.verdict for f in scan(site.world)] == ["proven"]
     with serving(site, "sourced"):
-        assert ask(site, within=3.0)
+        assert ask(site, within=10.0)
         (found,) = scan(site.world)
     assert found.verdict == "mitigated"
     assert "sets its replies' source" in (found.mitigated_by or "")
@@ -177,7 +177,7 @@ def test_a_server_that_answers_right_from_a_signal_on_is_mitigated_within_the_se
         changed = time.monotonic()
         # Conntrack tells a flow's age in seconds.
         eventually(lambda: time.monotonic() > changed + 1.1)
-        assert ask(site, within=3.0)
+        assert ask(site, within=10.0)
         (found,) = scan(site.world)
     assert found.verdict == "mitigated"
 
@@ -202,7 +202,7 @@ def test_a_request_that_nat_turns_to_this_host(site: Site, role: str) -> None:
         server = site.udp("host", "", PORT)
         asker = site.ask(server, "client", site.service, 53)
         plainly(site, server, asker)
-        assert asker.answered(within=3.0)
+        assert asker.answered(within=10.0)
     assert (seen.proven, seen.events) == (None, [])
 
 
@@ -286,7 +286,7 @@ def test_an_answer_from_another_port_to_a_client_behind_nat_asks_for_a_helper(si
     with judging(site) as seen:
         server = site.world.socket("server", site.at.family, socket.SOCK_DGRAM)
         site.open.enter_context(server)
-        server.settimeout(3.0)
+        server.settimeout(10.0)
         server.bind(("", PORT))
         asker = site.ask(server, "client", site.at.server)
         by_new_socket(site, server, asker, "server")

@@ -46,10 +46,10 @@ class Trace:
         raise AssertionError(f"no {wanted}; heard {self.lines}")
 
     def _told(self) -> Iterator[Line]:
-        """Yield lines as they come, until nothing has come for five seconds."""
+        """Yield lines as they come, until nothing has come for half a minute."""
         assert self._child.stdout is not None
         pipe = self._child.stdout.fileno()
-        while self._waiting or select.select([pipe], [], [], 5.0)[0]:
+        while self._waiting or select.select([pipe], [], [], 30.0)[0]:
             if not self._waiting:
                 content = os.read(pipe, 1 << 16)
                 assert content, "the trace has ended"

@@ -51,7 +51,7 @@ class Site:
     def udp(self, role: str, address: str = "", port: int = 0) -> socket.socket:
         """Open a UDP socket in a namespace, closed when the exchange ends."""
         made = self.open.enter_context(self.world.socket(role, self.at.family, socket.SOCK_DGRAM))
-        made.settimeout(3.0)
+        made.settimeout(10.0)
         if role == "host":
             made.bind((address, port))
         return made
