@@ -163,8 +163,8 @@ def redirected(host: DockerHost, remedy: Remedy, backend: str, port: int, condit
         applied = remedy("apply", "--yes", "--window", "0", "--backend", backend, *POLICY)
         fixes = {change["fix"] for change in applied["changes"]}
         assert FIX in fixes
-        assert client.answered(2.0)
-        assert client.answered(2.0)
+        assert client.answered(20.0)
+        assert client.answered(20.0)
     finally:
         client.close()
     assert difference(before, host.docker_tables(before)) == ""

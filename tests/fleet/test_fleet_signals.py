@@ -74,7 +74,7 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 @contextmanager
 def rolling(fleet: Fleet, program: str, *words: str) -> Iterator[Started]:
     argv = [program, "fleet", "apply", "-i", fleet.inventory(), "--run-dir", "runs", "--batch", "1",
-            "--confirm-timeout", "8s", *words]  # fmt: skip
+            "--confirm-timeout", "16s", *words]  # fmt: skip
     with fleet.start(*argv) as process:
         try:
             yield process

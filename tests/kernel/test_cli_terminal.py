@@ -109,7 +109,8 @@ def test_on_a_terminal_one_is_asked(cli: Cli) -> None:
 
 def test_colour_on_a_terminal_alone(cli: Cli) -> None:
     def coloured(*words: str, **environment: str) -> bool:
-        return "\x1b[" in on_a_terminal(cli, "scan", *Q, *words, **environment)[1]
+        shown = on_a_terminal(cli, "scan", *Q, *words, **environment)[1]
+        return bool(re.search(r"\x1b\[[\d;]*m", shown))  # what takes a second is told, and erased
 
     assert coloured()
     assert not coloured("--no-color")

@@ -51,6 +51,8 @@ def world() -> Iterator[World]:
             made.ip(role, f"addr add {address} dev {link} nodad")
         made.ip("client", "route add default via fd17:172::1")
         made.run("host", ["nft", "-f", "-"], TRACKED)
+        # Who was answered wrongly is known however long the daemons take to begin again.
+        made.sysctl("host", "net.netfilter.nf_conntrack_udp_timeout", "600")
         for key in ("ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"):  # all refuse within a second
             made.run("client", ["sysctl", "-qw", f"net.{key}=0"])
         yield made
@@ -97,7 +99,7 @@ def await_ports(world: World, daemons: Iterable[Daemon] = DAEMONS) -> None:
         lines = world.run("host", ["ss", "-Hlnut"]).splitlines()
         return ports <= {line.split()[4].rpartition(":")[2] for line in lines}
 
-    eventually(listening, 15, f"something does not listen on its port of {ports}")
+    eventually(listening, 60, f"something does not listen on its port of {ports}")
 
 
 def answered(world: World, daemon: Daemon) -> bool:

@@ -70,6 +70,8 @@ def world(netns: Make, run_in: Run) -> World:
     def ip(ns: str, *words: str) -> None:
         run_in(ns, ["ip", *words])
 
+    for ns in made:  # a forwarding host solicits from an address that must not be tentative
+        run_in(ns, ["sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0"])
     ip(made.host, "link", "add", "docker0", "type", "bridge")
     for ns, end, peer in ((made.container, "eth0", "veth0"), (made.server, "eth0", "uplink")):
         ip(made.host, "link", "add", peer, "type", "veth", "peer", "name", end, "netns", ns)
@@ -101,7 +103,7 @@ def made_in(ns: str, family: int, kind: int, protocol: int = 0) -> Iterator[sock
     """Give a socket that lives in namespace ``ns``."""
     with netns.inside(ns):
         made = socket.socket(family, kind, protocol)
-    made.settimeout(3.0)
+    made.settimeout(10.0)
     with made:
         yield made
 

@@ -38,7 +38,7 @@ _UNPACKED = HERE.parent.parent / "build/openssh/usr/sbin/sshd"
 CUTTING = HERE / "cutting_form.py"
 SSHD = str(_UNPACKED if _UNPACKED.exists() else "/usr/sbin/sshd")
 PORT = 2222
-TIMEOUT = 4.0
+TIMEOUT = 12.0
 """Seconds that the plan waits for its confirmation."""
 SSHD_CONFIG = """\
 Port {port}
@@ -228,7 +228,7 @@ def survive(here: Site, case: tuple[Callable[[Site, subprocess.Popen[bytes]], No
             assert not here.welcomed(0.3), "the rule cuts nobody"
             assert re.search(r"packets [1-9]", here.rules("-a")), "it has dropped nothing"
             if what == "all":
-                eventually(lambda: here.unsent() > 0, 2, "its own session is not cut")
+                eventually(lambda: here.unsent() > 0, TIMEOUT / 2, "its own session is not cut")
             lose(here, client)
             eventually(lambda: here.rules() == before, 60, f"{case}: cut for good")
         finally:

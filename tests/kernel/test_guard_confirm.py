@@ -39,7 +39,7 @@ def test_what_waits_is_kept_by_confirm_and_its_boot_files_are_written_then(host:
     assert status.code == 0
     pending = status.json["pending_confirm"]
     assert pending["transaction"] == told["transaction"]
-    assert 50 < pending["seconds_left"] <= 60
+    assert 0 < pending["seconds_left"] <= 60
     assert host.run("confirm").code == 0
     host.unguarded()
     kept = host.dump()
@@ -85,7 +85,7 @@ def test_with_its_guard_killed_it_is_said_and_rollback_or_confirm_ends_it(host: 
         words = ("apply", "--yes", "--json", "--confirm-timeout", "60s")
         name = host.run(*words).json["transaction"]
         os.kill(pid_of_guard(name), signal.SIGKILL)
-        eventually(lambda n=name: not guarded.alive(str(host.state), n), 2, "killed and alive")  # type: ignore[misc]
+        eventually(lambda n=name: not guarded.alive(str(host.state), n), 20, "killed and alive")  # type: ignore[misc]
         status = host.run("status", "--json")
         assert (status.code, status.json["unfinished"]) == (2, [name])
         assert host.run(*([verb, "--yes"] if verb == "rollback" else [verb])).code == code

@@ -67,7 +67,7 @@ def owner() -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     )
     assert child.stdout is not None
     try:
-        assert select.select([child.stdout], [], [], 10)[0]
+        assert select.select([child.stdout], [], [], 60)[0]
         world = child.stdout.readline().strip()
         (inside,) = residents(registry.processes(world))
         yield child, world, inside
@@ -110,7 +110,7 @@ def test_world_is_removed_after_a_signal(
 ) -> None:
     child, world, inside = owner
     child.send_signal(number)
-    assert child.wait(10) in (128 + number, -number)
+    assert child.wait(60) in (128 + number, -number)
     assert traces(world) == []
     assert ended(inside)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import time
@@ -186,6 +187,8 @@ def test_tcp_sockets_by_tuple_and_by_port(netns: Make, address: str) -> None:
         listener.listen(3)
         client.connect((address, 443))
         end = client.getsockname()[:2]
+        # The end of the handshake is on its way when connect returns.
+        assert select.select([listener], [], [], 10)[0]
         found = diag.by_tuple(ask, "tcp", (address, 443), end)
         assert found is not None
         assert (found.state, found.remote) == (1, end)

@@ -39,7 +39,7 @@ each = pytest.mark.parametrize(
     ],
 )
 """Each store once: what is heard is conntrack's and the sockets', whoever turned the request."""
-WATCH = ("--policy", "docker-host", "apply", "--yes", "--window", "1.5s")
+WATCH = ("--policy", "docker-host", "apply", "--yes", "--window", "2s")
 
 
 def remedy(world: World, *words: str) -> tuple[int, dict[str, Any]]:
@@ -89,9 +89,9 @@ def asking(world: World, kind: str = "") -> AbstractContextManager[None]:
     """Ask by a new socket again and again; ``kind``: how it is lost once the redirect stands."""
     at = addresses(world)
 
-    def ask() -> None:
+    def ask(patience: float = 0.1) -> None:
         with datagram.client(world, "client", at.family) as end:
-            end.settimeout(0.1)
+            end.settimeout(patience)
             end.connect((at.uplink, PORT))
             for _ in range(2):
                 with contextlib.suppress(OSError):
@@ -100,7 +100,7 @@ def asking(world: World, kind: str = "") -> AbstractContextManager[None]:
 
     def work(stop: threading.Event) -> None:
         while not stop.is_set() and not (kind and redirected(world)):
-            ask()
+            ask(0.02)  # nobody is answered: what is lost has to be lost while apply listens
         with lost(world, kind) if kind else contextlib.nullcontext():
             while not stop.is_set():
                 ask()

@@ -35,7 +35,7 @@ def test_a_published_port_is_followed_to_its_container_and_back(family: int) -> 
             trace(world, "--packet", f"udp to {written(at.uplink, 53)}") as seen,
         ):
             for each in (server, asking):
-                each.settimeout(3.0)
+                each.settimeout(10.0)
             server.bind((at.client, 5353))
             asking.sendto(b"ask", (at.uplink, 53))
             _, asker = server.recvfrom(16)
@@ -73,7 +73,7 @@ def test_an_answer_that_a_rule_drops_is_told_beside_its_request_and_drawn(
                 "-o", f"svg:{tmp_path}/it.svg", "-o", f"html:{tmp_path}/it.html",
             ) as seen,
         ):  # fmt: skip
-            server.settimeout(3.0)
+            server.settimeout(10.0)
             server.bind((at.server, 4000))
             asking.sendto(b"ask", (at.server, 4000))
             _, asker = server.recvfrom(16)

@@ -79,7 +79,7 @@ def test_an_answer_that_is_dropped_is_told_from_its_request(family: int) -> None
         at = addresses(world)
         rule(world, "host", "udp sport 4000 drop", FORWARD)
         server.bind((at.server, 4000))
-        server.settimeout(3.0)
+        server.settimeout(10.0)
         client.sendto(b"ask", (at.server, 4000))
         _, asker = server.recvfrom(16)
         server.sendto(b"answer", asker)
@@ -262,7 +262,7 @@ def test_traffic_that_arrives_drops_nothing(family: int) -> None:
         listener.bind((at.server, 4000))
         listener.listen(1)
         for each in (client, server, stream, listener):
-            each.settimeout(3.0)
+            each.settimeout(10.0)
         client.sendto(b"ask", (at.server, 4000))
         _, asker = server.recvfrom(16)
         server.sendto(b"answer", asker)

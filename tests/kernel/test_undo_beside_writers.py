@@ -182,7 +182,7 @@ def test_every_rule_is_read_beside_a_writer() -> None:
     """One commit comes for each few datagrams of the dump, and moves what is read."""
     with written_to(5000, 100):
         for _ in range(3):
-            read = set(NfTables(time.monotonic() + 5).raw("ip", "mangle", "FORWARD"))
+            read = set(NfTables(time.monotonic() + 60).raw("ip", "mangle", "FORWARD"))
             sources = {rule[rule.index(b"payload") :] for rule in read if b"payload" in rule}
             assert len(sources) == 5000
 

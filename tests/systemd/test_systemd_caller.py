@@ -36,7 +36,7 @@ CUTS = RequiredFix(
 TABLE = "remedy_notrack"
 COMMAND = "echo ready $XDG_SESSION_ID; read go; exec {remedy} --policy /etc/test-policy.json \
 --plain apply --yes --window 0 {flags}"
-TIMER = "--confirm-timeout 2s --wait"
+TIMER = "--confirm-timeout 4s --wait"
 TIME_TO_LOOK = "--confirm-timeout 6s --wait"
 WAITS_LONG = "--confirm-timeout 10m --wait"
 
