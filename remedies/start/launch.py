@@ -5,7 +5,8 @@ they are kept as FOLDER/DIGEST.pyz if they have that digest (BLAKE2b, 256 bits).
 has to be there; exit code 86 asks for it. What is left of standard input is remedy's. The first
 line printed is ``remedy DIGEST``: what comes before it is the noise of the host's login scripts.
 What runs is made of it once and kept beside it, with bytecode of this Python and no sources:
-FOLDER/DIGEST.pyz.MAGIC.DIGEST, after MAGIC of its bytecode and its own digest.
+FOLDER/DIGEST.pyz.MAGIC.CRC, after MAGIC of its bytecode and its own CRC-32. That tells damage, a
+fifth as dear as a digest; who may write there, and only that user may, could name any file anew.
 
 Python 3.6 must be able to read this, for ``check.py`` to be heard.
 """
@@ -14,9 +15,10 @@ import os
 import stat
 import sys
 import time
+from binascii import crc32
 from contextlib import suppress
 from importlib.util import MAGIC_NUMBER as MAGIC
-from typing import Optional
+from typing import BinaryIO, Optional
 
 try:
     from _blake2 import blake2b
@@ -84,21 +86,39 @@ def keep(path: str, data: bytes) -> None:
             os.unlink(draft)
 
 
-def digest_of(path: str) -> Optional[str]:
-    """Return the digest of a private file, None where there is none; note that it is used."""
+def opened(path: str) -> Optional[BinaryIO]:
+    """Open a private file, None where there is none; note that it is used."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
-    with os.fdopen(number, "rb", buffering=0) as file:
-        found = os.fstat(number)
-        if not private(found, stat.S_ISREG(found.st_mode)):
-            return None
-        os.utime(number)
-        digest = blake2b(digest_size=BYTES)
+    found = os.fstat(number)
+    if not private(found, stat.S_ISREG(found.st_mode)):
+        os.close(number)
+        return None
+    os.utime(number)
+    return os.fdopen(number, "rb", buffering=0)
+
+
+def holds(path: str, digest: str) -> bool:
+    """Tell whether there is a private file with this digest."""
+    file = opened(path)
+    if file is None:
+        return False
+    with file:
+        return hashed(file.read()) == digest
+
+
+def undamaged(path: str) -> bool:
+    """Tell whether there is a private file with the CRC that ends its name."""
+    file = opened(path)
+    if file is None:
+        return False
+    found = 0
+    with file:
         for part in iter(lambda: file.read(65536), b""):  # whole, it would cost 700 page faults
-            digest.update(part)
-        return digest.hexdigest()
+            found = crc32(part, found)
+    return path.endswith(f".{found:08x}")
 
 
 def start(digest: str, folder: str, size: int, *words: str) -> int:
@@ -112,7 +132,7 @@ def start(digest: str, folder: str, size: int, *words: str) -> int:
         own = of_this_python(path) if os.path.exists(path) else ""
         if own:
             os.utime(path)  # used as long as what was made of it
-        elif digest_of(path) != digest:
+        elif not holds(path, digest):
             return WANTED
     except OSError as error:
         raise Refused(f"cannot write to {folder}: {error.strerror}; fix that") from error
@@ -125,7 +145,7 @@ def start(digest: str, folder: str, size: int, *words: str) -> int:
 
         data = archive.of_this_python(path)
         with suppress(OSError):  # where it cannot be kept, every run makes it again
-            keep(f"{path}.{MAGIC.hex()}.{hashed(data)}", data)
+            keep(f"{path}.{MAGIC.hex()}.{crc32(data):08x}", data)
 
     from remedies.cli import main
 
@@ -137,7 +157,7 @@ def of_this_python(path: str) -> str:
     folder, name = os.path.split(f"{path}.{MAGIC.hex()}.")
     for other in os.listdir(folder):
         kept = os.path.join(folder, other)
-        if other.startswith(name) and digest_of(kept) == other[len(name) :]:
+        if other.startswith(name) and undamaged(kept):
             return kept
     return ""
 
