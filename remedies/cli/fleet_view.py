@@ -107,9 +107,7 @@ class View:
             return
         print("Stopped by a signal: only what a host does by itself continues.")
         for standing in found.values():
-            mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
-            print(f"{mark} {self._style('bold', clean(standing.host))}  "
-                  f"{clean(standing.message)}".rstrip())  # fmt: skip
+            self._stands(standing)
         print(_counted(found))
         if folder:
             print(f"\nThe run is kept in {folder}.")
@@ -135,9 +133,7 @@ class View:
             wanted = standing.state == "reverted" and self._args.action == "rollback"
             told = standing.state in ("applied", "reverted", "needs-human") and not wanted
             if standing.rc or told:
-                mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
-                print(f"{mark} {self._style('bold', clean(standing.host))}  exit {standing.rc}"
-                      f"  {clean(standing.message)}".rstrip())  # fmt: skip
+                self._stands(standing, f"exit {standing.rc}  ")
         print(_counted(found))
         if out:
             print(f"Left out: {_named(out)}.")
@@ -147,6 +143,15 @@ class View:
             print(f"\nThe run is kept in {folder}.")
             if resume and (halted or any(s.rc for s in found.values())):
                 print(f"Next: '{resume}' continues with the rest.")
+
+    def _stands(self, standing: HostStanding, code: str = "") -> None:
+        mark = self._style(_COLOURS.get(standing.state, "dim"), f"{standing.state:11}")
+        host = self._style("bold", clean(standing.host))
+        print(f"{mark} {host}  {code}{clean(standing.message)}".rstrip())
+
+    def _failed(self, standing: HostStanding) -> None:
+        host = self._style("red", clean(standing.host))
+        print(f"{host}  exit {standing.rc}  {clean(standing.message)}")
 
     def groups(self, groups: Sequence[Group]) -> None:
         """Show what would change, once for all hosts on which it is the same."""
@@ -181,10 +186,9 @@ class View:
             self._summary(found, groups=codec.encode(groups))
             return
         self.groups(groups)
-        for host, standing in found.items():
+        for standing in found.values():
             if standing.rc:
-                print(f"{self._style('red', clean(host))}  exit {standing.rc}  "
-                      f"{clean(standing.message)}")  # fmt: skip
+                self._failed(standing)
         rest = sum(len(group.hosts) for group in groups[1:] if group.summary)
         first = groups[0] if groups and groups[0].summary else None
         if first is not None:
@@ -211,10 +215,9 @@ class View:
             names = list(dict.fromkeys(hosts))
             print(f"{self._style.verdict(verdict)} {self._style('bold', clean(condition))}  "
                   f"{_hosts(len(names))}: {_named(names)}")  # fmt: skip
-        for host, standing in found.items():
+        for standing in found.values():
             if standing.rc not in (0, 2):
-                print(f"{self._style('red', clean(host))}  exit {standing.rc}  "
-                      f"{clean(standing.message)}")  # fmt: skip
+                self._failed(standing)
         if self._args.action == "report":
             kept = Counter(
                 str(resource)
