@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Optional
 
 from remedies import catalogue
@@ -27,7 +27,7 @@ from remedies.planning.draft import Draft
 from remedies.planning.engine import acts, rule_for
 from remedies.planning.reads import Reads
 from remedies.rules import kinds
-from remedies.values import replace
+from remedies.values import NamedTuple, replace
 
 
 def terms_for(policy: Policy, facts: Facts, params: Mapping[str, object], fix: str) -> Terms:
@@ -67,9 +67,9 @@ def plan(
         if not acts(finding, rule):
             continue
         if rule.mode == "advise":
-            _advise(draft, policy, facts, finding, rule, held)
+            _advise(draft, facts, rule, _candidates(policy, facts, finding, rule, held))
         elif rule.mode == "fix":
-            _choose(draft, policy, facts, finding, rule, held)
+            _choose(draft, rule, _candidates(policy, facts, finding, rule, held))
     draft.kept |= _kept(policy, scanned, prune)
     made = draft.made({} if prune else held)
     changes = [_accepted(policy, c, scanned) for c in made.values() if c is not None]
@@ -111,41 +111,51 @@ def _require(draft: Draft, policy: Policy, facts: Facts, standing: RequiredFix) 
         draft.refused.append(Refusal(fix=standing.fix, finding=None, reason=reason))
 
 
-def _choose(
-    draft: Draft,
-    policy: Policy,
-    facts: Facts,
-    finding: Finding,
-    rule: Rule,
-    held: Mapping[str, Held],
-) -> None:
+class _Candidate(NamedTuple):
+    """A fix that may be used for a finding."""
+
+    fix: str
+    finding: Finding
+    terms: Terms
+    spare: bool
+    """It must be harmless here."""
+    harm: Optional[str]
+    """Why it is not, though it must be."""
+
+    def refused(self, reason: str, *, wanted: bool = True) -> Refusal:
+        """Return that it is not used, and why."""
+        return Refusal(fix=self.fix, finding=self.finding.id, reason=reason, wanted=wanted)
+
+
+def _candidates(
+    policy: Policy, facts: Facts, finding: Finding, rule: Rule, held: Mapping[str, Held]
+) -> Iterator[_Candidate]:
+    """Yield a rule's fixes in the order in which they are tried."""
+    for name in _in_order(finding, rule, held):
+        accepted = unseen.accepts(policy, finding.condition, name)
+        spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
+        harm = unseen.could_harm(finding, name, rule.fixes) if spare else None
+        yield _Candidate(name, finding, terms_for(policy, facts, {}, name), spare, harm)
+
+
+def _choose(draft: Draft, rule: Rule, candidates: Iterable[_Candidate]) -> None:
     """Use the first fix that is not refused, or all of them where policy says ``all``."""
     refused: list[Refusal] = []
     used = False
-    for name in _in_order(finding, rule, held):
-        terms = terms_for(policy, facts, {}, name)
-        spare, reason = _harm(policy, finding, name, rule, held)
+    for each in candidates:
+        reason = each.harm
         if reason is not None:
-            draft.kept.add(name)  # what is in force for another finding stays
+            draft.kept.add(each.fix)  # what is in force for another finding stays
         else:
-            reason = draft.want(name, finding, terms, keep_flows=spare)
+            reason = draft.want(each.fix, each.finding, each.terms, keep_flows=each.spare)
         if reason is not None:
-            refused.append(Refusal(fix=name, finding=finding.id, reason=reason))
+            refused.append(each.refused(reason))
             continue
         used = True
         if not rule.every:
             break
     stands_in = used and not rule.every
     draft.refused += [replace(r, wanted=not stands_in) for r in refused]
-
-
-def _harm(
-    policy: Policy, finding: Finding, name: str, rule: Rule, held: Mapping[str, Held]
-) -> tuple[bool, Optional[str]]:
-    """Return whether a fix must be harmless for this finding, and why it is not."""
-    accepted = unseen.accepts(policy, finding.condition, name)
-    spare = unseen.must_be_harmless(finding, name, held, accepted=accepted)
-    return spare, unseen.could_harm(finding, name, rule.fixes) if spare else None
 
 
 def _accepted(policy: Policy, change: Change, scanned: Scan) -> Change:
@@ -172,27 +182,18 @@ def _in_order(finding: Finding, rule: Rule, held: Mapping[str, Held]) -> list[st
     )
 
 
-def _advise(
-    draft: Draft,
-    policy: Policy,
-    facts: Facts,
-    finding: Finding,
-    rule: Rule,
-    held: Mapping[str, Held],
-) -> None:
+def _advise(draft: Draft, facts: Facts, rule: Rule, candidates: Iterable[_Candidate]) -> None:
     """Say what could be done: a fix's own advice, or that policy could let the tool do it."""
-    for name in _in_order(finding, rule, held):
-        terms = terms_for(policy, facts, {}, name)
-        fix = catalogue.fix(name)
-        _, reason = _harm(policy, finding, name, rule, held)
-        reason = reason or draft.refusal(name, finding, terms)
+    for each in candidates:
+        fix, finding = catalogue.fix(each.fix), each.finding
+        reason = each.harm or draft.refusal(each.fix, finding, each.terms)
         if reason is not None:
-            draft.refused.append(Refusal(fix=name, finding=finding.id, reason=reason, wanted=False))
+            draft.refused.append(each.refused(reason, wanted=False))
             continue
-        desired = fix.desired(finding, facts, terms)
+        desired = fix.desired(finding, facts, each.terms)
         if not isinstance(desired, Advice):
             desired = Advice(
-                fix=name,
+                fix=each.fix,
                 finding=finding.id,
                 title=fix.TITLE,
                 template="fix",
