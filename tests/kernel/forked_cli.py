@@ -22,7 +22,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, Union
+from typing import Any, NoReturn, Self, TextIO, Union
 
 import slim
 from residents import name_visitor
@@ -138,6 +138,9 @@ class _Fork:
     _child: slim.Child
     returncode: int | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.terminate()
@@ -181,9 +184,6 @@ class Forked(_Fork):
         be = command(words, folder, environment, prepare)
         self._child = slim.fork(be, [self._out] if self._err is None else [self._out, self._err])
 
-    def __enter__(self) -> Forked:
-        return self
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         super().__exit__(kind)
         for file in (self._out, self._err):
@@ -222,9 +222,6 @@ class Piped(_Fork):
             os.close(errors)
         self.pid = self._child.pid
         self.stdout, self.stderr = os.fdopen(out, "rb"), os.fdopen(err, "rb")
-
-    def __enter__(self) -> Piped:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stdout.close()
