@@ -107,8 +107,14 @@ class Crew:
         return None
 
     def late(self) -> Iterator[tuple[int, WorkerResult]]:
-        """End those that take longer than they may; yield name and failure of each."""
-        for each in [c for c in self._running.values() if time.monotonic() >= c.until]:
+        """End those that take longer than they may; yield name and failure of each.
+
+        One that has something to say is heard first, also where this process had no processor
+        while it said so.
+        """
+        overdue = [c for c in self._running.values() if time.monotonic() >= c.until]
+        speaking = _readable([each.pipe for each in overdue], 0.0)
+        for each in [c for c in overdue if c.pipe not in speaking]:
             _end(self._running.pop(each.pipe))
             yield each.index, WorkerResult(failure=f"took longer than {each.limit:g} s")
 
@@ -138,10 +144,14 @@ def visit_all(
 
 def _ready(crew: Crew) -> list[int]:
     """Return the pipes that can be read, or none once the first process is late."""
+    return _readable(crew.pipes, max(0.0, crew.until - time.monotonic()))
+
+
+def _readable(pipes: Sequence[int], left: float) -> list[int]:
+    """Return those that can be read or are closed, once there are any or so much time is over."""
     poll = select.poll()
-    for pipe in crew.pipes:
+    for pipe in pipes:
         poll.register(pipe, select.POLLIN)
-    left = max(0.0, crew.until - time.monotonic())
     return [pipe for pipe, _ in poll.poll(None if left == NO_LIMIT else left * 1000)]
 
 

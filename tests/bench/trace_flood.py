@@ -58,6 +58,8 @@ class Figures:
     """Processor seconds a second."""
     lines: int
     """Events told one by one."""
+    listened: float
+    """Seconds that the trace has listened."""
     drops: list[dict[str, object]]
     """The kinds of drops that the summary names."""
 
@@ -150,6 +152,7 @@ def measure(
         peak=peak,
         processor=(usage.ru_utime + usage.ru_stime) / last["seconds"],
         lines=sum(1 for event in events if event["kind"] != "trace-more"),
+        listened=last["seconds"],
         drops=last["drops"],
     )
 
