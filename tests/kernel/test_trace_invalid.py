@@ -83,9 +83,11 @@ def test_what_conntrack_says_is_tied_to_the_packet_and_to_what_became_of_it(
         with trace(world, *begun(cli)) as seen:
             assert settings(world) == SAID
             assert not tcp_invalid_reset.traffic(world).alive
-            reset = seen.await_event(condition="tcp-invalid-reset")
-            said = seen.await_event(kind="trace-sentence", source=at.server)
-            drop = seen.await_event(kind="trace-drop", reason="NO_SOCKET", source=at.server)
+            reset, said, drop = seen.await_events(
+                {"condition": "tcp-invalid-reset"},
+                {"kind": "trace-sentence", "source": at.server},
+                {"kind": "trace-drop", "reason": "NO_SOCKET", "source": at.server},
+            )
             summary = seen.end()
         assert settings(world) == before
         assert cli.json("history")["transactions"][0]["outcome"] == "rolled-back"

@@ -45,6 +45,17 @@ class Trace:
                 return line
         raise AssertionError(f"no {wanted}; heard {self.lines}")
 
+    def await_events(self, *wanted: dict[str, object]) -> list[Line]:
+        """Return a line for each of these, in whatever order they come."""
+        found: dict[int, Line] = {}
+        for line in self._told():
+            for number, values in enumerate(wanted):
+                if values.items() <= line.items():
+                    found.setdefault(number, line)
+            if len(found) == len(wanted):
+                return [found[number] for number in range(len(wanted))]
+        raise AssertionError(f"not all of {wanted}; heard {self.lines}")
+
     def _told(self) -> Iterator[Line]:
         """Yield lines as they come, until nothing has come for half a minute."""
         assert self._child.stdout is not None
