@@ -131,8 +131,7 @@ def hooked(point: str) -> None:
 class _Fork:
     """A command line in a fork; who leaves its ``with`` block by an exception has it end.
 
-    By itself it may end late: a run that is interrupted has ten seconds to take away what tests
-    have made.
+    By itself it may end late, and a run that is interrupted has ten seconds.
     """
 
     _child: slim.Child
