@@ -81,7 +81,7 @@ class Cli:
         """Run another program in the namespace."""
         return subprocess.run(
             ["nsenter", f"--net=/run/netns/{self.netns}", *argv],
-            capture_output=True, text=True, check=False, timeout=10,
+            capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
 
     def in_force(self) -> bool:

@@ -187,7 +187,7 @@ class Tool:
 def run(argv: list[str], stdin: str = "", *, check: bool = True) -> str:
     """Return what a program prints; without ``check`` also what it says instead."""
     done = subprocess.run(
-        argv, input=stdin, capture_output=True, text=True, timeout=20, check=False
+        argv, input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0 or not check, (argv, stdin, done.stderr)
     return done.stdout + done.stderr

@@ -21,7 +21,7 @@ class RunIn(Protocol):
         *,
         stdin: str | None = None,
         check: bool = True,
-        timeout: float = 10.0,
+        timeout: float = 60.0,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]: ...
 
@@ -32,7 +32,7 @@ def run_command(
     *,
     stdin: str | None = None,
     check: bool = True,
-    timeout: float = 10.0,
+    timeout: float = 60.0,
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``argv`` in namespace ``ns``; with ``check`` a failure shows what it wrote."""

@@ -116,5 +116,5 @@ def test_who_sits_on_the_lock_is_ended_and_who_waits_for_it_is_not(tmp_path: Pat
         opened = lock.opened(str(tmp_path))
         assert set(lock_holder.end(opened)) == {writer.pid, int(child)}
         os.close(opened)
-        said, _ = waiter.communicate(timeout=20)
+        said, _ = waiter.communicate(timeout=60)
     assert (writer.wait(), waiter.returncode, said) == (-signal.SIGKILL, 0, "held\n")

@@ -120,7 +120,7 @@ def test_killed_owner_leaves_a_world_that_the_next_sweep_removes(
 ) -> None:
     child, world, inside = owner
     child.kill()
-    child.wait(10)
+    child.wait(60)
     assert len(traces(world)) == 6
     assert world in [marker.id for marker in registry.sweep()]
     assert traces(world) == []

@@ -146,7 +146,7 @@ def test_ended_in_the_middle_it_leaves_nothing(number: signal.Signals, code: int
             said = child.stdout.readline()
             assert said, child.communicate()
         os.killpg(child.pid, number)
-        _, errors = child.communicate(timeout=20)
+        _, errors = child.communicate(timeout=60)
     assert child.returncode == code
     assert "Traceback" not in errors
     world = said.partition("--netns rl-")[2][:4]
@@ -175,7 +175,7 @@ def test_up_prints_how_to_look_and_down_removes() -> None:
         assert departures(shown) == []
         assert all(os.path.exists(f"/run/netns/{name}") for name in shown["namespaces"].values())
         attempt = subprocess.run(
-            shown["commands"][0].split(), capture_output=True, text=True, timeout=20, check=False
+            shown["commands"][0].split(), capture_output=True, text=True, timeout=60, check=False
         )
         assert attempt.returncode == 1
         assert attempt.stdout.startswith("dies: ")

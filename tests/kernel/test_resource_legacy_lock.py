@@ -55,7 +55,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def in_ns(ns: str, argv: list[str], **env: str) -> None:
     with namespaces.inside(ns):
-        subprocess.run(argv, check=True, timeout=20, env={**os.environ, **env})
+        subprocess.run(argv, check=True, timeout=60, env={**os.environ, **env})
 
 
 def writer(ns: str, way: str, times: int) -> subprocess.Popen[bytes]:
@@ -96,7 +96,7 @@ def test_a_rule_replaced_while_we_wait_for_the_lock_is_not_lost(
             # we hold the lock, so this one looks at another
             in_ns(ns, replace, XTABLES_LOCKFILE=str(tmp_path / "other.lock"))
             fcntl.flock(held, fcntl.LOCK_UN)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
             process.wait()
@@ -116,7 +116,7 @@ def test_two_writers_at_once_lose_nothing(netns: Make, lock: Path, way: str) -> 
             in_ns(ns, [*TOOL, "-A", "FORWARD", *udp(added)])
             in_ns(ns, [*TOOL, "-A", "FORWARD", *udp(added + 1000)])
             in_ns(ns, [*TOOL, "-D", "FORWARD", *udp(added)])
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
         process.wait()

@@ -66,7 +66,7 @@ def test_what_is_lost_is_said() -> None:
             finally:
                 child.send_signal(signal.SIGCONT)
             child.send_signal(signal.SIGINT)
-            out, _ = child.communicate(timeout=20)
+            out, _ = child.communicate(timeout=60)
     assert child.returncode == 130
     summary = json.loads(out.splitlines()[-1])
     assert summary["lost"] > 0

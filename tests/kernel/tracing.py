@@ -80,15 +80,15 @@ class Trace:
     def interrupt(self) -> str:
         """End the trace as Ctrl-C does, whatever its exit code; return what it warns of."""
         self._child.send_signal(signal.SIGINT)
-        out, errors = self._child.communicate(timeout=10)
-        self.code = self._child.wait(10)
+        out, errors = self._child.communicate(timeout=60)
+        self.code = self._child.wait(60)
         self.lines += [*self._waiting, *map(json.loads, (self._rest + out).splitlines())]
         assert [one for line in self.lines for one in departures(line)] == []
         return errors.decode()
 
     def await_end(self) -> None:
         """Wait until the process is gone."""
-        self._child.wait(10)
+        self._child.wait(60)
 
     @property
     def proofs(self) -> list[str]:

@@ -110,7 +110,7 @@ def login(box: Box) -> Iterator[Login]:
     yield log_in
     for caller in made:
         caller.ssh.kill()
-        caller.ssh.communicate(timeout=20)
+        caller.ssh.communicate(timeout=60)
 
 
 def in_force(box: Box) -> bool:

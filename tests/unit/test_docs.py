@@ -274,7 +274,7 @@ def written(folder: Path) -> Path:
 
 def run(verifier: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-I", str(verifier), str(folder)]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_a_journal_is_verified_without_the_tool(tmp_path: Path, verifier: Path) -> None:
