@@ -43,7 +43,7 @@ class Remedy:
 
         ``code`` None: 0 or 2, where what else is on the machine decides.
         """
-        out, error = running.communicate(timeout=60)
+        out, error = running.communicate(timeout=180)
         codes = (0, 2) if code is None else (code,)
         assert running.returncode in codes, (running.args, running.returncode, out, error)
         plain: dict[str, Any] = json.loads(out)

@@ -68,7 +68,7 @@ CASES = [
 
 def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command, and what it runs, in forks that have the tool's modules already."""
-    return forked_cli.run("lab", *arguments, timeout=120, env=os.environ, prepare=by_forks)
+    return forked_cli.run("lab", *arguments, timeout=400, env=os.environ, prepare=by_forks)
 
 
 def lab_alone(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,7 +77,7 @@ def lab_alone(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "remedies", "lab", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 

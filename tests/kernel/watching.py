@@ -18,7 +18,7 @@ from remedies.lab.world import child_environment
 from remedies.namespaces.netns import inside
 
 Line = dict[str, Any]
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a line may take on a busy machine; a test that passes waits for none of them."""
 
 
