@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from docker_host import SLEEP, DockerHost
 from docker_remedy import Remedy
+from tracked import remember
 
 from remedies.lab.datagram import ask
 from remedies.lab.ruleset import difference
@@ -128,6 +129,7 @@ def test_apply_as_the_readme_says_names_the_way_out_of_the_outage(
     hairpin: DockerHost, remedy: Remedy
 ) -> None:
     """default only advises on docker-proxy: the outage stays, and apply says how to end it."""
+    remember(hairpin)
     assert not asked(hairpin, PUBLISHED).alive
     for _ in range(2):
         remedy("apply", "--yes", "--window", "0")

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Optional
 
 import slim
 from forked_cli import be_remedy, nothing
+from tracked import remember
 from waiting import eventually
 
 from remedies.boot import sysctl_d
@@ -230,6 +231,7 @@ def standing(backend: str, fix: str, netns: Callable[..., str], folder: Path) ->
     nat = "nft" if backend == "nftables" else backend
     with World("udp-reply-source", Options(nat)) as world:
         udp_reply_source.build(world)
+        remember(world)
         stir = partial(udp_reply_source.traffic, world)
         yield Host(world.namespace("host"), folder, backend, fix, stir=stir).prepare()
 

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from cli_host import Cli
 from daemons import DAEMONS, ENVIRONMENT, Daemon, certificate
+from tracked import remember
 from waiting import eventually
 
 from remedies.facts.daemon_lines import lines_of, option_of
@@ -51,8 +52,7 @@ def world() -> Iterator[World]:
             made.ip(role, f"addr add {address} dev {link} nodad")
         made.ip("client", "route add default via fd17:172::1")
         made.run("host", ["nft", "-f", "-"], TRACKED)
-        # Who was answered wrongly is known however long the daemons take to begin again.
-        made.sysctl("host", "net.netfilter.nf_conntrack_udp_timeout", "600")
+        remember(made)  # who was answered wrongly before they were mended
         for key in ("ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"):  # all refuse within a second
             made.run("client", ["sysctl", "-qw", f"net.{key}=0"])
         yield made

@@ -21,6 +21,7 @@ import forked_cli
 import pytest
 from cli_host import Cli
 from stale_shapes import PORTS, SHAPES, TWIN, VIP, asked, load
+from tracked import remember
 from waiting import eventually
 
 from remedies.facts import gather
@@ -52,8 +53,7 @@ class Site:
         self._stop, self._asking = threading.Event(), list[threading.Thread]()
         self._clients: dict[tuple[str, str, int], socket.socket] = {}
         container_host(world)
-        # Who asks once is remembered however slow the commands are that follow.
-        world.sysctl("host", "net.netfilter.nf_conntrack_udp_timeout", "600")
+        remember(world)
         bits = 32 if world.options.family == 4 else 128
         world.ip("server", f"route add {VIP[world.options.family]}/{bits} via {self.at.uplink}")
         # The twin's endpoint is there and says nothing: one-way traffic, and a SYN that waits.

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tracked import remember
+
 from remedies.lab import datagram
 from remedies.lab.topology import addresses, container_host
 from remedies.lab.world import Options, World
@@ -56,6 +58,7 @@ def serving(nat: str, family: int, backend: str | None = None) -> Iterator[World
     """Make a world whose host serves the port on every address."""
     with World("udp-reply-source", Options(nat, family, backend=backend)) as world:
         container_host(world)
+        remember(world)
         world.start(
             "host", ["remedies.lab.udp_server", "::" if family == 6 else "0.0.0.0", "56789"]
         )

@@ -14,6 +14,7 @@ from typing import Any
 from daemons import certificate
 from debian import root_folder
 from real_tools import PACKAGES
+from tracked import remember
 from userland_world import Userland
 
 from remedies.facts.daemon_lines import lines_of, option_of
@@ -83,8 +84,7 @@ def test_quic_is_proven_and_mended_by_the_option_named(bundle: Path, tmp_path: P
     root = root_folder("trixie", extra=PACKAGES["trixie"])
     with Userland("userland", Options(), root, bundle) as world:
         container_host(world)
-        # Who was answered wrongly is known however long HAProxy takes to begin again.
-        world.sysctl("host", "net.netfilter.nf_conntrack_udp_timeout", "600")
+        remember(world)  # who was answered wrongly before it was mended
         at = addresses(world)
         certificate(tmp_path)
         both = (tmp_path / "c.pem").read_text() + (tmp_path / "k.pem").read_text()
