@@ -82,12 +82,18 @@ def create(scenario: str, nat: str, family: int, healthy: bool) -> tuple[Marker,
     """Make the marker of a new world; returns it and the descriptor that holds its lock."""
     with _alone():
         marker = Marker(secrets.token_hex(2), scenario, nat, family, healthy)
-        while os.path.lexists(marker.path):
+        while _stands(marker):
             marker = replace(marker, id=secrets.token_hex(2))
         descriptor = os.open(marker.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         write(marker, descriptor)
     return marker, descriptor
+
+
+def _stands(marker: Marker) -> bool:
+    """Tell whether a world has this id: namespaces may be there whose marker is kept elsewhere."""
+    namespaces = (f"{RUN_DIR}/{namespace(marker.id, role)}" for role in ROLES)
+    return any(map(os.path.lexists, (marker.path, *namespaces)))
 
 
 def write(marker: Marker, descriptor: int) -> None:

@@ -32,6 +32,13 @@ def asked(host: DockerHost, port: int) -> TrafficOutcome:
     return ask(host, "client", at.family, at.uplink, port)
 
 
+def answers(host: DockerHost, port: int, role: str = "client") -> bool:
+    """Tell whether a new client that has to be answered is."""
+    at = addresses(host)
+    with host.wanted(alive=True):
+        return ask(host, role, at.family, at.uplink, port).alive
+
+
 def finding(host: DockerHost, found: dict[str, Any], condition: str, port: int) -> dict[str, Any]:
     """Return the finding on one condition and on the port's server of the world's family."""
     subject = {4: f"udp 0.0.0.0:{port}", 6: f"udp [::]:{port}"}[host.options.family]
@@ -114,8 +121,8 @@ def test_a_wildcard_server_of_the_host(wildcard: DockerHost, remedy: Remedy) -> 
 
 
 def test_docker_proxy_between_two_containers(hairpin: DockerHost, remedy: Remedy) -> None:
-    before, at = hairpin.tables(), addresses(hairpin)
-    assert ask(hairpin, "server", at.family, at.uplink, PUBLISHED).alive
+    before = hairpin.tables()
+    assert answers(hairpin, PUBLISHED, "server")
     assert f"answer came from {GATEWAY[hairpin.options.family]}" in asked(hairpin, PUBLISHED).detail
     scanned = remedy("scan", "--window", "0", code=2)
     found = finding(hairpin, scanned, "udp-proxy-hairpin", PUBLISHED)
@@ -139,9 +146,9 @@ def test_apply_as_the_readme_says_names_the_way_out_of_the_outage(
         ]
     assert not asked(hairpin, PUBLISHED).alive
     remedy("apply", "--yes", "--window", "0", "--policy", left[0]["policies"][0])
-    assert asked(hairpin, PUBLISHED).alive
+    assert answers(hairpin, PUBLISHED)
     remedy("apply", "--yes", "--window", "0")
-    assert asked(hairpin, PUBLISHED).alive
+    assert answers(hairpin, PUBLISHED)
 
 
 @BACKENDS
@@ -151,9 +158,8 @@ def test_the_host_s_server_redirected(wildcard: DockerHost, remedy: Remedy, back
 
 @BACKENDS
 def test_docker_proxy_redirected(hairpin: DockerHost, remedy: Remedy, backend: str) -> None:
-    at = addresses(hairpin)
     redirected(hairpin, remedy, backend, PUBLISHED, "udp-proxy-hairpin")
-    assert ask(hairpin, "server", at.family, at.uplink, PUBLISHED).alive
+    assert answers(hairpin, PUBLISHED, "server")
 
 
 def redirected(host: DockerHost, remedy: Remedy, backend: str, port: int, condition: str) -> None:
@@ -170,12 +176,12 @@ def redirected(host: DockerHost, remedy: Remedy, backend: str, port: int, condit
     finally:
         client.close()
     assert difference(before, host.docker_tables(before)) == ""
-    assert asked(host, port).alive
+    assert answers(host, port)
     scanned = remedy("scan", "--window", "0", *POLICY)
     found = finding(host, scanned, condition, port)
     assert found["verdict"] == "mitigated"
     host.docker("network", "create", "more")
-    assert asked(host, port).alive
+    assert answers(host, port)
     host.docker("network", "rm", "more")
     assert difference(before, host.docker_tables(before)) == ""
 

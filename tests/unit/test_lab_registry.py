@@ -15,8 +15,9 @@ from remedies.lab.registry import Marker
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the markers of this test in a folder of its own."""
+    """Keep the markers of this test, and the names of its namespaces, in folders of its own."""
     monkeypatch.setattr(registry, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(registry, "RUN_DIR", str(tmp_path / ".netns"))
     return tmp_path
 
 
@@ -34,6 +35,20 @@ def test_markers_are_listed_oldest_first_without_one_that_has_gone(folder: Path)
     os.utime(early.path, ns=(0, 1))
     (folder / "cccc").symlink_to("nothing")  # listed by the folder, gone when it is opened
     assert registry.worlds() == (early, late)
+
+
+def test_a_new_world_takes_no_id_of_one_that_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor of one whose marker another lab keeps elsewhere: to take this away would end that."""
+    made("aaaa")
+    (folder / ".netns").mkdir()
+    (folder / ".netns" / registry.namespace("bbbb", "server")).touch()
+    ids = iter(("aaaa", "bbbb", "cccc"))
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(ids))
+    marker, descriptor = registry.create("udp-reply-source", "nft", 4, healthy=False)
+    os.close(descriptor)
+    assert marker.id == "cccc"
 
 
 def test_marker_that_was_only_begun_belongs_to_no_scenario(folder: Path) -> None:

@@ -40,16 +40,16 @@ def test_proven_repaired_given_back(userland: Callable[..., Userland], suite: st
         netcat = build(world)
         options = ("--policy", world.policy(POLICY))
         before = {**ruleset.dump(world), **world.files()}
-        assert lives(world) == [False, False, False]
+        comes_to(world, False, False, False)
         assert verdicts(world, *options) == SEEN
         assert ruleset.difference(before, {**ruleset.dump(world), **world.files()}) == ""
 
         applied = world.json("apply", "--yes", *options, "--window", "0")
         assert applied["outcome"] == "applied"
         assert {change["fix"] for change in applied["changes"]} == {"udp-redirect"}
-        assert lives(world) == [True, True, False]
+        comes_to(world, True, True, False)
         Firewall(world).track_again(notrack_breaks_nat.PORT)  # its owner's to do
-        assert lives(world) == [True, True, True]
+        comes_to(world, True, True, True)
         found = verdicts(world, *options, code=0)
         assert set(found.values()) <= {"mitigated"}, found
 
@@ -57,7 +57,7 @@ def test_proven_repaired_given_back(userland: Callable[..., Userland], suite: st
         Firewall(world).notrack(notrack_breaks_nat.PORT)
         world.stop(netcat)
         serve_netcat(world)
-        assert lives(world) == [False, False, False]
+        comes_to(world, False, False, False)
         assert verdicts(world, *options) == SEEN
         assert ruleset.difference(before, {**ruleset.dump(world), **world.files()}) == ""
 
@@ -88,8 +88,13 @@ def serve_netcat(world: Userland) -> subprocess.Popen[str]:
     return world.start("host", ["remedies.lab.netcat", f"{world.folder}/heard", port])
 
 
-def lives(world: Userland) -> list[bool]:
-    return [scenario.traffic(world).alive for scenario in SCENARIOS]
+def comes_to(world: Userland, *wanted: bool) -> None:
+    """Try each kind of traffic once: it has to live, or to die."""
+    seen = []
+    for scenario, alive in zip(SCENARIOS, wanted, strict=True):
+        with world.wanted(alive=alive):
+            seen.append(scenario.traffic(world).alive)
+    assert seen == [*wanted]
 
 
 def verdicts(world: Userland, *options: str, code: int = 2) -> dict[str, str]:
