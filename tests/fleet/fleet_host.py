@@ -26,7 +26,7 @@ BUNDLE = "/usr/bin/python3 /var/lib/remedy/bundle/*.pyz"
 """The tool on a host; what PATH has may be a script that looks for a Python first."""
 
 
-def run(*argv: str, stdin: str | None = None, timeout: float = 30.0) -> str:
+def run(*argv: str, stdin: str | None = None, timeout: float = 60.0) -> str:
     done = subprocess.run(
         argv, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
     )

@@ -114,7 +114,7 @@ def test_a_signal_is_told_host_by_host_and_the_run_can_be_gone_on_with(
     with rolling(fleet, f"{BIN}/remedy" if whole else "remedy", "--yes") as controller:
         gate.pass_on(1 + commands)  # the first one is its plan
         controller.send_signal(number)
-        out, err = (said.decode() for said in controller.communicate(timeout=30))
+        out, err = (said.decode() for said in controller.communicate(timeout=90))
     assert controller.returncode == SIGNALS[number], out + err
     assert workers(fleet) == ""
     lines = {line.split()[1]: line for line in out.splitlines() if line[:1].islower()}
@@ -254,7 +254,7 @@ def test_a_signal_in_a_rollback_says_who_answered(fleet: Fleet) -> None:
     with fleet.start("remedy", *words) as rollback:
         gate.pass_on(0)
         rollback.send_signal(signal.SIGINT)
-        out, err = (said.decode() for said in rollback.communicate(timeout=30))
+        out, err = (said.decode() for said in rollback.communicate(timeout=90))
     assert rollback.returncode == 130, out + err
     assert workers(fleet) == ""
     lines = {line.split()[1]: line for line in out.splitlines() if line[:1].islower()}

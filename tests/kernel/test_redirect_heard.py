@@ -100,7 +100,7 @@ def asking(world: World, kind: str = "") -> AbstractContextManager[None]:
 
     def work(stop: threading.Event) -> None:
         while not stop.is_set() and not (kind and redirected(world)):
-            ask(0.02)  # nobody is answered: what is lost has to be lost while apply listens
+            ask(0.05)  # nobody is answered: what is lost has to be lost while apply listens
         with lost(world, kind) if kind else contextlib.nullcontext():
             while not stop.is_set():
                 ask()

@@ -200,6 +200,7 @@ def test_reasons_that_are_no_rules_are_told_each_by_its_name(family: int) -> Non
         # the threads of its process 1 (none of their system calls is heard, either), while its own
         # trace event has the packet: seen for 20 of 2,000, each over such a thread.
         with trace(world) as seen:
+            seen.patience = 5.0
             for _ in range(3):
                 client.sendto(b"ask", (nobody, 4004))
                 with contextlib.suppress(AssertionError):

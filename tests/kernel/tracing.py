@@ -26,6 +26,9 @@ Line = dict[str, Any]
 class Trace:
     """A trace that is under way."""
 
+    patience = 30.0
+    """Seconds without a line after which nothing more is awaited."""
+
     def __init__(self, child: Started) -> None:
         self._child = child
         self._rest = b""
@@ -57,10 +60,10 @@ class Trace:
         raise AssertionError(f"not all of {wanted}; heard {self.lines}")
 
     def _told(self) -> Iterator[Line]:
-        """Yield lines as they come, until nothing has come for half a minute."""
+        """Yield lines as they come, until nothing has come for :attr:`patience`."""
         assert self._child.stdout is not None
         pipe = self._child.stdout.fileno()
-        while self._waiting or select.select([pipe], [], [], 30.0)[0]:
+        while self._waiting or select.select([pipe], [], [], self.patience)[0]:
             if not self._waiting:
                 content = os.read(pipe, 1 << 16)
                 assert content, "the trace has ended"
