@@ -101,5 +101,5 @@ def _serve(work: Callable[[str], str], asked: int, say: int, others: tuple[int, 
 
 def _size() -> int:
     """Return how many pages of memory this process has (proc(5), statm)."""
-    with open("/proc/self/statm", encoding="ascii") as file:
+    with open("/proc/self/statm", "rb") as file:
         return int(file.read().split()[1])
