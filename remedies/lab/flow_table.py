@@ -61,8 +61,10 @@ def fill(world: World, address: str, port: int, flows: int = 0) -> None:
     with world.socket("host", socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as ctnetlink:
         make(ctnetlink, address, port, flows or most + _SPARE)
         # It is full for as long as the story is told only where each entry is one of ours.
+        others = most + _SPARE
         while not flows and _makes_room(world, most):
-            make(ctnetlink, address, port, most + _SPARE)
+            make(ctnetlink, address, port, _SPARE, after=others)
+            others += _SPARE
 
 
 def _makes_room(world: World, most: int) -> bool:
@@ -80,14 +82,22 @@ def _makes_room(world: World, most: int) -> bool:
 
 
 def make(
-    ctnetlink: socket.socket, address: str, port: int, flows: int, *, assured: bool = True
+    ctnetlink: socket.socket,
+    address: str,
+    port: int,
+    flows: int,
+    *,
+    assured: bool = True,
+    after: int = 0,
 ) -> None:
     """Make flows in the namespace of a netlink socket, as long as they fit.
 
     ``assured``: none of them gives way; else as of clients that asked once and got an answer.
+    ``after``: how many clients there have been before.
     """
     batch = b""
-    for one in _messages(address, port, flows, _ESTABLISHED if assured else _ANSWERED):
+    clients = range(after + 1, after + flows + 1)
+    for one in _messages(address, port, clients, _ESTABLISHED if assured else _ANSWERED):
         batch += one
         if len(batch) > _BATCH:
             ctnetlink.send(batch)
@@ -96,14 +106,14 @@ def make(
         ctnetlink.send(batch)
 
 
-def _messages(address: str, port: int, flows: int, status: int) -> Iterator[bytes]:
+def _messages(address: str, port: int, clients: range, status: int) -> Iterator[bytes]:
     """Yield one request a flow; each differs from the first in its client's address alone."""
     first = ipaddress.ip_address("2001:db8::" if ":" in address else "10.64.0.0")
     ours, marker = ipaddress.ip_address(address).packed, first.packed
     template = _message(marker, ours, port, status)
     places = [i for i in range(len(template)) if template.startswith(marker, i)]
     made = bytearray(template)
-    for number in range(1, flows + 1):
+    for number in clients:
         client = (first + number).packed
         for place in places:
             made[place : place + len(client)] = client
