@@ -15,14 +15,18 @@ from typing import Protocol
 from remedies.errors import RemedyError
 from remedies.lab.registry import GRACE
 from remedies.lab.ruleset import Dump, difference, dump
-from remedies.lab.world import TrafficOutcome, World, child_environment
+from remedies.lab.world import (
+    COMMAND_DEADLINE,
+    TrafficOutcome,
+    World,
+    child_environment,
+    overdue,
+)
 
 PACE = 0.05
 """Seconds between two attempts while a scan watches."""
 WINDOW = ("--window", "500ms")
 """How long the commands watch: traffic fails several times in it, and nobody waits long."""
-COMMAND_DEADLINE = 60.0
-"""Seconds that one run of the command line may take."""
 
 
 class Tell(Protocol):
@@ -197,13 +201,13 @@ class Story:
                 while True:
                     if during:
                         self.traffic(self.world)
-                    left = until - time.monotonic()
+                    left = max(0.0, until - time.monotonic())
                     try:
                         output, _ = process.communicate(timeout=min(PACE, left) if during else left)
                         return process.returncode, output
-                    except subprocess.TimeoutExpired:
+                    except subprocess.TimeoutExpired as error:
                         if left <= PACE:
-                            raise
+                            raise overdue(["remedy", *words]) from error
             except BaseException:
                 process.terminate()  # it undoes what it has begun
                 try:

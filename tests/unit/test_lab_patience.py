@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remedies.errors import RemedyError
+from remedies.lab import story as stories
 from remedies.lab.story import Story
 from remedies.lab.world import Options, TrafficOutcome, World
 
@@ -48,3 +56,21 @@ def test_beside_a_command_nobody_waits_longer() -> None:
     with world.wanted(alive=True):
         assert world.patience(1.0, alive=False) == 1.0
     assert world.patience(1.0) == 1.0
+
+
+@pytest.mark.parametrize("during", [False, True], ids=["alone", "beside traffic"])
+def test_a_command_that_is_never_done_is_told(
+    during: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stories, "COMMAND_DEADLINE", -1.0)
+    monkeypatch.setattr(World, "folder", str(tmp_path))
+    monkeypatch.setattr(
+        stories,
+        "started",
+        lambda *_: subprocess.Popen(
+            [sys.executable, "-ISc", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ),
+    )
+    story = Story(World("none", Options()), answered_late, Silent(), "condition", "proven")
+    with pytest.raises(RemedyError, match=r"scan --window 500ms: not done after"):
+        story.command("a scan", "scan", during=during)
