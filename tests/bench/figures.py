@@ -46,8 +46,6 @@ class Cost:
     """The most, in MB."""
     starts: float = 0.0
     """Bare interpreters that take as long: the middle one of some, started just before."""
-    more: float = 0.0
-    """Of these, so many more than the first command of its rounds: the middle one of them all."""
 
 
 @dataclass(frozen=True)
@@ -144,21 +142,17 @@ def rounds(
     ``python``: the interpreter whose starts they are compared with.
     """
     seen: dict[str, list[Cost]] = {name: [] for name in commands}
-    first = seen[next(iter(commands))]
     for _ in range(times):
         one = start(python)
         for name, argv in commands.items():
             cost = once(argv, environment)
-            starts = cost.processor / one
-            beside = first[-1].starts if first is not seen[name] else starts
-            seen[name].append(replace(cost, starts=starts, more=starts - beside))
+            seen[name].append(replace(cost, starts=cost.processor / one))
     return {
         name: Cost(
             min(cost.processor for cost in costs),
             min(cost.clock for cost in costs),
             max(cost.memory for cost in costs),
             min(cost.starts for cost in costs),
-            statistics.median(cost.more for cost in costs),
         )
         for name, costs in seen.items()
     }
