@@ -28,7 +28,7 @@ from remedies.netfilter.maps import Branch, Elements, OnlyAmong
 from remedies.netfilter.nat_target import endpoint_of, in_slots, slot_in, slot_of
 from remedies.netfilter.referred_to import NOT_READ, ReferredTo
 from remedies.netlink import nft
-from remedies.netlink.nft import HEADER, Element, comment_of, constant, expression
+from remedies.netlink.nft import HEADER, Element, comment_of, constant, expressions_in
 from remedies.netlink.socket import attributes
 from remedies.rules.decoded import ALTERNATIVES, Mark, MatchTerms, Step
 from remedies.rules.packet_words import ASKED_PORT
@@ -65,8 +65,8 @@ def decode(
     parts = dict(attributes(body, HEADER))
     rule.comment = comment_of(parts.get(7, b""))  # NFTA_RULE_USERDATA
     try:
-        for _, each in attributes(parts.get(4, b"")):  # NFTA_RULE_EXPRESSIONS
-            rule.execute(*expression(each))
+        for name, got in expressions_in(parts):
+            rule.execute(name, got)
         return rule.steps()
     except (struct.error, KeyError, ValueError, OverflowError, IndexError) as error:
         raise Unreadable(f"nf_tables: an expression is not as expected ({error!r})") from error

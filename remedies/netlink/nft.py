@@ -87,7 +87,12 @@ class Element:
 
 def expressions(rule: bytes) -> Iterator[tuple[str, Mapping[int, bytes]]]:
     """Yield name and attributes of a raw rule's expressions, in order. Raises Unreadable."""
-    for _, body in attributes(dict(attributes(rule, HEADER)).get(_EXPRESSIONS, b"")):
+    return expressions_in(dict(attributes(rule, HEADER)))
+
+
+def expressions_in(parts: Mapping[int, bytes]) -> Iterator[tuple[str, Mapping[int, bytes]]]:
+    """Yield the same of a rule whose attributes are read already. Raises Unreadable."""
+    for _, body in attributes(parts.get(_EXPRESSIONS, b"")):
         yield expression(body)
 
 

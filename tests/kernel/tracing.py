@@ -43,10 +43,8 @@ class Trace:
 
     def await_event(self, **wanted: object) -> Line:
         """Return the next line with these values, as soon as it is there."""
-        for line in self._told():
-            if all(line.get(name) == value for name, value in wanted.items()):
-                return line
-        raise AssertionError(f"no {wanted}; heard {self.lines}")
+        (found,) = self.await_events(wanted)
+        return found
 
     def await_events(self, *wanted: dict[str, object]) -> list[Line]:
         """Return a line for each of these, in whatever order they come."""
