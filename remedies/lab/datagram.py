@@ -78,8 +78,9 @@ def keep_asking(
 
     What watches half a second beside it hears several questions.
     """
+    patience = world.patience(PATIENCE)
     with client(world, role, family, source, own) as end:
-        until = time.monotonic() + world.patience(PATIENCE)
+        until = time.monotonic() + patience
         while time.monotonic() < until:
             try:
                 end.connect((address, port))
@@ -90,7 +91,7 @@ def keep_asking(
                 if error.errno not in _TOLD:
                     raise
                 select.select([], [], [], BEAT)
-    return TrafficOutcome(False, f"{address}:{port} did not answer for {PATIENCE:g} s")
+    return TrafficOutcome(False, f"{address}:{port} did not answer for {patience:g} s")
 
 
 def ask_uplink(world: World, port: int = PORT) -> TrafficOutcome:
