@@ -143,6 +143,13 @@ def test_jumps_of_those_who_write_nothing_else_there_say_nothing(before: tuple[s
     assert owner_of("filter", ("INPUT",), before=before, chains=(*before, "INPUT_direct")) == ""
 
 
+def test_between_jumps_of_two_who_write_there_a_rule_is_nobodys() -> None:
+    before = ("INPUT_direct", "net-fw")
+    chains = (*before, "shorewall")
+    for known, owner in ((before[:1], "firewalld"), (before[1:], "shorewall"), (before, "")):
+        assert owner_of("filter", ("INPUT",), before=known, chains=chains) == owner
+
+
 def test_every_sign_has_its_source() -> None:
     assert all(": " in sign.source for sign in SIGNS)
     assert all(": " in source for source in WRITES_BETWEEN.values())
