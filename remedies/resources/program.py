@@ -1,4 +1,4 @@
-"""Running one of the iptables programs: argv and stdin, no shell, a limit, the C locale."""
+"""Running the program of a resource: argv and stdin, no shell, a time limit, the C locale."""
 
 from __future__ import annotations
 

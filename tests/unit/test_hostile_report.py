@@ -169,7 +169,12 @@ def made(value: str, alone: bool) -> Report:
 
 @cache
 def of_twin(form: str, length: int, alone: bool) -> object:
-    return READERS[form](text_of(form, "Q" * length, alone))
+    return reader(form)(text_of(form, "Q" * length, alone))
+
+
+def reader(form: str) -> Read:
+    assert form in READERS, f"READERS does not say how {form} is read: docs/writing-a-format.md, 2"
+    return READERS[form]
 
 
 def text_of(form: str, value: str, alone: bool) -> str:
@@ -191,7 +196,7 @@ def test_a_text_stays_text(form: str, value: str, alone: bool) -> None:
     text.encode()
     odd = {character for character in set(text) if not character.isprintable()}
     assert odd <= ({"\n", "\r"} if form == "csv" else {"\n", "\t"})
-    read, twin = READERS[form](text), of_twin(form, len(clean(value)), alone)
+    read, twin = reader(form)(text), of_twin(form, len(clean(value)), alone)
     if isinstance(read, set):
         assert isinstance(twin, set)
         assert read - twin <= SIGNS

@@ -149,7 +149,7 @@ def test_a_proven_fault_is_a_failure_in_every_format_whatever_its_history(form: 
     )
     host = replace(samples.HOST, judgements=(fault,), deeds=())
     out = rendered(form, replace(samples.full(), hosts=(host,)))
-    mark = {
+    marks = {
         "json": '"outcome": "fail"',
         "jsonl": '"outcome":"fail"',
         "html": 'class="badge o-fail"',
@@ -160,8 +160,9 @@ def test_a_proven_fault_is_a_failure_in_every_format_whatever_its_history(form: 
         "csv": '"fail","proven"',
         "prometheus": 'outcome="fail",severity="critical",verdict="proven"',
         "nagios": "REMEDY CRITICAL - tcp-invalid-reset proven",
-    }[form]
-    assert mark in out.replace("': ", '": ')
+    }
+    assert form in marks, f"it is not said how a fault looks in {form}: docs/writing-a-format.md, 2"
+    assert marks[form] in out.replace("': ", '": ')
     if form not in ("prometheus", "nagios"):
         assert re.search("rolled[- ]back", out)
 

@@ -30,7 +30,11 @@ def test_each_is_valid_under_its_own_name(name: str) -> None:
     assert not policy.require, "no shipped policy can know what a site requires"
 
 
-TCP_CONDITIONS = ("tcp-invalid-reset", "tcp-invalid-stall")
+FIXED_BY_ALL = {
+    "tcp-invalid-reset",
+    "tcp-invalid-stall",
+}
+"""Conditions that any shipped policy may fix by itself."""
 UDP_CONDITIONS = {"udp-reply-source", "udp-connected-server", "udp-proxy-hairpin"}
 
 
@@ -46,7 +50,7 @@ def test_notrack_is_only_ever_required_and_a_redirect_waits_for_proof(name: str)
     closed = {"route-localnet-exposure"} if name == "kubernetes-node" else set()
     clamped = {"mtu-black-hole"} if name == "nat-gateway" else set()
     proven = {*forwards, *closed, *clamped}
-    assert fixed <= {*TCP_CONDITIONS, *redirected, *proven, *routers, *flows}
+    assert fixed <= {*FIXED_BY_ALL, *redirected, *proven, *routers, *flows}
     assert fixed >= flows | closed | clamped
     assert all(rules[condition].from_ == "proven" for condition in (*proven, "stale-flow"))
     assert rules["stale-flow"].fixes == ("flush-stale-flow",)
