@@ -228,11 +228,11 @@ def _covered_by(facts: Facts, netfilter: Netfilter) -> Optional[str]:
         return f"remedy sysctl:{BE_LIBERAL}"
     needed = _needed(netfilter)
     own = [d for d in netfilter.drops if d.owner == "remedy"]
-    if not ways.left_open(needed, own):
+    if not ways.not_dropped(needed, own):
         return f"remedy {own[0].place}"
     if liberal:
         return f"{BE_LIBERAL} = 1"
-    if not ways.left_open(needed, netfilter.drops):
+    if not ways.not_dropped(needed, netfilter.drops):
         kept = (d for d in netfilter.drops if needed & ways.kept_by(d))
         return "; ".join(dict.fromkeys(d.named for d in kept))
     return None
@@ -246,9 +246,9 @@ def _needed(netfilter: Netfilter) -> ways.Ways:
 
 def _raise_doubts(netfilter: Netfilter) -> None:
     """Raise Unreadable where rules that are not understood alone may leave a way open."""
-    left = ways.left_open(_needed(netfilter), netfilter.drops)
+    left = ways.not_dropped(_needed(netfilter), netfilter.drops)
     rules = [rule for rule in netfilter.doubts if ways.kept_by(rule) & left]
-    if left and not ways.left_open(left, rules):
+    if left and not ways.not_dropped(left, rules):
         told = "; ".join(dict.fromkeys(f"'{rule.text}' ({rule.place})" for rule in rules))
         raise Unreadable(
             f"it is not known whether {told} lets INVALID segments by on {ways.told(left)}"
@@ -258,7 +258,7 @@ def _raise_doubts(netfilter: Netfilter) -> None:
 def _partly(netfilter: Netfilter) -> str:
     """Return whose drops close some ways but not all, and which stay open; or nothing."""
     needed = _needed(netfilter)
-    open_ways = ways.left_open(needed, netfilter.drops)
+    open_ways = ways.not_dropped(needed, netfilter.drops)
     served = {family for family, _ in needed}
     by: dict[str, ways.Ways] = {}
     for rule in netfilter.drops:

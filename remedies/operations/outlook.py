@@ -110,7 +110,7 @@ def _counted(entries: Iterable[Held]) -> dict[str, int]:
     """Return the packets that each of these has counted; 0 where it cannot be read."""
     return {
         entry.resource: sum(entry.counters.values())
-        for entry in in_force.in_force({held.resource: held for held in entries})
+        for entry in in_force.compare({held.resource: held for held in entries})
     }
 
 

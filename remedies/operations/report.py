@@ -70,7 +70,7 @@ def _host(
     for line in session.unfinished_lines(here):
         here.notify(line)
     place = read_place(here.host)
-    states = {entry.resource: entry.state for entry in in_force.in_force(here.held)}
+    states = {entry.resource: entry.state for entry in in_force.compare(here.held)}
     if only and only not in here.ledger:
         raise UsageError(f"no transaction {only!r}", "see 'remedy history'")
     if only or not scan:

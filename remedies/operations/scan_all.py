@@ -98,7 +98,7 @@ def work(here: HostSession, namespace: Namespace, *, of_force: bool = False) -> 
         inside = session.reread(replace(here, host=read_host(), notify=said.append))
         said += session.unfinished_lines(inside)
         judged, warnings = session.judge(inside, session.look(inside, for_plan=False))
-        held = in_force.in_force(inside.held) if of_force else ()
+        held = in_force.compare(inside.held) if of_force else ()
         return codec.dumps(ChildScan(judged, (*said, *warnings), held))
 
     return scan

@@ -41,13 +41,13 @@ class HostStatus:
 
 def status(here: HostSession) -> HostStatus:
     """Look at what is in force, and listen where a rule of ours could be doing harm."""
-    entries = in_force.in_force(here.held)
+    entries = in_force.compare(here.held)
     return _standing(here, entries, outlook.look(here, entries))
 
 
 def verify(here: HostSession) -> tuple[HostStatus, Scan]:
     """Look at what is in force, and scan on the same facts."""
-    entries = in_force.in_force(here.held)
+    entries = in_force.compare(here.held)
     kinds = engine.needs_of_scan(here.policy)
     facts, harm = outlook.listen(here, here.held.values(), here.window, kinds)
     scan, _ = session.judge(here, facts)

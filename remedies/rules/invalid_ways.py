@@ -55,7 +55,7 @@ def kept_by(rule: PacketRule) -> Ways:
     return {(family, hook) for family in families(rule.version or rule.family)}
 
 
-def left_open(wanted: Ways, drops: Iterable[PacketRule]) -> Ways:
+def not_dropped(wanted: Ways, drops: Iterable[PacketRule]) -> Ways:
     """Return the ways on which nothing drops INVALID segments."""
     return wanted.difference(*(kept_by(rule) for rule in drops))
 

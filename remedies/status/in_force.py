@@ -30,7 +30,7 @@ class InForce:
     reason: str = ""
 
 
-def in_force(held: Mapping[str, Held]) -> tuple[InForce, ...]:
+def compare(held: Mapping[str, Held]) -> tuple[InForce, ...]:
     """Read every resource that is in force and compare it with what we wrote."""
     with one_process():
         return tuple(_judge(entry) for entry in held.values())

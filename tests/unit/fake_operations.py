@@ -135,6 +135,6 @@ def fake_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(catalogue, "fix", lambda _: fix)
     monkeypatch.setattr(catalogue, "fix_ids", lambda: ("liberal",))
     monkeypatch.setattr("remedies.transaction.undofile.script", lambda *_: "#!/bin/sh\n")
-    monkeypatch.setattr("remedies.status.in_force.in_force", lambda _: ())
+    monkeypatch.setattr("remedies.status.in_force.compare", lambda _: ())
     monkeypatch.setattr(guard, "strays", lambda _: ())
     return made

@@ -8,7 +8,7 @@ import pytest
 from builder import held
 
 from remedies.resources import file
-from remedies.status.in_force import HeldState, in_force
+from remedies.status.in_force import HeldState, compare
 
 RESOURCE = "file:/etc/sysctl.d/99-zz-remedy-x.conf"
 
@@ -31,7 +31,7 @@ def test_what_is_there_now_is_named(
     monkeypatch.setattr(file, "ROOT", str(tmp_path))
     (tmp_path / "etc/sysctl.d").mkdir(parents=True)
     file.write(RESOURCE.partition(":")[2], there)
-    (seen,) = in_force({RESOURCE: held(RESOURCE, "a = 1\n")})
+    (seen,) = compare({RESOURCE: held(RESOURCE, "a = 1\n")})
     assert (seen.transaction, seen.fix, seen.resource) == ("t1", "f", RESOURCE)
     assert (seen.state, seen.now, seen.reason) == (state, now, "")
 
@@ -39,6 +39,6 @@ def test_what_is_there_now_is_named(
 def test_what_cannot_be_read_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file, "ROOT", str(tmp_path))
     (tmp_path / "etc").write_text("no folder\n")
-    (seen,) = in_force({RESOURCE: held(RESOURCE, "a = 1\n")})
+    (seen,) = compare({RESOURCE: held(RESOURCE, "a = 1\n")})
     assert (seen.state, seen.now) == ("unknown", None)
     assert seen.reason

@@ -142,7 +142,7 @@ def test_status_and_verify_have_entries_outlook_and_what_is_unowned(
     host.apply()
     entries = (InForce("t1", "liberal", KEY, "ours"),)
     hurts = (Harm(KEY, "liberal", "it eats"),)
-    monkeypatch.setattr(in_force, "in_force", lambda _: entries)
+    monkeypatch.setattr(in_force, "compare", lambda _: entries)
     monkeypatch.setattr(unowned, "unowned", lambda _: ("nft:inet/remedy_x",))
     monkeypatch.setattr(outlook, "look", lambda *_: Outlook((), hurts))
     monkeypatch.setattr(outlook, "at_boot", lambda *_: ())
