@@ -176,7 +176,7 @@ ANSWERS = {
     (row.verb, row.outcome): row
     for row in (
         VerbOutcome("apply", "applied", 0, "applied", True,
-                    "Applied as transaction {}.", "status", "watches it"),
+                    "Applied as transaction {}.", "status", "shows what is in force"),
         VerbOutcome("apply", "nothing", 0, "untouched", False,
                     "Nothing to do: the host already matches the policy.",
                     "status", "shows what is in force"),

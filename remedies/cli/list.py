@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             print(style("bold", f"Conditions: {area}"))
         for name, condition in these:
             lacks = decidable.missing(condition.NEEDS)
-            note = f" (not to be told here: needs {' and '.join(lacks)})" if lacks else ""
+            note = f" (cannot be judged here: needs {' and '.join(lacks)})" if lacks else ""
             print(_entry(style, name, condition.TITLE + note))
     if stated:
         print(style("bold", "Conditions: of this site's policy"))

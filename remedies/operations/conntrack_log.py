@@ -1,9 +1,9 @@
 """Have conntrack say why it calls packets INVALID, for as long as something is done.
 
 What that takes are settings of the host, so it is a transaction as any other: what was there is on
-disk and a guard is armed before the first write. It is never kept: what is done meanwhile is its
-verification, which ends by saying that all of it is undone. So whoever is killed over it is a
-writer that died, and its guard, or the next verb that writes, puts everything back.
+disk and a guard is armed before the first write. It is never kept: what is done meanwhile takes the
+place of its verification, which always fails, so that everything is undone at the end. If the tool
+is killed meanwhile, the guard, or the next verb that writes, undoes it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def while_said(
         arm = Arming(replace(here, window=lasting))
         done = transaction.apply(here.store, journal, begin, agreed, verify, arm=arm)
     if done.reason != _ENDED:
-        raise RemedyError(f"conntrack says nothing: {done.reason}", "'remedy status' shows what is")
+        raise RemedyError(
+            f"conntrack's log could not be switched on: {done.reason}", "see 'remedy status'"
+        )
     recovery.whole(done)
     return codes[0]
 
@@ -91,9 +93,8 @@ def _changes(store: Resources) -> Iterator[Change]:
             continue
         if said != OFF and logger not in (None, NOBODY):
             raise RemedyError(
-                f"conntrack says already why it calls packets INVALID ({SAYS} is {said}), and "
-                f"{logger} hears it",
-                "read it there: 'dmesg -w'",
+                f"conntrack logs INVALID packets already ({SAYS} is {said}), by {logger}",
+                "read them there: 'dmesg -w'",
             )
         yield _change(store, address, logger, LOGGER)
     if said != EVERYTHING:

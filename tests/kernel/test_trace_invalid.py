@@ -151,7 +151,7 @@ def test_sentences_that_somebody_hears_already_are_left_to_them(world: World, cl
     try:
         done = cli(*INVALID)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"{before[0]} hears it; read it there" in done.stderr
+        assert f"by {before[0]}; read them there" in done.stderr
         assert settings(world) == [*before[:2], "6"]
         put(world, "NONE", "NONE")  # nobody hears them any more
         with trace(world, *begun(cli)) as seen:
