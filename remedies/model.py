@@ -34,6 +34,8 @@ BackendSetting = Literal["auto", "nftables", "iptables"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 UNCOVERED = VERDICTS[VERDICTS.index("exposed") :]
 """Those of a fault that nothing holds off."""
+SEEN = VERDICTS[VERDICTS.index("active") :]
+"""Of these, those of a fault that was seen to happen."""
 
 
 def digest(value: object) -> str:
@@ -300,6 +302,11 @@ class Plan:
         """Return the findings that its changes answer."""
         named = {name for change in self.changes for name in change.answers}
         return tuple(finding for finding in self.scan.findings if finding.id in named)
+
+    @property
+    def refuses(self) -> bool:
+        """Tell whether it refuses a fix that policy wants and that nothing stands in for."""
+        return any(refusal.wanted for refusal in self.refused)
 
     @property
     def id(self) -> str:

@@ -6,8 +6,17 @@ import argparse
 import json
 import sys
 
-from remedies.cli import consenting, files, interrupted, leftover, plan, starting, waiting, writing
-from remedies.cli.outcome import code, report
+from remedies.cli import (
+    consenting,
+    files,
+    interrupted,
+    leftover,
+    outcome,
+    plan,
+    starting,
+    waiting,
+    writing,
+)
 from remedies.cli.parser import consenting as consent_options
 from remedies.cli.parser import duration, warn, watching
 from remedies.cli.plan import pruning
@@ -108,10 +117,10 @@ def _write(args: argparse.Namespace, here: HostSession) -> int:
     if guard is not None and waits(args):
         ended = waiting.until_the_end(args, here, ended, guard)
     ended = operation.finish(here, ended)
-    report(args, ended)
+    outcome.report(args, ended)
     if ended.stale is not None:
         warn(str(ended.stale))
-    return code(ended)
+    return outcome.code(ended)
 
 
 def waits(args: argparse.Namespace) -> bool:
@@ -131,7 +140,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         print(_text(args, made))
     else:
         print(json.dumps(leftover.document(made, plans.left(here, made)), indent=2))
-    return 8 if any(r.wanted for r in made.refused) else 0
+    return outcome.of_plan(made)
 
 
 def _text(args: argparse.Namespace, made: Plan) -> str:

@@ -85,7 +85,7 @@ def _audit(args: argparse.Namespace, head: str) -> tuple[str, Audit]:
 def _verify(args: argparse.Namespace) -> int:
     head = _head(args)
     path, audit = _audit(args, head)
-    cut = bool(head) and not audit.anchor
+    code = 0 if audit.holds(head) else _ALTERED
     if args.json:
         plain = {
             "format_version": FORMAT_VERSION,
@@ -104,7 +104,7 @@ def _verify(args: argparse.Namespace) -> int:
             ],
         }
         print(json.dumps(plain, indent=2))
-        return _ALTERED if audit.problems or cut else 0
+        return code
     for problem in audit.problems:
         print(clean(f"{'repaired since' if problem.repaired else 'altered'}: {problem}"))
     for repaired in audit.repairs:
@@ -115,7 +115,7 @@ def _verify(args: argparse.Namespace) -> int:
         print(clean(f"{path}: {audit.records} records, the chain is intact since that repair"))
     print(f"head {audit.head}")
     print(_anchor(audit, head))
-    return _ALTERED if audit.problems or cut else 0
+    return code
 
 
 def _head(args: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from remedies.cli.terminal import VERDICT_COLOURS, Style, clean
 from remedies.model import UNCOVERED, Scan
 from remedies.operations import first_look
 from remedies.operations.first_look import FirstLook
+from remedies.planning import engine
 from remedies.values import replace
 
 WINDOW = 1.0
@@ -54,8 +55,7 @@ def _faults(scan: Scan, style: Style) -> str:
 
 
 def _unjudged(found: FirstLook) -> str:
-    vague = {u.condition for u in found.scan.unknown if not u.partly}
-    vague |= {f.condition for f in found.scan.findings if f.verdict == "unknown"}
+    vague = engine.unjudged(found.scan)
     if not vague:
         return f"nothing: all {found.watched} conditions were judged"
     return f"{len(vague)} of {found.watched} conditions could not be judged"

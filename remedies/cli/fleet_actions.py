@@ -23,7 +23,6 @@ from remedies.fleet.host_state import HostStanding
 from remedies.fleet.plans import Index
 from remedies.fleet.rundir import Run, RunTerms
 from remedies.fleet.runner import Site
-from remedies.outcomes import HOSTS
 from remedies.transaction.consent import Consent
 from remedies.values import replace
 
@@ -96,11 +95,7 @@ def _rollback(args: argparse.Namespace) -> int:
     if not args.of_run:
         return _write(args, given(args))
     run = rundir.rollout(runs_folder(args), args.of_run)
-    which = {
-        host: s.transaction
-        for host, s in run.standings().items()
-        if s.transaction and HOSTS[s.state].in_force
-    }
+    which = host_state.in_force(run.standings().values())
     args.inventory = args.inventory or list(run.asked.inventories)
     args.ansible = args.ansible or shlex.join(run.asked.extra)
     return _write(args, {**given(args), "remedy_transactions": which}, run, which)
@@ -110,7 +105,7 @@ def _write(
     args: argparse.Namespace,
     variables: dict[str, object],
     rollout: Optional[Run] = None,
-    among: Optional[Mapping[str, Optional[str]]] = None,
+    among: Optional[Mapping[str, str]] = None,
 ) -> int:
     """Run an action that writes, as a run of its own.
 

@@ -11,17 +11,21 @@ from remedies.cli.next_command import again
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean
 from remedies.local_time import local
+from remedies.model import Plan
 from remedies.operations.apply import Ended
 from remedies.outcomes import ANSWERS
 from remedies.planning import planfile
+from remedies.planning.engine import unjudged
 
 
 def code(ended: Ended) -> int:
     """Return the exit code of an apply."""
-    refused = any(r.wanted for r in ended.plan.refused)
-    return ANSWERS["apply", ended.outcome].code or (
-        ANSWERS["apply", "refused"].code if refused else 0
-    )
+    return ANSWERS["apply", ended.outcome].code or of_plan(ended.plan)
+
+
+def of_plan(plan: Plan) -> int:
+    """Return the exit code of a plan that changes nothing: that of a refusal, or 0."""
+    return ANSWERS["apply", "refused"].code if plan.refuses else 0
 
 
 def report(args: argparse.Namespace, ended: Ended) -> None:
@@ -54,7 +58,7 @@ def _lines(args: argparse.Namespace, ended: Ended) -> list[str]:
     """Return the end of an apply as text."""
     answer = ANSWERS["apply", ended.outcome]
     lines = [answer.text.format(ended.transaction)]
-    if ended.outcome == "nothing" and not all(u.partly for u in ended.plan.scan.unknown):
+    if ended.outcome == "nothing" and unjudged(ended.plan.scan):
         lines = ["Nothing to do for what could be judged; see above for what could not."]
     if ended.outcome == "nothing" and (ended.left or ended.plan.kept):
         lines = ["Nothing was changed."]

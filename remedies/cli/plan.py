@@ -1,11 +1,11 @@
-"""``remedy plan``: what would change, as a diff. Writes nothing but the file it is told to."""
+"""``remedy plan``: what would change, as a diff. Writes nothing but the file that -o names."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from remedies.cli import files, leftover, starting
+from remedies.cli import files, leftover, outcome, starting
 from remedies.cli.next_command import again
 from remedies.cli.parser import watching
 from remedies.cli.render import brief_plan, plan_text
@@ -63,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         if not args.quiet:
             _next(args, plan)
-    if any(r.wanted for r in plan.refused):
-        return 8
-    return 2 if args.detailed_exitcode and plan.changes else 0
+    return outcome.of_plan(plan) or (2 if args.detailed_exitcode and plan.changes else 0)
 
 
 def _next(args: argparse.Namespace, plan: Plan) -> None:

@@ -8,6 +8,7 @@ from remedies.cli.terminal import Style, clean
 from remedies.local_time import local
 from remedies.model import Advice, Change, Finding, Host, Kept, Plan, PolicyRef, Refusal, Scan
 from remedies.planning.advice import advice_text
+from remedies.planning.engine import unjudged
 from remedies.rules import flow_address
 
 MARKS = {"create": "+", "update": "~", "remove": "-"}
@@ -213,10 +214,7 @@ def _kept(kept: Kept, policy: PolicyRef, style: Style) -> list[str]:
 
 def _not_judged(scan: Scan) -> str:
     """Return why "nothing to change" does not mean that all is well: what could not be judged."""
-    names = dict.fromkeys(
-        [u.condition for u in scan.unknown if not u.partly]
-        + [f.condition for f in scan.findings if f.verdict == "unknown"]
-    )
+    names = unjudged(scan)
     return f" Not judged: {clean(', '.join(names))}." if names else ""
 
 

@@ -16,7 +16,7 @@ from typing import Any, Optional
 from remedies import codec
 from remedies.errors import InputError
 from remedies.facts.gather import now
-from remedies.outcomes import WORST_FIRST, HostState
+from remedies.outcomes import HOSTS, WORST_FIRST, HostState
 from remedies.values import replace
 
 
@@ -42,6 +42,11 @@ def worst(codes: Iterable[int]) -> int:
     """Return the worst of exit codes; one that is not in the order counts as 1."""
     known = {code if code in WORST_FIRST else 1 for code in codes}
     return next((code for code in WORST_FIRST if code in known), 0)
+
+
+def in_force(standings: Iterable[HostStanding]) -> dict[str, str]:
+    """Return, by host, the transaction of a run that is in force there: what there is to undo."""
+    return {s.host: s.transaction for s in standings if s.transaction and HOSTS[s.state].in_force}
 
 
 def append(path: str, standing: HostStanding) -> None:

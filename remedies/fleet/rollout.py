@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from remedies.fleet import batches, controller, records, runner
 from remedies.fleet.apply import GRACE
 from remedies.fleet.events import Hearing
-from remedies.fleet.host_state import HostStanding, worst
+from remedies.fleet.host_state import HostStanding, in_force, worst
 from remedies.fleet.rundir import Run, counts
 from remedies.fleet.runner import Site
 from remedies.outcomes import HOSTS
@@ -133,13 +133,7 @@ class RunningRollout:
         """Roll back what the run has in force on the batch, or on every host."""
         asked, standings = self._run.asked, self._run.standings()
         among = {"batch": batch, "all": asked.hosts, "none": ()}[asked.undo]
-        which = {
-            host: standings[host].transaction
-            for host in among
-            if host not in self._out
-            and HOSTS[standings[host].state].in_force
-            and standings[host].transaction
-        }
+        which = in_force(standings[host] for host in among if host not in self._out)
         if not which:
             return
         variables = {k: v for k, v in asked.variables.items() if k in _KEPT}

@@ -117,7 +117,7 @@ def _apply(
 ) -> Ended:
     show(plan)
     if not plan.changes:
-        return Ended(plan, "refused" if any(r.wanted for r in plan.refused) else "nothing")
+        return Ended(plan, "refused" if plan.refuses else "nothing")
     unasked = weigh.confirm_time(here, plan, request.confirm_timeout, request.confirm)
     agreed = agree(plan)
     verified: list[dict[str, str]] = []

@@ -7,7 +7,7 @@ from typing import Literal
 
 from remedies import codec
 from remedies.errors import UsageError
-from remedies.model import Finding, Policy, Rule, Scan
+from remedies.model import SEEN, Finding, Policy, Rule, Scan
 from remedies.namespaces import workers
 from remedies.operations import session
 from remedies.operations.session import HostSession
@@ -65,9 +65,8 @@ def judge(scan: Scan) -> HealthAnswer:
     What could not be judged is ``unknown``, unless a fault is seen beside it. What is only exposed
     or waived is ``ok``.
     """
-    now = [f for f in scan.findings if f.verdict in ("active", "proven") and not f.waived]
-    vague = dict.fromkeys(u.condition for u in scan.unknown if not u.partly)
-    vague.update(dict.fromkeys(f.condition for f in scan.findings if f.verdict == "unknown"))
+    now = [f for f in scan.findings if f.verdict in SEEN and not f.waived]
+    vague = engine.unjudged(scan)
     exposed = [f for f in scan.findings if f.verdict == "exposed" and not f.waived]
     if now:
         grave = any(finding.severity in _GRAVE for finding in now)

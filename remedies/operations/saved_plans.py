@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remedies.errors import InputError
-from remedies.model import Plan
+from remedies.model import SEEN, Plan
 from remedies.operations import session, weigh
 from remedies.operations.session import HostSession
 from remedies.planning import remake, savedplan
@@ -31,7 +31,7 @@ def again(here: HostSession, plan: Plan) -> Plan:
     make.
     """
     check_fresh(here.store, plan.changes)
-    seen = any(finding.verdict in ("active", "proven") for finding in plan.answered)
+    seen = any(finding.verdict in SEEN for finding in plan.answered)
     facts = session.look(
         here,
         for_plan=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from remedies import catalogue
-from remedies.model import Finding, Scan
+from remedies.model import SEEN, Finding, Scan
 from remedies.operations import outlook, session, unowned
 from remedies.operations.outlook import Outlook
 from remedies.operations.session import HostSession
@@ -65,7 +65,7 @@ def faults(standing: HostStatus, scan: Scan) -> list[Finding]:
         for finding in scan.findings
         if not finding.waived
         and (
-            finding.verdict in ("active", "proven")
+            finding.verdict in SEEN
             or (finding.condition in answered and finding.verdict == "exposed")
         )
     ]

@@ -9,7 +9,7 @@ from remedies import catalogue, site
 from remedies.errors import Unreadable
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
-from remedies.model import UNCOVERED, VERDICTS, Finding, Policy, Rule, Scan, Unknown
+from remedies.model import SEEN, UNCOVERED, VERDICTS, Finding, Policy, Rule, Scan, Unknown
 from remedies.values import replace
 
 WATCH_ONLY = Rule(mode="advise", from_="exposed", fixes=())
@@ -111,12 +111,19 @@ def scan(policy: Policy, facts: Facts, only: Optional[Collection[str]] = None) -
     return Scan(host=facts.host, time=facts.time, findings=tuple(findings), unknown=tuple(unknown))
 
 
+def unjudged(scanned: Scan) -> tuple[str, ...]:
+    """Return the conditions that could not be judged, of the whole host or of one subject of it."""
+    names = [unknown.condition for unknown in scanned.unknown if not unknown.partly]
+    names += [finding.condition for finding in scanned.findings if finding.verdict == "unknown"]
+    return tuple(dict.fromkeys(names))
+
+
 def _explained(findings: list[Finding]) -> list[Finding]:
     """Return the findings, those that another finding explains with the condition they follow from.
 
     Only what was seen to happen explains, and only what is open needs an explanation.
     """
-    seen = {f.condition for f in findings if f.verdict in ("active", "proven") and not f.waived}
+    seen = {f.condition for f in findings if f.verdict in SEEN and not f.waived}
     found = []
     for finding in findings:
         open_ = finding.verdict in UNCOVERED

@@ -46,11 +46,6 @@ def judge(plan: Plan, facts: Facts) -> tuple[Impact, ...]:
     return tuple(sorted(found, key=lambda impact: -SEVERITIES.index(impact.severity)))
 
 
-def severity(impacts: tuple[Impact, ...]) -> str:
-    """Return the worst severity; ``none`` for no change."""
-    return max((i.severity for i in impacts), key=SEVERITIES.index, default="none")
-
-
 def is_remote(facts: Facts) -> bool:
     """Tell whether a live session comes from another machine, as far as is known."""
     connections = facts.get(Session).connections

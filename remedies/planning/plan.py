@@ -24,7 +24,7 @@ from remedies.model import (
 )
 from remedies.planning import removal, unseen
 from remedies.planning.draft import Draft
-from remedies.planning.engine import acts, rule_for
+from remedies.planning.engine import acts, rule_for, unjudged
 from remedies.planning.reads import Reads
 from remedies.rules import kinds
 from remedies.values import NamedTuple, replace
@@ -211,11 +211,10 @@ def _kept(policy: Policy, scanned: Scan, prune: bool) -> set[str]:
     gone, since it may be gone for seconds only.
     """
     acting = {f.condition for f in scanned.findings if acts(f, rule_for(policy, f.condition))}
-    unjudged = {u.condition for u in scanned.unknown if not u.partly}
-    unjudged |= {f.condition for f in scanned.findings if f.verdict == "unknown"}
+    vague = unjudged(scanned)
     return {
         fix
         for name, rule in policy.rules.items()
-        if rule.mode == "fix" and name not in acting and (name in unjudged or not prune)
+        if rule.mode == "fix" and name not in acting and (name in vague or not prune)
         for fix in rule.fixes
     }

@@ -24,5 +24,4 @@ def described(audit: Audit, head: Optional[str]) -> Chain:
             "the head kept elsewhere is not in the chain: the newest records were cut off, or it "
             "was rewritten"
         )
-    holds = not audit.problems and (head is None or bool(audit.anchor))
-    return Chain(audit.records, audit.head, state, anchor, holds)
+    return Chain(audit.records, audit.head, state, anchor, audit.holds(head))

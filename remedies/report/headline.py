@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from remedies.model import SEEN
 from remedies.report.record import HostReport, Judgement, Report, failures, is_open, order
 from remedies.values import dataclass
 
 Tone = Literal["bad", "warn", "good", "calm"]
 """A fault is live or a rollout failed; something is left to see to; all is well; not judged."""
-LIVE = frozenset(("active", "proven"))
-"""Verdicts of a fault that is seen now."""
 NAMED = 3
 """Faults and failed hosts named on the first screen; the others are counted."""
 
@@ -29,9 +28,9 @@ def headline(report: Report) -> Headline:
     """Return the headline: what is live first, then a rollout that failed, then what is left."""
     standing = sorted(
         ((h, j) for h in report.hosts for j in h.judgements if is_open(j)),
-        key=lambda pair: (pair[1].verdict not in LIVE, order(pair[1])),
+        key=lambda pair: (pair[1].verdict not in SEEN, order(pair[1])),
     )
-    live = sum(j.verdict in LIVE for _, j in standing)
+    live = sum(j.verdict in SEEN for _, j in standing)
     failed = failures(report)
     unknown = sum(j.outcome == "unknown" for h in report.hosts for j in h.judgements)
     asks = [f"{name} {why}" for name, why in failed[:NAMED]]

@@ -49,7 +49,7 @@ from remedies.facts.links import read as read_links
 from remedies.facts.netfilter import Netfilter, open_stores
 from remedies.facts.routes import Routes
 from remedies.facts.stale import Stale
-from remedies.model import Finding
+from remedies.model import SEEN, Finding
 from remedies.netlink.links import Links
 from remedies.rules.rule import PacketRule
 from remedies.trace.event import DropEvent
@@ -153,7 +153,7 @@ class Verdicts:
             found += self._unruled(plain)
         except (OSError, Unreadable) as error:
             self.unread[f"what conditions say of it: {error}"] = None
-        seen = tuple(each for each in found if each.verdict in ("active", "proven"))
+        seen = tuple(each for each in found if each.verdict in SEEN)
         return explained(drops, rules, seen, self._refused), seen
 
     def _unruled(self, drops: Iterable[DropEvent]) -> list[Finding]:

@@ -91,6 +91,10 @@ class Audit:
         """Return the problems that no repair has on record."""
         return [problem for problem in self.problems if not problem.repaired]
 
+    def holds(self, head: Optional[str]) -> bool:
+        """Tell whether nothing was altered, and ``head``, where one is given, is in the chain."""
+        return not self.problems and (not head or bool(self.anchor))
+
 
 def walk(path: str, audit: Audit, head: Optional[str] = None) -> Iterator[JournalLine]:
     """Yield the records of the journal whose first segment is ``path`` until one is wrong.

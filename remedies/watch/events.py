@@ -10,9 +10,6 @@ from remedies.values import dataclass, replace
 
 EventKind = Literal["appeared", "changed", "cleared"]
 
-NOW: tuple[Verdict, ...] = ("active", "proven")
-"""The verdicts of a fault that is seen now."""
-
 
 @dataclass(frozen=True)
 class Sighting:

@@ -17,7 +17,7 @@ from typing import Optional, Union
 from remedies import catalogue
 from remedies.conditions import conntrack_pressure
 from remedies.facts.gather import now
-from remedies.model import Scan
+from remedies.model import SEEN, Scan
 from remedies.namespaces import containers, find
 from remedies.namespaces.find import Namespace
 from remedies.namespaces.workers import Crew, WorkerResult
@@ -30,7 +30,7 @@ from remedies.values import dataclass, replace
 from remedies.watch import baseline, events, pulse, visits
 from remedies.watch.applier import Applier, PlacedApply
 from remedies.watch.baseline import Baseline, WatchedNamespace, WatchPlace
-from remedies.watch.events import NOW, Seen, Sighting, WatchEvent
+from remedies.watch.events import Seen, Sighting, WatchEvent
 from remedies.watch.metrics import WatchNumbers
 from remedies.watch.pulse import Pulse
 from remedies.watch.service_manager import NOBODY, ServiceManager
@@ -83,13 +83,13 @@ def listening(seen: Seen, most: float) -> float:
     Half as long while a fault is seen in it: what is heard at the begin of a window makes the fault
     one that is seen now, and only the next window, without anything, clears it.
     """
-    failing = any(each.verdict in NOW and each.open for each in seen)
+    failing = any(each.verdict in SEEN and each.open for each in seen)
     return min(most / 2 if failing else most, LONGEST)
 
 
 def _may_end(each: Sighting) -> bool:
     """Tell whether it is a fault that may be over without a pulse that shows it."""
-    return each.verdict in NOW and each.open and not catalogue.in_pulse(each.condition)
+    return each.verdict in SEEN and each.open and not catalogue.in_pulse(each.condition)
 
 
 class Watcher:
@@ -153,7 +153,7 @@ class Watcher:
         """Return how many findings are ``failing`` now, ``exposed`` and ``unknown``."""
         seen = [each for track in self._tracks.values() for each in track.seen]
         return {
-            "failing": sum(each.verdict in NOW and each.open for each in seen),
+            "failing": sum(each.verdict in SEEN and each.open for each in seen),
             "exposed": sum(each.verdict == "exposed" and each.open for each in seen),
             "unknown": sum(each.verdict == "unknown" for each in seen),
         }

@@ -165,6 +165,7 @@ def test_segments_are_one_chain(tmp_path: Path) -> None:
     assert found(path) == []
     path.unlink()
     assert found(path) == ["1 to 3 were removed"]
+    assert not verify(str(path)).holds(None)
 
 
 def test_a_cut_tail_shows_against_an_anchor_alone(tmp_path: Path) -> None:
@@ -174,7 +175,11 @@ def test_a_cut_tail_shows_against_an_anchor_alone(tmp_path: Path) -> None:
     assert found(path) == []
     checked = verify(str(path), plain[-1]["hash"])
     assert checked.anchor == 0
-    assert verify(str(path), plain[3]["hash"]).anchor == 4
+    assert not checked.holds(plain[-1]["hash"])
+    assert checked.holds("")
+    kept = verify(str(path), plain[3]["hash"])
+    assert kept.anchor == 4
+    assert kept.holds(plain[3]["hash"])
 
 
 def test_a_rewritten_chain_shows_against_an_anchor_alone(tmp_path: Path) -> None:

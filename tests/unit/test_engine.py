@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builder import facts, finding, policy
+from builder import facts, finding, policy, scan
 
 from remedies import catalogue
 from remedies.errors import Unreadable
@@ -176,3 +176,13 @@ def test_policy_acts_from_a_verdict_on(
 ) -> None:
     rule = Rule("fix", from_, ("f",))
     assert engine.acts(finding(verdict=verdict, **more), rule) is acts
+
+
+def test_what_could_not_be_judged_is_named_once_and_what_was_judged_in_part_is_not() -> None:
+    seen = scan(
+        finding(TWO, "a", verdict="unknown"),
+        finding(ONE, "b", verdict="unknown"),
+        finding(OFF, "c", verdict="exposed"),
+        unknown=(Unknown(ONE, "x"), Unknown("part", "y", partly=True)),
+    )
+    assert engine.unjudged(seen) == (ONE, TWO)

@@ -26,6 +26,18 @@ def test_the_order_is_the_documented_one() -> None:
     assert WORST_FIRST == (4, 70, 3, 7, 1, 9, 77, 78, 65, 6, 5, 8, 2, 0)
 
 
+def test_what_there_is_to_undo_is_what_a_host_has_in_force() -> None:
+    standings = [
+        HostStanding("a", "confirmed", transaction="t1"),
+        HostStanding("b", "applied", transaction="t2"),
+        HostStanding("c", "applied"),
+        HostStanding("d", "reverted", transaction="t4"),
+        HostStanding("e", "needs-human", transaction="t5"),
+        HostStanding("f", "untouched"),
+    ]
+    assert host_state.in_force(standings) == {"a": "t1", "b": "t2"}
+
+
 def test_the_last_word_counts(tmp_path: Path) -> None:
     log = str(tmp_path / "log")
     assert host_state.read(log) == {}

@@ -276,9 +276,8 @@ def test_the_worst_comes_first_and_boot_files_do_not_count() -> None:
     unjudged = change("sysctl:net.ipv4.conf.all.rp_filter", "0", "1")
     found = lockout.judge(plan(*changes), facts(SSH))
     assert [i.severity for i in found] == ["severe", "none"]
-    assert lockout.severity(found) == "severe"
-    assert lockout.severity(()) == "none"
-    assert lockout.severity(lockout.judge(plan(changes[0], unjudged), facts(SSH))) == "mild"
+    found = lockout.judge(plan(changes[0], unjudged), facts(SSH))
+    assert [i.severity for i in found] == ["mild", "none"]
 
 
 @pytest.mark.parametrize(

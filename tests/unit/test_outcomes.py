@@ -15,7 +15,7 @@ from fake_store import YES, FakeStore
 from remedies import outcomes
 from remedies.cli import confirm, rollback
 from remedies.cli import repair as cli_repair
-from remedies.cli.outcome import code, report
+from remedies.cli.outcome import code, of_plan, report
 from remedies.errors import WriteFailed
 from remedies.fleet import apply as fleet_apply
 from remedies.fleet import calls
@@ -23,7 +23,7 @@ from remedies.fleet.calls import Visit
 from remedies.fleet.host_state import HostStanding
 from remedies.fleet.remote import Answer
 from remedies.fleet.request import Order
-from remedies.model import Change
+from remedies.model import Change, Refusal
 from remedies.operations.apply import Ended
 from remedies.operations.confirm import Confirmed
 from remedies.operations.repair import Repaired
@@ -121,6 +121,23 @@ def _stands(verb: str, answer: Answer) -> HostStanding:
 def test_a_fleet_takes_every_answer_for_what_it_says(row: VerbOutcome) -> None:
     standing = _stands(row.verb, Answer(row.code, {"outcome": row.outcome}, ""))
     assert (standing.state, standing.changed, standing.rc) == (row.host, row.changed, row.code)
+
+
+def test_nothing_to_do_is_not_said_of_what_could_not_be_judged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vague = builder.plan(findings=(builder.finding(verdict="unknown"),))
+    for plan, said in ((PLAN, "already matches"), (vague, "could be judged")):
+        report(ARGS, Ended(plan, "nothing"))
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(True, 8), (False, 0)])
+def test_a_refusal_of_what_policy_wants_has_a_code_of_its_own(wanted: bool, expected: int) -> None:
+    refusing = builder.plan(refused=(Refusal("fix", None, "it would cut", wanted),))
+    assert of_plan(refusing) == expected
+    assert code(Ended(refusing, "applied", "t1")) == expected
+    assert code(Ended(refusing, "rolled-back", "t1")) == 3
 
 
 @pytest.mark.parametrize("verb", ["apply", "rollback"])
