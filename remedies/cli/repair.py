@@ -11,7 +11,7 @@ from remedies.cli import consenting, starting, writing
 from remedies.cli.next_command import again
 from remedies.cli.terminal import clean
 from remedies.model import FORMAT_VERSION
-from remedies.operations import repair, unowned
+from remedies.operations import repair
 from remedies.operations.repair import Prospect, Repaired
 from remedies.outcomes import ANSWERS, Outcome
 from remedies.transaction import undofile
@@ -47,7 +47,7 @@ def _lines(found: Prospect) -> list[str]:
     lines.append(f"kept: {len(damage.found)} transactions, {len(here.held)} resources in force")
     lines += [f"in force: {address}, by {held.transaction}" for address, held in here.held.items()]
     lines += [f"in force: {address}, in no readable record: adopted; 'rollback' removes it"
-              for address in unowned.addresses(here)]  # fmt: skip
+              for address in found.unowned]  # fmt: skip
     lines += [f"note: {note}" for note in found.settled.notes]
     lines += [
         f"remedy can no longer undo transaction {txn}; 'sh {undofile.kept(here.folder, txn)}' "
@@ -102,7 +102,7 @@ def _plain(done: Repaired) -> dict[str, Any]:
     if found is None:
         return {**plain, "damaged": {}}
     damage, here = found.damage, found.here
-    left = [] if path else unowned.addresses(here)
+    left = () if path else found.unowned
     changes = adopted.begin.changes if adopted else ()
     return {
         **plain,

@@ -11,13 +11,11 @@ from datetime import datetime, timezone
 from remedies.cli.consenting import HEARS
 from remedies.cli.parser import warn
 from remedies.local_time import local
-from remedies.operations import confirm
+from remedies.operations import apply, confirm
 from remedies.operations.apply import Ended
 from remedies.operations.session import HostSession
-from remedies.outcomes import Outcome
 from remedies.transaction import actor, consent
 from remedies.transaction.guard import Guard
-from remedies.values import replace
 
 
 def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, guard: Guard) -> Ended:
@@ -52,11 +50,7 @@ def until_the_end(args: argparse.Namespace, here: HostSession, ended: Ended, gua
         if answer:
             _answer(args, here, name, answer)
         poll.unregister(sys.stdin)
-    entry = confirm.end_of(here, name, guard)
-    if entry.outcome == "confirmed":
-        return replace(ended, until=None)
-    outcome: Outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
-    return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
+    return apply.settled(ended, confirm.end_of(here, name, guard))
 
 
 def _left(until: str) -> str:

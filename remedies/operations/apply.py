@@ -22,6 +22,7 @@ from remedies.transaction import run as transaction
 from remedies.transaction.consent import Consent
 from remedies.transaction.guard import Guard
 from remedies.transaction.journal import Journal
+from remedies.transaction.ledger import Transaction
 from remedies.values import dataclass, replace
 
 
@@ -97,6 +98,14 @@ def apply(
 def preview(here: HostSession, request: ApplyOptions) -> Plan:
     """Return the saved plan of a request as it would be applied now; nothing is written."""
     return saved_plans.again(here, saved_plans.read(here, request.saved or "", request.path))
+
+
+def settled(ended: Ended, entry: Transaction) -> Ended:
+    """Return how an apply ended, from its transaction, which was confirmed or undone since."""
+    if entry.outcome == "confirmed":
+        return replace(ended, until=None)
+    outcome: Outcome = "incomplete" if entry.outcome == "incomplete" else "reverted"
+    return replace(ended, outcome=outcome, until=None, reason=entry.reason, stuck=entry.stuck)
 
 
 def finish(here: HostSession, ended: Ended) -> Ended:

@@ -28,6 +28,8 @@ class Prospect:
     """Its ledger is that of the new segment, without what will be adopted."""
     scripts: tuple[str, ...]
     """Ids of transactions whose undo script is there and whose ``begin`` is lost."""
+    unowned: tuple[str, ...]
+    """Addresses of what has our names and is in no readable record: it will be adopted."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def examine(here: HostSession) -> Optional[Prospect]:
     settled = repair.settle(damage, here.store)
     here = session.with_ledger(here, settled.ledger)
     scripts = tuple(t for t in undofile.those(here.folder) if t not in settled.ledger)
-    return Prospect(damage, settled, here, scripts)
+    return Prospect(damage, settled, here, scripts, unowned.addresses(here))
 
 
 def run(

@@ -137,4 +137,5 @@ def fake_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr("remedies.transaction.undofile.script", lambda *_: "#!/bin/sh\n")
     monkeypatch.setattr("remedies.status.in_force.compare", lambda _: ())
     monkeypatch.setattr(guard, "strays", lambda _: ())
+    monkeypatch.setattr("remedies.operations.unowned.unowned", lambda _: ())
     return made

@@ -72,6 +72,8 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
         session.reread(host.session)
     adopted = (change("nft:inet/remedy_x", None, "x"),) if stray else ()
     monkeypatch.setattr("remedies.operations.unowned.adoptions", lambda _: adopted)
+    names = tuple(c.resource for c in adopted)
+    monkeypatch.setattr("remedies.operations.unowned.unowned", lambda _: names)
     monkeypatch.setattr("remedies.operations.repair.strays", lambda _: ())
     undofile.write(host.session.folder, "lost", "#!/bin/sh\n")
     done = repair.run(host.session, host.agree, lock_timeout=1.0)
@@ -80,8 +82,8 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
     with open(undofile.kept(host.session.folder, "lost"), encoding="utf-8") as script:
         assert script.read() == "#!/bin/sh\n"
     assert os.path.exists(done.path)
-    names = [c.resource for c in done.adopted.begin.changes] if done.adopted else []
-    assert names == [c.resource for c in adopted]
+    assert done.prospect.unowned == names
+    assert (done.adopted.begin.changes if done.adopted else ()) == adopted
     assert set(session.reread(host.session).held) == {KEY, *names}
     assert host.store.states == {KEY: "1"}
     assert repair.run(host.session, host.agree, lock_timeout=1.0).prospect is None

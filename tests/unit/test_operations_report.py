@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from builder import begin
+from builder import begin, plan
 from fake_operations import KEY, FakeHost, fake_host
 
 from remedies.errors import NotPermitted, RemedyError, UsageError
-from remedies.operations import confirm, report, session
+from remedies.operations import apply, confirm, report, session
+from remedies.operations.apply import Ended
+from remedies.outcomes import Outcome, Recorded
 from remedies.report.record import HostReport
 from remedies.transaction import guard
 from remedies.transaction.ledger import Transaction
@@ -105,3 +107,21 @@ def test_how_it_ended_is_what_the_journal_says_or_else_what_the_guard_has_seen(
             confirm.end_of(host.session, "t1", watched)
     else:
         assert confirm.end_of(host.session, "t1", watched) == end
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ("confirmed", "applied"),
+        ("reverted", "reverted"),
+        ("rolled-back", "reverted"),
+        ("incomplete", "incomplete"),
+    ],
+)
+def test_what_was_waited_for_ends_as_its_transaction_does(end: Recorded, outcome: Outcome) -> None:
+    waits = Ended(plan(), "applied", "t1", until="2026-01-01T00:00:00Z")
+    entry = replace(ENDED, outcome=end, reason="nobody came", stuck=("nft: gone",))
+    settled = apply.settled(waits, entry)
+    assert (settled.outcome, settled.until) == (outcome, None)
+    undone = end != "confirmed"
+    assert (settled.reason, settled.stuck) == ((entry.reason, entry.stuck) if undone else ("", ()))
