@@ -113,7 +113,7 @@ def judge(
     The condition is this one, or that of docker-proxy, which has the same fault.
     """
     links, server = facts.get(Links), service.server
-    if not service.proofs and not _unsure(facts, service):
+    if not service.proofs and not _unsure(service):
         return None
     since = _mended(service) if service.proofs else ""
     covered = covering(facts, service.port, service.families)
@@ -143,14 +143,14 @@ def judge(
     )
 
 
-def _unsure(facts: Facts, service: Service) -> bool:
+def _unsure(service: Service) -> bool:
     """Tell whether nothing but luck makes a server answer from the address that it is asked on."""
     server = service.server
     return (
         server is not None
         and not service.pktinfo
-        and server.spans(facts.get(Links))
-        and not _bound_everywhere(facts, service)
+        and server.spans(service.askable)
+        and not _bound_everywhere(service)
     )
 
 
@@ -211,11 +211,9 @@ def _subject(service: Service) -> str:
     return f"udp {address}:{service.port}" if every else f"udp {at(address, service.port)}"
 
 
-def _bound_everywhere(facts: Facts, service: Service) -> bool:
+def _bound_everywhere(service: Service) -> bool:
     """Tell whether each address that clients can ask has a socket of its own, as with ntpd."""
-    links = facts.get(Links)
-    own = {item.address for item in facts.get(Sockets).bound if item.port == service.port}
-    return all(address in own for each in service.families for address in links.askable(each))
+    return all(service.own_sockets.issuperset(service.askable[each]) for each in service.families)
 
 
 def _silent(service: Service, params: Mapping[str, object]) -> bool:
@@ -351,9 +349,8 @@ def _details(facts: Facts, service: Service) -> dict[str, str]:
     that was asked. ``uplink``: ADDRESS/LINK where the answers of a server bound to that address
     would still leave by that other link, though a default route leads out by the address's own.
     """
-    links = facts.get(Links)
     asked = dict.fromkeys(proof.asked for proof in service.proofs)
-    every = (links.askable(each) for each in service.families)
+    every = (service.askable[each] for each in service.families)
     askable = dict.fromkeys(address for each in every if len(each) > 1 for address in each)
     bound = service.server is None and bool(service.bound)
     return {

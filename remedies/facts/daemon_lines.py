@@ -14,7 +14,7 @@ from remedies.printable import at
 def option_of(name: str, argv: Sequence[str] = ()) -> Optional[DaemonOption]:
     """Return the row of a process by its name, or by the program it was started as."""
     names = {name, basename(argv[0].split(" ")[0]) if argv else name}
-    return next((row for row in DAEMONS if names & set(row.names)), None)
+    return next((row for row in DAEMONS if not names.isdisjoint(row.names)), None)
 
 
 def lines_of(row: DaemonOption, addresses: Sequence[str], port: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Not a probe: the UDP conditions share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Optional
 
 from remedies.facts import Facts
@@ -39,6 +39,8 @@ class Service:
     port: int
     server: Optional[UdpSocket]
     """None: gone, or not to be seen."""
+    askable: Mapping[int, tuple[str, ...]]
+    """As :meth:`Links.askable`."""
     proofs: tuple[Proof, ...] = ()
     pktinfo: bool = False
     """Some worker asks for IP_PKTINFO."""
@@ -50,6 +52,8 @@ class Service:
     """Seconds since the last wrong answer was seen, at least; None where that is not known."""
     answered: bool = False
     """Clients that ask the same have been answered, too."""
+    own_sockets: frozenset[str] = frozenset()
+    """Addresses of this host that have a socket of their own on its port."""
     since: bool = False
     """Clients who got wrong answers have been answered right since, and were not before."""
 
@@ -105,7 +109,10 @@ def services(facts: Facts) -> tuple[Service, ...]:
     A proof against a socket that has connected to its client is not among them.
     """
     links, sockets = facts.get(Links), facts.get(Sockets)
-    local = links.local
+    local, askable = links.local, links.askable()
+    bound: dict[int, set[str]] = {}
+    for item in sockets.bound:
+        bound.setdefault(item.port, set()).add(item.address)
     taken = {(s.address, s.port, s.peer, s.peer_port) for s in sockets.connected}
     pairs: dict[tuple[int, int], list[Proof]] = {}
     for proof in mirrored(facts.get(Flows).unreplied, local):
@@ -123,8 +130,13 @@ def services(facts: Facts) -> tuple[Service, ...]:
         proofs = [p for each in group[0].serves for p in pairs.pop((each, port), [])]
         pktinfo = any(item.pktinfo for item in group)
         waiting = sum(asked.get((each, port), 0) for each in group[0].serves)
-        found.append(Service(family, port, group[0], tuple(proofs), pktinfo, waiting))
-    found += [Service(*key, server=None, proofs=tuple(proofs)) for key, proofs in pairs.items()]
+        own = frozenset(bound.get(port, ()))
+        found.append(
+            Service(
+                family, port, group[0], askable, tuple(proofs), pktinfo, waiting, own_sockets=own
+            )
+        )
+    found += [Service(*key, None, askable, tuple(proofs)) for key, proofs in pairs.items()]
     whole = (_with_answerers(facts, each) if each.proofs else each for each in found)
     return tuple(each for each in whole if not _peers(each))
 
@@ -179,7 +191,7 @@ def covering(facts: Facts, port: int, families: Iterable[int]) -> tuple[Redirect
 
 
 def for_redirect(
-    links: Links, families: Iterable[int], proofs: Iterable[Proof], covered: Iterable[Redirect]
+    links: Links, families: Iterable[int], proofs: Sequence[Proof], covered: Sequence[Redirect]
 ) -> dict[str, str]:
     """Return the details of a finding that the fix ``udp-redirect`` asks for.
 
@@ -188,6 +200,8 @@ def for_redirect(
     covered one is away (Docker makes its bridges anew at will). ``stale``: the flows that pin the
     old path, as addresses of the driver ``flow`` without its scheme.
     """
+    if not proofs and not covered:
+        return {"redirect": "", "stale": ""}
     local = links.local
     # A redirect stands before other NAT, does nothing about an answer from another port, and
     # does not meet what a program of this host sends.

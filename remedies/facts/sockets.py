@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -55,9 +56,12 @@ class UdpSocket:
             return (4,)
         return (6,) if self.v6only else (6, 4)
 
-    def spans(self, links: Links) -> bool:
-        """Tell whether clients can reach it by two addresses of one family or more."""
-        return not self.device and any(len(links.askable(family)) > 1 for family in self.serves)
+    def spans(self, askable: Mapping[int, Sequence[str]]) -> bool:
+        """Tell whether clients can reach it by two addresses of one family or more.
+
+        ``askable``: as :meth:`Links.askable`.
+        """
+        return not self.device and any(len(askable[family]) > 1 for family in self.serves)
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,8 @@ def read(asking: Asking) -> Sockets:
         )
         for item in raw
     ]
-    every = links is None or _nearly_full(asking)
-    wanted = {item.inode: item.family for item in found if every or (links and item.spans(links))}
+    askable = None if links is None or _nearly_full(asking) else links.askable()
+    wanted = {i.inode: i.family for i in found if askable is None or i.spans(askable)}
     wanted.update({item.inode: family for item, family in connected if family})
     cut = (f"connected UDP sockets: {more} beyond the first {MOST_CONNECTED}",) if more else ()
     fact = Sockets(tuple(found), bound, tuple(item for item, _ in connected), cut)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from typing import Optional
 
 from remedies.errors import Unreadable
@@ -31,6 +31,15 @@ _S_GE, _S_LE = 2, 3  # INET_DIAG_BC_S_GE, _LE: compare the local port with the n
 _NO_COOKIE = bytes((0xFF,)) * 8  # INET_DIAG_NOCOOKIE, twice
 _JMP = 1
 _ANY_PORT = -1
+_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
+
+_Net = tuple[bytes, int]
+"""A packed address, and how many of its bits are compared."""
+_NOWHERE: dict[int, _Net] = {socket.AF_INET: (bytes(4), 32), socket.AF_INET6: (bytes(16), 128)}
+_LOOPBACK: dict[int, tuple[_Net, ...]] = {
+    socket.AF_INET: ((b"\x7f\0\0\0", 8),),
+    socket.AF_INET6: ((bytes(15) + b"\1", 128), (_MAPPED + b"\x7f\0\0\0", 104)),
+}
 
 # struct inet_diag_msg: family, state, timer, retransmits; ports, addresses, interface, cookie;
 # expires, two queues, uid, inode.
@@ -88,19 +97,35 @@ class Socket(NamedTuple):
     """None where it was not asked for."""
 
 
-def _bytecode(family: int, *, bound: bool = False) -> bytes:
-    """Return the kernel-side test "local address is the wildcard", or is not (``bound``).
+def _is_wildcard(family: int) -> bytes:
+    """Return the kernel-side test "local address is the wildcard".
 
     inet_diag_bc_run() in net/ipv4/inet_diag.c: a jump to the end of the code is a match, one past
-    that by 4 is none. A check that succeeds may not jump past the end (inet_diag_bc_audit()), so
-    the opposite test has a second operation that always fails.
+    that by 4 is none.
     """
-    size = 4 if family == socket.AF_INET else 16
-    length = 4 + 8 + size
-    operation = struct.pack("=BBH", _S_COND, length, length + 4)
-    condition = struct.pack("=BBxxi", family, size * 8, _ANY_PORT) + bytes(size)
-    never = struct.pack("=BBH", _JMP, 4, 8) if bound else b""
-    return operation + condition + never
+    length, condition = _in_net(family, _NOWHERE[family])
+    return struct.pack("=BBH", _S_COND, length, length + 4) + condition
+
+
+def _outside(family: int, nets: Sequence[_Net]) -> bytes:
+    """Return the kernel-side test "local address is in none of these".
+
+    A check that succeeds may not jump past the end (inet_diag_bc_audit()): it goes on to a second
+    operation, which always fails and jumps there.
+    """
+    code = b""
+    for net in reversed(nets):
+        length, condition = _in_net(family, net)
+        never = struct.pack("=BBH", _JMP, 4, 4 + len(code) + 4)
+        code = struct.pack("=BBH", _S_COND, length, length + 4) + condition + never + code
+    return code
+
+
+def _in_net(family: int, net: _Net) -> tuple[int, bytes]:
+    """Return the length of a test and the struct inet_diag_hostcond that it holds."""
+    address, prefix = net
+    condition = struct.pack("=BBxxi", family, prefix, _ANY_PORT) + address
+    return 4 + len(condition), condition
 
 
 def wildcard(payload: bytes) -> Wildcard | None:
@@ -258,7 +283,7 @@ def wildcard_udp(client: Netlink) -> Iterator[Wildcard]:
     for family in (socket.AF_INET, socket.AF_INET6):
         request = struct.pack("=BBBBI", family, socket.IPPROTO_UDP, 0, 0, _UNCONNECTED)
         request += bytes(48)  # struct inet_diag_sockid: any
-        request += attribute(_REQ_BYTECODE, _bytecode(family))
+        request += attribute(_REQ_BYTECODE, _is_wildcard(family))
         for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, request):
             found = wildcard(payload)
             if found is not None and found.family == family:
@@ -280,18 +305,16 @@ class Bound(NamedTuple):
     """AF_INET or AF_INET6: of the socket, not of its addresses."""
 
 
-_MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
-
-
 def bound_udp(client: Netlink, among: Optional[Container[bytes]] = None) -> Iterator[Bound]:
     """Yield the UDP sockets that have a local address, by bind or by connect, IPv4 first.
 
-    ``among``: one of these, packed. Raises OSError (ENOENT where the kernel has no udp_diag) and
-    Unreadable.
+    ``among``: one of these, packed; loopback's own are never among them, and stay in the kernel.
+    Raises OSError (ENOENT where the kernel has no udp_diag) and Unreadable.
     """
     for family in (socket.AF_INET, socket.AF_INET6):
         ask = _request(family, "udp", bytes(48))
-        ask += attribute(_REQ_BYTECODE, _bytecode(family, bound=True))
+        without = (_NOWHERE[family], *(_LOOPBACK[family] if among is not None else ()))
+        ask += attribute(_REQ_BYTECODE, _outside(family, without))
         for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, ask):
             if len(payload) < _MESSAGE.size:
                 raise Unreadable(f"sock_diag: message of {len(payload)} bytes")

@@ -152,10 +152,13 @@ class Links:
             and item.address != "::1"
         )
 
-    def askable(self, family: int) -> tuple[str, ...]:
-        """Return those addresses, each once.
+    def askable(self) -> dict[int, tuple[str, ...]]:
+        """Return those addresses, each once, by family 4 and 6.
 
         From two of them on a socket on every address may be asked on one that the kernel would
         not answer from: in one subnet the first address is what answers come from.
         """
-        return tuple(dict.fromkeys(item.address for item in self.reachable(family)))
+        return {
+            family: tuple(dict.fromkeys(item.address for item in self.reachable(family)))
+            for family in (4, 6)
+        }

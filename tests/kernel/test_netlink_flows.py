@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -172,6 +173,31 @@ def test_a_dual_stack_server_is_found_by_an_ipv4_packet(netns: Make) -> None:
         found = diag.by_tuple(ask, "udp", ("127.0.0.1", 53), ("127.0.0.1", 4000))
         assert found is not None
         assert found.inode == os.fstat(server.fileno()).st_ino
+
+
+def test_the_kernel_sends_no_sockets_of_loopback_to_who_asks_for_some_addresses(
+    netns: Make, run_in: Run
+) -> None:
+    loopback = ["127.0.0.1", "127.0.0.53", "::1", "::ffff:127.0.0.9"]
+    others = ["192.0.2.7", "2001:db8::7", "::ffff:192.0.2.8"]
+    name = netns("udp")
+    for words in ("192.0.2.7", "192.0.2.8", "2001:db8::7 nodad"):
+        run_in(name, ["ip", "addr", "add", *words.split(), "dev", "lo"])
+    with contextlib.ExitStack() as opened, namespaces.inside(name):
+        for port, address in enumerate((*loopback, *others, "0.0.0.0", "::"), 7000):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            server = opened.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            server.bind((address, port))
+        packed = {a: _packed(a) for a in (*loopback, *others)}
+        ask = opened.enter_context(Netlink(NETLINK_SOCK_DIAG))
+        assert {found.address for found in diag.bound_udp(ask)} == set(packed.values())
+        found = {found.address for found in diag.bound_udp(ask, set(packed.values()))}
+        assert found == {packed[address] for address in others}
+
+
+def _packed(address: str) -> bytes:
+    address = address.rpartition(":")[2] if "." in address else address
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
