@@ -12,13 +12,13 @@ from typing import Optional
 from remedies.errors import Unreadable
 from remedies.netfilter.chains import ReadTables
 from remedies.netfilter.stores import Base, RuleStore
-from remedies.netfilter.walk import mentions, ours
+from remedies.netfilter.walk import CT, mentions, ours
 from remedies.rules.decoded import Step
 from remedies.values import dataclass, field
 
 _HOOKS = ("prerouting", "input", "forward")
 _SYNPROXY = (b"synproxy", b"SYNPROXY")
-_WORDS = (*_SYNPROXY, b"\x07\0\1\0ct\0", b"conn", b"state\0")
+_WORDS = (*_SYNPROXY, CT, b"conn", b"state")
 """What the raw bytes of such a rule hold, and of any that looks at the conntrack state."""
 _ACCEPTS = ("accept", "queue")
 

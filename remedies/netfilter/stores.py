@@ -226,13 +226,13 @@ class NfTables:
 
     def targets(self, family: str, table: str, rule: bytes) -> tuple[str, ...]:
         """Return where a jump or goto leads, read off its bytes; of a map by names alone."""
-        for code in _JUMPS if _LEADS in rule else ():
+        for code in _JUMPS if rule.find(_LEADS) >= 0 else ():
             at = rule.find(code)
             if at >= 0:
                 start = at + len(code) + 4  # behind the header of NFTA_VERDICT_CHAIN
                 name = rule[start : rule.find(b"\0", start)]
                 return (name.decode(errors="replace"),)
-        if b"lookup" not in rule:
+        if rule.find(b"lookup") < 0:
             return ()
         maps = verdict_maps(rule)
         return tuple(dict.fromkeys(c for name in maps for c in self._led_to(family, table, name)))

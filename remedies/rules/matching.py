@@ -168,9 +168,10 @@ def narrowed(match: Match, conditions: Mapping[str, Any]) -> Match | None:
             if value not in _EMPTY:
                 met[name] = value if own[name] in _EMPTY else _JOINS[name](own[name], value)
         for yes, no, left in _HOLES:
-            holes = met.get(no, own[no])
-            if holes and (yes in conditions or no in conditions):
-                met[yes] = left(met.get(yes, own[yes]), holes)
+            if yes in conditions or no in conditions:
+                holes = met.get(no, own[no])
+                if holes:
+                    met[yes] = left(met.get(yes, own[yes]), holes)
     except _Disjoint:
         return None
     made = replace(match, **met)
