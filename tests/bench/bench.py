@@ -142,9 +142,9 @@ def one_host() -> None:
         plan, first, again = costs["plan"], costs["apply"], costs["again"]
         part.cost("plan --window 0 (100 rules, 1,000 flows)", plan)  # judged by "start"
         part.row("  its memory", plan.memory, "MB", 45)
-        part.row("apply --yes / plan", first.processor / plan.processor, "x", 2)
-        part.row("  by the clock", first.clock / plan.clock, "x", 2)
-        part.row("apply again / plan", again.processor / plan.processor, "x", 1.2)
+        part.row("apply --yes / plan", first.ratio(plan), "x", 2)
+        part.row("  by the clock", first.ratio(plan, "clock"), "x", 2)
+        part.row("apply again / plan", again.ratio(plan), "x", 1.2)
         part.cost("status", costs["status"])
         part.cost("rollback", costs["rollback"])
         part.row("check, by the clock", costs["check"].clock, "s", 1.5)
@@ -196,7 +196,7 @@ def many_flows() -> None:
         plan = costs["plan"]
         full = " (who fills it is counted too)" if flows > room * 0.9 else ""
         part.row(f"plan beside {flows:,} flows of {room:,}{full} / conntrack -L",
-                 plan.processor / costs["list"].processor, "x", 0.5)  # fmt: skip
+                 plan.ratio(costs["list"]), "x", 0.5)  # fmt: skip
         part.row("  its memory", plan.memory, "MB", 60)
         part.row("  a flow more", (plan.processor - few.processor) / (flows - 1000) * 1e6, "us")
 

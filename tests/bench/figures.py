@@ -1,8 +1,9 @@
 """The figures of ``make bench``: each beside its target, kept as JSON in ``build/bench.json``.
 
 A figure is judged by processor seconds of whole processes (user and system, the least of several
-rounds): other work on the machine hardly stretches them, and it stretches the clock. Starting is
-judged by instructions, which nothing stretches. A part is measured to its end whatever it shows;
+rounds): other work on the machine hardly stretches them, and it stretches the clock. How many times
+as much one command takes as another is the middle one of the rounds' ratios. Starting is judged by
+instructions, which nothing stretches. A part is measured to its end whatever it shows;
 ``python tests/bench/figures.py`` prints what the file holds, and fails where a target is missed.
 """
 
@@ -46,6 +47,18 @@ class Cost:
     """The most, in MB."""
     starts: float = 0.0
     """Bare interpreters that take as long: the middle one of some, started just before."""
+    each: tuple[Cost, ...] = ()
+    """What it took in each round."""
+
+    def ratio(self, other: Cost, what: str = "processor") -> float:
+        """Return how many times as much it takes as another command of the same rounds.
+
+        The middle one of the rounds' ratios. The processor may be half as fast for seconds: that
+        is so for both commands of a round, and the least runs may be of different seconds.
+        """
+        pairs = zip(self.each, other.each, strict=True)
+        ratios: list[float] = [getattr(one, what) / getattr(two, what) for one, two in pairs]
+        return statistics.median(ratios)
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,7 @@ def rounds(
             min(cost.clock for cost in costs),
             max(cost.memory for cost in costs),
             min(cost.starts for cost in costs),
+            tuple(costs),
         )
         for name, costs in seen.items()
     }
