@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 from builder import finding, scan
+from fake_operations import FakeHost, fake_host
 
 from remedies.cli import first_look as screen
 from remedies.cli.terminal import Style
+from remedies.errors import NotPermitted
 from remedies.model import Unknown
+from remedies.namespaces import find
+from remedies.namespaces.find import Namespace
+from remedies.operations import first_look, session
 from remedies.operations.first_look import FirstLook
 from remedies.operations.outlook import Outlook
 from remedies.operations.standing import HostStatus
@@ -89,3 +94,42 @@ def test_the_picture_shows_these_words_and_fetches_nothing() -> None:
         assert line.split(": ")[0] in text
     assert "'remedy --help' lists the verbs." in text
     assert not re.search(r"url\((?!#)|href", svg)
+
+
+OWN, BOX, NAMED = (
+    Namespace(1, 4, ("/proc/self/ns/net",), own=True),
+    Namespace(2, 4, ("/proc/4711/ns/net",), containers=("c0ffee",)),
+    Namespace(3, 4, ("/run/netns/blue",), name="blue"),
+)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    monkeypatch.setattr(find, "find", lambda: ([OWN, BOX, NAMED], []))
+    return fake_host(tmp_path, monkeypatch)
+
+
+def test_a_host_is_scanned_and_the_other_namespaces_are_counted(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.apply(keep=True)
+    found = first_look.first_look(host.session)
+    assert (found.scan.findings, found.watched) == ((), 1)
+    assert found.standing is not None
+    assert not found.standing.bad
+    assert (found.containers, found.namespaces, found.hidden) == (1, 1, False)
+    monkeypatch.setattr(find, "find", lambda: ([OWN], ["one was not read"]))
+    found = first_look.first_look(host.session)
+    assert (found.containers, found.namespaces, found.hidden) == (0, 0, True)
+
+
+def test_who_may_not_read_the_journal_sees_the_faults_all_the_same(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> object:
+        raise NotPermitted("cannot read the journal x: Permission denied")
+
+    monkeypatch.setattr(session, "latest", refuse)
+    found = first_look.first_look(host.session)
+    assert found.standing is None
+    assert [f.condition for f in found.scan.findings] == ["cond"]

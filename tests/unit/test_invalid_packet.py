@@ -6,7 +6,7 @@ from typing import Optional
 
 import pytest
 
-from remedies.rules import header_words, invalid_packet
+from remedies.rules import header_words, invalid_packet, tcp_options
 from remedies.rules.invalid_packet import flags_test, owner_test
 from remedies.rules.marks import mark_test, marks_test
 from remedies.rules.rule import Match
@@ -176,6 +176,17 @@ def test_a_packet_has_no_link_where_its_hook_knows_none(hook: str, missing: str,
         (flags_test(0xFF, ACK, ACK | PSH, negate=False), "input", None),
         (flags_test(0xFF, RST, SYN | ACK, negate=True), "input", True),
         ("fragments", "input", False),
+        (tcp_options.option_test(2), "forward", False),
+        (tcp_options.option_test(2, absent=True), "forward", True),
+        (tcp_options.value_of(3), "input", False),
+        (tcp_options.option_test(8), "forward", None),
+        (invalid_packet.ROUTED, "prerouting", False),
+        (invalid_packet.ROUTED, "forward", True),
+        (invalid_packet.GROUPED["in"], "output", False),
+        (invalid_packet.GROUPED["in"], "input", True),
+        (invalid_packet.GROUPED["out"], "prerouting", False),
+        (invalid_packet.GROUPED["out"], "input", False),
+        (invalid_packet.GROUPED["out"], "forward", True),
         ("! bridged", "forward", True),
     ],
 )
@@ -183,3 +194,29 @@ def test_what_is_known_of_a_segment(name: str, hook: str, met: Optional[bool]) -
     match = Match(unmodelled=(name,))
     left = {True: Match(), False: None, None: match}[met]
     assert invalid_packet.left_open(match, hook) == left
+
+
+@pytest.mark.parametrize("kind", [1, 2, 5, 8, 30])
+def test_a_reset_of_the_kernels_own_has_no_option(kind: int) -> None:
+    for name, met in (
+        (tcp_options.option_test(kind), False),
+        (tcp_options.option_test(kind, absent=True), True),
+        (tcp_options.value_of(kind), False),
+    ):
+        left = invalid_packet.left_open(Match(unmodelled=(name,)), "output", reset=True)
+        assert left == (Match() if met else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "some"),
+    [
+        (tcp_options.option_test(1), True),
+        (tcp_options.option_test(8), True),
+        (tcp_options.option_test(8, absent=True), True),
+        (tcp_options.option_test(30), False),
+        (tcp_options.value_of(8), False),
+    ],
+)
+def test_some_segments_have_an_option_and_others_have_it_not(name: str, some: bool) -> None:
+    assert sometimes(name, sent=False) is some
+    assert not sometimes(name, sent=True)

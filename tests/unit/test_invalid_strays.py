@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from builder import packet_rule
 
-from remedies.rules import invalid_packet
+from remedies.errors import Unreadable
+from remedies.rules import invalid_packet, invalid_ways
 from remedies.rules.invalid_packet import NOBODY, generic, resets_of, strays
 from remedies.rules.rule import Match, PacketRule
 from remedies.values import replace
@@ -251,3 +252,29 @@ def test_flows_that_stay_on_the_loopback(
 )
 def test_addresses_that_a_rule_gives_out(text: str, found: tuple[str, ...]) -> None:
     assert invalid_packet.translated(text) == found
+
+
+BOTH = {("ip", "input"), ("ip", "forward")}
+
+
+@pytest.mark.parametrize(
+    ("uses", "unread", "ways"),
+    [
+        ([], [], BOTH | {("ip6", "input"), ("ip6", "forward")}),
+        ([], ["ip"], BOTH),
+        ([("ip", "masquerade", "postrouting", False)], [], {("ip", "input")}),
+        ([("ip", "masquerade", "postrouting", True)], [], set()),
+        ([("ip", "dnat", "prerouting", False)], [], BOTH),
+        ([("ip", "dnat", "output", False)], [], {("ip", "input")}),
+        ([("ip6", "snat", "postrouting", False)], ["ip"], BOTH | {("ip6", "input")}),
+    ],
+)
+def test_the_ways_of_flows_that_nat_rewrites(
+    uses: list[tuple[str, str, str, bool]], unread: list[str], ways: invalid_ways.Ways
+) -> None:
+    assert invalid_ways.needed(uses, unread) == ways
+
+
+def test_a_family_that_nobody_knows_is_unreadable() -> None:
+    with pytest.raises(Unreadable, match="'arp'"):
+        invalid_ways.needed([], ["arp"])

@@ -147,6 +147,11 @@ def test_a_rule_is_named_by_its_comment_or_by_where_it_stands() -> None:
         ("-j CT --zone 1", "other", {}),
         ("-p tcp --syn -j DROP", "drop", {"protocols": ("tcp",), "unmodelled": ("--syn",)}),
         ("-p tcp", "other", {"protocols": ("tcp",)}),
+        ("! -s 10.0.0.0/8 ! -i eth0 -j DROP", "drop",
+         {"not_sources": ("10.0.0.0/8",), "not_in_interfaces": ("eth0",)}),
+        ("-p udp -m udp ! --sport 53 -j DROP", "drop",
+         {"protocols": ("udp",), "unmodelled": ("! --sport", "53")}),
+        ("-m conntrack ! --ctstate NEW -j DROP", "drop", {"unmodelled": ("! --ctstate", "NEW")}),
     ],
 )  # fmt: skip
 def test_rules_of_a_chain(line: str, action: str, match: dict[str, Any]) -> None:
@@ -242,6 +247,13 @@ def test_which_fix_made_what_is_there(address: str, state: str, fix: Optional[st
         (f"nft:{TABLE}", "create", None, "x", f"+ nft:{TABLE}"),
         ("file:/etc/x", "remove", "x", None, "- file:/etc/x"),
         (f"iptables:{CHAIN}", "update", "x", "y", f"~ iptables:{CHAIN}"),
+        (
+            "flow:udp/192.0.2.1/1/192.0.2.2/53",
+            "remove",
+            "x",
+            None,
+            "- udp 192.0.2.1:1 -> 192.0.2.2:53",
+        ),
     ],
 )
 def test_a_change_in_one_line(

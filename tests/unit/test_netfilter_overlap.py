@@ -290,6 +290,8 @@ CASES = [
     (notrack("output", source_ports=port(54)), DELIVERED_DNS, "no"),
     (notrack("output", sources=("10.21.17.99",), not_sources=("10.21.17.99",)), DELIVERED, "no"),
     (notrack("output", unmodelled=("meta mark",)), DELIVERED, "maybe"),
+    (notrack("prerouting", source_local=True, sources=("10.21.17.5",)), DELIVERED, "no"),
+    (notrack("prerouting", source_local=True, sources=("10.21.17.99",)), DELIVERED, "yes"),
     # conditions that are not modelled
     (
         notrack("prerouting", destination_ports=port(5353), unmodelled=("meta mark",)),

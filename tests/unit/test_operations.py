@@ -18,7 +18,7 @@ from remedies.facts import Facts
 from remedies.facts.flows import Flows
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.routes import Routes
-from remedies.model import Finding, Held, Host, Plan, Policy, Refusal, Rule, Terms
+from remedies.model import Change, Finding, Held, Host, Plan, Policy, Refusal, Terms
 from remedies.operations import apply, outlook, plans, rollback, saved_plans, session, weigh
 from remedies.operations.apply import ApplyOptions
 from remedies.operations.rollback import Which
@@ -200,12 +200,28 @@ def test_apply_names_the_proven_faults_that_stay(
     assert named == list(shipped.POLICIES)
 
 
-def test_a_removal_that_answers_nothing_is_not_followed_by_another_look(host: FakeHost) -> None:
-    host.apply()
-    host.session = replace(host.session, policy=policy({"cond": Rule("off", "exposed", ())}))
-    looked = len(host.ours)
-    assert host.apply(prune=True).outcome == "applied"
-    assert len(host.ours) == looked
+@pytest.mark.parametrize(
+    ("made", "looks"),
+    [
+        (change("nft:inet/remedy_x", "x", None), False),
+        (change("file:/etc/x", None, "x", boot=True), False),
+        (change(KEY, "1", "0"), True),
+        (change("nft:inet/remedy_x", "x", None, finding=finding().id), True),
+    ],
+)
+def test_what_is_removed_or_for_boot_and_answers_nothing_needs_no_other_look(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch, made: Change, looks: bool
+) -> None:
+    looked: list[object] = []
+
+    def listen(*given: object) -> tuple[Facts, tuple[Harm, ...]]:
+        looked.append(given)
+        return facts(), ()
+
+    host.store.states[KEY] = "1"
+    monkeypatch.setattr(outlook, "listen", listen)
+    assert apply._verified(host.session, plan(made)) == ([], [], ())
+    assert bool(looked) is looks
 
 
 def test_who_does_not_agree_has_changed_nothing(host: FakeHost) -> None:

@@ -15,7 +15,7 @@ from remedies.operations import apply, confirm, report, session
 from remedies.operations.apply import Ended
 from remedies.outcomes import Outcome, Recorded
 from remedies.report.record import HostReport
-from remedies.transaction import guard
+from remedies.transaction import guard, guarded
 from remedies.transaction.ledger import Transaction
 from remedies.values import replace
 
@@ -39,6 +39,22 @@ def test_the_journal_tells_what_was_done(host: FakeHost) -> None:
     with pytest.raises(UsageError, match="nosuch"):
         made(host, only="nosuch")
     assert host.said == []
+
+
+def test_what_waits_for_an_answer_is_named(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    txn = host.apply(confirm_timeout=600.0).transaction or ""
+    made(host)
+    assert [txn in line for line in host.said] == [True]
+
+
+def test_an_apply_that_verified_nothing_has_nothing_to_look_at_again(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(session, "look", lambda *_, **given: looked.append(given))
+    assert apply.finish(host.session, Ended(plan(), "rolled-back")).verified == ()
+    assert looked == []
 
 
 def test_a_scan_says_what_is_there_now(host: FakeHost) -> None:

@@ -20,6 +20,7 @@ from fake_fixes import (
 )
 from fake_store import FakeStore
 
+from remedies.errors import NotPermitted
 from remedies.facts import Facts
 from remedies.facts.netfilter import Netfilter
 from remedies.facts.slab import Slab
@@ -109,6 +110,11 @@ def test_advise_turns_a_fix_into_words() -> None:
     made = plan(policy("advise"), FINDING)
     assert made.changes == ()
     assert [(a.template, a.values["resources"]) for a in made.advice] == [("fix", ["a"])]
+    own = Advice("first", FINDING.id, "title", "bind", {})
+    FIXES["first"].wanted = own
+    assert plan(policy("advise"), FINDING).advice == (own,)
+    made = plan(policy("advise", every=True), FINDING)
+    assert [a.fix for a in made.advice] == ["first", "second"]
 
 
 def test_a_fix_that_is_advice_counts_as_used() -> None:
@@ -223,6 +229,19 @@ def test_what_cannot_be_kept_for_boot_is_refused_and_what_is_in_force_stays() ->
     assert "cannot be made persistent" in made.refused[0].reason
     store.states["file:/etc/k"] = "x"
     assert lasting(*wanted, store=store, held=held).refused == (), "it is as wanted already"
+
+
+def test_who_may_not_try_boot_files_plans_them_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotPermitted("/etc: Permission denied")
+
+    store = FakeStore()
+    monkeypatch.setattr(store, "check", refuse)
+    wanted = (Wanted("sysctl:k", "1"), Wanted("file:/etc/k", "x", boot=True))
+    made = lasting(*wanted, store=store)
+    assert ([c.resource for c in made.changes], made.refused) == (["sysctl:k", "file:/etc/k"], ())
 
 
 def test_only_boot_files_are_tried_before_the_plan_is_shown() -> None:

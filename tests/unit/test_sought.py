@@ -23,6 +23,7 @@ TO_HOST: Untracked = (
 )
 FROM_SERVERS: Untracked = ("prerouting", Match(UDP, source_ports=ports(53)))
 ANSWERS: Untracked = ("output", Match(UDP, sources=("192.0.2.10/32",), source_ports=ports(5060)))
+OF_CLIENTS: Untracked = ("prerouting", Match(UDP, source_ports=ports(40000)))
 CLIENTS: Untracked = ("prerouting", Match(UDP, destination_ports=((40000, 50000),)))
 
 
@@ -40,6 +41,9 @@ CLIENTS: Untracked = ("prerouting", Match(UDP, destination_ports=((40000, 50000)
         (ANSWERS, Match(destination_ports=ports(5060)), True),
         (ANSWERS, Match(destination_ports=ports(40000)), True),
         (CLIENTS, Match(destination_ports=ports(53)), False),
+        # What comes from a client's port may go to any.
+        (FROM_SERVERS, Match(destination_ports=ports(54)), False),
+        (OF_CLIENTS, Match(destination_ports=ports(54)), True),
         # The answers to what comes from a port that a rule names come to that port.
         (CLIENTS, Match(source_ports=ports(5060), destination_ports=ports(53)), True),
     ],
