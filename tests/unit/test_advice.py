@@ -132,6 +132,9 @@ def test_the_short_text_of_a_known_program_is_its_line() -> None:
     assert "'multihome'" in said
     assert "IP_PKTINFO" not in said
     assert "--bind 192.0.2.10" in text(long=False, process="iperf3", addresses=("192.0.2.10",))
+    for addresses, said in ((("192.0.2.10",), "192.0.2.10"), ((), "ADDRESS")):
+        _, _, recipe = text(process="openvpn", addresses=addresses).partition("\n\n")
+        assert f"local {said}" in recipe
     assert "'bindaddress ADDRESS'" in text(long=False, process="chronyd", addresses=())
     unasked = text(long=False, process="snmpd", asked=False)
     assert "agentAddress udp:192.0.2.10:5060" in unasked

@@ -10,7 +10,7 @@ import pytest
 from fake_operations import KEY, FakeHost, fake_host
 from fake_store import YES
 
-from remedies.errors import RemedyError, UsageError, WriteFailed
+from remedies.errors import Locked, RemedyError, UsageError, WriteFailed
 from remedies.operations import confirm, rollback, session, unowned
 from remedies.operations.rollback import Which
 from remedies.transaction import adopt, guard, guarded
@@ -39,6 +39,18 @@ def test_what_waits_is_confirmed_once(host: FakeHost, monkeypatch: pytest.Monkey
     again = confirm.confirm(here, ended.transaction, lock_timeout=1.0)
     assert again == confirm.Confirmed("nothing", ended.transaction or "")
     assert host.store.states == {KEY: "1"}
+
+
+def test_only_what_is_named_is_confirmed(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = host.apply().transaction or ""
+    host.store.states[KEY] = "0"
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    waits = host.apply(confirm_timeout=600.0).transaction or ""
+    for wanted in (earlier, "another"):
+        with pytest.raises(Locked, match=waits):
+            confirm.confirm(host.session, wanted, lock_timeout=1.0)
+    assert session.reread(host.session).ledger[waits].outcome is None
+    assert confirm.confirm(host.session, waits, lock_timeout=1.0).outcome == "confirmed"
 
 
 def test_on_a_host_without_a_journal_nothing_waits(host: FakeHost) -> None:

@@ -16,7 +16,7 @@ from remedies.operations import confirm, recovery, session
 from remedies.operations.recovery import Arming
 from remedies.operations.session import Ticket
 from remedies.rules.ours import iptables_chain, iptables_text
-from remedies.transaction import actor, consent, guard, guarded, lock, undo, undofile
+from remedies.transaction import actor, bootguard, consent, guard, guarded, lock, undo, undofile
 from remedies.transaction.journal import Journal
 from remedies.transaction.store import Result
 from remedies.values import replace
@@ -190,3 +190,17 @@ def test_files_beside_the_journal_that_nobody_needs_any_more_are_swept(
     host.roll_back()
     assert list(undofile.those(host.session.folder)) == []
     assert set(swept) == {host.session.folder}
+
+
+def test_boot_guards_are_swept_but_for_unfinished_transactions(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept: list[tuple[str, set[str]]] = []
+    monkeypatch.setattr(bootguard, "sweep", lambda where, keep: swept.append((where, set(keep))))
+    monkeypatch.setattr(guarded, "alive", lambda *_: True)
+    host.apply()
+    host.store.states[KEY] = "0"
+    waits = host.apply(confirm_timeout=600.0).transaction or ""
+    swept.clear()
+    recovery.sweep(session.reread(host.session))
+    assert swept == [(host.session.folder, {waits})]

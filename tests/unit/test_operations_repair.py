@@ -13,7 +13,8 @@ from fake_store import YES
 
 from remedies.errors import InputError, Locked, NotPermitted, Unreadable, WriteFailed
 from remedies.operations import confirm, repair, session, standing, unowned
-from remedies.transaction import guard, guarded, undofile
+from remedies.rules.ours import WRITTEN
+from remedies.transaction import bootguard, guard, guarded, undofile
 from remedies.transaction.consent import Consent
 from remedies.transaction.journal import NAME
 from remedies.values import replace
@@ -50,6 +51,10 @@ def test_what_is_unowned_is_not_looked_for_where_the_kernel_does_not_say(
     assert [(c.before, c.after) for c in unowned.adoptions(host.session)] == [
         (None, "0"), (None, "x"),
     ]  # fmt: skip
+    file = "file:/etc/sysctl.d/99-zz-x.conf"
+    host.store.states[file] = f"{WRITTEN}liberal).\nx = 1\n"
+    monkeypatch.setattr(unowned, "unowned", lambda _: (file,))
+    assert [c.fix for c in unowned.removals(host.session)] == ["liberal"], "its first line says so"
 
 
 def test_where_nothing_is_unowned_nothing_is_adopted(
@@ -76,6 +81,8 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
     monkeypatch.setattr("remedies.operations.unowned.unowned", lambda _: names)
     monkeypatch.setattr("remedies.operations.repair.strays", lambda _: ())
     undofile.write(host.session.folder, "lost", "#!/bin/sh\n")
+    swept: list[tuple[str, tuple[str, ...]]] = []
+    monkeypatch.setattr(bootguard, "sweep", lambda *given: swept.append(given))
     done = repair.run(host.session, host.agree, lock_timeout=1.0)
     assert done.prospect is not None
     assert done.prospect.scripts == ("lost",)
@@ -83,6 +90,7 @@ def test_a_repair_keeps_what_the_host_shows_and_adopts_what_no_record_has(
         assert script.read() == "#!/bin/sh\n"
     assert os.path.exists(done.path)
     assert done.prospect.unowned == names
+    assert swept == [(host.session.folder, ())], "no boot may undo what is on no record"
     assert (done.adopted.begin.changes if done.adopted else ()) == adopted
     assert set(session.reread(host.session).held) == {KEY, *names}
     assert host.store.states == {KEY: "1"}

@@ -48,6 +48,16 @@ def test_a_proven_fault_is_fixed_on_record_and_with_nobody_asked(
     assert (entry.outcome, entry.begin.approver) == ("applied", "")
 
 
+def test_its_journal_is_that_of_the_namespace(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = replace(host.session, host=replace(host.session.host, netns="b-7"))
+    monkeypatch.setattr(unattended, "read_host", lambda: inside.host)
+    found = end(host)
+    assert list(session.reread(inside).ledger) == [found.transaction]
+    assert session.reread(host.session).ledger == {}
+
+
 def test_what_does_not_help_is_undone(host: FakeHost) -> None:
     host.heals = False
     found = end(host)

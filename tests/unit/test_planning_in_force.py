@@ -108,6 +108,14 @@ def test_removing_what_keeps_a_fault_away_is_as_risky_as_the_fault(
     assert (f"cond on subject, which was {was}" in change.impact) == (now is not None)
 
 
+@pytest.mark.parametrize(("partly", "risk"), [(False, "high"), (True, "low")])
+def test_what_cannot_be_judged_counts_as_a_fault_that_comes_back(partly: bool, risk: str) -> None:
+    held = {"a": replace(HELD_A["a"], answered=(replace(FINDING, verdict="proven"),))}
+    scan = builder.scan(unknown=(Unknown("cond", "why", partly=partly),))
+    made = planning.plan(policy("off"), FACTS, scan, held, FakeStore(a="1"))
+    assert [c.risk for c in made.changes] == [risk]
+
+
 def test_removing_what_keeps_several_faults_away_is_as_risky_as_the_worst() -> None:
     faults = tuple(replace(FINDING, subject=v, verdict=v) for v in ("exposed", "proven", "active"))
     held = {"a": replace(HELD_A["a"], answered=faults)}

@@ -425,6 +425,17 @@ def test_flows_that_went_by_themselves_need_no_deleting(monkeypatch: pytest.Monk
         assert remake(made, proven(fake_fixes.FINDING, a="1")).changes == ()
 
 
+def test_a_change_that_also_deletes_flows_is_not_over_because_these_have_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_fixes.install(monkeypatch)
+    fake_fixes.FIXES["first"].wanted = (Wanted("a", "1", effects=("flow:udp/eth0/53",)),)
+    now = proven(fake_fixes.FINDING, a="0")
+    made = planning.plan(fake_fixes.policy(), now.facts, now.scan, {}, now.reads)
+    with refused(InputError, match="already as wanted"):
+        remake(made, proven(fake_fixes.FINDING, a="1"))
+
+
 def test_no_flow_is_deleted_that_the_plan_does_not_name(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_fixes.install(monkeypatch)
     flows = ("flow:udp/eth0/53", "flow:udp/eth1/53")
