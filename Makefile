@@ -37,8 +37,9 @@ AXE := build/axe/node_modules/axe-core/axe.min.js
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 CHECKS := check-types check-playbooks check-python check-style
+HOSTS := $(addprefix hosts-,bookworm bullseye trixie)
 
-.PHONY: setup prepare hosts run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
+.PHONY: setup prepare hosts $(HOSTS) run check $(CHECKS) format test bench man image clean packages-run packages-setup packages-test packages-bench
 
 setup: packages-setup $(VENV)/.installed
 
@@ -104,9 +105,10 @@ $(AXE): | packages-test
 
 prepare: packages-test $(AXE) $(DAEMONS)
 
-# The Debian that most tests lay their hosts over; where it is missing, the first test that needs it makes it.
-hosts: packages-test
-	cd tests/hosts && $(SUDO) $(PYTHON) -c 'import debian; debian.root_folder()'
+# The Debians that tests lay their hosts over; where one is missing, the first test that needs it makes it.
+hosts: $(HOSTS)
+$(HOSTS): hosts-%: packages-test
+	cd tests/hosts && $(SUDO) $(PYTHON) -c 'import debian; debian.root_folder("$*")'
 
 UNPACK = $($(notdir $(@D)))
 build/daemons/.%: UNPACK = $$(apt-get -qq -s install --no-install-recommends $(daemons) | awk '/^Inst/ {print $$2}')
