@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ansible_in_forks
 import drop_first
 import once
 import pytest
-from ansible_in_forks import Controller
 from cli_shapes import departures
 from debian import Root
 from fleet_host import HERE, TABLE, LightHost, kill_all, run
@@ -156,16 +156,7 @@ class Fleet:
 
     def start(self, *argv: str) -> Started:
         """Start a program of the controller: in a fork, unless its whole path is said."""
-        if not os.path.isabs(argv[0]):
-            return Controller(argv, self.netns, str(self.folder), self.environment())
-        return subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{self.netns}", *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment(),
-            cwd=self.folder,
-        )
+        return ansible_in_forks.start(argv, self.netns, str(self.folder), self.environment())
 
     def kill(self, controller: Started) -> None:
         """Let the controller's machine die: all that runs there, at one moment."""
@@ -174,13 +165,8 @@ class Fleet:
 
     def call(self, *argv: str, timeout: float = 300.0) -> tuple[int, str, str]:
         """Run a program of the controller; return its exit code and what it said."""
-        with self.start(*argv) as process:
-            try:
-                out, err = process.communicate(timeout=timeout)
-            except BaseException:  # whom an exception ends, nobody waits for
-                process.kill()
-                raise
-        return process.wait(timeout), out.decode(), err.decode()
+        folder, environment = str(self.folder), self.environment()
+        return ansible_in_forks.call(argv, self.netns, folder, environment, timeout)
 
     def remedy(self, *words: str, **group: Any) -> tuple[int, dict[str, dict[str, Any]], str]:
         """Run ``remedy fleet``; return its exit code, each host's last word, and all output."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ansible_in_forks
 import pytest
 from forked_cli import begun_in
 from plays import UNUSED
@@ -27,7 +27,6 @@ from remedies.resources import file
 from remedies.rules import ours
 from remedies.transaction import undofile
 
-BIN = os.path.dirname(sys.executable)
 HOSTILE = (
     "\nEND-OF-REMEDY\ntouch pwned\n: <<'E'\n",
     "a'b\"c $(touch pwned) `touch pwned` \\ ;touch pwned",
@@ -120,15 +119,16 @@ def test_the_playbooks_bring_back_what_was_there(ns: str, here: Path, run_in: Ru
     remedy(ns, here, "plan", "--backend", "nftables", "-o", "p.json")
     begun_in(ns, "export", "ansible", "p.json", "-o", "out")
     environment = {"PATH": os.environ["PATH"], "HOME": str(here), "LC_ALL": "C.UTF-8",
-                   "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
                    "PYTHONPATH": UNUSED}  # fmt: skip
 
     def play(name: str, *options: str) -> bool:
         """Run one; tell whether it changed something."""
-        argv = [f"{BIN}/ansible-playbook", "-i", "localhost,", "-c", "local", f"out/{name}.yml",
-                "-e", "remedy_hosts=all", "-e", "ansible_become=false", *options]  # fmt: skip
-        said = run_in(ns, argv, timeout=120, env=environment).stdout
-        return "changed=0" not in said
+        argv = ["ansible-playbook", "-i", "localhost,", "-c", "local", f"out/{name}.yml",
+                "-e", "remedy_hosts=all", "-e", "ansible_become=false",
+                "-e", "ansible_python_interpreter=/usr/bin/python3", *options]  # fmt: skip
+        code, out, err = ansible_in_forks.call(argv, ns, str(here), environment, 120)
+        assert code == 0, out + err
+        return "changed=0" not in out
 
     play("apply", "--check", "--diff")
     assert listed(run_in, ns) == was

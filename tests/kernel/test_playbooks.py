@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import ansible_in_forks
+import once
 import pytest
 from plays import UNUSED
 
@@ -38,8 +40,10 @@ class Site:
 
     netns: str
     folder: Path
+    cache: Path
+    """Where the control node keeps what can be made again, as for all tests of a run."""
 
-    def play(self, *words: str) -> tuple[dict[str, int], str]:
+    def play(self, *words: str, program: str = "ansible-playbook") -> tuple[dict[str, int], str]:
         """Run playbooks, with options; return Ansible's counts for the host and its output."""
         settings = {
             "remedy_policy": [str(self.folder / "policy.yaml")],
@@ -55,22 +59,13 @@ class Site:
         inventory.write_text("\n".join(["all:", "  hosts:", "    gw:", *lines, ""]))
         books = shipped.folder("playbooks")
         argv = [f"{books}/{word}.yml" if word.isalpha() else word for word in words]
-        done = subprocess.run(
-            [os.path.join(BIN, "ansible-playbook"), "-i", str(inventory), *argv],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={
-                "PATH": os.environ["PATH"],
-                "LC_ALL": "C.UTF-8",
-                "HOME": str(self.folder),
-                "ANSIBLE_HOME": str(self.folder / "ansible"),
-                "ANSIBLE_NOCOLOR": "1",
-                "PYTHONPATH": UNUSED,
-            },
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(self.folder),
+                       "XDG_CACHE_HOME": str(self.cache), "ANSIBLE_NOCOLOR": "1",
+                       "PYTHONPATH": UNUSED}  # fmt: skip
+        _, out, err = ansible_in_forks.call(
+            [program, "-i", str(inventory), *argv], None, str(self.folder), environment, 120
         )
-        output = done.stdout + done.stderr
+        output = out + err
         recap = re.search(r"^gw +: (.*)$", output, re.MULTILINE)
         assert recap, output
         counts = dict(pair.split("=") for pair in recap[1].split())
@@ -83,20 +78,22 @@ class Site:
 
 
 @pytest.fixture
-def site(netns: Callable[..., str], tmp_path: Path) -> Site:
+def site(
+    netns: Callable[..., str], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Site:
     name = netns("play")
     argv = ["ip", "netns", "exec", name, "nft", "-f", "-"]
     subprocess.run(argv, input=NAT, text=True, check=True)
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
     policy.chmod(0o600)
-    return Site(name, tmp_path)
+    return Site(name, tmp_path, once.cache(tmp_path_factory))
 
 
 def test_a_host_is_planned_applied_and_given_back(site: Site) -> None:
     before = site.ruleset()
 
-    counts, output = site.play("plan")
+    counts, output = site.play("plan", program=f"{BIN}/ansible-playbook")
     assert (counts["failed"], counts["changed"]) == (0, 1), output
     assert "+table inet remedy_invalid_drop" in output
     assert site.ruleset() == before

@@ -10,6 +10,7 @@ itself is started.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -81,20 +82,55 @@ def _know_routing() -> None:
         finder._meta_yml_to_dict(file.read(), ("ansible.builtin", "runtime.yml"))
 
 
+def start(
+    argv: Sequence[str], net: str | None, folder: str, environment: Mapping[str, str]
+) -> forked_cli.Started:
+    """Start a program of a controller: in a fork, unless its whole path is said.
+
+    ``net``: the network namespace that it is started in, where that is another one.
+    """
+    there = netns.inside(net) if net else contextlib.nullcontext()
+    if os.path.isabs(argv[0]):
+        with there:
+            return subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env=environment, cwd=folder,
+            )  # fmt: skip
+    slim.begin(LOADS)  # out here: what is in the controller's namespace ends with the test
+    with there:
+        return Controller(argv, folder, environment)
+
+
+def call(
+    argv: Sequence[str],
+    net: str | None,
+    folder: str,
+    environment: Mapping[str, str],
+    timeout: float,
+) -> tuple[int, str, str]:
+    """Run a program as :func:`start` does; return its exit code and what it said.
+
+    Raises subprocess.TimeoutExpired.
+    """
+    with start(argv, net, folder, environment) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:  # whom an exception ends, nobody waits for
+            process.kill()
+            raise
+    return process.wait(timeout), out.decode(), err.decode()
+
+
 class Controller(forked_cli.Piped):
     """A program of the controller's that is in a fork: ``remedy``, or one of Ansible's."""
 
-    def __init__(
-        self, argv: Sequence[str], net: str, folder: str, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, argv: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
         name, *words = argv
         if name == "remedy":
             be = forked_cli.command(words, folder, environment, prepare)
         else:
             be = functools.partial(_program, [*argv], folder, dict(environment))
-        slim.begin(LOADS)  # out here: what is in the controller's namespace ends with the test
-        with netns.inside(net):
-            self._begin([*argv], be, LOADS)
+        self._begin([*argv], be, LOADS)
 
 
 def _program(argv: list[str], folder: str, environment: dict[str, str], *files: int) -> NoReturn:
