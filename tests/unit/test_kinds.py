@@ -113,6 +113,13 @@ def test_what_a_kind_is(address: str, family: str, boot: bool, data: str, cleare
                          "right": "local"}}, {"drop": None}),),
             [("drop", {"destination_local": False})],
         ),
+        (
+            (({"match": {"op": "==", "left": {"fib": {"result": "type", "flags": ["daddr"]}},
+                         "right": "broadcast"}}, {"drop": None}),),
+            [("drop", {"unmodelled": (
+                '{"left": {"fib": {"flags": ["daddr"], "result": "type"}}, "op": "==", '
+                '"right": "broadcast"}',)})],
+        ),
     ],
 )  # fmt: skip
 def test_rules_of_a_table(rules: tuple[Any, ...], found: list[tuple[str, dict[str, Any]]]) -> None:

@@ -140,6 +140,28 @@ CASES = {
         False,
         "policy",
     ),
+    "one is open, and both leave the chain that drops": (
+        [
+            rule("accept", TO_OLD),
+            rule("jump", target="mine"),
+            rule("return", Match(), "mine"),
+            rule("drop", Match(), "mine"),
+            rule("accept"),
+        ],
+        False,
+        None,
+    ),
+    "one is open, and some leave the chain that drops": (
+        [
+            rule("accept", TO_OLD),
+            rule("jump", target="mine"),
+            rule("return", SOME, "mine"),
+            rule("drop", Match(), "mine"),
+            rule("accept"),
+        ],
+        False,
+        "drop mine",
+    ),
     "sent to a chain by address": (
         [rule("jump", TO_OLD, target="mine"), rule("accept", Match(), "mine")],
         False,

@@ -71,6 +71,8 @@ FROM_HERE = Match(source_local=True)
 NEAR = packet_rule("postrouting", "masquerade", Match(sources=("172.17.0.0/16",)))
 FAR = packet_rule("postrouting", "masquerade", Match(sources=("10.244.0.0/16",)))
 DELIVERED = packet_rule("input", "snat", Match(destinations=("10.21.17.99",)), to="10.21.17.98")
+ALL_OF_IPV4 = (Match(sources=("0.0.0.0/0",)),)
+OF_TTL = replace(DELIVERED.match, unmodelled=("ttl",))
 OUTSIDE, OTHER = "198.51.100.1", "198.51.100.2"
 TO_OUTSIDE = packet_rule(
     "postrouting",
@@ -293,6 +295,9 @@ CASES = [
     (notrack("prerouting", source_local=True, sources=("10.21.17.5",)), DELIVERED, "no"),
     (notrack("prerouting", source_local=True, sources=("10.21.17.99",)), DELIVERED, "yes"),
     # conditions that are not modelled
+    (notrack("prerouting", unmodelled=("ttl",)), DELIVERED, "yes"),  # some senders choose it
+    (notrack("prerouting"), replace(DELIVERED, match=OF_TTL), "yes"),
+    (notrack("prerouting", unmodelled=("ttl",)), replace(DELIVERED, match=OF_TTL), "maybe"),
     (
         notrack("prerouting", destination_ports=port(5353), unmodelled=("meta mark",)),
         PUBLISHED,
@@ -310,6 +315,15 @@ def test_overlap(mine: PacketRule, nat: PacketRule, expected: str) -> None:
 def test_reason_names_the_dimension_and_both_values() -> None:
     answer = overlap(notrack("prerouting", destination_ports=port(5060)), PUBLISHED, LINKS)
     assert answer.reason == "different destination ports: 5060 and 5353"
+
+
+@pytest.mark.parametrize(("earlier", "expected"), [((), "yes"), (ALL_OF_IPV4, "no")])
+def test_what_all_of_one_version_takes_first_counts_for_a_rule_of_both(
+    earlier: tuple[Match, ...], expected: str
+) -> None:
+    mine = packet_rule("output", "notrack", Match(("udp",)), family="inet")
+    nat = packet_rule("postrouting", "snat", Match(), to="10.21.17.98", after=earlier)
+    assert overlap(mine, nat, LINKS).answer == expected
 
 
 def test_different_ip_versions() -> None:

@@ -68,7 +68,16 @@ def test_rules_of_one_chain_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["inet/filter", "arp/remedy_x", "inet/remedy_x; flush ruleset", "remedy_x", "inet/"]
+    "path",
+    [
+        "inet/filter",
+        "arp/remedy_x",
+        "inet/remedy_x; flush ruleset",
+        "remedy_x",
+        "inet/",
+        "inet/remedy_",
+        "inet/remedy_\xe9",
+    ],
 )
 def test_no_other_table_is_ours(path: str) -> None:
     with pytest.raises(InputError, match="not a table of remedy"):
@@ -84,6 +93,7 @@ def test_no_other_table_is_ours(path: str) -> None:
         "mangle/REMEDY-",
         "mangle/REMEDY-X Y",
         "mangle/REMEDY-\n",
+        "mangle/REMEDY-\xc9",
         f"mangle/REMEDY-{'X' * 22}",
     ],
 )

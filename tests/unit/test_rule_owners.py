@@ -143,6 +143,11 @@ def test_jumps_of_those_who_write_nothing_else_there_say_nothing(before: tuple[s
     assert owner_of("filter", ("INPUT",), before=before, chains=(*before, "INPUT_direct")) == ""
 
 
+def test_what_stands_beside_a_rule_says_nothing_in_a_chain_of_somebodys() -> None:
+    jumps = ("INPUT_direct",)
+    assert owner_of("filter", ("INPUT", "mine"), before=jumps, chains=(*jumps, "mine")) == ""
+
+
 def test_between_jumps_of_two_who_write_there_a_rule_is_nobodys() -> None:
     before = ("INPUT_direct", "net-fw")
     chains = (*before, "shorewall")
