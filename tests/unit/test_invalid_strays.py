@@ -278,3 +278,9 @@ def test_the_ways_of_flows_that_nat_rewrites(
 def test_a_family_that_nobody_knows_is_unreadable() -> None:
     with pytest.raises(Unreadable, match="'arp'"):
         invalid_ways.needed([], ["arp"])
+
+
+def test_requests_to_what_is_published_with_every_port_are_told_from_answers() -> None:
+    published = packet_rule("prerouting", "dnat", Match(("tcp",)), to="172.17.0.2")
+    (requests,) = strays([published], "ip", "input")
+    assert requests.destination_ports == (invalid_packet.EVERY_PORT,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remedies.errors import InputError
-from remedies.rules.restore_script import nft_batch, nft_objects
+from remedies.rules.restore_script import nft_batch, nft_commands, nft_objects
 
 TABLE = '{"table": {"family": "inet", "name": "remedy_x"}}'
 
@@ -37,3 +37,9 @@ def test_an_object_of_another_table_is_refused(line: str) -> None:
 def test_what_is_no_object_is_refused(line: str) -> None:
     with pytest.raises(InputError, match="nft:inet/remedy_x"):
         nft_objects("inet/remedy_x", line)
+
+
+def test_a_table_that_is_to_be_absent_is_made_and_removed() -> None:
+    """What is not there cannot be removed: nft(8) fails, and with it all of the transaction."""
+    name = {"table": {"family": "inet", "name": "remedy_x"}}
+    assert nft_commands("inet/remedy_x", None) == [{"add": name}, {"delete": name}]

@@ -201,6 +201,7 @@ def test_a_confirmation_that_comes_too_late_is_told_so(
     for wanted in (None, txn):
         late = confirm.confirm(session.reread(host.session), wanted, lock_timeout=1.0)
         assert (late.outcome, late.transaction) == ("reverted", txn)
+    assert [txn in line for line in host.said] == [True]
     assert host.store.states == {KEY: "0"}
     with pytest.raises(UsageError, match="nosuch"):
         confirm.confirm(session.reread(host.session), "nosuch", lock_timeout=1.0)

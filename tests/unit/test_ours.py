@@ -60,6 +60,18 @@ def test_what_libnftables_lists_becomes_what_was_built() -> None:
     assert ours.nft_canonical(listed) == table()
 
 
+def test_rules_stand_in_the_order_of_their_chains_and_name_the_counters_of_others() -> None:
+    def rule(chain: str, counter: object) -> dict[str, object]:
+        return {"rule": {"chain": chain, "expr": [{"counter": counter}]}}
+
+    chains: list[dict[str, object]] = [{"chain": {"name": name}} for name in ("z", "a")]
+    listed = [*chains, rule("a", "theirs"), rule("z", {"packets": 7})]
+    assert ours.nft_canonical(listed) == "".join(
+        json.dumps(item, sort_keys=True) + "\n"
+        for item in (*chains, rule("z", None), rule("a", "theirs"))
+    )
+
+
 def test_rules_of_one_chain_keep_their_order() -> None:
     rules = tuple((ours.payload("udp", "dport", port), ours.notrack()) for port in (3, 1, 2))
     text = ours.nft_table("ip/remedy_x", (ours.NftChain("a", "filter", "output", -300, rules),))
