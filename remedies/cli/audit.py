@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-from typing import TYPE_CHECKING, Any
 
-from remedies import codec
 from remedies.cli import files, repair
 from remedies.cli.parser import agreeing
 from remedies.cli.report import rollouts
 from remedies.cli.terminal import clean
-from remedies.errors import InputError, RemedyError, UsageError
-from remedies.facts.gather import now
-from remedies.facts.host import read_host
+from remedies.errors import UsageError
 from remedies.model import FORMAT_VERSION
-from remedies.transaction import audit, state
-from remedies.transaction.journal import NAME
-
-if TYPE_CHECKING:
-    from remedies.transaction.audit import Audit
+from remedies.operations import audit as operation
+from remedies.transaction.audit import Audit
 
 EXAMPLES = (
     ("audit verify", "check the hash chain"),
     ("audit repair --dry-run", "show what a damaged journal still has"),
 )
 
-NAMESPACE = "remedy-audit"
-"""The namespace of the signature (``ssh-keygen -Y sign -n``): it is valid for nothing else."""
 _ALTERED = 65
-_PROVES = (
-    "A signature proves that the holder of its key had a journal with this head. It does not prove "
-    "that what the journal says is true, nor that nothing was left out of it when it was written."
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +63,9 @@ def run(args: argparse.Namespace) -> int:
     return _sign(args) if args.action == "sign" else _verify(args)
 
 
-def _audit(args: argparse.Namespace, head: str) -> tuple[str, Audit]:
-    path = os.path.join(state.folder(args.state_dir, read_host().netns), NAME)
-    return path, audit.verify(path, head or None)
-
-
 def _verify(args: argparse.Namespace) -> int:
     head = _head(args)
-    path, audit = _audit(args, head)
+    path, audit = operation.verify(args.state_dir, head)
     code = 0 if audit.holds(head) else _ALTERED
     if args.json:
         plain = {
@@ -157,68 +138,18 @@ def _anchor(audit: Audit, head: str) -> str:
 def _sign(args: argparse.Namespace) -> int:
     if not args.key or not args.output:
         raise UsageError("audit sign takes a key and a file", "add --key FILE and -o FILE")
-    path, audit = _audit(args, "")
-    if audit.open:
-        raise InputError(f"{path}: {audit.open[0]}", "the journal was altered, so it is not signed")
-    host = read_host()
-    statement = {
-        "kind": NAMESPACE,
-        "host": host.name,
-        "machine_id": host.machine_id,
-        "netns": host.netns,
-        "records": audit.records,
-        "head": audit.head,
-        "time": now(),
-        "repairs": [str(repair) for repair in audit.repairs],
-        "proves": _PROVES,
-    }
-    files.write_file(args.output, json.dumps(statement, indent=2) + "\n")
-    _ssh_keygen("sign", "-f", args.key, "-n", NAMESPACE, args.output)
-    print(f"signed {args.output}: {audit.records} records, head {audit.head}\n{_PROVES}")
+    made = operation.statement(args.state_dir)
+    files.write_file(args.output, made.text)
+    operation.sign(args.output, args.key)
+    print(f"signed {args.output}: {made.records} records, head {made.head}\n{operation.PROVES}")
     return 0
 
 
 def _signed_head(args: argparse.Namespace) -> str:
-    """Return the head of a signed statement; raise InputError where statement or signature fail."""
     if not args.allowed_signers or not args.signer:
         raise UsageError(
             "a signature is checked against a signer",
             "add --allowed-signers FILE and --signer NAME",
         )
     text = files.read_file(args.signed)
-    _ssh_keygen(
-        "verify",
-        "-f",
-        args.allowed_signers,
-        "-I",
-        args.signer,
-        "-n",
-        NAMESPACE,
-        "-s",
-        f"{args.signed}.sig",
-        text=text,
-    )
-    plain: Any = codec.loads(text, args.signed)
-    head = plain.get("head") if isinstance(plain, dict) else None
-    if not isinstance(head, str) or plain.get("kind") != NAMESPACE:
-        raise InputError(f"{args.signed}: not a statement of 'remedy audit sign'")
-    return head
-
-
-def _ssh_keygen(action: str, *words: str, text: str = "") -> None:
-    import subprocess
-
-    argv = ["ssh-keygen", "-Y", action, *words]
-    try:
-        done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, timeout=30, check=False
-        )
-    except OSError as error:
-        raise RemedyError(f"ssh-keygen: {error.strerror}", "install OpenSSH's client") from None
-    except subprocess.TimeoutExpired:
-        raise RemedyError(
-            "ssh-keygen did not finish in time", "use a key without a passphrase, or ssh-agent"
-        ) from None
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[:200]
-        raise InputError(f"ssh-keygen -Y {action}: {said}", "check key, names and files")
+    return operation.signed_head(text, args.signed, args.allowed_signers, args.signer)
