@@ -140,7 +140,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         print(_text(args, made))
     else:
         print(json.dumps(leftover.document(made, plans.left(here, made)), indent=2))
-    return outcome.of_plan(made)
+    return plan.refused(made)
 
 
 def _text(args: argparse.Namespace, made: Plan) -> str:

@@ -6,12 +6,11 @@ import argparse
 import json
 
 from remedies import codec
-from remedies.cli import leftover
+from remedies.cli import leftover, plan
 from remedies.cli.next_command import again
 from remedies.cli.parser import warn
 from remedies.cli.terminal import clean
 from remedies.local_time import local
-from remedies.model import Plan
 from remedies.operations.apply import Ended
 from remedies.outcomes import ANSWERS
 from remedies.planning import planfile
@@ -20,12 +19,7 @@ from remedies.planning.engine import unjudged
 
 def code(ended: Ended) -> int:
     """Return the exit code of an apply."""
-    return ANSWERS["apply", ended.outcome].code or of_plan(ended.plan)
-
-
-def of_plan(plan: Plan) -> int:
-    """Return the exit code of a plan that changes nothing: that of a refusal, or 0."""
-    return ANSWERS["apply", "refused"].code if plan.refuses else 0
+    return ANSWERS["apply", ended.outcome].code or plan.refused(ended.plan)
 
 
 def report(args: argparse.Namespace, ended: Ended) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from remedies.cli import files, leftover, outcome, starting
+from remedies.cli import files, leftover, starting
 from remedies.cli.next_command import again
 from remedies.cli.parser import watching
 from remedies.cli.render import brief_plan, plan_text
@@ -13,6 +13,7 @@ from remedies.cli.terminal import Style
 from remedies.model import Plan
 from remedies.namespaces import machine
 from remedies.operations import plans
+from remedies.outcomes import ANSWERS
 
 EXAMPLES = (
     ("plan", "show what would change here"),
@@ -63,7 +64,12 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         if not args.quiet:
             _next(args, plan)
-    return outcome.of_plan(plan) or (2 if args.detailed_exitcode and plan.changes else 0)
+    return refused(plan) or (2 if args.detailed_exitcode and plan.changes else 0)
+
+
+def refused(plan: Plan) -> int:
+    """Return the exit code of a refusal where a plan holds one that counts, else 0."""
+    return ANSWERS["apply", "refused"].code if plan.refuses else 0
 
 
 def _next(args: argparse.Namespace, plan: Plan) -> None:

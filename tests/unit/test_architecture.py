@@ -91,6 +91,16 @@ def test_planning_and_writing_import_nothing_heavy() -> None:
     assert not modules & (HEAVY | {"yaml"})
 
 
+@pytest.mark.parametrize("verb", ["check", "list", "plan", "scan"])
+def test_a_verb_that_only_reads_imports_nothing_that_writes(verb: str) -> None:
+    writers = {
+        "remedies.operations.apply",
+        "remedies.transaction.run",
+        "remedies.transaction.guard",
+    }
+    assert not fresh(f"import remedies.cli.{verb}") & writers
+
+
 @pytest.mark.parametrize("name", catalogue.condition_ids())
 def test_a_condition_explains_itself(name: str) -> None:
     module = catalogue.condition(name)

@@ -15,7 +15,8 @@ from fake_store import YES, FakeStore
 from remedies import outcomes
 from remedies.cli import confirm, rollback
 from remedies.cli import repair as cli_repair
-from remedies.cli.outcome import code, of_plan, report
+from remedies.cli.outcome import code, report
+from remedies.cli.plan import refused
 from remedies.errors import WriteFailed
 from remedies.fleet import apply as fleet_apply
 from remedies.fleet import calls
@@ -135,7 +136,7 @@ def test_nothing_to_do_is_not_said_of_what_could_not_be_judged(
 @pytest.mark.parametrize(("wanted", "expected"), [(True, 8), (False, 0)])
 def test_a_refusal_of_what_policy_wants_has_a_code_of_its_own(wanted: bool, expected: int) -> None:
     refusing = builder.plan(refused=(Refusal("fix", None, "it would cut", wanted),))
-    assert of_plan(refusing) == expected
+    assert refused(refusing) == expected
     assert code(Ended(refusing, "applied", "t1")) == expected
     assert code(Ended(refusing, "rolled-back", "t1")) == 3
 
