@@ -97,13 +97,15 @@ class Socket(NamedTuple):
     """None where it was not asked for."""
 
 
-def _is_wildcard(family: int) -> bytes:
-    """Return the kernel-side test "local address is the wildcard".
+def _within(family: int, net: _Net) -> bytes:
+    """Return the kernel-side test "local address is in this net".
 
     inet_diag_bc_run() in net/ipv4/inet_diag.c: a jump to the end of the code is a match, one past
     that by 4 is none.
     """
-    length, condition = _in_net(family, _NOWHERE[family])
+    address, prefix = net
+    condition = struct.pack("=BBxxi", family, prefix, _ANY_PORT) + address
+    length = 4 + len(condition)
     return struct.pack("=BBH", _S_COND, length, length + 4) + condition
 
 
@@ -115,17 +117,9 @@ def _outside(family: int, nets: Sequence[_Net]) -> bytes:
     """
     code = b""
     for net in reversed(nets):
-        length, condition = _in_net(family, net)
         never = struct.pack("=BBH", _JMP, 4, 4 + len(code) + 4)
-        code = struct.pack("=BBH", _S_COND, length, length + 4) + condition + never + code
+        code = _within(family, net) + never + code
     return code
-
-
-def _in_net(family: int, net: _Net) -> tuple[int, bytes]:
-    """Return the length of a test and the struct inet_diag_hostcond that it holds."""
-    address, prefix = net
-    condition = struct.pack("=BBxxi", family, prefix, _ANY_PORT) + address
-    return 4 + len(condition), condition
 
 
 def wildcard(payload: bytes) -> Wildcard | None:
@@ -283,7 +277,7 @@ def wildcard_udp(client: Netlink) -> Iterator[Wildcard]:
     for family in (socket.AF_INET, socket.AF_INET6):
         request = struct.pack("=BBBBI", family, socket.IPPROTO_UDP, 0, 0, _UNCONNECTED)
         request += bytes(48)  # struct inet_diag_sockid: any
-        request += attribute(_REQ_BYTECODE, _is_wildcard(family))
+        request += attribute(_REQ_BYTECODE, _within(family, _NOWHERE[family]))
         for _, payload in client.dump(SOCK_DIAG_BY_FAMILY, request):
             found = wildcard(payload)
             if found is not None and found.family == family:
